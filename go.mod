@@ -1,0 +1,3 @@
+module dcni
+
+go 1.26.0

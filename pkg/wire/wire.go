@@ -1,0 +1,129 @@
+// Package wire is the vocabulary of dcni: what an attachment is, which things
+// can be there for it, and the three verbs that work on any of them.
+//
+// A plugin does not do things; it says what must be there. It returns a [Plan],
+// a list of plain values ([Object]s) that print as ip(8) and nft(8) users know
+// them. [Add] makes a plan so, [Check] compares it with the machine, [Del]
+// removes what belongs to the attachment. The machine itself is one small
+// interface, [Host], with one real implementation (package host) and one in
+// memory (package wiretest).
+//
+// The package is pure: it imports the standard library only and touches
+// neither kernel nor disk.
+package wire
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+)
+
+// An Attachment is the identity of one interface of one container on one
+// network: the three words that every CNI call carries. All that DEL must
+// remove is found from it alone.
+type Attachment struct {
+	Network   string `json:"network"`   // name of the network configuration
+	Container string `json:"container"` // CNI_CONTAINERID
+	IfName    string `json:"ifName"`    // CNI_IFNAME
+}
+
+// String returns the owner as people read it in link aliases and element
+// comments: "web c1/eth0".
+func (a Attachment) String() string {
+	return a.Network + " " + a.Container + "/" + a.IfName
+}
+
+// ID returns a stable hash of the identity: 14 hexadecimal digits, so that
+// "v" + ID fills the 15 bytes of a link name (IFNAMSIZ - 1).
+//
+// The words are joined by a byte that none of them may contain, so that two
+// identities never run together into one.
+func (a Attachment) ID() string {
+	sum := sha256.Sum256([]byte(a.Network + "\x00" + a.Container + "\x00" + a.IfName))
+	return hex.EncodeToString(sum[:7])
+}
+
+// HostLink returns the name of the attachment's host-side link: the name is
+// the proof that a link is ours.
+func (a Attachment) HostLink() string { return "v" + a.ID() }
+
+// An Object is one thing that must be there: a link, an address, a route, what
+// a network allows. Objects are plain values and are compared by Key.
+type Object interface {
+	// Key says which thing it is. For what DEL removes it is made of identity
+	// only: addresses and ports are contents, not keys.
+	Key() string
+	// String is one line, as iproute2 or nft would print it.
+	String() string
+}
+
+// A Plan is everything one attachment needs.
+type Plan struct {
+	// Shared are the network's objects: they outlive the attachment (bridge,
+	// gateway address, what the network allows).
+	Shared []Object
+	// Own are the attachment's: they die with it (veth, published ports).
+	// Inside the sandbox, addresses and routes die with their link; DEL removes
+	// only the objects that are a [Root].
+	Own []Object
+}
+
+// A Root is an object that DEL removes by itself. What is no Root goes away
+// with a Root: an address in the sandbox dies with its link.
+type Root interface {
+	Object
+	Root()
+}
+
+// A Referrer names the objects that must be there before it: a veth refers to
+// its bridge. The in-memory host refuses what refers to nothing, as the kernel
+// does.
+type Referrer interface {
+	Object
+	Refers() []string // keys
+}
+
+// Host is the machine. Each method works on one object.
+type Host interface {
+	// Ensure makes o so. It reports whether it changed anything: false, nil
+	// means that o already was so.
+	Ensure(o Object) (changed bool, err error)
+	// Check returns nil, or how the machine differs from o. It changes nothing.
+	Check(o Object) error
+	// Remove takes o away. It returns nil if o is already gone, also when the
+	// namespace it was in is gone.
+	Remove(o Object) error
+	// Probe tells whether Ensure could work here: nil, or what is missing.
+	Probe(o Object) error
+}
+
+// A BatchRemover removes several objects at once. Kernel objects that each wait
+// for an RCU grace period (a link, set elements) then wait for it together.
+// The error joins what failed; it goes on past errors.
+type BatchRemover interface {
+	RemoveAll(objects []Object) error
+}
+
+// Lines returns the plan as text, a line an object.
+func (p Plan) Lines() []string {
+	var lines []string
+	for _, o := range p.Shared {
+		lines = append(lines, "shared "+o.String())
+	}
+	for _, o := range p.Own {
+		lines = append(lines, "own    "+o.String())
+	}
+	return lines
+}
+
+// OpError says what was being done to which object.
+type OpError struct {
+	Op     string // ensure, check, remove, probe
+	Object string // the object as one line
+	Err    error
+}
+
+func (e *OpError) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Object, e.Err) }
+
+// Unwrap returns the cause.
+func (e *OpError) Unwrap() error { return e.Err }
