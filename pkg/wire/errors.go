@@ -1,9 +1,6 @@
 package wire
 
-import (
-	"fmt"
-	"reflect"
-)
+import "fmt"
 
 // Code is an error code as a CNI runtime reads it. The values below 100 are
 // those of the CNI specification (section "Error"); from 100 up they are ours.
@@ -55,12 +52,9 @@ func Errorf(code Code, format string, args ...any) *Error {
 //
 //	mtu 70000: must be 0 (automatic) or 68 to 65535
 func Invalid(field string, value any, allowed string) *Error {
-	v := reflect.ValueOf(value)
-	if s, ok := value.(fmt.Stringer); ok {
-		value = s.String()
-	}
-	if _, ok := value.(string); ok || v.Kind() == reflect.String {
-		return Errorf(CodeConfig, "%s %q: %s", field, value, allowed)
+	switch value.(type) {
+	case string, fmt.Stringer:
+		return Errorf(CodeConfig, "%s \"%v\": %s", field, value, allowed)
 	}
 	return Errorf(CodeConfig, "%s %v: %s", field, value, allowed)
 }

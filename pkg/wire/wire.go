@@ -83,6 +83,13 @@ type Referrer interface {
 	Refers() []string // keys
 }
 
+// A Provider names what it brings along besides itself, as a veth brings its
+// other end. No two objects may provide one key.
+type Provider interface {
+	Object
+	Provides() []string // keys
+}
+
 // Host is the machine. Each method works on one object.
 type Host interface {
 	// Ensure makes o so. It reports whether it changed anything: false, nil

@@ -1,0 +1,185 @@
+package wire
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// The objects that a bridge attachment is made of. All are used as pointers.
+// A NetNS field holds the path of the network namespace that the thing lives
+// in; "" is the host's own. Printing says "sandbox" for any path, so that two
+// plans of one configuration read the same.
+
+// Bridge is a Linux bridge of the host. It is created down, so that what must
+// be set before it comes up can be; an [Up] raises it. A bridge that is there
+// already is adopted as it is: its MAC and MTU are its owner's.
+type Bridge struct {
+	Name  string // link name, at most 15 bytes
+	MAC   string // fixed: a drawn one changes with the ports and breaks neighbours' caches
+	MTU   int    // bytes
+	Alias string // for people: the network's name
+}
+
+// Key returns the link's name: a host has one link of a name.
+func (b *Bridge) Key() string { return "link " + b.Name }
+
+func (b *Bridge) String() string {
+	return fmt.Sprintf("link %s type bridge address %s mtu %d alias %q", b.Name, b.MAC, b.MTU, b.Alias)
+}
+
+// Veth is the pair that joins a sandbox to a bridge: Name is the host's end
+// and a port of Bridge, Peer the sandbox's end, created right there.
+type Veth struct {
+	Name     string // host end, see [Attachment.HostLink]
+	Bridge   string // the host end's master
+	NetNS    string // path of the sandbox; "" when it is to be removed only
+	Peer     string // CNI_IFNAME
+	MAC      string // of the peer
+	MTU      int    // bytes, of both ends
+	Alias    string // for people: the owner, "web c1/eth0"
+	Isolated bool   // no traffic to other isolated ports: icc off without a rule
+}
+
+// Key returns the host end's name.
+func (v *Veth) Key() string { return "link " + v.Name }
+
+// Refers names the bridge.
+func (v *Veth) Refers() []string { return []string{"link " + v.Bridge} }
+
+// Provides names the sandbox's end, which comes and goes with the host's.
+func (v *Veth) Provides() []string { return []string{"link " + v.Peer + at(v.NetNS)} }
+
+// Root marks the veth as what DEL removes: its peer and all on it go along.
+func (v *Veth) Root() {}
+
+func (v *Veth) String() string {
+	s := fmt.Sprintf("link %s mtu %d master %s hairpin on", v.Name, v.MTU, v.Bridge)
+	if v.Isolated {
+		s += " isolated on"
+	}
+	return s + fmt.Sprintf(" alias %q type veth peer %s address %s in sandbox", v.Alias, v.Peer, v.MAC)
+}
+
+// Up says that a link is up. It comes after what must be set before.
+type Up struct {
+	NetNS string
+	Dev   string
+}
+
+// Key names the link and the fact.
+func (u *Up) Key() string { return "up " + u.Dev + at(u.NetNS) }
+
+// Refers names the link.
+func (u *Up) Refers() []string { return refers(u.NetNS, u.Dev) }
+
+func (u *Up) String() string { return "link " + u.Dev + " up" + in(u.NetNS) }
+
+// Sysctl is one kernel setting below /proc/sys/net.
+type Sysctl struct {
+	NetNS string
+	Path  string // with slashes, for names of links contain dots: net/ipv4/ip_forward
+	Value string
+	Was   string // what Ensure found before it wrote; Remove writes it back
+}
+
+// Key is the path.
+func (s *Sysctl) Key() string { return "sysctl " + s.Path + at(s.NetNS) }
+
+func (s *Sysctl) String() string {
+	return "sysctl " + s.Path + "=" + s.Value + in(s.NetNS)
+}
+
+// Addr is an address on a link, with its on-link prefix. IPv6 duplicate
+// detection is off for it (IFA_F_NODAD): the pool already gives each address
+// once, and forwarding would wait for it.
+type Addr struct {
+	NetNS  string
+	Dev    string
+	Prefix netip.Prefix
+}
+
+// Key names the address and its link.
+func (a *Addr) Key() string { return "addr " + a.Prefix.String() + " dev " + a.Dev + at(a.NetNS) }
+
+// Refers names the link.
+func (a *Addr) Refers() []string { return refers(a.NetNS, a.Dev) }
+
+func (a *Addr) String() string {
+	return "addr " + a.Prefix.String() + " dev " + a.Dev + in(a.NetNS)
+}
+
+// Route is a route through a link. The zero Via is an on-link route. The
+// numbers are those of the CNI result's routes, 0 meaning the kernel's own.
+type Route struct {
+	NetNS    string
+	Dev      string
+	Dst      netip.Prefix
+	Via      netip.Addr
+	Metric   int
+	MTU      int // bytes
+	AdvMSS   int // bytes
+	Table    int
+	Scope    int
+	HasScope bool // Scope 0 (global) is meant, not left open
+	// Probe lets Ensure raise Metric, and write it back, where another link
+	// has a route of the same Dst and Metric.
+	Probe bool
+}
+
+// Key names destination, link and table.
+func (r *Route) Key() string {
+	return fmt.Sprintf("route %s dev %s table %d%s", r.Dst, r.Dev, r.Table, at(r.NetNS))
+}
+
+// Refers names the link.
+func (r *Route) Refers() []string { return refers(r.NetNS, r.Dev) }
+
+func (r *Route) String() string {
+	var b strings.Builder
+	dst := r.Dst.String()
+	if r.Dst.Bits() == 0 {
+		dst = "default"
+		if r.Dst.Addr().Is6() {
+			dst = "-6 default"
+		}
+	}
+	b.WriteString("route " + dst)
+	if r.Via.IsValid() {
+		b.WriteString(" via " + r.Via.String())
+	}
+	b.WriteString(" dev " + r.Dev)
+	for _, f := range []struct {
+		name  string
+		value int
+	}{{"metric", r.Metric}, {"mtu", r.MTU}, {"advmss", r.AdvMSS}, {"table", r.Table}} {
+		if f.value != 0 {
+			b.WriteString(" " + f.name + " " + strconv.Itoa(f.value))
+		}
+	}
+	if r.HasScope {
+		b.WriteString(" scope " + strconv.Itoa(r.Scope))
+	}
+	return b.String() + in(r.NetNS)
+}
+
+// in says where a thing lives, for people: nothing for the host, "in sandbox"
+// elsewhere.
+func in(netns string) string {
+	if netns == "" {
+		return ""
+	}
+	return " in sandbox"
+}
+
+// at says where a thing lives, for keys.
+func at(netns string) string {
+	if netns == "" {
+		return ""
+	}
+	return " netns " + netns
+}
+
+// refers names the link that a thing hangs on.
+func refers(netns, dev string) []string { return []string{"link " + dev + at(netns)} }

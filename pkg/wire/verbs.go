@@ -1,0 +1,104 @@
+package wire
+
+import (
+	"errors"
+	"slices"
+)
+
+// Ensure makes the objects so, in order, and returns those that it changed.
+// On an error it takes those away again, newest first, and returns none: only
+// what this call made is undone.
+func Ensure(h Host, objects []Object) ([]Object, error) {
+	var changed []Object
+	for _, o := range objects {
+		did, err := h.Ensure(o)
+		if did {
+			changed = append(changed, o)
+		}
+		if err != nil {
+			err = opError("ensure", o, err)
+			return nil, errors.Join(err, Undo(h, changed))
+		}
+	}
+	return changed, nil
+}
+
+// Undo removes what Ensure changed, newest first. It goes on past errors and
+// joins them.
+func Undo(h Host, changed []Object) error {
+	var errs []error
+	for _, o := range slices.Backward(changed) {
+		if err := h.Remove(o); err != nil {
+			errs = append(errs, opError("remove", o, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Add makes the whole plan so. If it fails, the machine is as before.
+func Add(h Host, p Plan) error {
+	shared, err := Ensure(h, p.Shared)
+	if err != nil {
+		return err
+	}
+	if _, err := Ensure(h, p.Own); err != nil {
+		return errors.Join(err, Undo(h, shared))
+	}
+	return nil
+}
+
+// Check compares the objects with the machine and returns every difference,
+// joined, or nil.
+func Check(h Host, objects []Object) error {
+	var errs []error
+	for _, o := range objects {
+		if err := h.Check(o); err != nil {
+			errs = append(errs, opError("check", o, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// So reports whether all objects are there as described. Unlike [Check] it
+// stops at the first that is not.
+func So(h Host, objects []Object) bool {
+	return !slices.ContainsFunc(objects, func(o Object) bool { return h.Check(o) != nil })
+}
+
+// Del removes the attachment's own objects: those that are a [Root], for the
+// rest goes with them. What is gone already is no error; it goes on past
+// errors and joins them.
+func Del(h Host, own []Object) error {
+	var roots []Object
+	for _, o := range slices.Backward(own) {
+		if _, ok := o.(Root); ok {
+			roots = append(roots, o)
+		}
+	}
+	if b, ok := h.(BatchRemover); ok {
+		return b.RemoveAll(roots)
+	}
+	slices.Reverse(roots)
+	return Undo(h, roots)
+}
+
+// Probe tells whether the objects could be made here: nil, or everything that
+// is missing.
+func Probe(h Host, objects []Object) error {
+	var errs []error
+	for _, o := range objects {
+		if err := h.Probe(o); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// opError says which object an error is about. An error that is meant for the
+// user (an [Error], with its code) already does, in the user's words.
+func opError(op string, o Object, err error) error {
+	if e := (*Error)(nil); errors.As(err, &e) {
+		return err
+	}
+	return &OpError{Op: op, Object: o.String(), Err: err}
+}
