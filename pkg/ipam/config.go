@@ -1,0 +1,164 @@
+package ipam
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"path/filepath"
+
+	"dcni/pkg/wire"
+)
+
+// DefaultDataDir is where leases are kept when `dataDir` is not set.
+const DefaultDataDir = "/var/lib/dcni"
+
+// Allocation is how the next address is found.
+type Allocation string
+
+// The two ways of allocation.
+const (
+	// NextFit goes on from the address handed out last and wraps around.
+	NextFit Allocation = "next-fit"
+	// Lowest hands out the lowest free address, as Docker's local networks do.
+	Lowest Allocation = "lowest"
+)
+
+// Config is a valid `ipam` section, defaults filled in. Nothing downstream
+// looks at it again.
+type Config struct {
+	Subnets    []Subnet // none: the caller takes one from the pools, see With
+	Routes     []Route
+	Allocation Allocation
+	Sticky     bool
+	DataDir    string // absolute
+}
+
+// Subnet is one block of addresses of a network.
+type Subnet struct {
+	Prefix  netip.Prefix          // no host bits
+	Range   netip.Prefix          // where dynamic addresses come from; inside Prefix
+	Gateway netip.Addr            // always set
+	Aux     map[string]netip.Addr // reserved by name, or nil
+}
+
+// Route is a route for the result. Table and Scope are nil when not given.
+type Route struct {
+	Dst                   netip.Prefix
+	GW                    netip.Addr // the zero Addr: the network's gateway
+	MTU, AdvMSS, Priority int        // 0: not given
+	Table, Scope          *int
+}
+
+// Config checks a section and types it. Errors are of code 7 and name the
+// field.
+func (r Raw) Config() (Config, error) {
+	c := Config{Allocation: NextFit, Sticky: r.Sticky, DataDir: DefaultDataDir}
+	switch r.Allocation {
+	case "", string(NextFit):
+	case string(Lowest):
+		c.Allocation = Lowest
+	default:
+		return Config{}, wire.Invalid("ipam.allocation", r.Allocation, "must be next-fit or lowest")
+	}
+	if r.DataDir != "" {
+		if !filepath.IsAbs(r.DataDir) {
+			return Config{}, wire.Invalid("ipam.dataDir", r.DataDir, "must be an absolute path")
+		}
+		c.DataDir = filepath.Clean(r.DataDir)
+	}
+	var err error
+	if c.Subnets, err = r.subnets(); err != nil {
+		return Config{}, err
+	}
+	for i, route := range r.Routes {
+		typed, err := route.route(fmt.Sprintf("ipam.routes[%d].", i))
+		if err != nil {
+			return Config{}, err
+		}
+		c.Routes = append(c.Routes, typed)
+	}
+	return c, nil
+}
+
+// subnets types the subnets, whichever way they are written.
+func (r Raw) subnets() ([]Subnet, error) {
+	if len(r.Subnets) > 0 && !r.RawSubnet.empty() {
+		return nil, wire.Invalid("ipam.subnets", len(r.Subnets),
+			"can't stand beside subnet, ipRange, gateway or auxAddresses: move those into the list")
+	}
+	if len(r.Subnets) == 0 {
+		if r.RawSubnet.empty() {
+			return nil, nil
+		}
+		s, err := r.RawSubnet.subnet("ipam.")
+		return []Subnet{s}, err
+	}
+	var list []Subnet
+	for i, raw := range r.Subnets {
+		at := fmt.Sprintf("ipam.subnets[%d].", i)
+		s, err := raw.subnet(at)
+		if err != nil {
+			return nil, err
+		}
+		for _, other := range list {
+			if other.Prefix.Overlaps(s.Prefix) {
+				return nil, wire.Invalid(at+"subnet", s.Prefix,
+					"overlaps "+other.Prefix.String()+": multiple overlapping subnet configuration is not supported")
+			}
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// route types one route.
+func (r RawRoute) route(at string) (Route, error) {
+	out := Route{MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Priority, Table: r.Table, Scope: r.Scope}
+	var err error
+	if out.Dst, err = parsePrefix(at+"dst", r.Dst); err != nil {
+		return Route{}, err
+	}
+	if r.GW != "" {
+		if out.GW, err = parseAddr(at+"gw", r.GW); err != nil {
+			return Route{}, err
+		}
+		if out.GW.Is4() != out.Dst.Addr().Is4() {
+			return Route{}, wire.Invalid(at+"gw", r.GW, "must be of the family of dst "+r.Dst)
+		}
+	}
+	for _, n := range []struct {
+		name  string
+		value int
+		max   int64
+	}{
+		{"mtu", r.MTU, math.MaxUint32},
+		{"advmss", r.AdvMSS, math.MaxUint32},
+		{"priority", r.Priority, math.MaxUint32},
+		{"table", deref(r.Table), math.MaxUint32},
+		{"scope", deref(r.Scope), 255},
+	} {
+		if n.value < 0 || int64(n.value) > n.max {
+			return Route{}, wire.Invalid(at+n.name, n.value, fmt.Sprintf("must be 0 to %d", n.max))
+		}
+	}
+	return out, nil
+}
+
+func deref(n *int) int {
+	if n == nil {
+		return 0
+	}
+	return *n
+}
+
+// With returns the configuration with more subnets, those that were chosen for
+// the network from the pools, each with its first usable address as gateway.
+func (c Config) With(prefixes ...netip.Prefix) Config {
+	list := append([]Subnet(nil), c.Subnets...)
+	for _, p := range prefixes {
+		gateway, _ := usable(p)
+		list = append(list, Subnet{Prefix: p, Range: p, Gateway: gateway})
+	}
+	c.Subnets = list
+	return c
+}

@@ -1,0 +1,45 @@
+package ipam
+
+// Raw is the `ipam` section of a network configuration as it is written: texts,
+// not yet looked at. [Raw.Config] is the only way across.
+type Raw struct {
+	Type string `json:"type,omitempty"`
+	RawSubnet
+	Subnets    []RawSubnet `json:"subnets,omitempty"`    // instead of Subnet and its three
+	Routes     []RawRoute  `json:"routes,omitempty"`     // put into the result as they are
+	Allocation string      `json:"allocation,omitempty"` // "" = next-fit
+	Sticky     bool        `json:"sticky,omitempty"`     // a container name keeps its addresses
+	DataDir    string      `json:"dataDir,omitempty"`    // "" = DefaultDataDir
+}
+
+// RawSubnet is one subnet as it is written.
+type RawSubnet struct {
+	Subnet       string            `json:"subnet,omitempty"`
+	IPRange      string            `json:"ipRange,omitempty"`
+	Gateway      string            `json:"gateway,omitempty"`
+	AuxAddresses map[string]string `json:"auxAddresses,omitempty"` // name -> address
+}
+
+// empty reports whether nothing is written.
+func (r RawSubnet) empty() bool {
+	return r.Subnet == "" && r.IPRange == "" && r.Gateway == "" && len(r.AuxAddresses) == 0
+}
+
+// RawRoute is a route as CNI 1.1 writes it.
+type RawRoute struct {
+	Dst      string `json:"dst"`
+	GW       string `json:"gw,omitempty"`
+	MTU      int    `json:"mtu,omitempty"`
+	AdvMSS   int    `json:"advmss,omitempty"`
+	Priority int    `json:"priority,omitempty"`
+	Table    *int   `json:"table,omitempty"`
+	Scope    *int   `json:"scope,omitempty"`
+}
+
+// RawRange is one range of the capability ipRanges as a runtime sends it.
+type RawRange struct {
+	Subnet     string `json:"subnet"`
+	RangeStart string `json:"rangeStart,omitempty"`
+	RangeEnd   string `json:"rangeEnd,omitempty"`
+	Gateway    string `json:"gateway,omitempty"`
+}
