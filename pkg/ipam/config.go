@@ -82,15 +82,15 @@ func (r Raw) Config() (Config, error) {
 
 // subnets types the subnets, whichever way they are written.
 func (r Raw) subnets() ([]Subnet, error) {
-	if len(r.Subnets) > 0 && !r.RawSubnet.empty() {
+	if len(r.Subnets) > 0 && !r.single().empty() {
 		return nil, wire.Invalid("ipam.subnets", len(r.Subnets),
 			"can't stand beside subnet, ipRange, gateway or auxAddresses: move those into the list")
 	}
 	if len(r.Subnets) == 0 {
-		if r.RawSubnet.empty() {
+		if r.single().empty() {
 			return nil, nil
 		}
-		s, err := r.RawSubnet.subnet("ipam.")
+		s, err := r.single().subnet("ipam.")
 		return []Subnet{s}, err
 	}
 	var list []Subnet

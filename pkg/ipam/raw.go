@@ -3,13 +3,21 @@ package ipam
 // Raw is the `ipam` section of a network configuration as it is written: texts,
 // not yet looked at. [Raw.Config] is the only way across.
 type Raw struct {
-	Type string `json:"type,omitempty"`
-	RawSubnet
-	Subnets    []RawSubnet `json:"subnets,omitempty"`    // instead of Subnet and its three
-	Routes     []RawRoute  `json:"routes,omitempty"`     // put into the result as they are
-	Allocation string      `json:"allocation,omitempty"` // "" = next-fit
-	Sticky     bool        `json:"sticky,omitempty"`     // a container name keeps its addresses
-	DataDir    string      `json:"dataDir,omitempty"`    // "" = DefaultDataDir
+	Type         string            `json:"type,omitempty"`
+	Subnet       string            `json:"subnet,omitempty"`
+	IPRange      string            `json:"ipRange,omitempty"`
+	Gateway      string            `json:"gateway,omitempty"`
+	AuxAddresses map[string]string `json:"auxAddresses,omitempty"` // name -> address
+	Subnets      []RawSubnet       `json:"subnets,omitempty"`      // instead of the four above
+	Routes       []RawRoute        `json:"routes,omitempty"`       // put into the result as they are
+	Allocation   string            `json:"allocation,omitempty"`   // "" = next-fit
+	Sticky       bool              `json:"sticky,omitempty"`       // a container name keeps its addresses
+	DataDir      string            `json:"dataDir,omitempty"`      // "" = DefaultDataDir
+}
+
+// single returns the subnet that is written without a list.
+func (r Raw) single() RawSubnet {
+	return RawSubnet{Subnet: r.Subnet, IPRange: r.IPRange, Gateway: r.Gateway, AuxAddresses: r.AuxAddresses}
 }
 
 // RawSubnet is one subnet as it is written.

@@ -1,0 +1,53 @@
+package records
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// epochDigits is the length of an epoch, in hexadecimal digits.
+const epochDigits = 12
+
+// Epoch returns the word that stands for this boot. The first who asks makes
+// it: written under a name of its own and then linked, so that it is there
+// whole or not at all, and the first of several wins. It needs no lock.
+func (s Store) Epoch() (string, error) {
+	path := filepath.Join(s.Run, "epoch")
+	word, err := readEpoch(path)
+	if !errors.Is(err, os.ErrNotExist) {
+		return word, err
+	}
+	var random [epochDigits / 2]byte
+	rand.Read(random[:])
+	word = hex.EncodeToString(random[:])
+	temp := filepath.Join(s.Run, "tmp", "epoch."+word)
+	if err := writeTemp(temp, []byte(word+"\n"), false); err != nil {
+		return "", err
+	}
+	err = os.Link(temp, path)
+	if err := os.Remove(temp); err != nil {
+		return "", err
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	return readEpoch(path)
+}
+
+func readEpoch(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	if len(data) != epochDigits+1 {
+		return "", fmt.Errorf("%s: %q is no epoch: remove it, and every container has to be attached again", path, data)
+	}
+	if _, err := hex.DecodeString(string(data[:epochDigits])); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return string(data[:epochDigits]), nil
+}

@@ -1,0 +1,133 @@
+package records
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/wire"
+)
+
+// A lock is one byte of <Run>/lock, locked with an open file description lock:
+// the kernel frees it when the process dies, and there is nothing to clean up.
+// The byte's offset is a hash of what is locked, and the kind of lock is in its
+// highest bits, so locks of different kinds never meet.
+//
+// Each lock opens the file anew. Locks of one description don't exclude one
+// another, so with a shared descriptor two goroutines of dnetd would both get
+// the same lock.
+//
+// Two names may share a byte, with a chance of one in 2^59: then one waits for
+// the other for no reason. Who held one and asked for the second would wait for
+// himself, so nobody holds two locks of one kind. The order of kinds is
+// attachment, network, ports, registry: a lock is asked for only under locks of
+// kinds before it.
+type kind int64
+
+const (
+	kindAttachment kind = iota + 1
+	kindNetwork
+	kindPorts
+	kindRegistry
+)
+
+const kindShift = 59 // offsets are positive 64-bit numbers
+
+// Lock is a lock that is held.
+type Lock struct{ fd int }
+
+// LockAttachment waits until nobody else works on an attachment.
+func (s Store) LockAttachment(a wire.Attachment) (*Lock, error) {
+	return s.lock(kindAttachment, attachmentKey(a))
+}
+
+// TryLockAttachment takes the lock of an attachment if it is free. ok is false,
+// with no error, if another holds it.
+func (s Store) TryLockAttachment(a wire.Attachment) (l *Lock, ok bool, err error) {
+	l, err = s.take(kindAttachment, attachmentKey(a), unix.F_OFD_SETLK)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return nil, false, nil
+	}
+	return l, err == nil, err
+}
+
+// LockNetwork waits until nobody else changes what a network shares: its
+// leases, its bridge.
+func (s Store) LockNetwork(name string) (*Lock, error) { return s.lock(kindNetwork, name) }
+
+// LockPorts waits until nobody else looks for host ports.
+func (s Store) LockPorts() (*Lock, error) { return s.lock(kindPorts, "") }
+
+func attachmentKey(a wire.Attachment) string {
+	return a.Network + "\x00" + a.Container + "\x00" + a.IfName
+}
+
+func (s Store) lock(k kind, name string) (*Lock, error) {
+	return s.take(k, name, unix.F_OFD_SETLKW)
+}
+
+func (s Store) take(k kind, name string, cmd int) (*Lock, error) {
+	path := filepath.Join(s.Run, "lock")
+	fd, err := s.openLock(path)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	sum := sha256.Sum256([]byte(name))
+	offset := int64(k)<<kindShift | int64(binary.BigEndian.Uint64(sum[:])>>(64-kindShift))
+	if err := setLock(fd, cmd, unix.F_WRLCK, offset); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return &Lock{fd: fd}, nil
+}
+
+// openLock opens the lock file and makes it, with its directory, the first time
+// after a boot.
+func (s Store) openLock(path string) (int, error) {
+	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_CLOEXEC
+	fd, err := retry(func() (int, error) { return unix.Open(path, flags, 0o600) })
+	if !errors.Is(err, unix.ENOENT) {
+		return fd, err
+	}
+	if err := os.MkdirAll(s.Run, 0o755); err != nil {
+		return -1, err
+	}
+	return retry(func() (int, error) { return unix.Open(path, flags, 0o600) })
+}
+
+func setLock(fd, cmd int, typ int16, offset int64) error {
+	_, err := retry(func() (int, error) {
+		return 0, unix.FcntlFlock(uintptr(fd), cmd, &unix.Flock_t{Type: typ, Start: offset, Len: 1})
+	})
+	return err
+}
+
+// retry repeats a system call that a signal interrupted: the Go runtime sends
+// itself signals to preempt goroutines.
+func retry(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+// Unlock lets the lock go. A child that is between fork and exec shares the
+// description, so closing alone could leave the lock held a moment longer.
+func (l *Lock) Unlock() {
+	if l == nil || l.fd < 0 {
+		return
+	}
+	// Locks of all kinds of this description: there is one only.
+	_, _ = retry(func() (int, error) {
+		return 0, unix.FcntlFlock(uintptr(l.fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK})
+	})
+	unix.Close(l.fd)
+	l.fd = -1
+}

@@ -1,0 +1,75 @@
+// Package records is what dcni remembers on disk, and the locks under which it
+// does. This comment is the specification of the files.
+//
+// # Two places
+//
+// Store.Run (/run/dcni) dies with the boot, as sandboxes do; Store.Lib
+// (/var/lib/dcni) stays.
+//
+//	/run/dcni/lock      every lock, as a locked byte of this one empty file
+//	/run/dcni/epoch     a random word made once per boot
+//	/run/dcni/tmp/      files being written, before they are renamed
+//
+// # Leases
+//
+// A network's leases are the symbolic links of one directory, made to be read
+// with `ls -l`:
+//
+//	/var/lib/dcni/leases/web/
+//	    10.1.0.5 -> c1/eth0@6f1e0c55a2d9         a lease: owner @ epoch
+//	    10.1.0.6 -> c2/eth0@6f1e0c55a2d9:db      a sticky one: and for whom
+//	    by-owner/c1/eth0 -> 10.1.0.5,fd00::5     all addresses of an attachment
+//	    by-name/db/eth0 -> 10.1.0.6              what is kept for a name
+//	    .pages/10.1.0.0                          bitmap of 2^15 addresses
+//	    .state                                   is the bitmap right, and where next
+//
+// The links named by addresses are the truth; a name is the canonical text of
+// its address, so an address has one name. An operator may remove a link by
+// hand. by-owner and .pages follow from the truth and can be made again.
+// by-name is a truth of its own: the addresses that belong to a container name
+// also while no lease holds them. The time of that link (ls -l shows it) is
+// when the name last took or gave back its addresses. To give a name up, remove
+// its directory in by-name and `touch` the network's.
+//
+// Names of containers come from outside: bytes other than letters, digits,
+// '-', '_' and '.' are written %XX in by-name, so is a leading dot, and a long
+// name is cut and ends in '~' and a hash.
+//
+// leases.go says why this is right after a crash.
+//
+// # Networks
+//
+//	/var/lib/dcni/networks/web.json    {"name", "subnets", "fromPool", "bridge"}
+//
+// remembers which subnets are whose; "fromPool" lists those that were chosen
+// and not asked for.
+//
+// # Caveats
+//
+// Leases are not synced to the disk: a power failure ends the sandboxes that
+// they are for, and the next boot has another epoch. What is kept for a name
+// may lose its last changes then.
+package records
+
+import (
+	"path/filepath"
+
+	"dcni/pkg/ipam"
+)
+
+// Store is where things are remembered.
+type Store struct {
+	Run string // until the next boot
+	Lib string // for good
+}
+
+// Default returns the store in its fixed places.
+func Default() Store { return Store{Run: "/run/dcni", Lib: ipam.DefaultDataDir} }
+
+// dataDir returns a directory named in a configuration, Lib by default.
+func (s Store) dataDir(dir string) string {
+	if dir == "" {
+		return s.Lib
+	}
+	return filepath.Clean(dir)
+}
