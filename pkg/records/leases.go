@@ -1,0 +1,198 @@
+package records
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+
+	"dcni/pkg/ipam"
+	"dcni/pkg/wire"
+)
+
+// Why leases survive a kill -9 at any system call.
+//
+// A lease is a symbolic link, and symlink(2) refuses a name that is there: so
+// no address is ever handed out twice, whatever else is wrong. What could go
+// wrong is the bitmap, which is beside the links so that finding an address
+// costs the same with ten leases and with 60,000, and by-owner, without which
+// nobody finds what to release.
+//
+// Everything happens under the network's lock. Whoever is going to change
+// something first writes "dirty" to .state, in one write of one page of the
+// page cache, which a kill can't divide. After the last change he writes
+// "clean" with the time at which the directory of links was last changed. The
+// next one begins by reading .state and rebuilds bitmap and by-owner from the
+// links if
+//
+//   - it says dirty, or can't be understood: the last one died in between. A
+//     claim it had half made is then a lease like others, and its owner's
+//     release finds it. A release it had half made is a smaller lease;
+//   - its epoch is not this boot's. Also, a power failure may have kept some
+//     files and not others;
+//   - the directory has changed since: an operator removed a link.
+//
+// Where file times are coarse, a link removed by hand within a tick of a change
+// of ours goes unseen. Its address then looks taken, so a network is believed
+// full only after a rebuild; and a link made by hand is met by symlink(2),
+// after which there is a rebuild too. So nothing is lost for ever either.
+//
+// A rebuild drops leases of another epoch, whose sandboxes died with their
+// boot: not every runtime cleans up after one. What belongs to a name stays.
+
+// Leases are the addresses in use on one network.
+type Leases struct {
+	store   Store
+	dir     string
+	network string
+	locked  bool // the caller holds the network's lock
+}
+
+// Leases returns the leases of a network that are kept in a data directory,
+// "" for the store's own.
+func (s Store) Leases(dataDir, network string) Leases {
+	return Leases{store: s, network: network, dir: filepath.Join(s.dataDir(dataDir), "leases", network)}
+}
+
+// Locked returns the same leases for a caller who holds the network's lock.
+func (l Leases) Locked() Leases {
+	l.locked = true
+	return l
+}
+
+// Claim leases the addresses that a request asks for, or none. What the owner
+// had on this network is released first, and is what he gets again if he may.
+//
+// Errors: code 7 for an address the network does not have, 101 for one that
+// belongs to another, 11 if the network is full.
+func (l Leases) Claim(req ipam.Request, cfg ipam.Config) ([]ipam.Assigned, error) {
+	req.Owner.Network = l.network
+	if err := checkWords(req.Owner); err != nil {
+		return nil, err
+	}
+	plan, err := cfg.Plan(req)
+	if err != nil {
+		return nil, err
+	}
+	c := &claim{owner: req.Owner, plan: plan, lowest: cfg.Allocation == ipam.Lowest}
+	if cfg.Sticky {
+		c.name = encodeName(req.Name)
+		if req.Name == "" {
+			c.name = encodeName(req.Owner.Container)
+		}
+	}
+	var out []ipam.Assigned
+	err = l.session(true, func(s *session) error {
+		out, err = s.claim(c)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Release frees all addresses of an attachment. It is no error if it has none.
+func (l Leases) Release(owner wire.Attachment) error {
+	owner.Network = l.network
+	if err := checkWords(owner); err != nil {
+		return nil // such an owner never got a lease, and DEL must not fail for it
+	}
+	return l.session(false, func(s *session) error {
+		_, err := s.release(owner)
+		return err
+	})
+}
+
+// ByOwner returns the addresses of an attachment in the order of its result,
+// none if it has no lease.
+func (l Leases) ByOwner(owner wire.Attachment) ([]netip.Addr, error) {
+	owner.Network = l.network
+	if err := checkWords(owner); err != nil {
+		return nil, err
+	}
+	var out []netip.Addr
+	err := l.session(false, func(s *session) (err error) {
+		out, err = s.byOwner(owner)
+		return err
+	})
+	return out, err
+}
+
+// Owners returns everyone who has a lease, in order.
+func (l Leases) Owners() ([]wire.Attachment, error) {
+	var out []wire.Attachment
+	err := l.session(false, func(s *session) (err error) {
+		out, err = s.owners()
+		return err
+	})
+	return out, err
+}
+
+// ReleaseExcept frees the addresses of every attachment that is not valid any
+// more, and returns whose they were. It goes on past errors.
+func (l Leases) ReleaseExcept(valid func(wire.Attachment) bool) ([]wire.Attachment, error) {
+	var gone []wire.Attachment
+	err := l.session(false, func(s *session) error {
+		owners, err := s.owners()
+		if err != nil {
+			return err
+		}
+		var errs []error
+		for _, owner := range owners {
+			if valid(owner) {
+				continue
+			}
+			if _, err := s.release(owner); err != nil {
+				errs = append(errs, fmt.Errorf("release %s: %w", owner, err))
+				continue
+			}
+			gone = append(gone, owner)
+		}
+		return errors.Join(errs...)
+	})
+	return gone, err
+}
+
+// Full returns nil if a plain request would get its addresses, and an error of
+// code 50 that names the family if not.
+func (l Leases) Full(cfg ipam.Config) error {
+	plan, err := cfg.Plan(ipam.Request{})
+	if err != nil {
+		return err
+	}
+	return l.session(true, func(s *session) error {
+		for _, set := range plan.Sets {
+			a, err := s.pick(&claim{plan: plan, lowest: true}, set)
+			if err != nil {
+				return err
+			}
+			if !a.Address.IsValid() {
+				return &wire.Error{Code: wire.CodeUnavailable, Msg: ipam.Exhausted(set.Family(), l.network).Error()}
+			}
+		}
+		return nil
+	})
+}
+
+// Check compares the leases of an attachment with the addresses it should have
+// and returns every difference.
+func (l Leases) Check(owner wire.Attachment, addrs []netip.Addr) error {
+	have, err := l.ByOwner(owner)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, a := range addrs {
+		if !slices.Contains(have, a) {
+			errs = append(errs, fmt.Errorf("address %s is not leased to %s", a, owner))
+		}
+	}
+	for _, a := range have {
+		if !slices.Contains(addrs, a) {
+			errs = append(errs, fmt.Errorf("address %s is leased to %s, which does not have it", a, owner))
+		}
+	}
+	return errors.Join(errs...)
+}

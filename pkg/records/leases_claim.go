@@ -1,0 +1,258 @@
+package records
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"slices"
+
+	"dcni/pkg/ipam"
+	"dcni/pkg/wire"
+)
+
+// errStale means that bitmap and links were found to differ. A session that
+// ends with it is run again after a rebuild.
+var errStale = errors.New("the bitmap of leases differs from the links")
+
+// A claim is one request on its way.
+type claim struct {
+	owner  wire.Attachment
+	plan   ipam.Plan
+	lowest bool
+	name   string // encoded; "" if not sticky
+
+	kept   []netip.Addr             // kept for the name: tried first
+	had    []netip.Addr             // the owner's last ones: tried then
+	evict  []*reservation           // what has to be taken from other names
+	cursor map[string]netip.Addr    // where spans go on next time
+	chosen map[netip.Addr]ipam.Span // of this claim
+}
+
+// claim leases addresses. It may be run again after a rebuild.
+func (s *session) claim(c *claim) ([]ipam.Assigned, error) {
+	had, err := s.release(c.owner)
+	if err != nil {
+		return nil, err
+	}
+	c.had = append(c.had, had...)
+	if c.name != "" {
+		if c.kept, err = s.kept(c.name, c.owner.IfName); err != nil {
+			return nil, err
+		}
+	}
+	out, err := s.choose(c)
+	if err != nil {
+		return nil, err
+	}
+	c.plan.Sort(out)
+	addrs := make([]netip.Addr, len(out))
+	for i, a := range out {
+		addrs[i] = a.Address.Addr()
+	}
+	if err := s.change(func() error { return s.put(c, addrs) }); err != nil {
+		return nil, errors.Join(err, s.undo(c.owner, addrs))
+	}
+	for span, a := range c.cursor {
+		s.state.setCursor(span, a)
+	}
+	return out, nil
+}
+
+// choose finds all addresses of a claim and changes nothing.
+func (s *session) choose(c *claim) ([]ipam.Assigned, error) {
+	c.evict, c.cursor, c.chosen = nil, map[string]netip.Addr{}, map[netip.Addr]ipam.Span{}
+	out := slices.Clone(c.plan.Fixed)
+	for _, a := range out {
+		if err := s.checkFixed(c, a.Address.Addr()); err != nil {
+			return nil, err
+		}
+	}
+	for _, set := range c.plan.Sets {
+		a, err := s.pick(c, set)
+		if err != nil {
+			return nil, err
+		}
+		if !a.Address.IsValid() {
+			return nil, ipam.Exhausted(set.Family(), s.l.network)
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+// checkFixed refuses a static address that is another's. The link decides; the
+// bitmap alone says that it is kept for a name.
+func (s *session) checkFixed(c *claim, a netip.Addr) error {
+	l, err := s.link(a)
+	if err == nil {
+		return ipam.InUse(a, "leased to "+l.who())
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	taken, err := s.pages.has(a)
+	if err != nil || !taken || slices.Contains(c.kept, a) {
+		return err
+	}
+	all, err := s.reservations()
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if slices.Contains(r.addrs, a) {
+			return ipam.InUse(a, "kept for "+r.name)
+		}
+	}
+	return nil // freed by hand; the bitmap does not know yet
+}
+
+// pick chooses one address of a set: one of those preferred, the next free one,
+// or, from a full set, the one that was given back to a name longest ago. It
+// returns the zero value if there is none.
+func (s *session) pick(c *claim, set ipam.Set) (ipam.Assigned, error) {
+	if a, err := s.pickPreferred(c, set); err != nil || a.Address.IsValid() {
+		return a, err
+	}
+	a, err := s.pickNext(c, set)
+	if err != nil || a.Address.IsValid() {
+		return a, err
+	}
+	if !s.state.exact {
+		// Believed full only if the links say so too.
+		if err := s.rebuild(); err != nil {
+			return a, err
+		}
+		if a, err := s.pickNext(c, set); err != nil || a.Address.IsValid() {
+			return a, err
+		}
+	}
+	return s.pickKept(c, set)
+}
+
+func (s *session) pickPreferred(c *claim, set ipam.Set) (ipam.Assigned, error) {
+	for _, a := range slices.Concat(c.kept, c.had) {
+		span, ok := spanOf(set, a)
+		if !ok || c.plan.Reserved[a] != "" {
+			continue
+		}
+		taken, err := s.pages.has(a)
+		if err != nil {
+			return ipam.Assigned{}, err
+		}
+		if taken {
+			if !slices.Contains(c.kept, a) {
+				continue
+			}
+			if _, err := s.link(a); err == nil {
+				continue // a second container of that name
+			}
+		}
+		return c.take(span, a), nil
+	}
+	return ipam.Assigned{}, nil
+}
+
+func (s *session) pickNext(c *claim, set ipam.Set) (ipam.Assigned, error) {
+	for _, span := range set {
+		var after netip.Addr
+		if !c.lowest {
+			after = s.state.cursor(span.String())
+		}
+		a, err := span.Next(s.pages, after, func(a netip.Addr) bool {
+			_, chosen := c.chosen[a]
+			return chosen || c.plan.Reserved[a] != ""
+		})
+		if err != nil {
+			return ipam.Assigned{}, err
+		}
+		if a.IsValid() {
+			if !c.lowest {
+				c.cursor[span.String()] = a
+			}
+			return c.take(span, a), nil
+		}
+	}
+	return ipam.Assigned{}, nil
+}
+
+// pickKept takes an address over that is kept for a name and not in use.
+func (s *session) pickKept(c *claim, set ipam.Set) (ipam.Assigned, error) {
+	all, err := s.reservations()
+	if err != nil {
+		return ipam.Assigned{}, err
+	}
+	for _, r := range all { // the oldest first
+		for _, a := range r.addrs {
+			span, ok := spanOf(set, a)
+			if _, chosen := c.chosen[a]; !ok || chosen || c.plan.Reserved[a] != "" {
+				continue
+			}
+			if _, err := s.link(a); !errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			c.evict = append(c.evict, &reservation{name: r.name, ifName: r.ifName, addrs: []netip.Addr{a}})
+			return c.take(span, a), nil
+		}
+	}
+	return ipam.Assigned{}, nil
+}
+
+func spanOf(set ipam.Set, a netip.Addr) (ipam.Span, bool) {
+	for _, span := range set {
+		if span.Contains(a) {
+			return span, true
+		}
+	}
+	return ipam.Span{}, false
+}
+
+func (c *claim) take(span ipam.Span, a netip.Addr) ipam.Assigned {
+	if c.chosen != nil {
+		c.chosen[a] = span
+	}
+	return ipam.Assigned{Address: netip.PrefixFrom(a, span.Subnet.Bits()), Gateway: span.Gateway}
+}
+
+// put makes the links. The order matters only in that a link is first: it is
+// what makes an address somebody's.
+func (s *session) put(c *claim, addrs []netip.Addr) error {
+	target := lease{owner: c.owner, epoch: s.epoch, name: c.name}.target()
+	for _, a := range addrs {
+		err := os.Symlink(target, s.path(a.String()))
+		if errors.Is(err, os.ErrExist) {
+			return errStale
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.pages.set(a, true); err != nil {
+			return err
+		}
+	}
+	if err := s.writeOwner(c.owner, addrs); err != nil {
+		return err
+	}
+	for _, r := range c.evict {
+		if err := s.unkeep(r.name, r.ifName, r.addrs); err != nil {
+			return err
+		}
+	}
+	if c.name == "" {
+		return nil
+	}
+	return s.keep(c.name, c.owner.IfName, addrs)
+}
+
+// undo takes back what put made. The links of other owners stay: put stopped
+// at the first of them. The state stays dirty, so the bitmap is made anew.
+func (s *session) undo(owner wire.Attachment, addrs []netip.Addr) error {
+	var errs []error
+	for _, a := range addrs {
+		l, err := s.link(a)
+		if err != nil || l.owner != owner {
+			continue
+		}
+		errs = append(errs, os.Remove(s.path(a.String())))
+	}
+	return errors.Join(append(errs, s.removeOwner(owner))...)
+}

@@ -1,0 +1,180 @@
+package records
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A reservation is what is kept for a name and an interface: the link
+// by-name/<name>/<ifname>.
+type reservation struct {
+	name   string // encoded
+	ifName string
+	addrs  []netip.Addr
+	since  time.Time // last taken or given back
+}
+
+// maxName is the length from which an encoded name is cut: with '~' and a hash
+// behind it, it still is a file name, and a lease's target stays short.
+const maxName = 180
+
+// encodeName makes a file name of the name of a container, which may be any
+// bytes. Two names never become one: '~' and '%' stand for nothing else.
+func encodeName(name string) string {
+	var b strings.Builder
+	for i := range len(name) {
+		switch ch := name[i]; {
+		case 'a' <= ch && ch <= 'z', 'A' <= ch && ch <= 'Z', '0' <= ch && ch <= '9',
+			ch == '-', ch == '_', ch == '.' && i > 0:
+			b.WriteByte(ch)
+		default:
+			fmt.Fprintf(&b, "%%%02X", ch)
+		}
+	}
+	if b.Len() <= maxName {
+		return b.String()
+	}
+	sum := sha256.Sum256([]byte(name))
+	return b.String()[:maxName] + "~" + hex.EncodeToString(sum[:16])
+}
+
+// kept returns the addresses that are kept for a name.
+func (s *session) kept(name, ifName string) ([]netip.Addr, error) {
+	return readList(s.path("by-name", name, ifName))
+}
+
+// keep keeps addresses for a name instead of those it had before, which are
+// free then.
+func (s *session) keep(name, ifName string, addrs []netip.Addr) error {
+	before, err := s.kept(name, ifName)
+	if err != nil {
+		return err
+	}
+	if slices.Equal(before, addrs) {
+		return nil
+	}
+	if err := s.writeList(addrs, "by-name", name, ifName); err != nil {
+		return err
+	}
+	return s.free(before, addrs)
+}
+
+// unkeep takes addresses from a name.
+func (s *session) unkeep(name, ifName string, addrs []netip.Addr) error {
+	before, err := s.kept(name, ifName)
+	if err != nil {
+		return err
+	}
+	rest := slices.DeleteFunc(slices.Clone(before), func(a netip.Addr) bool { return slices.Contains(addrs, a) })
+	if len(rest) == 0 {
+		return s.removeList("by-name", name, ifName)
+	}
+	since, err := os.Lstat(s.path("by-name", name, ifName))
+	if err != nil {
+		return err
+	}
+	if err := s.writeList(rest, "by-name", name, ifName); err != nil {
+		return err
+	}
+	return s.touch(name, ifName, since.ModTime())
+}
+
+// free clears the addresses of a list that are not in another one either, nor
+// leased: a second container of the same name has one that is not kept.
+func (s *session) free(list, except []netip.Addr) error {
+	for _, a := range list {
+		if slices.Contains(except, a) {
+			continue
+		}
+		if _, err := s.link(a); !errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err := s.pages.set(a, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// giveBack notes that the container of a name has gone, and returns what stays
+// kept for it.
+func (s *session) giveBack(name, ifName string) ([]netip.Addr, error) {
+	if name == "" {
+		return nil, nil
+	}
+	kept, err := s.kept(name, ifName)
+	if err != nil || len(kept) == 0 {
+		return nil, err
+	}
+	return kept, s.touch(name, ifName, time.Now())
+}
+
+// touch sets the time of a reservation, by which the oldest one is found.
+func (s *session) touch(name, ifName string, at time.Time) error {
+	ts := unix.NsecToTimespec(at.UnixNano())
+	path := s.path("by-name", name, ifName)
+	err := unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return &os.PathError{Op: "utimensat", Path: path, Err: err}
+	}
+	return nil
+}
+
+// reservations returns everything that is kept, the oldest first.
+func (s *session) reservations() ([]*reservation, error) {
+	var out []*reservation
+	err := s.eachList("by-name", func(name, ifName string) error {
+		path := s.path("by-name", name, ifName)
+		info, err := os.Lstat(path)
+		if err != nil {
+			return err
+		}
+		addrs, err := readList(path)
+		out = append(out, &reservation{name: name, ifName: ifName, addrs: addrs, since: info.ModTime()})
+		return err
+	})
+	slices.SortFunc(out, func(a, b *reservation) int {
+		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.name, b.name), cmp.Compare(a.ifName, b.ifName))
+	})
+	return out, err
+}
+
+// eachList calls f for every <kind>/<dir>/<name>.
+func (s *session) eachList(kind string, f func(dir, name string) error) error {
+	dirs, err := os.ReadDir(s.path(kind))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		names, err := os.ReadDir(s.path(kind, d.Name()))
+		if errors.Is(err, unix.ENOTDIR) {
+			continue // not ours
+		}
+		if err != nil {
+			return err
+		}
+		if len(names) == 0 {
+			// Its maker died before the link. If this fails it is in nobody's way.
+			_ = unix.Rmdir(s.path(kind, d.Name()))
+		}
+		for _, n := range names {
+			if err := f(d.Name(), n.Name()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,304 @@
+package records
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"dcni/pkg/ipam"
+	"dcni/pkg/wire"
+)
+
+// Network is what is remembered of a network: which subnets are its own.
+type Network struct {
+	Name     string         `json:"name"`
+	Subnets  []netip.Prefix `json:"subnets"`
+	FromPool []netip.Prefix `json:"fromPool,omitempty"` // those that were chosen for it
+	Bridge   string         `json:"bridge,omitempty"`
+}
+
+// Networks is the registry of networks of a data directory.
+type Networks struct {
+	store Store
+	lib   string
+}
+
+// Networks returns the registry in a data directory, "" for the store's own.
+func (s Store) Networks(dataDir string) Networks { return Networks{store: s, lib: s.dataDir(dataDir)} }
+
+// Registration is what a network asks of the registry.
+type Registration struct {
+	Name     string
+	Bridge   string         // remembered for people and for dnet
+	Explicit []netip.Prefix // the configured subnets
+	WantPool bool           // an IPv4 subnet from the default pools
+	WantULA  bool           // an IPv6 subnet of the host's own
+	HostID   string         // what WantULA's is made from
+
+	// Avoid returns what a chosen subnet must not overlap, beside the subnets of
+	// other networks. It is called only when one has to be chosen.
+	Avoid func() ([]netip.Prefix, error)
+	// Alive reports whether a network is still there without a lease: it is
+	// configured, or the host uses its subnet. nil means that all are.
+	Alive func(Network) bool
+}
+
+// Register returns the subnets of a network, in the order IPv4 from the pool,
+// explicit ones, IPv6 of the host's own, and remembers them. What was chosen
+// once is chosen again. Networks that nothing names any more (no lease of this
+// boot, and not alive) are forgotten if they are in the way.
+//
+// Errors: code 7 if an explicit subnet overlaps another network's, 11 if the
+// pools are exhausted.
+func (n Networks) Register(r Registration) ([]netip.Prefix, error) {
+	// Most calls find what they want, and replaced files are read whole: no lock.
+	if known, err := n.Get(r.Name); err == nil && r.fits(known) {
+		return known.Subnets, nil
+	}
+	var out []netip.Prefix
+	err := n.locked(func() error {
+		known, err := n.Get(r.Name)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err == nil && r.fits(known) {
+			out = known.Subnets
+			return nil
+		}
+		added, err := n.choose(r, known)
+		if err != nil {
+			return err
+		}
+		out = added.Subnets
+		return n.put(added)
+	})
+	return out, err
+}
+
+// fits reports whether what is remembered is what is asked for.
+func (r Registration) fits(known Network) bool {
+	explicit := slices.DeleteFunc(slices.Clone(known.Subnets), func(p netip.Prefix) bool {
+		return slices.Contains(known.FromPool, p)
+	})
+	return known.Name == r.Name && known.Bridge == r.Bridge && slices.Equal(explicit, r.Explicit) &&
+		r.WantPool == chosen(known, true).IsValid() && r.WantULA == chosen(known, false).IsValid()
+}
+
+// chosen returns the subnet of a family that was chosen for a network.
+func chosen(n Network, is4 bool) netip.Prefix {
+	for _, p := range n.FromPool {
+		if p.Addr().Is4() == is4 {
+			return p
+		}
+	}
+	return netip.Prefix{}
+}
+
+// choose finds the subnets of a network that is new or has changed.
+func (n Networks) choose(r Registration, known Network) (Network, error) {
+	out := Network{Name: r.Name, Bridge: r.Bridge}
+	others, err := n.List()
+	if err != nil {
+		return out, err
+	}
+	others = slices.DeleteFunc(others, func(o Network) bool { return o.Name == r.Name })
+	for _, p := range r.Explicit {
+		if err := n.clear(r, p, others); err != nil {
+			return out, err
+		}
+	}
+	var avoid []netip.Prefix
+	if r.Avoid != nil && (r.WantPool || r.WantULA) {
+		if avoid, err = r.Avoid(); err != nil {
+			return out, err
+		}
+	}
+	avoid = append(slices.Clone(avoid), r.Explicit...)
+	var pool, ula []netip.Prefix
+	if r.WantPool {
+		if pool, err = n.fromPool(r, chosen(known, true), others, avoid, ipam.ChoosePool); err != nil {
+			return out, err
+		}
+	}
+	if r.WantULA {
+		if ula, err = n.fromPool(r, chosen(known, false), others, avoid, r.chooseULA); err != nil {
+			return out, err
+		}
+	}
+	out.FromPool = slices.Concat(pool, ula)
+	out.Subnets = slices.Concat(pool, r.Explicit, ula)
+	return out, nil
+}
+
+func (r Registration) chooseULA(avoid []netip.Prefix) (netip.Prefix, error) {
+	return ipam.ChooseULA(r.HostID, r.Name, avoid)
+}
+
+// fromPool chooses a subnet, again the one the network had if it had one. A
+// network in the way is either forgotten or avoided.
+func (n Networks) fromPool(r Registration, had netip.Prefix, others []Network, avoid []netip.Prefix,
+	choose func([]netip.Prefix) (netip.Prefix, error)) ([]netip.Prefix, error) {
+	if had.IsValid() && !slices.ContainsFunc(r.Explicit, had.Overlaps) {
+		return []netip.Prefix{had}, nil
+	}
+	for {
+		p, err := choose(avoid)
+		if err != nil {
+			return nil, err
+		}
+		err = n.clear(r, p, others)
+		var overlap *overlapError
+		if !errors.As(err, &overlap) {
+			return []netip.Prefix{p}, err
+		}
+		avoid = append(avoid, overlap.subnet)
+	}
+}
+
+// overlapError says which subnet of another network is in the way.
+type overlapError struct {
+	error
+	subnet netip.Prefix
+}
+
+func (e *overlapError) Unwrap() error { return e.error }
+
+// clear makes sure that no other network has a part of a subnet: one that
+// nothing names any more is forgotten.
+func (n Networks) clear(r Registration, p netip.Prefix, others []Network) error {
+	for _, o := range others {
+		i := slices.IndexFunc(o.Subnets, p.Overlaps)
+		if i < 0 {
+			continue
+		}
+		alive, err := n.alive(r, o)
+		if err != nil {
+			return err
+		}
+		if alive {
+			return &overlapError{wire.Errorf(wire.CodeConfig,
+				"invalid pool request: Pool overlaps with other one on this address space: subnet %s of network %q and %s of network %q",
+				p, r.Name, o.Subnets[i], o.Name), o.Subnets[i]}
+		}
+		if err := n.remove(o.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n Networks) alive(r Registration, o Network) (bool, error) {
+	if r.Alive == nil || r.Alive(o) {
+		return true, nil
+	}
+	return n.store.Leases(n.lib, o.Name).any()
+}
+
+// any reports whether an attachment of this boot has a lease. It takes no lock:
+// the registry's is held, which comes after a network's.
+func (l Leases) any() (bool, error) {
+	epoch, err := l.store.Epoch()
+	if err != nil {
+		return false, err
+	}
+	links, err := (&session{l: l}).links()
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	for _, link := range links {
+		if link.epoch == epoch {
+			return true, nil
+		}
+	}
+	return false, err
+}
+
+// Get returns what is remembered of a network; os.ErrNotExist if nothing is.
+func (n Networks) Get(name string) (Network, error) {
+	path, err := n.path(name)
+	if err != nil {
+		return Network{}, err
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Network{}, err
+	}
+	var out Network
+	if err := json.Unmarshal(data, &out); err != nil {
+		return Network{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return out, nil
+}
+
+// List returns every network, by name.
+func (n Networks) List() ([]Network, error) {
+	entries, err := os.ReadDir(filepath.Join(n.lib, "networks"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	var out []Network
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), ".json")
+		if !ok {
+			continue
+		}
+		network, err := n.Get(name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // forgotten meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, network)
+	}
+	return out, nil
+}
+
+// Forget gives a network's subnets back. It is no error if it is not known.
+func (n Networks) Forget(name string) error {
+	return n.locked(func() error { return n.remove(name) })
+}
+
+func (n Networks) remove(name string) error {
+	path, err := n.path(name)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (n Networks) put(network Network) error {
+	path, err := n.path(network.Name)
+	if err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(network, "", "  ")
+	if err != nil {
+		return err
+	}
+	return replace(filepath.Join(n.lib, "tmp"), path, append(data, '\n'), true)
+}
+
+func (n Networks) path(name string) (string, error) {
+	if err := checkWords(wire.Attachment{Network: name, Container: "-", IfName: "-"}); err != nil {
+		return "", err
+	}
+	return filepath.Join(n.lib, "networks", name+".json"), nil
+}
+
+func (n Networks) locked(f func() error) error {
+	lock, err := n.store.lock(kindRegistry, n.lib)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return f()
+}
