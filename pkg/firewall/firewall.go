@@ -1,0 +1,128 @@
+// Package firewall says what traffic a network allows, once, as values.
+//
+// A [Network] and an [Endpoint] are the policy. Each turns into set elements
+// ([Element]); the rules over those sets ([Rules]) are constant: attaching a
+// container or publishing a port never adds one. Everything here prints as
+// nft(8) lists it, so documentation, tests and kernel can be compared as text.
+//
+// The package is pure: package host carries the policy out.
+//
+// # What the rules say
+//
+//   - Users' own rules come first, in the chain dcni-user, which dcni makes if
+//     it is missing and never touches again.
+//   - Containers of one bridge may talk if their network has icc. Another bridge
+//     and the outside reach a container through its published ports only, never
+//     by its own address.
+//   - An internal network has no way out nor in, not through a published port
+//     either: its drop stands before the accept of what was published.
+//   - What leaves a network that masquerades takes the host's address, multicast
+//     excepted. What stays on a bridge keeps its own, unless it was published:
+//     then the answer must come back through the host.
+//   - Published ports are looked up for the host's own addresses only, first the
+//     binding to that address, then the one to any. ::1 is left alone: the kernel
+//     can't route it off lo, a relay serves it. So are link-local IPv6 sources.
+//   - 127.0.0.0/8 and ::1 stay on lo. route_localnet, which a port published on
+//     127.0.0.1 needs, would otherwise open the host's loopback services.
+package firewall
+
+import (
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"strings"
+
+	"dcni/pkg/wire"
+)
+
+// Network is what a network allows.
+type Network struct {
+	Name       string         `json:"name"`
+	Bridge     string         `json:"bridge"`
+	Subnets    []netip.Prefix `json:"subnets,omitempty"`
+	ICC        bool           `json:"icc,omitempty"`        // its containers may talk to each other
+	Internal   bool           `json:"internal,omitempty"`   // no way out nor in
+	Masquerade bool           `json:"masquerade,omitempty"` // what leaves takes the host's address
+}
+
+// Endpoint is what one attachment publishes.
+type Endpoint struct {
+	Owner     wire.Attachment `json:"owner"`
+	Bridge    string          `json:"bridge"`
+	Addresses []netip.Addr    `json:"addresses,omitempty"` // the first of each family is the target
+	Ports     []Port          `json:"ports,omitempty"`
+}
+
+// Key names the network; see [wire.Object].
+func (n *Network) Key() string { return "firewall network " + n.Name }
+
+// String returns the network's elements on one line.
+func (n *Network) String() string { return joinElements(n.Elements()) }
+
+// Key names the attachment; see [wire.Object].
+func (e *Endpoint) Key() string { return "firewall endpoint " + e.Owner.String() }
+
+// Root marks the endpoint as something DEL removes by itself: its elements do
+// not go away with the link.
+func (e *Endpoint) Root() {}
+
+// Refers names the network whose rules must be there first.
+func (e *Endpoint) Refers() []string { return []string{(&Network{Name: e.Owner.Network}).Key()} }
+
+// String returns the endpoint's elements on one line; a port not yet chosen is 0.
+func (e *Endpoint) String() string {
+	var elements []Element
+	for i := range e.Ports {
+		elements = append(elements, e.PortElements(i)...)
+	}
+	if len(elements) == 0 {
+		return e.Key() + " publishes nothing"
+	}
+	return joinElements(elements)
+}
+
+// maxComment is what nft takes as a comment when a listing is loaded again.
+const maxComment = 127
+
+// Comment returns the comment that marks an attachment's elements as its own:
+// "web c1/eth0". Names too long for a comment are cut and carry the identity's
+// hash instead, so that two owners never look the same.
+func Comment(owner wire.Attachment) string {
+	s := owner.String()
+	if len(s) <= maxComment {
+		return s
+	}
+	id := "#" + owner.ID()
+	return s[:maxComment-len(id)] + id
+}
+
+// NetworkComment returns the comment of a network's elements: its name.
+func NetworkComment(name string) string {
+	if len(name) <= maxComment-digestLen {
+		return name
+	}
+	id := "#" + wire.Attachment{Network: name}.ID()
+	return name[:maxComment-digestLen-len(id)] + id
+}
+
+// digestLen is the length of " " and what digest returns.
+const digestLen = 1 + 8
+
+// digest is a short word for a list of elements. The bridge's element carries
+// it, so that one look tells whether a network is as it should be, leftovers of
+// an earlier configuration included.
+func digest(elements []Element) string {
+	h := fnv.New32a()
+	for _, e := range elements {
+		fmt.Fprintln(h, e)
+	}
+	return fmt.Sprintf("%08x", h.Sum32())
+}
+
+func joinElements(elements []Element) string {
+	words := make([]string, len(elements))
+	for i, e := range elements {
+		words[i] = e.String()
+	}
+	return "element inet " + TableName + " " + strings.Join(words, "; ")
+}

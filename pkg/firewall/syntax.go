@@ -1,0 +1,231 @@
+package firewall
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Table is a table of the inet family. It prints as `nft list table` does.
+type Table struct {
+	Name   string
+	Sets   []Set
+	Chains []Chain
+}
+
+// Type is a data type, by its nft name.
+type Type string
+
+// The types in use.
+const (
+	TypeIfName  Type = "ifname"
+	TypeIPv4    Type = "ipv4_addr"
+	TypeIPv6    Type = "ipv6_addr"
+	TypeProto   Type = "inet_proto"
+	TypeService Type = "inet_service"
+)
+
+// Set is a named set, or a map if it has a Value.
+type Set struct {
+	Name     string
+	Key      []Type
+	Value    []Type
+	Interval bool // elements are ranges
+}
+
+// Chain is a chain. Without a Hook it is only jumped to.
+type Chain struct {
+	Name  string
+	Hook  *Hook
+	Rules []Rule
+}
+
+// Hook says where packets enter a base chain. Its policy is accept: a foreign
+// packet is none of our business.
+type Hook struct {
+	Type     string // filter or nat
+	Hook     string // forward, prerouting, output or postrouting
+	Priority int32
+	Name     string // the priority as nft 1.0.6 prints it
+}
+
+// Rule is a list of matches that must all hold, and what happens then.
+type Rule struct {
+	Match   []Match
+	Verdict Verdict
+	Comment string
+}
+
+// Field is what is looked at in a packet, by its nft name.
+type Field string
+
+// The fields in use.
+const (
+	FieldIIf    Field = "iifname"
+	FieldOIf    Field = "oifname"
+	FieldSrc4   Field = "ip saddr"
+	FieldDst4   Field = "ip daddr"
+	FieldSrc6   Field = "ip6 saddr"
+	FieldDst6   Field = "ip6 daddr"
+	FieldProto  Field = "meta l4proto"
+	FieldDstSvc Field = "th dport"
+)
+
+// Match is one of [InSet], [IfIs], [AddrIn], [State], [Status], [FibType].
+type Match interface{ fmt.Stringer }
+
+// InSet holds if the fields together are an element of the set.
+type InSet struct {
+	Fields []Field
+	Set    string
+}
+
+// IfIs holds if the interface has that name, or has not.
+type IfIs struct {
+	Field Field
+	Not   bool
+	Name  IfName
+}
+
+// AddrIn holds if an address is in the prefix, or is not.
+type AddrIn struct {
+	Field  Field
+	Not    bool
+	Prefix netip.Prefix
+}
+
+// State is a match of the connection's state; [Established] is the one in use.
+type State string
+
+// Established matches what belongs to a connection that was let through.
+const Established State = "established,related"
+
+// Status is a match of what was done to the connection; see [DNATed].
+type Status string
+
+// DNATed matches connections that came through a published port.
+const DNATed Status = "dnat"
+
+// FibType is a match of the kind of destination address; see [Local].
+type FibType string
+
+// Local matches packets to one of the host's own addresses.
+const Local FibType = "local"
+
+// Verdict is one of [Do], [Jump], [DNAT].
+type Verdict interface{ fmt.Stringer }
+
+// Do is a verdict without an argument.
+type Do string
+
+// The verdicts without an argument.
+const (
+	Accept     Do = "accept"
+	Drop       Do = "drop"
+	Return     Do = "return"
+	Masquerade Do = "masquerade"
+)
+
+// Jump goes on in another chain and comes back.
+type Jump string
+
+// DNAT looks the fields up in a map and sends the connection to what is there;
+// the rule does nothing if there is nothing.
+type DNAT struct {
+	V6     bool
+	Fields []Field
+	Map    string
+}
+
+func (m InSet) String() string   { return concatFields(m.Fields) + " @" + m.Set }
+func (m IfIs) String() string    { return string(m.Field) + not(m.Not) + m.Name.String() }
+func (m State) String() string   { return "ct state " + string(m) }
+func (m Status) String() string  { return "ct status " + string(m) }
+func (m FibType) String() string { return "fib daddr type " + string(m) }
+func (v Do) String() string      { return string(v) }
+func (v Jump) String() string    { return "jump " + string(v) }
+
+func (m AddrIn) String() string {
+	what := m.Prefix.String()
+	if m.Prefix.IsSingleIP() {
+		what = m.Prefix.Addr().String()
+	}
+	return string(m.Field) + not(m.Not) + what
+}
+
+func (v DNAT) String() string {
+	return "dnat " + byFamily(v.V6, "ip", "ip6") + " to " + concatFields(v.Fields) + " map @" + v.Map
+}
+
+func not(n bool) string {
+	if n {
+		return " != "
+	}
+	return " "
+}
+
+func concatFields(fields []Field) string {
+	words := make([]string, len(fields))
+	for i, f := range fields {
+		words[i] = string(f)
+	}
+	return strings.Join(words, " . ")
+}
+
+// String returns the rule as one line.
+func (r Rule) String() string {
+	var words []string
+	for _, m := range r.Match {
+		words = append(words, m.String())
+	}
+	words = append(words, r.Verdict.String())
+	if r.Comment != "" {
+		words = append(words, fmt.Sprintf("comment %q", r.Comment))
+	}
+	return strings.Join(words, " ")
+}
+
+// String returns the set as nft lists it when it has no elements.
+func (s Set) String() string {
+	kind, types := "set", joinTypes(s.Key)
+	if s.Value != nil {
+		kind, types = "map", types+" : "+joinTypes(s.Value)
+	}
+	text := "\t" + kind + " " + s.Name + " {\n\t\ttype " + types + "\n"
+	if s.Interval {
+		text += "\t\tflags interval\n"
+	}
+	return text + "\t}\n"
+}
+
+// String returns the chain as nft lists it.
+func (c Chain) String() string {
+	text := "\tchain " + c.Name + " {\n"
+	if h := c.Hook; h != nil {
+		text += fmt.Sprintf("\t\ttype %s hook %s priority %s; policy accept;\n", h.Type, h.Hook, h.Name)
+	}
+	for _, r := range c.Rules {
+		text += "\t\t" + r.String() + "\n"
+	}
+	return text + "\t}\n"
+}
+
+// String returns the table as `nft list table inet NAME` prints it.
+func (t Table) String() string {
+	var parts []string
+	for _, s := range t.Sets {
+		parts = append(parts, s.String())
+	}
+	for _, c := range t.Chains {
+		parts = append(parts, c.String())
+	}
+	return "table inet " + t.Name + " {\n" + strings.Join(parts, "\n") + "}\n"
+}
+
+func joinTypes(types []Type) string {
+	words := make([]string, len(types))
+	for i, t := range types {
+		words[i] = string(t)
+	}
+	return strings.Join(words, " . ")
+}
