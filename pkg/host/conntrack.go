@@ -1,0 +1,293 @@
+package host
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+)
+
+// Connection tracking outlives what it tracks: a UDP peer that keeps sending
+// stays bound to whoever had the port or the address before. The kernel filters
+// what it lists (since 5.8; older ones list all, so each entry is looked at here
+// as well), and a kernel without connection tracking has nothing to flush.
+
+// flow is one entry: the tuple a connection began with, and that of answers.
+type flow struct {
+	orig, answer tuple
+	key          []byte // CTA_TUPLE_ORIG as listed
+	id           []byte // CTA_ID: not a later entry of the same tuple
+	zone         []byte // CTA_ZONE, or nil
+	family       uint8
+}
+
+type tuple struct {
+	src, dst netip.Addr
+	proto    byte
+	dstPort  uint16
+}
+
+// Numbers of ctnetlink.
+const (
+	ctGet, ctDelete                          = 1, 2
+	ctaTupleOrig, ctaTupleReply              = 1, 2
+	ctaID, ctaZone, ctaFilter                = 12, 18, 25
+	ctaTupleIP, ctaTupleProto                = 1, 2
+	ctaProtoNum, ctaProtoDstPort             = 1, 3
+	filterOrig, filterReply                  = 1, 2
+	filterIPSrc, filterProto, filterPortDest = 1 << 0, 1 << 3, 1 << 5
+)
+
+// ctFilter says which entries are wanted: by the source of one direction, or by
+// protocol and original destination port. Zero means any.
+type ctFilter struct {
+	family uint8
+	reply  bool // src is that of answers
+	src    netip.Addr
+	proto  byte
+	port   uint16
+}
+
+// flushAddress forgets all connections from and to an address.
+func flushAddress(addr netip.Addr) error {
+	addr = addr.Unmap()
+	match := func(f flow) bool { return f.orig.src == addr || f.orig.dst == addr || f.answer.src == addr }
+	from := ctFilter{family: familyOf(addr), src: addr}
+	to := from
+	to.reply = true // who answers is who was spoken to, also behind a published port
+	return flushFlows(match, from, to)
+}
+
+// flushPorts forgets the UDP connections to published host ports. Connections
+// through this host to the same port elsewhere are left alone.
+func flushPorts(ports []firewall.Port) error {
+	byPort := make(map[uint16][]firewall.Port)
+	for _, p := range ports {
+		if p.Protocol == "udp" && p.HostPort != 0 {
+			byPort[p.HostPort] = append(byPort[p.HostPort], p)
+		}
+	}
+	local := make(map[netip.Addr]bool)
+	match := func(f flow) bool {
+		if f.orig.proto != unix.IPPROTO_UDP {
+			return false
+		}
+		for _, p := range byPort[f.orig.dstPort] {
+			if p.Family(f.orig.dst.Is6()) && (p.HostIP.Unmap() == f.orig.dst || p.Any() && isLocal(local, f.orig.dst)) {
+				return true
+			}
+		}
+		return false
+	}
+	return flushFlows(match, portFilters(byPort)...)
+}
+
+// fewPorts is up to how many ports the kernel is asked for each by itself.
+const fewPorts = 4
+
+func portFilters(byPort map[uint16][]firewall.Port) (filters []ctFilter) {
+	if len(byPort) == 0 {
+		return nil
+	}
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		f := ctFilter{family: family, proto: unix.IPPROTO_UDP}
+		if len(byPort) > fewPorts {
+			filters = append(filters, f)
+			continue
+		}
+		for f.port = range byPort {
+			filters = append(filters, f)
+		}
+	}
+	return filters
+}
+
+func familyOf(addr netip.Addr) uint8 {
+	if addr.Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+// flushFlows deletes what the filters list and match confirms.
+func flushFlows(match func(flow) bool, filters ...ctFilter) error {
+	if len(filters) == 0 {
+		return nil
+	}
+	conn, err := dialNetlink(unix.NETLINK_NETFILTER)
+	if noConntrack(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer conn.close()
+	for _, filter := range filters {
+		flows, err := conn.flows(filter)
+		if noConntrack(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("list connections: %w", err)
+		}
+		for _, f := range flows {
+			if !match(f) {
+				continue
+			}
+			if err := conn.deleteFlow(f); err != nil {
+				return fmt.Errorf("forget connection %s to %s: %w", f.orig.src, f.orig.dst, err)
+			}
+		}
+	}
+	return nil
+}
+
+// noConntrack reports whether the kernel lacks the subsystem.
+func noConntrack(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT)
+}
+
+// ctType is the netlink type of a ctnetlink message.
+func ctType(msg uint16) uint16 { return unix.NFNL_SUBSYS_CTNETLINK<<8 | msg }
+
+// flows lists entries. A kernel that can't filter this way lists all.
+func (c *netlinkConn) flows(filter ctFilter) ([]flow, error) {
+	request := func(filtered bool) []byte {
+		var m message
+		c.seq++
+		at := m.begin(ctType(ctGet), unix.NLM_F_DUMP, c.seq)
+		m.nfHeader(filter.family, 0)
+		if filtered {
+			filter.append(&m)
+		}
+		m.end(at)
+		return m.b
+	}
+	payloads, err := c.dump(request(true))
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		payloads, err = c.dump(request(false))
+	}
+	if err != nil {
+		return nil, err
+	}
+	flows := make([]flow, 0, len(payloads))
+	for _, p := range payloads {
+		if f, ok := parseFlow(p); ok {
+			flows = append(flows, f)
+		}
+	}
+	return flows, nil
+}
+
+func (f ctFilter) append(m *message) {
+	direction, which := uint16(ctaTupleOrig), uint16(filterOrig)
+	if f.reply {
+		direction, which = ctaTupleReply, filterReply
+	}
+	var flags uint32
+	at := m.open(direction)
+	if f.src.IsValid() {
+		flags |= filterIPSrc
+		ip := m.open(ctaTupleIP)
+		m.raw(ctIPSource(f.src.Is6()), f.src.AsSlice())
+		m.close(ip)
+	}
+	if f.proto != 0 {
+		flags |= filterProto
+		proto := m.open(ctaTupleProto)
+		m.raw(ctaProtoNum, []byte{f.proto})
+		if f.port != 0 {
+			flags |= filterPortDest
+			m.raw(ctaProtoDstPort, binary.BigEndian.AppendUint16(nil, f.port))
+		}
+		m.close(proto)
+	}
+	m.close(at)
+	at = m.open(ctaFilter)
+	m.raw(which, native32(flags))
+	m.close(at)
+}
+
+// ctIPSource is CTA_IP_V4_SRC or CTA_IP_V6_SRC; the destination's is one more.
+func ctIPSource(v6 bool) uint16 {
+	if v6 {
+		return 3
+	}
+	return 1
+}
+
+func parseFlow(payload []byte) (f flow, ok bool) {
+	if len(payload) < 4 {
+		return f, false
+	}
+	f.family = payload[0]
+	attributes(payload[4:], func(typ uint16, data []byte) {
+		switch typ {
+		case ctaTupleOrig:
+			f.key, f.orig = data, parseTuple(data)
+		case ctaTupleReply:
+			f.answer = parseTuple(data)
+		case ctaID:
+			f.id = data
+		case ctaZone:
+			f.zone = data
+		}
+	})
+	return f, f.key != nil
+}
+
+func parseTuple(b []byte) (t tuple) {
+	attributes(b, func(typ uint16, data []byte) {
+		switch typ {
+		case ctaTupleIP:
+			attributes(data, func(typ uint16, data []byte) {
+				addr, _ := netip.AddrFromSlice(data)
+				if typ == ctIPSource(addr.Is6()) {
+					t.src = addr
+				} else {
+					t.dst = addr
+				}
+			})
+		case ctaTupleProto:
+			attributes(data, func(typ uint16, data []byte) {
+				if typ == ctaProtoNum && len(data) == 1 {
+					t.proto = data[0]
+				}
+				if typ == ctaProtoDstPort && len(data) == 2 {
+					t.dstPort = binary.BigEndian.Uint16(data)
+				}
+			})
+		}
+	})
+	return t
+}
+
+// deleteFlow forgets one entry; it is nil if it is gone already.
+func (c *netlinkConn) deleteFlow(f flow) error {
+	var m message
+	c.seq++
+	at := m.begin(ctType(ctDelete), unix.NLM_F_ACK, c.seq)
+	m.nfHeader(f.family, 0)
+	m.raw(ctaTupleOrig|unix.NLA_F_NESTED, f.key)
+	if f.id != nil {
+		m.raw(ctaID, f.id)
+	}
+	if f.zone != nil {
+		m.raw(ctaZone, f.zone)
+	}
+	m.end(at)
+	replies, err := c.roundTrip(m.b)
+	if err != nil {
+		return err
+	}
+	for _, r := range replies {
+		if r.err != nil && !errors.Is(r.err, unix.ENOENT) {
+			return r.err
+		}
+	}
+	return nil
+}

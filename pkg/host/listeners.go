@@ -1,0 +1,103 @@
+package host
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+)
+
+// listener is a socket that waits for peers on a port of this host: a listening
+// TCP or SCTP one, an unconnected UDP one.
+type listener struct {
+	addr   netip.Addr
+	port   uint16
+	v6only bool // an IPv6 socket that takes no IPv4
+}
+
+// takes reports whether the listener's address clashes with a port's, in one
+// family. An IPv6 wildcard takes IPv4 too unless it was told not to; sharing by
+// SO_REUSEPORT does not count, since the port's packets never reach a socket.
+func (l listener) takes(p firewall.Port, v6 bool) bool {
+	addr := l.addr.Unmap()
+	if addr.Is6() != v6 {
+		return !v6 && addr.IsUnspecified() && !l.v6only
+	}
+	return p.Any() || addr.IsUnspecified() || addr == p.HostIP.Unmap()
+}
+
+// Socket states of sock_diag as bits. An unconnected UDP socket is "closed".
+const (
+	stateClose  = 1 << 7
+	stateListen = 1 << 10
+)
+
+// listListeners lists a protocol's listeners: one sock_diag dump per family. A
+// protocol that the kernel lacks has none.
+func listListeners(proto string) ([]listener, error) {
+	conn, err := dialNetlink(unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.close()
+	states := uint32(stateListen)
+	if proto == "udp" {
+		states = stateClose
+	}
+	var list []listener
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		payloads, err := conn.dump(diagRequest(family, protocol[proto], states))
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range payloads {
+			if l, ok := parseDiag(p); ok {
+				list = append(list, l)
+			}
+		}
+	}
+	return list, nil
+}
+
+const (
+	sockDiagByFamily = 20 // SOCK_DIAG_BY_FAMILY
+	diagRequestLen   = 56 // struct inet_diag_req_v2
+	diagMessageLen   = 72 // struct inet_diag_msg
+	diagV6Only       = 11 // INET_DIAG_SKV6ONLY
+)
+
+func diagRequest(family, proto byte, states uint32) []byte {
+	var m message
+	at := m.begin(sockDiagByFamily, unix.NLM_F_DUMP, 1)
+	req := make([]byte, diagRequestLen)
+	req[0], req[1] = family, proto
+	binary.NativeEndian.PutUint32(req[4:], states)
+	m.b = append(m.b, req...)
+	m.end(at)
+	return m.b
+}
+
+// parseDiag reads a struct inet_diag_msg: family, state, timer, retransmits, then
+// source and destination port, then the source address in 16 bytes.
+func parseDiag(b []byte) (l listener, ok bool) {
+	if len(b) < diagMessageLen {
+		return l, false
+	}
+	l.port = binary.BigEndian.Uint16(b[4:])
+	l.addr = netip.AddrFrom4([4]byte(b[8:12]))
+	if b[0] == unix.AF_INET6 {
+		l.addr = netip.AddrFrom16([16]byte(b[8:24]))
+	}
+	attributes(b[diagMessageLen:], func(typ uint16, data []byte) {
+		if typ == diagV6Only {
+			l.v6only = len(data) > 0 && data[0] != 0
+		}
+	})
+	return l, true
+}

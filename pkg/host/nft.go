@@ -1,0 +1,232 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+)
+
+// nftFirewall carries the firewall policy out with nf_tables, in one table of
+// constant rules over growing sets. No process is spawned.
+//
+// An element is its own claim: it is added with EXCL, and carries its owner as
+// comment. What belongs to another owner is never changed or deleted.
+//
+// The type of a set never changes under its name: a new type takes a new name,
+// so that a new version's rules can be laid over the sets of an older one.
+type nftFirewall struct {
+	mu   sync.Mutex   // one exchange at a time
+	conn *netlinkConn // nil until first used
+}
+
+// newNFTFirewall returns a firewall of the network namespace that the first
+// method's thread is in: the socket, once open, stays with that namespace.
+func newNFTFirewall() *nftFirewall { return &nftFirewall{} }
+
+// close gives the socket back. The firewall may be used again.
+func (f *nftFirewall) close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.conn == nil {
+		return nil
+	}
+	err := f.conn.close()
+	f.conn = nil
+	return err
+}
+
+// lock opens the socket if need be and holds it for one exchange.
+func (f *nftFirewall) lock() (unlock func(), err error) {
+	f.mu.Lock()
+	if f.conn == nil {
+		if f.conn, err = dialNetlink(unix.NETLINK_NETFILTER); err != nil {
+			f.mu.Unlock()
+			return nil, noNFTables(err)
+		}
+	}
+	return f.mu.Unlock, nil
+}
+
+// noNFTables says what errors mean that a kernel without nf_tables gives.
+func noNFTables(err error) error {
+	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
+		return fmt.Errorf("kernel has no nf_tables: %w", err)
+	}
+	return err
+}
+
+// probe tells whether nf_tables can be used: the kernel has it, and we may.
+func (f *nftFirewall) probe() error {
+	unlock, err := f.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := f.conn.dump(f.request(unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP, nil)); err != nil {
+		// Without nf_tables, nfnetlink refuses the subsystem with EINVAL.
+		if errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("kernel has no nf_tables: %w", err)
+		}
+		return fmt.Errorf("list tables: %w", noNFTables(err))
+	}
+	return nil
+}
+
+// request returns one message that asks for something.
+func (f *nftFirewall) request(msg, flags uint16, body func(m *message)) []byte {
+	var m message
+	f.conn.seq++
+	at := m.begin(nftType(msg), flags, f.conn.seq)
+	m.nfHeader(unix.NFPROTO_INET, 0)
+	if body != nil {
+		body(&m)
+	}
+	m.end(at)
+	return m.b
+}
+
+// A relayFunc returns everything that is up, by the records.
+type relayFunc func() ([]*firewall.Network, []*firewall.Endpoint, error)
+
+// ensureBase makes sure that the rules are there. If they are not, or are
+// another version's, all is laid in one transaction, with the elements of what
+// relay returns. The caller holds the lock of shared objects.
+func (f *nftFirewall) ensureBase(relay relayFunc) (changed bool, err error) {
+	if err := f.checkBase(); err == nil {
+		return false, nil
+	} else if !errors.Is(err, errNotLaid) {
+		return false, err
+	}
+	networks, endpoints, err := relay()
+	if err != nil {
+		return false, fmt.Errorf("what is up: %w", err)
+	}
+	return true, f.lay(networks, endpoints)
+}
+
+// errNotLaid says that the rules are to be laid (again).
+var errNotLaid = errors.New("table inet " + firewall.TableName + " is not as it should be")
+
+// checkBase compares the rules' version, and how many rules each chain has. Its
+// cost depends on the number of rules only, which is constant.
+func (f *nftFirewall) checkBase() error {
+	unlock, err := f.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	payloads, err := f.conn.dump(f.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(m *message) {
+		m.str(unix.NFTA_RULE_TABLE, firewall.TableName)
+	}))
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("list rules: %w", noNFTables(err))
+	}
+	count, version := countRules(payloads)
+	if version != firewall.Version() {
+		return fmt.Errorf("%w: version %q instead of %q", errNotLaid, version, firewall.Version())
+	}
+	for _, c := range ruleset.Chains {
+		if c.Name != firewall.UserChain && count[c.Name] != len(c.Rules) {
+			return fmt.Errorf("%w: chain %s has %d rules instead of %d", errNotLaid, c.Name, count[c.Name], len(c.Rules))
+		}
+	}
+	return nil
+}
+
+// countRules returns the number of rules of each chain, and the comment in the
+// version chain.
+func countRules(payloads [][]byte) (count map[string]int, version string) {
+	count = make(map[string]int)
+	for _, p := range payloads {
+		var chain, note string
+		if len(p) < 4 {
+			continue
+		}
+		attributes(p[4:], func(typ uint16, data []byte) {
+			switch typ {
+			case unix.NFTA_RULE_CHAIN:
+				chain = cString(data)
+			case unix.NFTA_RULE_USERDATA:
+				note = comment(data, userdata.TypeComment)
+			}
+		})
+		count[chain]++
+		if chain == firewall.VersionChain {
+			version = note
+		}
+	}
+	return count, version
+}
+
+// lay lays the rules and puts the elements in. Elements that are there already
+// stay. If elements clash (a record from before a change by hand, say), the
+// rules are laid without: a firewall without holes matters more than one port,
+// and the elements' own ensure will tell.
+func (f *nftFirewall) lay(networks []*firewall.Network, endpoints []*firewall.Endpoint) error {
+	var elements []element
+	for _, n := range networks {
+		elements = append(elements, encodeAll(n.Elements())...)
+	}
+	for _, e := range endpoints {
+		elements = append(elements, encodeAll(e.Elements())...)
+	}
+	err := f.commit(func(b *batch) error {
+		if err := b.table(ruleset); err != nil {
+			return err
+		}
+		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, grouped(elements))
+		return nil
+	})
+	if err == nil || len(elements) == 0 || !errors.Is(err, unix.EEXIST) {
+		return wrap("lay rules", err)
+	}
+	if err := f.commit(func(b *batch) error { return b.table(ruleset) }); err != nil {
+		return wrap("lay rules", err)
+	}
+	return f.restore(networks, endpoints)
+}
+
+// restore puts back one owner after the other, past those that clash.
+func (f *nftFirewall) restore(networks []*firewall.Network, endpoints []*firewall.Endpoint) error {
+	var errs []error
+	put := func(o fmt.Stringer, elements []firewall.Element) {
+		err := f.commit(func(b *batch) error {
+			b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, encodeAll(elements))
+			return nil
+		})
+		errs = append(errs, wrap("put back "+o.String(), err))
+	}
+	for _, n := range networks {
+		put(n, n.Elements())
+	}
+	for _, e := range endpoints {
+		put(e, e.Elements())
+	}
+	return errors.Join(errs...)
+}
+
+// commit makes a transaction of what fill appends.
+func (f *nftFirewall) commit(fill func(b *batch) error) error {
+	unlock, err := f.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	b := f.conn.newBatch()
+	if err := fill(b); err != nil {
+		return err
+	}
+	return noNFTables(b.commit())
+}
+
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

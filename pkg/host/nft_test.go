@@ -1,0 +1,267 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/wire"
+)
+
+// inNewNS runs f on a thread of its own in a fresh network namespace. The
+// thread is never unlocked: the runtime scraps it, and the namespace with it.
+func inNewNS(t testing.TB, f func()) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("not root: network namespaces can't be made")
+	}
+	done := make(chan error, 1)
+	go func() {
+		finished := false
+		defer func() {
+			if !finished { // t.Fatal ends this goroutine only
+				done <- nil
+			}
+		}()
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			finished = true
+			done <- err
+			return
+		}
+		f()
+	}()
+	if err := <-done; err != nil {
+		t.Skip("no network namespace:", err)
+	}
+}
+
+// newFirewall returns a firewall of the thread's namespace with its rules laid.
+func newFirewall(t testing.TB) *nftFirewall {
+	t.Helper()
+	f := newNFTFirewall()
+	if err := f.probe(); err != nil {
+		f.close()
+		t.Skip("no nf_tables:", err)
+	}
+	t.Cleanup(func() { f.close() })
+	if _, err := f.ensureBase(nothingUp); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func nothingUp() ([]*firewall.Network, []*firewall.Endpoint, error) { return nil, nil, nil }
+
+// nft runs nft(8) in the thread's namespace: it is what people see.
+func nft(t testing.TB, args ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skip("nft is not installed: nothing to compare with")
+	}
+	out, err := exec.Command("nft", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("nft %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func testNetwork(name, bridge string, subnets ...string) *firewall.Network {
+	n := &firewall.Network{Name: name, Bridge: bridge, ICC: true, Masquerade: true}
+	for _, s := range subnets {
+		n.Subnets = append(n.Subnets, netip.MustParsePrefix(s))
+	}
+	return n
+}
+
+func testEndpoint(container string, addresses []string, ports ...firewall.Port) *firewall.Endpoint {
+	e := &firewall.Endpoint{Owner: wire.Attachment{Network: "web", Container: container, IfName: "eth0"},
+		Bridge: "br-a", Ports: ports}
+	for _, a := range addresses {
+		e.Addresses = append(e.Addresses, netip.MustParseAddr(a))
+	}
+	return e
+}
+
+// port makes a port; host may be empty.
+func port(host string, hostPort uint16, proto string, containerPort uint16) firewall.Port {
+	p := firewall.Port{HostPort: hostPort, Protocol: proto, ContainerPort: containerPort}
+	if host != "" {
+		p.HostIP = netip.MustParseAddr(host)
+	}
+	return p
+}
+
+var both = []string{"10.1.0.2", "fd00:1::2"}
+
+func TestRulesListAsSaid(t *testing.T) {
+	inNewNS(t, func() {
+		newFirewall(t)
+		if got, want := nft(t, "list", "table", "inet", "dcni"), firewall.Rules().String(); got != want {
+			t.Errorf("nft lists\n%s\nwant\n%s", got, want)
+		}
+	})
+}
+
+func TestRulesLoadWithNFT(t *testing.T) {
+	inNewNS(t, func() {
+		file := t.TempDir() + "/rules.nft"
+		if err := os.WriteFile(file, []byte(firewall.Rules().String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		nft(t, "-f", file)
+		ours := nft(t, "--debug=netlink", "list", "table", "inet", "dcni")
+		nft(t, "delete", "table", "inet", "dcni")
+		newFirewall(t)
+		theirs := nft(t, "--debug=netlink", "list", "table", "inet", "dcni")
+		if expressionsOf(ours) != expressionsOf(theirs) {
+			t.Errorf("nft encodes\n%s\nwe encode\n%s", ours, theirs)
+		}
+	})
+}
+
+// expressionsOf keeps the expressions of a --debug=netlink listing.
+func expressionsOf(listing string) string {
+	var lines []string
+	for line := range strings.Lines(listing) {
+		if strings.HasPrefix(line, "  [") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+func TestBaseIsLaidAgain(t *testing.T) {
+	inNewNS(t, func() {
+		f := newFirewall(t)
+		n, e := testNetwork("web", "br-a", "10.1.0.0/24"), testEndpoint("c1", both, port("", 8080, "tcp", 80))
+		up := func() ([]*firewall.Network, []*firewall.Endpoint, error) {
+			return []*firewall.Network{n}, []*firewall.Endpoint{e}, nil
+		}
+		nft(t, "add", "rule", "inet", "dcni", "dcni-user", "ip", "saddr", "192.0.2.1", "drop")
+		user := nft(t, "list", "chain", "inet", "dcni", "dcni-user")
+		if changed, err := f.ensureBase(up); changed || err != nil {
+			t.Errorf("second ensureBase: changed %v, error %v", changed, err)
+		}
+		damage := [][]string{
+			{"flush", "chain", "inet", "dcni", "forward"},
+			{"flush", "chain", "inet", "dcni", "version"},
+			{"delete", "table", "inet", "dcni"},
+			{"flush", "ruleset"},
+		}
+		for _, args := range damage {
+			nft(t, args...)
+			if changed, err := f.ensureBase(up); !changed || err != nil {
+				t.Errorf("after nft %v: changed %v, error %v", args, changed, err)
+			}
+			if err := errors.Join(f.checkNetwork(n), f.checkEndpoint(e)); err != nil {
+				t.Errorf("after nft %v: %v", args, err)
+			}
+			if got := nft(t, "list", "chain", "inet", "dcni", "dcni-user"); args[0] == "flush" && args[1] == "chain" && got != user {
+				t.Errorf("after nft %v: dcni-user is\n%s", args, got)
+			}
+		}
+		nft(t, "flush", "table", "inet", "dcni")
+		if changed, err := f.ensureBase(up); !changed || err != nil {
+			t.Errorf("after flush table: changed %v, error %v", changed, err)
+		}
+	})
+}
+
+func TestLayGoesPastClashes(t *testing.T) {
+	inNewNS(t, func() {
+		f := newNFTFirewall()
+		defer f.close()
+		one := testEndpoint("c1", both, port("", 8080, "tcp", 80))
+		two := testEndpoint("c2", []string{"10.1.0.3"}, port("", 8080, "tcp", 80))
+		three := testEndpoint("c3", []string{"10.1.0.4"}, port("", 8081, "tcp", 80))
+		changed, err := f.ensureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
+			return nil, []*firewall.Endpoint{one, two, three}, nil
+		})
+		if !changed || err == nil || !strings.Contains(err.Error(), "web c2/eth0") {
+			t.Errorf("changed %v, error %v; want the error to name web c2/eth0", changed, err)
+		}
+		if err := errors.Join(f.checkBase(), f.checkEndpoint(one), f.checkEndpoint(three)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestNetworkElements(t *testing.T) {
+	inNewNS(t, func() {
+		f := newFirewall(t)
+		a := testNetwork("a", "br-a", "10.1.0.0/24", "fd00:1::/64")
+		b := testNetwork("b", "br-b", "10.1.1.0/24", "fd00:1:0:1::/64") // next to a's
+		empty := nft(t, "list", "table", "inet", "dcni")
+		steps := []func(){
+			func() {},
+			func() { a.ICC = false },
+			func() { a.Internal = true },
+			func() { a.Internal, a.Masquerade = false, false },
+			func() { a.Subnets = a.Subnets[:1]; a.Masquerade = true },
+			func() { a.Bridge = "br-c" },
+			func() { a.ICC = true },
+		}
+		for i, step := range steps {
+			step()
+			for _, n := range []*firewall.Network{a, b} {
+				changed, err := f.ensureNetwork(n)
+				if want := i == 0 || n == a; changed != want || err != nil {
+					t.Errorf("step %d: network %s: changed %v, error %v", i, n.Name, changed, err)
+				}
+				if changed, err := f.ensureNetwork(n); changed || err != nil {
+					t.Errorf("step %d: again: changed %v, error %v", i, changed, err)
+				}
+			}
+			if err := errors.Join(f.checkNetwork(a), f.checkNetwork(b)); err != nil {
+				t.Errorf("step %d: %v", i, err)
+			}
+			got := nft(t, "list", "table", "inet", "dcni")
+			want := len(a.Elements()) + len(b.Elements())
+			if n := strings.Count(got, "comment \"a") + strings.Count(got, "comment \"b"); n != want {
+				t.Errorf("step %d: %d elements instead of %d:\n%s", i, n, want, got)
+			}
+		}
+		if names, err := f.networks(); err != nil || fmt.Sprint(names) != "[a b]" {
+			t.Errorf("networks %v, error %v", names, err)
+		}
+		for range 2 {
+			if err := errors.Join(f.removeNetwork(a), f.removeNetwork(b)); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := nft(t, "list", "table", "inet", "dcni"); got != empty {
+			t.Errorf("after removal:\n%s", got)
+		}
+	})
+}
+
+func TestNetworksClash(t *testing.T) {
+	inNewNS(t, func() {
+		f := newFirewall(t)
+		if _, err := f.ensureNetwork(testNetwork("a", "br-a", "10.1.0.0/16")); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []*firewall.Network{
+			testNetwork("b", "br-a", "10.2.0.0/16"),
+			testNetwork("b", "br-b", "10.1.5.0/24"),
+		} {
+			_, err := f.ensureNetwork(n)
+			var we *wire.Error
+			if !errors.As(err, &we) || we.Code != wire.CodeConfig {
+				t.Errorf("%v: %v; want a code 7", n, err)
+			}
+			if names, _ := f.networks(); fmt.Sprint(names) != "[a]" {
+				t.Errorf("networks %v", names)
+			}
+		}
+	})
+}

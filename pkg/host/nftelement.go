@@ -1,0 +1,232 @@
+package host
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+)
+
+// element is a set element in the kernel's form.
+type element struct {
+	set     string
+	key     []byte
+	keyEnd  []byte // last key of a range, in concatenations
+	data    []byte // nil in a set
+	end     bool   // the first key behind a range, in sets of plain addresses
+	comment string
+}
+
+// elementID is what tells an element from others, whoever owns it.
+type elementID struct {
+	set, key, keyEnd string
+	end              bool
+}
+
+func (e element) id() elementID { return elementID{e.set, string(e.key), string(e.keyEnd), e.end} }
+
+// ruleset holds what is constant, built once.
+var (
+	ruleset  = firewall.Rules()
+	isRange  = rangeSets(ruleset.Sets)
+	protocol = map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}
+)
+
+// rangeSets returns the sets of plain addresses with ranges, which hold both
+// ends of a range as elements.
+func rangeSets(sets []firewall.Set) map[string]bool {
+	plain := make(map[string]bool)
+	for _, s := range sets {
+		plain[s.Name] = s.Interval && len(s.Key) == 1
+	}
+	return plain
+}
+
+// encode returns an element in the kernel's form: two for a range of plain
+// addresses.
+func encode(e firewall.Element) []element {
+	k := element{set: e.Set, comment: e.Comment}
+	var ranged bool
+	for _, part := range e.Key {
+		first, last := encodePart(part)
+		_, isPrefix := part.(netip.Prefix)
+		ranged = ranged || isPrefix
+		k.key, k.keyEnd = append(k.key, first...), append(k.keyEnd, last...)
+	}
+	for _, part := range e.Value {
+		first, _ := encodePart(part)
+		k.data = append(k.data, first...)
+	}
+	if !ranged {
+		k.keyEnd = nil
+		return []element{k}
+	}
+	if !isRange[e.Set] {
+		return []element{k}
+	}
+	last, _ := netip.AddrFromSlice(k.keyEnd)
+	k.keyEnd = nil
+	if behind := last.Next(); behind.IsValid() {
+		return []element{k, {set: e.Set, key: behind.AsSlice(), end: true}}
+	}
+	return []element{k}
+}
+
+func encodeAll(elements []firewall.Element) []element {
+	out := make([]element, 0, len(elements))
+	for _, e := range elements {
+		out = append(out, encode(e)...)
+	}
+	return out
+}
+
+// encodePart returns the first and last key of one part, padded to four bytes.
+func encodePart(part fmt.Stringer) (first, last []byte) {
+	switch p := part.(type) {
+	case firewall.IfName:
+		first = ifNameBytes(string(p))
+	case firewall.Proto:
+		first = []byte{protocol[string(p)], 0, 0, 0}
+	case firewall.Service:
+		first = append(binary.BigEndian.AppendUint16(nil, uint16(p)), 0, 0)
+	case netip.Addr:
+		first = p.AsSlice()
+	case netip.Prefix:
+		first, last = p.Masked().Addr().AsSlice(), p.Masked().Addr().AsSlice()
+		mask := prefixMask(p.Bits(), len(last))
+		for i := range last {
+			last[i] |= ^mask[i]
+		}
+		return first, last
+	}
+	return first, first
+}
+
+func ifNameBytes(name string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, name)
+	return b
+}
+
+func native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
+
+// elemKeyEnd is NFTA_SET_ELEM_KEY_END, which x/sys lacks.
+const elemKeyEnd = 10
+
+// perMessage bounds the elements of one message: the list's length is 16 bits.
+const perMessage = 250
+
+// elements appends one kind of change of elements, split into messages by set
+// and size.
+func (b *batch) elements(msg, flags uint16, list []element) {
+	for len(list) > 0 {
+		n := 1
+		for n < len(list) && n < perMessage && list[n].set == list[0].set {
+			n++
+		}
+		part := list[:n]
+		b.change(msg, flags, func(m *message) { m.elements(part) })
+		list = list[n:]
+	}
+}
+
+func (m *message) elements(list []element) {
+	m.str(unix.NFTA_SET_ELEM_LIST_TABLE, firewall.TableName)
+	m.str(unix.NFTA_SET_ELEM_LIST_SET, list[0].set)
+	outer := m.open(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+	for _, e := range list {
+		at := m.open(unix.NFTA_LIST_ELEM)
+		m.value(unix.NFTA_SET_ELEM_KEY, e.key)
+		if e.keyEnd != nil {
+			m.value(elemKeyEnd, e.keyEnd)
+		}
+		if e.data != nil {
+			m.value(unix.NFTA_SET_ELEM_DATA, e.data)
+		}
+		if e.end {
+			m.u32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
+		}
+		if e.comment != "" {
+			m.raw(unix.NFTA_SET_ELEM_USERDATA, userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, e.comment))
+		}
+		m.close(at)
+	}
+	m.close(outer)
+}
+
+func (m *message) value(typ uint16, data []byte) {
+	at := m.open(typ)
+	m.raw(unix.NFTA_DATA_VALUE, data)
+	m.close(at)
+}
+
+// decodeElements reads the elements of one NEWSETELEM message.
+func decodeElements(payload []byte) (list []element) {
+	if len(payload) < 4 {
+		return nil
+	}
+	var set string
+	attributes(payload[4:], func(typ uint16, data []byte) {
+		switch typ {
+		case unix.NFTA_SET_ELEM_LIST_SET:
+			set = cString(data)
+		case unix.NFTA_SET_ELEM_LIST_ELEMENTS:
+			attributes(data, func(_ uint16, data []byte) { list = append(list, decodeElement(data)) })
+		}
+	})
+	for i := range list {
+		list[i].set = set
+	}
+	return list
+}
+
+func decodeElement(b []byte) (e element) {
+	attributes(b, func(typ uint16, data []byte) {
+		switch typ {
+		case unix.NFTA_SET_ELEM_KEY:
+			e.key = dataValue(data)
+		case elemKeyEnd:
+			e.keyEnd = dataValue(data)
+		case unix.NFTA_SET_ELEM_DATA:
+			e.data = dataValue(data)
+		case unix.NFTA_SET_ELEM_FLAGS:
+			e.end = len(data) == 4 && binary.BigEndian.Uint32(data)&unix.NFT_SET_ELEM_INTERVAL_END != 0
+		case unix.NFTA_SET_ELEM_USERDATA:
+			e.comment = comment(data, userdata.NFTNL_UDATA_SET_ELEM_COMMENT)
+		}
+	})
+	return e
+}
+
+// comment reads a comment out of user data, which anybody may have written.
+func comment(data []byte, typ userdata.Type) string {
+	for len(data) >= 2 && len(data) >= 2+int(data[1]) {
+		if userdata.Type(data[0]) == typ {
+			return cString(data[2 : 2+data[1]])
+		}
+		data = data[2+int(data[1]):]
+	}
+	return ""
+}
+
+func dataValue(b []byte) (value []byte) {
+	attributes(b, func(typ uint16, data []byte) {
+		if typ == unix.NFTA_DATA_VALUE {
+			value = data
+		}
+	})
+	return value
+}
+
+func cString(b []byte) string {
+	for i, c := range b {
+		if c == 0 {
+			return string(b[:i])
+		}
+	}
+	return string(b)
+}

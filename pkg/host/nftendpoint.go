@@ -1,0 +1,247 @@
+package host
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/wire"
+)
+
+var portMaps = []string{
+	firewall.MapPorts4, firewall.MapPorts4Addr, firewall.MapPorts6, firewall.MapPorts6Addr,
+}
+
+// binding is one element of one port, and what is there under its key.
+type binding struct {
+	element
+	port *firewall.Port
+	v6   bool
+	any  element  // the any-address binding of the same port, if this one is not it
+	have *element // what is there, or nil
+	rule *element // what is there under any, or nil
+}
+
+// bindings returns an endpoint's elements with their ports. Ports not yet chosen
+// have none.
+func bindings(e *firewall.Endpoint) []binding {
+	list := make([]binding, 0, 2*len(e.Ports))
+	for i := range e.Ports {
+		p := &e.Ports[i]
+		if p.HostPort == 0 {
+			continue
+		}
+		for _, fe := range e.PortElements(i) {
+			b := binding{element: encode(fe)[0], port: p, v6: isV6(fe.Set)}
+			if !p.Any() {
+				b.any = encode(firewall.Element{Set: anyMap(b.v6), Key: p.AnyKey()})[0]
+			}
+			list = append(list, b)
+		}
+	}
+	return list
+}
+
+func isV6(set string) bool { return set == firewall.MapPorts6 || set == firewall.MapPorts6Addr }
+
+func anyMap(v6 bool) string {
+	if v6 {
+		return firewall.MapPorts6
+	}
+	return firewall.MapPorts4
+}
+
+func addrMap(v6 bool) string {
+	if v6 {
+		return firewall.MapPorts6Addr
+	}
+	return firewall.MapPorts4Addr
+}
+
+// lookBindings fills in what is there, in one exchange.
+func (f *nftFirewall) lookBindings(list []binding) error {
+	var keys []element
+	for _, b := range list {
+		keys = append(keys, b.element)
+		if b.any.set != "" {
+			keys = append(keys, b.any)
+		}
+	}
+	found, err := f.look(keys)
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		b := &list[i]
+		b.have, found = found[0], found[1:]
+		if b.any.set != "" {
+			b.rule, found = found[0], found[1:]
+		}
+	}
+	return nil
+}
+
+// in reports whether the binding is there as it should be.
+func (b *binding) in() bool {
+	return b.have != nil && b.have.comment == b.comment && bytes.Equal(b.have.data, b.data)
+}
+
+// ensureEndpoint publishes an endpoint's ports, all or none. Ports that are 0
+// are chosen and written into e. The caller holds the host's lock on ports: it
+// is what makes the look at other bindings and listeners hold until the commit.
+//
+// The cost does not depend on how many ports others have published on any
+// address, but a binding to any address looks at all bindings to single ones:
+// they are few (127.0.0.1, mostly), and no key finds them by port alone.
+func (f *nftFirewall) ensureEndpoint(e *firewall.Endpoint) (changed bool, err error) {
+	if err := e.Validate(); err != nil {
+		return false, err
+	}
+	asked := slices.Clone(e.Ports)
+	defer func() {
+		if err != nil {
+			copy(e.Ports, asked) // nothing was published: no port is chosen either
+		}
+	}()
+	survey := &portSurvey{f: f, endpoint: e}
+	if err := survey.choose(); err != nil {
+		return false, err
+	}
+	list := bindings(e)
+	if err := f.lookBindings(list); err != nil {
+		return false, err
+	}
+	add, stale, err := survey.claims(list)
+	if err != nil || len(add) == 0 {
+		return false, err
+	}
+	err = f.commit(func(b *batch) error {
+		b.elements(unix.NFT_MSG_DELSETELEM, 0, grouped(stale))
+		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, grouped(add))
+		return nil
+	})
+	if errors.Is(err, unix.EEXIST) {
+		return false, f.whoWasFaster(list)
+	}
+	return err == nil, wrap("publish ports", err)
+}
+
+// whoWasFaster names the port that somebody without the lock took between the
+// look and the commit.
+func (f *nftFirewall) whoWasFaster(list []binding) error {
+	if err := f.lookBindings(list); err != nil {
+		return err
+	}
+	for _, b := range list {
+		if b.have != nil && b.have.comment != b.comment {
+			return allocated(b)
+		}
+	}
+	return fmt.Errorf("publish ports: %w", unix.EEXIST)
+}
+
+// claims sorts the bindings: what to add, what of our own to delete first. It
+// returns an error if a binding can't be had.
+func (s *portSurvey) claims(list []binding) (add, stale []element, err error) {
+	for _, b := range list {
+		if b.in() {
+			continue
+		}
+		if b.have != nil {
+			if b.have.comment != b.comment {
+				return nil, nil, allocated(b)
+			}
+			stale = append(stale, b.element) // ours, to an address we had before
+		}
+		if err := s.free(b); err != nil {
+			return nil, nil, err
+		}
+		add = append(add, b.element)
+	}
+	return add, stale, nil
+}
+
+// allocated is Docker's text for a port that another container publishes.
+func allocated(b binding) error {
+	return wire.Errorf(wire.CodePortTaken, "Bind for %s failed: port is already allocated", b.port.HostAddr(b.v6))
+}
+
+// checkEndpoint tells every difference between the endpoint and the maps.
+func (f *nftFirewall) checkEndpoint(e *firewall.Endpoint) error {
+	list := bindings(e)
+	if err := f.lookBindings(list); err != nil {
+		return err
+	}
+	var errs []error
+	for _, b := range list {
+		what := "port " + b.port.HostAddr(b.v6) + "/" + b.port.Protocol
+		switch {
+		case b.in():
+		case b.have == nil:
+			errs = append(errs, fmt.Errorf("%s is not published", what))
+		case b.have.comment != b.comment:
+			errs = append(errs, fmt.Errorf("%s belongs to %q instead of %q", what, b.have.comment, b.comment))
+		default:
+			errs = append(errs, fmt.Errorf("%s leads to another address or port than %s", what, e.String()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeEndpoint takes an endpoint's ports back, if they are its own. It is nil
+// if they are gone already. If a port is not known (0), all ports of the owner
+// are looked for.
+func (f *nftFirewall) removeEndpoint(e *firewall.Endpoint) error {
+	unknown := func(p firewall.Port) bool { return p.HostPort == 0 }
+	if slices.ContainsFunc(e.Ports, unknown) {
+		return f.removeByOwner(e.Owner)
+	}
+	return f.deleteOwn(encodeAll(e.Elements()), isComment(firewall.Comment(e.Owner)))
+}
+
+func isComment(want string) func(string) bool {
+	return func(comment string) bool { return comment == want }
+}
+
+// removeByOwner takes back all ports that carry the owner's comment. It lists
+// the maps: it is for attachments whose ports nobody knows any more.
+func (f *nftFirewall) removeByOwner(owner wire.Attachment) error {
+	all, err := f.list(portMaps...)
+	if err != nil {
+		return err
+	}
+	ours := isComment(firewall.Comment(owner))
+	mine := slices.DeleteFunc(all, func(e element) bool { return !ours(e.comment) })
+	return f.deleteOwn(mine, ours)
+}
+
+// owners returns the comments of all published ports, sorted: those that
+// [firewall.Comment] gives for their owners.
+func (f *nftFirewall) owners() ([]string, error) {
+	all, err := f.list(portMaps...)
+	return comments(all), err
+}
+
+// networks returns the comments of all networks' bridges, sorted: those that
+// [firewall.NetworkComment] gives for their names.
+func (f *nftFirewall) networks() ([]string, error) {
+	all, err := f.list(firewall.SetBridges)
+	for i := range all {
+		all[i].comment = networkOf(all[i].comment)
+	}
+	return comments(all), err
+}
+
+func comments(all []element) []string {
+	var list []string
+	for _, e := range all {
+		list = append(list, e.comment)
+	}
+	slices.SortFunc(list, strings.Compare)
+	return slices.Compact(list)
+}

@@ -1,0 +1,328 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/wire"
+)
+
+// loUp brings lo up in the thread's namespace.
+func loUp(t testing.TB) {
+	t.Helper()
+	linkUp(t, "lo")
+}
+
+func listenTCP(t testing.TB, network, address string) {
+	t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+}
+
+func wantCode(t *testing.T, err error, code wire.Code, text string) {
+	t.Helper()
+	var we *wire.Error
+	if !errors.As(err, &we) || we.Code != code || !strings.Contains(err.Error(), text) {
+		t.Errorf("error %v; want code %d and %q", err, code, text)
+	}
+}
+
+func TestEndpointElements(t *testing.T) {
+	inNewNS(t, func() {
+		loUp(t)
+		f := newFirewall(t)
+		e := testEndpoint("c1", both, port("", 8080, "tcp", 80), port("127.0.0.1", 53, "udp", 5353),
+			port("::1", 53, "sctp", 5353), port("0.0.0.0", 81, "tcp", 80), port("::", 82, "tcp", 80))
+		for i, want := range []bool{true, false} {
+			if changed, err := f.ensureEndpoint(e); changed != want || err != nil {
+				t.Errorf("ensure %d: changed %v, error %v", i, changed, err)
+			}
+		}
+		if err := f.checkEndpoint(e); err != nil {
+			t.Error(err)
+		}
+		got := nft(t, "list", "table", "inet", "dcni")
+		for _, fe := range e.Elements() {
+			text := fe.String()
+			inner := strings.TrimSuffix(text[strings.Index(text, "{ ")+2:], " }")
+			if !strings.Contains(got, inner) {
+				t.Errorf("no %s in\n%s", text, got)
+			}
+		}
+		if o, err := f.owners(); err != nil || fmt.Sprint(o) != "[web c1/eth0]" {
+			t.Errorf("owners %v, error %v", o, err)
+		}
+		for range 2 {
+			if err := f.removeEndpoint(e); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := nft(t, "list", "table", "inet", "dcni"); got != firewall.Rules().String() {
+			t.Errorf("after removal:\n%s", got)
+		}
+		if err := f.checkEndpoint(e); err == nil || strings.Count(err.Error(), "is not published") != 6 {
+			t.Errorf("check after removal: %v", err)
+		}
+	})
+}
+
+func TestEndpointsClash(t *testing.T) {
+	inNewNS(t, func() {
+		loUp(t)
+		f := newFirewall(t)
+		taken := []firewall.Port{port("", 8080, "tcp", 80), port("127.0.0.1", 8081, "tcp", 80),
+			port("::1", 8082, "tcp", 80), port("::", 8083, "tcp", 80), port("0.0.0.0", 8084, "tcp", 80)}
+		if _, err := f.ensureEndpoint(testEndpoint("c1", both, taken...)); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			port firewall.Port
+			text string // empty: can be had
+		}{
+			{port("", 8080, "tcp", 80), "Bind for 0.0.0.0:8080 failed: port is already allocated"},
+			{port("0.0.0.0", 8080, "tcp", 80), "Bind for 0.0.0.0:8080 failed: port is already allocated"},
+			{port("::", 8080, "tcp", 80), "Bind for [::]:8080 failed: port is already allocated"},
+			{port("127.0.0.1", 8080, "tcp", 80), "Bind for 127.0.0.1:8080 failed: port is already allocated"},
+			{port("", 8081, "tcp", 80), "Bind for 0.0.0.0:8081 failed: port is already allocated"},
+			{port("127.0.0.1", 8081, "tcp", 80), "Bind for 127.0.0.1:8081 failed: port is already allocated"},
+			{port("", 8082, "tcp", 80), "Bind for [::]:8082 failed: port is already allocated"},
+			{port("", 8083, "tcp", 80), "Bind for [::]:8083 failed: port is already allocated"},
+			{port("::1", 8083, "tcp", 80), "Bind for [::1]:8083 failed: port is already allocated"},
+			{port("", 8080, "udp", 80), ""},
+			{port("127.0.0.2", 8081, "tcp", 80), ""},
+			{port("::", 8081, "tcp", 80), ""},
+			{port("::", 8084, "tcp", 80), ""},
+			{port("0.0.0.0", 8083, "tcp", 80), ""},
+		} {
+			e := testEndpoint("c2", both, port("", 99, "tcp", 80), c.port)
+			_, err := f.ensureEndpoint(e)
+			if c.text == "" && err != nil {
+				t.Errorf("%v: %v", c.port, err)
+			}
+			if c.text != "" {
+				wantCode(t, err, wire.CodePortTaken, c.text)
+				if f.checkEndpoint(testEndpoint("c2", both, port("", 99, "tcp", 80))) == nil {
+					t.Errorf("%v: the other port was published", c.port)
+				}
+			}
+			if err := f.removeEndpoint(e); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := f.checkEndpoint(testEndpoint("c1", both, taken...)); err != nil {
+			t.Errorf("what c1 published: %v", err)
+		}
+	})
+}
+
+func TestListenersClash(t *testing.T) {
+	inNewNS(t, func() {
+		loUp(t)
+		f := newFirewall(t)
+		listenTCP(t, "tcp4", "127.0.0.1:1001")
+		listenTCP(t, "tcp6", "[::]:1002") // IPv6 only
+		listenTCP(t, "tcp", "[::]:1003")  // both
+		listenTCP(t, "tcp4", "0.0.0.0:1004")
+		u, err := net.ListenPacket("udp4", "0.0.0.0:1005")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer u.Close()
+		for _, c := range []struct {
+			port firewall.Port
+			text string
+		}{
+			{port("", 1001, "tcp", 80), "0.0.0.0:1001/tcp"},
+			{port("127.0.0.1", 1001, "tcp", 80), "127.0.0.1:1001/tcp"},
+			{port("127.0.0.2", 1001, "tcp", 80), ""},
+			{port("::", 1001, "tcp", 80), ""},
+			{port("0.0.0.0", 1002, "tcp", 80), ""},
+			{port("", 1002, "tcp", 80), "[::]:1002/tcp"},
+			{port("::1", 1002, "tcp", 80), "[::1]:1002/tcp"},
+			{port("0.0.0.0", 1003, "tcp", 80), "0.0.0.0:1003/tcp"},
+			{port("127.0.0.1", 1003, "tcp", 80), "127.0.0.1:1003/tcp"},
+			{port("::", 1004, "tcp", 80), ""},
+			{port("", 1004, "udp", 80), ""},
+			{port("", 1004, "sctp", 80), ""},
+			{port("", 1005, "udp", 80), "0.0.0.0:1005/udp"},
+		} {
+			e := testEndpoint("c1", both, c.port)
+			_, err := f.ensureEndpoint(e)
+			if c.text != "" {
+				wantCode(t, err, wire.CodePortTaken, "failed to bind host port "+c.text+": address already in use")
+			} else if err != nil {
+				t.Errorf("%v: %v", c.port, err)
+			}
+			if err := f.removeEndpoint(e); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func TestHostAddressMustBeLocal(t *testing.T) {
+	inNewNS(t, func() {
+		loUp(t)
+		f := newFirewall(t)
+		for _, ip := range []string{"192.0.2.1", "2001:db8::1"} {
+			_, err := f.ensureEndpoint(testEndpoint("c1", both, port(ip, 8080, "tcp", 80)))
+			wantCode(t, err, wire.CodeConfig, ip)
+		}
+	})
+}
+
+// TestStrangersAreLeftAlone: DEL for one never takes what another got meanwhile.
+func TestStrangersAreLeftAlone(t *testing.T) {
+	inNewNS(t, func() {
+		f := newFirewall(t)
+		p, q := port("", 8080, "tcp", 80), port("", 8081, "tcp", 80)
+		one, two := testEndpoint("c1", both, p, q), testEndpoint("c2", both, p)
+		if _, err := f.ensureEndpoint(two); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.removeEndpoint(one); err != nil {
+			t.Error(err)
+		}
+		if err := f.removeByOwner(one.Owner); err != nil {
+			t.Error(err)
+		}
+		if err := f.checkEndpoint(two); err != nil {
+			t.Error(err)
+		}
+		if err := f.checkEndpoint(one); err == nil || !strings.Contains(err.Error(), `belongs to "web c2/eth0"`) {
+			t.Errorf("check of c1: %v", err)
+		}
+		unknown := testEndpoint("c2", both, port("", 0, "tcp", 80))
+		if err := f.removeEndpoint(unknown); err != nil {
+			t.Error(err)
+		}
+		if o, err := f.owners(); err != nil || len(o) != 0 {
+			t.Errorf("owners %v, error %v", o, err)
+		}
+	})
+}
+
+// TestEndpointMoves: a container that got another address takes its ports along.
+func TestEndpointMoves(t *testing.T) {
+	inNewNS(t, func() {
+		f := newFirewall(t)
+		e := testEndpoint("c1", []string{"10.1.0.2"}, port("", 8080, "tcp", 80))
+		if _, err := f.ensureEndpoint(e); err != nil {
+			t.Fatal(err)
+		}
+		e.Addresses[0] = netip.MustParseAddr("10.1.0.9")
+		if err := f.checkEndpoint(e); err == nil {
+			t.Error("check says nothing of another address")
+		}
+		if changed, err := f.ensureEndpoint(e); !changed || err != nil {
+			t.Errorf("changed %v, error %v", changed, err)
+		}
+		if err := f.checkEndpoint(e); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestPortsAreChosen(t *testing.T) {
+	inNewNS(t, func() {
+		loUp(t)
+		sysctl(t, "net/ipv4/ip_local_port_range", "40000 40009")
+		sysctl(t, "net/ipv4/ip_local_reserved_ports", "40003,40005-40006")
+		f := newFirewall(t)
+		listenTCP(t, "tcp4", "127.0.0.1:40001")
+		group := testEndpoint("c1", both, port("127.0.0.1", 0, "tcp", 80), port("::1", 0, "tcp", 80),
+			port("", 0, "udp", 80), port("", 40007, "tcp", 80))
+		if _, err := f.ensureEndpoint(group); err != nil {
+			t.Fatal(err)
+		}
+		if group.Ports[0].HostPort != group.Ports[1].HostPort || group.Ports[2].HostPort == 0 {
+			t.Errorf("ports chosen: %v", group.Ports)
+		}
+		seen := map[uint16]bool{group.Ports[0].HostPort: true, 40001: true, 40003: true, 40005: true, 40006: true, 40007: true}
+		for i := range 5 {
+			e := testEndpoint(fmt.Sprint("d", i), both, port("", 0, "tcp", 80))
+			_, err := f.ensureEndpoint(e)
+			if i == 4 {
+				wantCode(t, err, wire.CodePortTaken, "all ports are allocated")
+				continue
+			}
+			if p := e.Ports[0].HostPort; err != nil || p < 40000 || p > 40009 || seen[p] {
+				t.Errorf("port %d, error %v", p, err)
+			}
+			seen[e.Ports[0].HostPort] = true
+		}
+	})
+}
+
+func TestPortsBetween(t *testing.T) {
+	if got := fmt.Sprint(portsBetween(10, 20, "12,14-16\n")); got != "[10 11 13 17 18 19 20]" {
+		t.Error(got)
+	}
+	if got := len(portsBetween(1024, 65535, "\n")); got != 64512 {
+		t.Error(got)
+	}
+}
+
+func TestThousandPorts(t *testing.T) {
+	inNewNS(t, func() {
+		f := newFirewall(t)
+		e := testEndpoint("c1", both)
+		for i := range uint16(1000) {
+			e.Ports = append(e.Ports, port("", 10000+i, "tcp", 80))
+		}
+		if changed, err := f.ensureEndpoint(e); !changed || err != nil {
+			t.Fatalf("changed %v, error %v", changed, err)
+		}
+		if err := f.checkEndpoint(e); err != nil {
+			t.Error(err)
+		}
+		clash := testEndpoint("c2", both, port("", 10999, "tcp", 80))
+		_, err := f.ensureEndpoint(clash)
+		wantCode(t, err, wire.CodePortTaken, "10999")
+		if err := f.removeEndpoint(e); err != nil {
+			t.Error(err)
+		}
+		if o, _ := f.owners(); len(o) != 0 {
+			t.Errorf("owners %v", o)
+		}
+	})
+}
+
+// TestRaceForPort: without the lock on ports the kernel still gives a port to
+// one only.
+func TestRaceForPort(t *testing.T) {
+	inNewNS(t, func() {
+		f := newFirewall(t)
+		list := bindings(testEndpoint("c1", both, port("", 8080, "tcp", 80)))
+		nft(t, "add", "element", "inet", "dcni", "ports4", "{ tcp . 8080 : 10.1.0.3 . 80 }")
+		err := f.commit(func(b *batch) error {
+			b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, []element{list[1].element, list[0].element})
+			return nil
+		})
+		if !errors.Is(err, unix.EEXIST) {
+			t.Errorf("error %v; want EEXIST", err)
+		}
+		wantCode(t, f.whoWasFaster(list), wire.CodePortTaken, "Bind for 0.0.0.0:8080")
+		if got := nft(t, "list", "map", "inet", "dcni", "ports6"); strings.Contains(got, "8080") {
+			t.Errorf("half of it was published:\n%s", got)
+		}
+	})
+}
+
+func sysctl(t testing.TB, name, value string) {
+	t.Helper()
+	if err := os.WriteFile("/proc/sys/"+name, []byte(value), 0); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,137 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+)
+
+// perLook bounds how many elements are looked up in one exchange: the answers
+// to all of them must fit into the socket's buffer.
+const perLook = 512
+
+// look returns what the kernel has for each element, nil where nothing. Each
+// element is asked for by its key, many in one exchange: the cost does not
+// depend on how many others there are.
+func (f *nftFirewall) look(elements []element) ([]*element, error) {
+	unlock, err := f.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	found := make([]*element, 0, len(elements))
+	for part := range slices.Chunk(elements, perLook) {
+		more, err := f.lookSome(part)
+		if err != nil {
+			return nil, fmt.Errorf("look up elements: %w", noNFTables(err))
+		}
+		found = append(found, more...)
+	}
+	return found, nil
+}
+
+func (f *nftFirewall) lookSome(elements []element) ([]*element, error) {
+	var m message
+	first := f.conn.seq + 1
+	for _, e := range elements {
+		f.conn.seq++
+		at := m.begin(nftType(unix.NFT_MSG_GETSETELEM), 0, f.conn.seq)
+		m.nfHeader(unix.NFPROTO_INET, 0)
+		m.elements([]element{{set: e.set, key: e.key, keyEnd: e.keyEnd, end: e.end}})
+		m.end(at)
+	}
+	replies, err := f.conn.roundTrip(m.b)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]*element, len(elements))
+	for _, r := range replies {
+		i := r.seq - first
+		switch {
+		case i >= uint32(len(elements)) || errors.Is(r.err, unix.ENOENT):
+		case r.err != nil:
+			return nil, r.err
+		default:
+			// A range is found by any key in it: only the very same one counts.
+			for _, e := range decodeElements(r.data) {
+				if e.id() == elements[i].id() {
+					found[i] = &e
+				}
+			}
+		}
+	}
+	return found, nil
+}
+
+// list returns all elements of sets.
+func (f *nftFirewall) list(sets ...string) ([]element, error) {
+	unlock, err := f.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	var elements []element
+	for _, set := range sets {
+		payloads, err := f.conn.dump(f.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(m *message) {
+			m.str(unix.NFTA_SET_ELEM_LIST_TABLE, firewall.TableName)
+			m.str(unix.NFTA_SET_ELEM_LIST_SET, set)
+		}))
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return nil, fmt.Errorf("list %s: %w", set, noNFTables(err))
+		}
+		for _, p := range payloads {
+			elements = append(elements, decodeElements(p)...)
+		}
+	}
+	return elements, nil
+}
+
+// grouped sorts elements by set, so that they fit into few messages. The order
+// within a set stays.
+func grouped(elements []element) []element {
+	slices.SortStableFunc(elements, func(a, b element) int { return strings.Compare(a.set, b.set) })
+	return elements
+}
+
+// deleteTries bounds how often a delete is tried again because something else
+// was deleted meanwhile: one missing element fails the whole transaction.
+const deleteTries = 5
+
+// deleteOwn deletes those of the elements that are there with a comment that
+// is ours. It is nil if there are none.
+func (f *nftFirewall) deleteOwn(elements []element, ours func(comment string) bool) error {
+	for try := 1; ; try++ {
+		found, err := f.look(elements)
+		if err != nil {
+			return err
+		}
+		err = f.commit(func(b *batch) error {
+			b.elements(unix.NFT_MSG_DELSETELEM, 0, grouped(own(elements, found, ours)))
+			return nil
+		})
+		if err == nil || !errors.Is(err, unix.ENOENT) || try == deleteTries {
+			return wrap("delete elements", err)
+		}
+	}
+}
+
+// own picks the elements that are ours. The end of a range has no comment of
+// its own: it goes with the element before it.
+func own(elements []element, found []*element, ours func(string) bool) []element {
+	var list []element
+	mine := false
+	for i, e := range elements {
+		if !e.end {
+			mine = found[i] != nil && ours(found[i].comment)
+		}
+		if mine && found[i] != nil {
+			list = append(list, e)
+		}
+	}
+	return list
+}

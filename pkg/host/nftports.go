@@ -1,0 +1,286 @@
+package host
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/wire"
+)
+
+// portSurvey is what one ensureEndpoint must know about the host's ports. Each
+// part is looked at once, when first needed.
+type portSurvey struct {
+	f         *nftFirewall
+	endpoint  *firewall.Endpoint
+	listeners map[string][]listener      // by protocol
+	single    map[bool]map[uint64]string // by family: bindings to one address, their owner
+	local     map[netip.Addr]bool        // host addresses found to be the host's
+}
+
+// free tells whether a binding that is not there may be added: nil, or who has
+// the port.
+func (s *portSurvey) free(b binding) error {
+	if err := s.hostAddress(b); err != nil {
+		return err
+	}
+	if b.rule != nil && b.rule.comment != b.comment {
+		return allocated(b)
+	}
+	if b.port.Any() {
+		single, err := s.singles(b.v6)
+		if err != nil {
+			return err
+		}
+		if owner, taken := single[portWord(*b.port)]; taken && owner != b.comment {
+			return allocated(b)
+		}
+	}
+	listeners, err := s.listening(b.port.Protocol)
+	if err != nil {
+		return err
+	}
+	for _, l := range listeners {
+		if l.port == b.port.HostPort && l.takes(*b.port, b.v6) {
+			return wire.Errorf(wire.CodePortTaken, "failed to bind host port %s/%s: address already in use",
+				b.port.HostAddr(b.v6), b.port.Protocol)
+		}
+	}
+	return nil
+}
+
+// hostAddress refuses a host address that is not the host's: packets to it
+// would never be looked up.
+func (s *portSurvey) hostAddress(b binding) error {
+	if b.port.Any() {
+		return nil
+	}
+	ip := b.port.HostIP.Unmap()
+	if s.local == nil {
+		s.local = make(map[netip.Addr]bool)
+	}
+	if !isLocal(s.local, ip) {
+		return wire.Invalid("hostIP", ip.String(), "must be an address of this host, or empty for any")
+	}
+	return nil
+}
+
+// isLocal reports whether the host takes packets to ip for its own, and keeps
+// the answer in known.
+func isLocal(known map[netip.Addr]bool, ip netip.Addr) bool {
+	local, ok := known[ip]
+	if !ok {
+		routes, err := netlink.RouteGet(ip.AsSlice())
+		local = err == nil && slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Type == unix.RTN_LOCAL })
+		known[ip] = local
+	}
+	return local
+}
+
+// portWord is protocol and port as one number.
+func portWord(p firewall.Port) uint64 {
+	return uint64(protocol[p.Protocol])<<16 | uint64(p.HostPort)
+}
+
+// singles lists the bindings to single addresses of a family.
+func (s *portSurvey) singles(v6 bool) (map[uint64]string, error) {
+	if single, ok := s.single[v6]; ok {
+		return single, nil
+	}
+	all, err := s.f.list(addrMap(v6))
+	if err != nil {
+		return nil, err
+	}
+	single := make(map[uint64]string, len(all))
+	for _, e := range all {
+		// The key ends in protocol and port, four bytes each.
+		if n := len(e.key); n >= 8 {
+			word := uint64(e.key[n-8])<<16 | uint64(binary.BigEndian.Uint16(e.key[n-4:]))
+			single[word] = e.comment
+		}
+	}
+	if s.single == nil {
+		s.single = make(map[bool]map[uint64]string)
+	}
+	s.single[v6] = single
+	return single, nil
+}
+
+func (s *portSurvey) listening(proto string) ([]listener, error) {
+	if l, ok := s.listeners[proto]; ok {
+		return l, nil
+	}
+	l, err := listListeners(proto)
+	if err != nil {
+		return nil, fmt.Errorf("list %s listeners: %w", proto, err)
+	}
+	if s.listeners == nil {
+		s.listeners = make(map[string][]listener)
+	}
+	s.listeners[proto] = l
+	return l, nil
+}
+
+// choose writes a host port into every port that is 0. Ports that differ in
+// their host address only get the same one.
+func (s *portSurvey) choose() error {
+	ports := s.endpoint.Ports
+	for i := range ports {
+		if ports[i].HostPort != 0 {
+			continue
+		}
+		group := []int{i}
+		for j := i + 1; j < len(ports); j++ {
+			if sameButAddress(ports, group, j) {
+				group = append(group, j)
+			}
+		}
+		if err := s.chooseGroup(group); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sameButAddress reports whether port j can share the host port of a group.
+func sameButAddress(ports []firewall.Port, group []int, j int) bool {
+	p, first := ports[j], ports[group[0]]
+	if p.HostPort != 0 || p.Protocol != first.Protocol || p.ContainerPort != first.ContainerPort {
+		return false
+	}
+	return !slices.ContainsFunc(group, func(i int) bool { return ports[i].Overlaps(p) })
+}
+
+// candidatesAtOnce is how many ports are looked at in one exchange.
+const candidatesAtOnce = 32
+
+// chooseGroup chooses one host port for a group: the first free one from a
+// random start. Finding any port of the range taken is an error 102.
+func (s *portSurvey) chooseGroup(group []int) error {
+	candidates, err := ephemeralPorts()
+	if err != nil {
+		return err
+	}
+	if len(candidates) > 0 {
+		start := rand.IntN(len(candidates))
+		candidates = append(slices.Clone(candidates[start:]), candidates[:start]...)
+	}
+	for some := range slices.Chunk(candidates, candidatesAtOnce) {
+		port, err := s.firstFree(group, some)
+		if err != nil {
+			return err
+		}
+		if port != 0 {
+			for _, i := range group {
+				s.endpoint.Ports[i].HostPort = port
+			}
+			return nil
+		}
+	}
+	return wire.Errorf(wire.CodePortTaken, "all ports are allocated")
+}
+
+// firstFree returns the first of the candidates that the whole group can have,
+// 0 if there is none.
+func (s *portSurvey) firstFree(group []int, candidates []uint16) (uint16, error) {
+	var list []binding
+	for _, port := range candidates {
+		list = append(list, s.proposal(group, port)...)
+	}
+	if err := s.f.lookBindings(list); err != nil {
+		return 0, err
+	}
+	for len(candidates) > 0 {
+		n := len(list) / len(candidates)
+		free, err := s.canHave(list[:n], candidates[0])
+		if err != nil {
+			return 0, err
+		}
+		if free {
+			return candidates[0], nil
+		}
+		list, candidates = list[n:], candidates[1:]
+	}
+	return 0, nil
+}
+
+// proposal returns the bindings of a group if it had the port.
+func (s *portSurvey) proposal(group []int, port uint16) []binding {
+	e := firewall.Endpoint{Owner: s.endpoint.Owner, Addresses: s.endpoint.Addresses}
+	for _, i := range group {
+		p := s.endpoint.Ports[i]
+		p.HostPort = port
+		e.Ports = append(e.Ports, p)
+	}
+	return bindings(&e)
+}
+
+func (s *portSurvey) canHave(list []binding, port uint16) (bool, error) {
+	for _, b := range list {
+		ownOther := func(p firewall.Port) bool {
+			return p.HostPort == port && p.Protocol == b.port.Protocol && p.Overlaps(*b.port)
+		}
+		if b.have != nil || b.rule != nil || slices.ContainsFunc(s.endpoint.Ports, ownOther) {
+			return false, nil
+		}
+		err := s.free(b)
+		var we *wire.Error
+		if errors.As(err, &we) && we.Code == wire.CodePortTaken {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// ephemeralPorts returns the ports the host may choose from, in order.
+func ephemeralPorts() ([]uint16, error) {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return nil, err
+	}
+	var low, high int
+	if _, err := fmt.Sscan(string(text), &low, &high); err != nil {
+		return nil, fmt.Errorf("ip_local_port_range %q: %w", text, err)
+	}
+	reserved, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_reserved_ports")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return portsBetween(low, high, string(reserved)), nil
+}
+
+// portsBetween returns low to high but for those in a list like "8080,9000-9010".
+func portsBetween(low, high int, reserved string) []uint16 {
+	out := make(map[int]bool)
+	for _, word := range strings.Split(strings.TrimSpace(reserved), ",") {
+		first, last, isRange := strings.Cut(word, "-")
+		from, err := strconv.Atoi(first)
+		to := from
+		if isRange && err == nil {
+			to, err = strconv.Atoi(last)
+		}
+		for p := from; err == nil && p <= to && p <= 65535; p++ {
+			out[p] = true
+		}
+	}
+	var ports []uint16
+	for p := max(low, 1); p <= min(high, 65535); p++ {
+		if !out[p] {
+			ports = append(ports, uint16(p))
+		}
+	}
+	return ports
+}
