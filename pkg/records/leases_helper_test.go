@@ -1,0 +1,154 @@
+package records
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"dcni/pkg/ipam"
+	"dcni/pkg/wire"
+)
+
+func testStore(t testing.TB) Store {
+	dir := t.TempDir()
+	return Store{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib")}
+}
+
+// reboot is what a boot does: /run is empty.
+func (s Store) reboot(t testing.TB) {
+	if err := os.RemoveAll(s.Run); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func config(t testing.TB, subnets ...string) ipam.Config {
+	var raw ipam.Raw
+	for _, s := range subnets {
+		raw.Subnets = append(raw.Subnets, ipam.RawSubnet{Subnet: s})
+	}
+	c, err := raw.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func owner(container string) wire.Attachment {
+	return wire.Attachment{Network: "web", Container: container, IfName: "eth0"}
+}
+
+func request(container string, static ...string) ipam.Request {
+	r := ipam.Request{Owner: owner(container)}
+	for _, a := range static {
+		r.Static = append(r.Static, netip.MustParseAddr(a))
+	}
+	return r
+}
+
+// claim returns the addresses as text, or the error's.
+func claimText(l Leases, r ipam.Request, c ipam.Config) string {
+	got, err := l.Claim(r, c)
+	if err != nil {
+		return "error " + fmt.Sprint(code(err)) + ": " + err.Error()
+	}
+	var out []string
+	for _, a := range got {
+		out = append(out, a.Address.String())
+	}
+	return strings.Join(out, " ")
+}
+
+func code(err error) wire.Code {
+	var e *wire.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return 0
+}
+
+func want(t testing.TB, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Fatalf("got  %s\nwant %s", got, want)
+	}
+}
+
+// verify compares everything on disk with everything else: links, by-owner,
+// by-name, bitmap and state. It returns the leases, "address owner" each.
+func verify(t testing.TB, l Leases) []string {
+	t.Helper()
+	var out []string
+	err := l.session(false, func(s *session) error {
+		links, err := s.links()
+		if err != nil {
+			return err
+		}
+		by := map[string][]netip.Addr{}
+		taken := map[netip.Addr]bool{}
+		for a, link := range links {
+			out = append(out, a.String()+" "+link.owner.Container)
+			key := link.owner.Container + "/" + link.owner.IfName
+			by[key] = append(by[key], a)
+			taken[a] = true
+			if link.epoch != s.epoch {
+				t.Errorf("%s is of epoch %s, not %s", a, link.epoch, s.epoch)
+			}
+		}
+		err = s.eachList("by-owner", func(container, ifName string) error {
+			have, err := readList(s.path("by-owner", container, ifName))
+			key := container + "/" + ifName
+			slices.SortFunc(have, netip.Addr.Compare)
+			slices.SortFunc(by[key], netip.Addr.Compare)
+			if !slices.Equal(have, by[key]) {
+				t.Errorf("by-owner %s lists %v, its links are %v", key, have, by[key])
+			}
+			delete(by, key)
+			return err
+		})
+		if len(by) > 0 {
+			t.Errorf("not in by-owner: %v", by)
+		}
+		kept, kerr := s.reservations()
+		for _, r := range kept {
+			for _, a := range r.addrs {
+				taken[a] = true
+			}
+		}
+		verifyPages(t, s, taken)
+		return errors.Join(err, kerr)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func verifyPages(t testing.TB, s *session, taken map[netip.Addr]bool) {
+	t.Helper()
+	bits := 0
+	files, _ := os.ReadDir(s.path(".pages"))
+	for _, f := range files {
+		first := netip.MustParseAddr(f.Name())
+		page, err := s.pages.Page(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, a := 0, first; i < ipam.PageAddrs && a.IsValid(); i, a = i+1, a.Next() {
+			if page.Has(a) {
+				bits++
+				if !taken[a] {
+					t.Errorf("%s is taken in the bitmap only", a)
+				}
+			}
+		}
+	}
+	if bits != len(taken) {
+		t.Errorf("the bitmap has %d addresses, there are %d", bits, len(taken))
+	}
+}

@@ -1,0 +1,94 @@
+package records
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"dcni/pkg/ipam"
+)
+
+func sticky(container, name string, static ...string) ipam.Request {
+	r := request(container, static...)
+	r.Name = name
+	return r
+}
+
+func TestSticky(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29", "fd00:1::/64")
+	cfg.Sticky = true
+	l := s.Leases("", "web")
+	want(t, claimText(l, sticky("c1", "db"), cfg), "10.1.0.2/29 fd00:1::2/64")
+	// A second container of that name has addresses of its own.
+	want(t, claimText(l, sticky("c2", "db"), cfg), "10.1.0.3/29 fd00:1::3/64")
+	verify(t, l)
+	l.Release(owner("c1"))
+	l.Release(owner("c2"))
+	want(t, fmt.Sprint(verify(t, l)), "[]")
+	want(t, claimText(l, sticky("c3", "web"), cfg), "10.1.0.4/29 fd00:1::4/64")
+	want(t, claimText(l, sticky("c4", "other", "10.1.0.3"), cfg), "error 101: Address already in use: 10.1.0.3 is kept for db")
+	s.reboot(t)
+	want(t, claimText(l, sticky("c5", "db"), cfg), "10.1.0.3/29 fd00:1::3/64")
+	want(t, claimText(l, sticky("c6", "web"), cfg), "10.1.0.4/29 fd00:1::4/64")
+	verify(t, l)
+}
+
+// TestStickyTakeOver fills the network: what was given back longest ago goes
+// first, what is in use never does.
+func TestStickyTakeOver(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29")
+	cfg.Sticky = true
+	l := s.Leases("", "web")
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		claimText(l, sticky(name, name), cfg)
+	}
+	for _, name := range []string{"d", "b", "c"} {
+		l.Release(owner(name))
+		verify(t, l)
+	}
+	if err := l.Full(cfg); err != nil {
+		t.Fatal(err)
+	}
+	want(t, claimText(l, sticky("x", "x"), cfg), "10.1.0.5/29")
+	want(t, claimText(l, sticky("b2", "b"), cfg), "10.1.0.3/29")
+	want(t, claimText(l, sticky("y", "y"), cfg), "10.1.0.4/29")
+	verify(t, l)
+	want(t, claimText(l, sticky("z", "z"), cfg), "error 11: no available IPv4 addresses on this network's address pools: web")
+	verify(t, l)
+}
+
+func TestEncodeName(t *testing.T) {
+	seen := map[string]string{}
+	for _, tt := range []struct{ name, want string }{
+		{"db-1_x.y", "db-1_x.y"},
+		{"..", "%2E."},
+		{"../../etc/passwd", "%2E.%2F..%2Fetc%2Fpasswd"},
+		{"a@b:c,d", "a%40b%3Ac%2Cd"},
+		{"a%40b", "a%2540b"},
+		{"name\n\x00ü", "name%0A%00%C3%BC"},
+		{strings.Repeat("x", 180), strings.Repeat("x", 180)},
+		{strings.Repeat("x", 181), strings.Repeat("x", 180) + "~"},
+		{strings.Repeat("x", 182), strings.Repeat("x", 180) + "~"},
+	} {
+		got := encodeName(tt.name)
+		if !strings.HasPrefix(got, tt.want) || len(got) > 255 || seen[got] != "" {
+			t.Errorf("encodeName(%q) = %q", tt.name, got)
+		}
+		seen[got] = tt.name
+	}
+}
+
+func TestStickyFilesReadWell(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29", "fd00:1::/64")
+	cfg.Sticky = true
+	l := s.Leases("", "web")
+	claimText(l, sticky("c1", "db/1"), cfg)
+	for path, text := range map[string]string{
+		"by-owner/c1/eth0":    "10.1.0.2,fd00:1::2",
+		"by-name/db%2F1/eth0": "10.1.0.2,fd00:1::2",
+	} {
+		got, _ := os.Readlink(l.dir + "/" + path)
+		want(t, got, text)
+	}
+}

@@ -1,0 +1,210 @@
+package records
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"dcni/pkg/ipam"
+	"dcni/pkg/wire"
+)
+
+func TestNextFitAndLowest(t *testing.T) {
+	for _, tt := range []struct {
+		allocation ipam.Allocation
+		want       string
+	}{
+		{ipam.NextFit, "10.1.0.2/29 10.1.0.3/29 10.1.0.4/29 10.1.0.5/29 10.1.0.6/29 10.1.0.2/29"},
+		{ipam.Lowest, "10.1.0.2/29 10.1.0.2/29 10.1.0.2/29 10.1.0.2/29 10.1.0.2/29 10.1.0.2/29"},
+	} {
+		s, cfg := testStore(t), config(t, "10.1.0.0/29")
+		cfg.Allocation = tt.allocation
+		var got []string
+		for i := range 6 {
+			name := fmt.Sprint("c", i)
+			got = append(got, claimText(s.Leases("", "web"), request(name), cfg))
+			if err := s.Leases("", "web").Release(owner(name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want(t, strings.Join(got, " "), tt.want)
+	}
+}
+
+func TestClaimErrors(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29", "fd00:1::/64")
+	l := s.Leases("", "web")
+	want(t, claimText(l, request("c1", "10.1.0.4"), cfg), "10.1.0.4/29 fd00:1::2/64")
+	before := verify(t, l)
+	for _, tt := range []struct {
+		req  ipam.Request
+		want string
+	}{
+		{request("c2", "10.1.0.4"), "error 101: Address already in use: 10.1.0.4 is leased to web c1/eth0"},
+		{request("c2", "10.1.0.5", "fd00:1::2"), "error 101: Address already in use: fd00:1::2 is leased to web c1/eth0"},
+		{request("c2", "10.1.0.1"), "error 101: Address already in use: 10.1.0.1 is the gateway"},
+		{request("c2", "10.1.0.7"), "error 7: IP address 10.1.0.7 is the broadcast address of 10.1.0.0/29: it can't be a container's"},
+		{request("c2", "10.2.0.7"), "error 7: no configured subnet contains IP address 10.2.0.7"},
+		{request("../c2"), `error 4: CNI_CONTAINERID "../c2": must be 1 to 255 bytes without '/'`},
+	} {
+		want(t, claimText(l, tt.req, cfg), tt.want)
+	}
+	if after := verify(t, l); !slices.Equal(before, after) {
+		t.Fatalf("a failed claim changed %v to %v", before, after)
+	}
+}
+
+// TestAllOrNothing fails in the second family: the first must not stay.
+func TestAllOrNothing(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/24", "fd00:1::/126")
+	l := s.Leases("", "web")
+	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/24 fd00:1::2/126")
+	want(t, claimText(l, request("c2"), cfg), "10.1.0.3/24 fd00:1::3/126")
+	if err := l.Full(cfg); code(err) != wire.CodeUnavailable {
+		t.Fatalf("Full: %v", err)
+	}
+	const full = "error 11: no available IPv6 addresses on this network's address pools: web"
+	want(t, claimText(l, request("c3"), cfg), full)
+	want(t, fmt.Sprint(verify(t, l)), "[10.1.0.2 c1 10.1.0.3 c2 fd00:1::2 c1 fd00:1::3 c2]")
+	if err := l.Release(owner("c1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Full(cfg); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestClaimAgainAndRelease(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/24", "10.2.0.0/24", "fd00:1::/64")
+	l := s.Leases("", "web")
+	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/24 fd00:1::2/64")
+	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/24 fd00:1::2/64")
+	want(t, claimText(l, request("c1", "10.2.0.9"), cfg), "10.2.0.9/24 fd00:1::2/64")
+	if err := l.Check(owner("c1"), []netip.Addr{netip.MustParseAddr("10.1.0.2")}); err == nil ||
+		len(strings.Split(err.Error(), "\n")) != 3 {
+		t.Fatalf("Check: %v", err)
+	}
+	for range 2 {
+		if err := l.Release(owner("c1")); err != nil {
+			t.Fatal(err)
+		}
+		want(t, fmt.Sprint(verify(t, l)), "[]")
+	}
+	if err := s.Leases("", "nosuch").Release(owner("c1")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(s.Lib, "leases", "nosuch")); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("a release made a directory: %v", err)
+	}
+}
+
+// TestForeignHands does what an operator may do.
+func TestForeignHands(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29")
+	l := s.Leases("", "web")
+	for i := range 5 {
+		l.Claim(request(fmt.Sprint("c", i)), cfg)
+	}
+	const full = "error 11: no available IPv4 addresses on this network's address pools: web"
+	want(t, claimText(l, request("c9"), cfg), full)
+	for _, step := range []struct {
+		name string
+		do   func(dir string) error
+	}{
+		{"a lease removed", func(dir string) error { return os.Remove(dir + "/10.1.0.4") }},
+		{"no bitmap", func(dir string) error {
+			return errors.Join(os.RemoveAll(dir+"/.pages"), os.Remove(dir+"/10.1.0.4"))
+		}},
+		{"a short bitmap", func(dir string) error {
+			return errors.Join(os.Truncate(dir+"/.pages/10.1.0.0", 5), os.Remove(dir+"/10.1.0.4"))
+		}},
+		{"no state", func(dir string) error {
+			return errors.Join(os.Remove(dir+"/.state"), os.Remove(dir+"/10.1.0.4"))
+		}},
+		{"no by-owner", func(dir string) error { return os.RemoveAll(dir + "/by-owner") }},
+		{"a foreign state", func(dir string) error { return os.WriteFile(dir+"/.state", []byte("x"), 0o600) }},
+	} {
+		if err := step.do(l.dir); err != nil {
+			t.Fatal(step.name, err)
+		}
+		l.Release(owner("c9"))
+		if got := claimText(l, request("c9"), cfg); got != "10.1.0.4/29" {
+			t.Fatalf("%s: %s", step.name, got)
+		}
+		verify(t, l)
+	}
+	// Somebody else's file: its address is taken, and it is left alone.
+	os.Remove(l.dir + "/10.1.0.3")
+	os.WriteFile(l.dir+"/10.1.0.3", nil, 0o600)
+	os.Mkdir(l.dir+"/10.1.00.3", 0o700)
+	want(t, claimText(l, request("c8"), cfg), full)
+	want(t, claimText(l, request("c8", "10.1.0.3"), cfg),
+		"error 101: Address already in use: 10.1.0.3 is leased to somebody unknown: its link can't be read")
+}
+
+func TestReboot(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29")
+	l := s.Leases("", "web")
+	for i := range 5 {
+		l.Claim(request(fmt.Sprint("c", i)), cfg)
+	}
+	s.reboot(t)
+	want(t, claimText(l, request("c9"), cfg), "10.1.0.2/29")
+	want(t, fmt.Sprint(verify(t, l)), "[10.1.0.2 c9]")
+}
+
+func TestReleaseExcept(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/24", "fd00:1::/64")
+	l := s.Leases("", "web")
+	for i := range 4 {
+		l.Claim(request(fmt.Sprint("c", i)), cfg)
+	}
+	gone, err := l.ReleaseExcept(func(a wire.Attachment) bool { return a == owner("c2") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, fmt.Sprint(gone), "[web c0/eth0 web c1/eth0 web c3/eth0]")
+	owners, _ := l.Owners()
+	want(t, fmt.Sprint(owners), "[web c2/eth0]")
+	verify(t, l)
+}
+
+func TestRangesOfTheRuntime(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/24", "fd00:1::/64")
+	l := s.Leases("", "web")
+	ranges, err := cfg.Ranges([][]ipam.RawRange{
+		{{Subnet: "10.1.0.0/24", RangeStart: "10.1.0.20", RangeEnd: "10.1.0.20"}, {Subnet: "10.5.0.0/30"}},
+		{{Subnet: "10.6.0.0/24"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, text := range []string{
+		"10.1.0.20/24 10.6.0.2/24 fd00:1::2/64", "10.5.0.2/30 10.6.0.3/24 fd00:1::3/64",
+		"error 11: no available IPv4 addresses on this network's address pools: web",
+	} {
+		r := request(fmt.Sprint("c", i))
+		r.Ranges = ranges
+		want(t, claimText(l, r, cfg), text)
+	}
+	verify(t, l)
+}
+
+func TestInterfaceNames(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/24")
+	l, r := s.Leases("", "web"), request("c1")
+	r.Owner.IfName = "a@b:c"
+	cfg.Sticky = true
+	claimText(l, r, cfg)
+	target, _ := os.Readlink(l.dir + "/10.1.0.2")
+	epoch, _ := s.Epoch()
+	want(t, target, "c1/a@b:c@"+epoch+":c1")
+	owners, _ := l.Owners()
+	want(t, fmt.Sprint(owners), "[web c1/a@b:c]")
+	verify(t, l)
+}
