@@ -62,7 +62,8 @@ func (l Leases) Locked() Leases {
 }
 
 // Claim leases the addresses that a request asks for, or none. What the owner
-// had on this network is released first, and is what he gets again if he may.
+// had on this network is released first, also by a claim that fails, and is
+// what he gets again if he may.
 //
 // Errors: code 7 for an address the network does not have, 101 for one that
 // belongs to another, 11 if the network is full.
@@ -73,6 +74,9 @@ func (l Leases) Claim(req ipam.Request, cfg ipam.Config) ([]ipam.Assigned, error
 	}
 	plan, err := cfg.Plan(req)
 	if err != nil {
+		if e := l.Release(req.Owner); e != nil {
+			err = errors.Join(err, e)
+		}
 		return nil, err
 	}
 	c := &claim{owner: req.Owner, plan: plan, lowest: cfg.Allocation == ipam.Lowest}
