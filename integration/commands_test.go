@@ -1,0 +1,192 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+type command = func(ts *testscript.TestScript, neg bool, args []string)
+
+// commands are the verbs of a script besides testscript's own. doc.go is their
+// manual.
+func commands() map[string]command {
+	return map[string]command{
+		"netns":      cmdNetNS,
+		"cni":        cmdCNI,
+		"plugin":     cmdPlugin,
+		"in":         cmdIn,
+		"ping":       cmdPing,
+		"listen":     cmdListen,
+		"reach":      cmdReach,
+		"ruleset":    cmdRuleset,
+		"snapshot":   cmdSnapshot,
+		"unchanged":  cmdUnchanged,
+		"conf":       cmdConf,
+		"containerd": cmdContainerd,
+		"pod":        cmdPod,
+	}
+}
+
+// finish ends a command that may fail: on purpose after "!", which puts the
+// error on stderr for the script to look at, and else not at all.
+func finish(ts *testscript.TestScript, neg bool, err error) {
+	switch {
+	case err != nil && neg:
+		_, _ = fmt.Fprintln(ts.Stderr(), describe(err))
+	case err != nil:
+		ts.Fatalf("%s", describe(err))
+	case neg:
+		ts.Fatalf("unexpected success")
+	}
+}
+
+// cmdNetNS makes sandboxes, or with -d removes them.
+func cmdNetNS(ts *testscript.TestScript, neg bool, args []string) {
+	do := of(ts).NewNetNS
+	if len(args) > 0 && args[0] == "-d" {
+		do, args = of(ts).DelNetNS, args[1:]
+	}
+	for _, name := range args {
+		finish(ts, neg, do(name))
+	}
+}
+
+// cmdIn runs a command in a network namespace, with the host's files.
+func cmdIn(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: in NS COMMAND [ARG...]")
+	}
+	finish(ts, neg, of(ts).In(args[0], func() error {
+		cmd := exec.Command(args[1], args[2:]...)
+		cmd.Dir = ts.MkAbs(".")
+		cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
+		return cmd.Run()
+	}))
+}
+
+// cmdPing sends echo requests, at most a second long.
+func cmdPing(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: ping NS ADDR")
+	}
+	cmdIn(ts, neg, []string{args[0], "ping", "-n", "-q", "-c", "1", "-W", "1", args[1]})
+}
+
+// cmdListen starts an answering server that ends with the script.
+func cmdListen(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: listen NS ADDR:PORT[/PROTO] [TEXT]")
+	}
+	e, err := parseEndpoint(args[1])
+	ts.Check(err)
+	text := args[0]
+	if len(args) > 2 {
+		text = args[2]
+	}
+	finish(ts, neg, of(ts).In(args[0], func() error {
+		server, err := listen(e, text)
+		if err == nil {
+			ts.Defer(func() { _ = server.Close() })
+		}
+		return err
+	}))
+}
+
+// How long to wait for an answer that should come, and for one that should
+// not: the second is paid in full by each refused packet.
+const (
+	patience = 3 * time.Second
+	enough   = 400 * time.Millisecond
+)
+
+// cmdReach connects and compares the answer.
+func cmdReach(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: reach NS ADDR:PORT[/PROTO] [REGEXP]")
+	}
+	e, err := parseEndpoint(args[1])
+	ts.Check(err)
+	wait := patience
+	if neg {
+		wait = enough
+	}
+	finish(ts, neg, of(ts).In(args[0], func() error {
+		line, err := ask(e, wait)
+		if err != nil {
+			return fmt.Errorf("reach %s: %w", args[1], err)
+		}
+		_, _ = fmt.Fprint(ts.Stdout(), line)
+		if len(args) > 2 && !regexp.MustCompile(args[2]).MatchString(strings.TrimSpace(line)) {
+			return fmt.Errorf("reach %s: answer %q, want %s", args[1], line, args[2])
+		}
+		return nil
+	}))
+}
+
+// cmdRuleset prints the host's rules without their counters.
+func cmdRuleset(ts *testscript.TestScript, neg bool, args []string) {
+	cmdIn(ts, neg, append([]string{"host", "nft", "-s", "list", "ruleset"}, args...))
+}
+
+// cmdConf writes a configuration with the suite's fragments in their places
+// where a program other than this one reads it.
+func cmdConf(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: conf FILE DESTINATION")
+	}
+	finish(ts, neg, os.WriteFile(ts.MkAbs(args[1]), []byte(expand(ts, ts.ReadFile(args[0]))), 0o600))
+}
+
+// cmdSnapshot remembers what the host looks like.
+func cmdSnapshot(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 || neg {
+		ts.Fatalf("usage: snapshot NAME")
+	}
+	of(ts).snapshots[args[0]] = picture()
+}
+
+// cmdUnchanged compares the host with a snapshot. The kernel removes links and
+// addresses in its own time, so it looks again for a while.
+func cmdUnchanged(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) == 0 || len(args) > 2 {
+		ts.Fatalf("usage: unchanged NAME [IGNORED-REGEXP]")
+	}
+	before, ok := of(ts).snapshots[args[0]]
+	if !ok {
+		ts.Fatalf("no snapshot %s", args[0])
+	}
+	ignored := regexp.MustCompile(strings.Join(append(args[1:], `^$`), "|"))
+	var diff []string
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		diff = differences(before, picture(), ignored)
+		if len(diff) == 0 || neg || time.Now().After(deadline) {
+			break
+		}
+	}
+	var err error
+	if len(diff) > 0 {
+		err = fmt.Errorf("the host has changed since %s:\n%s", args[0], strings.Join(diff, "\n"))
+	}
+	finish(ts, neg, err)
+}
+
+// differences lists lines that only one picture has, but for the ignored.
+func differences(before, after []string, ignored *regexp.Regexp) []string {
+	var diff []string
+	for sign, pair := range map[string][2][]string{"-": {before, after}, "+": {after, before}} {
+		for _, line := range pair[0] {
+			if !slices.Contains(pair[1], line) && !ignored.MatchString(strings.TrimSpace(line)) {
+				diff = append(diff, sign+" "+line)
+			}
+		}
+	}
+	slices.Sort(diff)
+	return diff
+}

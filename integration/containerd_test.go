@@ -1,0 +1,86 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// containerdConfig keeps everything of containerd in the throwaway host. The
+// socket alone is in the script's own folder: the gRPC client's threads are
+// not in the host and don't see its /run.
+//
+// restrict_oom_score_adj: runc can't lower a score without CAP_SYS_RESOURCE,
+// which build machines often lack.
+const containerdConfig = `version = 2
+root = "/run/containerd-test/root"
+state = "/run/containerd-test/state"
+[grpc]
+  address = %q
+[plugins."io.containerd.internal.v1.opt"]
+  path = "/run/containerd-test/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = %q
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = %q
+    conf_dir = "/etc/cni/net.d"
+`
+
+// cmdContainerd starts a containerd that ends with the script, with the test
+// image in it, and points ctr at it. The network configuration must be there
+// before: it is what the CRI's readiness waits for.
+func cmdContainerd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: containerd")
+	}
+	socket := filepath.Join(ts.Getenv("WORK"), "c.sock")
+	config, image := ts.MkAbs("containerd.toml"), ts.MkAbs("image.tar")
+	text := fmt.Sprintf(containerdConfig, socket, imageName, pluginDir)
+	ts.Check(os.WriteFile(config, []byte(text), 0o600))
+	ts.Check(writeImage(image))
+	stop, err := startContainerd(config, socket)
+	ts.Check(err)
+	ts.Defer(stop)
+	ts.Setenv("CONTAINERD_ADDRESS", socket)
+	for _, namespace := range []string{"k8s.io", "default"} { // of the CRI, of ctr
+		ts.Check(ts.Exec("ctr", "-a", socket, "-n", namespace, "image", "import", image))
+	}
+	of(ts).cri, err = dialCRI(socket)
+	ts.Check(err)
+	ts.Defer(of(ts).cri.close)
+}
+
+// startContainerd returns when containerd answers.
+func startContainerd(config, socket string) (stop func(), err error) {
+	var log bytes.Buffer
+	cmd := exec.Command("containerd", "-c", config)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	// The runc shim and the plugins find their files by PATH and /run, which
+	// are those of this thread.
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	stop = func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait() // its exit status says only that it was asked to end
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for exec.CommandContext(ctx, "ctr", "-a", socket, "version").Run() != nil {
+		if ctx.Err() != nil {
+			stop()
+			return nil, errors.New("containerd does not answer: " + log.String())
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return stop, nil
+}

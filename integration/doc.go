@@ -1,0 +1,63 @@
+// Package integration tests the plugins on the real kernel, as sessions that
+// read like a shell script. Run them with `make integration`; one alone with
+//
+//	make integration RUN=TestParity/dcni/ports
+//
+// Each testdata/*/NAME.txtar is a script of testscript
+// (github.com/rogpeppe/go-internal/testscript, whose own commands are exec,
+// stdin, stdout, stderr, grep, cmp, env, skip ...) and runs in a throwaway
+// host: see package lab for what is in it. testdata/parity is run against the
+// reference plugins and against ours, testdata/dcni against ours only.
+//
+// # Commands
+//
+// NS is a sandbox, a pod, "host", "outside" or a path. PROTO is tcp (if left
+// out), udp or sctp. "!" before a command expects it to fail, and what it said
+// is then on stderr.
+//
+//	netns [-d] NAME...                    make sandboxes, or remove them
+//	in NS COMMAND [ARG...]                run a command there; stdout, stderr as with exec
+//	ping NS ADDR                          one echo request, at most 1 s
+//	listen NS ADDR:PORT[/PROTO] [TEXT]    answer "TEXT from PEER-ADDRESS" until the script ends; TEXT is NS if left out
+//	reach NS ADDR:PORT[/PROTO] [REGEXP]   ask such a server; the answer is on stdout and must match
+//	cni add NET NAME [IFNAME] [WORD...]   the result is on stdout
+//	cni check|del NET NAME [IFNAME] [WORD...]
+//	cni gc NET [NAME[/IFNAME]...]         with the valid attachments
+//	cni status NET
+//	plugin VERB TYPE FILE [WORD...]       execute one plugin: FILE is its stdin, WORDs are
+//	                                      containerid= netns= ifname= args= (and any other CNI_ variable)
+//	conf FILE DESTINATION                 write a configuration for other programs
+//	ruleset [ARG...]                      `nft -s list ruleset` of the host
+//	snapshot NAME                         remember links, addresses, routes, rules, sysctls and the state on disk
+//	unchanged NAME [REGEXP]               compare with it, but for lines that match; waits for the kernel
+//	containerd                            start a containerd, with the CRI and a busybox image, for ctr and pod
+//	pod ready                             the CRI has a network to give
+//	pod up NAME [WORD...]                 its addresses are on stdout; WORDs are port= annotation=KEY=VALUE
+//	pod exec NAME COMMAND [ARG...]
+//	pod stop NAME                         the first DEL; the pod's files stay
+//	pod down NAME                         stop and remove: both DELs
+//
+// NET is a file with a list of plugins. "cni" is libcni in the test's process,
+// so chaining, prevResult, capabilities and the cache are what runtimes have.
+// Its WORDs are
+//
+//	port=[IP:]HOST:CONTAINER[/PROTO]   a published port, as Docker writes it; may be repeated
+//	ip=ADDR/LEN  mac=ADDR              the capabilities ips and mac
+//	cap={...}                          any other capability, as JSON
+//	args=K=V;K=V                       CNI_ARGS
+//	id=ID  netns=PATH                  instead of NAME and /run/netns/NAME
+//
+// CHECK and DEL without WORDs repeat those of ADD. Errors print as
+// "code 7: message; details".
+//
+// # Conditions
+//
+//	[suite:reference] [suite:dcni]   which plugins the script runs against
+//	[have:BINARY]                    bin/BINARY is built
+//	[kernel:sctp]                    also macvlan, ipvlan, vlan, vxlan
+//
+// # Configurations
+//
+// A configuration may say {$BRIDGE, ...}, {$IPAM, ...} and $PORTS, and gets
+// the suite's plugins there (see suites).
+package integration

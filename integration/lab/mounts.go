@@ -1,0 +1,110 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// debianPlugins is where Debian's containernetworking-plugins puts its files,
+// and where its containerd looks for plugins.
+const debianPlugins = "/usr/lib/cni"
+
+// mountAll gives the thread's mount namespace the file system of a fresh host.
+func mountAll(plugins string) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755"); err != nil {
+		return fmt.Errorf("mount /run: %w", err)
+	}
+	for _, dir := range []string{"/etc", "/opt", "/var/lib"} {
+		if err := overlay(dir); err != nil {
+			return err
+		}
+	}
+	return errors.Join(emptyPlaces(), writeResolvConf(), mountSys(), mountPlugins(plugins))
+}
+
+// overlay makes a directory writable: what is written goes to /run.
+func overlay(dir string) error {
+	layer := filepath.Join("/run/.lab", dir)
+	upper, work := filepath.Join(layer, "upper"), filepath.Join(layer, "work")
+	if err := errors.Join(os.MkdirAll(upper, 0o755), os.MkdirAll(work, 0o755)); err != nil {
+		return err
+	}
+	data := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", dir, upper, work)
+	if err := unix.Mount("overlay", dir, "overlay", 0, data); err != nil {
+		return fmt.Errorf("mount overlay on %s: %w", dir, err)
+	}
+	return nil
+}
+
+// emptyPlaces forgets what the machine's own CNI plugins keep.
+func emptyPlaces() error {
+	for _, dir := range []string{"/etc/cni", "/opt/cni", "/var/lib/cni", "/var/lib/dcni"} {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	return errors.Join(os.MkdirAll("/etc/cni/net.d", 0o755), os.MkdirAll("/opt/cni/bin", 0o755))
+}
+
+// writeResolvConf names the outside as name server. The machine's own file may
+// be a link into the /run that is hidden now, or a mount of its own.
+func writeResolvConf() error {
+	const path = "/etc/resolv.conf"
+	_ = unix.Unmount(path, unix.MNT_DETACH) // in a container it is a mount; elsewhere there is nothing to unmount
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(path, []byte("nameserver "+OutsideIPv4+"\n"), 0o644)
+}
+
+// mountSys shows the links of the new network namespace in /sys/class/net, and
+// keeps the cgroups where they were.
+func mountSys() error {
+	const cgroups, aside = "/sys/fs/cgroup", "/run/.lab/cgroup"
+	if err := os.MkdirAll(aside, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount(cgroups, aside, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("bind %s: %w", cgroups, err)
+	}
+	if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
+		return fmt.Errorf("mount /sys: %w", err)
+	}
+	if err := unix.Mount(aside, cgroups, "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("move %s: %w", cgroups, err)
+	}
+	return nil
+}
+
+// mountPlugins puts the plugins under test before Debian's, in both places
+// where runtimes look for plugins.
+func mountPlugins(plugins string) error {
+	var lower []string
+	for _, dir := range []string{plugins, debianPlugins} {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			lower = append(lower, dir)
+		}
+	}
+	const empty = "/run/.lab/empty" // an overlay without upper layer wants two others
+	if err := os.MkdirAll(empty, 0o755); err != nil {
+		return err
+	}
+	lower = append(lower, empty)
+	for _, dir := range []string{"/opt/cni/bin", debianPlugins} {
+		if _, err := os.Stat(dir); err != nil {
+			continue
+		}
+		if err := unix.Mount("overlay", dir, "overlay", 0, "lowerdir="+strings.Join(lower, ":")); err != nil {
+			return fmt.Errorf("mount overlay on %s: %w", dir, err)
+		}
+	}
+	return nil
+}

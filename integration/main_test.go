@@ -1,0 +1,131 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"dcni/integration/lab"
+)
+
+// binaries is where `make build` puts the plugins; tools of the tests are in
+// its directory "test". The test binary runs in this folder.
+var binaries, _ = filepath.Abs("../bin")
+
+func TestMain(m *testing.M) {
+	if err := lab.Isolate(); err != nil {
+		fmt.Fprintln(os.Stderr, "integration:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// TestParity runs each script of testdata/parity against the reference plugins
+// and against ours: the same session, the same answers.
+func TestParity(t *testing.T) {
+	for _, s := range suites {
+		t.Run(s.name, func(t *testing.T) { run(t, s, "testdata/parity") })
+	}
+}
+
+// TestDCNI runs the scripts about what only our plugins do, or do better.
+func TestDCNI(t *testing.T) { run(t, dcni, "testdata/dcni") }
+
+// TestHouse runs the scripts about the harness itself.
+func TestHouse(t *testing.T) { run(t, reference, "testdata/house") }
+
+// run runs the scripts of a folder, each in a throwaway host.
+func run(t *testing.T, s suite, dir string) {
+	if missing := s.missing(); missing != "" {
+		t.Skipf("bin/%s is not built", missing)
+	}
+	if scripts, _ := filepath.Glob(dir + "/*.txtar"); len(scripts) == 0 {
+		t.Skipf("no scripts in %s", dir)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 dir,
+		Setup:               s.setup,
+		Cmds:                commands(),
+		Condition:           s.condition,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE") != "",
+	})
+}
+
+// session is what the commands of one script share.
+type session struct {
+	*lab.Host
+	suite     suite
+	snapshots map[string][]string // by name: the lines of the picture
+	calls     map[string]*call    // by attachment: how ADD was called
+	cri       *criClient          // nil until the script starts containerd
+}
+
+type sessionKey struct{}
+
+// of returns the session of a script.
+func of(ts *testscript.TestScript) *session { return ts.Value(sessionKey{}).(*session) }
+
+// setup makes the script's host. It runs on the goroutine that will run the
+// script, so the script and all it starts are in that host.
+func (s suite) setup(env *testscript.Env) error {
+	host, err := lab.NewHost(binaries)
+	if err != nil {
+		return err
+	}
+	env.Values[sessionKey{}] = &session{
+		Host: host, suite: s,
+		snapshots: map[string][]string{}, calls: map[string]*call{},
+	}
+	env.Defer(func() { _ = host.Close() })
+	env.Setenv("PATH", strings.Join([]string{binaries, binaries + "/test", env.Getenv("PATH"), "/usr/sbin", "/sbin"}, ":"))
+	env.Setenv("CNI_PATH", "/opt/cni/bin")
+	for name, value := range s.conf {
+		env.Setenv(name, value)
+	}
+	return nil
+}
+
+// condition answers [suite:NAME], [have:BINARY] and [kernel:FEATURE].
+func (s suite) condition(cond string) (bool, error) {
+	kind, arg, _ := strings.Cut(cond, ":")
+	switch kind {
+	case "suite":
+		return arg == s.name, nil
+	case "have":
+		_, err := os.Stat(filepath.Join(binaries, arg))
+		return err == nil, nil
+	case "kernel":
+		return kernelHas(arg)
+	}
+	return false, fmt.Errorf("unknown condition %q: want suite:, have: or kernel:", cond)
+}
+
+// kernelHas tries what the kernel can do. The links are made in the script's
+// throwaway host, and gone with it.
+func kernelHas(feature string) (bool, error) {
+	switch feature {
+	case "sctp":
+		fd, err := socket("sctp", false)
+		if err == nil {
+			_ = fd.Close()
+		}
+		return err == nil, nil
+	case "macvlan", "ipvlan", "vlan", "vxlan":
+		args := []string{"link", "add", "link", "eth0", "name", "probe0", "type", feature}
+		if feature == "vlan" || feature == "vxlan" {
+			args = append(args, "id", "7")
+		}
+		if exec.Command("ip", args...).Run() != nil {
+			return false, nil
+		}
+		return true, exec.Command("ip", "link", "del", "probe0").Run()
+	}
+	return false, fmt.Errorf("unknown kernel feature %q: want sctp, macvlan, ipvlan, vlan or vxlan", feature)
+}

@@ -1,0 +1,48 @@
+package integration
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// A suite is a set of plugins to run a script against. Its conf are fragments
+// of configuration that the plugins' own scripts use in place of a type:
+//
+//	{"cniVersion": "1.0.0", "name": "web", "plugins": [
+//		{$BRIDGE, "bridge": "br0", "ipam": {$IPAM, "subnet": "10.1.0.0/24"}}$PORTS]}
+type suite struct {
+	name string
+	bins []string          // of ours that must be built
+	conf map[string]string // variable to fragment
+}
+
+var reference = suite{
+	name: "reference",
+	conf: map[string]string{
+		"BRIDGE": `"type": "bridge", "isDefaultGateway": true, "ipMasq": true, "capabilities": {"ips": true, "mac": true}`,
+		"IPAM":   `"type": "host-local"`,
+		"PORTS":  `, {"type": "portmap", "snat": true, "capabilities": {"portMappings": true}}`,
+	},
+}
+
+var dcni = suite{
+	name: "dcni",
+	bins: []string{"dbridge", "dipam"},
+	conf: map[string]string{
+		"BRIDGE": `"type": "dbridge", "capabilities": {"portMappings": true, "ips": true, "mac": true, "aliases": true}`,
+		"IPAM":   `"type": "dipam"`,
+		"PORTS":  ``,
+	},
+}
+
+var suites = []suite{reference, dcni}
+
+// missing returns the first binary of the suite that is not built, or "".
+func (s suite) missing() string {
+	for _, name := range s.bins {
+		if _, err := os.Stat(filepath.Join(binaries, name)); err != nil {
+			return name
+		}
+	}
+	return ""
+}
