@@ -36,13 +36,24 @@ func TestParity(t *testing.T) {
 // TestDCNI runs the scripts about what only our plugins do, or do better.
 func TestDCNI(t *testing.T) { run(t, dcni, "testdata/dcni") }
 
+// TestDemo runs the session that `make demo` shows, with our plugins as soon as
+// they are built.
+func TestDemo(t *testing.T) {
+	s := dcni
+	if s.missing() != "" {
+		s = reference
+	}
+	run(t, s, "testdata/demo")
+}
+
 // TestHouse runs the scripts about the harness itself.
 func TestHouse(t *testing.T) { run(t, reference, "testdata/house") }
 
 // run runs the scripts of a folder, each in a throwaway host.
 func run(t *testing.T, s suite, dir string) {
 	if missing := s.missing(); missing != "" {
-		t.Skipf("bin/%s is not built", missing)
+		fmt.Fprintf(os.Stderr, "%s: skipped, bin/%s is not built\n", t.Name(), missing) // also without -v
+		t.Skip()
 	}
 	if scripts, _ := filepath.Glob(dir + "/*.txtar"); len(scripts) == 0 {
 		t.Skipf("no scripts in %s", dir)
@@ -104,7 +115,7 @@ func (s suite) condition(cond string) (bool, error) {
 	case "kernel":
 		return kernelHas(arg)
 	}
-	return false, fmt.Errorf("unknown condition %q: want suite:, have: or kernel:", cond)
+	return false, fmt.Errorf("unknown condition %q: want suite:, have: or kernel: before it", cond)
 }
 
 // kernelHas tries what the kernel can do. The links are made in the script's
@@ -122,10 +133,11 @@ func kernelHas(feature string) (bool, error) {
 		if feature == "vlan" || feature == "vxlan" {
 			args = append(args, "id", "7")
 		}
-		if exec.Command("ip", args...).Run() != nil {
-			return false, nil
+		has := exec.Command("ip", args...).Run() == nil
+		if has {
+			return true, exec.Command("ip", "link", "del", "probe0").Run()
 		}
-		return true, exec.Command("ip", "link", "del", "probe0").Run()
+		return false, nil
 	}
 	return false, fmt.Errorf("unknown kernel feature %q: want sctp, macvlan, ipvlan, vlan or vxlan", feature)
 }

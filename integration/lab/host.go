@@ -39,8 +39,10 @@ type Host struct {
 
 // Addresses of a host and of its neighbour outside.
 const (
-	HostIPv4, HostIPv6       = "192.0.2.1", "2001:db8::1"
-	OutsideIPv4, OutsideIPv6 = "192.0.2.2", "2001:db8::2"
+	HostIPv4    = "192.0.2.1"
+	HostIPv6    = "2001:db8::1"
+	OutsideIPv4 = "192.0.2.2"
+	OutsideIPv6 = "2001:db8::2"
 )
 
 // NewHost locks the calling goroutine to its thread for good and makes that

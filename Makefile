@@ -1,0 +1,39 @@
+# dcni. Every target works as root and as a user with sudo; only tests and benchmarks run as root, nothing is built so.
+PROGRAMS := $(patsubst %/main.go,./%,$(wildcard plugins/*/main.go cmd/*/main.go))
+PLUGINS  := $(notdir $(filter ./plugins/%,$(PROGRAMS)))
+COMMANDS := $(notdir $(filter ./cmd/%,$(PROGRAMS)))
+VERSION  ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo v0.0.0)
+LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+RUN      ?= .
+export CGO_ENABLED := 0
+
+.PHONY: help setup build demo test unit integration bench lint install
+help: # list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*# /  make \1\t/p' Makefile | expand -t 20
+
+setup: # install the Debian packages that are missing
+	scripts/setup
+build: # static binaries of all plugins and commands in bin/
+	$(if $(PROGRAMS),go build -trimpath -ldflags "-s -w -X dcni/pkg/cni.Version=$(VERSION)" -o bin/ $(PROGRAMS))
+demo: build bin/test # a session with the plugins in a throwaway host
+	cd integration && ../scripts/root ../bin/test/integration.test -test.run TestDemo -test.v | ../scripts/session
+test: # the whole CI: set-up, build, lint, unit and integration tests
+	$(MAKE) setup
+	$(MAKE) build lint unit integration
+unit: # tests that need neither root nor a kernel
+	go test $$(go list ./... | grep -v /integration)
+integration: build bin/test # tests on the real kernel, as root; RUN=TestParity/dcni/talk runs one
+	cd integration && ../scripts/root ../bin/test/integration.test -test.timeout 10m -test.run '$(RUN)'
+bench: build bin/test # measure beside the reference plugins; BENCH='-o docs/benchmarks.md' writes it down
+	scripts/root bin/test/bench $(BENCH)
+lint: # go vet and the linters of .golangci.yml
+	go vet ./...
+	go run $(LINT) run ./...
+install: build # plugins to /opt/cni/bin, commands to /usr/local/bin, below DESTDIR
+	$(if $(PLUGINS),$(if $(DESTDIR),,scripts/root) install -Dt $(DESTDIR)/opt/cni/bin $(addprefix bin/,$(PLUGINS)))
+	$(if $(COMMANDS),$(if $(DESTDIR),,scripts/root) install -Dt $(DESTDIR)/usr/local/bin $(addprefix bin/,$(COMMANDS)))
+
+.PHONY: bin/test
+bin/test:
+	go build -o bin/test/ github.com/containernetworking/cni/cnitool ./integration/bench
+	go test -c -o bin/test/integration.test ./integration

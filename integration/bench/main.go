@@ -1,0 +1,4 @@
+// Command bench measures the plugins beside the reference plugins.
+package main
+
+func main() {}
