@@ -1,0 +1,235 @@
+package dcni
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A pkg is what `go list` says about a package.
+type pkg struct {
+	ImportPath string
+	Dir        string
+	GoFiles    []string
+	Imports    []string // direct
+	Deps       []string // and theirs
+}
+
+// packages lists the module's packages, without their tests.
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports,Deps", "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		switch err := dec.Decode(&p); {
+		case errors.Is(err, io.EOF):
+			return list
+		case err != nil:
+			t.Fatal(err)
+		}
+		list = append(list, p)
+	}
+}
+
+// under reports whether an import path is one of the paths or below it.
+func under(path string, roots ...string) bool {
+	return slices.ContainsFunc(roots, func(root string) bool {
+		return path == root || strings.HasPrefix(path, root+"/")
+	})
+}
+
+// pure are the packages that decide from values. They see one another and the
+// part of the standard library that touches nothing.
+var pure = []string{
+	"dcni/pkg/wire", "dcni/pkg/network", "dcni/pkg/firewall", "dcni/pkg/ipam", "dcni/pkg/names",
+}
+
+// effects are what a pure package may not import itself.
+var effects = map[string]string{
+	"os":      "the environment and files are arguments",
+	"os/exec": "programs are started by pkg/host",
+	"syscall": "the kernel is pkg/host's",
+	"net":     "sockets and interfaces are pkg/host's; addresses are net/netip's",
+	"log":     "oddities are returned",
+	"time":    "the time is an argument",
+}
+
+func TestPurePackages(t *testing.T) {
+	for _, p := range packages(t) {
+		if !under(p.ImportPath, pure...) {
+			continue
+		}
+		for _, imp := range p.Imports {
+			if why := effects[imp]; why != "" {
+				t.Errorf("%s imports %s: %s", p.ImportPath, imp, why)
+			}
+		}
+		for _, dep := range p.Deps {
+			if under(dep, "dcni") && !under(dep, pure...) || thirdParty(dep) {
+				t.Errorf("%s depends on %s: it decides from values, and may know pure packages only", p.ImportPath, dep)
+			}
+		}
+	}
+}
+
+// thirdParty reports whether an import path is neither ours nor the standard
+// library's, vendored parts of which show up in dependencies.
+func thirdParty(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return strings.Contains(first, ".")
+}
+
+// forbidden says what may not be linked into what: below the first, nothing of
+// the second.
+var forbidden = []struct{ who, what, why string }{
+	{"dcni/plugins", "net/http", "4 MB and 2 ms of start-up in each ADD; who serves HTTP is dnetd"},
+	{"dcni/plugins", "google.golang.org/grpc", "the control plane is dnetd's, plugins ask dnetd"},
+	{"dcni/plugins", "go.etcd.io/etcd", "the control plane is dnetd's, plugins ask dnetd"},
+	{"dcni/plugins", "github.com/spf13/cobra", "a plugin has no command line"},
+	{"dcni/plugins", "k8s.io", "only tests play the kubelet"},
+	{"dcni/plugins", "testing", "a plugin is not a test"},
+	{"dcni/plugins", "dcni/cmd", "plugins stand alone"},
+	{"dcni/pkg", "dcni/plugins", "imports point one way: plugins to packages"},
+	{"dcni/pkg", "dcni/cmd", "imports point one way: commands to packages"},
+	{"dcni/pkg", "dcni/integration", "tests know the packages, not the other way round"},
+	{"dcni/cmd", "dcni/plugins", "what both need is a package"},
+	{"dcni/cmd", "k8s.io", "only tests play the kubelet"},
+	{"dcni/pkg/records", "dcni/pkg/host", "host writes records, not the other way round"},
+	{"dcni/pkg/netns", "dcni/pkg", "the lowest room of the house"},
+	{"dcni/pkg/host", "dcni/pkg/cni", "the kernel knows no protocol"},
+}
+
+func TestForbiddenDependencies(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, rule := range forbidden {
+			if !under(p.ImportPath, rule.who) {
+				continue
+			}
+			for _, dep := range p.Deps {
+				if under(dep, rule.what) {
+					t.Errorf("%s depends on %s: %s", p.ImportPath, dep, rule.why)
+				}
+			}
+		}
+	}
+}
+
+// TestDoors wants a depguard rule for each third-party package that is
+// imported: a new dependency gets its one door before it gets used. That
+// nobody else uses the door, the linter sees to.
+func TestDoors(t *testing.T) {
+	var doors []string
+	for _, m := range regexp.MustCompile(`(?m)^\s*- pkg: (\S+)$`).FindAllStringSubmatch(read(t, ".golangci.yml"), -1) {
+		doors = append(doors, m[1])
+	}
+	for _, p := range packages(t) {
+		for _, imp := range p.Imports {
+			if thirdParty(imp) && !under(imp, doors...) {
+				t.Errorf("%s imports %s, which has no door: add it to depguard in .golangci.yml", p.ImportPath, imp)
+			}
+		}
+	}
+}
+
+func TestPackageComments(t *testing.T) {
+	for _, p := range packages(t) {
+		comments := 0
+		for _, name := range p.GoFiles {
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.PackageClauseOnly|parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if file.Doc != nil {
+				comments++
+			}
+		}
+		if len(p.GoFiles) > 0 && comments != 1 {
+			t.Errorf("%s has %d package comments, want 1", p.ImportPath, comments)
+		}
+	}
+}
+
+// TestNoLeftovers finds notes of work not done. What is known to be missing
+// belongs into the documents, where users see it.
+func TestNoLeftovers(t *testing.T) {
+	note := regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b`)
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == ".git" || d.Name() == "bin") {
+			return filepath.SkipDir
+		}
+		if !d.Type().IsRegular() || path == "go.sum" {
+			return nil
+		}
+		for i, line := range strings.Split(read(t, path), "\n") {
+			if note.MatchString(line) {
+				t.Errorf("%s:%d: %s", path, i+1, strings.TrimSpace(line))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestMakefile(t *testing.T) {
+	makefile := read(t, "Makefile")
+	if lines := strings.Count(makefile, "\n"); lines > 40 {
+		t.Errorf("Makefile has %d lines, want at most 40: what is longer is a script", lines)
+	}
+	for _, target := range []string{"build", "demo", "test", "integration", "bench", "lint", "install"} {
+		if !hasTarget(makefile, target) {
+			t.Errorf("Makefile lacks %s", target)
+		}
+	}
+	if !strings.Contains(read(t, "CHANGELOG.md"), "## Unreleased") {
+		t.Error("CHANGELOG.md lacks the section Unreleased")
+	}
+}
+
+// TestReadmeCommands reads the commands that the documents tell users to type.
+func TestReadmeCommands(t *testing.T) {
+	documents, _ := filepath.Glob("docs/*.md")
+	if _, err := os.Stat("README.md"); err == nil {
+		documents = append(documents, "README.md")
+	}
+	makefile := read(t, "Makefile")
+	for _, document := range documents {
+		for _, m := range regexp.MustCompile("(?m)(?:^|`)\\s*make ([a-z]+)").FindAllStringSubmatch(read(t, document), -1) {
+			if !hasTarget(makefile, m[1]) {
+				t.Errorf("%s says make %s, which the Makefile lacks", document, m[1])
+			}
+		}
+	}
+}
+
+func hasTarget(makefile, target string) bool {
+	return strings.Contains(makefile, "\n"+target+":")
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
