@@ -35,18 +35,21 @@ type Config struct {
 
 // Subnet is one block of addresses of a network.
 type Subnet struct {
-	Prefix  netip.Prefix          // no host bits
-	Range   netip.Prefix          // where dynamic addresses come from; inside Prefix
-	Gateway netip.Addr            // always set
-	Aux     map[string]netip.Addr // reserved by name, or nil
+	Prefix  netip.Prefix          `json:"subnet"`                 // no host bits
+	Range   netip.Prefix          `json:"ipRange"`                // where dynamic addresses come from; inside Prefix
+	Gateway netip.Addr            `json:"gateway"`                // always set
+	Aux     map[string]netip.Addr `json:"auxAddresses,omitempty"` // reserved by name, or nil
 }
 
 // Route is a route for the result. Table and Scope are nil when not given.
 type Route struct {
-	Dst                   netip.Prefix
-	GW                    netip.Addr // the zero Addr: the network's gateway
-	MTU, AdvMSS, Priority int        // 0: not given
-	Table, Scope          *int
+	Dst      netip.Prefix `json:"dst"`
+	GW       netip.Addr   `json:"gw,omitzero"`      // the zero Addr: the network's gateway
+	MTU      int          `json:"mtu,omitempty"`    // bytes; 0: not given, as below
+	AdvMSS   int          `json:"advmss,omitempty"` // bytes
+	Priority int          `json:"priority,omitempty"`
+	Table    *int         `json:"table,omitempty"`
+	Scope    *int         `json:"scope,omitempty"`
 }
 
 // Config checks a section and types it. Errors are of code 7 and name the

@@ -22,8 +22,8 @@ type Set []Span
 
 // Assigned is one address of an attachment.
 type Assigned struct {
-	Address netip.Prefix // the address with its subnet's prefix length
-	Gateway netip.Addr
+	Address netip.Prefix `json:"address"` // the address with its subnet's prefix length
+	Gateway netip.Addr   `json:"gateway"`
 }
 
 // Plan is what has to be claimed for a request.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -199,4 +200,23 @@ func (l Leases) Check(owner wire.Attachment, addrs []netip.Addr) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Forget removes the directory of a network that has no leases, with where
+// next-fit goes on: what remains of a network whose first claim came to
+// nothing. Leases that are there stay.
+func (l Leases) Forget() error {
+	lock, err := l.store.LockNetwork(l.network)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	links, err := (&session{l: l}).links()
+	if len(links) > 0 || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(l.dir)
 }

@@ -91,6 +91,30 @@ func (s *Sysctl) String() string {
 	return "sysctl " + s.Path + "=" + s.Value + in(s.NetNS)
 }
 
+// Forwarding says that the host forwards packets of a family (4 or 6). For
+// IPv6, interfaces that take router advertisements go on doing so: accept_ra 1
+// becomes 2, or the host would lose its default route (kernel documentation,
+// networking/ip-sysctl, accept_ra).
+type Forwarding struct {
+	Family int
+	// Require forbids to switch it on: Ensure then fails and says what to set.
+	Require bool
+	Was     []Sysctl // what Ensure changed, for Remove to write back
+}
+
+// Key names the family.
+func (f *Forwarding) Key() string { return fmt.Sprintf("forwarding %d", f.Family) }
+
+func (f *Forwarding) String() string { return "sysctl " + f.Path() + "=1" }
+
+// Path is the setting's place below /proc/sys.
+func (f *Forwarding) Path() string {
+	if f.Family == 6 {
+		return "net/ipv6/conf/all/forwarding"
+	}
+	return "net/ipv4/ip_forward"
+}
+
 // Addr is an address on a link, with its on-link prefix. IPv6 duplicate
 // detection is off for it (IFA_F_NODAD): the pool already gives each address
 // once, and forwarding would wait for it.
@@ -183,3 +207,25 @@ func at(netns string) string {
 
 // refers names the link that a thing hangs on.
 func refers(netns, dev string) []string { return []string{"link " + dev + at(netns)} }
+
+// Flows says that the host's connection tracking remembers nothing of an
+// attachment's addresses: another container may have had them, and a new one
+// would inherit its translations.
+type Flows struct {
+	Owner     Attachment
+	Addresses []netip.Addr
+}
+
+// Key names the attachment.
+func (f *Flows) Key() string { return "flows " + f.Owner.String() }
+
+// Root marks the flows as what DEL removes: they outlive the link.
+func (f *Flows) Root() {}
+
+func (f *Flows) String() string {
+	words := make([]string, len(f.Addresses))
+	for i, a := range f.Addresses {
+		words[i] = a.String()
+	}
+	return "conntrack none of " + strings.Join(words, " ")
+}

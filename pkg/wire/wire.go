@@ -16,6 +16,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strings"
 )
 
 // An Attachment is the identity of one interface of one container on one
@@ -134,3 +135,19 @@ func (e *OpError) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Objec
 
 // Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }
+
+// IsHostLink reports whether a link's name has the form that
+// [Attachment.HostLink] gives.
+func IsHostLink(name string) bool {
+	const digits = 14
+	hash, ok := strings.CutPrefix(name, "v")
+	return ok && len(hash) == digits && strings.Trim(hash, "0123456789abcdef") == ""
+}
+
+// A Stray is a root found on the machine, with its owner as far as the machine
+// tells: a link's name is a hash, an element's comment may be cut.
+type Stray struct {
+	Object Root
+	Of     func(Attachment) bool // is it this attachment's?
+	In     func(network string) bool
+}

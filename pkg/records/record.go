@@ -1,0 +1,172 @@
+package records
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/ipam"
+	"dcni/pkg/wire"
+)
+
+// State is how far an attachment has come.
+type State string
+
+// An attachment is Adding from before its first side effect until ADD is
+// done, and Deleting from the first step of DEL. A record found in either
+// state by somebody who holds the attachment's lock belongs to a process that
+// died.
+const (
+	Adding   State = "adding"
+	Up       State = "up"
+	Deleting State = "deleting"
+)
+
+// A Creator says who makes and ends an attachment. Garbage collection by a
+// runtime leaves alone what dnet made.
+type Creator string
+
+// The creators.
+const (
+	ByCNI  Creator = "cni"
+	ByDnet Creator = "dnet"
+)
+
+// A Record is what one plugin of a chain attached: enough to check, delete and
+// heal it, and to answer names from.
+type Record struct {
+	wire.Attachment
+	Plugin  string    `json:"plugin"`
+	State   State     `json:"state"`
+	Creator Creator   `json:"creator"`
+	Since   time.Time `json:"since"` // when this state was entered
+
+	NetNS  string `json:"netns"`  // CNI_NETNS
+	Cookie uint64 `json:"cookie"` // SO_NETNS_COOKIE: a path may come to mean another namespace
+
+	Config    json.RawMessage    `json:"config,omitempty"`  // the configuration as the plugin was given it
+	Backend   string             `json:"backend,omitempty"` // nftables or iptables
+	IPAM      IPAM               `json:"ipam"`
+	MTU       int                `json:"mtu,omitempty"` // bytes
+	MAC       string             `json:"mac,omitempty"` // of the sandbox's interface
+	Addresses []ipam.Assigned    `json:"addresses,omitempty"`
+	Subnets   []ipam.Subnet      `json:"subnets,omitempty"`  // all of the network's
+	Routes    []ipam.Route       `json:"routes,omitempty"`   // besides the default ones
+	Firewall  *firewall.Network  `json:"firewall,omitempty"` // what the network allows
+	Endpoint  *firewall.Endpoint `json:"endpoint,omitempty"` // the ports published
+	Names     []string           `json:"names,omitempty"`
+	Result    json.RawMessage    `json:"result,omitempty"` // what ADD printed, as CNI 1.1.0
+}
+
+// IPAM says where the addresses came from, for the day they go back.
+type IPAM struct {
+	Type    string `json:"type"`
+	DataDir string `json:"dataDir,omitempty"` // of dipam
+}
+
+func (s Store) attachments() string { return filepath.Join(s.Run, "attachments") }
+
+func (s Store) recordPath(a wire.Attachment, plugin string) string {
+	return filepath.Join(s.attachments(), a.Network, a.Container, a.IfName, plugin+".json")
+}
+
+// Put writes a record whole. Its directories come and go with attachments, so
+// one may vanish under it: then it starts again.
+func (s Store) Put(r *Record) error {
+	if err := checkWords(r.Attachment); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("record of %s: %w", r.Attachment, err)
+	}
+	path := s.recordPath(r.Attachment, r.Plugin)
+	for {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("record of %s: %w", r.Attachment, err)
+		}
+		err := s.writeFile(path, append(data, '\n'))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+}
+
+// Get reads a record. The error is fs.ErrNotExist where there is none.
+func (s Store) Get(a wire.Attachment, plugin string) (*Record, error) {
+	return readRecord(s.recordPath(a, plugin))
+}
+
+func readRecord(path string) (*Record, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &Record{}
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("record %s: %w", path, err)
+	}
+	return r, nil
+}
+
+// Delete removes a record and the directories that it leaves empty: a
+// container's goes with its last attachment.
+func (s Store) Delete(a wire.Attachment, plugin string) error {
+	path := s.recordPath(a, plugin)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for dir := filepath.Dir(path); dir != s.attachments(); dir = filepath.Dir(dir) {
+		// rmdir(2) itself tells whether anybody else is there.
+		if err := syscall.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return nil
+}
+
+// List returns the records of a network, or of all networks for "", sorted by
+// path. Records that vanish meanwhile are left out.
+func (s Store) List(network string) ([]*Record, error) {
+	if network == "" {
+		network = "*"
+	}
+	paths, err := filepath.Glob(filepath.Join(s.attachments(), network, "*", "*", "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	var list []*Record
+	var errs []error
+	for _, path := range paths {
+		r, err := readRecord(path)
+		switch {
+		case err == nil:
+			list = append(list, r)
+		case !errors.Is(err, fs.ErrNotExist):
+			errs = append(errs, err)
+		}
+	}
+	return list, errors.Join(errs...)
+}
+
+// Others reports whether a network has attachments besides one.
+func (s Store) Others(a wire.Attachment) (bool, error) {
+	paths, err := filepath.Glob(filepath.Join(s.attachments(), a.Network, "*", "*", "*.json"))
+	if err != nil {
+		return false, err
+	}
+	own := filepath.Join(s.attachments(), a.Network, a.Container, a.IfName) + "/"
+	for _, path := range paths {
+		if !strings.HasPrefix(path, own) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
