@@ -1,0 +1,139 @@
+package host
+
+import (
+	"bufio"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/ipam"
+	"dcni/pkg/netns"
+	"dcni/pkg/wire"
+)
+
+// Enter opens a sandbox and returns its namespace's cookie. The host's own
+// namespace is refused: there, a container's address and default route would
+// become the host's.
+func (h *Host) Enter(path string) (uint64, error) {
+	s, err := h.sandbox(path)
+	if err != nil {
+		return 0, err
+	}
+	self, err := netns.Open("/proc/self/ns/net")
+	if err != nil {
+		return 0, err
+	}
+	defer self.Close()
+	if s.ns.Same(self) {
+		return 0, wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: must not be the host's own network namespace", path)
+	}
+	return s.ns.Cookie()
+}
+
+// Still reports whether a path still leads to the namespace that was entered.
+func (h *Host) Still(path string) bool {
+	now, err := netns.Open(path)
+	if err != nil {
+		return false
+	}
+	defer now.Close()
+	s, err := h.sandbox(path)
+	return err == nil && s.ns.Same(now)
+}
+
+// wayOut are addresses of the public Internet, one of each family. Nothing is
+// sent: the kernel only says which link it would take.
+var wayOut = []netip.Addr{netip.MustParseAddr("1.1.1.1"), netip.MustParseAddr("2606:4700:4700::1111")}
+
+// WayOutMTU returns the MTU in bytes of the link that leads out, IPv4 first,
+// and Ethernet's 1500 where none does.
+func (h *Host) WayOutMTU() int {
+	const ethernet = 1500
+	for _, a := range wayOut {
+		routes, err := h.root.RouteGet(a.AsSlice())
+		if err != nil || len(routes) == 0 || routes[0].LinkIndex == 0 {
+			continue
+		}
+		if l, err := h.root.LinkByIndex(routes[0].LinkIndex); err == nil && l.Attrs().MTU > 0 {
+			return l.Attrs().MTU
+		}
+	}
+	return ethernet
+}
+
+// Routes lists the unicast routes of all tables: policy routing does not make
+// a subnet free.
+func (h *Host) Routes() ([]ipam.HostRoute, error) {
+	var out []ipam.HostRoute
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		var list []netlink.Route
+		err := retryDump(func() (err error) {
+			filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Type: unix.RTN_UNICAST}
+			list, err = h.root.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range list {
+			if dst, ok := routeDst(r); ok {
+				out = append(out, ipam.HostRoute{Dst: dst, OnLink: r.Gw == nil && len(r.MultiPath) == 0 && r.Via == nil})
+			}
+		}
+	}
+	return out, nil
+}
+
+// Nameservers lists the servers of /etc/resolv.conf.
+func (h *Host) Nameservers() []netip.Addr {
+	f, err := os.Open("/etc/resolv.conf")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var list []netip.Addr
+	for s := bufio.NewScanner(f); s.Scan(); {
+		words := strings.Fields(s.Text())
+		if len(words) < 2 || words[0] != "nameserver" {
+			continue
+		}
+		if a, err := netip.ParseAddr(words[1]); err == nil {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// ID returns what tells this host from others: its machine-id, else its name.
+func (h *Host) ID() string {
+	if id, err := os.ReadFile("/etc/machine-id"); err == nil && len(id) > 0 {
+		return strings.TrimSpace(string(id))
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "dcni"
+	}
+	return name
+}
+
+// Strays lists the links and set elements that look like ours.
+func (h *Host) Strays() ([]wire.Stray, error) {
+	links, err := h.Links()
+	if err != nil {
+		return nil, err
+	}
+	var out []wire.Stray
+	for _, name := range links {
+		out = append(out, wire.Stray{
+			Object: &wire.Veth{Name: name},
+			Of:     func(a wire.Attachment) bool { return a.HostLink() == name },
+			// The name tells no network; without a record it is nobody's.
+			In: func(string) bool { return true },
+		})
+	}
+	owners, err := h.fw.strays()
+	return append(out, owners...), err
+}

@@ -1,0 +1,159 @@
+package host
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// fwNetwork is a [firewall.Network].
+type fwNetwork struct {
+	h *Host
+	o *firewall.Network
+}
+
+// ensure lays the constant rules where they are missing, and the network's
+// elements. Two networks may find the rules missing at one time: each lays the
+// same, in one transaction.
+func (n fwNetwork) ensure() (bool, error) {
+	if _, err := n.h.fw.ensureBase(n.h.relay); err != nil {
+		return false, err
+	}
+	return n.h.fw.ensureNetwork(n.o)
+}
+
+func (n fwNetwork) check() error  { return n.h.fw.checkNetwork(n.o) }
+func (n fwNetwork) remove() error { return n.h.fw.removeNetwork(n.o) }
+func (n fwNetwork) probe() error  { return n.h.fw.probe() }
+
+// relay returns what the records say is up: what the sets must hold when
+// somebody flushed them.
+func (h *Host) relay() ([]*firewall.Network, []*firewall.Endpoint, error) {
+	list, err := h.records.List("")
+	if err != nil {
+		return nil, nil, err
+	}
+	var networks []*firewall.Network
+	var endpoints []*firewall.Endpoint
+	seen := map[string]bool{}
+	for _, r := range list {
+		if r.State != records.Up {
+			continue
+		}
+		if r.Firewall != nil && !seen[r.Firewall.Name] {
+			seen[r.Firewall.Name] = true
+			networks = append(networks, r.Firewall)
+		}
+		if r.Endpoint != nil {
+			endpoints = append(endpoints, r.Endpoint)
+		}
+	}
+	return networks, endpoints, nil
+}
+
+// fwEndpoint is a [firewall.Endpoint].
+type fwEndpoint struct {
+	h *Host
+	o *firewall.Endpoint
+}
+
+// ensure publishes under the host's lock of ports: whether an any-address
+// binding and a one-address binding meet is not for the kernel to see.
+func (e fwEndpoint) ensure() (bool, error) {
+	lock, err := e.h.records.LockPorts()
+	if err != nil {
+		return false, err
+	}
+	defer lock.Unlock()
+	changed, err := e.h.fw.ensureEndpoint(e.o)
+	if err == nil && changed {
+		err = flushPorts(e.o.Ports)
+	}
+	return changed, err
+}
+
+func (e fwEndpoint) check() error { return e.h.fw.checkEndpoint(e.o) }
+
+// remove takes the ports back: those named, or all of the owner where the
+// object names none, as one does that was made from the identity only.
+func (e fwEndpoint) remove() error {
+	if len(e.o.Ports) == 0 {
+		return e.h.fw.removeByOwner(e.o.Owner)
+	}
+	return errors.Join(e.h.fw.removeEndpoint(e.o), flushPorts(e.o.Ports))
+}
+
+func (e fwEndpoint) probe() error { return nil }
+
+// strays lists the owners of elements, for garbage collection.
+func (f *nftFirewall) strays() ([]wire.Stray, error) {
+	comments, err := f.owners()
+	if err != nil {
+		return nil, err
+	}
+	var out []wire.Stray
+	for _, c := range comments {
+		out = append(out, wire.Stray{
+			Object: &byComment{c},
+			Of:     func(a wire.Attachment) bool { return firewall.Comment(a) == c },
+			In:     func(network string) bool { return strings.HasPrefix(c, network+" ") },
+		})
+	}
+	return out, nil
+}
+
+// removeByComment takes back all ports that carry a comment.
+func (f *nftFirewall) removeByComment(comment string) error {
+	all, err := f.list(portMaps...)
+	if err != nil {
+		return err
+	}
+	ours := isComment(comment)
+	return f.deleteOwn(slices.DeleteFunc(all, func(e element) bool { return !ours(e.comment) }), ours)
+}
+
+// byComment is all elements that carry one comment.
+type byComment struct{ comment string }
+
+// Key names the comment.
+func (b *byComment) Key() string { return "elements of " + b.comment }
+
+func (b *byComment) String() string { return b.Key() }
+
+// Root marks the elements as what is removed by itself.
+func (b *byComment) Root() {}
+
+// fwComment removes a [byComment]; the rest of a kind has no meaning for it.
+type fwComment struct {
+	h *Host
+	o *byComment
+}
+
+func (c fwComment) ensure() (bool, error) { return false, errors.ErrUnsupported }
+func (c fwComment) check() error          { return errors.ErrUnsupported }
+func (c fwComment) remove() error         { return c.h.fw.removeByComment(c.o.comment) }
+func (c fwComment) probe() error          { return nil }
+
+// flows is a [wire.Flows].
+type flows struct {
+	h *Host
+	o *wire.Flows
+}
+
+// ensure forgets what is tracked. It never counts as a change: there is
+// nothing to undo.
+func (f flows) ensure() (bool, error) { return false, f.remove() }
+func (f flows) check() error          { return nil }
+func (f flows) probe() error          { return nil }
+
+func (f flows) remove() error {
+	var errs []error
+	for _, a := range f.o.Addresses {
+		errs = append(errs, flushAddress(a))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,216 @@
+// Package host is the real machine: the [wire.Host] of Linux. It speaks
+// netlink (rtnetlink, nf_tables, sock_diag, ctnetlink) and writes settings
+// below /proc/sys/net; it spawns no process.
+//
+// There is one file for each kind of object, and each kind has the same four
+// short methods. The switch in [Host.kind] is the only place that knows them
+// all.
+package host
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/netns"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// Host is the machine that the process runs on, as seen from the network
+// namespace that it was started in.
+type Host struct {
+	records records.Store
+	root    *netlink.Handle
+	fw      *nftFirewall
+
+	mu        sync.Mutex
+	sandboxes map[string]*sandbox
+}
+
+// kind is what each file of this package has for its objects.
+type kind interface {
+	ensure() (bool, error)
+	check() error
+	remove() error
+	probe() error
+}
+
+// New opens the machine. The store's records are what the firewall's elements
+// are laid from when somebody flushed them. Close it after use.
+func New(store records.Store) (*Host, error) {
+	root, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
+	}
+	return &Host{records: store, root: root, fw: newNFTFirewall(), sandboxes: map[string]*sandbox{}}, nil
+}
+
+// Close lets go of sockets and namespaces.
+func (h *Host) Close() {
+	h.root.Close()
+	h.fw.close()
+	for _, s := range h.sandboxes {
+		s.close()
+	}
+}
+
+func (h *Host) kind(o wire.Object) kind {
+	switch o := o.(type) {
+	case *wire.Bridge:
+		return bridge{h, o}
+	case *wire.Veth:
+		return veth{h, o}
+	case *wire.Up:
+		return up{h, o}
+	case *wire.Sysctl:
+		return setting{h, o}
+	case *wire.Forwarding:
+		return forwarding{h, o}
+	case *wire.Addr:
+		return addr{h, o}
+	case *wire.Route:
+		return route{h, o}
+	case *wire.Flows:
+		return flows{h, o}
+	case *firewall.Network:
+		return fwNetwork{h, o}
+	case *firewall.Endpoint:
+		return fwEndpoint{h, o}
+	case *byComment:
+		return fwComment{h, o}
+	}
+	panic(fmt.Sprintf("host: no such kind of object: %T", o))
+}
+
+// Ensure makes o so.
+func (h *Host) Ensure(o wire.Object) (bool, error) { return h.kind(o).ensure() }
+
+// Check returns nil, or how the machine differs from o.
+func (h *Host) Check(o wire.Object) error { return h.kind(o).check() }
+
+// Remove takes o away; nil if it is gone already.
+func (h *Host) Remove(o wire.Object) error { return h.kind(o).remove() }
+
+// Probe tells whether Ensure could work here.
+func (h *Host) Probe(o wire.Object) error { return h.kind(o).probe() }
+
+// RemoveAll removes the objects at the same time: deleting a link and deleting
+// set elements each wait for the kernel's RCU grace periods, and those pass
+// for both at once.
+func (h *Host) RemoveAll(objects []wire.Object) error {
+	errs := make([]error, len(objects))
+	var wg sync.WaitGroup
+	for i, o := range objects {
+		wg.Go(func() {
+			if err := h.Remove(o); err != nil {
+				errs[i] = &wire.OpError{Op: "remove", Object: o.String(), Err: err}
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// A sandbox is a container's network namespace with a netlink handle in it: a
+// handle opened there keeps working from outside, so that only settings below
+// /proc/sys need a thread inside.
+type sandbox struct {
+	ns    *netns.NS
+	route *netlink.Handle
+}
+
+func (s *sandbox) close() {
+	if s.route != nil {
+		s.route.Close()
+	}
+	s.ns.Close()
+}
+
+// sandbox opens a network namespace by path, once for the life of the Host.
+func (h *Host) sandbox(path string) (*sandbox, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s, ok := h.sandboxes[path]; ok {
+		return s, nil
+	}
+	ns, err := netns.Open(path)
+	if err != nil {
+		return nil, netnsError(path, err)
+	}
+	s := &sandbox{ns: ns}
+	err = ns.Do(func() (err error) {
+		s.route, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		return err
+	})
+	if err != nil {
+		s.close()
+		return nil, netnsError(path, err)
+	}
+	h.sandboxes[path] = s
+	return s, nil
+}
+
+func netnsError(path string, err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: no such network namespace", path)
+	}
+	return &wire.Error{Code: wire.CodeNetNS, Msg: fmt.Sprintf("CNI_NETNS %q: must be a network namespace", path), Err: err}
+}
+
+// handle returns the netlink handle of a namespace: the host's for "".
+func (h *Host) handle(netns string) (*netlink.Handle, error) {
+	if netns == "" {
+		return h.root, nil
+	}
+	s, err := h.sandbox(netns)
+	if err != nil {
+		return nil, err
+	}
+	return s.route, nil
+}
+
+// run runs fn on a thread of a namespace: here for "".
+func (h *Host) run(netns string, fn func() error) error {
+	if netns == "" {
+		return fn()
+	}
+	s, err := h.sandbox(netns)
+	if err != nil {
+		return err
+	}
+	return s.ns.Do(fn)
+}
+
+// link finds a link by name in a namespace.
+func (h *Host) link(netns, name string) (*netlink.Handle, netlink.Link, error) {
+	nl, err := h.handle(netns)
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := nl.LinkByName(name)
+	if err != nil {
+		return nil, nil, fmt.Errorf("link %s: %w", name, err)
+	}
+	return nl, l, nil
+}
+
+// notFound reports whether a link is not there.
+func notFound(err error) bool {
+	var missing netlink.LinkNotFoundError
+	return errors.As(err, &missing) || errors.Is(err, unix.ENODEV)
+}
+
+// gone reports whether what was to be removed is not there any more, be it
+// itself, its link, or its namespace.
+func gone(err error) bool {
+	var e *wire.Error
+	return notFound(err) ||
+		errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EADDRNOTAVAIL) ||
+		errors.As(err, &e) && e.Code == wire.CodeNetNS
+}

@@ -1,0 +1,172 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/wire"
+)
+
+const procSys = "/proc/sys/"
+
+// setting is a [wire.Sysctl].
+type setting struct {
+	h *Host
+	o *wire.Sysctl
+}
+
+func (s setting) ensure() (bool, error) {
+	changed := false
+	err := s.h.run(s.o.NetNS, func() (err error) {
+		changed, err = s.write()
+		return err
+	})
+	return changed, err
+}
+
+// write sets the value where it differs: a read-only /proc/sys (a nested
+// container) is no error as long as the value is right.
+func (s setting) write() (bool, error) {
+	have, err := readSysctl(s.o.Path)
+	if s.moot(err) {
+		return false, nil
+	}
+	if err != nil || have == s.o.Value {
+		return false, err
+	}
+	s.o.Was = have
+	return true, os.WriteFile(procSys+s.o.Path, []byte(s.o.Value), 0)
+}
+
+// moot reports whether a setting is missing that says what is so without it: a
+// kernel with no IPv6 needs none switched off.
+func (s setting) moot(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) && strings.HasSuffix(s.o.Path, "/disable_ipv6") && s.o.Value == "1"
+}
+
+func readSysctl(path string) (string, error) {
+	b, err := os.ReadFile(procSys + path)
+	return strings.TrimSpace(string(b)), err
+}
+
+func (s setting) check() error {
+	return s.h.run(s.o.NetNS, func() error {
+		have, err := readSysctl(s.o.Path)
+		if s.moot(err) {
+			return nil
+		}
+		if err == nil && have != s.o.Value {
+			err = fmt.Errorf("is %s", have)
+		}
+		return err
+	})
+}
+
+func (s setting) remove() error {
+	if s.o.Was == "" {
+		return nil
+	}
+	err := s.h.run(s.o.NetNS, func() error {
+		return os.WriteFile(procSys+s.o.Path, []byte(s.o.Was), 0)
+	})
+	if err != nil && !gone(err) {
+		return err
+	}
+	return nil
+}
+
+func (s setting) probe() error { return nil }
+
+// forwarding is a [wire.Forwarding].
+type forwarding struct {
+	h *Host
+	o *wire.Forwarding
+}
+
+func (f forwarding) ensure() (bool, error) {
+	if f.check() == nil {
+		return false, nil
+	}
+	if err := f.refused(); err != nil {
+		return false, err
+	}
+	settings := []*wire.Sysctl{{Path: f.o.Path(), Value: "1"}}
+	if f.o.Family == 6 {
+		settings = append(acceptRA(), settings...)
+	}
+	for _, s := range settings {
+		changed, err := setting{f.h, s}.write()
+		if changed {
+			f.o.Was = append(f.o.Was, *s)
+		}
+		if err != nil {
+			return len(f.o.Was) > 0, err
+		}
+	}
+	return true, nil
+}
+
+func (f forwarding) refused() error {
+	if !f.o.Require {
+		return nil
+	}
+	return wire.Errorf(wire.CodeConfig,
+		"ipForward false: IPv%d forwarding is off on this host and may not be switched on: set %s=1, or allow ipForward",
+		f.o.Family, strings.ReplaceAll(f.o.Path(), "/", "."))
+}
+
+// acceptRA returns the settings that keep the host's router advertisements
+// working once it forwards: 2 ("even with forwarding on") where it was 1.
+func acceptRA() []*wire.Sysctl {
+	files, err := filepath.Glob(procSys + "net/ipv6/conf/*/accept_ra")
+	if err != nil {
+		return nil
+	}
+	var settings []*wire.Sysctl
+	for _, f := range files {
+		path := strings.TrimPrefix(f, procSys)
+		dev := filepath.Base(filepath.Dir(path))
+		if dev == "all" || dev == "default" || dev == "lo" || wire.IsHostLink(dev) {
+			continue
+		}
+		if have, err := readSysctl(path); err == nil && have == "1" {
+			settings = append(settings, &wire.Sysctl{Path: path, Value: "2"})
+		}
+	}
+	return settings
+}
+
+func (f forwarding) check() error {
+	have, err := readSysctl(f.o.Path())
+	if err == nil && have == "0" {
+		err = fmt.Errorf("is 0")
+	}
+	return err
+}
+
+func (f forwarding) remove() error {
+	var errs []error
+	for i := len(f.o.Was) - 1; i >= 0; i-- {
+		errs = append(errs, setting{f.h, &f.o.Was[i]}.remove())
+	}
+	return errors.Join(errs...)
+}
+
+func (f forwarding) probe() error {
+	if f.check() == nil {
+		return nil
+	}
+	if err := f.refused(); err != nil {
+		return err
+	}
+	if err := unix.Access(procSys+f.o.Path(), unix.W_OK); err != nil {
+		return fmt.Errorf("write %s: %w", f.o.Path(), err)
+	}
+	return nil
+}

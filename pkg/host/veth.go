@@ -1,0 +1,192 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/wire"
+)
+
+// vethInfoPeer is VETH_INFO_PEER of include/uapi/linux/veth.h.
+const vethInfoPeer = 1
+
+// bridgePorts is how many ports a Linux bridge takes (BR_MAX_PORTS is 1024,
+// and port number 0 is not given out).
+const bridgePorts = 1023
+
+// veth is a [wire.Veth].
+type veth struct {
+	h *Host
+	o *wire.Veth
+}
+
+// ensure creates the pair in one message: both ends with their names, MACs and
+// MTU, the peer in the sandbox, the host's end up and a port of its bridge.
+// What that message can't carry (alias, port flags) follows in a second.
+func (v veth) ensure() (bool, error) {
+	if err := v.check(); err == nil {
+		return false, nil
+	}
+	err := v.create()
+	if errors.Is(err, unix.EEXIST) && v.remove() == nil {
+		// Its name is the proof that a left-over host end is ours; an
+		// interface of that name in the sandbox is not, and stays.
+		err = v.create()
+	}
+	if err != nil {
+		return false, v.explain(err)
+	}
+	return true, v.dress()
+}
+
+func (v veth) explain(err error) error {
+	switch {
+	case errors.Is(err, unix.EXFULL):
+		return fmt.Errorf("bridge %s is full: a Linux bridge takes %d ports: %w", v.o.Bridge, bridgePorts, err)
+	case errors.Is(err, unix.EEXIST):
+		return wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: the sandbox has an interface of that name", v.o.Peer)
+	}
+	return err
+}
+
+func (v veth) create() error {
+	mac, err := net.ParseMAC(v.o.MAC)
+	if err != nil {
+		return err
+	}
+	_, master, err := v.h.link("", v.o.Bridge)
+	if err != nil {
+		return err
+	}
+	sb, err := v.h.sandbox(v.o.NetNS)
+	if err != nil {
+		return err
+	}
+	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.o.Name)))
+	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.o.MTU))))
+	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(master.Attrs().Index))))
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
+	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(vethInfoPeer, nil)
+	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
+	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.o.Peer))
+	peer.AddRtAttr(unix.IFLA_ADDRESS, mac)
+	peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.o.MTU)))
+	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(sb.ns.Fd())))
+	req.AddData(info)
+	_, err = req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
+}
+
+// dress sets the alias and the port's flags. Hairpin is always on: a frame
+// that bridge netfilter rewrites to a container's own published port goes out
+// of the port it came in by.
+func (v veth) dress() error {
+	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.o.Name)))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, nl.NonZeroTerminated(v.alias())))
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_SLAVE_KIND, nl.NonZeroTerminated("bridge"))
+	port := info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil)
+	port.AddRtAttr(nl.IFLA_BRPORT_MODE, nl.Uint8Attr(1))
+	port.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, nl.Uint8Attr(flag(v.o.Isolated)))
+	req.AddData(info)
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
+}
+
+// alias returns the alias cut to what the kernel takes (IFALIASZ - 1 bytes):
+// a container ID may be as long as that by itself.
+func (v veth) alias() string {
+	const most = 255
+	return v.o.Alias[:min(len(v.o.Alias), most)]
+}
+
+func flag(on bool) uint8 {
+	if on {
+		return 1
+	}
+	return 0
+}
+
+// check compares what nobody else has a reason to change. MACs are left out:
+// systemd-udevd rewrites the host end's, the tuning plugin the peer's.
+func (v veth) check() error {
+	_, host, err := v.h.link("", v.o.Name)
+	if err != nil {
+		return err
+	}
+	_, master, err := v.h.link("", v.o.Bridge)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if host.Attrs().MasterIndex != master.Attrs().Index {
+		errs = append(errs, fmt.Errorf("link %s is no port of %s", v.o.Name, v.o.Bridge))
+	}
+	if host.Attrs().Flags&net.FlagUp == 0 {
+		errs = append(errs, fmt.Errorf("link %s is down", v.o.Name))
+	}
+	_, peer, err := v.h.link(v.o.NetNS, v.o.Peer)
+	switch {
+	case err != nil:
+		errs = append(errs, fmt.Errorf("in sandbox: %w", err))
+	case host.Attrs().ParentIndex != peer.Attrs().Index:
+		errs = append(errs, fmt.Errorf("%s in the sandbox is not the other end of %s", v.o.Peer, v.o.Name))
+	}
+	return errors.Join(errs...)
+}
+
+func (v veth) remove() error {
+	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.o.Name)))
+	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil && !gone(err) {
+		return err
+	}
+	return nil
+}
+
+func (v veth) probe() error { return nil }
+
+// HasLink reports whether a namespace has a link of that name.
+func (h *Host) HasLink(netns, name string) (bool, error) {
+	_, _, err := h.link(netns, name)
+	if notFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Links lists the names of the host's veths that look like ours: the names
+// that [wire.Attachment.HostLink] gives.
+func (h *Host) Links() ([]string, error) {
+	var links []netlink.Link
+	err := retryDump(func() (err error) {
+		links, err = h.root.LinkList()
+		return err
+	})
+	var names []string
+	for _, l := range links {
+		if l.Type() == "veth" && wire.IsHostLink(l.Attrs().Name) {
+			names = append(names, l.Attrs().Name)
+		}
+	}
+	return names, err
+}
+
+// RemoveLink deletes a host link of ours by name, as garbage collection finds
+// it.
+func (h *Host) RemoveLink(name string) error {
+	return veth{h, &wire.Veth{Name: name}}.remove()
+}
