@@ -1,0 +1,172 @@
+package network
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"dcni/pkg/wire"
+)
+
+// Object is a JSON object with its keys in the case of the known ones.
+type Object map[string]json.RawMessage
+
+// standard are the keys that any plugin's configuration may have (CNI
+// specification, "Plugin configuration objects"), and ours for remarks.
+var standard = []string{
+	"cniVersion", "cniVersions", "name", "type", "capabilities", "args", "runtimeConfig",
+	"prevResult", "ipam", "dns", "comment",
+}
+
+// Keys splits a JSON object into its keys and refuses those that are neither
+// known nor under "cni.dev/": a mistyped "internal" must not silently publish
+// a container. Case folds as in encoding/json. The path is what errors call
+// the object: "" for the configuration itself, else "ipam".
+func Keys(raw []byte, path string, known []string) (Object, error) {
+	var have map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &have); err != nil {
+		return nil, decodeError(path, err)
+	}
+	out := Object{}
+	for _, key := range slices.Sorted(maps.Keys(have)) {
+		if strings.HasPrefix(key, "cni.dev/") {
+			continue
+		}
+		i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, key) })
+		if i < 0 {
+			return nil, unknown(path, key, known)
+		}
+		if _, twice := out[known[i]]; twice {
+			return nil, wire.Errorf(wire.CodeConfig, "%s: given twice, in different case", join(path, known[i]))
+		}
+		out[known[i]] = have[key]
+	}
+	return out, nil
+}
+
+// Decode fills a struct from the object's keys.
+func (o Object) Decode(into any) error {
+	data, err := json.Marshal(o)
+	if err != nil {
+		return decodeError("", err)
+	}
+	return decodeError("", json.Unmarshal(data, into))
+}
+
+// Strict decodes a JSON object into a struct, whose tags are the known keys.
+func Strict(raw []byte, path string, into any) error {
+	if _, err := Keys(raw, path, Known(into)); err != nil {
+		return err
+	}
+	return decodeError(path, json.Unmarshal(raw, into))
+}
+
+// Known returns the keys that a struct's JSON tags name.
+func Known(of any) []string {
+	t := reflect.TypeOf(of).Elem()
+	var keys []string
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		if name != "" && name != "-" {
+			keys = append(keys, name)
+		}
+	}
+	return keys
+}
+
+// decodeError says which field holds the wrong type. It returns nil for nil.
+func decodeError(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if t, ok := err.(*json.UnmarshalTypeError); ok && t.Field != "" { //nolint:errorlint // encoding/json returns it bare
+		return wire.Errorf(wire.CodeConfig, "%s: is a JSON %s, must be %s", join(path, t.Field), t.Value, kindName(t.Type))
+	}
+	if path == "" {
+		return &wire.Error{Code: wire.CodeConfig, Msg: "configuration", Err: err}
+	}
+	return &wire.Error{Code: wire.CodeConfig, Msg: path, Err: err}
+}
+
+// kindName says in JSON's words what a Go type takes.
+func kindName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice, reflect.Array:
+		return "an array"
+	case reflect.Map, reflect.Struct:
+		return "an object"
+	case reflect.Pointer:
+		return kindName(t.Elem())
+	}
+	return "a whole number in range"
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+func unknown(path, key string, known []string) error {
+	near, best := "", len(key)/2+1
+	for _, k := range known {
+		if d := distance(strings.ToLower(key), strings.ToLower(k)); d < best {
+			near, best = k, d
+		}
+	}
+	if near != "" {
+		return wire.Errorf(wire.CodeConfig, "unknown key %q: did you mean %q?", join(path, key), join(path, near))
+	}
+	return wire.Errorf(wire.CodeConfig, "unknown key %q: known are %s", join(path, key),
+		strings.Join(slices.Sorted(slices.Values(known)), ", "))
+}
+
+// distance is the number of letters to insert, delete or change to make one
+// word the other (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// same reports whether two JSON values say the same, white space aside.
+func same(a, b json.RawMessage) bool {
+	var x, y bytes.Buffer
+	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
+}
+
+// merge puts a value in under a key that another name already may have filled:
+// naming one thing both ways with different values is an error.
+func (o Object) merge(key string, value json.RawMessage, name string) error {
+	if have, ok := o[key]; ok && !same(have, value) {
+		return wire.Errorf(wire.CodeConfig, "%s %s: differs from %s %s; give one of them", name, value, key, have)
+	}
+	o[key] = value
+	return nil
+}
+
+// quote returns a string as JSON.
+func quote(s string) json.RawMessage { return fmt.Appendf(nil, "%q", s) }
