@@ -1,0 +1,140 @@
+package cni
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// validKey is the key of the attachments that GC is to keep. libcni sends an
+// older name beside it, which says the same.
+const validKey = "cni.dev/valid-attachments"
+
+// GC deletes what is attached and not valid any more, and what is left of
+// attachments that no record tells of. It goes on past errors. Attachments
+// that are locked are being worked on; those that dnet made are dnet's.
+func (e *engine) GC(r *Request) error {
+	valid, ok, err := validAttachments(r)
+	if err != nil || !ok {
+		return err
+	}
+	// What is on the machine is listed before the records: a record is written
+	// before and removed after what it tells of, so that what an ADD makes or
+	// a DEL removes meanwhile never looks like a stray.
+	strays, err := e.host.Strays()
+	errs := []error{err}
+	list, err := e.store.List("")
+	errs = append(errs, err)
+	for _, rec := range list {
+		if rec.Attachment.Network == r.Network && rec.Plugin == e.plugin.Name &&
+			rec.Creator != records.ByDnet && !valid(rec.Attachment) {
+			errs = append(errs, e.collect(r, rec.Attachment))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		// Without all records, nothing can be called a stray.
+		return err
+	}
+	errs = append(errs, e.sweep(r, strays, list), e.collectAddresses(r, list, valid))
+	return errors.Join(errs...)
+}
+
+// validAttachments reads which attachments GC keeps. Three forms are told
+// apart: without the key there is nothing to do (ok is false), null and the
+// empty list say that none is valid.
+func validAttachments(r *Request) (valid func(wire.Attachment) bool, ok bool, err error) {
+	var conf map[string]json.RawMessage
+	if err := json.Unmarshal(r.Conf, &conf); err != nil {
+		return nil, false, wire.Errorf(wire.CodeDecode, "configuration: %v", err)
+	}
+	raw, ok := conf[validKey]
+	if !ok {
+		return nil, false, nil
+	}
+	var list []struct {
+		ContainerID string `json:"containerID"`
+		IfName      string `json:"ifname"`
+	}
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return nil, false, wire.Errorf(wire.CodeConfig, "%s: must be a list of {containerID, ifname}: %v", validKey, err)
+	}
+	return func(a wire.Attachment) bool {
+		for _, v := range list {
+			if v.ContainerID == a.Container && v.IfName == a.IfName {
+				return true
+			}
+		}
+		return false
+	}, true, nil
+}
+
+// collect deletes one attachment if nobody is at work on it.
+func (e *engine) collect(r *Request, a wire.Attachment) error {
+	lock, free, err := e.store.TryLockAttachment(a)
+	if err != nil || !free {
+		return err
+	}
+	defer lock.Unlock()
+	rec, err := e.store.Get(a, e.plugin.Name)
+	if err != nil {
+		return nil //nolint:nilerr // deleted meanwhile
+	}
+	dead := *r
+	dead.Attachment, dead.NetNS = a, ""
+	if err := e.detach(&dead, rec, e.source(e.network(&dead, rec))); err != nil {
+		return fmt.Errorf("collect %s: %w", a, err)
+	}
+	return nil
+}
+
+// sweep removes roots that belong to no record.
+func (e *engine) sweep(r *Request, strays []wire.Stray, list []*records.Record) error {
+	var errs []error
+	for _, s := range strays {
+		owned := slices.ContainsFunc(list, func(rec *records.Record) bool { return s.Of(rec.Attachment) })
+		if owned || !s.In(r.Network) {
+			continue
+		}
+		if err := e.host.Remove(s.Object); err != nil {
+			errs = append(errs, fmt.Errorf("collect %s: %w", s.Object.Key(), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// collectAddresses gives back the addresses of attachments that are neither
+// valid nor on record nor being made.
+func (e *engine) collectAddresses(r *Request, list []*records.Record, valid func(wire.Attachment) bool) error {
+	return e.source(e.network(r, nil)).collect(r, func(a wire.Attachment) bool {
+		if valid(a) || slices.ContainsFunc(list, func(rec *records.Record) bool {
+			return rec.Attachment == a && rec.Creator == records.ByDnet
+		}) {
+			return true
+		}
+		lock, free, err := e.store.TryLockAttachment(a)
+		lock.Unlock()
+		return err != nil || !free
+	})
+}
+
+// Status tells whether ADD could be served: nil, or an error of code 50 with
+// everything that is missing.
+func (e *engine) Status(r *Request) error {
+	mode, err := e.plugin.Parse(r.Conf)
+	if err != nil {
+		return err
+	}
+	n := mode.Network()
+	plan, err := mode.Plan(exampleSite(n, r))
+	if err != nil {
+		return err
+	}
+	if err := wire.Probe(e.host, append(plan.Shared, plan.Own...)); err != nil {
+		return &wire.Error{Code: wire.CodeUnavailable, Msg: "network " + n.Name + " can't be served", Err: err}
+	}
+	return e.source(n).status(r)
+}

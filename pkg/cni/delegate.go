@@ -1,0 +1,154 @@
+package cni
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
+
+	"dcni/pkg/ipam"
+	"dcni/pkg/network"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// delegate is an IPAM plugin of another suite, executed as the specification
+// says ("Delegated plugin execution"): same environment, same configuration.
+//
+// The library's own helper for this (pkg/invoke) pulls in OpenTelemetry, whose
+// start-up every ADD would pay for; the whole of it is these few lines.
+type delegate struct {
+	plugin string
+}
+
+func (d delegate) claim(r *Request) (*lease, error) {
+	out, err := d.exec("ADD", r)
+	if err != nil {
+		return nil, err
+	}
+	result, err := create.Create(r.Version, out)
+	if err != nil {
+		return nil, fmt.Errorf("result of %s: %w", d.plugin, err)
+	}
+	current, err := types100.NewResultFromResult(result)
+	if err != nil {
+		return nil, fmt.Errorf("result of %s: %w", d.plugin, err)
+	}
+	l, err := d.lease(current)
+	if err != nil {
+		return nil, errors.Join(err, d.release(r))
+	}
+	return l, nil
+}
+
+// lease reads the delegate's result. Where it names no gateway, the subnet's
+// first address is it, as with the reference bridge plugin.
+func (d delegate) lease(result *types100.Result) (*lease, error) {
+	l := &lease{from: records.IPAM{Type: d.plugin}}
+	for _, ip := range result.IPs {
+		a, ok := netip.AddrFromSlice(ip.Address.IP)
+		ones, _ := ip.Address.Mask.Size()
+		if !ok {
+			return nil, fmt.Errorf("result of %s: address %v is none", d.plugin, ip.Address)
+		}
+		assigned := ipam.Assigned{Address: netip.PrefixFrom(a.Unmap(), ones)}
+		subnet := ipam.Subnet{Prefix: assigned.Address.Masked()}
+		if gw, ok := netip.AddrFromSlice(ip.Gateway); ok && !gw.IsUnspecified() {
+			subnet.Gateway = gw.Unmap()
+		} else {
+			subnet.Gateway = subnet.Prefix.Addr().Next()
+		}
+		assigned.Gateway = subnet.Gateway
+		l.addresses, l.subnets = append(l.addresses, assigned), append(l.subnets, subnet)
+	}
+	if len(l.addresses) == 0 {
+		return nil, wire.Errorf(wire.CodeConfig, "ipam.type %q: gave no address", d.plugin)
+	}
+	for _, rt := range result.Routes {
+		if route, ok := routeOf(rt); ok {
+			l.routes = append(l.routes, route)
+		}
+	}
+	l.dns = &network.DNS{
+		Nameservers: result.DNS.Nameservers, Domain: result.DNS.Domain,
+		Search: result.DNS.Search, Options: result.DNS.Options,
+	}
+	return l, nil
+}
+
+func routeOf(rt *types.Route) (ipam.Route, bool) {
+	ip, ok := netip.AddrFromSlice(rt.Dst.IP)
+	ones, bits := rt.Dst.Mask.Size()
+	if !ok || bits == 0 {
+		return ipam.Route{}, false
+	}
+	gw, _ := netip.AddrFromSlice(rt.GW)
+	return ipam.Route{
+		Dst: netip.PrefixFrom(ip.Unmap(), ones), GW: gw.Unmap(),
+		MTU: rt.MTU, AdvMSS: rt.AdvMSS, Priority: rt.Priority, Table: rt.Table, Scope: rt.Scope,
+	}, true
+}
+
+func (d delegate) release(r *Request) error {
+	_, err := d.exec("DEL", r)
+	return err
+}
+
+func (d delegate) check(r *Request, _ []ipam.Assigned) error {
+	_, err := d.exec("CHECK", r)
+	return err
+}
+
+func (d delegate) collect(r *Request, _ func(wire.Attachment) bool) error {
+	_, err := d.exec("GC", r)
+	return err
+}
+
+func (d delegate) status(r *Request) error {
+	_, err := d.exec("STATUS", r)
+	return err
+}
+
+// exec runs the plugin for a verb and returns its standard output. An error is
+// the plugin's own, code included.
+func (d delegate) exec(verb string, r *Request) ([]byte, error) {
+	path, err := d.find(r.Path)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(context.Background(), path)
+	cmd.Env = append(os.Environ(), "CNI_COMMAND="+verb,
+		"CNI_CONTAINERID="+r.Container, "CNI_NETNS="+r.NetNS, "CNI_IFNAME="+r.IfName)
+	var stderr bytes.Buffer
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(r.Conf), &stderr
+	out, err := cmd.Output()
+	if err == nil {
+		return out, nil
+	}
+	failed := &types.Error{}
+	if json.Unmarshal(out, failed) == nil && failed.Msg != "" {
+		return nil, &wire.Error{Code: wire.Code(failed.Code), Msg: fmt.Sprintf("ipam %s", d.plugin), Err: failed}
+	}
+	return nil, fmt.Errorf("ipam %s: %w: %s", d.plugin, err, strings.TrimSpace(stderr.String()))
+}
+
+// find looks for the plugin in CNI_PATH.
+func (d delegate) find(path string) (string, error) {
+	for _, dir := range filepath.SplitList(path) {
+		file := filepath.Join(dir, d.plugin)
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+			return file, nil
+		}
+	}
+	return "", wire.Invalid("ipam.type", d.plugin, "no such plugin in CNI_PATH "+path)
+}

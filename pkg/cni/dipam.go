@@ -1,0 +1,151 @@
+package cni
+
+import (
+	"encoding/json"
+	"errors"
+	"net/netip"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"dcni/pkg/host"
+	"dcni/pkg/ipam"
+	"dcni/pkg/network"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// MainIPAM runs dipam as an IPAM plugin of its own, for anybody's main plugin,
+// and does not return.
+func MainIPAM(name string) {
+	serve(name, func(store records.Store, machine *host.Host) verbs {
+		return &ipamPlugin{store: store, facts: machine}
+	})
+}
+
+// ipamPlugin carries out the verbs of dipam. All of the configuration but its
+// ipam section is the main plugin's and is left alone.
+type ipamPlugin struct {
+	store records.Store
+	facts facts
+}
+
+// open reads the section, and what the runtime asks for.
+func (p *ipamPlugin) open(r *Request) (own, error) {
+	var conf struct {
+		IPAM json.RawMessage `json:"ipam"`
+	}
+	if err := json.Unmarshal(r.Conf, &conf); err != nil {
+		return own{}, wire.Errorf(wire.CodeConfig, "configuration: %v", err)
+	}
+	section, err := network.ParseIPAM(conf.IPAM)
+	if err != nil {
+		return own{}, err
+	}
+	if section.Type != "dipam" {
+		return own{}, wire.Invalid("ipam.type", section.Type, "must be dipam")
+	}
+	if err := r.wishes(); err != nil {
+		return own{}, err
+	}
+	return p.source(Network{Name: r.Network, IPAM: section}), nil
+}
+
+func (p *ipamPlugin) source(n Network) own {
+	return own{store: p.store, facts: p.facts, network: n}
+}
+
+// Add gives the attachment its addresses. What it had is given back first.
+func (p *ipamPlugin) Add(r *Request) (*types100.Result, error) {
+	o, err := p.open(r)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := p.store.LockAttachment(r.Attachment)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Unlock()
+	l, err := o.claim(r)
+	if err != nil {
+		return nil, err
+	}
+	result := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
+	for _, a := range l.addresses {
+		result.IPs = append(result.IPs, &types100.IPConfig{Address: ipNet(a.Address), Gateway: a.Gateway.AsSlice()})
+	}
+	for _, route := range l.routes {
+		result.Routes = append(result.Routes, resultRoute(&wire.Route{
+			Dst: route.Dst, Via: route.GW, MTU: route.MTU, AdvMSS: route.AdvMSS, Metric: route.Priority,
+		}))
+		last := result.Routes[len(result.Routes)-1]
+		last.Table, last.Scope = route.Table, route.Scope
+	}
+	return result, nil
+}
+
+// Del gives the addresses back, whatever the configuration says by now.
+func (p *ipamPlugin) Del(r *Request) error {
+	lock, err := p.store.LockAttachment(r.Attachment)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return p.source(Network{Name: r.Network, IPAM: looseIPAM(r.Conf)}).release(r)
+}
+
+// Check compares the addresses of prevResult with the leases.
+func (p *ipamPlugin) Check(r *Request) error {
+	o, err := p.open(r)
+	if err != nil {
+		return err
+	}
+	if r.Prev == nil {
+		return wire.Errorf(wire.CodeConfig, "prevResult: missing; CHECK needs the result of ADD")
+	}
+	have, err := o.leases().ByOwner(r.Attachment)
+	if err != nil {
+		return err
+	}
+	if len(have) == 0 {
+		return wire.Errorf(wire.CodeUnknown, "%s has no addresses", r.Attachment)
+	}
+	list := make([]ipam.Assigned, len(have))
+	for i, a := range have {
+		list[i].Address = netip.PrefixFrom(a, a.BitLen())
+	}
+	return sameResult(r, &records.Record{Addresses: list})
+}
+
+// GC gives back the addresses of attachments that are not valid any more, but
+// for those that somebody is at work on.
+func (p *ipamPlugin) GC(r *Request) error {
+	valid, ok, err := validAttachments(r)
+	if err != nil || !ok {
+		return err
+	}
+	o := p.source(Network{Name: r.Network, IPAM: looseIPAM(r.Conf)})
+	return o.collect(r, func(a wire.Attachment) bool {
+		if valid(a) {
+			return true
+		}
+		lock, free, err := p.store.TryLockAttachment(a)
+		lock.Unlock()
+		return err != nil || !free
+	})
+}
+
+// Status tells whether an address is free: an error of code 50 if none is.
+func (p *ipamPlugin) Status(r *Request) error {
+	o, err := p.open(r)
+	if err != nil {
+		return err
+	}
+	if err := o.status(r); err != nil {
+		var coded *wire.Error
+		if errors.As(err, &coded) {
+			return err
+		}
+		return &wire.Error{Code: wire.CodeUnavailable, Msg: "network " + r.Network, Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,261 @@
+// Package cni is the protocol: environment and standard input become a typed
+// request, a verb is carried out, a result or an error goes to standard output
+// as the CNI specification has it.
+//
+// All plugins go one way, for every verb:
+//
+//	env, stdin -> Request -> Mode -> lock, record -> lease -> plan -> apply -> result
+//
+// A plugin's own part is its [Mode]: what must be there for one attachment.
+// What is remembered on disk, in which order things come and go, and what is
+// undone after an error is the same for all, and is here.
+package cni
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"runtime/debug"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/host"
+	"dcni/pkg/ipam"
+	"dcni/pkg/network"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// Version is set by the linker (make build).
+var Version = "v0.0.0-dev"
+
+// Versions are the versions of the CNI specification that all plugins speak.
+var Versions = version.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+
+// A Plugin is one CNI binary that attaches containers.
+type Plugin struct {
+	Name string
+	// Parse reads a configuration; its errors carry their CNI codes.
+	Parse func(conf []byte) (Mode, error)
+	// Roots are the objects that DEL removes when all it knows is who.
+	Roots func(a wire.Attachment) []wire.Object
+}
+
+// A Mode is a network of one kind, configured: it says what must be there.
+type Mode interface {
+	// Network describes what the engine itself must know.
+	Network() Network
+	// Plan says what must be there for one attachment. It is pure: everything
+	// that was found or drawn comes in the site.
+	Plan(s Site) (wire.Plan, error)
+}
+
+// Network is what the engine must know of a mode.
+type Network struct {
+	Name     string
+	Bridge   string // the link whose on-link routes are the network's own; "" for none
+	IPAM     network.IPAM
+	Families Families
+	MTU      int // bytes; 0: to be found out
+	Ports    Ports
+	DNS      *network.DNS
+}
+
+// Families says which subnets a network gets that its configuration does not
+// name.
+type Families struct {
+	ULA     bool // a unique local IPv6 /64
+	Refuse6 bool // IPv6 addresses are an error: "ipv6": false
+	Need6   bool // no IPv6 address is an error: "ipv6": true
+}
+
+// Ports says how a network publishes ports.
+type Ports struct {
+	Ignore  bool       // internal networks publish nothing, as in Docker
+	Default netip.Addr // host address where a mapping names none; zero: any
+}
+
+// Site is where an attachment is to be: everything a plan is made from that is
+// not configuration.
+type Site struct {
+	wire.Attachment
+	NetNS     string // CNI_NETNS
+	MAC       string // asked for; "": from the address
+	MTU       int    // bytes
+	Addresses []ipam.Assigned
+	Subnets   []ipam.Subnet // all of the network's
+	Routes    []ipam.Route  // besides the default ones
+	Ports     []firewall.Port
+}
+
+// verbs are what a runtime may ask a plugin for.
+type verbs interface {
+	Add(r *Request) (*types100.Result, error)
+	Del(r *Request) error
+	Check(r *Request) error
+	GC(r *Request) error
+	Status(r *Request) error
+}
+
+// Main runs the plugin as the runtime asked, and does not return. Anything on
+// the command line asks for something else: `plan` prints what ADD would make.
+func Main(p *Plugin) {
+	if len(os.Args) > 1 {
+		exit(p.command(os.Args[1:], os.Stdin, os.Stdout))
+		os.Exit(0)
+	}
+	serve(p.Name, func(store records.Store, machine *host.Host) verbs {
+		return &engine{plugin: p, host: machine, store: store, source: source(store, machine)}
+	})
+}
+
+// serve runs one verb on the real machine, and does not return.
+func serve(name string, of func(records.Store, *host.Host) verbs) {
+	thrifty()
+	open := func() (verbs, error) {
+		store := records.Default()
+		machine, err := host.New(store)
+		if err != nil {
+			return nil, err
+		}
+		return of(store, machine), nil
+	}
+	err := skel.PluginMainFuncsWithError(functions(open), Versions, fmt.Sprintf("CNI %s plugin %s", name, Version))
+	if err != nil {
+		exit(err.Print())
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// thrifty suits the runtime to a process that lives a few milliseconds: no
+// collection until memory is what a long-lived one would call much.
+func thrifty() {
+	const limit = 12 << 20 // bytes
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(limit)
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// functions adapts the verbs to the dispatcher of the CNI library. What they
+// open is the kernel's to close: the process ends with the verb.
+func functions(open func() (verbs, error)) skel.CNIFuncs {
+	verb := func(run func(verbs, *Request) error) func(*skel.CmdArgs) error {
+		return func(args *skel.CmdArgs) error {
+			v, err := open()
+			if err == nil {
+				var r *Request
+				if r, err = ParseRequest(args); err == nil {
+					err = run(v, r)
+				}
+			}
+			return report(err)
+		}
+	}
+	return skel.CNIFuncs{
+		Add: verb(func(v verbs, r *Request) error {
+			result, err := v.Add(r)
+			if err != nil {
+				return err
+			}
+			return types.PrintResult(result, r.Version)
+		}),
+		Del:    verb(verbs.Del),
+		Check:  verb(verbs.Check),
+		GC:     verb(verbs.GC),
+		Status: verb(verbs.Status),
+	}
+}
+
+// report turns an error into the protocol's: the code it carries, or 999.
+func report(err error) error {
+	if err == nil {
+		return nil
+	}
+	code := wire.CodeInternal
+	var coded *wire.Error
+	var foreign *types.Error // a delegate's
+	switch {
+	case errors.As(err, &coded):
+		code = coded.Code
+	case errors.As(err, &foreign):
+		return foreign
+	}
+	return types.NewError(uint(code), err.Error(), "")
+}
+
+// command serves people: `dbridge plan < conf.json`.
+func (p *Plugin) command(args []string, stdin io.Reader, stdout io.Writer) error {
+	if args[0] != "plan" {
+		return fmt.Errorf("%s: unknown command %q: known is plan (reads a configuration, prints what ADD would make)", p.Name, args[0])
+	}
+	conf, err := io.ReadAll(stdin)
+	if err != nil {
+		return err
+	}
+	return p.plan(conf, stdout)
+}
+
+// plan prints the plan of a first attachment, and touches nothing: addresses
+// and sandbox are examples, said to be so.
+func (p *Plugin) plan(conf []byte, stdout io.Writer) error {
+	conf, err := onePlugin(conf, p.Name)
+	if err != nil {
+		return err
+	}
+	mode, err := p.Parse(conf)
+	if err != nil {
+		return err
+	}
+	r := &Request{Conf: conf}
+	if err := r.runtimeConfig(conf); err != nil {
+		return err
+	}
+	site := exampleSite(mode.Network(), r)
+	plan, err := mode.Plan(site)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "# %s on network %s, first address of each subnet, mtu %d\n", site.IfName, site.Network, site.MTU)
+	for _, line := range plan.Lines() {
+		fmt.Fprintln(stdout, line)
+	}
+	return nil
+}
+
+// onePlugin takes a plugin's configuration out of a list: people have
+// conflists at hand.
+func onePlugin(conf []byte, name string) ([]byte, error) {
+	var list struct {
+		Name    string                       `json:"name"`
+		Version string                       `json:"cniVersion"`
+		Plugins []map[string]json.RawMessage `json:"plugins"`
+	}
+	if err := json.Unmarshal(conf, &list); err != nil {
+		return nil, wire.Errorf(wire.CodeDecode, "configuration: %v", err)
+	}
+	if list.Plugins == nil {
+		return conf, nil
+	}
+	for _, plugin := range list.Plugins {
+		if string(plugin["type"]) == fmt.Sprintf("%q", name) {
+			plugin["name"], _ = json.Marshal(list.Name)
+			plugin["cniVersion"], _ = json.Marshal(list.Version)
+			return json.Marshal(plugin)
+		}
+	}
+	return nil, wire.Errorf(wire.CodeConfig, "plugins: none of type %q", name)
+}

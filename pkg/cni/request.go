@@ -1,0 +1,342 @@
+package cni
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/ipam"
+	"dcni/pkg/wire"
+)
+
+// A Request is one call of a runtime, read.
+type Request struct {
+	wire.Attachment
+	NetNS   string // CNI_NETNS, may be empty at DEL
+	Path    string // CNI_PATH, for delegates
+	Version string // of the configuration
+	Conf    []byte // standard input
+
+	Args    map[string]string // CNI_ARGS
+	Name    string            // the container's name where the runtime tells it, else ""
+	Static  []netip.Addr
+	Ranges  [][]ipam.RawRange
+	MAC     string
+	Ports   []firewall.Port
+	Aliases []string
+
+	Prev *types100.Result // prevResult, or nil
+}
+
+// The limits of the identity's words, in bytes: they are names of files, the
+// network's with ".json" behind it.
+const (
+	maxWord    = 255
+	maxNetwork = 250
+)
+
+// ParseRequest reads what the dispatcher was given. For DEL and GC, what they
+// don't need is left unread: a bad value must not keep a container from being
+// removed.
+func ParseRequest(args *skel.CmdArgs) (*Request, error) {
+	r := &Request{
+		Attachment: wire.Attachment{Container: args.ContainerID, IfName: args.IfName},
+		NetNS:      args.Netns,
+		Path:       args.Path,
+		Conf:       args.StdinData,
+		Args:       parseArgs(args.Args),
+	}
+	var head struct {
+		Name    string `json:"name"`
+		Version string `json:"cniVersion"`
+	}
+	if err := json.Unmarshal(args.StdinData, &head); err != nil {
+		return nil, wire.Errorf(wire.CodeDecode, "configuration: %v", err)
+	}
+	r.Network, r.Version = head.Name, head.Version
+	r.Name = r.containerName()
+	switch {
+	case len(r.Container) > maxWord:
+		return nil, wire.Errorf(wire.CodeEnv, "CNI_CONTAINERID %q: must be at most %d bytes", r.Container, maxWord)
+	case len(r.Network) > maxNetwork:
+		return nil, wire.Errorf(wire.CodeConfig, "name %q: must be at most %d bytes", r.Network, maxNetwork)
+	}
+	return r, nil
+}
+
+// wishes reads what a runtime may ask for besides the configuration. Later
+// sources replace earlier ones, as in the reference plugins: CNI_ARGS, then
+// args.cni, then runtimeConfig.
+func (r *Request) wishes() error {
+	if err := r.setStatic("CNI_ARGS IP", splitList(r.Args["IP"])); err != nil {
+		return err
+	}
+	if err := r.setMAC("CNI_ARGS MAC", r.Args["MAC"]); err != nil {
+		return err
+	}
+	if err := r.argsCNI(); err != nil {
+		return err
+	}
+	if err := r.runtimeConfig(r.Conf); err != nil {
+		return err
+	}
+	return r.prevResult()
+}
+
+// parseArgs reads CNI_ARGS, "K=V;K2=V2". A value may hold '='; what is no pair
+// is left alone, as unknown keys are.
+func parseArgs(s string) map[string]string {
+	args := map[string]string{}
+	for pair := range strings.SplitSeq(s, ";") {
+		if k, v, ok := strings.Cut(pair, "="); ok {
+			args[k] = v
+		}
+	}
+	return args
+}
+
+func splitList(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
+}
+
+// containerName is the name that the runtime tells: in Kubernetes one pod of a
+// name may be in each namespace.
+func (r *Request) containerName() string {
+	if name := r.Args["DNET_NAME"]; name != "" {
+		return name
+	}
+	name, ns := r.Args["K8S_POD_NAME"], r.Args["K8S_POD_NAMESPACE"]
+	if name != "" && ns != "" {
+		return ns + "/" + name
+	}
+	return name
+}
+
+func (r *Request) argsCNI() error {
+	var conf struct {
+		Args struct {
+			CNI struct {
+				IPs json.RawMessage `json:"ips"`
+				MAC json.RawMessage `json:"mac"`
+			} `json:"cni"`
+		} `json:"args"`
+	}
+	if err := json.Unmarshal(r.Conf, &conf); err != nil {
+		return wire.Errorf(wire.CodeConfig, "args: %v", err)
+	}
+	ips, err := stringsOf("args.cni.ips", conf.Args.CNI.IPs)
+	if err != nil {
+		return err
+	}
+	if err := r.setStatic("args.cni.ips", ips); err != nil {
+		return err
+	}
+	mac, err := stringsOf("args.cni.mac", conf.Args.CNI.MAC)
+	if err != nil || len(mac) == 0 {
+		return err
+	}
+	return r.setMAC("args.cni.mac", mac[0])
+}
+
+// stringsOf reads a string or a list of strings.
+func stringsOf(field string, raw json.RawMessage) ([]string, error) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil, nil
+	}
+	var one string
+	if json.Unmarshal(raw, &one) == nil {
+		return splitList(one), nil
+	}
+	var list []string
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return nil, wire.Errorf(wire.CodeConfig, "%s %s: must be a list of strings", field, raw)
+	}
+	return list, nil
+}
+
+func (r *Request) setStatic(field string, list []string) error {
+	if len(list) == 0 {
+		return nil
+	}
+	addrs, err := ipam.ParseStatic(field, list)
+	if err == nil {
+		r.Static = addrs
+	}
+	return err
+}
+
+func (r *Request) setMAC(field, s string) error {
+	if s == "" {
+		return nil
+	}
+	mac, err := net.ParseMAC(s)
+	const group = 1 // the bit of a group address (IEEE 802)
+	if err != nil || len(mac) != 6 || mac[0]&group != 0 || mac.String() == "00:00:00:00:00:00" {
+		return wire.Invalid(field, s, "must be a unicast Ethernet address, as 02:42:ac:11:00:02")
+	}
+	r.MAC = mac.String()
+	return nil
+}
+
+// portMapping is one published port as runtimes send it; encoding/json folds
+// the case of keys, which go-cni capitalises.
+type portMapping struct {
+	HostPort      int    `json:"hostPort"`
+	ContainerPort int    `json:"containerPort"`
+	Protocol      string `json:"protocol"`
+	HostIP        string `json:"hostIP"`
+}
+
+// runtimeConfig reads the capabilities' values. Whatever else is in there is
+// left alone: it is for other plugins.
+func (r *Request) runtimeConfig(conf []byte) error {
+	var c struct {
+		RuntimeConfig struct {
+			PortMappings json.RawMessage `json:"portMappings"`
+			IPs          json.RawMessage `json:"ips"`
+			MAC          json.RawMessage `json:"mac"`
+			IPRanges     json.RawMessage `json:"ipRanges"`
+			Aliases      json.RawMessage `json:"aliases"`
+			Bandwidth    json.RawMessage `json:"bandwidth"`
+		} `json:"runtimeConfig"`
+	}
+	if err := json.Unmarshal(conf, &c); err != nil {
+		return wire.Errorf(wire.CodeConfig, "runtimeConfig: %v", err)
+	}
+	rc := c.RuntimeConfig
+	ips, err := stringsOf("runtimeConfig.ips", rc.IPs)
+	if err != nil {
+		return err
+	}
+	if err := r.setStatic("runtimeConfig.ips", ips); err != nil {
+		return err
+	}
+	mac, err := stringsOf("runtimeConfig.mac", rc.MAC)
+	if err != nil {
+		return err
+	}
+	if len(mac) > 0 {
+		if err := r.setMAC("runtimeConfig.mac", mac[0]); err != nil {
+			return err
+		}
+	}
+	if given(rc.IPRanges) {
+		if err := json.Unmarshal(rc.IPRanges, &r.Ranges); err != nil {
+			return wire.Errorf(wire.CodeConfig, "runtimeConfig.ipRanges %s: must be a list of lists of {subnet, rangeStart, rangeEnd, gateway}", rc.IPRanges)
+		}
+	}
+	if err := bandwidth(rc.Bandwidth); err != nil {
+		return err
+	}
+	if err := r.aliases(rc.Aliases); err != nil {
+		return err
+	}
+	return r.portMappings(rc.PortMappings)
+}
+
+func given(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
+
+// bandwidth refuses a rate: to leave it out would be to lift a limit.
+func bandwidth(raw json.RawMessage) error {
+	if !given(raw) {
+		return nil
+	}
+	var b struct{ IngressRate, EgressRate uint64 }
+	if err := json.Unmarshal(raw, &b); err != nil {
+		return wire.Errorf(wire.CodeConfig, "runtimeConfig.bandwidth %s: must be {ingressRate, ingressBurst, egressRate, egressBurst} in bits", raw)
+	}
+	if b.IngressRate != 0 || b.EgressRate != 0 {
+		return wire.Errorf(wire.CodeUnsupported, "runtimeConfig.bandwidth %s: not supported by this version; chain the bandwidth plugin and give it the capability", raw)
+	}
+	return nil
+}
+
+// aliases reads both shapes that runtimes send: a list, or lists by network.
+func (r *Request) aliases(raw json.RawMessage) error {
+	if !given(raw) {
+		return nil
+	}
+	byNetwork := map[string][]string{}
+	if json.Unmarshal(raw, &r.Aliases) == nil {
+		return nil
+	}
+	if err := json.Unmarshal(raw, &byNetwork); err != nil {
+		return wire.Errorf(wire.CodeConfig, "runtimeConfig.aliases %s: must be a list of names, or {network: list}", raw)
+	}
+	r.Aliases = byNetwork[r.Network]
+	return nil
+}
+
+func (r *Request) portMappings(raw json.RawMessage) error {
+	if !given(raw) {
+		return nil
+	}
+	var list []portMapping
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return wire.Errorf(wire.CodeConfig, "runtimeConfig.portMappings: must be a list of {hostPort, containerPort, protocol, hostIP}: %v", err)
+	}
+	r.Ports = make([]firewall.Port, 0, len(list))
+	for i, m := range list {
+		p, err := m.port(fmt.Sprintf("runtimeConfig.portMappings[%d].", i))
+		if err != nil {
+			return err
+		}
+		r.Ports = append(r.Ports, p)
+	}
+	return nil
+}
+
+func (m portMapping) port(field string) (firewall.Port, error) {
+	const most = 65535
+	p := firewall.Port{Protocol: strings.ToLower(m.Protocol)}
+	if p.Protocol == "" {
+		p.Protocol = "tcp"
+	}
+	switch {
+	case m.HostPort < 0 || m.HostPort > most:
+		return p, wire.Invalid(field+"hostPort", m.HostPort, "must be 0 (chosen) or 1 to 65535")
+	case m.ContainerPort < 1 || m.ContainerPort > most:
+		return p, wire.Invalid(field+"containerPort", m.ContainerPort, "must be 1 to 65535")
+	case p.Protocol != "tcp" && p.Protocol != "udp" && p.Protocol != "sctp":
+		return p, wire.Invalid(field+"protocol", m.Protocol, "must be tcp, udp or sctp")
+	}
+	p.HostPort, p.ContainerPort = uint16(m.HostPort), uint16(m.ContainerPort)
+	if m.HostIP != "" {
+		ip, err := netip.ParseAddr(m.HostIP)
+		if err != nil || ip.Zone() != "" || ip.IsMulticast() {
+			return p, wire.Invalid(field+"hostIP", m.HostIP, "must be an address of the host, 0.0.0.0, :: or empty")
+		}
+		p.HostIP = ip.Unmap()
+	}
+	return p, nil
+}
+
+// prevResult reads the result of the plugin before us in the chain, or at
+// CHECK the chain's.
+func (r *Request) prevResult() error {
+	var conf struct {
+		Prev json.RawMessage `json:"prevResult"`
+	}
+	if err := json.Unmarshal(r.Conf, &conf); err != nil || !given(conf.Prev) {
+		return nil //nolint:nilerr // the dispatcher has read the same bytes as JSON
+	}
+	result, err := create.Create(r.Version, conf.Prev)
+	if err != nil {
+		return &wire.Error{Code: wire.CodeConfig, Msg: "prevResult", Err: err}
+	}
+	r.Prev, err = types100.NewResultFromResult(result)
+	if err != nil {
+		return &wire.Error{Code: wire.CodeConfig, Msg: "prevResult", Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,218 @@
+package cni
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/ipam"
+	"dcni/pkg/network"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// resultOf reads a result off a plan: the bridge, the host's end and the
+// sandbox's end, in the order that chained plugins know from the reference
+// bridge plugin, then the sandbox's addresses and routes.
+func resultOf(plan wire.Plan, s Site, dns *network.DNS) *types100.Result {
+	r := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
+	if dns != nil {
+		r.DNS = types.DNS{Nameservers: dns.Nameservers, Domain: dns.Domain, Search: dns.Search, Options: dns.Options}
+	}
+	for _, o := range slices.Concat(plan.Shared, plan.Own) {
+		switch o := o.(type) {
+		case *wire.Bridge:
+			r.Interfaces = append(r.Interfaces, &types100.Interface{Name: o.Name, Mac: o.MAC})
+		case *wire.Veth:
+			r.Interfaces = append(r.Interfaces,
+				&types100.Interface{Name: o.Name, Mtu: o.MTU},
+				&types100.Interface{Name: o.Peer, Mac: o.MAC, Mtu: o.MTU, Sandbox: o.NetNS})
+		case *wire.Route:
+			if o.NetNS != "" {
+				r.Routes = append(r.Routes, resultRoute(o))
+			}
+		}
+	}
+	inside := slices.IndexFunc(r.Interfaces, func(i *types100.Interface) bool { return i.Sandbox != "" })
+	for _, a := range s.Addresses {
+		r.IPs = append(r.IPs, &types100.IPConfig{
+			Interface: types100.Int(inside),
+			Address:   ipNet(a.Address),
+			Gateway:   a.Gateway.AsSlice(),
+		})
+	}
+	return r
+}
+
+func resultRoute(o *wire.Route) *types.Route {
+	r := &types.Route{Dst: ipNet(o.Dst), GW: o.Via.AsSlice(), MTU: o.MTU, AdvMSS: o.AdvMSS, Priority: o.Metric}
+	if o.Table != 0 {
+		r.Table = types100.Int(o.Table)
+	}
+	if o.HasScope {
+		r.Scope = types100.Int(o.Scope)
+	}
+	return r
+}
+
+func ipNet(p netip.Prefix) net.IPNet {
+	return net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// merge appends a result to the one of the plugin before in the chain.
+func merge(prev, own *types100.Result) *types100.Result {
+	if prev == nil {
+		return own
+	}
+	out := *prev
+	out.CNIVersion = own.CNIVersion
+	for _, ip := range own.IPs {
+		ip = ip.Copy()
+		ip.Interface = types100.Int(*ip.Interface + len(prev.Interfaces))
+		out.IPs = append(out.IPs, ip)
+	}
+	out.Interfaces = append(out.Interfaces, own.Interfaces...)
+	out.Routes = append(out.Routes, own.Routes...)
+	if len(own.DNS.Nameservers)+len(own.DNS.Search)+len(own.DNS.Options) > 0 || own.DNS.Domain != "" {
+		out.DNS = own.DNS
+	}
+	return &out
+}
+
+// sameResult compares the addresses of prevResult with those on record. MACs
+// and routes are left out: chained plugins change them.
+func sameResult(r *Request, rec *records.Record) error {
+	var inside []netip.Addr
+	for _, ip := range r.Prev.IPs {
+		i := ip.Interface
+		if i != nil && *i >= 0 && *i < len(r.Prev.Interfaces) && r.Prev.Interfaces[*i].Name != r.IfName {
+			continue
+		}
+		if a, ok := netip.AddrFromSlice(ip.Address.IP); ok {
+			inside = append(inside, a.Unmap())
+		}
+	}
+	var errs []error
+	for _, a := range rec.Addresses {
+		if !slices.Contains(inside, a.Address.Addr()) {
+			errs = append(errs, fmt.Errorf("prevResult: address %s of %s is missing", a.Address.Addr(), r.IfName))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// remember fills a record with what was made.
+func remember(rec *records.Record, plan wire.Plan, s Site, result *types100.Result) error {
+	raw, err := json.Marshal(result)
+	if err != nil {
+		return fmt.Errorf("result: %w", err)
+	}
+	rec.State, rec.Result = records.Up, raw
+	rec.MTU, rec.Addresses, rec.Subnets, rec.Routes = s.MTU, s.Addresses, s.Subnets, s.Routes
+	for _, o := range slices.Concat(plan.Shared, plan.Own) {
+		switch o := o.(type) {
+		case *wire.Veth:
+			rec.MAC = o.MAC
+		case *firewall.Network:
+			rec.Firewall, rec.Backend = o, "nftables"
+		case *firewall.Endpoint:
+			rec.Endpoint = o
+		}
+	}
+	return nil
+}
+
+// recall makes the site of a recorded attachment again.
+func recall(rec *records.Record) (Site, error) {
+	s := Site{
+		Attachment: rec.Attachment, NetNS: rec.NetNS, MAC: rec.MAC, MTU: rec.MTU,
+		Addresses: rec.Addresses, Subnets: rec.Subnets, Routes: rec.Routes,
+	}
+	if len(s.Addresses) == 0 {
+		return s, fmt.Errorf("record of %s: no addresses", rec.Attachment)
+	}
+	if rec.Endpoint != nil {
+		s.Ports = rec.Endpoint.Ports
+	}
+	return s, nil
+}
+
+// fit checks addresses against what a network says of IPv6.
+func (f Families) fit(list []ipam.Assigned) error {
+	has6 := slices.ContainsFunc(list, func(a ipam.Assigned) bool { return a.Address.Addr().Is6() })
+	switch {
+	case has6 && f.Refuse6:
+		return wire.Errorf(wire.CodeConfig, "ipv6 false: must not be false where ipam gives an IPv6 address")
+	case !has6 && f.Need6:
+		return wire.Errorf(wire.CodeConfig, "ipv6 true: needs an ipam that gives an IPv6 address")
+	}
+	return nil
+}
+
+// bind gives mappings without a host address the network's own.
+func (p Ports) bind(list []firewall.Port) []firewall.Port {
+	out := slices.Clone(list)
+	for i := range out {
+		if !out[i].HostIP.IsValid() {
+			out[i].HostIP = p.Default
+		}
+	}
+	return out
+}
+
+// creator says who made the call.
+func (r *Request) creator() records.Creator {
+	if r.Args["DNET_CREATOR"] == string(records.ByDnet) {
+		return records.ByDnet
+	}
+	return records.ByCNI
+}
+
+// names returns what the container is called, for a name server.
+func (r *Request) names() []string {
+	var names []string
+	if r.Name != "" {
+		names = append(names, r.Name)
+	}
+	return append(names, r.Aliases...)
+}
+
+// exampleSite is where a container would be that gets the first address of
+// each subnet: for people who want to see a plan, and for STATUS.
+func exampleSite(n Network, r *Request) Site {
+	cfg := n.IPAM.Own
+	if len(cfg.Subnets) == 0 && n.IPAM.Type == "dipam" {
+		cfg = cfg.With(netip.MustParsePrefix("172.17.0.0/16"))
+	}
+	if n.Families.ULA {
+		cfg = cfg.With(netip.MustParsePrefix("fd00:dc41:dc41::/64"))
+	}
+	s := Site{
+		Attachment: wire.Attachment{Network: n.Name, Container: "example", IfName: "eth0"},
+		NetNS:      "/run/netns/example", MAC: r.MAC, MTU: n.MTU, Subnets: cfg.Subnets, Routes: cfg.Routes,
+	}
+	if s.MTU == 0 {
+		const ethernet = 1500 // bytes, where nothing else is known
+		s.MTU = ethernet
+	}
+	for _, subnet := range cfg.Subnets {
+		first := subnet.Gateway.Next()
+		if !subnet.Prefix.Contains(first) {
+			first = subnet.Prefix.Addr()
+		}
+		s.Addresses = append(s.Addresses, ipam.Assigned{
+			Address: netip.PrefixFrom(first, subnet.Prefix.Bits()), Gateway: subnet.Gateway,
+		})
+	}
+	if !n.Ports.Ignore {
+		s.Ports = n.Ports.bind(r.Ports)
+	}
+	return s
+}

@@ -1,0 +1,271 @@
+// Command dbridge is the CNI plugin for Docker's bridge networks.
+//
+// A bridge network is a Linux bridge with the network's gateway addresses, and
+// what the network allows. An attachment is a veth from the sandbox to that
+// bridge with an address, a default route through the gateway, and the ports
+// it publishes. [Bridge.Plan] says just that; everything else (protocol,
+// records, addresses, undo) is package cni's and the same for all plugins.
+//
+// README.md beside this file is its manual.
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"dcni/pkg/cni"
+	"dcni/pkg/firewall"
+	"dcni/pkg/ipam"
+	"dcni/pkg/network"
+	"dcni/pkg/wire"
+)
+
+func main() {
+	cni.Main(&cni.Plugin{Name: "dbridge", Parse: parse, Roots: roots})
+}
+
+// Bridge is a bridge network, configured.
+type Bridge struct{ *network.Bridge }
+
+func parse(conf []byte) (cni.Mode, error) {
+	b, err := network.ParseBridge(conf)
+	if err != nil {
+		return nil, err
+	}
+	return Bridge{b}, nil
+}
+
+// roots are what DEL removes of an attachment that it only knows the name of.
+func roots(a wire.Attachment) []wire.Object {
+	return []wire.Object{&wire.Veth{Name: a.HostLink()}, &firewall.Endpoint{Owner: a}}
+}
+
+// Network is what the engine must know.
+func (b Bridge) Network() cni.Network {
+	return cni.Network{
+		Name:     b.Name,
+		Bridge:   b.Bridge.Bridge,
+		IPAM:     b.IPAM,
+		Families: cni.Families{ULA: b.WantsULA(), Refuse6: b.IPv6 != nil && !*b.IPv6, Need6: b.IPv6 != nil && *b.IPv6},
+		MTU:      b.MTU,
+		Ports:    cni.Ports{Ignore: b.Internal, Default: b.HostBinding},
+		DNS:      b.DNS,
+	}
+}
+
+// Plan says what must be there for one attachment.
+func (b Bridge) Plan(s cni.Site) (wire.Plan, error) {
+	if err := b.fits(s); err != nil {
+		return wire.Plan{}, err
+	}
+	return wire.Plan{Shared: b.shared(s), Own: b.own(s)}, nil
+}
+
+// fits checks what only shows together with the addresses.
+func (b Bridge) fits(s cni.Site) error {
+	const minMTU6 = 1280 // RFC 8200, section 5
+	if b.MTU != 0 && b.MTU < minMTU6 && has6(s) {
+		return wire.Invalid("mtu", b.MTU, "must be at least 1280 on a network with IPv6 (RFC 8200)")
+	}
+	return (&firewall.Endpoint{Owner: s.Attachment, Ports: s.Ports}).Validate()
+}
+
+// shared is the network: a bridge that has the gateway addresses and forwards.
+func (b Bridge) shared(s cni.Site) []wire.Object {
+	name := b.Bridge.Bridge
+	objects := []wire.Object{
+		&wire.Bridge{Name: name, MAC: bridgeMAC(name), MTU: s.MTU, Alias: b.Name},
+	}
+	for _, family := range families(s) {
+		objects = append(objects, b.family(family)...)
+	}
+	for _, subnet := range s.Subnets {
+		objects = append(objects, &wire.Addr{Dev: name, Prefix: netip.PrefixFrom(subnet.Gateway, subnet.Prefix.Bits())})
+	}
+	return append(objects,
+		&wire.Up{Dev: name},
+		&firewall.Network{
+			Name: b.Name, Bridge: name, Subnets: prefixes(s.Subnets),
+			ICC: b.ICC, Internal: b.Internal, Masquerade: b.Masquerade && !b.Internal,
+		})
+}
+
+// family is what a network needs of the host for a family, 4 or 6.
+func (b Bridge) family(family int) []wire.Object {
+	conf := fmt.Sprintf("net/ipv%d/conf/%s/", family, b.Bridge.Bridge)
+	var objects []wire.Object
+	if family == 6 {
+		objects = append(objects,
+			&wire.Sysctl{Path: conf + "disable_ipv6", Value: "0"},
+			// Forwarding waits for the duplicate detection of the bridge's own
+			// link-local address, 1.5 to 2 s; nobody else can have that.
+			&wire.Sysctl{Path: conf + "accept_dad", Value: "0"},
+			&wire.Sysctl{Path: conf + "accept_ra", Value: "0"})
+	}
+	if b.Internal {
+		return objects
+	}
+	if family == 4 {
+		// For ports published on 127.0.0.1. The rule set keeps all other
+		// loopback traffic off the bridge.
+		objects = append(objects, &wire.Sysctl{Path: conf + "route_localnet", Value: "1"})
+	}
+	return append(objects, &wire.Forwarding{Family: family, Require: !b.IPForward})
+}
+
+// own is the attachment: a veth, what is set in the sandbox before it comes
+// up, its addresses and routes, and the ports it publishes.
+func (b Bridge) own(s cni.Site) []wire.Object {
+	objects := []wire.Object{
+		&wire.Flows{Owner: s.Attachment, Addresses: addresses(s)},
+		&wire.Veth{
+			Name: s.HostLink(), Bridge: b.Bridge.Bridge, NetNS: s.NetNS, Peer: s.IfName,
+			MAC: mac(s), MTU: s.MTU, Alias: s.String(), Isolated: !b.ICC,
+		},
+	}
+	objects = append(objects, quiet(s)...)
+	for _, a := range s.Addresses {
+		objects = append(objects, &wire.Addr{NetNS: s.NetNS, Dev: s.IfName, Prefix: a.Address})
+	}
+	objects = append(objects, &wire.Up{NetNS: s.NetNS, Dev: s.IfName})
+	objects = append(objects, b.routes(s)...)
+	if len(s.Ports) > 0 {
+		objects = append(objects, &firewall.Endpoint{
+			Owner: s.Attachment, Bridge: b.Bridge.Bridge, Addresses: addresses(s), Ports: s.Ports,
+		})
+	}
+	return objects
+}
+
+// quiet is what must be set on the sandbox's interface before it comes up: it
+// announces its addresses to neighbours, and has IPv6 only on a network with.
+func quiet(s cni.Site) []wire.Object {
+	set := func(family int, name, value string) wire.Object {
+		path := fmt.Sprintf("net/ipv%d/conf/%s/%s", family, s.IfName, name)
+		return &wire.Sysctl{NetNS: s.NetNS, Path: path, Value: value}
+	}
+	objects := []wire.Object{set(4, "arp_notify", "1")}
+	if !has6(s) {
+		return append(objects, set(6, "disable_ipv6", "1"))
+	}
+	return append(objects,
+		set(6, "disable_ipv6", "0"), set(6, "accept_dad", "0"), set(6, "ndisc_notify", "1"))
+}
+
+// routes are the default routes, unless the network is internal, and those of
+// the ipam section.
+func (b Bridge) routes(s cni.Site) []wire.Object {
+	var objects []wire.Object
+	for _, family := range families(s) {
+		gw := gateway(s, family == 6)
+		if !gw.IsValid() || b.Internal {
+			continue
+		}
+		objects = append(objects, &wire.Route{
+			NetNS: s.NetNS, Dev: s.IfName, Dst: netip.PrefixFrom(unspecified(gw), 0), Via: gw,
+			Metric: network.Metric(b.GwPriority, b.Name), Probe: true,
+		})
+	}
+	for _, r := range s.Routes {
+		via := r.GW
+		if !via.IsValid() {
+			via = gateway(s, r.Dst.Addr().Is6())
+		}
+		o := &wire.Route{
+			NetNS: s.NetNS, Dev: s.IfName, Dst: r.Dst, Via: via,
+			Metric: r.Priority, MTU: r.MTU, AdvMSS: r.AdvMSS,
+		}
+		if r.Table != nil {
+			o.Table = *r.Table
+		}
+		if r.Scope != nil {
+			o.Scope, o.HasScope = *r.Scope, true
+		}
+		objects = append(objects, o)
+	}
+	return objects
+}
+
+func unspecified(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
+// gateway returns the gateway of the sandbox's first address of a family.
+func gateway(s cni.Site, v6 bool) netip.Addr {
+	for _, a := range s.Addresses {
+		if a.Gateway.Is6() == v6 {
+			return a.Gateway
+		}
+	}
+	return netip.Addr{}
+}
+
+// mac returns the sandbox's MAC: as asked for, else Docker's 02:42 and the
+// IPv4 address, else 02:42 and a part of the identity's hash.
+func mac(s cni.Site) string {
+	if s.MAC != "" {
+		return s.MAC
+	}
+	for _, a := range s.Addresses {
+		if ip := a.Address.Addr(); ip.Is4() {
+			b := ip.As4()
+			return locallyAdministered(b[:])
+		}
+	}
+	id, _ := hex.DecodeString(s.ID())
+	return locallyAdministered(id[:4])
+}
+
+// bridgeMAC is fixed by the bridge's name, so that it outlives every port.
+func bridgeMAC(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return locallyAdministered(sum[:4])
+}
+
+func locallyAdministered(tail []byte) string {
+	return net.HardwareAddr(append([]byte{0x02, 0x42}, tail...)).String()
+}
+
+func families(s cni.Site) []int {
+	var list []int
+	if has(s, false) {
+		list = append(list, 4)
+	}
+	if has(s, true) {
+		list = append(list, 6)
+	}
+	return list
+}
+
+func has6(s cni.Site) bool { return has(s, true) }
+
+func has(s cni.Site, v6 bool) bool {
+	for _, p := range s.Subnets {
+		if p.Prefix.Addr().Is6() == v6 {
+			return true
+		}
+	}
+	return false
+}
+
+func prefixes(subnets []ipam.Subnet) []netip.Prefix {
+	list := make([]netip.Prefix, len(subnets))
+	for i, s := range subnets {
+		list[i] = s.Prefix
+	}
+	return list
+}
+
+func addresses(s cni.Site) []netip.Addr {
+	list := make([]netip.Addr, len(s.Addresses))
+	for i, a := range s.Addresses {
+		list[i] = a.Address.Addr()
+	}
+	return list
+}
