@@ -69,11 +69,24 @@ func (b *batch) set(table string, s firewall.Set, id uint32) {
 		if s.Interval && len(s.Key) > 1 {
 			describeFields(m, s.Key)
 		}
-		if s.Interval {
-			// Byte order big endian: nft can't list ranges without it.
-			m.raw(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, 2))
+		if order := keyByteOrder(s); order != 0 {
+			m.raw(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, order))
 		}
 	})
+}
+
+// keyByteOrder is what nft must be told to list a set: without it, ranges don't
+// end and the names of links are empty. 0 is nothing, as for concatenations of
+// single values.
+func keyByteOrder(s firewall.Set) uint32 {
+	const host, big = 1, 2 // nft's enum byteorder
+	switch {
+	case s.Interval:
+		return big
+	case len(s.Key) == 1 && s.Key[0] == firewall.TypeIfName:
+		return host
+	}
+	return 0
 }
 
 // setConcat is NFT_SET_CONCAT, which x/sys lacks.
