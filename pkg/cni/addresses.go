@@ -18,17 +18,18 @@ import (
 // use, though nothing is attached to it.
 const ConfDir = "/etc/cni/net.d"
 
-// A lease is what an attachment got: its addresses, and what comes with them.
-type lease struct {
-	addresses []ipam.Assigned
-	subnets   []ipam.Subnet // all of the network's
-	routes    []ipam.Route
-	dns       *network.DNS
-	from      records.IPAM
+// A Lease is what an attachment got: its addresses, and what comes with them.
+type Lease struct {
+	Addresses []ipam.Assigned
+	Subnets   []ipam.Subnet // all of the network's
+	Routes    []ipam.Route
+	DNS       *network.DNS
+	From      records.IPAM
+	Fresh     bool // the network was registered for it
 }
 
-// facts is what dipam asks of the machine.
-type facts interface {
+// Facts is what dipam asks of the machine.
+type Facts interface {
 	// Routes lists the host's routes.
 	Routes() ([]ipam.HostRoute, error)
 	// Nameservers lists the servers of the host's resolv.conf.
@@ -37,10 +38,10 @@ type facts interface {
 	ID() string
 }
 
-// source returns where a network's addresses come from: dipam is called within
+// Source returns where a network's addresses come from: dipam is called within
 // the process, which saves one; any other plugin is executed.
-func source(store records.Store, f facts) func(Network) addresses {
-	return func(n Network) addresses {
+func Source(store records.Store, f Facts) func(Network) Addresses {
+	return func(n Network) Addresses {
 		switch n.IPAM.Type {
 		case "dipam", "":
 			return own{store: store, facts: f, network: n}
@@ -52,7 +53,7 @@ func source(store records.Store, f facts) func(Network) addresses {
 // own is dipam within the process.
 type own struct {
 	store   records.Store
-	facts   facts
+	facts   Facts
 	network Network
 }
 
@@ -60,8 +61,8 @@ func (o own) leases() records.Leases {
 	return o.store.Leases(o.network.IPAM.Own.DataDir, o.network.Name)
 }
 
-func (o own) claim(r *Request) (*lease, error) {
-	registry := o.store.Networks(o.network.IPAM.Own.DataDir)
+func (o own) Claim(r *Request) (*Lease, error) {
+	registry := o.registry()
 	_, err := registry.Get(o.network.Name)
 	fresh := errors.Is(err, os.ErrNotExist)
 	cfg, err := o.config(registry)
@@ -70,13 +71,37 @@ func (o own) claim(r *Request) (*lease, error) {
 	}
 	l, err := o.claimFrom(r, cfg)
 	if err != nil && fresh {
-		// A network whose first attachment fails is not one yet.
-		return nil, errors.Join(err, o.leases().Forget(), registry.Forget(o.network.Name))
+		return nil, errors.Join(err, o.forget())
+	}
+	if err == nil {
+		l.Fresh = fresh
 	}
 	return l, err
 }
 
-func (o own) claimFrom(r *Request, cfg ipam.Config) (*lease, error) {
+func (o own) registry() records.Networks {
+	return o.store.Networks(o.network.IPAM.Own.DataDir)
+}
+
+// forget takes back what was made for a network whose first attachment failed:
+// it is not one yet.
+func (o own) forget() error {
+	empty, err := o.leases().Forget()
+	if err != nil || !empty {
+		return err
+	}
+	return o.registry().Forget(o.network.Name)
+}
+
+// Abandon gives the addresses back, and the network where it was new.
+func (o own) Abandon(r *Request, l *Lease) error {
+	if err := o.Release(r); err != nil || !l.Fresh {
+		return err
+	}
+	return o.forget()
+}
+
+func (o own) claimFrom(r *Request, cfg ipam.Config) (*Lease, error) {
 	ranges, err := cfg.Ranges(r.Ranges)
 	if err != nil {
 		return nil, err
@@ -86,9 +111,9 @@ func (o own) claimFrom(r *Request, cfg ipam.Config) (*lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &lease{
-		addresses: assigned, subnets: withRanges(cfg.Subnets, ranges), routes: cfg.Routes, dns: o.network.DNS,
-		from: records.IPAM{Type: "dipam", DataDir: cfg.DataDir},
+	return &Lease{
+		Addresses: assigned, Subnets: withRanges(cfg.Subnets, ranges), Routes: cfg.Routes, DNS: o.network.DNS,
+		From: records.IPAM{Type: "dipam", DataDir: cfg.DataDir},
 	}, nil
 }
 
@@ -174,9 +199,9 @@ func configured(dir, name string) bool {
 	return false
 }
 
-func (o own) release(r *Request) error { return o.leases().Release(r.Attachment) }
+func (o own) Release(r *Request) error { return o.leases().Release(r.Attachment) }
 
-func (o own) check(r *Request, have []ipam.Assigned) error {
+func (o own) Check(r *Request, have []ipam.Assigned) error {
 	addrs := make([]netip.Addr, len(have))
 	for i, a := range have {
 		addrs[i] = a.Address.Addr()
@@ -184,16 +209,16 @@ func (o own) check(r *Request, have []ipam.Assigned) error {
 	return o.leases().Check(r.Attachment, addrs)
 }
 
-func (o own) collect(_ *Request, valid func(wire.Attachment) bool) error {
+func (o own) Collect(_ *Request, valid func(wire.Attachment) bool) error {
 	_, err := o.leases().ReleaseExcept(valid)
 	return err
 }
 
 // status tells whether an address is free. A network that never had one yet
 // has no subnet of the pools to be full.
-func (o own) status(_ *Request) error {
+func (o own) Status(_ *Request) error {
 	cfg := o.network.IPAM.Own
-	known, err := o.store.Networks(cfg.DataDir).Get(o.network.Name)
+	known, err := o.registry().Get(o.network.Name)
 	if err == nil && len(cfg.Subnets) == 0 {
 		cfg = cfg.With(known.Subnets...)
 	}

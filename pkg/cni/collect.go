@@ -17,7 +17,7 @@ const validKey = "cni.dev/valid-attachments"
 // GC deletes what is attached and not valid any more, and what is left of
 // attachments that no record tells of. It goes on past errors. Attachments
 // that are locked are being worked on; those that dnet made are dnet's.
-func (e *engine) GC(r *Request) error {
+func (e *Engine) GC(r *Request) error {
 	valid, ok, err := validAttachments(r)
 	if err != nil || !ok {
 		return err
@@ -25,12 +25,12 @@ func (e *engine) GC(r *Request) error {
 	// What is on the machine is listed before the records: a record is written
 	// before and removed after what it tells of, so that what an ADD makes or
 	// a DEL removes meanwhile never looks like a stray.
-	strays, err := e.host.Strays()
+	strays, err := e.Host.Strays()
 	errs := []error{err}
-	list, err := e.store.List("")
+	list, err := e.Store.List("")
 	errs = append(errs, err)
 	for _, rec := range list {
-		if rec.Attachment.Network == r.Network && rec.Plugin == e.plugin.Name &&
+		if rec.Attachment.Network == r.Network && rec.Plugin == e.Plugin.Name &&
 			rec.Creator != records.ByDnet && !valid(rec.Attachment) {
 			errs = append(errs, e.collect(r, rec.Attachment))
 		}
@@ -73,33 +73,33 @@ func validAttachments(r *Request) (valid func(wire.Attachment) bool, ok bool, er
 }
 
 // collect deletes one attachment if nobody is at work on it.
-func (e *engine) collect(r *Request, a wire.Attachment) error {
-	lock, free, err := e.store.TryLockAttachment(a)
+func (e *Engine) collect(r *Request, a wire.Attachment) error {
+	lock, free, err := e.Store.TryLockAttachment(a)
 	if err != nil || !free {
 		return err
 	}
 	defer lock.Unlock()
-	rec, err := e.store.Get(a, e.plugin.Name)
+	rec, err := e.Store.Get(a, e.Plugin.Name)
 	if err != nil {
 		return nil //nolint:nilerr // deleted meanwhile
 	}
 	dead := *r
 	dead.Attachment, dead.NetNS = a, ""
-	if err := e.detach(&dead, rec, e.source(e.network(&dead, rec))); err != nil {
+	if err := e.detach(&dead, rec, e.Source(e.network(&dead, rec))); err != nil {
 		return fmt.Errorf("collect %s: %w", a, err)
 	}
 	return nil
 }
 
 // sweep removes roots that belong to no record.
-func (e *engine) sweep(r *Request, strays []wire.Stray, list []*records.Record) error {
+func (e *Engine) sweep(r *Request, strays []wire.Stray, list []*records.Record) error {
 	var errs []error
 	for _, s := range strays {
 		owned := slices.ContainsFunc(list, func(rec *records.Record) bool { return s.Of(rec.Attachment) })
 		if owned || !s.In(r.Network) {
 			continue
 		}
-		if err := e.host.Remove(s.Object); err != nil {
+		if err := e.Host.Remove(s.Object); err != nil {
 			errs = append(errs, fmt.Errorf("collect %s: %w", s.Object.Key(), err))
 		}
 	}
@@ -108,14 +108,14 @@ func (e *engine) sweep(r *Request, strays []wire.Stray, list []*records.Record) 
 
 // collectAddresses gives back the addresses of attachments that are neither
 // valid nor on record nor being made.
-func (e *engine) collectAddresses(r *Request, list []*records.Record, valid func(wire.Attachment) bool) error {
-	return e.source(e.network(r, nil)).collect(r, func(a wire.Attachment) bool {
+func (e *Engine) collectAddresses(r *Request, list []*records.Record, valid func(wire.Attachment) bool) error {
+	return e.Source(e.network(r, nil)).Collect(r, func(a wire.Attachment) bool {
 		if valid(a) || slices.ContainsFunc(list, func(rec *records.Record) bool {
 			return rec.Attachment == a && rec.Creator == records.ByDnet
 		}) {
 			return true
 		}
-		lock, free, err := e.store.TryLockAttachment(a)
+		lock, free, err := e.Store.TryLockAttachment(a)
 		lock.Unlock()
 		return err != nil || !free
 	})
@@ -123,8 +123,8 @@ func (e *engine) collectAddresses(r *Request, list []*records.Record, valid func
 
 // Status tells whether ADD could be served: nil, or an error of code 50 with
 // everything that is missing.
-func (e *engine) Status(r *Request) error {
-	mode, err := e.plugin.Parse(r.Conf)
+func (e *Engine) Status(r *Request) error {
+	mode, err := e.Plugin.Parse(r.Conf)
 	if err != nil {
 		return err
 	}
@@ -133,8 +133,8 @@ func (e *engine) Status(r *Request) error {
 	if err != nil {
 		return err
 	}
-	if err := wire.Probe(e.host, append(plan.Shared, plan.Own...)); err != nil {
+	if err := wire.Probe(e.Host, append(plan.Shared, plan.Own...)); err != nil {
 		return &wire.Error{Code: wire.CodeUnavailable, Msg: "network " + n.Name + " can't be served", Err: err}
 	}
-	return e.source(n).status(r)
+	return e.Source(n).Status(r)
 }

@@ -31,7 +31,7 @@ type delegate struct {
 	plugin string
 }
 
-func (d delegate) claim(r *Request) (*lease, error) {
+func (d delegate) Claim(r *Request) (*Lease, error) {
 	out, err := d.exec("ADD", r)
 	if err != nil {
 		return nil, err
@@ -46,15 +46,15 @@ func (d delegate) claim(r *Request) (*lease, error) {
 	}
 	l, err := d.lease(current)
 	if err != nil {
-		return nil, errors.Join(err, d.release(r))
+		return nil, errors.Join(err, d.Release(r))
 	}
 	return l, nil
 }
 
 // lease reads the delegate's result. Where it names no gateway, the subnet's
 // first address is it, as with the reference bridge plugin.
-func (d delegate) lease(result *types100.Result) (*lease, error) {
-	l := &lease{from: records.IPAM{Type: d.plugin}}
+func (d delegate) lease(result *types100.Result) (*Lease, error) {
+	l := &Lease{From: records.IPAM{Type: d.plugin}}
 	for _, ip := range result.IPs {
 		a, ok := netip.AddrFromSlice(ip.Address.IP)
 		ones, _ := ip.Address.Mask.Size()
@@ -69,17 +69,17 @@ func (d delegate) lease(result *types100.Result) (*lease, error) {
 			subnet.Gateway = subnet.Prefix.Addr().Next()
 		}
 		assigned.Gateway = subnet.Gateway
-		l.addresses, l.subnets = append(l.addresses, assigned), append(l.subnets, subnet)
+		l.Addresses, l.Subnets = append(l.Addresses, assigned), append(l.Subnets, subnet)
 	}
-	if len(l.addresses) == 0 {
+	if len(l.Addresses) == 0 {
 		return nil, wire.Errorf(wire.CodeConfig, "ipam.type %q: gave no address", d.plugin)
 	}
 	for _, rt := range result.Routes {
 		if route, ok := routeOf(rt); ok {
-			l.routes = append(l.routes, route)
+			l.Routes = append(l.Routes, route)
 		}
 	}
-	l.dns = &network.DNS{
+	l.DNS = &network.DNS{
 		Nameservers: result.DNS.Nameservers, Domain: result.DNS.Domain,
 		Search: result.DNS.Search, Options: result.DNS.Options,
 	}
@@ -99,22 +99,24 @@ func routeOf(rt *types.Route) (ipam.Route, bool) {
 	}, true
 }
 
-func (d delegate) release(r *Request) error {
+func (d delegate) Release(r *Request) error {
 	_, err := d.exec("DEL", r)
 	return err
 }
 
-func (d delegate) check(r *Request, _ []ipam.Assigned) error {
+func (d delegate) Abandon(r *Request, _ *Lease) error { return d.Release(r) }
+
+func (d delegate) Check(r *Request, _ []ipam.Assigned) error {
 	_, err := d.exec("CHECK", r)
 	return err
 }
 
-func (d delegate) collect(r *Request, _ func(wire.Attachment) bool) error {
+func (d delegate) Collect(r *Request, _ func(wire.Attachment) bool) error {
 	_, err := d.exec("GC", r)
 	return err
 }
 
-func (d delegate) status(r *Request) error {
+func (d delegate) Status(r *Request) error {
 	_, err := d.exec("STATUS", r)
 	return err
 }

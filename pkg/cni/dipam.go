@@ -26,7 +26,7 @@ func MainIPAM(name string) {
 // ipam section is the main plugin's and is left alone.
 type ipamPlugin struct {
 	store records.Store
-	facts facts
+	facts Facts
 }
 
 // open reads the section, and what the runtime asks for.
@@ -65,15 +65,15 @@ func (p *ipamPlugin) Add(r *Request) (*types100.Result, error) {
 		return nil, err
 	}
 	defer lock.Unlock()
-	l, err := o.claim(r)
+	l, err := o.Claim(r)
 	if err != nil {
 		return nil, err
 	}
 	result := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
-	for _, a := range l.addresses {
+	for _, a := range l.Addresses {
 		result.IPs = append(result.IPs, &types100.IPConfig{Address: ipNet(a.Address), Gateway: a.Gateway.AsSlice()})
 	}
-	for _, route := range l.routes {
+	for _, route := range l.Routes {
 		result.Routes = append(result.Routes, resultRoute(&wire.Route{
 			Dst: route.Dst, Via: route.GW, MTU: route.MTU, AdvMSS: route.AdvMSS, Metric: route.Priority,
 		}))
@@ -90,7 +90,7 @@ func (p *ipamPlugin) Del(r *Request) error {
 		return err
 	}
 	defer lock.Unlock()
-	return p.source(Network{Name: r.Network, IPAM: looseIPAM(r.Conf)}).release(r)
+	return p.source(Network{Name: r.Network, IPAM: looseIPAM(r.Conf)}).Release(r)
 }
 
 // Check compares the addresses of prevResult with the leases.
@@ -124,7 +124,7 @@ func (p *ipamPlugin) GC(r *Request) error {
 		return err
 	}
 	o := p.source(Network{Name: r.Network, IPAM: looseIPAM(r.Conf)})
-	return o.collect(r, func(a wire.Attachment) bool {
+	return o.Collect(r, func(a wire.Attachment) bool {
 		if valid(a) {
 			return true
 		}
@@ -140,7 +140,7 @@ func (p *ipamPlugin) Status(r *Request) error {
 	if err != nil {
 		return err
 	}
-	if err := o.status(r); err != nil {
+	if err := o.Status(r); err != nil {
 		var coded *wire.Error
 		if errors.As(err, &coded) {
 			return err

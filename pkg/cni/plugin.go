@@ -112,7 +112,7 @@ func Main(p *Plugin) {
 		os.Exit(0)
 	}
 	serve(p.Name, func(store records.Store, machine *host.Host) verbs {
-		return &engine{plugin: p, host: machine, store: store, source: source(store, machine)}
+		return &Engine{Plugin: p, Host: machine, Store: store, Source: Source(store, machine), Log: os.Stderr}
 	})
 }
 

@@ -3,8 +3,8 @@ package cni
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"os"
 	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -14,8 +14,8 @@ import (
 	"dcni/pkg/wire"
 )
 
-// A machine is what the engine works on: the real one is [host.Host].
-type machine interface {
+// A Machine is what the engine works on: the real one is [host.Host].
+type Machine interface {
 	wire.Host
 	// Enter opens a sandbox and returns its namespace's cookie. The error has
 	// code 8 when there is none at that path, or when it is the host's own.
@@ -31,9 +31,9 @@ type machine interface {
 	Strays() ([]wire.Stray, error)
 }
 
-// A book is where attachments are recorded, and locked: the real one is
+// A Book is where attachments are recorded, and locked: the real one is
 // [records.Store].
-type book interface {
+type Book interface {
 	LockAttachment(a wire.Attachment) (*records.Lock, error)
 	TryLockAttachment(a wire.Attachment) (*records.Lock, bool, error)
 	LockNetwork(name string) (*records.Lock, error)
@@ -44,74 +44,75 @@ type book interface {
 	Others(a wire.Attachment) (bool, error)
 }
 
-// addresses is where an attachment's addresses come from.
-type addresses interface {
-	// claim gets them, and undoes what it did on an error.
-	claim(r *Request) (*lease, error)
-	// release gives them back; nil if there are none.
-	release(r *Request) error
-	// check compares them with what the attachment has.
-	check(r *Request, have []ipam.Assigned) error
-	// collect gives back those of attachments that are not valid.
-	collect(r *Request, valid func(wire.Attachment) bool) error
-	// status tells whether claim could work.
-	status(r *Request) error
+// Addresses is where an attachment's addresses come from.
+type Addresses interface {
+	// Claim gets them, and undoes what it did on an error.
+	Claim(r *Request) (*Lease, error)
+	// Abandon gives back what Claim got for an attachment that came to
+	// nothing, and if the lease is fresh what it made for the network.
+	Abandon(r *Request, l *Lease) error
+	// Release gives them back; nil if there are none.
+	Release(r *Request) error
+	// Check compares them with what the attachment has.
+	Check(r *Request, have []ipam.Assigned) error
+	// Collect gives back those of attachments that are not valid.
+	Collect(r *Request, valid func(wire.Attachment) bool) error
+	// Status tells whether Claim could work.
+	Status(r *Request) error
 }
 
-// engine carries out the verbs of one plugin.
-type engine struct {
-	plugin *Plugin
-	host   machine
-	store  book
-	// source returns where a network's addresses come from.
-	source func(n Network) addresses
+// An Engine carries out the verbs of one plugin.
+type Engine struct {
+	Plugin *Plugin
+	Host   Machine
+	Store  Book
+	// Source returns where a network's addresses come from.
+	Source func(n Network) Addresses
+	// Log takes a line for each thing of the host's that was changed.
+	Log io.Writer
 }
 
 // Add attaches. If it fails, what this call made is undone and nothing else.
-func (e *engine) Add(r *Request) (*types100.Result, error) {
-	mode, err := e.plugin.Parse(r.Conf)
+func (e *Engine) Add(r *Request) (*types100.Result, error) {
+	mode, err := e.Plugin.Parse(r.Conf)
 	if err != nil {
 		return nil, err
 	}
 	if err := r.wishes(); err != nil {
 		return nil, err
 	}
-	lock, err := e.store.LockAttachment(r.Attachment)
+	lock, err := e.Store.LockAttachment(r.Attachment)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Unlock()
 
-	cookie, err := e.host.Enter(r.NetNS)
+	cookie, err := e.Host.Enter(r.NetNS)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.clear(r, mode); err != nil {
+	if err := e.clear(r); err != nil {
 		return nil, err
 	}
 	rec := &records.Record{
-		Attachment: r.Attachment, Plugin: e.plugin.Name, State: records.Adding, Creator: r.creator(),
+		Attachment: r.Attachment, Plugin: e.Plugin.Name, State: records.Adding, Creator: r.creator(),
 		NetNS: r.NetNS, Cookie: cookie, Config: r.Conf, Since: time.Now(),
 	}
-	if err := e.store.Put(rec); err != nil {
+	if err := e.Store.Put(rec); err != nil {
 		return nil, err
 	}
-	result, err := e.attach(r, mode, rec)
-	if err != nil {
-		return nil, err
-	}
-	return result, nil
+	return e.attach(r, mode, rec)
 }
 
 // clear makes way for ADD. What a process that died left, or an attachment
 // whose interface went with its namespace, is deleted first; what is attached
 // is an error, and is not touched.
-func (e *engine) clear(r *Request, mode Mode) error {
-	there, err := e.host.HasLink(r.NetNS, r.IfName)
+func (e *Engine) clear(r *Request) error {
+	there, err := e.Host.HasLink(r.NetNS, r.IfName)
 	if err != nil {
 		return err
 	}
-	old, err := e.store.Get(r.Attachment, e.plugin.Name)
+	old, err := e.Store.Get(r.Attachment, e.Plugin.Name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if there {
@@ -124,56 +125,83 @@ func (e *engine) clear(r *Request, mode Mode) error {
 		return wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: container %s is attached to %s by it; DEL comes first",
 			r.IfName, r.Container, r.Network)
 	}
-	return e.detach(r, old, e.source(mode.Network()))
+	return e.detach(r, old, e.Source(e.network(r, old)))
 }
 
 // attach does what ADD does between its two records, and undoes it on error:
 // the kernel's part first, then the addresses, then the record, so that what
 // can't be undone stays on record.
-func (e *engine) attach(r *Request, mode Mode, rec *records.Record) (*types100.Result, error) {
-	source := e.source(mode.Network())
-	undone := func(err error) error {
-		if err := errors.Join(err, source.release(r)); err != nil {
-			return err
-		}
-		return e.store.Delete(r.Attachment, e.plugin.Name)
-	}
-	lease, err := source.claim(r)
+func (e *Engine) attach(r *Request, mode Mode, rec *records.Record) (*types100.Result, error) {
+	source := e.Source(mode.Network())
+	lease, err := source.Claim(r)
 	if err != nil {
-		return nil, errors.Join(err, undone(nil))
+		return nil, errors.Join(err, e.Store.Delete(r.Attachment, e.Plugin.Name))
 	}
-	rec.IPAM = lease.from
-	plan, site, err := e.plan(r, mode, lease)
+	rec.IPAM = lease.From
+	result, shared, err := e.make(r, mode, rec, lease)
+	if err == nil {
+		return result, nil
+	}
+	if undo := e.unmake(r, source, lease, shared); undo != nil {
+		return nil, errors.Join(err, undo)
+	}
+	return nil, errors.Join(err, e.Store.Delete(r.Attachment, e.Plugin.Name))
+}
+
+// make makes the plan so. On an error the attachment's own objects are undone,
+// and the network's that it made are returned.
+func (e *Engine) make(r *Request, mode Mode, rec *records.Record, l *Lease) (*types100.Result, []wire.Object, error) {
+	plan, site, err := e.plan(r, mode, l)
 	if err != nil {
-		return nil, errors.Join(err, undone(nil))
+		return nil, nil, err
 	}
 	shared, err := e.share(r.Network, plan.Shared)
 	if err != nil {
-		return nil, errors.Join(err, undone(nil))
+		return nil, nil, err
 	}
-	own, err := wire.Ensure(e.host, plan.Own)
-	if err == nil {
-		var result *types100.Result
-		if result, err = e.finish(r, rec, plan, site, lease); err == nil {
-			return result, nil
-		}
-		err = errors.Join(err, wire.Undo(e.host, own))
+	own, err := wire.Ensure(e.Host, plan.Own)
+	if err != nil {
+		return nil, shared, err
 	}
-	return nil, errors.Join(err, undone(e.unshare(r.Attachment, shared)))
+	result, err := e.finish(r, rec, plan, site, l)
+	if err != nil {
+		return nil, shared, errors.Join(err, wire.Undo(e.Host, own))
+	}
+	return result, nil, nil
+}
+
+// unmake takes away what an ADD made for the network before it failed, unless
+// somebody else is attached by now, or about to be: they write their record
+// before they look whether the network is there. The addresses go back last.
+func (e *Engine) unmake(r *Request, source Addresses, l *Lease, shared []wire.Object) error {
+	lock, err := e.Store.LockNetwork(r.Network)
+	if err != nil {
+		return err
+	}
+	others, err := e.Store.Others(r.Attachment)
+	if err == nil && !others {
+		err = wire.Undo(e.Host, shared)
+	}
+	lock.Unlock()
+	if err != nil {
+		return err
+	}
+	l.Fresh = l.Fresh && !others
+	return source.Abandon(r, l)
 }
 
 // plan makes the plan of an attachment with its addresses.
-func (e *engine) plan(r *Request, mode Mode, l *lease) (wire.Plan, Site, error) {
+func (e *Engine) plan(r *Request, mode Mode, l *Lease) (wire.Plan, Site, error) {
 	n := mode.Network()
-	if err := n.Families.fit(l.addresses); err != nil {
+	if err := n.Families.fit(l.Addresses); err != nil {
 		return wire.Plan{}, Site{}, err
 	}
 	s := Site{
 		Attachment: r.Attachment, NetNS: r.NetNS, MAC: r.MAC, MTU: n.MTU,
-		Addresses: l.addresses, Subnets: l.subnets, Routes: l.routes,
+		Addresses: l.Addresses, Subnets: l.Subnets, Routes: l.Routes,
 	}
 	if s.MTU == 0 {
-		s.MTU = e.host.WayOutMTU()
+		s.MTU = e.Host.WayOutMTU()
 	}
 	if !n.Ports.Ignore {
 		s.Ports = n.Ports.bind(r.Ports)
@@ -184,53 +212,35 @@ func (e *engine) plan(r *Request, mode Mode, l *lease) (wire.Plan, Site, error) 
 
 // share makes the network's objects so. It returns those that it changed. The
 // network's lock is taken only if something is to be changed.
-func (e *engine) share(network string, objects []wire.Object) ([]wire.Object, error) {
-	if wire.So(e.host, objects) {
+func (e *Engine) share(network string, objects []wire.Object) ([]wire.Object, error) {
+	if wire.So(e.Host, objects) {
 		return nil, nil
 	}
-	lock, err := e.store.LockNetwork(network)
+	lock, err := e.Store.LockNetwork(network)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Unlock()
-	changed, err := wire.Ensure(e.host, objects)
+	changed, err := wire.Ensure(e.Host, objects)
 	for _, o := range changed {
 		if f, ok := o.(*wire.Forwarding); ok {
-			fmt.Fprintf(os.Stderr, "%s: switched on: %s\n", e.plugin.Name, f)
+			fmt.Fprintf(e.Log, "%s: switched on: %s\n", e.Plugin.Name, f)
 		}
 	}
 	return changed, err
 }
 
-// unshare takes away the network's objects that an ADD made before it failed,
-// unless somebody else is attached by now, or about to be: they have written
-// their record before they looked whether the objects are there.
-func (e *engine) unshare(a wire.Attachment, changed []wire.Object) error {
-	if len(changed) == 0 {
-		return nil
-	}
-	lock, err := e.store.LockNetwork(a.Network)
-	if err != nil {
-		return err
-	}
-	defer lock.Unlock()
-	if others, err := e.store.Others(a); others || err != nil {
-		return err
-	}
-	return wire.Undo(e.host, changed)
-}
-
 // finish records the attachment as up and returns its result.
-func (e *engine) finish(r *Request, rec *records.Record, plan wire.Plan, s Site, l *lease) (*types100.Result, error) {
-	if !e.host.Still(r.NetNS) {
+func (e *Engine) finish(r *Request, rec *records.Record, plan wire.Plan, s Site, l *Lease) (*types100.Result, error) {
+	if !e.Host.Still(r.NetNS) {
 		return nil, wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: vanished during ADD", r.NetNS)
 	}
-	result := resultOf(plan, s, l.dns)
+	result := resultOf(plan, s, l.DNS)
 	if err := remember(rec, plan, s, result); err != nil {
 		return nil, err
 	}
 	rec.Names = r.names()
-	if err := e.store.Put(rec); err != nil {
+	if err := e.Store.Put(rec); err != nil {
 		return nil, err
 	}
 	return merge(r.Prev, result), nil
@@ -238,29 +248,29 @@ func (e *engine) finish(r *Request, rec *records.Record, plan wire.Plan, s Site,
 
 // Del detaches. It works from the record; without one, from the identity. It
 // may be called any number of times, with a namespace or without.
-func (e *engine) Del(r *Request) error {
-	lock, err := e.store.LockAttachment(r.Attachment)
+func (e *Engine) Del(r *Request) error {
+	lock, err := e.Store.LockAttachment(r.Attachment)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	rec, err := e.store.Get(r.Attachment, e.plugin.Name)
+	rec, err := e.Store.Get(r.Attachment, e.Plugin.Name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return e.detach(r, rec, e.source(e.network(r, rec)))
+	return e.detach(r, rec, e.Source(e.network(r, rec)))
 }
 
 // network returns what is known of the network that an attachment is to be
 // deleted from: as it was recorded, or as it is configured now. A configuration
 // that can't be read leaves dipam in its usual place.
-func (e *engine) network(r *Request, rec *records.Record) Network {
+func (e *Engine) network(r *Request, rec *records.Record) Network {
 	confs := [][]byte{r.Conf}
 	if rec != nil {
 		confs = [][]byte{rec.Config, r.Conf}
 	}
 	for _, conf := range confs {
-		if mode, err := e.plugin.Parse(conf); err == nil {
+		if mode, err := e.Plugin.Parse(conf); err == nil {
 			return mode.Network()
 		}
 	}
@@ -270,30 +280,30 @@ func (e *engine) network(r *Request, rec *records.Record) Network {
 // detach removes an attachment: the kernel's part, the record, and last the
 // addresses, which another may get the moment they are free. The caller holds
 // the attachment's lock; rec is nil where nothing is on record.
-func (e *engine) detach(r *Request, rec *records.Record, source addresses) error {
-	roots := e.plugin.Roots(r.Attachment)
+func (e *Engine) detach(r *Request, rec *records.Record, source Addresses) error {
+	roots := e.Plugin.Roots(r.Attachment)
 	if rec != nil {
 		if known := e.recorded(rec); known != nil {
 			roots = known
 		}
 		rec.State, rec.Since = records.Deleting, time.Now()
-		if err := e.store.Put(rec); err != nil {
+		if err := e.Store.Put(rec); err != nil {
 			return err
 		}
 	}
-	if err := wire.Del(e.host, roots); err != nil {
+	if err := wire.Del(e.Host, roots); err != nil {
 		// What may still be there keeps its record and its addresses.
 		return err
 	}
-	if err := e.store.Delete(r.Attachment, e.plugin.Name); err != nil {
+	if err := e.Store.Delete(r.Attachment, e.Plugin.Name); err != nil {
 		return err
 	}
-	return source.release(r)
+	return source.Release(r)
 }
 
 // recorded returns the own objects of an attachment as its record has them:
 // nil if the record does not say all, for its ADD or an earlier DEL died.
-func (e *engine) recorded(rec *records.Record) []wire.Object {
+func (e *Engine) recorded(rec *records.Record) []wire.Object {
 	if rec.State != records.Up {
 		return nil
 	}
@@ -305,8 +315,8 @@ func (e *engine) recorded(rec *records.Record) []wire.Object {
 }
 
 // replan makes the plan of a recorded attachment again.
-func (e *engine) replan(rec *records.Record) (wire.Plan, Site, error) {
-	mode, err := e.plugin.Parse(rec.Config)
+func (e *Engine) replan(rec *records.Record) (wire.Plan, Site, error) {
+	mode, err := e.Plugin.Parse(rec.Config)
 	if err != nil {
 		return wire.Plan{}, Site{}, err
 	}
@@ -319,8 +329,8 @@ func (e *engine) replan(rec *records.Record) (wire.Plan, Site, error) {
 }
 
 // Check compares an attachment with its record and returns every difference.
-func (e *engine) Check(r *Request) error {
-	mode, err := e.plugin.Parse(r.Conf)
+func (e *Engine) Check(r *Request) error {
+	mode, err := e.Plugin.Parse(r.Conf)
 	if err != nil {
 		return err
 	}
@@ -330,12 +340,12 @@ func (e *engine) Check(r *Request) error {
 	if r.Prev == nil {
 		return wire.Errorf(wire.CodeConfig, "prevResult: missing; CHECK needs the result of ADD")
 	}
-	lock, err := e.store.LockAttachment(r.Attachment)
+	lock, err := e.Store.LockAttachment(r.Attachment)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	rec, err := e.store.Get(r.Attachment, e.plugin.Name)
+	rec, err := e.Store.Get(r.Attachment, e.Plugin.Name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return wire.Errorf(wire.CodeUnknown, "%s is not attached", r.Attachment)
@@ -344,7 +354,7 @@ func (e *engine) Check(r *Request) error {
 	case rec.State != records.Up:
 		return wire.Errorf(wire.CodeInternal, "%s is not up: its record says %s", r.Attachment, rec.State)
 	}
-	cookie, err := e.host.Enter(r.NetNS)
+	cookie, err := e.Host.Enter(r.NetNS)
 	if err != nil {
 		return err
 	}
@@ -357,6 +367,6 @@ func (e *engine) Check(r *Request) error {
 		return err
 	}
 	return errors.Join(
-		wire.Check(e.host, plan.Shared), wire.Check(e.host, plan.Own),
-		sameResult(r, rec), e.source(mode.Network()).check(r, rec.Addresses))
+		wire.Check(e.Host, plan.Shared), wire.Check(e.Host, plan.Own),
+		sameResult(r, rec), e.Source(mode.Network()).Check(r, rec.Addresses))
 }

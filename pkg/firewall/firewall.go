@@ -69,6 +69,18 @@ func (e *Endpoint) Root() {}
 // Refers names the network whose rules must be there first.
 func (e *Endpoint) Refers() []string { return []string{(&Network{Name: e.Owner.Network}).Key()} }
 
+// Provides names the host's ports that it takes: no other endpoint may have
+// them.
+func (e *Endpoint) Provides() []string {
+	var keys []string
+	for i := range e.Ports {
+		for _, element := range e.PortElements(i) {
+			keys = append(keys, "port "+element.Set+" "+fmt.Sprint(element.Key))
+		}
+	}
+	return keys
+}
+
 // String returns the endpoint's elements on one line; a port not yet chosen is 0.
 func (e *Endpoint) String() string {
 	var elements []Element

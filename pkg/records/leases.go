@@ -204,19 +204,19 @@ func (l Leases) Check(owner wire.Attachment, addrs []netip.Addr) error {
 
 // Forget removes the directory of a network that has no leases, with where
 // next-fit goes on: what remains of a network whose first claim came to
-// nothing. Leases that are there stay.
-func (l Leases) Forget() error {
+// nothing. Leases that are there stay, and it reports false.
+func (l Leases) Forget() (empty bool, err error) {
 	lock, err := l.store.LockNetwork(l.network)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer lock.Unlock()
 	links, err := (&session{l: l}).links()
-	if len(links) > 0 || errors.Is(err, os.ErrNotExist) {
-		return nil
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return true, nil
+	case err != nil || len(links) > 0:
+		return false, err
 	}
-	if err != nil {
-		return err
-	}
-	return os.RemoveAll(l.dir)
+	return true, os.RemoveAll(l.dir)
 }

@@ -24,6 +24,7 @@ type Host struct {
 // thing is one object as it was when it was made: later changes of the value
 // by its owner change nothing here.
 type thing struct {
+	object   wire.Object
 	line     string
 	refers   []string
 	provides []string
@@ -33,7 +34,7 @@ type thing struct {
 func New() *Host { return &Host{there: map[string]thing{}} }
 
 func describe(o wire.Object) thing {
-	t := thing{line: o.String()}
+	t := thing{object: o, line: o.String()}
 	if r, ok := o.(wire.Referrer); ok {
 		t.refers = slices.Clone(r.Refers())
 	}
@@ -55,6 +56,9 @@ func (h *Host) step(op string, o wire.Object) error {
 func (h *Host) Ensure(o wire.Object) (bool, error) {
 	if err := h.step("ensure", o); err != nil {
 		return false, err
+	}
+	if _, flows := o.(*wire.Flows); flows {
+		return false, nil // says that there is nothing
 	}
 	want, key := describe(o), o.Key()
 	for _, r := range want.refers {
@@ -82,6 +86,9 @@ func (h *Host) Ensure(o wire.Object) (bool, error) {
 func (h *Host) Check(o wire.Object) error {
 	if err := h.step("check", o); err != nil {
 		return err
+	}
+	if _, flows := o.(*wire.Flows); flows {
+		return nil
 	}
 	have, ok := h.there[o.Key()]
 	switch {
@@ -128,6 +135,31 @@ func (h *Host) drop(key string) {
 			h.drop(k)
 		}
 	}
+}
+
+// Has reports whether there is a thing of that key, be it an object or what one
+// provides.
+func (h *Host) Has(key string) bool { return h.has(key) }
+
+// Strays lists every root on the machine with its owner.
+func (h *Host) Strays() []wire.Stray {
+	var out []wire.Stray
+	for key, t := range h.there {
+		root, ok := t.object.(wire.Root)
+		if !ok {
+			continue
+		}
+		out = append(out, wire.Stray{
+			Object: root,
+			Of: func(a wire.Attachment) bool {
+				return strings.HasSuffix(key, a.String()) || key == "link "+a.HostLink()
+			},
+			In: func(network string) bool {
+				return strings.HasPrefix(key, "link ") || strings.Contains(key, " "+network+" ")
+			},
+		})
+	}
+	return out
 }
 
 func (h *Host) has(key string) bool {

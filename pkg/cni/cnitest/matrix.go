@@ -1,0 +1,231 @@
+package cnitest
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"dcni/pkg/cni"
+	"dcni/pkg/records"
+)
+
+// Matrix is every way in which ADD and DEL may be interrupted, for a plugin and
+// a configuration without prevResult. After each, the machine is as it should
+// be: as before, or with the network's objects, which outlive attachments.
+//
+// The configuration should ask for all that the plugin can do, fixed host
+// ports and addresses included: the last row wants another container to find
+// them taken.
+func Matrix(t *testing.T, plugin *cni.Plugin, conf string) {
+	m := matrix{plugin, conf}
+	t.Run("fail at every step", m.fail)
+	t.Run("die at every step of ADD, then DEL, itself dying", m.dieThenDel)
+	t.Run("die at every step of ADD, then GC", m.dieThenGC)
+	t.Run("die at every step of ADD, then ADD", m.dieThenAdd)
+	t.Run("die at every step of DEL, then another takes its place", m.dieThenOther)
+}
+
+type matrix struct {
+	plugin *cni.Plugin
+	conf   string
+}
+
+// each runs f in a new world for every step of a verb: one in which c0 is
+// attached already and again without, where the network is new as well.
+func (m matrix) each(t *testing.T, verb func(w *World), f func(t *testing.T, w *World, n int)) {
+	for _, warm := range []bool{false, true} {
+		for n := 1; ; n++ {
+			w := NewWorld(t, m.plugin)
+			if warm {
+				m.mustAdd(t, w, "c0", neighbour(m.conf))
+			}
+			probe := NewWorld(t, m.plugin)
+			if warm {
+				m.mustAdd(t, probe, "c0", neighbour(m.conf))
+			}
+			if n > probe.Steps(func() { verb(probe) }) {
+				break
+			}
+			t.Run(fmt.Sprintf("warm=%v step %d", warm, n), func(t *testing.T) { f(t, w, n) })
+		}
+	}
+}
+
+func (m matrix) fail(t *testing.T) {
+	add := func(w *World) func() { return func() { _, _ = w.add(t, "c1", m.conf) } }
+	m.each(t, func(w *World) { add(w)() }, func(t *testing.T, w *World, n int) {
+		before := w.State(t)
+		var err error
+		w.FailAt(n, func() { _, err = w.add(t, "c1", m.conf) })
+		if err == nil {
+			// The step only asked: what it could not learn, ADD made sure of.
+			m.checkClean(t, w, "c1")
+			return
+		}
+		same(t, "after a failed ADD", before, w.State(t))
+	})
+}
+
+func (m matrix) dieThenDel(t *testing.T) {
+	m.each(t, func(w *World) { _, _ = w.add(t, "c1", m.conf) }, func(t *testing.T, w *World, n int) {
+		for k := 1; ; k++ {
+			w.DieAt(n, func() { _, _ = w.add(t, "c1", m.conf) })
+			del := func() { _ = w.Engine.Del(w.Request(t, "c1", m.conf)) }
+			alive := true
+			w.DieAt(k, func() { del(); alive = false })
+			m.mustDel(t, w, "c1")
+			gone(t, w, "c1")
+			if !alive {
+				return // DEL had no k-th step
+			}
+		}
+	})
+}
+
+func (m matrix) dieThenGC(t *testing.T) {
+	m.each(t, func(w *World) { _, _ = w.add(t, "c1", m.conf) }, func(t *testing.T, w *World, n int) {
+		w.DieAt(n, func() { _, _ = w.add(t, "c1", m.conf) })
+		if err := w.Engine.GC(w.Request(t, "", valid(m.conf, "c0"))); err != nil {
+			t.Fatal("GC:", err)
+		}
+		gone(t, w, "c1")
+		if strings.Contains(w.State(t), "/c0/") {
+			m.checkConf(t, w, "c0", neighbour(m.conf))
+		}
+	})
+}
+
+func (m matrix) dieThenAdd(t *testing.T) {
+	m.each(t, func(w *World) { _, _ = w.add(t, "c1", m.conf) }, func(t *testing.T, w *World, n int) {
+		w.DieAt(n, func() { _, _ = w.add(t, "c1", m.conf) })
+		m.mustAdd(t, w, "c1", m.conf)
+		m.checkClean(t, w, "c1")
+	})
+	// The second may ask for less: nothing of the first may stay.
+	m.each(t, func(w *World) { _, _ = w.add(t, "c1", m.conf) }, func(t *testing.T, w *World, n int) {
+		w.DieAt(n, func() { _, _ = w.add(t, "c1", m.conf) })
+		if rec, err := w.Store.Get(w.Request(t, "c1", m.conf).Attachment, m.plugin.Name); err == nil && rec.State == records.Up {
+			return
+		}
+		m.mustAdd(t, w, "c1", neighbour(m.conf))
+		m.checkConf(t, w, "c1", neighbour(m.conf))
+		m.mustDel(t, w, "c1")
+		gone(t, w, "c1")
+	})
+}
+
+// dieThenOther: c1's DEL dies; c2 asks for the same ports and addresses, and
+// gets them or is refused. What is done about c1 after that is nothing to c2.
+func (m matrix) dieThenOther(t *testing.T) {
+	del := func(w *World) {
+		m.mustAdd(t, w, "c1", m.conf)
+		w.step = 0 // the steps of DEL only
+		_ = w.Engine.Del(w.Request(t, "c1", m.conf))
+	}
+	m.each(t, del, func(t *testing.T, w *World, n int) {
+		m.mustAdd(t, w, "c1", m.conf)
+		w.DieAt(n, func() { _ = w.Engine.Del(w.Request(t, "c1", m.conf)) })
+		_, err := w.add(t, "c2", m.conf)
+		m.mustDel(t, w, "c1")
+		if gc := w.Engine.GC(w.Request(t, "", valid(m.conf, "c0", "c2"))); gc != nil {
+			t.Fatal("GC:", gc)
+		}
+		gone(t, w, "c1")
+		if err != nil {
+			gone(t, w, "c2")
+			m.mustAdd(t, w, "c2", m.conf)
+		}
+		m.checkClean(t, w, "c2")
+	})
+}
+
+func (m matrix) mustAdd(t *testing.T, w *World, container, conf string) {
+	t.Helper()
+	if _, err := w.add(t, container, conf); err != nil {
+		t.Fatalf("ADD %s: %v", container, err)
+	}
+}
+
+func (m matrix) mustDel(t *testing.T, w *World, container string) {
+	t.Helper()
+	if err := w.Engine.Del(w.Request(t, container, m.conf)); err != nil {
+		t.Fatalf("DEL %s: %v", container, err)
+	}
+}
+
+func (m matrix) checkClean(t *testing.T, w *World, container string) {
+	t.Helper()
+	m.checkConf(t, w, container, m.conf)
+}
+
+func (m matrix) checkConf(t *testing.T, w *World, container, conf string) {
+	t.Helper()
+	rec, err := w.Store.Get(w.Request(t, container, conf).Attachment, m.plugin.Name)
+	if err != nil {
+		t.Fatalf("record of %s: %v", container, err)
+	}
+	if err := w.Engine.Check(w.Request(t, container, with(conf, "prevResult", string(rec.Result)))); err != nil {
+		t.Fatalf("CHECK %s: %v", container, err)
+	}
+}
+
+// gone fails if anything tells of a container.
+func gone(t *testing.T, w *World, container string) {
+	t.Helper()
+	for line := range strings.Lines(w.State(t)) {
+		if strings.Contains(line, "/"+container+"/") || strings.Contains(line, container+"/eth0") {
+			t.Fatalf("%s is gone, and left:\n%s\nof\n%s", container, line, w.State(t))
+		}
+	}
+	owners, err := w.Store.Leases("", w.Request(t, container, `{"name":"web"}`).Network).Owners()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range owners {
+		if o.Container == container {
+			t.Fatalf("%s is gone, and has a lease", container)
+		}
+	}
+}
+
+func same(t *testing.T, when, before, after string) {
+	t.Helper()
+	if before != after {
+		t.Fatalf("%s the world is\n%s\nand was\n%s", when, after, before)
+	}
+}
+
+// with sets a key of a configuration.
+func with(conf, key, value string) string {
+	var c map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(conf), &c); err != nil {
+		panic(err)
+	}
+	c[key] = json.RawMessage(value)
+	out, err := json.Marshal(c)
+	if err != nil {
+		panic(err)
+	}
+	return string(out)
+}
+
+// neighbour is the configuration for a container that asks for nothing.
+func neighbour(conf string) string { return with(conf, "runtimeConfig", "{}") }
+
+// valid is the configuration for GC that keeps some containers.
+func valid(conf string, containers ...string) string {
+	type attachment struct {
+		ContainerID string `json:"containerID"`
+		IfName      string `json:"ifname"`
+	}
+	list := []attachment{}
+	for _, c := range containers {
+		list = append(list, attachment{c, "eth0"})
+	}
+	raw, err := json.Marshal(list)
+	if err != nil {
+		panic(err)
+	}
+	return with(conf, "cni.dev/valid-attachments", string(raw))
+}

@@ -1,0 +1,213 @@
+// Package cnitest runs a plugin's verbs against a machine in memory and real
+// records in a temporary directory, and lets them fail or die at any step.
+//
+// [Matrix] is the crash matrix: the one test that every plugin passes.
+package cnitest
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"dcni/pkg/cni"
+	"dcni/pkg/ipam"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+	"dcni/pkg/wire/wiretest"
+)
+
+// A World is a machine, its disk, and one plugin.
+type World struct {
+	Host   *wiretest.Host
+	Store  records.Store
+	Engine *cni.Engine
+
+	// fault is asked before every step of a verb; see steps.
+	fault func(step int) error
+	step  int
+}
+
+// errDead is what a verb panics with where it is to die: the process is gone,
+// its locks are the kernel's to free.
+var errDead = errors.New("killed")
+
+// NewWorld returns an empty one.
+func NewWorld(t testing.TB, plugin *cni.Plugin) *World {
+	dir := t.TempDir()
+	w := &World{
+		Host:  wiretest.New(),
+		Store: records.Store{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib")},
+	}
+	w.Host.Step = func(string, wire.Object) error { return w.next() }
+	source := cni.Source(w.Store, noHost{})
+	w.Engine = &cni.Engine{
+		Plugin: plugin,
+		Host:   machine{w.Host},
+		Store:  book{w.Store, w},
+		Source: func(n cni.Network) cni.Addresses {
+			n.IPAM.Own.DataDir = w.Store.Lib
+			return addresses{source(n), w}
+		},
+		Log: io.Discard,
+	}
+	return w
+}
+
+// next is one step.
+func (w *World) next() error {
+	w.step++
+	if w.fault == nil {
+		return nil
+	}
+	return w.fault(w.step)
+}
+
+// Steps runs f and returns how many steps it took.
+func (w *World) Steps(f func()) int {
+	w.step, w.fault = 0, nil
+	f()
+	return w.step
+}
+
+// FailAt runs f with its n-th step failing.
+func (w *World) FailAt(n int, f func()) {
+	w.step = 0
+	w.fault = func(step int) error {
+		if step == n {
+			return errors.New("injected fault")
+		}
+		return nil
+	}
+	f()
+	w.fault = nil
+}
+
+// DieAt runs f and has it die before its n-th step.
+func (w *World) DieAt(n int, f func()) {
+	w.step = 0
+	w.fault = func(step int) error {
+		if step == n {
+			panic(errDead)
+		}
+		return nil
+	}
+	defer func() {
+		w.fault = nil
+		if r := recover(); r != nil && r != errDead { //nolint:errorlint // the very value
+			panic(r)
+		}
+	}()
+	f()
+}
+
+// Request is one call for a container, as a runtime would make it.
+func (w *World) Request(t testing.TB, container, conf string) *cni.Request {
+	r, err := cni.ParseRequest(&skel.CmdArgs{
+		ContainerID: container, Netns: "/run/netns/" + container, IfName: "eth0",
+		Args: "K8S_POD_NAME=" + container, StdinData: []byte(conf),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// State is the whole world as text: the machine, the records, the leases and
+// the registered networks.
+func (w *World) State(t testing.TB) string {
+	var lines []string
+	for _, dir := range []string{filepath.Join(w.Store.Run, "attachments"), filepath.Join(w.Store.Lib, "leases"), filepath.Join(w.Store.Lib, "networks")} {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			hidden := strings.HasPrefix(d.Name(), ".")
+			if d.IsDir() && hidden {
+				return fs.SkipDir
+			}
+			if !d.IsDir() && !hidden {
+				lines = append(lines, strings.TrimPrefix(path, filepath.Dir(w.Store.Run)))
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	slices.Sort(lines)
+	return w.Host.String() + strings.Join(lines, "\n")
+}
+
+// machine gives the machine in memory what the engine asks besides.
+type machine struct{ *wiretest.Host }
+
+func (m machine) Enter(string) (uint64, error) { return 1, nil }
+func (m machine) Still(string) bool            { return true }
+func (m machine) WayOutMTU() int               { return 1500 }
+
+func (m machine) HasLink(netns, name string) (bool, error) {
+	return m.Has("link " + name + " netns " + netns), nil
+}
+
+func (m machine) Strays() ([]wire.Stray, error) { return m.Host.Strays(), nil }
+
+// noHost knows nothing of any host.
+type noHost struct{}
+
+func (noHost) Routes() ([]ipam.HostRoute, error) { return nil, nil }
+func (noHost) Nameservers() []netip.Addr         { return nil }
+func (noHost) ID() string                        { return "test" }
+
+// book makes a step of each change of the records.
+type book struct {
+	records.Store
+	w *World
+}
+
+func (b book) Put(r *records.Record) error {
+	if err := b.w.next(); err != nil {
+		return err
+	}
+	return b.Store.Put(r)
+}
+
+func (b book) Delete(a wire.Attachment, plugin string) error {
+	if err := b.w.next(); err != nil {
+		return err
+	}
+	return b.Store.Delete(a, plugin)
+}
+
+// addresses makes a step of each change of the leases. What dying within one
+// does is for the tests of package records.
+type addresses struct {
+	cni.Addresses
+	w *World
+}
+
+func (a addresses) Claim(r *cni.Request) (*cni.Lease, error) {
+	if err := a.w.next(); err != nil {
+		return nil, err
+	}
+	return a.Addresses.Claim(r)
+}
+
+func (a addresses) Release(r *cni.Request) error {
+	if err := a.w.next(); err != nil {
+		return err
+	}
+	return a.Addresses.Release(r)
+}
+
+// add runs ADD and returns its result.
+func (w *World) add(t testing.TB, container, conf string) (*types100.Result, error) {
+	return w.Engine.Add(w.Request(t, container, conf))
+}
