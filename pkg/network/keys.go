@@ -3,6 +3,7 @@ package network
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -48,21 +49,35 @@ func Keys(raw []byte, path string, known []string) (Object, error) {
 	return out, nil
 }
 
-// Decode fills a struct from the object's keys.
-func (o Object) Decode(into any) error {
+// Decode fills a struct from the object's keys. The path is as for [Keys].
+func (o Object) Decode(path string, into any) error {
 	data, err := json.Marshal(o)
 	if err != nil {
-		return decodeError("", err)
+		return decodeError(path, err)
 	}
-	return decodeError("", json.Unmarshal(data, into))
+	err = json.Unmarshal(data, into)
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) && wrong.Field != "" {
+		key, _, nested := strings.Cut(wrong.Field, ".")
+		value := o[key]
+		if nested || len(value) > maxQuoted {
+			value = json.RawMessage(wrong.Value)
+		}
+		return wire.Errorf(wire.CodeConfig, "%s %s: must be %s", join(path, wrong.Field), value, kindName(wrong.Type))
+	}
+	return decodeError(path, err)
 }
+
+// maxQuoted is how long a value may be, in bytes, to be quoted in an error.
+const maxQuoted = 60
 
 // Strict decodes a JSON object into a struct, whose tags are the known keys.
 func Strict(raw []byte, path string, into any) error {
-	if _, err := Keys(raw, path, Known(into)); err != nil {
+	keys, err := Keys(raw, path, Known(into))
+	if err != nil {
 		return err
 	}
-	return decodeError(path, json.Unmarshal(raw, into))
+	return keys.Decode(path, into)
 }
 
 // Known returns the keys that a struct's JSON tags name.
@@ -78,16 +93,13 @@ func Known(of any) []string {
 	return keys
 }
 
-// decodeError says which field holds the wrong type. It returns nil for nil.
+// decodeError says what is no JSON, or not an object. It returns nil for nil.
 func decodeError(path string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if t, ok := err.(*json.UnmarshalTypeError); ok && t.Field != "" { //nolint:errorlint // encoding/json returns it bare
-		return wire.Errorf(wire.CodeConfig, "%s: is a JSON %s, must be %s", join(path, t.Field), t.Value, kindName(t.Type))
-	}
 	if path == "" {
-		return &wire.Error{Code: wire.CodeConfig, Msg: "configuration", Err: err}
+		path = "configuration"
 	}
 	return &wire.Error{Code: wire.CodeConfig, Msg: path, Err: err}
 }
@@ -106,7 +118,7 @@ func kindName(t reflect.Type) string {
 	case reflect.Pointer:
 		return kindName(t.Elem())
 	}
-	return "a whole number in range"
+	return "a whole number"
 }
 
 func join(path, key string) string {

@@ -1,0 +1,163 @@
+package network
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"dcni/pkg/wire"
+)
+
+func conf(body string) []byte {
+	if body != "" {
+		body = ", " + body
+	}
+	return []byte(`{"cniVersion": "1.1.0", "name": "web", "type": "dbridge"` + body + `}`)
+}
+
+func TestBridgeDefaults(t *testing.T) {
+	b, err := ParseBridge(conf(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// sha256("web") begins 4b5e57f6eb2f.
+	if b.Bridge != "br-4b5e57f6eb2f" || !b.ICC || b.Internal || !b.Masquerade || b.HostBinding.IsValid() ||
+		b.MTU != 0 || b.IPv6 != nil || b.GwPriority != 0 || !b.IPForward || b.IPAM.Type != "dipam" {
+		t.Errorf("defaults are %+v", b)
+	}
+	d, err := ParseBridge(conf(`"defaultBridge": true`))
+	if err != nil || d.Bridge != "dcni0" {
+		t.Errorf("the default bridge is %q, %v", d.Bridge, err)
+	}
+}
+
+func TestDockerNames(t *testing.T) {
+	b, err := ParseBridge(conf(`"options": {
+		"com.docker.network.bridge.name": "mybr",
+		"com.docker.network.bridge.enable_icc": "false",
+		"com.docker.network.bridge.enable_ip_masquerade": "0",
+		"com.docker.network.bridge.host_binding_ipv4": "127.0.0.1",
+		"com.docker.network.driver.mtu": "1400",
+		"com.docker.network.container_iface_prefix": "net"}, "mtu": 1400`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Bridge != "mybr" || b.ICC || b.Masquerade || b.MTU != 1400 || b.HostBinding != netip.MustParseAddr("127.0.0.1") {
+		t.Errorf("got %+v", b)
+	}
+}
+
+func TestKeysFoldCase(t *testing.T) {
+	b, err := ParseBridge(conf(`"MTU": 1400, "Internal": true, "comment": "x", "cni.dev/x": 1, "ipMasq": false, "masquerade": false`))
+	if err != nil || b.MTU != 1400 || !b.Internal || b.Masquerade {
+		t.Errorf("got %+v, %v", b, err)
+	}
+}
+
+func TestBridgeErrors(t *testing.T) {
+	for _, c := range []struct {
+		body string
+		code wire.Code
+		says string // words of the message, in order
+	}{
+		{`"internel": true`, 7, `unknown key "internel": did you mean "internal"`},
+		{`"zzzzzzzzzzzz": 1`, 7, `unknown key "zzzzzzzzzzzz": known are`},
+		{`"mtu": 67`, 7, `mtu 67: 0 68 to 65535`},
+		{`"mtu": 65536`, 7, `mtu 65536: 0 68 to 65535`},
+		{`"mtu": -1`, 7, `mtu -1:`},
+		{`"mtu": "1500"`, 7, `mtu "1500": whole number`},
+		{`"mtu": 1500.5`, 7, `mtu 1500.5: whole number`},
+		{`"icc": "no"`, 7, `icc "no": true or false`},
+		{`"internal": 1`, 7, `internal 1: true or false`},
+		{`"bridge": "sixteen-letters-"`, 7, `bridge "sixteen-letters-": 15 bytes`},
+		{`"bridge": "a/b"`, 7, `bridge "a/b":`},
+		{`"bridge": ".."`, 7, `bridge "..":`},
+		{`"bridge": "a b"`, 7, `bridge "a b":`},
+		{`"hostBinding": "localhost"`, 7, `hostBinding "localhost": address`},
+		{`"firewall": "pf"`, 7, `firewall "pf": nftables`},
+		{`"firewall": "iptables"`, 2, `firewall "iptables": not supported`},
+		{`"gatewayModeIPv4": "routed"`, 2, `gatewayModeIPv4 "routed": not supported`},
+		{`"gatewayModeIPv6": "natted"`, 7, `gatewayModeIPv6 "natted": nat`},
+		{`"snatIPv4": "192.0.2.9"`, 2, `snatIPv4: not supported`},
+		{`"ipv6": false, "ipam": {"type": "dipam", "subnet": "fd00:1::/64"}`, 7, `ipv6 false: IPv6 subnet`},
+		{`"ipv6": true, "mtu": 1279`, 7, `mtu 1279: 1280`},
+		{`"ipMasq": true, "masquerade": false`, 7, `ipMasq true: masquerade false`},
+		{`"mtu": 1500, "MTU": 1400`, 7, `mtu: twice`},
+		{`"mtu": 1500, "options": {"com.docker.network.driver.mtu": "1400"}`, 7, `options.com.docker.network.driver.mtu 1400: mtu 1500`},
+		{`"options": {"com.docker.network.driver.mtu": "abc"}`, 7, `options.com.docker.network.driver.mtu "abc": whole number`},
+		{`"options": {"com.docker.network.bridge.enable_icc": "maybe"}`, 7, `enable_icc "maybe": true or false`},
+		{`"options": {"com.docker.network.bridge.icc": "true"}`, 7, `unknown key "options.com.docker.network.bridge.icc": mean`},
+		{`"options": ["x"]`, 7, `options:`},
+		{`"ipam": {}`, 7, `ipam.type "":`},
+		{`"ipam": {"type": "../dipam"}`, 7, `ipam.type "../dipam": path`},
+		{`"ipam": {"type": "dipam", "subent": "10.1.0.0/24"}`, 7, `unknown key "ipam.subent": did you mean "ipam.subnet"`},
+		{`"ipam": {"type": "dipam", "subnet": 5}`, 7, `ipam.subnet 5: a string`},
+		{`"ipam": {"type": "dipam", "subnet": "10.1.0.0/33"}`, 7, `ipam.subnet "10.1.0.0/33":`},
+		{`"ipam": []`, 7, `ipam`},
+		{`"dns": 5`, 7, `dns 5: an object`},
+	} {
+		_, err := ParseBridge(conf(c.body))
+		var coded *wire.Error
+		if !errors.As(err, &coded) {
+			t.Errorf("%s: %v, want a coded error", c.body, err)
+			continue
+		}
+		if coded.Code != c.code || !inOrder(err.Error(), c.says) {
+			t.Errorf("%s:\n got %d %q\nwant %d %q", c.body, coded.Code, err, c.code, c.says)
+		}
+	}
+}
+
+// inOrder reports whether the words of one text are in another, in order.
+func inOrder(text, words string) bool {
+	for _, w := range strings.Fields(words) {
+		i := strings.Index(text, w)
+		if i < 0 {
+			return false
+		}
+		text = text[i+len(w):]
+	}
+	return true
+}
+
+func TestForeignIPAMIsLeftAlone(t *testing.T) {
+	b, err := ParseBridge(conf(`"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]], "anything": 1}`))
+	if err != nil || b.IPAM.Type != "host-local" {
+		t.Errorf("got %+v, %v", b, err)
+	}
+}
+
+func TestMetric(t *testing.T) {
+	lower := func(a, b int, what string) {
+		if a >= b {
+			t.Errorf("%s: %d is not below %d", what, a, b)
+		}
+	}
+	lower(Metric(1, "z"), Metric(0, "a"), "the higher priority wins over the name")
+	lower(Metric(0, "a"), Metric(0, "b"), "among equals the name that sorts first")
+	lower(Metric(0, "B"), Metric(0, "a"), "capitals sort before small letters")
+	lower(Metric(0, "ab"), Metric(0, "ac"), "the second letter counts")
+	lower(Metric(-1, "a"), Metric(-2, "a"), "negative priorities")
+	lower(0, Metric(1<<30, "a"), "a metric is positive")
+	lower(Metric(-1<<30, "zz"), 1<<31, "and fits 31 bits")
+}
+
+func FuzzParseBridge(f *testing.F) {
+	for _, body := range []string{
+		"", `"mtu": 1500`, `"options": {"com.docker.network.driver.mtu": "1400"}`,
+		`"ipam": {"type": "dipam", "subnets": [{"subnet": "10.0.0.0/8", "ipRange": "10.1.0.0/16"}]}`,
+	} {
+		f.Add(conf(body))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		b, err := ParseBridge(data)
+		var coded *wire.Error
+		switch {
+		case err != nil && !errors.As(err, &coded):
+			t.Errorf("error without a code: %v", err)
+		case err == nil && !ValidLink(b.Bridge):
+			t.Errorf("bridge %q", b.Bridge)
+		}
+	})
+}
