@@ -32,9 +32,10 @@ import (
 )
 
 // A Host is a throwaway host. Its methods must be called by the goroutine that
-// called NewHost.
+// called NewHost, or by one that Thread took there.
 type Host struct {
 	netns int // descriptor of the host's own network namespace
+	mntns int // and of its mount namespace
 }
 
 // Addresses of a host and of its neighbour outside.
@@ -56,16 +57,48 @@ func NewHost(plugins string) (*Host, error) {
 	if err := mountAll(plugins); err != nil {
 		return nil, err
 	}
-	fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	netns, err := openOwn("net")
 	if err != nil {
-		return nil, fmt.Errorf("open own network namespace: %w", err)
+		return nil, err
 	}
-	h := &Host{netns: fd}
+	mntns, err := openOwn("mnt")
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{netns, mntns}
 	return h, h.connect()
 }
 
-// Close lets go of the host's network namespace.
-func (h *Host) Close() error { return unix.Close(h.netns) }
+// openOwn opens a namespace of the calling thread.
+func openOwn(kind string) (int, error) {
+	fd, err := unix.Open("/proc/thread-self/ns/"+kind, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("open own %s namespace: %w", kind, err)
+	}
+	return fd, nil
+}
+
+// Close lets go of the host's namespaces.
+func (h *Host) Close() error { return errors.Join(unix.Close(h.netns), unix.Close(h.mntns)) }
+
+// Thread takes the calling goroutine into the host, for good: its thread ends
+// with it. It may be called by any goroutine but the host's own, and is what
+// starts processes at the same time.
+func (h *Host) Thread() error {
+	runtime.LockOSThread()
+	// Threads of a process share their root directory, and a thread that does
+	// can't change its mount namespace.
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	if err := unix.Setns(h.mntns, unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("enter the host's mount namespace: %w", err)
+	}
+	if err := unix.Setns(h.netns, unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter the host's network namespace: %w", err)
+	}
+	return nil
+}
 
 // connect brings lo up and connects the host with the namespace outside.
 func (h *Host) connect() error {

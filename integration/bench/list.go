@@ -1,0 +1,174 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
+	types "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"dcni/integration/lab"
+)
+
+// A list is a list of plugins to measure.
+type list struct {
+	conf *libcni.NetworkConfigList
+}
+
+// referenceList does with Debian's plugins what Docker's bridge does.
+func referenceList() *list {
+	return mustList(`{"cniVersion": "1.0.0", "name": "reference", "plugins": [
+		{"type": "bridge", "bridge": "br-reference", "isDefaultGateway": true, "ipMasq": true,
+		 "ipam": {"type": "host-local", "subnet": "10.98.0.0/16"}},
+		{"type": "portmap", "snat": true, "capabilities": {"portMappings": true}},
+		{"type": "firewall"}]}`)
+}
+
+func ourList() *list {
+	return mustList(`{"cniVersion": "1.0.0", "name": "ours", "plugins": [
+		{"type": "dbridge", "bridge": "br-ours", "capabilities": {"portMappings": true},
+		 "ipam": {"type": "dipam", "subnet": "10.99.0.0/16"}}]}`)
+}
+
+func mustList(conf string) *list {
+	parsed, err := libcni.NetworkConfFromBytes([]byte(conf))
+	if err != nil {
+		panic(err) // a constant
+	}
+	return &list{parsed}
+}
+
+// attachment is container i with some published ports. Both lists publish the
+// same ones, in turns.
+func attachment(i, ports int) *libcni.RuntimeConf {
+	name := sandbox(i)
+	mappings := make([]map[string]any, ports)
+	for p := range mappings {
+		mappings[p] = map[string]any{"hostPort": 10000 + i*ports + p, "containerPort": 80 + p, "protocol": "tcp"}
+	}
+	return &libcni.RuntimeConf{
+		ContainerID: name, NetNS: lab.NetNSPath(name), IfName: "eth0",
+		CapabilityArgs: map[string]any{"portMappings": mappings},
+	}
+}
+
+func sandbox(i int) string { return "b" + strconv.Itoa(i) }
+
+// add returns the address that the container got.
+func (l *list) add(rt *libcni.RuntimeConf, under ...string) (string, error) {
+	result, err := l.runtime(under).AddNetworkList(context.Background(), l.conf, rt)
+	if err != nil {
+		return "", err
+	}
+	r, err := types.GetResult(result)
+	if err != nil {
+		return "", err
+	}
+	if len(r.IPs) == 0 {
+		return "", errors.New("result without an address")
+	}
+	return r.IPs[0].Address.IP.String(), nil
+}
+
+func (l *list) del(rt *libcni.RuntimeConf) error {
+	return l.runtime(nil).DelNetworkList(context.Background(), l.conf, rt)
+}
+
+// both times an ADD and the DEL after it.
+func (l *list) both(rt *libcni.RuntimeConf) (add, del time.Duration, err error) {
+	start := time.Now()
+	if _, err := l.add(rt); err != nil {
+		return 0, 0, err
+	}
+	added := time.Now()
+	err = l.del(rt)
+	return added.Sub(start), time.Since(added), err
+}
+
+// runtime is libcni. With a prefix, each plugin is run under another program:
+// strace to count processes, or our own helper to see its memory.
+func (l *list) runtime(under []string) *libcni.CNIConfig {
+	const plugins = "/opt/cni/bin"
+	if under == nil {
+		return libcni.NewCNIConfig([]string{plugins}, nil)
+	}
+	return libcni.NewCNIConfig([]string{plugins}, &wrapped{DefaultExec: invoke.DefaultExec{RawExec: &invoke.RawExec{}}, under: under})
+}
+
+// wrapped runs plugins under another program.
+type wrapped struct {
+	invoke.DefaultExec
+	version.PluginDecoder
+	under []string
+}
+
+// ExecPlugin implements invoke.Exec.
+func (w *wrapped) ExecPlugin(ctx context.Context, plugin string, stdin []byte, environ []string) ([]byte, error) {
+	args := append(w.under[1:len(w.under):len(w.under)], plugin)
+	cmd := exec.CommandContext(ctx, w.under[0], args...)
+	cmd.Env, cmd.Stdin = environ, bytes.NewReader(stdin)
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", plugin, err, out)
+	}
+	return out, nil
+}
+
+// Decode implements invoke.Exec; two embedded types have one.
+func (w *wrapped) Decode(data []byte) (version.PluginInfo, error) {
+	return w.PluginDecoder.Decode(data)
+}
+
+// processes counts the programs that one ADD executes, with strace.
+func (l *list) processes(rt *libcni.RuntimeConf) (int, error) {
+	const log = "/run/bench.strace"
+	_, err := l.add(rt, "strace", "-f", "-qq", "-A", "-e", "trace=execve", "-e", "status=successful", "-o", log)
+	if err != nil {
+		return 0, err
+	}
+	data, err := os.ReadFile(log)
+	return strings.Count(string(data), "execve("), errors.Join(err, l.del(rt))
+}
+
+// memory returns the greatest resident size of any plugin of one ADD, and of
+// what it executed, in KiB.
+func (l *list) memory(rt *libcni.RuntimeConf) (int, error) {
+	const log = "/run/bench.rss"
+	if _, err := l.add(rt, "/proc/self/exe", "rss", log); err != nil {
+		return 0, err
+	}
+	data, err := os.ReadFile(log)
+	most := 0
+	for _, word := range strings.Fields(string(data)) {
+		kib, _ := strconv.Atoi(word)
+		most = max(most, kib)
+	}
+	return most, errors.Join(err, l.del(rt))
+}
+
+// rss is the helper that runs a plugin and notes its memory. It is a process of
+// its own because the kernel counts in the size of the process that forked, and
+// bench has grown.
+func rss(args []string) error {
+	cmd := exec.Command(args[1])
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(args[0], os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)
+	return errors.Join(err, f.Close())
+}

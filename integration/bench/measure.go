@@ -1,0 +1,204 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"dcni/integration/lab"
+)
+
+// A run is one benchmark.
+type run struct {
+	options
+	host      *lab.Host
+	reference *list
+	ours      *list // nil if not built
+	table     table
+}
+
+// lists are those to be measured, the reference first.
+func (b *run) lists() []*list {
+	if b.ours == nil {
+		return []*list{b.reference}
+	}
+	return []*list{b.reference, b.ours}
+}
+
+// measure fills the table.
+func (b *run) measure() error {
+	for i := range max(b.rounds, b.crowd+b.rounds, burst) {
+		if err := b.host.NewNetNS(sandbox(i)); err != nil {
+			return err
+		}
+	}
+	if err := prepareFloor(); err != nil {
+		return err
+	}
+	for _, step := range []func() error{b.times, b.manyPorts, b.processes, b.memory, b.burst, b.crowded} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// times measures ADD and DEL of one container with one port, in turns.
+func (b *run) times() error {
+	adds, dels := make([]samples, 3), make([]samples, 3)
+	for i := range b.rounds + 1 {
+		for which, both := range append(b.timers(1), timeFloor) {
+			add, del, err := both(i)
+			if err != nil {
+				return err
+			}
+			if which == len(b.lists()) {
+				which = 2 // the floor's place, also when ours is missing
+			}
+			if i > 0 { // the first makes what the network shares
+				adds[which] = append(adds[which], add)
+				dels[which] = append(dels[which], del)
+			}
+		}
+	}
+	b.table.times("ADD, one port: p50", adds, 50)
+	b.table.times("ADD, one port: p90", adds, 90)
+	b.table.times("DEL, one port: p50", dels, 50)
+	b.table.times("DEL, one port: p90", dels, 90)
+	return nil
+}
+
+// timers time each list with a number of ports.
+func (b *run) timers(ports int) []func(i int) (add, del time.Duration, err error) {
+	var timers []func(int) (time.Duration, time.Duration, error)
+	for _, l := range b.lists() {
+		timers = append(timers, func(i int) (time.Duration, time.Duration, error) { return l.both(attachment(i, ports)) })
+	}
+	return timers
+}
+
+// manyPorts measures ADD and DEL with 1,000 published ports: the reference
+// once, since it takes the better part of a minute.
+func (b *run) manyPorts() error {
+	adds, dels := make([]samples, 3), make([]samples, 3)
+	for which, both := range b.timers(1000) {
+		for range 1 + 4*which {
+			add, del, err := both(0)
+			if err != nil {
+				return err
+			}
+			adds[which] = append(adds[which], add)
+			dels[which] = append(dels[which], del)
+		}
+	}
+	b.table.times("ADD, 1,000 ports: p50", adds, 50)
+	b.table.times("DEL, 1,000 ports: p50", dels, 50)
+	return nil
+}
+
+// processes counts what one ADD executes.
+func (b *run) processes() error {
+	var counts [2]int
+	for which, l := range b.lists() {
+		n, err := l.processes(attachment(0, 1))
+		if err != nil {
+			return err
+		}
+		counts[which] = n
+	}
+	b.table.numbers("processes of one ADD", counts, "")
+	return nil
+}
+
+// memory finds the greatest plugin.
+func (b *run) memory() error {
+	var sizes [2]int
+	for which, l := range b.lists() {
+		kib, err := l.memory(attachment(0, 1))
+		if err != nil {
+			return err
+		}
+		sizes[which] = kib
+	}
+	b.table.numbers("peak memory of a plugin", sizes, " KiB")
+	return nil
+}
+
+// How many sandboxes come up together, and how many of them at a time.
+const burst, width = 100, 20
+
+// burst attaches many containers at once and looks whether two got the same
+// address.
+func (b *run) burst() error {
+	var rates, failures, duplicates [2]int
+	for which, l := range b.lists() {
+		start := time.Now()
+		addresses, failed := b.together(l)
+		rates[which] = int(float64(burst) / time.Since(start).Seconds())
+		failures[which] = failed
+		slices.Sort(addresses)
+		duplicates[which] = len(addresses) - len(slices.Compact(slices.Clone(addresses)))
+		for i := range burst {
+			if err := l.del(attachment(i, 1)); err != nil {
+				return err
+			}
+		}
+	}
+	b.table.numbers(fmt.Sprintf("%d containers, %d at a time", burst, width), rates, " /s")
+	b.table.numbers("... errors", failures, "")
+	b.table.numbers("... addresses given twice", duplicates, "")
+	return nil
+}
+
+// together adds all sandboxes and returns their addresses.
+func (b *run) together(l *list) (addresses []string, failed int) {
+	var next atomic.Int64
+	var mu sync.Mutex
+	var workers sync.WaitGroup
+	for range width {
+		workers.Go(func() {
+			if err := b.host.Thread(); err != nil {
+				panic(err) // nothing may be attached outside the host
+			}
+			for i := int(next.Add(1)) - 1; i < burst; i = int(next.Add(1)) - 1 {
+				address, err := l.add(attachment(i, 1))
+				mu.Lock()
+				if err != nil {
+					failed++
+					fmt.Fprintln(os.Stderr, "bench:", l.conf.Name, sandbox(i), err)
+				} else {
+					addresses = append(addresses, address)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	workers.Wait()
+	return addresses, failed
+}
+
+// crowded measures ADD and DEL of ours again, with many containers present.
+func (b *run) crowded() error {
+	if b.ours == nil {
+		return nil
+	}
+	for i := range b.crowd {
+		if _, err := b.ours.add(attachment(i, 1)); err != nil {
+			return err
+		}
+	}
+	adds, dels := make([]samples, 3), make([]samples, 3)
+	for i := range b.rounds {
+		add, del, err := b.ours.both(attachment(b.crowd+i, 1))
+		if err != nil {
+			return err
+		}
+		adds[1], dels[1] = append(adds[1], add), append(dels[1], del)
+	}
+	b.table.times(fmt.Sprintf("ADD, %d containers present: p50", b.crowd), adds, 50)
+	b.table.times(fmt.Sprintf("DEL, %d containers present: p50", b.crowd), dels, 50)
+	return nil
+}
