@@ -47,13 +47,13 @@ func timeFloor(i int) (add, del time.Duration, err error) {
 }
 
 // floor is the bare netlink program: `floor add|del NUMBER`.
-func floor(args []string) error {
-	i, err := strconv.Atoi(args[1])
+func floor(verb, number string) error {
+	i, err := strconv.Atoi(number)
 	if err != nil {
 		return err
 	}
 	address := net.IPv4(10, 97, byte(i>>8), byte(i))
-	if args[0] == "del" {
+	if verb == "del" {
 		link := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: hostEnd(i)}}
 		return errors.Join(netlink.LinkDel(link), elements(i, address, (*nftables.Conn).SetDeleteElements))
 	}

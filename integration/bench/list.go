@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
@@ -131,7 +130,7 @@ func (w *wrapped) Decode(data []byte) (version.PluginInfo, error) {
 
 // processes counts the programs that one ADD executes, with strace.
 func (l *list) processes(rt *libcni.RuntimeConf) (int, error) {
-	const log = "/run/bench.strace"
+	log := "/run/bench.strace." + l.conf.Name
 	_, err := l.add(rt, "strace", "-f", "-qq", "-A", "-e", "trace=execve", "-e", "status=successful", "-o", log)
 	if err != nil {
 		return 0, err
@@ -140,11 +139,11 @@ func (l *list) processes(rt *libcni.RuntimeConf) (int, error) {
 	return strings.Count(string(data), "execve("), errors.Join(err, l.del(rt))
 }
 
-// memory returns the greatest resident size of any plugin of one ADD, and of
-// what it executed, in KiB.
+// memory returns the greatest resident size of any plugin of the list in one
+// ADD, in KiB.
 func (l *list) memory(rt *libcni.RuntimeConf) (int, error) {
-	const log = "/run/bench.rss"
-	if _, err := l.add(rt, "/proc/self/exe", "rss", log); err != nil {
+	log := "/run/bench.memory." + l.conf.Name
+	if _, err := l.add(rt, "/proc/self/exe", "memory", log); err != nil {
 		return 0, err
 	}
 	data, err := os.ReadFile(log)
@@ -154,21 +153,4 @@ func (l *list) memory(rt *libcni.RuntimeConf) (int, error) {
 		most = max(most, kib)
 	}
 	return most, errors.Join(err, l.del(rt))
-}
-
-// rss is the helper that runs a plugin and notes its memory. It is a process of
-// its own because the kernel counts in the size of the process that forked, and
-// bench has grown.
-func rss(args []string) error {
-	cmd := exec.Command(args[1])
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(args[0], os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(f, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)
-	return errors.Join(err, f.Close())
 }

@@ -21,8 +21,8 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 2 && helpers[os.Args[1]] != nil {
-		exit(helpers[os.Args[1]](os.Args[2:]))
+	if len(os.Args) == 4 && helpers[os.Args[1]] != nil {
+		exit(helpers[os.Args[1]](os.Args[2], os.Args[3]))
 	}
 	var o options
 	flag.StringVar(&o.bin, "bin", "bin", "directory of the plugins")
@@ -33,11 +33,8 @@ func main() {
 	exit(bench(o))
 }
 
-// helpers are the programs that bench runs as processes of their own.
-var helpers = map[string]func(args []string) error{
-	"floor": floor,
-	"rss":   rss,
-}
+// helpers are what bench executes itself for.
+var helpers = map[string]func(string, string) error{"floor": floor, "memory": memory}
 
 func exit(err error) {
 	if err != nil {

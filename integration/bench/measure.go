@@ -147,7 +147,7 @@ func (b *run) burst() error {
 			}
 		}
 	}
-	b.table.numbers(fmt.Sprintf("%d containers, %d at a time", burst, width), rates, " /s")
+	b.table.rates(fmt.Sprintf("%d containers, %d at a time", burst, width), rates, " /s")
 	b.table.numbers("... errors", failures, "")
 	b.table.numbers("... addresses given twice", duplicates, "")
 	return nil

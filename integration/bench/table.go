@@ -31,7 +31,7 @@ type table struct {
 }
 
 // A row has the figures of the reference, of ours and of the floor, and how
-// many times the reference's is ours; "" where nothing was measured.
+// many times better ours is; "" where nothing was measured.
 type row struct{ what, reference, ours, floor, ratio string }
 
 // times adds a percentile of the reference, ours and the floor.
@@ -49,6 +49,12 @@ func (t *table) numbers(what string, of [2]int, unit string) {
 	t.rows = append(t.rows, row{what, fmt.Sprint(of[0], unit), ours, "", ratio(float64(of[0]), float64(of[1]))})
 }
 
+// rates is numbers for what is better when there is more of it.
+func (t *table) rates(what string, of [2]int, unit string) {
+	t.numbers(what, of, unit)
+	t.rows[len(t.rows)-1].ratio = ratio(float64(of[1]), float64(of[0]))
+}
+
 func ms(d time.Duration) string {
 	if d == 0 {
 		return ""
@@ -60,16 +66,16 @@ func ratio(reference, ours float64) string {
 	if reference == 0 || ours == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.3g", reference/ours)
+	return fmt.Sprintf("%.1f times", reference/ours)
 }
 
 // print writes the table as Markdown.
 func (t *table) print(w io.Writer) {
-	rows := append([]row{{"", "reference", "dcni", "floor", "reference / dcni"}}, t.rows...)
+	rows := append([]row{{"", "reference", "dcni", "floor", "dcni is better"}}, t.rows...)
 	for i, r := range rows {
-		_, _ = fmt.Fprintf(w, "| %-34s | %10s | %10s | %8s | %16s |\n", r.what, r.reference, r.ours, r.floor, r.ratio)
+		_, _ = fmt.Fprintf(w, "| %-34s | %10s | %10s | %8s | %14s |\n", r.what, r.reference, r.ours, r.floor, r.ratio)
 		if i == 0 {
-			_, _ = fmt.Fprintf(w, "|%s|%s:|%s:|%s:|%s:|\n", dashes(36), dashes(11), dashes(11), dashes(9), dashes(17))
+			_, _ = fmt.Fprintf(w, "|%s|%s:|%s:|%s:|%s:|\n", dashes(36), dashes(11), dashes(11), dashes(9), dashes(15))
 		}
 	}
 }
