@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -32,6 +33,10 @@ var sysctls = []string{
 
 // trees are the folders where state is kept.
 var trees = []string{"/run/dcni", "/run/netns", "/var/lib/dcni", "/var/lib/cni", "/etc/cni"}
+
+// cursors are files whose contents move on with each lease, and stay there:
+// an address just freed is the last to be given again.
+var cursors = []string{".state", "last_reserved_ip.0"}
 
 // picture describes the host it is called in, a line for each thing there.
 func picture() []string {
@@ -89,9 +94,11 @@ func treeLines(root string) []string {
 		}
 		line := path + " " + d.Type().String()
 		switch {
+		case slices.Contains(cursors, d.Name()):
+			line += " (where to go on)"
 		case d.Type().IsRegular():
-			data, _ := os.ReadFile(path)
-			line += " " + string(data)
+			data, _ := os.ReadFile(path) // fails for /run/netns: a namespace has no contents
+			line += fmt.Sprintf(" %q", data)
 		case d.Type()&fs.ModeSymlink != 0:
 			target, _ := os.Readlink(path)
 			line += " -> " + target
