@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 )
@@ -39,10 +40,17 @@ func (s Store) Epoch() (string, error) {
 }
 
 func readEpoch(path string) (string, error) {
-	data, err := os.ReadFile(path)
+	f, err := openFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return "", err
 	}
+	defer f.Close()
+	data := make([]byte, epochDigits+2)
+	n, err := f.ReadAt(data, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	data = data[:n]
 	if len(data) != epochDigits+1 {
 		return "", fmt.Errorf("%s: %q is no epoch: remove it, and every container has to be attached again", path, data)
 	}

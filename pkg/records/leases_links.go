@@ -181,13 +181,14 @@ func (s *session) writeList(addrs []netip.Addr, kind, dir, name string) error {
 		texts[i] = a.String()
 	}
 	target, path := strings.Join(texts, ","), s.path(kind, dir, name)
-	err := os.Symlink(target, path)
+	err := os.Mkdir(s.path(kind, dir), 0o755)
 	if errors.Is(err, os.ErrNotExist) {
-		if err := os.MkdirAll(s.path(kind, dir), 0o755); err != nil {
-			return err
-		}
-		err = os.Symlink(target, path)
+		err = os.MkdirAll(s.path(kind, dir), 0o755)
 	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	err = os.Symlink(target, path)
 	if !errors.Is(err, os.ErrExist) {
 		return err
 	}

@@ -2,6 +2,7 @@ package records
 
 import (
 	"errors"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -32,19 +33,31 @@ func (p *pages) load(first netip.Addr) (*cachedPage, error) {
 	if c, ok := p.cache[first]; ok {
 		return c, nil
 	}
-	data, err := os.ReadFile(p.path(first))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return &cachedPage{}, err
-	}
-	c := &cachedPage{}
+	page, err := readPage(p.path(first))
+	c := &cachedPage{page: page}
 	if err == nil {
-		if len(data) != len(ipam.Page{}) {
-			return c, errStale
-		}
-		c.page = (*ipam.Page)(data)
+		p.cache[first] = c
 	}
-	p.cache[first] = c
-	return c, nil
+	return c, err
+}
+
+// readPage returns nil if there is no page.
+func readPage(path string) (*ipam.Page, error) {
+	f, err := openFile(path, os.O_RDONLY, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	page := new(ipam.Page)
+	if _, err := f.ReadAt(page[:], 0); errors.Is(err, io.EOF) {
+		return nil, errStale // too short: not ours
+	} else if err != nil {
+		return nil, err
+	}
+	return page, nil
 }
 
 func (p *pages) path(first netip.Addr) string { return filepath.Join(p.dir, first.String()) }
@@ -95,12 +108,12 @@ func (p *pages) write(first netip.Addr, page *ipam.Page) error {
 		}
 		return nil
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+	f, err := openFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
 	if errors.Is(err, os.ErrNotExist) {
 		if err := os.MkdirAll(p.dir, 0o755); err != nil {
 			return err
 		}
-		f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+		f, err = openFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
 	}
 	if err != nil {
 		return err

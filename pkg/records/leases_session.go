@@ -61,7 +61,7 @@ func (l Leases) session(create bool, f func(*session) error) error {
 func (l Leases) open(create bool) (*session, error) {
 	const flags = os.O_RDWR | os.O_CREATE
 	s := &session{l: l}
-	file, err := os.OpenFile(s.path(".state"), flags, 0o644)
+	file, err := openFile(s.path(".state"), flags, 0o644)
 	if errors.Is(err, os.ErrNotExist) {
 		if !create {
 			return nil, nil
@@ -69,7 +69,7 @@ func (l Leases) open(create bool) (*session, error) {
 		if err := os.MkdirAll(l.dir, 0o755); err != nil {
 			return nil, err
 		}
-		file, err = os.OpenFile(s.path(".state"), flags, 0o644)
+		file, err = openFile(s.path(".state"), flags, 0o644)
 	}
 	if err != nil {
 		return nil, err

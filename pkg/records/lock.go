@@ -89,15 +89,14 @@ func (s Store) take(k kind, name string, cmd int) (*Lock, error) {
 // openLock opens the lock file and makes it, with its directory, the first time
 // after a boot.
 func (s Store) openLock(path string) (int, error) {
-	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_CLOEXEC
-	fd, err := retry(func() (int, error) { return unix.Open(path, flags, 0o600) })
+	fd, err := open(path, unix.O_RDWR|unix.O_CREAT, 0o600)
 	if !errors.Is(err, unix.ENOENT) {
 		return fd, err
 	}
 	if err := os.MkdirAll(s.Run, 0o755); err != nil {
 		return -1, err
 	}
-	return retry(func() (int, error) { return unix.Open(path, flags, 0o600) })
+	return open(path, unix.O_RDWR|unix.O_CREAT, 0o600)
 }
 
 func setLock(fd, cmd int, typ int16, offset int64) error {
@@ -116,6 +115,21 @@ func retry(call func() (int, error)) (int, error) {
 			return n, err
 		}
 	}
+}
+
+// open opens a file without the offer to the poller that os.OpenFile makes: six
+// system calls, all in vain for a file on a disk.
+func open(path string, flags int, perm uint32) (int, error) {
+	return retry(func() (int, error) { return unix.Open(path, flags|unix.O_CLOEXEC, perm) })
+}
+
+// openFile is open with an error that names the path.
+func openFile(path string, flags int, perm uint32) (*os.File, error) {
+	fd, err := open(path, flags, perm)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // Unlock lets the lock go. A child that is between fork and exec shares the
