@@ -1,9 +1,17 @@
 package host
 
 import (
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 func linkUp(t testing.TB, name string) {
@@ -15,4 +23,236 @@ func linkUp(t testing.TB, name string) {
 	if err != nil {
 		t.Fatalf("link %s up: %v", name, err)
 	}
+}
+
+// A node is a network namespace with a name: the host, a container, the outside.
+type node struct {
+	name string
+	ns   netns.NsHandle
+	v4   netip.Addr
+	v6   netip.Addr
+}
+
+func (n *node) addr(v6 bool) netip.Addr {
+	if v6 {
+		return n.v6
+	}
+	return n.v4
+}
+
+// do runs f on a thread in the node's namespace; sockets made there stay there.
+func (n *node) do(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread is scrapped
+		if err := netns.Set(n.ns); err != nil {
+			done <- err
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// lab builds nodes around a host, which is the calling thread's namespace.
+type lab struct {
+	t     testing.TB
+	host  *node
+	nodes map[string]*node
+}
+
+func newLab(t testing.TB) *lab {
+	ns, err := netns.Get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	l := &lab{t: t, host: &node{name: "host", ns: ns}, nodes: map[string]*node{}}
+	l.nodes["host"] = l.host
+	loUp(t)
+	for _, name := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
+		sysctl(t, name, "1")
+	}
+	sysctl(t, "net/ipv6/conf/default/accept_dad", "0")
+	return l
+}
+
+// must ends the test on an error. It is used on the host's thread only.
+func (l *lab) must(err error) {
+	l.t.Helper()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func addAddress(h *netlink.Handle, link netlink.Link, prefixes ...string) error {
+	for _, p := range prefixes {
+		addr, err := netlink.ParseAddr(p)
+		if err != nil {
+			return err
+		}
+		if addr.IP.To4() == nil {
+			addr.Flags = unix.IFA_F_NODAD
+		}
+		if err := h.AddrAdd(link, addr); err != nil {
+			return fmt.Errorf("address %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// bridge makes a bridge with the first address of 10.N.0.0/24 and fd00:N::/64.
+func (l *lab) bridge(name string, n int) {
+	la := netlink.NewLinkAttrs()
+	la.Name = name
+	la.HardwareAddr = net.HardwareAddr{2, 0x42, 0, 0, 0, byte(n)}
+	br := &netlink.Bridge{LinkAttrs: la}
+	l.must(netlink.LinkAdd(br))
+	sysctl(l.t, "net/ipv4/conf/"+name+"/route_localnet", "1")
+	l.must(addAddress(handle(), br, fmt.Sprintf("10.%d.0.1/24", n), fmt.Sprintf("fd00:%d::1/64", n)))
+	l.must(netlink.LinkSetUp(br))
+}
+
+func handle() *netlink.Handle { return &netlink.Handle{} }
+
+// container makes a namespace on a bridge: 10.N.0.HOST and fd00:N::HOST.
+func (l *lab) container(name, bridge string, n, host int) *netlink.Veth {
+	br, err := netlink.LinkByName(bridge)
+	l.must(err)
+	c := l.newNode(name, fmt.Sprintf("10.%d.0.%d", n, host), fmt.Sprintf("fd00:%d::%d", n, host))
+	port := l.veth("v"+name, c, br.Attrs().Index, "24", fmt.Sprintf("10.%d.0.1", n), fmt.Sprintf("fd00:%d::1", n))
+	l.must(netlink.LinkSetHairpin(port, true))
+	return port
+}
+
+func (l *lab) newNode(name, v4, v6 string) *node {
+	ns, err := netns.New()
+	l.must(err)
+	l.must(netns.Set(l.host.ns))
+	l.t.Cleanup(func() { ns.Close() })
+	c := &node{name: name, ns: ns, v4: netip.MustParseAddr(v4), v6: netip.MustParseAddr(v6)}
+	l.nodes[name] = c
+	return c
+}
+
+// veth joins a node to the host and gives it its addresses and default routes.
+// lo has no IPv4 address there, so that packets to 127.0.0.0/8 can leave the node;
+// it is up, for IPv6 takes no packet to its own addresses without.
+func (l *lab) veth(name string, n *node, master int, bits, gw4, gw6 string) *netlink.Veth {
+	la := netlink.NewLinkAttrs()
+	la.Name, la.MasterIndex = name, master
+	v := &netlink.Veth{LinkAttrs: la, PeerName: "eth0", PeerNamespace: netlink.NsFd(n.ns)}
+	l.must(netlink.LinkAdd(v))
+	l.must(netlink.LinkSetUp(v))
+	l.must(n.do(func() error {
+		sysctl(l.t, "net/ipv6/conf/eth0/accept_dad", "0")
+		sysctl(l.t, "net/ipv4/conf/eth0/route_localnet", "1")
+		lo, err := netlink.LinkByName("lo")
+		if err == nil {
+			err = netlink.LinkSetUp(lo)
+		}
+		if err != nil {
+			return err
+		}
+		if err := netlink.AddrDel(lo, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(127, 0, 0, 1), Mask: net.CIDRMask(8, 32)}}); err != nil {
+			return fmt.Errorf("lo: %w", err)
+		}
+		eth0, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		if err := addAddress(handle(), eth0, n.v4.String()+"/"+bits, n.v6.String()+"/64"); err != nil {
+			return err
+		}
+		if err := netlink.LinkSetUp(eth0); err != nil {
+			return err
+		}
+		for _, gw := range []string{gw4, gw6} {
+			if err := netlink.RouteAdd(&netlink.Route{LinkIndex: eth0.Attrs().Index, Gw: net.ParseIP(gw)}); err != nil {
+				return fmt.Errorf("route via %s: %w", gw, err)
+			}
+		}
+		return nil
+	}))
+	return v
+}
+
+// serve answers on TCP and UDP with the peer's address and the node's name. Each family has sockets
+// of its own: package net tries ::1 once a process to see whether a socket can
+// serve both, maybe in a namespace that has none.
+func (l *lab) serve(n *node, port int) {
+	l.must(n.do(func() error {
+		for _, family := range []string{"4", "6"} {
+			ln, err := net.Listen("tcp"+family, fmt.Sprintf(":%d", port))
+			if err != nil {
+				return err
+			}
+			pc, err := net.ListenPacket("udp"+family, fmt.Sprintf(":%d", port))
+			if err != nil {
+				return err
+			}
+			l.t.Cleanup(func() { ln.Close(); pc.Close() })
+			go answerTCP(ln, n.name)
+			go answerUDP(pc, n.name)
+		}
+		return nil
+	}))
+}
+
+func answerTCP(ln net.Listener, name string) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		fmt.Fprint(c, peerOf(c.RemoteAddr()), " ", name)
+		c.Close()
+	}
+}
+
+func answerUDP(pc net.PacketConn, name string) {
+	b := make([]byte, 64)
+	for {
+		_, peer, err := pc.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		_, _ = pc.WriteTo([]byte(peerOf(peer)+" "+name), peer)
+	}
+}
+
+func peerOf(a net.Addr) string {
+	ap, _ := netip.ParseAddrPort(a.String())
+	return ap.Addr().Unmap().WithZone("").String()
+}
+
+// patience is how long a packet may take; what is dropped takes that long.
+const patience = 400 * time.Millisecond
+
+// reach connects from a node and returns as whom the server saw it, "" if it
+// could not be reached. proto is tcp or udp.
+func (l *lab) reach(n *node, proto string, to netip.AddrPort) (seen string) {
+	var c net.Conn
+	if proto += "4"; to.Addr().Is6() {
+		proto = strings.TrimSuffix(proto, "4") + "6"
+	}
+	err := n.do(func() (err error) {
+		c, err = net.DialTimeout(proto, to.String(), patience)
+		return err
+	})
+	if err != nil {
+		return ""
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if strings.HasPrefix(proto, "udp") {
+		fmt.Fprint(c, "hello")
+	}
+	b := make([]byte, 64)
+	k, err := c.Read(b)
+	if err != nil {
+		return ""
+	}
+	seen, _, _ = strings.Cut(string(b[:k]), " ")
+	return seen
 }
