@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"sync"
 )
 
 // TableName is the table of the inet family that holds everything.
@@ -33,13 +34,15 @@ const (
 	MapPorts6Addr  = "ports6_addr"
 )
 
-// Version is the word for the present rules: lay them again where another is
-// found.
-func Version() string {
+// Version returns the word for the present rules: lay them again where another
+// is found.
+func Version() string { return version() }
+
+var version = sync.OnceValue(func() string {
 	h := fnv.New64a()
 	fmt.Fprint(h, encoding, table())
 	return fmt.Sprintf("rules %016x", h.Sum64())
-}
+})
 
 // encoding is to be raised when the same text is to be encoded in another way.
 const encoding = 1

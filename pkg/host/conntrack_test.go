@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
 )
@@ -79,6 +80,59 @@ func TestConntrackIsFlushed(t *testing.T) {
 		l.must(flushPorts(many))
 		if n := countFlows(t, 9090); n != 3 {
 			t.Errorf("%d connections to 9090; want 3: the IPv4 UDP one is flushed", n)
+		}
+	})
+}
+
+// TestFlushAmongMany: with many connections the kernel filters; the same go.
+func TestFlushAmongMany(t *testing.T) {
+	one := map[uint16][]firewall.Port{8080: {port("", 8080, "udp", 80)}}
+	v4, v6 := netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00:1::2")
+	for _, c := range []struct {
+		few, many []ctFilter
+		want      int
+	}{
+		{addressFilters(v4, 1), addressFilters(v4, fewConnections), 2},
+		{addressFilters(v6, 1), addressFilters(v6, fewConnections), 1},
+		{portFilters(one, 1), portFilters(one, fewConnections), 2},
+		{portFilters(nil, 1), portFilters(nil, fewConnections), 0},
+	} {
+		if len(c.few) > 1 || len(c.many) != c.want {
+			t.Errorf("%d filters among few, %d among many; want at most 1 and %d", len(c.few), len(c.many), c.want)
+		}
+	}
+}
+
+// TestKernelFilters: what the kernel is asked to list is what is listed.
+func TestKernelFilters(t *testing.T) {
+	inNewNS(t, func() {
+		bridgeNetfilter(t, "0")
+		l := buildLab(t, true)
+		l.publishAll()
+		l.travel(t, "filters", []trip{
+			{"published", "out", "host", 8080, "out", ""},
+			{"published", "out", "host", 8090, "out", ""},
+			{"way out", "a1", "out", 80, "host", ""},
+		})
+		conn, err := dialNetlink(unix.NETLINK_NETFILTER)
+		l.must(err)
+		defer conn.close()
+		a1 := l.nodes["a1"]
+		for _, c := range []struct {
+			filter ctFilter
+			want   int
+		}{
+			{ctFilter{family: unix.AF_INET, src: a1.v4}, 2},
+			{ctFilter{family: unix.AF_INET, src: a1.v4, reply: true}, 2},
+			{ctFilter{family: unix.AF_INET, proto: unix.IPPROTO_UDP}, 3},
+			{ctFilter{family: unix.AF_INET6, proto: unix.IPPROTO_UDP}, 3},
+			{ctFilter{family: unix.AF_INET, proto: unix.IPPROTO_UDP, port: 8090}, 1},
+			{ctFilter{family: unix.AF_INET6, proto: unix.IPPROTO_UDP, port: 8090}, 1},
+		} {
+			flows, err := conn.flows(c.filter)
+			if err != nil || len(flows) != c.want {
+				t.Errorf("%+v: %d connections, error %v; want %d", c.filter, len(flows), err, c.want)
+			}
 		}
 	})
 }

@@ -25,7 +25,9 @@ type nftFirewall struct {
 }
 
 // newNFTFirewall returns a firewall of the network namespace that the first
-// method's thread is in: the socket, once open, stays with that namespace.
+// method's thread is in: the socket, once open, stays with that namespace. All
+// methods must be called in that namespace: local addresses, listeners and the
+// range of ports are asked for on the caller's thread.
 func newNFTFirewall() *nftFirewall { return &nftFirewall{} }
 
 // close gives the socket back. The firewall may be used again.

@@ -63,11 +63,14 @@ func addrMap(v6 bool) string {
 	return firewall.MapPorts4Addr
 }
 
-// lookBindings fills in what is there, in one exchange.
-func (f *nftFirewall) lookBindings(list []binding) error {
-	var keys []element
+// lookBindings fills in what is there, in one exchange: under all keys, or only
+// the any-address bindings that stand in the way of others.
+func (f *nftFirewall) lookBindings(list []binding, all bool) error {
+	keys := make([]element, 0, 2*len(list))
 	for _, b := range list {
-		keys = append(keys, b.element)
+		if all {
+			keys = append(keys, b.element)
+		}
 		if b.any.set != "" {
 			keys = append(keys, b.any)
 		}
@@ -78,7 +81,9 @@ func (f *nftFirewall) lookBindings(list []binding) error {
 	}
 	for i := range list {
 		b := &list[i]
-		b.have, found = found[0], found[1:]
+		if all {
+			b.have, found = found[0], found[1:]
+		}
 		if b.any.set != "" {
 			b.rule, found = found[0], found[1:]
 		}
@@ -113,10 +118,36 @@ func (f *nftFirewall) ensureEndpoint(e *firewall.Endpoint) (changed bool, err er
 		return false, err
 	}
 	list := bindings(e)
-	if err := f.lookBindings(list); err != nil {
+	changed, err = f.claim(survey, list, lookAtRules)
+	if errors.Is(err, unix.EEXIST) || isTaken(err) {
+		// Taken, maybe by ourselves: this endpoint was ensured before.
+		changed, err = f.claim(survey, list, lookAtAll)
+	}
+	if errors.Is(err, unix.EEXIST) {
+		err = f.whoWasFaster(list)
+	}
+	return changed, err
+}
+
+// isTaken reports whether err says that somebody has a port.
+func isTaken(err error) bool {
+	var we *wire.Error
+	return errors.As(err, &we) && we.Code == wire.CodePortTaken
+}
+
+// What to look at before ports are claimed. New ports, the usual case, need no
+// look of their own: EXCL tells.
+const (
+	lookAtRules = false
+	lookAtAll   = true
+)
+
+// claim adds what is missing of the bindings, all or nothing.
+func (f *nftFirewall) claim(s *portSurvey, list []binding, all bool) (changed bool, err error) {
+	if err := f.lookBindings(list, all); err != nil {
 		return false, err
 	}
-	add, stale, err := survey.claims(list)
+	add, stale, err := s.claims(list)
 	if err != nil || len(add) == 0 {
 		return false, err
 	}
@@ -125,16 +156,13 @@ func (f *nftFirewall) ensureEndpoint(e *firewall.Endpoint) (changed bool, err er
 		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, grouped(add))
 		return nil
 	})
-	if errors.Is(err, unix.EEXIST) {
-		return false, f.whoWasFaster(list)
-	}
 	return err == nil, wrap("publish ports", err)
 }
 
 // whoWasFaster names the port that somebody without the lock took between the
 // look and the commit.
 func (f *nftFirewall) whoWasFaster(list []binding) error {
-	if err := f.lookBindings(list); err != nil {
+	if err := f.lookBindings(list, lookAtAll); err != nil {
 		return err
 	}
 	for _, b := range list {
@@ -174,7 +202,7 @@ func allocated(b binding) error {
 // checkEndpoint tells every difference between the endpoint and the maps.
 func (f *nftFirewall) checkEndpoint(e *firewall.Endpoint) error {
 	list := bindings(e)
-	if err := f.lookBindings(list); err != nil {
+	if err := f.lookBindings(list, lookAtAll); err != nil {
 		return err
 	}
 	var errs []error
@@ -240,7 +268,9 @@ func (f *nftFirewall) networks() ([]string, error) {
 func comments(all []element) []string {
 	var list []string
 	for _, e := range all {
-		list = append(list, e.comment)
+		if e.comment != "" { // without a comment it is nobody's we know
+			list = append(list, e.comment)
+		}
 	}
 	slices.SortFunc(list, strings.Compare)
 	return slices.Compact(list)

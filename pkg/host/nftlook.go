@@ -36,7 +36,7 @@ func (f *nftFirewall) look(elements []element) ([]*element, error) {
 }
 
 func (f *nftFirewall) lookSome(elements []element) ([]*element, error) {
-	var m message
+	m := message{b: make([]byte, 0, 128*len(elements))}
 	first := f.conn.seq + 1
 	for _, e := range elements {
 		f.conn.seq++

@@ -16,10 +16,17 @@ func (m *message) raw(typ uint16, data []byte) {
 	m.pad()
 }
 
-func (m *message) str(typ uint16, s string) { m.raw(typ, append([]byte(s), 0)) }
+func (m *message) str(typ uint16, s string) {
+	m.b = binary.NativeEndian.AppendUint16(m.b, uint16(4+len(s)+1))
+	m.b = binary.NativeEndian.AppendUint16(m.b, typ)
+	m.b = append(append(m.b, s...), 0)
+	m.pad()
+}
 
 func (m *message) u32(typ uint16, v uint32) {
-	m.raw(typ, binary.BigEndian.AppendUint32(nil, v))
+	m.b = binary.NativeEndian.AppendUint16(m.b, 8)
+	m.b = binary.NativeEndian.AppendUint16(m.b, typ)
+	m.b = binary.BigEndian.AppendUint32(m.b, v)
 }
 
 // open begins a nested attribute and returns what close takes.
@@ -32,7 +39,11 @@ func (m *message) open(typ uint16) int {
 
 func (m *message) close(at int) { binary.NativeEndian.PutUint16(m.b[at:], uint16(len(m.b)-at)) }
 
-func (m *message) pad() { m.b = append(m.b, make([]byte, align4(len(m.b))-len(m.b))...) }
+func (m *message) pad() {
+	for len(m.b)%4 != 0 {
+		m.b = append(m.b, 0)
+	}
+}
 
 // begin starts a message behind a netlink header and returns where.
 func (m *message) begin(typ, flags uint16, seq uint32) int {

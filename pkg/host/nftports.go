@@ -197,7 +197,7 @@ func (s *portSurvey) firstFree(group []int, candidates []uint16) (uint16, error)
 	for _, port := range candidates {
 		list = append(list, s.proposal(group, port)...)
 	}
-	if err := s.f.lookBindings(list); err != nil {
+	if err := s.f.lookBindings(list, lookAtAll); err != nil {
 		return 0, err
 	}
 	for len(candidates) > 0 {
@@ -233,12 +233,9 @@ func (s *portSurvey) canHave(list []binding, port uint16) (bool, error) {
 		if b.have != nil || b.rule != nil || slices.ContainsFunc(s.endpoint.Ports, ownOther) {
 			return false, nil
 		}
-		err := s.free(b)
-		var we *wire.Error
-		if errors.As(err, &we) && we.Code == wire.CodePortTaken {
+		if err := s.free(b); isTaken(err) {
 			return false, nil
-		}
-		if err != nil {
+		} else if err != nil {
 			return false, err
 		}
 	}

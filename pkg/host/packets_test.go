@@ -5,8 +5,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -41,6 +43,13 @@ func buildLab(t *testing.T, isolate bool) *lab {
 	l.must(addAddress(handle(), veth, "192.0.2.1/24", "2001:db8::1/64"))
 	sysctl(t, "net/ipv4/conf/out0/route_localnet", "1")
 	l.host.v4, l.host.v6 = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	// An IPv6 address is the host's once its link has seen a carrier.
+	for i := 0; !isLocal(map[netip.Addr]bool{}, l.host.v6); i++ {
+		if i == 200 {
+			t.Fatalf("%s is not local", l.host.v6)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	for _, n := range l.nodes {
 		if n != l.host {
 			l.serve(n, 80)
@@ -232,6 +241,23 @@ func TestPacketsWithoutRules(t *testing.T) {
 			if l.reach(l.nodes[tr.from], "tcp", netip.AddrPortFrom(l.where(tr.to, false), tr.port)) == "" {
 				t.Errorf("%s does not reach %s:%d even without rules", tr.from, tr.to, tr.port)
 			}
+		}
+	})
+}
+
+// TestLinkLocalIsNotPublished: a link-local source can't be answered from
+// another link, so such packets stay with the host.
+func TestLinkLocalIsNotPublished(t *testing.T) {
+	inNewNS(t, func() {
+		l := buildLab(t, true)
+		l.publishAll()
+		l.serve(l.host, 8080)
+		link, err := netlink.LinkByName("out0")
+		l.must(err)
+		l.must(addAddress(handle(), link, "fe80::1/64"))
+		to := netip.AddrPortFrom(netip.MustParseAddr("fe80::1%eth0"), 8080)
+		if seen := l.reach(l.nodes["out"], "tcp", to); !strings.HasPrefix(seen, "fe80::") {
+			t.Errorf("seen as %q; want the host to answer", seen)
 		}
 	})
 }
