@@ -255,7 +255,16 @@ func TestLinkLocalIsNotPublished(t *testing.T) {
 		link, err := netlink.LinkByName("out0")
 		l.must(err)
 		l.must(addAddress(handle(), link, "fe80::1/64"))
-		to := netip.AddrPortFrom(netip.MustParseAddr("fe80::1%eth0"), 8080)
+		index := 0
+		l.must(l.nodes["out"].do(func() error {
+			eth0, err := netlink.LinkByName("eth0")
+			if err == nil {
+				index = eth0.Attrs().Index
+			}
+			return err
+		}))
+		// By number: package net keeps names' numbers, across namespaces.
+		to := netip.AddrPortFrom(netip.MustParseAddr(fmt.Sprint("fe80::1%", index)), 8080)
 		seen := ""
 		for i := 0; i < 100 && seen == ""; i++ { // out's own address takes a moment
 			time.Sleep(20 * time.Millisecond)
