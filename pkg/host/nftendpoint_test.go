@@ -326,3 +326,47 @@ func sysctl(t testing.TB, name, value string) {
 		t.Fatal(err)
 	}
 }
+
+// TestManyAtOnce: several processes publish the same port without the lock; one
+// gets it, whole, and the others are told.
+func TestManyAtOnce(t *testing.T) {
+	inNewNS(t, func() {
+		newFirewall(t)
+		host := newLab(t).host
+		const contenders = 8
+		errs := make(chan error, contenders)
+		for i := range contenders {
+			go func() {
+				errs <- host.do(func() error {
+					f := newNFTFirewall()
+					defer f.close()
+					_, err := f.ensureEndpoint(testEndpoint(fmt.Sprint("c", i), both, port("", 8080, "tcp", 80)))
+					return err
+				})
+			}()
+		}
+		won := 0
+		for range contenders {
+			if err := <-errs; err == nil {
+				won++
+			} else {
+				wantCode(t, err, wire.CodePortTaken, "Bind for ")
+			}
+		}
+		f := newFirewall(t)
+		if o, err := f.owners(); won != 1 || len(o) != 1 || err != nil {
+			t.Errorf("%d got the port, owners %v, error %v", won, o, err)
+		}
+	})
+}
+
+func TestKernelWithoutNFTables(t *testing.T) {
+	for _, errno := range []unix.Errno{unix.EPROTONOSUPPORT, unix.EOPNOTSUPP} {
+		if err := noNFTables(errno); !strings.HasPrefix(err.Error(), "kernel has no nf_tables: ") || !errors.Is(err, errno) {
+			t.Error(err)
+		}
+	}
+	if err := noNFTables(unix.EPERM); err != unix.EPERM {
+		t.Error(err)
+	}
+}

@@ -276,6 +276,62 @@ func TestLinkLocalIsNotPublished(t *testing.T) {
 	})
 }
 
+// TestLoopbackIPv6IsLeftAlone: ::1 can't leave lo, so a relay may listen there.
+func TestLoopbackIPv6IsLeftAlone(t *testing.T) {
+	inNewNS(t, func() {
+		l := buildLab(t, true)
+		l.publishAll()
+		l.serve(l.host, 8080)
+		if seen := l.reach(l.host, "tcp", netip.MustParseAddrPort("[::1]:8080")); seen != "::1" {
+			t.Errorf("seen as %q; want ::1", seen)
+		}
+	})
+}
+
+// TestNobodyIsLoopback: a container can't pretend to be 127.0.0.2 to the host,
+// which route_localnet on the bridge would let it (127.0.0.1 the kernel refuses).
+func TestNobodyIsLoopback(t *testing.T) {
+	inNewNS(t, func() {
+		l := buildLab(t, true)
+		l.publishAll()
+		pc, err := net.ListenPacket("udp4", ":9998")
+		l.must(err)
+		defer pc.Close()
+		for _, name := range []string{"all", "br-a"} {
+			sysctl(t, "net/ipv4/conf/"+name+"/rp_filter", "0")
+		}
+		heard := func() bool {
+			l.must(l.nodes["a1"].do(func() error {
+				d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+				c, err := d.Dial("udp4", "10.1.0.1:9998")
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				_, err = fmt.Fprint(c, "hello")
+				return err
+			}))
+			_ = pc.SetReadDeadline(time.Now().Add(patience))
+			_, peer, err := pc.ReadFrom(make([]byte, 64))
+			return err == nil && peerOf(peer) == "127.0.0.2"
+		}
+		l.must(l.nodes["a1"].do(func() error {
+			lo, err := netlink.LinkByName("lo")
+			if err != nil {
+				return err
+			}
+			return addAddress(handle(), lo, "127.0.0.1/8")
+		}))
+		if heard() {
+			t.Error("the host hears a container as 127.0.0.2")
+		}
+		nft(t, "flush", "chain", "inet", "dcni", "raw")
+		if !heard() {
+			t.Log("not heard without the rule either: this kernel stops it elsewhere")
+		}
+	})
+}
+
 // TestUserChainComesFirst: what users drop is dropped, established or not.
 func TestUserChainComesFirst(t *testing.T) {
 	inNewNS(t, func() {
