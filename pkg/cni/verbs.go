@@ -96,7 +96,7 @@ func (e *Engine) Add(r *Request) (*types100.Result, error) {
 	}
 	rec := &records.Record{
 		Attachment: r.Attachment, Plugin: e.Plugin.Name, State: records.Adding, Creator: r.creator(),
-		NetNS: r.NetNS, Cookie: cookie, Config: r.Conf, Since: time.Now(),
+		NetNS: r.NetNS, Cookie: cookie, Config: r.Conf, Since: time.Now().UTC(),
 	}
 	if err := e.Store.Put(rec); err != nil {
 		return nil, err
@@ -286,7 +286,7 @@ func (e *Engine) detach(r *Request, rec *records.Record, source Addresses) error
 		if known := e.recorded(rec); known != nil {
 			roots = known
 		}
-		rec.State, rec.Since = records.Deleting, time.Now()
+		rec.State, rec.Since = records.Deleting, time.Now().UTC()
 		if err := e.Store.Put(rec); err != nil {
 			return err
 		}

@@ -185,3 +185,9 @@ func TestLongNamesStayApart(t *testing.T) {
 		t.Errorf("comment of %d bytes", len(n.Comment))
 	}
 }
+
+func TestVersion(t *testing.T) {
+	if want := digestOf(table()); Version != want {
+		t.Errorf("the rules have changed: Version must be %q", want)
+	}
+}

@@ -129,10 +129,10 @@ func (f *nftFirewall) checkBase() error {
 		return fmt.Errorf("list rules: %w", noNFTables(err))
 	}
 	count, version := countRules(payloads)
-	if version != firewall.Version() {
-		return fmt.Errorf("%w: version %q instead of %q", errNotLaid, version, firewall.Version())
+	if version != firewall.Version {
+		return fmt.Errorf("%w: version %q instead of %q", errNotLaid, version, firewall.Version)
 	}
-	for _, c := range ruleset.Chains {
+	for _, c := range ruleset().Chains {
 		if c.Name != firewall.UserChain && count[c.Name] != len(c.Rules) {
 			return fmt.Errorf("%w: chain %s has %d rules instead of %d", errNotLaid, c.Name, count[c.Name], len(c.Rules))
 		}
@@ -178,7 +178,7 @@ func (f *nftFirewall) lay(networks []*firewall.Network, endpoints []*firewall.En
 		elements = append(elements, encodeAll(e.Elements())...)
 	}
 	err := f.commit(func(b *batch) error {
-		if err := b.table(ruleset); err != nil {
+		if err := b.table(ruleset()); err != nil {
 			return err
 		}
 		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, grouped(elements))
@@ -187,7 +187,7 @@ func (f *nftFirewall) lay(networks []*firewall.Network, endpoints []*firewall.En
 	if err == nil || len(elements) == 0 || !errors.Is(err, unix.EEXIST) {
 		return wrap("lay rules", err)
 	}
-	if err := f.commit(func(b *batch) error { return b.table(ruleset) }); err != nil {
+	if err := f.commit(func(b *batch) error { return b.table(ruleset()) }); err != nil {
 		return wrap("lay rules", err)
 	}
 	return f.restore(networks, endpoints)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"sync"
 
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
@@ -29,12 +30,14 @@ type elementID struct {
 
 func (e element) id() elementID { return elementID{e.set, string(e.key), string(e.keyEnd), e.end} }
 
-// ruleset holds what is constant, built once.
+// What is constant is built once, and only when it is needed: a plugin lives
+// for milliseconds.
 var (
-	ruleset  = firewall.Rules()
-	isRange  = rangeSets(ruleset.Sets)
-	protocol = map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}
+	ruleset = sync.OnceValue(firewall.Rules)
+	isRange = sync.OnceValue(func() map[string]bool { return rangeSets(ruleset().Sets) })
 )
+
+var protocol = map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}
 
 // rangeSets returns the sets of plain addresses with ranges, which hold both
 // ends of a range as elements.
@@ -65,7 +68,7 @@ func encode(e firewall.Element) []element {
 		k.keyEnd = nil
 		return []element{k}
 	}
-	if !isRange[e.Set] {
+	if !isRange()[e.Set] {
 		return []element{k}
 	}
 	last, _ := netip.AddrFromSlice(k.keyEnd)

@@ -127,7 +127,7 @@ func ownRanges(all []element, ours func(string) bool) []element {
 }
 
 func endOf(start element, all []element) (end *element) {
-	if !isRange[start.set] {
+	if !isRange()[start.set] {
 		return nil
 	}
 	for _, e := range all {
