@@ -29,13 +29,16 @@ type veth struct {
 // MTU, the peer in the sandbox, the host's end up and a port of its bridge.
 // What that message can't carry (alias, port flags) follows in a second.
 func (v veth) ensure() (bool, error) {
-	if err := v.check(); err == nil {
-		return false, nil
-	}
 	err := v.create()
-	if errors.Is(err, unix.EEXIST) && v.remove() == nil {
+	if errors.Is(err, unix.EEXIST) {
+		if v.joined() == nil {
+			return false, nil
+		}
 		// Its name is the proof that a left-over host end is ours; an
 		// interface of that name in the sandbox is not, and stays.
+		if err := v.remove(); err != nil {
+			return false, err
+		}
 		err = v.create()
 	}
 	if err != nil {
@@ -99,7 +102,7 @@ func (v veth) dress() error {
 	info.AddRtAttr(nl.IFLA_INFO_SLAVE_KIND, nl.NonZeroTerminated("bridge"))
 	port := info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil)
 	port.AddRtAttr(nl.IFLA_BRPORT_MODE, nl.Uint8Attr(1))
-	port.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, nl.Uint8Attr(flag(v.o.Isolated)))
+	port.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, nl.Uint8Attr(flag(v.isolated())))
 	req.AddData(info)
 	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 	return err
@@ -119,9 +122,42 @@ func flag(on bool) uint8 {
 	return 0
 }
 
+// isolated reports whether the port is to be isolated. Where bridged packets
+// go through the IP hooks, the rule set itself drops what is between two ports
+// of a network without icc. Isolation would then be too much: what is published
+// is rewritten within the bridge, goes from port to port, and would be dropped.
+func (v veth) isolated() bool {
+	if !v.o.Isolated {
+		return false
+	}
+	for _, hook := range []string{"iptables", "ip6tables"} {
+		if have, err := readSysctl("net/bridge/bridge-nf-call-" + hook); err != nil || have != "1" {
+			return true
+		}
+	}
+	return false
+}
+
 // check compares what nobody else has a reason to change. MACs are left out:
 // systemd-udevd rewrites the host end's, the tuning plugin the peer's.
 func (v veth) check() error {
+	err := v.joined()
+	if err != nil || !v.o.Isolated {
+		return err
+	}
+	nl, l, err := v.h.link("", v.o.Name)
+	if err != nil {
+		return err
+	}
+	port, err := nl.LinkGetProtinfo(l)
+	if err == nil && port.Isolated != v.isolated() {
+		err = fmt.Errorf("bridge port is isolated: %v, should be: %v", port.Isolated, v.isolated())
+	}
+	return err
+}
+
+// joined compares the two ends and the bridge.
+func (v veth) joined() error {
 	_, host, err := v.h.link("", v.o.Name)
 	if err != nil {
 		return err
