@@ -71,12 +71,17 @@ func cmdIn(ts *testscript.TestScript, neg bool, args []string) {
 	}))
 }
 
-// cmdPing sends echo requests, at most a second long.
+// cmdPing sends echo requests until one is answered, or just one that should
+// not be.
 func cmdPing(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: ping NS ADDR")
 	}
-	cmdIn(ts, neg, []string{args[0], "ping", "-n", "-q", "-c", "1", "-W", "1", args[1]})
+	wait := []string{"-i", "0.2", "-w", "3"}
+	if neg {
+		wait = []string{"-W", "1"}
+	}
+	cmdIn(ts, neg, slices.Concat([]string{args[0], "ping", "-n", "-q", "-c", "1"}, wait, args[1:]))
 }
 
 // cmdListen starts an answering server that ends with the script.

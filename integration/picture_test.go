@@ -64,9 +64,10 @@ func picture() []string {
 // transient is what the kernel changes by itself after a while.
 var transient = regexp.MustCompile(` (tentative|dadfailed|state \S+)|NO-CARRIER,|,LOWER_UP|expires \S+| linkdown`)
 
-// derived is what follows from an address, which is in the picture itself: the
-// kernel adds it when duplicate detection is done, 2 s later.
-var derived = regexp.MustCompile(`^(local|anycast) fe80:.* table local`)
+// derived is what the kernel adds to a link that is up: its link-local address
+// and the routes of that, when the carrier is noticed and duplicate detection
+// is done, up to 2 s later. A forgotten link is in the picture itself.
+var derived = regexp.MustCompile(`inet6 fe80:.* scope link|^((local|anycast) )?fe80:|^multicast ff00::/8`)
 
 // viewLines prefixes each line of nested output with the ones it is nested in,
 // so that equal lines of two chains stay apart.

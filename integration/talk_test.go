@@ -102,7 +102,7 @@ func listenStream(e endpoint) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // FileListener has its own copy
+	defer f.Close() // FileListener has its own copy
 	fd := int(f.Fd())
 	if err := errors.Join(unix.Bind(fd, sockaddr(e.addr)), unix.Listen(fd, 16)); err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func ask(e endpoint, wait time.Duration) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close() //nolint:errcheck // only read from
+	defer conn.Close() // only read from
 	deadline := time.Now().Add(wait)
 	for e.proto == "udp" && time.Now().Before(deadline) {
 		line, err := askPacket(conn)
@@ -151,7 +151,7 @@ func dial(e endpoint, wait time.Duration) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // FileConn has its own copy
+	defer f.Close() // FileConn has its own copy
 	timeout := unix.NsecToTimeval(wait.Nanoseconds())
 	if err := unix.SetsockoptTimeval(int(f.Fd()), unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout); err != nil {
 		return nil, err

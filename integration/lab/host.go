@@ -22,11 +22,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -119,7 +121,26 @@ func (h *Host) connect() error {
 	if err != nil {
 		return err
 	}
-	return ip("route add default via " + OutsideIPv4 + "\nroute add default via " + OutsideIPv6)
+	if err := ip("route add default via " + OutsideIPv4 + "\nroute add default via " + OutsideIPv6); err != nil {
+		return err
+	}
+	return errors.Join(awaitCarrier(), h.In("outside", awaitCarrier))
+}
+
+// awaitCarrier waits until eth0 passes packets. The kernel tells an interface
+// of its carrier in its own time, and drops what is sent before.
+func awaitCarrier() error {
+	for range 500 {
+		link, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		if link.Flags&net.FlagRunning != 0 {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return errors.New("eth0 has no carrier after 5 s")
 }
 
 // configure gives eth0 its addresses. Duplicate address detection is off for
@@ -191,7 +212,7 @@ func (h *Host) In(name string, f func() error) error {
 	if err != nil {
 		return fmt.Errorf("network namespace %s: %w", name, err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // read only
+	defer unix.Close(fd) // read only
 	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("enter %s: %w", path, err)
 	}
