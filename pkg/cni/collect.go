@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"dcni/pkg/records"
@@ -80,8 +81,11 @@ func (e *Engine) collect(r *Request, a wire.Attachment) error {
 	}
 	defer lock.Unlock()
 	rec, err := e.Store.Get(a, e.Plugin.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // deleted meanwhile
+	}
 	if err != nil {
-		return nil //nolint:nilerr // deleted meanwhile
+		return err
 	}
 	dead := *r
 	dead.Attachment, dead.NetNS = a, ""

@@ -31,15 +31,13 @@ type nftFirewall struct {
 func newNFTFirewall() *nftFirewall { return &nftFirewall{} }
 
 // close gives the socket back. The firewall may be used again.
-func (f *nftFirewall) close() error {
+func (f *nftFirewall) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.conn == nil {
-		return nil
+	if f.conn != nil {
+		f.conn.close()
+		f.conn = nil
 	}
-	err := f.conn.close()
-	f.conn = nil
-	return err
 }
 
 // lock opens the socket if need be and holds it for one exchange.

@@ -41,7 +41,8 @@ func dialNetlink(protocol int) (*netlinkConn, error) {
 	return &netlinkConn{fd: fd, buf: make([]byte, 64<<10)}, nil
 }
 
-func (c *netlinkConn) close() error { return unix.Close(c.fd) }
+// close gives the socket back. There is nothing to be done about an error.
+func (c *netlinkConn) close() { _ = unix.Close(c.fd) }
 
 // reply is one message of an answer.
 type reply struct {
@@ -72,10 +73,10 @@ func (c *netlinkConn) roundTrip(messages []byte) ([]reply, error) {
 func (c *netlinkConn) drain() error {
 	for {
 		_, err := c.read()
-		if err == unix.EAGAIN {
+		if errors.Is(err, unix.EAGAIN) {
 			return nil
 		}
-		if err != nil && err != unix.ENOBUFS {
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return os.NewSyscallError("recvfrom netlink", err)
 		}
 	}
@@ -97,9 +98,9 @@ func (c *netlinkConn) receive() ([]reply, error) {
 	for {
 		n, err := c.read()
 		switch {
-		case err == unix.EAGAIN:
+		case errors.Is(err, unix.EAGAIN):
 			return replies, errors.Join(lost, interrupted)
-		case err == unix.ENOBUFS:
+		case errors.Is(err, unix.ENOBUFS):
 			lost = os.NewSyscallError("recvfrom netlink", err)
 			continue
 		case err != nil:
@@ -164,7 +165,7 @@ func (c *netlinkConn) dump(request []byte) ([][]byte, error) {
 
 func retryEINTR(f func() error) error {
 	for {
-		if err := f(); err != unix.EINTR {
+		if err := f(); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}

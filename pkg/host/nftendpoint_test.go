@@ -366,7 +366,7 @@ func TestKernelWithoutNFTables(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := noNFTables(unix.EPERM); err != unix.EPERM {
+	if err := noNFTables(unix.EPERM); !errors.Is(err, unix.EPERM) {
 		t.Error(err)
 	}
 }

@@ -92,5 +92,6 @@ func (n *NS) Cookie() (uint64, error) {
 	return cookie, err
 }
 
-// Close lets the namespace go.
-func (n *NS) Close() error { return n.file.Close() }
+// Close lets the namespace go. It was only open for reading, so there is
+// nothing that could fail to be done.
+func (n *NS) Close() { _ = n.file.Close() }
