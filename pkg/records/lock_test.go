@@ -1,0 +1,98 @@
+package records
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"dcni/pkg/wire"
+)
+
+func TestLocksExclude(t *testing.T) {
+	s := testStore(t)
+	first, err := s.LockAttachment(owner("c1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := s.TryLockAttachment(owner("c1")); ok || err != nil {
+		t.Fatalf("locked twice: %v, %v", ok, err)
+	}
+	// Neither another attachment nor another kind of lock waits.
+	other, ok, err := s.TryLockAttachment(owner("c2"))
+	if !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	for _, lock := range []func() (*Lock, error){
+		func() (*Lock, error) { return s.LockNetwork("web") }, s.LockPorts,
+	} {
+		l, err := lock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Unlock()
+	}
+	got := make(chan *Lock)
+	go func() {
+		l, _ := s.LockAttachment(owner("c1"))
+		got <- l
+	}()
+	select {
+	case <-got:
+		t.Fatal("did not wait")
+	case <-time.After(20 * time.Millisecond):
+	}
+	first.Unlock()
+	first.Unlock() // no harm
+	(<-got).Unlock()
+	other.Unlock()
+	if l, ok, err := s.TryLockAttachment(owner("c1")); !ok || err != nil {
+		t.Fatal(ok, err)
+	} else {
+		l.Unlock()
+	}
+}
+
+// TestLockKeys: words that run together are different locks.
+func TestLockKeys(t *testing.T) {
+	a := attachmentKey(wire.Attachment{Network: "a", Container: "b", IfName: "cd"})
+	b := attachmentKey(wire.Attachment{Network: "a", Container: "bc", IfName: "d"})
+	if a == b {
+		t.Fatal(a)
+	}
+}
+
+func TestReplace(t *testing.T) {
+	s := testStore(t)
+	path := filepath.Join(s.Run, "attachments", "web", "c1", "eth0", "dbridge.json")
+	for _, text := range []string{"one", "two"} {
+		if err := s.writeFile(path, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(path)
+		if err != nil || string(got) != text {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	left, err := os.ReadDir(filepath.Join(s.Run, "tmp"))
+	if err != nil || len(left) > 0 {
+		t.Fatalf("left: %v, %v", left, err)
+	}
+	if err := os.MkdirAll(filepath.Join(s.Run, "dir"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.writeFile(filepath.Join(s.Run, "dir"), nil); err == nil {
+		t.Fatal("replaced a directory")
+	}
+}
+
+func TestForeignEpoch(t *testing.T) {
+	s := testStore(t)
+	for _, text := range []string{"", "short", "nothexadecim\n", "0123456789abcdef\n"} {
+		os.MkdirAll(s.Run, 0o755)
+		os.WriteFile(filepath.Join(s.Run, "epoch"), []byte(text), 0o600)
+		if word, err := s.Epoch(); err == nil {
+			t.Errorf("%q is read as %q", text, word)
+		}
+	}
+}

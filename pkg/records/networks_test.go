@@ -1,0 +1,110 @@
+package records
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"testing"
+)
+
+func prefixes(texts ...string) (out []netip.Prefix) {
+	for _, t := range texts {
+		out = append(out, netip.MustParsePrefix(t))
+	}
+	return out
+}
+
+func registerText(n Networks, r Registration) string {
+	got, err := n.Register(r)
+	if err != nil {
+		return fmt.Sprintf("error %d: %v", code(err), err)
+	}
+	return fmt.Sprint(got)
+}
+
+func TestRegister(t *testing.T) {
+	s := testStore(t)
+	n := s.Networks("")
+	asked := 0
+	avoid := func() ([]netip.Prefix, error) {
+		asked++
+		return prefixes("172.17.0.0/16"), nil
+	}
+	pool := Registration{Name: "web", WantPool: true, Avoid: avoid}
+	want(t, registerText(n, pool), "[172.18.0.0/16]")
+	want(t, registerText(n, pool), "[172.18.0.0/16]")
+	if asked != 1 {
+		t.Fatalf("asked %d times what to avoid", asked)
+	}
+	want(t, registerText(n, Registration{Name: "db", WantPool: true}), "[172.17.0.0/16]")
+	want(t, registerText(n, Registration{Name: "a", Explicit: prefixes("172.18.9.0/24")}),
+		`error 7: invalid pool request: Pool overlaps with other one on this address space: `+
+			`subnet 172.18.9.0/24 of network "a" and 172.18.0.0/16 of network "web"`)
+	want(t, registerText(n, Registration{Name: "a", Explicit: prefixes("172.19.9.0/24")}), "[172.19.9.0/24]")
+	want(t, registerText(n, Registration{Name: "b", WantPool: true}), "[172.20.0.0/16]")
+	// A changed configuration: other subnets, but the same one from the pool.
+	web := Registration{Name: "web", WantPool: true, WantULA: true, HostID: "h", Bridge: "br0"}
+	want(t, registerText(n, web), "[172.18.0.0/16 fd71:e64d:b123:4b5e::/64]")
+	want(t, registerText(n, Registration{Name: "web", Explicit: prefixes("10.1.0.0/24")}), "[10.1.0.0/24]")
+	if err := errors.Join(n.Forget("b"), n.Forget("b")); err != nil {
+		t.Fatal(err)
+	}
+	list, err := n.List()
+	want(t, fmt.Sprint(list, err),
+		"[{a [172.19.9.0/24] [] } {db [172.17.0.0/16] [172.17.0.0/16] } {web [10.1.0.0/24] [] }] <nil>")
+	if _, err := n.Register(Registration{Name: "../x"}); err == nil {
+		t.Fatal("a network outside the directory")
+	}
+}
+
+// TestForgotten: what nothing names any more is dropped, but only if in the way.
+func TestForgotten(t *testing.T) {
+	s := testStore(t)
+	n := s.Networks("")
+	for i, name := range []string{"dead", "alive", "leased", "stale"} {
+		r := Registration{Name: name, Explicit: prefixes(fmt.Sprintf("10.%d.0.0/16", i))}
+		want(t, registerText(n, r), "["+r.Explicit[0].String()+"]")
+	}
+	s.Leases("", "stale").Claim(request("c1"), config(t, "10.3.0.0/16"))
+	s.reboot(t)
+	s.Leases("", "leased").Claim(request("c1"), config(t, "10.2.0.0/16"))
+	for i, text := range []string{"dead", "alive", "leased", "stale"} {
+		r := Registration{Name: "new-" + text, Explicit: prefixes(fmt.Sprintf("10.%d.7.0/24", i))}
+		r.Alive = func(o Network) bool { return o.Name == "alive" }
+		_, err := n.Register(r)
+		if gone := text == "dead" || text == "stale"; gone != (err == nil) {
+			t.Errorf("%s: %v", text, err)
+		}
+		if _, err := n.Get(text); errors.Is(err, os.ErrNotExist) != (text == "dead" || text == "stale") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func TestPoolsRunOut(t *testing.T) {
+	s := testStore(t)
+	n := s.Networks("")
+	var all sync.WaitGroup
+	for i := range 31 {
+		all.Go(func() {
+			if _, err := n.Register(Registration{Name: fmt.Sprint("n", i), WantPool: true}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	seen := map[netip.Prefix]bool{}
+	list, _ := n.List()
+	for _, o := range list {
+		seen[o.Subnets[0]] = true
+	}
+	if len(seen) != 31 {
+		t.Errorf("%d subnets for 31 networks", len(seen))
+	}
+	r := Registration{Name: "x", WantPool: true}
+	want(t, registerText(n, r), "error 11: all predefined address pools have been fully subnetted")
+	r.Alive = func(o Network) bool { return o.Subnets[0].String() != "172.25.0.0/16" }
+	want(t, registerText(n, r), "[172.25.0.0/16]")
+}
