@@ -62,7 +62,15 @@ func TestConfig(t *testing.T) {
 		{`{"subnets": [{"subnet": "10.0.0.0/24"}, {"subnet": "fd00::/64", "gateway": "fd00::9"}]}`,
 			"10.0.0.0/24 range 10.0.0.0/24 gateway 10.0.0.1 (10.0.0.1-10.0.0.254); " +
 				"fd00::/64 range fd00::/64 gateway fd00::9 (fd00::1-fd00::ffff:ffff:ffff:ffff)"},
+	} {
+		if got := text(decode(t, tt.in).Config()); got != tt.want {
+			t.Errorf("%s:\ngot  %s\nwant %s", tt.in, got, tt.want)
+		}
+	}
+}
 
+func TestConfigRefused(t *testing.T) {
+	for _, tt := range []struct{ in, want string }{
 		{`{"subnet": "10.0.0.5/24"}`, `7 ipam.subnet "10.0.0.5/24": it should be 10.0.0.0/24`},
 		{`{"subnet": "10.0.0.0"}`, `7 ipam.subnet "10.0.0.0": must be an IP address and a prefix length, such as 10.0.0.0/24 or fd00::/64`},
 		{`{"subnet": "::ffff:10.0.0.0/120"}`, `7 ipam.subnet "::ffff:10.0.0.0/120": must be written as an IPv4 block`},

@@ -149,7 +149,11 @@ func (l Leases) ReleaseExcept(valid func(wire.Attachment) bool) ([]wire.Attachme
 			if valid(owner) {
 				continue
 			}
-			if _, err := s.release(owner); err != nil {
+			had, err := s.release(owner)
+			if err == nil && len(had) == 0 {
+				return errStale // by-owner was changed by hand
+			}
+			if err != nil {
 				errs = append(errs, fmt.Errorf("release %s: %w", owner, err))
 				continue
 			}
