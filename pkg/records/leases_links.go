@@ -68,6 +68,9 @@ func checkWords(a wire.Attachment) error {
 	return nil
 }
 
+// canOwn reports whether an identity may have got a lease at all.
+func canOwn(a wire.Attachment) bool { return checkWords(a) == nil }
+
 // parseName reads the name of a link: the canonical text of an address.
 func parseName(name string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(name)
