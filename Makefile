@@ -15,7 +15,7 @@ setup: # install the Debian packages that are missing
 	scripts/setup
 build: # static binaries of all plugins and commands in bin/
 	$(if $(PROGRAMS),go build -trimpath -ldflags "-s -w -X dcni/pkg/cni.Version=$(VERSION)" -o bin/ $(PROGRAMS))
-demo: build bin/test # a session with the plugins in a throwaway host
+demo: setup build bin/test # a session with the plugins in a throwaway host
 	cd integration && ../scripts/root ../bin/test/integration.test -test.run TestDemo -test.v | ../scripts/session
 test: # the whole CI: set-up, build, lint, unit and integration tests
 	$(MAKE) setup
