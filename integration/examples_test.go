@@ -1,0 +1,92 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+const examples = "../conf-examples"
+
+// TestExamples runs every network of conf-examples: a container is attached
+// with all that the file lets a runtime ask for, checked, and detached.
+func TestExamples(t *testing.T) {
+	if missing := dcni.missing(); missing != "" {
+		t.Skipf("bin/%s is not built", missing)
+	}
+	files, err := filepath.Glob(examples + "/*.conflist")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: %d files, %v", examples, len(files), err)
+	}
+	dir := t.TempDir()
+	for _, file := range files {
+		conf, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimSuffix(filepath.Base(file), ".conflist")
+		script := exampleScript(t, conf) + "\n-- net.conflist --\n" + string(conf)
+		if err := os.WriteFile(filepath.Join(dir, name+".txtar"), []byte(script), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: dir, Setup: dcni.setup, Cmds: commands(), Condition: dcni.condition, RequireExplicitExec: true,
+	})
+}
+
+// exampleScript is the session for one file.
+func exampleScript(t *testing.T, conf []byte) string {
+	var list struct {
+		Version string `json:"cniVersion"`
+		Name    string `json:"name"`
+		Plugins []struct {
+			Type         string          `json:"type"`
+			Capabilities map[string]bool `json:"capabilities"`
+		} `json:"plugins"`
+	}
+	if err := json.Unmarshal(conf, &list); err != nil {
+		t.Fatal(err)
+	}
+	var wishes string
+	for capability, words := range map[string]string{
+		"portMappings": " port=8080:80 port=53:53/udp", "ips": " ip=10.23.0.7/24", "mac": " mac=02:42:0a:17:00:07",
+	} {
+		if list.Plugins[0].Capabilities[capability] {
+			wishes += words
+		}
+	}
+	// Once before the picture: networks outlive their attachments.
+	attach := fmt.Sprintf("cni add net.conflist c1%s\ncni check net.conflist c1\ncni del net.conflist c1\n", wishes)
+	script := "netns c1\n" + attach + "snapshot before\n" + attach + "unchanged before\n"
+	if list.Version == "1.1.0" {
+		script += "cni status net.conflist\n"
+	}
+	return script
+}
+
+// TestExamplesTable compares the files with the table of their README.
+func TestExamplesTable(t *testing.T) {
+	readme, err := os.ReadFile(examples + "/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(examples + "/*.conflist")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		name := filepath.Base(file)
+		if !strings.Contains(string(readme), fmt.Sprintf("| [%s](%s) | ", name, name)) {
+			t.Errorf("%s has no row in README.md", name)
+		}
+	}
+	if rows := strings.Count(string(readme), ".conflist)"); rows != len(files) {
+		t.Errorf("README.md has %d rows for %d files", rows, len(files))
+	}
+}
