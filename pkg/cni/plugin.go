@@ -221,7 +221,7 @@ func (p *Plugin) plan(conf []byte, stdout io.Writer) error {
 		return err
 	}
 	r := &Request{Conf: conf}
-	if err := r.runtimeConfig(conf); err != nil {
+	if err := r.wishes(); err != nil {
 		return err
 	}
 	site := exampleSite(mode.Network(), r)

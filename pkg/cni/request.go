@@ -81,13 +81,17 @@ func (r *Request) wishes() error {
 	if err := r.setMAC("CNI_ARGS MAC", r.Args["MAC"]); err != nil {
 		return err
 	}
-	if err := r.argsCNI(); err != nil {
+	var w wishList
+	if err := json.Unmarshal(r.Conf, &w); err != nil {
+		return wire.Errorf(wire.CodeConfig, "args, runtimeConfig: %v", err)
+	}
+	if err := r.argsCNI(&w); err != nil {
 		return err
 	}
-	if err := r.runtimeConfig(r.Conf); err != nil {
+	if err := r.runtimeConfig(&w); err != nil {
 		return err
 	}
-	return r.prevResult()
+	return r.prevResult(w.PrevResult)
 }
 
 // parseArgs reads CNI_ARGS, "K=V;K2=V2". A value may hold '='; what is no pair
@@ -122,26 +126,35 @@ func (r *Request) containerName() string {
 	return name
 }
 
-func (r *Request) argsCNI() error {
-	var conf struct {
-		Args struct {
-			CNI struct {
-				IPs json.RawMessage `json:"ips"`
-				MAC json.RawMessage `json:"mac"`
-			} `json:"cni"`
-		} `json:"args"`
-	}
-	if err := json.Unmarshal(r.Conf, &conf); err != nil {
-		return wire.Errorf(wire.CodeConfig, "args: %v", err)
-	}
-	ips, err := stringsOf("args.cni.ips", conf.Args.CNI.IPs)
+// wishList is where in a configuration a runtime's wishes are. Whatever else is
+// in there is left alone: it is for other plugins.
+type wishList struct {
+	Args struct {
+		CNI struct {
+			IPs json.RawMessage `json:"ips"`
+			MAC json.RawMessage `json:"mac"`
+		} `json:"cni"`
+	} `json:"args"`
+	RuntimeConfig struct {
+		PortMappings json.RawMessage `json:"portMappings"`
+		IPs          json.RawMessage `json:"ips"`
+		MAC          json.RawMessage `json:"mac"`
+		IPRanges     json.RawMessage `json:"ipRanges"`
+		Aliases      json.RawMessage `json:"aliases"`
+		Bandwidth    json.RawMessage `json:"bandwidth"`
+	} `json:"runtimeConfig"`
+	PrevResult json.RawMessage `json:"prevResult"`
+}
+
+func (r *Request) argsCNI(w *wishList) error {
+	ips, err := stringsOf("args.cni.ips", w.Args.CNI.IPs)
 	if err != nil {
 		return err
 	}
 	if err := r.setStatic("args.cni.ips", ips); err != nil {
 		return err
 	}
-	mac, err := stringsOf("args.cni.mac", conf.Args.CNI.MAC)
+	mac, err := stringsOf("args.cni.mac", w.Args.CNI.MAC)
 	if err != nil || len(mac) == 0 {
 		return err
 	}
@@ -197,23 +210,9 @@ type portMapping struct {
 	HostIP        string `json:"hostIP"`
 }
 
-// runtimeConfig reads the capabilities' values. Whatever else is in there is
-// left alone: it is for other plugins.
-func (r *Request) runtimeConfig(conf []byte) error {
-	var c struct {
-		RuntimeConfig struct {
-			PortMappings json.RawMessage `json:"portMappings"`
-			IPs          json.RawMessage `json:"ips"`
-			MAC          json.RawMessage `json:"mac"`
-			IPRanges     json.RawMessage `json:"ipRanges"`
-			Aliases      json.RawMessage `json:"aliases"`
-			Bandwidth    json.RawMessage `json:"bandwidth"`
-		} `json:"runtimeConfig"`
-	}
-	if err := json.Unmarshal(conf, &c); err != nil {
-		return wire.Errorf(wire.CodeConfig, "runtimeConfig: %v", err)
-	}
-	rc := c.RuntimeConfig
+// runtimeConfig reads the capabilities' values.
+func (r *Request) runtimeConfig(w *wishList) error {
+	rc := w.RuntimeConfig
 	ips, err := stringsOf("runtimeConfig.ips", rc.IPs)
 	if err != nil {
 		return err
@@ -323,14 +322,11 @@ func (m portMapping) port(field string) (firewall.Port, error) {
 
 // prevResult reads the result of the plugin before us in the chain, or at
 // CHECK the chain's.
-func (r *Request) prevResult() error {
-	var conf struct {
-		Prev json.RawMessage `json:"prevResult"`
+func (r *Request) prevResult(raw json.RawMessage) error {
+	if !given(raw) {
+		return nil
 	}
-	if err := json.Unmarshal(r.Conf, &conf); err != nil || !given(conf.Prev) {
-		return nil //nolint:nilerr // the dispatcher has read the same bytes as JSON
-	}
-	result, err := create.Create(r.Version, conf.Prev)
+	result, err := create.Create(r.Version, raw)
 	if err != nil {
 		return &wire.Error{Code: wire.CodeConfig, Msg: "prevResult", Err: err}
 	}

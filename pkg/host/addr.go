@@ -1,10 +1,12 @@
 package host
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -41,35 +43,64 @@ func (a addr) ensure() (bool, error) {
 }
 
 func (a addr) check() error {
-	nl, l, err := a.h.link(a.o.NetNS, a.o.Dev)
+	_, l, err := a.h.link(a.o.NetNS, a.o.Dev)
 	if err != nil {
 		return err
 	}
-	list, err := addrsOf(nl, l)
-	if err != nil {
-		return err
-	}
-	for _, have := range list {
-		if have == a.o.Prefix {
-			return nil
-		}
-	}
-	return fmt.Errorf("missing")
-}
-
-func addrsOf(nl *netlink.Handle, l netlink.Link) ([]netip.Prefix, error) {
-	var list []netlink.Addr
-	err := retryDump(func() (err error) {
-		list, err = nl.AddrList(l, netlink.FAMILY_ALL)
+	var list []netip.Prefix
+	err = a.h.run(a.o.NetNS, func() (err error) {
+		list, err = addrsOf(l.Attrs().Index, family(a.o.Prefix.Addr()))
 		return err
 	})
-	var prefixes []netip.Prefix
-	for _, a := range list {
-		if p, ok := prefix(a.IPNet); ok {
-			prefixes = append(prefixes, p)
+	if err == nil && !slices.Contains(list, a.o.Prefix) {
+		err = fmt.Errorf("missing")
+	}
+	return err
+}
+
+// addrsOf lists the addresses of one family on one link. The kernel is asked
+// to look at that link only (NETLINK_GET_STRICT_CHK): a host has a link-local
+// address for each container.
+func addrsOf(index, family int) ([]netip.Prefix, error) {
+	conn, err := dialNetlink(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.close()
+	// A kernel that does not know it lists all links, which is sorted out below.
+	_ = unix.SetsockoptInt(conn.fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
+	var m message
+	at := m.begin(unix.RTM_GETADDR, unix.NLM_F_DUMP, 1)
+	m.b = append(m.b, byte(family), 0, 0, 0) // struct ifaddrmsg
+	m.b = binary.NativeEndian.AppendUint32(m.b, uint32(index))
+	m.end(at)
+	payloads, err := conn.dump(m.b)
+	if err != nil {
+		return nil, err
+	}
+	var list []netip.Prefix
+	for _, p := range payloads {
+		if len(p) < unix.SizeofIfAddrmsg || binary.NativeEndian.Uint32(p[4:]) != uint32(index) {
+			continue
+		}
+		if ip, ok := addrOf(p[unix.SizeofIfAddrmsg:]); ok {
+			list = append(list, netip.PrefixFrom(ip, int(p[1])))
 		}
 	}
-	return prefixes, err
+	return list, nil
+}
+
+// addrOf returns the address in a message's attributes. On a point-to-point
+// link IFA_ADDRESS is the other end's, and IFA_LOCAL is there as well.
+func addrOf(attrs []byte) (ip netip.Addr, ok bool) {
+	var local bool
+	attributes(attrs, func(typ uint16, data []byte) {
+		if typ == unix.IFA_LOCAL || typ == unix.IFA_ADDRESS && !local {
+			ip, ok = netip.AddrFromSlice(data)
+			local = typ == unix.IFA_LOCAL
+		}
+	})
+	return ip, ok
 }
 
 func (a addr) remove() error {

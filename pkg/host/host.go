@@ -31,7 +31,10 @@ type Host struct {
 
 	mu        sync.Mutex
 	sandboxes map[string]*sandbox
+	links     map[linkName]netlink.Link // see link
 }
+
+type linkName struct{ netns, name string }
 
 // kind is what each file of this package has for its objects.
 type kind interface {
@@ -48,7 +51,7 @@ func New(store records.Store) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
-	return &Host{records: store, root: root, fw: newNFTFirewall(), sandboxes: map[string]*sandbox{}}, nil
+	return &Host{records: store, root: root, fw: newNFTFirewall(), sandboxes: map[string]*sandbox{}, links: map[linkName]netlink.Link{}}, nil
 }
 
 // Close lets go of sockets and namespaces.
@@ -187,17 +190,35 @@ func (h *Host) run(netns string, fn func() error) error {
 	return s.ns.Do(fn)
 }
 
-// link finds a link by name in a namespace.
+// link finds a link by name in a namespace. What it found is good until this
+// Host changes a link: a Host is for one piece of work, in which several
+// objects on one link come one after the other. If somebody else changes it
+// meanwhile, the kernel refuses the index.
 func (h *Host) link(netns, name string) (*netlink.Handle, netlink.Link, error) {
 	nl, err := h.handle(netns)
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := nl.LinkByName(name)
-	if err != nil {
+	h.mu.Lock()
+	l, ok := h.links[linkName{netns, name}]
+	h.mu.Unlock()
+	if ok {
+		return nl, l, nil
+	}
+	if l, err = nl.LinkByName(name); err != nil {
 		return nil, nil, fmt.Errorf("link %s: %w", name, err)
 	}
+	h.mu.Lock()
+	h.links[linkName{netns, name}] = l
+	h.mu.Unlock()
 	return nl, l, nil
+}
+
+// relink forgets what link found: a link is being changed.
+func (h *Host) relink() {
+	h.mu.Lock()
+	clear(h.links)
+	h.mu.Unlock()
 }
 
 // notFound reports whether a link is not there.

@@ -25,6 +25,7 @@ func (b bridge) ensure() (bool, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = b.o.Name, b.o.MTU, mac
 	l := &netlink.Bridge{LinkAttrs: attrs}
+	defer b.h.relink()
 	err = b.h.root.LinkAdd(l)
 	if errors.Is(err, unix.EEXIST) {
 		_, err := b.find()
@@ -56,6 +57,7 @@ func (b bridge) check() error {
 }
 
 func (b bridge) remove() error {
+	defer b.h.relink()
 	l, err := b.find()
 	if err == nil {
 		err = b.h.root.LinkDel(l)
@@ -87,6 +89,7 @@ func (u up) ensure() (bool, error) {
 	if l.Attrs().Flags&net.FlagUp != 0 {
 		return false, nil
 	}
+	defer u.h.relink()
 	return true, nl.LinkSetUp(l)
 }
 
@@ -102,6 +105,7 @@ func (u up) check() error {
 }
 
 func (u up) remove() error {
+	defer u.h.relink()
 	nl, l, err := u.h.link(u.o.NetNS, u.o.Dev)
 	if err == nil {
 		err = nl.LinkSetDown(l)

@@ -139,9 +139,14 @@ func endOf(start element, all []element) (end *element) {
 	return end
 }
 
-// checkNetwork tells every difference between the network and the sets.
+// checkNetwork tells every difference between the network and the sets. Mostly
+// there is none, which a few keys tell, at a cost that does not depend on how
+// many networks there are.
 func (f *nftFirewall) checkNetwork(n *firewall.Network) error {
 	errs := []error{f.checkBase()}
+	if in, err := f.networkIn(encodeAll(n.Elements())); in && err == nil {
+		return errors.Join(errs...)
+	}
 	all, err := f.list(networkSets...)
 	if err != nil {
 		return errors.Join(append(errs, err)...)

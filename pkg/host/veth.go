@@ -86,6 +86,7 @@ func (v veth) create() error {
 	peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.o.MTU)))
 	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(sb.ns.Fd())))
 	req.AddData(info)
+	defer v.h.relink()
 	_, err = req.Execute(unix.NETLINK_ROUTE, 0)
 	return err
 }
@@ -184,6 +185,7 @@ func (v veth) joined() error {
 }
 
 func (v veth) remove() error {
+	defer v.h.relink()
 	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.o.Name)))
