@@ -31,9 +31,9 @@ func (r route) message(index int) *netlink.Route {
 	}
 	if r.o.Via.IsValid() {
 		m.Gw = r.o.Via.AsSlice()
-		// A gateway outside the interface's own prefix (a /32 address) is
-		// reached on the link all the same.
-		m.SetFlag(netlink.FLAG_ONLINK)
+		if r.o.OnLink {
+			m.SetFlag(netlink.FLAG_ONLINK)
+		}
 	} else if !r.o.HasScope {
 		m.Scope = netlink.SCOPE_LINK
 	}

@@ -147,6 +147,7 @@ type Route struct {
 	Table    int
 	Scope    int
 	HasScope bool // Scope 0 (global) is meant, not left open
+	OnLink   bool // Via is on the link though no address's prefix says so
 	// Probe lets Ensure raise Metric, and write it back, where another link
 	// has a route of the same Dst and Metric.
 	Probe bool
@@ -174,6 +175,9 @@ func (r *Route) String() string {
 		b.WriteString(" via " + r.Via.String())
 	}
 	b.WriteString(" dev " + r.Dev)
+	if r.OnLink {
+		b.WriteString(" onlink")
+	}
 	for _, f := range []struct {
 		name  string
 		value int

@@ -165,7 +165,7 @@ func (b Bridge) routes(s cni.Site) []wire.Object {
 			continue
 		}
 		objects = append(objects, &wire.Route{
-			NetNS: s.NetNS, Dev: s.IfName, Dst: netip.PrefixFrom(unspecified(gw), 0), Via: gw,
+			NetNS: s.NetNS, Dev: s.IfName, Dst: netip.PrefixFrom(unspecified(gw), 0), Via: gw, OnLink: !within(s, gw),
 			Metric: network.Metric(b.GwPriority, b.Name), Probe: true,
 		})
 	}
@@ -175,7 +175,7 @@ func (b Bridge) routes(s cni.Site) []wire.Object {
 			via = gateway(s, r.Dst.Addr().Is6())
 		}
 		o := &wire.Route{
-			NetNS: s.NetNS, Dev: s.IfName, Dst: r.Dst, Via: via,
+			NetNS: s.NetNS, Dev: s.IfName, Dst: r.Dst, Via: via, OnLink: via.IsValid() && !within(s, via),
 			Metric: r.Priority, MTU: r.MTU, AdvMSS: r.AdvMSS,
 		}
 		if r.Table != nil {
@@ -194,6 +194,17 @@ func unspecified(a netip.Addr) netip.Addr {
 		return netip.IPv6Unspecified()
 	}
 	return netip.IPv4Unspecified()
+}
+
+// within reports whether one of the sandbox's own prefixes has an address: a
+// gateway elsewhere (a sandbox with a /32) has to be said to be on the link.
+func within(s cni.Site, a netip.Addr) bool {
+	for _, own := range s.Addresses {
+		if own.Address.Contains(a) {
+			return true
+		}
+	}
+	return false
 }
 
 // gateway returns the gateway of the sandbox's first address of a family.
