@@ -25,9 +25,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
 
-	"dcni/pkg/firewall"
 	"dcni/pkg/host"
-	"dcni/pkg/ipam"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -80,19 +78,6 @@ type Families struct {
 type Ports struct {
 	Ignore  bool       // internal networks publish nothing, as in Docker
 	Default netip.Addr // host address where a mapping names none; zero: any
-}
-
-// Site is where an attachment is to be: everything a plan is made from that is
-// not configuration.
-type Site struct {
-	wire.Attachment
-	NetNS     string // CNI_NETNS
-	MAC       string // asked for; "": from the address
-	MTU       int    // bytes
-	Addresses []ipam.Assigned
-	Subnets   []ipam.Subnet // all of the network's
-	Routes    []ipam.Route  // besides the default ones
-	Ports     []firewall.Port
 }
 
 // verbs are what a runtime may ask a plugin for.
@@ -206,12 +191,12 @@ func (p *Plugin) command(args []string, stdin io.Reader, stdout io.Writer) error
 	if err != nil {
 		return err
 	}
-	return p.plan(conf, stdout)
+	return p.PrintPlan(conf, stdout)
 }
 
-// plan prints the plan of a first attachment, and touches nothing: addresses
+// PrintPlan prints the plan of a first attachment, and touches nothing: addresses
 // and sandbox are examples, said to be so.
-func (p *Plugin) plan(conf []byte, stdout io.Writer) error {
+func (p *Plugin) PrintPlan(conf []byte, stdout io.Writer) error {
 	conf, err := onePlugin(conf, p.Name)
 	if err != nil {
 		return err

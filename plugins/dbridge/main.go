@@ -11,14 +11,11 @@ package main
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"net"
 	"net/netip"
 
 	"dcni/pkg/cni"
 	"dcni/pkg/firewall"
-	"dcni/pkg/ipam"
 	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
@@ -67,7 +64,7 @@ func (b Bridge) Plan(s cni.Site) (wire.Plan, error) {
 // fits checks what only shows together with the addresses.
 func (b Bridge) fits(s cni.Site) error {
 	const minMTU6 = 1280 // RFC 8200, section 5
-	if b.MTU != 0 && b.MTU < minMTU6 && has6(s) {
+	if b.MTU != 0 && b.MTU < minMTU6 && s.Has6() {
 		return wire.Invalid("mtu", b.MTU, "must be at least 1280 on a network with IPv6 (RFC 8200)")
 	}
 	return (&firewall.Endpoint{Owner: s.Attachment, Ports: s.Ports}).Validate()
@@ -79,7 +76,7 @@ func (b Bridge) shared(s cni.Site) []wire.Object {
 	objects := []wire.Object{
 		&wire.Bridge{Name: name, MAC: bridgeMAC(name), MTU: s.MTU, Alias: b.Name},
 	}
-	for _, family := range families(s) {
+	for _, family := range s.Families() {
 		objects = append(objects, b.family(family)...)
 	}
 	for _, subnet := range s.Subnets {
@@ -88,7 +85,7 @@ func (b Bridge) shared(s cni.Site) []wire.Object {
 	return append(objects,
 		&wire.Up{Dev: name},
 		&firewall.Network{
-			Name: b.Name, Bridge: name, Subnets: prefixes(s.Subnets),
+			Name: b.Name, Bridge: name, Subnets: s.Prefixes(),
 			ICC: b.ICC, Internal: b.Internal, Masquerade: b.Masquerade && !b.Internal,
 		})
 }
@@ -120,10 +117,10 @@ func (b Bridge) family(family int) []wire.Object {
 // up, its addresses and routes, and the ports it publishes.
 func (b Bridge) own(s cni.Site) []wire.Object {
 	objects := []wire.Object{
-		&wire.Flows{Owner: s.Attachment, Addresses: addresses(s)},
+		&wire.Flows{Owner: s.Attachment, Addresses: s.IPs()},
 		&wire.Veth{
 			Name: s.HostLink(), Bridge: b.Bridge.Bridge, NetNS: s.NetNS, Peer: s.IfName,
-			MAC: mac(s), MTU: s.MTU, Alias: s.String(), Isolated: !b.ICC,
+			MAC: s.SandboxMAC(), MTU: s.MTU, Alias: s.String(), Isolated: !b.ICC,
 		},
 	}
 	objects = append(objects, quiet(s)...)
@@ -134,7 +131,7 @@ func (b Bridge) own(s cni.Site) []wire.Object {
 	objects = append(objects, b.routes(s)...)
 	if len(s.Ports) > 0 {
 		objects = append(objects, &firewall.Endpoint{
-			Owner: s.Attachment, Bridge: b.Bridge.Bridge, Addresses: addresses(s), Ports: s.Ports,
+			Owner: s.Attachment, Bridge: b.Bridge.Bridge, Addresses: s.IPs(), Ports: s.Ports,
 		})
 	}
 	return objects
@@ -148,34 +145,34 @@ func quiet(s cni.Site) []wire.Object {
 		return &wire.Sysctl{NetNS: s.NetNS, Path: path, Value: value}
 	}
 	objects := []wire.Object{set(4, "arp_notify", "1")}
-	if !has6(s) {
+	if !s.Has6() {
 		return append(objects, set(6, "disable_ipv6", "1"))
 	}
 	return append(objects,
 		set(6, "disable_ipv6", "0"), set(6, "accept_dad", "0"), set(6, "ndisc_notify", "1"))
 }
 
-// routes are the default routes, unless the network is internal, and those of
-// the ipam section.
+// routes are the default routes, unless the network is internal or the ipam
+// section has its own, and those of the ipam section.
 func (b Bridge) routes(s cni.Site) []wire.Object {
 	var objects []wire.Object
-	for _, family := range families(s) {
-		gw := gateway(s, family == 6)
-		if !gw.IsValid() || b.Internal {
+	for _, family := range s.Families() {
+		gw := s.Gateway(family == 6)
+		if !gw.IsValid() || b.Internal || s.HasRoute(cni.Everywhere(family)) {
 			continue
 		}
 		objects = append(objects, &wire.Route{
-			NetNS: s.NetNS, Dev: s.IfName, Dst: netip.PrefixFrom(unspecified(gw), 0), Via: gw, OnLink: !within(s, gw),
+			NetNS: s.NetNS, Dev: s.IfName, Dst: cni.Everywhere(family), Via: gw, OnLink: !s.Within(gw),
 			Metric: network.Metric(b.GwPriority, b.Name), Probe: true,
 		})
 	}
 	for _, r := range s.Routes {
 		via := r.GW
 		if !via.IsValid() {
-			via = gateway(s, r.Dst.Addr().Is6())
+			via = s.Gateway(r.Dst.Addr().Is6())
 		}
 		o := &wire.Route{
-			NetNS: s.NetNS, Dev: s.IfName, Dst: r.Dst, Via: via, OnLink: via.IsValid() && !within(s, via),
+			NetNS: s.NetNS, Dev: s.IfName, Dst: r.Dst, Via: via, OnLink: via.IsValid() && !s.Within(via),
 			Metric: r.Priority, MTU: r.MTU, AdvMSS: r.AdvMSS,
 		}
 		if r.Table != nil {
@@ -189,94 +186,8 @@ func (b Bridge) routes(s cni.Site) []wire.Object {
 	return objects
 }
 
-func unspecified(a netip.Addr) netip.Addr {
-	if a.Is6() {
-		return netip.IPv6Unspecified()
-	}
-	return netip.IPv4Unspecified()
-}
-
-// within reports whether one of the sandbox's own prefixes has an address: a
-// gateway elsewhere (a sandbox with a /32) has to be said to be on the link.
-func within(s cni.Site, a netip.Addr) bool {
-	for _, own := range s.Addresses {
-		if own.Address.Contains(a) {
-			return true
-		}
-	}
-	return false
-}
-
-// gateway returns the gateway of the sandbox's first address of a family.
-func gateway(s cni.Site, v6 bool) netip.Addr {
-	for _, a := range s.Addresses {
-		if a.Gateway.Is6() == v6 {
-			return a.Gateway
-		}
-	}
-	return netip.Addr{}
-}
-
-// mac returns the sandbox's MAC: as asked for, else Docker's 02:42 and the
-// IPv4 address, else 02:42 and a part of the identity's hash.
-func mac(s cni.Site) string {
-	if s.MAC != "" {
-		return s.MAC
-	}
-	for _, a := range s.Addresses {
-		if ip := a.Address.Addr(); ip.Is4() {
-			b := ip.As4()
-			return locallyAdministered(b[:])
-		}
-	}
-	id, _ := hex.DecodeString(s.ID())
-	return locallyAdministered(id[:4])
-}
-
 // bridgeMAC is fixed by the bridge's name, so that it outlives every port.
 func bridgeMAC(name string) string {
 	sum := sha256.Sum256([]byte(name))
-	return locallyAdministered(sum[:4])
-}
-
-func locallyAdministered(tail []byte) string {
-	return net.HardwareAddr(append([]byte{0x02, 0x42}, tail...)).String()
-}
-
-func families(s cni.Site) []int {
-	var list []int
-	if has(s, false) {
-		list = append(list, 4)
-	}
-	if has(s, true) {
-		list = append(list, 6)
-	}
-	return list
-}
-
-func has6(s cni.Site) bool { return has(s, true) }
-
-func has(s cni.Site, v6 bool) bool {
-	for _, p := range s.Subnets {
-		if p.Prefix.Addr().Is6() == v6 {
-			return true
-		}
-	}
-	return false
-}
-
-func prefixes(subnets []ipam.Subnet) []netip.Prefix {
-	list := make([]netip.Prefix, len(subnets))
-	for i, s := range subnets {
-		list[i] = s.Prefix
-	}
-	return list
-}
-
-func addresses(s cni.Site) []netip.Addr {
-	list := make([]netip.Addr, len(s.Addresses))
-	for i, a := range s.Addresses {
-		list[i] = a.Address.Addr()
-	}
-	return list
+	return cni.LocalMAC(sum[:4])
 }

@@ -1,0 +1,105 @@
+package netns
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// newNS makes a network namespace that lives as long as the test.
+func newNS(t *testing.T) *NS {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("making network namespaces needs root")
+	}
+	made := make(chan *NS)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread is scrapped
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+			made <- nil
+			return
+		}
+		n, err := Open("/proc/thread-self/ns/net")
+		if err != nil {
+			t.Error(err)
+		}
+		made <- n
+	}()
+	n := <-made
+	if n == nil {
+		t.FailNow()
+	}
+	t.Cleanup(n.Close)
+	return n
+}
+
+func self(t *testing.T) *NS {
+	t.Helper()
+	n, err := Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Close)
+	return n
+}
+
+func TestDoGoesAndComesBack(t *testing.T) {
+	other := newNS(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	home := self(t)
+	failure := errors.New("failure")
+	err := other.Do(func() error {
+		if here := self(t); !here.Same(other) || here.Same(home) {
+			t.Error("Do did not enter the namespace")
+		}
+		return failure
+	})
+	if !errors.Is(err, failure) {
+		t.Errorf("Do returned %v", err)
+	}
+	if !self(t).Same(home) {
+		t.Error("Do did not come back")
+	}
+}
+
+func TestCookie(t *testing.T) {
+	a, b := newNS(t), newNS(t)
+	first, err := a.Cookie()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := a.Cookie(); again != first {
+		t.Error("a cookie changes")
+	}
+	if other, _ := b.Cookie(); other == first {
+		t.Error("two namespaces have one cookie")
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	file, fifo := filepath.Join(dir, "file"), filepath.Join(dir, "fifo")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]error{
+		filepath.Join(dir, "none"): os.ErrNotExist,
+		file:                       ErrNotNetNS,
+		fifo:                       ErrNotNetNS, // and does not hang
+		dir:                        ErrNotNetNS,
+		"/proc/self/ns/mnt":        ErrNotNetNS,
+	} {
+		if _, err := Open(path); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", path, err, want)
+		}
+	}
+}
