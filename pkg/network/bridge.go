@@ -112,7 +112,7 @@ func ParseBridge(conf []byte) (*Bridge, error) {
 		}
 	}
 	var raw rawBridge
-	if err := keys.Decode("", &raw); err != nil {
+	if err := keys.strict("", &raw); err != nil {
 		return nil, err
 	}
 	return raw.typed()
@@ -194,15 +194,20 @@ func (b *Bridge) link() error {
 		}
 	}
 	if !ValidLink(b.Bridge) {
-		return wire.Invalid("bridge", b.Bridge, "must be a link name: 1 to 15 bytes, no space, '/' or ':', not . or ..")
+		return wire.Invalid("bridge", b.Bridge, "must be a link name: 1 to 15 bytes, no space, '/' or ':', not ., .., all or default")
 	}
 	return nil
 }
 
 // ValidLink reports whether the kernel takes a name for a link
-// (dev_valid_name), as far as sysctl paths and people can live with it.
+// (dev_valid_name), as far as sysctl paths and people can live with it: all and
+// default are directories of settings, and the kernel makes no such link.
 func ValidLink(name string) bool {
-	if name == "" || len(name) > maxLinkLen || name == "." || name == ".." {
+	switch name {
+	case "", ".", "..", "all", "default":
+		return false
+	}
+	if len(name) > maxLinkLen {
 		return false
 	}
 	return !strings.ContainsFunc(name, func(r rune) bool {

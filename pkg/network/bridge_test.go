@@ -73,6 +73,7 @@ func TestBridgeErrors(t *testing.T) {
 		{`"bridge": "sixteen-letters-"`, 7, `bridge "sixteen-letters-": 15 bytes`},
 		{`"bridge": "a/b"`, 7, `bridge "a/b":`},
 		{`"bridge": ".."`, 7, `bridge "..":`},
+		{`"bridge": "all"`, 7, `bridge "all":`},
 		{`"bridge": "a b"`, 7, `bridge "a b":`},
 		{`"hostBinding": "localhost"`, 7, `hostBinding "localhost": address`},
 		{`"firewall": "pf"`, 7, `firewall "pf": nftables`},
@@ -95,6 +96,11 @@ func TestBridgeErrors(t *testing.T) {
 		{`"ipam": {"type": "dipam", "subnet": 5}`, 7, `ipam.subnet 5: a string`},
 		{`"ipam": {"type": "dipam", "subnet": "10.1.0.0/33"}`, 7, `ipam.subnet "10.1.0.0/33":`},
 		{`"ipam": []`, 7, `ipam`},
+		{`"ipam": {"type": "dipam", "subnets": [{"subnet": "10.1.0.0/24"}, {"iprnge": "10.1.0.0/25"}]}`, 7, `unknown key "ipam.subnets[1].iprnge": did you mean "ipam.subnets[1].ipRange"`},
+		{`"ipam": {"type": "dipam", "subnets": [{"subnet": 5}]}`, 7, `ipam.subnets[0].subnet 5: a string`},
+		{`"ipam": {"type": "dipam", "subnets": [5]}`, 7, `ipam.subnets [5]: an object`},
+		{`"ipam": {"type": "dipam", "routes": [{"dst": "10.1.0.0/24", "via": "10.1.0.1"}]}`, 7, `unknown key "ipam.routes[0].via"`},
+		{`"dns": {"nameserver": ["10.1.0.1"]}`, 7, `unknown key "dns.nameserver": did you mean "dns.nameservers"`},
 		{`"dns": 5`, 7, `dns 5: an object`},
 	} {
 		_, err := ParseBridge(conf(c.body))

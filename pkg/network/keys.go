@@ -77,7 +77,45 @@ func Strict(raw []byte, path string, into any) error {
 	if err != nil {
 		return err
 	}
-	return keys.Decode(path, into)
+	return keys.strict(path, into)
+}
+
+// strict is Decode that looks into the objects within first: a mistyped key
+// does as much harm there.
+func (o Object) strict(path string, into any) error {
+	t := reflect.TypeOf(into).Elem()
+	for i := range t.NumField() {
+		name := tag(t.Field(i))
+		if err := within(o[name], join(path, name), t.Field(i).Type); err != nil {
+			return err
+		}
+	}
+	return o.Decode(path, into)
+}
+
+// within is Strict for what a field holds: an object or a list of them.
+// Anything else is for Decode to refuse, and so is what should be one and is
+// not.
+func within(raw json.RawMessage, path string, t reflect.Type) error {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return within(raw, path, t.Elem())
+	case reflect.Slice:
+		var list []json.RawMessage
+		if t.Elem().Kind() != reflect.Struct || json.Unmarshal(raw, &list) != nil {
+			return nil //nolint:nilerr // for Decode
+		}
+		for i, one := range list {
+			if err := within(one, fmt.Sprintf("%s[%d]", path, i), t.Elem()); err != nil {
+				return err
+			}
+		}
+	case reflect.Struct:
+		if bytes.HasPrefix(raw, []byte("{")) {
+			return Strict(raw, path, reflect.New(t).Interface())
+		}
+	}
+	return nil
 }
 
 // Known returns the keys that a struct's JSON tags name.
@@ -85,12 +123,17 @@ func Known(of any) []string {
 	t := reflect.TypeOf(of).Elem()
 	var keys []string
 	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		if name != "" && name != "-" {
+		if name := tag(t.Field(i)); name != "" && name != "-" {
 			keys = append(keys, name)
 		}
 	}
 	return keys
+}
+
+// tag returns the key that a field's JSON tag names.
+func tag(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	return name
 }
 
 // decodeError says what is no JSON, or not an object. It returns nil for nil.
