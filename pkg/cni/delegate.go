@@ -144,13 +144,22 @@ func (d delegate) exec(verb string, r *Request) ([]byte, error) {
 	return nil, fmt.Errorf("ipam %s: %w: %s", d.plugin, err, strings.TrimSpace(stderr.String()))
 }
 
-// find looks for the plugin in CNI_PATH.
+// errNoPlugin is the error for a delegate that is not installed.
+type errNoPlugin struct{ error }
+
+func (e errNoPlugin) Unwrap() error { return e.error }
+
+// find looks for the plugin in CNI_PATH. A path is no plugin's name: only ADD
+// reads the configuration strictly, and DEL must not run what it refused.
 func (d delegate) find(path string) (string, error) {
 	for _, dir := range filepath.SplitList(path) {
+		if filepath.Base(d.plugin) != d.plugin {
+			break
+		}
 		file := filepath.Join(dir, d.plugin)
 		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
 			return file, nil
 		}
 	}
-	return "", wire.Invalid("ipam.type", d.plugin, "no such plugin in CNI_PATH "+path)
+	return "", errNoPlugin{wire.Invalid("ipam.type", d.plugin, "no such plugin in CNI_PATH "+path)}
 }

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"runtime/debug"
@@ -104,6 +105,10 @@ func Main(p *Plugin) {
 // serve runs one verb on the real machine, and does not return.
 func serve(name string, of func(records.Store, *host.Host) verbs) {
 	thrifty()
+	// The dispatcher's own check comes after the verb: it would answer a second
+	// time when ADD has succeeded, and fail each DEL after an ADD that was
+	// refused the host's namespace. Ours comes before (see [host.Host.Enter]).
+	_ = os.Setenv("CNI_NETNS_OVERRIDE", "1") // fails for names that are none
 	open := func() (verbs, error) {
 		store := records.Default()
 		machine, err := host.New(store)
@@ -165,7 +170,8 @@ func functions(open func() (verbs, error)) skel.CNIFuncs {
 	}
 }
 
-// report turns an error into the protocol's: the code it carries, or 999.
+// report turns an error into the protocol's: the code it carries, 5 where a
+// file can't be read or written, else 999.
 func report(err error) error {
 	if err == nil {
 		return nil
@@ -173,11 +179,15 @@ func report(err error) error {
 	code := wire.CodeInternal
 	var coded *wire.Error
 	var foreign *types.Error // a delegate's
+	var path *fs.PathError
+	var link *os.LinkError
 	switch {
 	case errors.As(err, &coded):
 		code = coded.Code
 	case errors.As(err, &foreign):
 		return foreign
+	case errors.As(err, &path), errors.As(err, &link):
+		code = wire.CodeIO
 	}
 	return types.NewError(uint(code), err.Error(), "")
 }

@@ -282,23 +282,27 @@ func (e *Engine) network(r *Request, rec *records.Record) Network {
 // the attachment's lock; rec is nil where nothing is on record.
 func (e *Engine) detach(r *Request, rec *records.Record, source Addresses) error {
 	roots := e.Plugin.Roots(r.Attachment)
+	var unsaid error
 	if rec != nil {
 		if known := e.recorded(rec); known != nil {
 			roots = known
 		}
+		// On a full disk the record can't say so, but it can go.
 		rec.State, rec.Since = records.Deleting, time.Now().UTC()
-		if err := e.Store.Put(rec); err != nil {
-			return err
-		}
+		unsaid = e.Store.Put(rec)
 	}
 	if err := wire.Del(e.Host, roots); err != nil {
 		// What may still be there keeps its record and its addresses.
-		return err
+		return errors.Join(err, unsaid)
 	}
 	if err := e.Store.Delete(r.Attachment, e.Plugin.Name); err != nil {
-		return err
+		return errors.Join(err, unsaid)
 	}
-	return source.Release(r)
+	err := source.Release(r)
+	if missing := (errNoPlugin{}); rec == nil && errors.As(err, &missing) {
+		return nil // ADD failed for it, too: it gave nothing
+	}
+	return err
 }
 
 // recorded returns the own objects of an attachment as its record has them:

@@ -22,6 +22,7 @@ func replace(tmp, path string, data []byte, sync bool) error {
 	sum := sha256.Sum256([]byte(path))
 	temp := filepath.Join(tmp, hex.EncodeToString(sum[:16]))
 	if err := writeTemp(temp, data, sync); err != nil {
+		_ = os.Remove(temp) // on a full disk, half a file is in everybody's way
 		return err
 	}
 	err := os.Rename(temp, path)
