@@ -25,7 +25,8 @@ type Lease struct {
 	Routes    []ipam.Route
 	DNS       *network.DNS
 	From      records.IPAM
-	Fresh     bool // the network was registered for it
+	Fresh     bool            // the network was registered for it
+	Before    records.Network // else: how it was registered before
 }
 
 // Facts is what dipam asks of the machine.
@@ -63,30 +64,46 @@ func (o own) leases() records.Leases {
 
 func (o own) Claim(r *Request) (*Lease, error) {
 	registry := o.registry()
-	_, err := registry.Get(o.network.Name)
-	fresh := errors.Is(err, os.ErrNotExist)
-	cfg, err := o.config(registry)
-	if err != nil {
-		return nil, err
+	for {
+		before, err := registry.Get(o.network.Name)
+		fresh := errors.Is(err, os.ErrNotExist)
+		cfg, err := o.config(registry)
+		if err != nil {
+			return nil, err
+		}
+		l, err := o.claimFrom(r, cfg)
+		if err != nil {
+			return nil, errors.Join(err, o.unregister(fresh, before))
+		}
+		l.Fresh, l.Before = fresh, before
+		if _, err = registry.Get(o.network.Name); err == nil {
+			return l, nil
+		}
+		// Another's ADD, the network's first, failed between the two and took
+		// the registration back. With our lease there, nobody does so again.
+		if err := o.Release(r); err != nil {
+			return nil, err
+		}
 	}
-	l, err := o.claimFrom(r, cfg)
-	if err != nil && fresh {
-		return nil, errors.Join(err, o.forget())
-	}
-	if err == nil {
-		l.Fresh = fresh
-	}
-	return l, err
 }
 
 func (o own) registry() records.Networks {
 	return o.store.Networks(o.network.IPAM.Own.DataDir)
 }
 
-// forget takes back what was made for a network whose first attachment failed:
-// it is not one yet.
-func (o own) forget() error {
-	empty, err := o.leases().Forget()
+// unregister takes back what a claim that came to nothing said of the network:
+// its new subnets, or all of it where it was the first, for then it is no
+// network yet.
+func (o own) unregister(fresh bool, before records.Network) error {
+	if !fresh {
+		return o.registry().Restore(before)
+	}
+	lock, err := o.store.LockNetwork(o.network.Name)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	empty, err := o.leases().Locked().Forget()
 	if err != nil || !empty {
 		return err
 	}
@@ -95,10 +112,10 @@ func (o own) forget() error {
 
 // Abandon gives the addresses back, and the network where it was new.
 func (o own) Abandon(r *Request, l *Lease) error {
-	if err := o.Release(r); err != nil || !l.Fresh {
+	if err := o.Release(r); err != nil {
 		return err
 	}
-	return o.forget()
+	return o.unregister(l.Fresh, l.Before)
 }
 
 func (o own) claimFrom(r *Request, cfg ipam.Config) (*Lease, error) {
@@ -131,15 +148,7 @@ func withRanges(subnets []ipam.Subnet, ranges []ipam.Set) []ipam.Subnet {
 // config returns the configuration with the subnets that the registry gives
 // the network besides those it names.
 func (o own) config(registry records.Networks) (ipam.Config, error) {
-	cfg := o.network.IPAM.Own
-	reg := records.Registration{
-		Name: o.network.Name, Bridge: o.network.Bridge,
-		WantPool: len(cfg.Subnets) == 0, WantULA: o.network.Families.ULA,
-		HostID: o.facts.ID(), Avoid: o.avoid, Alive: o.alive,
-	}
-	for _, s := range cfg.Subnets {
-		reg.Explicit = append(reg.Explicit, s.Prefix)
-	}
+	cfg, reg := o.network.IPAM.Own, o.registration()
 	all, err := registry.Register(reg)
 	if err != nil {
 		return cfg, err
@@ -153,6 +162,20 @@ func (o own) config(registry records.Networks) (ipam.Config, error) {
 		return a.Prefix.Addr().BitLen() - b.Prefix.Addr().BitLen()
 	})
 	return cfg, nil
+}
+
+// registration is what the network asks of the registry.
+func (o own) registration() records.Registration {
+	subnets := o.network.IPAM.Own.Subnets
+	reg := records.Registration{
+		Name: o.network.Name, Bridge: o.network.Bridge,
+		WantPool: len(subnets) == 0, WantULA: o.network.Families.ULA,
+		HostID: o.facts.ID(), Avoid: o.avoid, Alive: o.alive,
+	}
+	for _, s := range subnets {
+		reg.Explicit = append(reg.Explicit, s.Prefix)
+	}
+	return reg
 }
 
 // avoid lists what a subnet from the pools must not overlap. The network's own
@@ -214,10 +237,13 @@ func (o own) Collect(_ *Request, valid func(wire.Attachment) bool) error {
 	return err
 }
 
-// status tells whether an address is free. A network that never had one yet
-// has no subnet of the pools to be full.
+// Status tells whether the network can have its subnets, and an address of them
+// is free. One that has none of the pools yet has none that is full.
 func (o own) Status(_ *Request) error {
 	cfg := o.network.IPAM.Own
+	if err := o.registry().Probe(o.registration()); err != nil {
+		return &wire.Error{Code: wire.CodeUnavailable, Msg: "network " + o.network.Name + " can't be served", Err: err}
+	}
 	known, err := o.registry().Get(o.network.Name)
 	if err == nil && len(cfg.Subnets) == 0 {
 		cfg = cfg.With(known.Subnets...)

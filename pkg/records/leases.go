@@ -171,7 +171,7 @@ func (l Leases) Full(cfg ipam.Config) error {
 	if err != nil {
 		return err
 	}
-	return l.session(true, func(s *session) error {
+	return l.session(false, func(s *session) error {
 		for _, set := range plan.Sets {
 			a, err := s.pick(&claim{plan: plan, lowest: true}, set)
 			if err != nil {
@@ -210,11 +210,13 @@ func (l Leases) Check(owner wire.Attachment, addrs []netip.Addr) error {
 // next-fit goes on: what remains of a network whose first claim came to
 // nothing. Leases that are there stay, and it reports false.
 func (l Leases) Forget() (empty bool, err error) {
-	lock, err := l.store.LockNetwork(l.network)
-	if err != nil {
-		return false, err
+	if !l.locked {
+		lock, err := l.store.LockNetwork(l.network)
+		if err != nil {
+			return false, err
+		}
+		defer lock.Unlock()
 	}
-	defer lock.Unlock()
 	links, err := (&session{l: l}).links()
 	switch {
 	case errors.Is(err, os.ErrNotExist):

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -46,6 +47,8 @@ type Registration struct {
 	// Alive reports whether a network is still there without a lease: it is
 	// configured, or the host uses its subnet. nil means that all are.
 	Alive func(Network) bool
+
+	probe bool // nothing is to be forgotten
 }
 
 // Register returns the subnets of a network, in the order IPv4 from the pool,
@@ -78,6 +81,31 @@ func (n Networks) Register(r Registration) ([]netip.Prefix, error) {
 		return n.put(added)
 	})
 	return out, err
+}
+
+// Probe tells whether Register could work, and changes nothing.
+func (n Networks) Probe(r Registration) error {
+	known, err := n.Get(r.Name)
+	if err != nil && !errors.Is(err, os.ErrNotExist) || err == nil && r.fits(known) {
+		return err
+	}
+	r.probe = true
+	_, err = n.choose(r, known)
+	return err
+}
+
+// Restore makes a network's registration what it was before Register.
+func (n Networks) Restore(before Network) error {
+	if before.Name == "" {
+		return nil
+	}
+	return n.locked(func() error {
+		now, err := n.Get(before.Name)
+		if err != nil || reflect.DeepEqual(now, before) {
+			return err
+		}
+		return n.put(before)
+	})
 }
 
 // fits reports whether what is remembered is what is asked for.
@@ -184,6 +212,9 @@ func (n Networks) clear(r Registration, p netip.Prefix, others []Network) error 
 			return &overlapError{wire.Errorf(wire.CodeConfig,
 				"invalid pool request: Pool overlaps with other one on this address space: subnet %s of network %q and %s of network %q",
 				p, r.Name, o.Subnets[i], o.Name), o.Subnets[i]}
+		}
+		if r.probe {
+			continue
 		}
 		if err := n.remove(o.Name); err != nil {
 			return err
