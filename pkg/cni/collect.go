@@ -40,6 +40,7 @@ func (e *Engine) GC(r *Request) error {
 		// Without all records, nothing can be called a stray.
 		return err
 	}
+	e.Store.Prune(r.Network)
 	errs = append(errs, e.sweep(r, strays, list), e.collectAddresses(r, list, valid))
 	return errors.Join(errs...)
 }

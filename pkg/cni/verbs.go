@@ -42,6 +42,7 @@ type Book interface {
 	Delete(a wire.Attachment, plugin string) error
 	List(network string) ([]*records.Record, error)
 	Others(a wire.Attachment) (bool, error)
+	Prune(network string)
 }
 
 // Addresses is where an attachment's addresses come from.

@@ -132,6 +132,19 @@ func (s Store) Delete(a wire.Attachment, plugin string) error {
 	return nil
 }
 
+// Prune removes the empty directories of a network's attachments, which an ADD
+// leaves that dies before its record is written. Whoever is about to write one
+// makes them again.
+func (s Store) Prune(network string) {
+	dir := filepath.Join(s.attachments(), network)
+	for _, pattern := range []string{"*/*", "*", ""} {
+		paths, _ := filepath.Glob(filepath.Join(dir, pattern)) // no pattern of ours is bad
+		for _, path := range paths {
+			_ = syscall.Rmdir(path) // not empty: in use
+		}
+	}
+}
+
 // List returns the records of a network, or of all networks for "", sorted by
 // path. Records that vanish meanwhile are left out.
 func (s Store) List(network string) ([]*Record, error) {
