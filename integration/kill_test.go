@@ -1,0 +1,174 @@
+package integration
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// deadly are the system calls that change something, or wait for a lock. A
+// process that is killed as it enters one has done all before it and nothing
+// after.
+const deadly = "openat,mkdirat,mkdir,symlinkat,symlink,renameat,renameat2,rename,unlinkat,unlink,rmdir,linkat,link," +
+	"write,pwrite64,fcntl,utimensat,sendto,sendmsg,setns"
+
+// killed runs a call that is killed at its n-th deadly system call, and reports
+// whether it was.
+func killed(t *testing.T, n int, call *exec.Cmd) bool {
+	t.Helper()
+	call.Args = append([]string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + deadly,
+		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", deadly, n)}, call.Path)
+	call.Path = "/usr/bin/strace"
+	out, err := call.Output()
+	if err != nil && strings.Contains(string(out), `"code"`) {
+		t.Errorf("point %d: an error instead of death: %s", n, out)
+	}
+	return err != nil
+}
+
+// killConf is a network of two families, with ports and a static address.
+func killConf(more string) string {
+	return `{"cniVersion": "1.1.0", "name": "web", "type": "dbridge",
+		"ipam": {"type": "dipam", "subnets": [{"subnet": "10.88.0.0/24"}, {"subnet": "fd00:88::/64"}]}` + more + `}`
+}
+
+const killWish = `, "runtimeConfig": {"ips": ["10.88.0.77"], "portMappings": [
+	{"hostPort": 8080, "containerPort": 80}, {"hostPort": 8053, "containerPort": 53, "protocol": "udp", "hostIP": "192.0.2.1"}]}`
+
+// leftBehind is what a killed writer leaves for the next to use: temporary
+// files under a name of their own.
+const leftBehind = `/run/dcni/tmp|/var/lib/dcni/tmp|/\.link |/leases/web/\.pages`
+
+// killRig is a host with a bystander: c9 is attached, and stays so.
+func killRig(t *testing.T) *rig {
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("strace is not installed")
+	}
+	r := newRig(t)
+	r.netns("c1", "c2", "c9")
+	r.bystander()
+	r.ok(r.plugin("ADD", "dbridge", killConf(killWish)))
+	r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
+	return r
+}
+
+const bystanderPort = `, "runtimeConfig": {"portMappings": [{"hostPort": 9000, "containerPort": 80}]}`
+
+func (r *rig) bystander() {
+	r.t.Helper()
+	r.ok(r.plugin("ADD", "dbridge", killConf(bystanderPort), "containerid=c9", "netns=c9"))
+}
+
+// checked expects CHECK of an attachment to find nothing.
+func (r *rig) checked(what, container, result string) {
+	r.t.Helper()
+	conf := killConf(killWish + `, "prevResult": ` + result)
+	if a := r.plugin("CHECK", "dbridge", conf, "containerid="+container, "netns="+container); a.err != nil {
+		r.t.Errorf("%s: CHECK %s: %s", what, container, a.out)
+	}
+}
+
+// empty expects a sandbox with nothing but lo.
+func (r *rig) empty(what, name string) {
+	r.t.Helper()
+	if out := r.run("ip", "-o", "-n", name, "link"); strings.Count(out, "\n") != 1 {
+		r.t.Errorf("%s: left in %s: %s", what, name, out)
+	}
+}
+
+// TestKilledAdd kills ADD at every point. A DEL, or a GC, makes the machine
+// what it was before; another ADD makes it what it was to be.
+func TestKilledAdd(t *testing.T) {
+	r := killRig(t)
+	before := picture()
+	gc := killConf(`, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}]`)
+	n := 1
+	for ; ; n++ {
+		what := fmt.Sprintf("killed at %d", n)
+		if !killed(t, n, pluginCall("ADD", "dbridge", killConf(killWish))) {
+			break
+		}
+		r.ok(r.plugin("DEL", "dbridge", killConf(killWish), "netns="))
+		r.same(what+", DEL", before, leftBehind)
+		killed(t, n, pluginCall("ADD", "dbridge", killConf(killWish)))
+		r.ok(r.plugin("GC", "dbridge", gc))
+		r.same(what+", GC", before, leftBehind)
+		r.empty(what, "c1")
+		killed(t, n, pluginCall("ADD", "dbridge", killConf(killWish)))
+		a := r.plugin("ADD", "dbridge", killConf(killWish))
+		if r.killedAtTheEnd(a) {
+			continue
+		}
+		r.checked(what+", ADD", "c1", string(r.ok(a).out))
+		r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
+	}
+	t.Logf("%d points", n-1)
+}
+
+// killedAtTheEnd reports whether an ADD was refused because the one before died
+// after it had attached all, and takes that away.
+func (r *rig) killedAtTheEnd(a outcome) bool {
+	if a.failed == nil || !strings.Contains(a.failed.Msg, "is attached") {
+		return false
+	}
+	r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
+	return true
+}
+
+// TestKilledFirstAdd kills the ADD that makes the network and the rules.
+func TestKilledFirstAdd(t *testing.T) {
+	r := killRig(t)
+	n := 1
+	for ; ; n += 2 {
+		r.run("nft", "delete", "table", "inet", "dcni")
+		r.run("sh", "-c", "ip link del $(ip -o link show type bridge | sed 's/.*: \\(br-[0-9a-f]*\\):.*/\\1/')")
+		r.run("sh", "-c", "rm -rf /run/dcni /var/lib/dcni; for l in $(ls /sys/class/net | grep -x 'v[0-9a-f]\\{14\\}'); do ip link del $l; done")
+		what := fmt.Sprintf("killed at %d", n)
+		if !killed(t, n, pluginCall("ADD", "dbridge", killConf(killWish))) {
+			break
+		}
+		r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
+		if out := r.run("sh", "-c", "ls /run/dcni/attachments /var/lib/dcni/leases/web 2>&1 || true"); strings.Contains(out, "10.88") || strings.Contains(out, "web\n") {
+			t.Errorf("%s, DEL: left: %s", what, out)
+		}
+		r.empty(what, "c1")
+		r.bystander()
+		a := r.ok(r.plugin("ADD", "dbridge", killConf(killWish)))
+		r.checked(what+", ADD", "c1", string(a.out))
+		r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
+	}
+	t.Logf("%d points", n/2)
+}
+
+// TestKilledDel kills DEL at every point. Then another container gets the same
+// address and ports, at once or after a second DEL, and whatever still comes
+// for the first does it no harm.
+func TestKilledDel(t *testing.T) {
+	r := killRig(t)
+	n, refused := 1, 0
+	gc := killConf(`, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}, {"containerID": "c2", "ifname": "eth0"}]`)
+	for dead := true; dead; n++ {
+		what := fmt.Sprintf("killed at %d", n)
+		r.ok(r.plugin("ADD", "dbridge", killConf(killWish)))
+		dead = killed(t, n, pluginCall("DEL", "dbridge", killConf(killWish)))
+		a := r.plugin("ADD", "dbridge", killConf(killWish), "containerid=c2", "netns=c2")
+		if a.err != nil {
+			if a.failed == nil || a.failed.Code != 101 && a.failed.Code != 102 {
+				t.Errorf("%s: %s", what, a.out)
+			}
+			refused++
+			r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
+			a = r.ok(r.plugin("ADD", "dbridge", killConf(killWish), "containerid=c2", "netns=c2"))
+		}
+		if n%2 == 0 {
+			r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
+		} else {
+			r.ok(r.plugin("GC", "dbridge", gc))
+		}
+		r.checked(what, "c2", string(a.out))
+		r.empty(what, "c1")
+		r.ok(r.plugin("DEL", "dbridge", killConf(killWish), "containerid=c2", "netns=c2"))
+	}
+	t.Logf("%d points, at %d of them the address or port was still the first's", n-2, refused)
+}
