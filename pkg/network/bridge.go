@@ -112,7 +112,7 @@ func ParseBridge(conf []byte) (*Bridge, error) {
 		}
 	}
 	var raw rawBridge
-	if err := keys.strict("", &raw); err != nil {
+	if err := keys.Decode("", &raw); err != nil {
 		return nil, err
 	}
 	return raw.typed()

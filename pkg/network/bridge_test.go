@@ -98,7 +98,7 @@ func TestBridgeErrors(t *testing.T) {
 		{`"ipam": []`, 7, `ipam`},
 		{`"ipam": {"type": "dipam", "subnets": [{"subnet": "10.1.0.0/24"}, {"iprnge": "10.1.0.0/25"}]}`, 7, `unknown key "ipam.subnets[1].iprnge": did you mean "ipam.subnets[1].ipRange"`},
 		{`"ipam": {"type": "dipam", "subnets": [{"subnet": 5}]}`, 7, `ipam.subnets[0].subnet 5: a string`},
-		{`"ipam": {"type": "dipam", "subnets": [5]}`, 7, `ipam.subnets [5]: an object`},
+		{`"ipam": {"type": "dipam", "subnets": [5]}`, 7, `ipam.subnets[0] 5: an object`},
 		{`"ipam": {"type": "dipam", "routes": [{"dst": "10.1.0.0/24", "via": "10.1.0.1"}]}`, 7, `unknown key "ipam.routes[0].via"`},
 		{`"dns": {"nameserver": ["10.1.0.1"]}`, 7, `unknown key "dns.nameserver": did you mean "dns.nameservers"`},
 		{`"dns": 5`, 7, `dns 5: an object`},

@@ -3,7 +3,6 @@ package network
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -50,72 +49,80 @@ func Keys(raw []byte, path string, known []string) (Object, error) {
 }
 
 // Decode fills a struct from the object's keys. The path is as for [Keys].
+//
+// Each value is decoded by itself: the error is then that value's, and a
+// plugin, which decodes a handful of keys once, does not pay for encoding/json
+// to study the whole struct.
 func (o Object) Decode(path string, into any) error {
-	data, err := json.Marshal(o)
-	if err != nil {
-		return decodeError(path, err)
-	}
-	err = json.Unmarshal(data, into)
-	var wrong *json.UnmarshalTypeError
-	if errors.As(err, &wrong) && wrong.Field != "" {
-		key, _, nested := strings.Cut(wrong.Field, ".")
-		value := o[key]
-		if nested || len(value) > maxQuoted {
-			value = json.RawMessage(wrong.Value)
+	v := reflect.ValueOf(into).Elem()
+	for i := range v.NumField() {
+		name := tag(v.Type().Field(i))
+		if raw, ok := o[name]; ok && string(raw) != "null" {
+			if err := decodeValue(raw, join(path, name), v.Field(i)); err != nil {
+				return err
+			}
 		}
-		return wire.Errorf(wire.CodeConfig, "%s %s: must be %s", join(path, wrong.Field), value, kindName(wrong.Type))
 	}
-	return decodeError(path, err)
+	return nil
 }
 
-// maxQuoted is how long a value may be, in bytes, to be quoted in an error.
-const maxQuoted = 60
-
 // Strict decodes a JSON object into a struct, whose tags are the known keys.
+// Objects within are read as strictly: a mistyped key does as much harm there.
 func Strict(raw []byte, path string, into any) error {
 	keys, err := Keys(raw, path, Known(into))
 	if err != nil {
 		return err
 	}
-	return keys.strict(path, into)
+	return keys.Decode(path, into)
 }
 
-// strict is Decode that looks into the objects within first: a mistyped key
-// does as much harm there.
-func (o Object) strict(path string, into any) error {
-	t := reflect.TypeOf(into).Elem()
-	for i := range t.NumField() {
-		name := tag(t.Field(i))
-		if err := within(o[name], join(path, name), t.Field(i).Type); err != nil {
+// decodeValue decodes one value, into a field that can be set.
+func decodeValue(raw json.RawMessage, path string, v reflect.Value) error {
+	t := v.Type()
+	switch {
+	case t == reflect.TypeFor[json.RawMessage]():
+		v.SetBytes(raw)
+		return nil
+	case t.Kind() == reflect.Pointer:
+		v.Set(reflect.New(t.Elem()))
+		return decodeValue(raw, path, v.Elem())
+	case t.Kind() == reflect.Struct:
+		if !bytes.HasPrefix(raw, []byte("{")) {
+			return wrongType(raw, path, t)
+		}
+		return Strict(raw, path, v.Addr().Interface())
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
+		return decodeList(raw, path, v)
+	}
+	if json.Unmarshal(raw, v.Addr().Interface()) != nil {
+		return wrongType(raw, path, t)
+	}
+	return nil
+}
+
+// decodeList decodes a list of objects.
+func decodeList(raw json.RawMessage, path string, v reflect.Value) error {
+	var list []json.RawMessage
+	if json.Unmarshal(raw, &list) != nil {
+		return wrongType(raw, path, v.Type())
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(list), len(list)))
+	for i, one := range list {
+		if err := decodeValue(one, fmt.Sprintf("%s[%d]", path, i), v.Index(i)); err != nil {
 			return err
 		}
 	}
-	return o.Decode(path, into)
+	return nil
 }
 
-// within is Strict for what a field holds: an object or a list of them.
-// Anything else is for Decode to refuse, and so is what should be one and is
-// not.
-func within(raw json.RawMessage, path string, t reflect.Type) error {
-	switch t.Kind() {
-	case reflect.Pointer:
-		return within(raw, path, t.Elem())
-	case reflect.Slice:
-		var list []json.RawMessage
-		if t.Elem().Kind() != reflect.Struct || json.Unmarshal(raw, &list) != nil {
-			return nil //nolint:nilerr // for Decode
-		}
-		for i, one := range list {
-			if err := within(one, fmt.Sprintf("%s[%d]", path, i), t.Elem()); err != nil {
-				return err
-			}
-		}
-	case reflect.Struct:
-		if bytes.HasPrefix(raw, []byte("{")) {
-			return Strict(raw, path, reflect.New(t).Interface())
-		}
+// wrongType is the error for a value of another type than its key's.
+func wrongType(raw json.RawMessage, path string, t reflect.Type) error {
+	const most = 60 // bytes of a value that an error quotes
+	value := string(raw)
+	if len(value) > most {
+		value = value[:most] + "..."
 	}
-	return nil
+	return wire.Errorf(wire.CodeConfig, "%s %s: must be %s", path, value, kindName(t))
 }
 
 // Known returns the keys that a struct's JSON tags name.
@@ -154,14 +161,21 @@ func kindName(t reflect.Type) string {
 		return "true or false"
 	case reflect.String:
 		return "a string"
-	case reflect.Slice, reflect.Array:
-		return "an array"
-	case reflect.Map, reflect.Struct:
+	case reflect.Slice:
+		return "a list of " + plural(t.Elem())
+	case reflect.Map:
+		return "an object of " + plural(t.Elem())
+	case reflect.Struct:
 		return "an object"
 	case reflect.Pointer:
 		return kindName(t.Elem())
 	}
 	return "a whole number"
+}
+
+func plural(t reflect.Type) string {
+	_, noun, _ := strings.Cut(kindName(t), " ")
+	return noun + "s"
 }
 
 func join(path, key string) string {
