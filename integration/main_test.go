@@ -36,6 +36,22 @@ func TestParity(t *testing.T) {
 // TestDCNI runs the scripts about what only our plugins do, or do better.
 func TestDCNI(t *testing.T) { run(t, dcni, "testdata/dcni") }
 
+// TestDCNIWithoutBridgeNetfilter runs the scripts about bridges once more, in
+// hosts whose bridged packets don't pass the IP rules. A fresh namespace has
+// that on wherever the kernel has br_netfilter: TestDCNI runs with it.
+func TestDCNIWithoutBridgeNetfilter(t *testing.T) {
+	if _, err := os.Stat(bridgeNetfilter + "iptables"); err != nil {
+		t.Skip("the kernel has no br_netfilter: TestDCNI ran without it")
+	}
+	scripts, _ := filepath.Glob("testdata/dcni/bridge_*.txtar")
+	s := dcni
+	s.noBridgeNetfilter = true
+	run(t, s, scripts...)
+}
+
+// bridgeNetfilter is what the settings of br_netfilter begin with.
+const bridgeNetfilter = "/proc/sys/net/bridge/bridge-nf-call-"
+
 // TestDemo runs the session that `make demo` shows, with our plugins as soon as
 // they are built.
 func TestDemo(t *testing.T) {
@@ -49,17 +65,26 @@ func TestDemo(t *testing.T) {
 // TestHouse runs the scripts about the harness itself.
 func TestHouse(t *testing.T) { run(t, reference, "testdata/house") }
 
-// run runs the scripts of a folder, each in a throwaway host.
-func run(t *testing.T, s suite, dir string) {
+// run runs scripts, or all of a folder, each in a throwaway host.
+func run(t *testing.T, s suite, paths ...string) {
 	if missing := s.missing(); missing != "" {
 		fmt.Fprintf(os.Stderr, "%s: skipped, bin/%s is not built\n", t.Name(), missing) // also without -v
 		t.Skip()
 	}
-	if scripts, _ := filepath.Glob(dir + "/*.txtar"); len(scripts) == 0 {
-		t.Skipf("no scripts in %s", dir)
+	var scripts []string
+	for _, path := range paths {
+		if filepath.Ext(path) == "" {
+			more, _ := filepath.Glob(path + "/*.txtar")
+			scripts = append(scripts, more...)
+			continue
+		}
+		scripts = append(scripts, path)
+	}
+	if len(scripts) == 0 {
+		t.Skipf("no scripts in %s", paths)
 	}
 	testscript.Run(t, testscript.Params{
-		Dir:                 dir,
+		Files:               scripts,
 		Setup:               s.setup,
 		Cmds:                commands(),
 		Condition:           s.condition,
@@ -89,6 +114,13 @@ func (s suite) setup(env *testscript.Env) error {
 	host, err := lab.NewHost(binaries)
 	if err != nil {
 		return err
+	}
+	if s.noBridgeNetfilter {
+		for _, family := range []string{"iptables", "ip6tables"} {
+			if err := os.WriteFile(bridgeNetfilter+family, []byte("0"), 0); err != nil {
+				return err
+			}
+		}
 	}
 	env.Values[sessionKey{}] = &session{
 		Host: host, suite: s,

@@ -14,6 +14,8 @@ type suite struct {
 	name string
 	bins []string          // of ours that must be built
 	conf map[string]string // variable to fragment
+
+	noBridgeNetfilter bool // bridged packets don't pass the host's IP rules
 }
 
 var reference = suite{
