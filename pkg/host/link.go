@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -28,14 +29,64 @@ func (b bridge) ensure() (bool, error) {
 	defer b.h.relink()
 	err = b.h.root.LinkAdd(l)
 	if errors.Is(err, unix.EEXIST) {
-		_, err := b.find()
-		return false, err // adopted as it is
+		return b.adopt()
 	}
 	if err != nil {
 		return false, err
 	}
-	return true, b.h.root.LinkSetAlias(l, b.o.Alias)
+	_, err = b.deaf().write()
+	return true, errors.Join(err, b.h.root.LinkSetAlias(l, b.o.Alias))
 }
+
+// adopt takes the bridge as it is. One of ours may lack what an ADD that died
+// had not yet set.
+func (b bridge) adopt() (bool, error) {
+	l, err := b.find()
+	if err != nil {
+		return false, err
+	}
+	if b.ours(l) {
+		return b.deaf().write()
+	}
+	return false, b.pin(l)
+}
+
+// ours reports whether it was us who made the bridge: nobody else gives it the
+// MAC that follows from its name.
+func (b bridge) ours(l netlink.Link) bool { return l.Attrs().HardwareAddr.String() == b.o.MAC }
+
+// deaf is the setting that keeps the host from taking router advertisements
+// from containers, which would make them its gateway (CVE-2020-13401). It
+// matters without IPv6 on the network as well: the bridge has a link-local
+// address all the same. A bridge of the user's may lead to a router of his.
+func (b bridge) deaf() setting {
+	return setting{b.h, &wire.Sysctl{Path: "net/ipv6/conf/" + b.o.Name + "/accept_ra", Value: "0"}}
+}
+
+// pin makes MAC and MTU of a user's bridge stay what they are. Until somebody
+// sets them, a bridge follows its ports: it takes the lowest MAC and MTU of
+// them, and the MAC goes when the last port goes.
+func (b bridge) pin(l netlink.Link) error {
+	mac, mtu := l.Attrs().HardwareAddr, l.Attrs().MTU
+	if bytes.Equal(mac, make([]byte, len(mac))) { // of a bridge that lost all its ports
+		var err error
+		if mac, err = net.ParseMAC(b.o.MAC); err != nil {
+			return err
+		}
+	}
+	if err := b.h.root.LinkSetHardwareAddr(l, mac); err != nil {
+		return err
+	}
+	other := mtu - 1 // the kernel does not notice who sets what is already so
+	if mtu <= minBridgeMTU {
+		other = mtu + 1
+	}
+	return errors.Join(b.h.root.LinkSetMTU(l, other), b.h.root.LinkSetMTU(l, mtu))
+}
+
+// minBridgeMTU in bytes is IPv6's least: one byte less for a moment, and the
+// kernel takes the bridge's IPv6 addresses away.
+const minBridgeMTU = 1280
 
 // find returns the bridge, or says that the link of that name is no bridge, in
 // Docker's words.
@@ -52,8 +103,14 @@ func (b bridge) find() (netlink.Link, error) {
 }
 
 func (b bridge) check() error {
-	_, err := b.find()
-	return err
+	l, err := b.find()
+	if err != nil || !b.ours(l) {
+		return err
+	}
+	if err := b.deaf().check(); err != nil {
+		return fmt.Errorf("%s: %w", b.deaf().o, err)
+	}
+	return nil
 }
 
 func (b bridge) remove() error {

@@ -45,9 +45,11 @@ func (s setting) write() (bool, error) {
 }
 
 // moot reports whether a setting is missing that says what is so without it: a
-// kernel with no IPv6 needs none switched off.
+// kernel with no IPv6 needs neither that nor its router advertisements off.
 func (s setting) moot(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) && strings.HasSuffix(s.o.Path, "/disable_ipv6") && s.o.Value == "1"
+	off := strings.HasSuffix(s.o.Path, "/disable_ipv6") && s.o.Value == "1" ||
+		strings.HasSuffix(s.o.Path, "/accept_ra") && s.o.Value == "0"
+	return off && errors.Is(err, fs.ErrNotExist)
 }
 
 func readSysctl(path string) (string, error) {

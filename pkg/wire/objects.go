@@ -13,8 +13,10 @@ import (
 // plans of one configuration read the same.
 
 // Bridge is a Linux bridge of the host. It is created down, so that what must
-// be set before it comes up can be; an [Up] raises it. A bridge that is there
-// already is adopted as it is: its MAC and MTU are its owner's.
+// be set before it comes up can be; an [Up] raises it. It never takes router
+// advertisements: containers could send them. A bridge that is there already is
+// adopted as it is: its MAC and MTU are its owner's and stay so, whatever ports
+// come and go.
 type Bridge struct {
 	Name  string // link name, at most 15 bytes
 	MAC   string // fixed: a drawn one changes with the ports and breaks neighbours' caches
@@ -149,7 +151,8 @@ type Route struct {
 	HasScope bool // Scope 0 (global) is meant, not left open
 	OnLink   bool // Via is on the link though no address's prefix says so
 	// Probe lets Ensure raise Metric, and write it back, where another link
-	// has a route of the same Dst and Metric.
+	// has a route of the same Dst and Metric. Among those, networks come in the
+	// order of their names: routes of later ones move on.
 	Probe bool
 }
 

@@ -99,8 +99,7 @@ func (b Bridge) family(family int) []wire.Object {
 			&wire.Sysctl{Path: conf + "disable_ipv6", Value: "0"},
 			// Forwarding waits for the duplicate detection of the bridge's own
 			// link-local address, 1.5 to 2 s; nobody else can have that.
-			&wire.Sysctl{Path: conf + "accept_dad", Value: "0"},
-			&wire.Sysctl{Path: conf + "accept_ra", Value: "0"})
+			&wire.Sysctl{Path: conf + "accept_dad", Value: "0"})
 	}
 	if b.Internal {
 		return objects
