@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -45,7 +47,7 @@ func (r route) ensure() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	const rounds = 256
+	const rounds = 8 // another ADD to the same sandbox may be at it as well
 	for range rounds {
 		err = nl.RouteAdd(r.message(l.Attrs().Index))
 		if !errors.Is(err, unix.EEXIST) {
@@ -57,28 +59,102 @@ func (r route) ensure() (bool, error) {
 		if !r.o.Probe {
 			break
 		}
-		r.o.Metric++
+		if err := r.rank(nl, l.Attrs().Index); err != nil {
+			return false, err
+		}
 	}
 	return false, err
 }
 
+// rank raises the route's metric past those of networks that sort before its
+// own, and makes way there: the routes of networks that sort behind move on.
+// Each has its new route before it loses the old one.
+func (r route) rank(nl *netlink.Handle, own int) error {
+	rivals, err := r.rivals(nl)
+	if err != nil {
+		return err
+	}
+	name := r.h.networkOf(nl, own)
+	i := slices.IndexFunc(rivals, func(rival netlink.Route) bool {
+		return r.h.networkOf(nl, rival.LinkIndex) > name
+	})
+	if i < 0 {
+		i = len(rivals)
+	}
+	r.o.Metric += i
+	for _, rival := range slices.Backward(rivals[i:]) {
+		moved := rival
+		moved.Priority++
+		if err := nl.RouteAdd(&moved); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("make way for metric %d: %w", r.o.Metric, err)
+		}
+		if err := nl.RouteDel(&rival); err != nil && !gone(err) {
+			return fmt.Errorf("make way for metric %d: %w", r.o.Metric, err)
+		}
+	}
+	return nil
+}
+
+// rivals lists the routes of the same destination whose metrics follow one
+// another from this route's own on.
+func (r route) rivals(nl *netlink.Handle) ([]netlink.Route, error) {
+	list, err := r.list(nl, &netlink.Route{Table: r.table()}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return nil, err
+	}
+	list = slices.DeleteFunc(list, func(have netlink.Route) bool {
+		dst, ok := routeDst(have)
+		return !ok || dst != r.o.Dst || have.Priority < r.o.Metric
+	})
+	slices.SortFunc(list, func(a, b netlink.Route) int { return a.Priority - b.Priority })
+	for i, have := range list {
+		if have.Priority != r.o.Metric+i {
+			return list[:i], nil
+		}
+	}
+	return list, nil
+}
+
+func (r route) list(nl *netlink.Handle, filter *netlink.Route, mask uint64) (list []netlink.Route, err error) {
+	err = retryDump(func() (err error) {
+		list, err = nl.RouteListFiltered(family(r.o.Dst.Addr()), filter, mask)
+		return err
+	})
+	return list, err
+}
+
+func (r route) table() int {
+	if r.o.Table == 0 {
+		return unix.RT_TABLE_MAIN
+	}
+	return r.o.Table
+}
+
+// networkOf returns the network that a sandbox's link belongs to: the alias of
+// the link's other end begins with it. Links of others have none, and sort
+// before all: they keep their place.
+func (h *Host) networkOf(nl *netlink.Handle, index int) string {
+	l, err := nl.LinkByIndex(index)
+	if err != nil || l.Attrs().ParentIndex == 0 {
+		return ""
+	}
+	end, err := h.root.LinkByIndex(l.Attrs().ParentIndex)
+	if err != nil || !wire.IsHostLink(end.Attrs().Name) {
+		return ""
+	}
+	name, _, _ := strings.Cut(end.Attrs().Alias, " ")
+	return name
+}
+
 // check finds a route of that destination and gateway; its metric may have
-// been changed by a chained plugin, or by Probe.
+// been changed by a chained plugin, or by rank.
 func (r route) check() error {
 	nl, l, err := r.h.link(r.o.NetNS, r.o.Dev)
 	if err != nil {
 		return err
 	}
-	table := r.o.Table
-	if table == 0 {
-		table = unix.RT_TABLE_MAIN
-	}
-	filter := &netlink.Route{LinkIndex: l.Attrs().Index, Table: table}
-	var list []netlink.Route
-	err = retryDump(func() (err error) {
-		list, err = nl.RouteListFiltered(family(r.o.Dst.Addr()), filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
-		return err
-	})
+	filter := &netlink.Route{LinkIndex: l.Attrs().Index, Table: r.table()}
+	list, err := r.list(nl, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return err
 	}

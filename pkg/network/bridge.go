@@ -290,8 +290,8 @@ func ParseIPAM(section json.RawMessage) (IPAM, error) {
 // Metric returns the metric of a network's default route in a sandbox: lower
 // is preferred. The highest priority wins, and among equals the name that
 // sorts first, as with Docker's gateway priority. Priorities beyond +-999
-// count as that. Names that begin alike get one metric: who comes second then
-// takes the next (see wire.Route.Probe).
+// count as that. Names that begin alike get one metric: the routes are then put
+// in order when they are made (see wire.Route.Probe).
 func Metric(priority int, name string) int {
 	const most, step, letters = 1000, 1 << 12, 64
 	priority = max(-most+1, min(priority, most-1))
