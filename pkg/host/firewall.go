@@ -20,7 +20,20 @@ type fwNetwork struct {
 // elements. Two networks may find the rules missing at one time: each lays the
 // same, in one transaction.
 func (n fwNetwork) ensure() (bool, error) {
-	if _, err := n.h.fw.ensureBase(n.h.relay); err != nil {
+	var back []firewall.Port
+	laid, err := n.h.fw.ensureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
+		networks, endpoints, err := n.h.relay()
+		for _, e := range endpoints {
+			back = append(back, e.Ports...)
+		}
+		return networks, endpoints, err
+	})
+	if err == nil && laid {
+		// Who went on sending while there were no rules is taken for a client
+		// of the host itself.
+		err = flushPorts(back)
+	}
+	if err != nil {
 		return false, err
 	}
 	return n.h.fw.ensureNetwork(n.o)
