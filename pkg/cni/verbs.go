@@ -10,6 +10,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -81,6 +82,9 @@ func (e *Engine) Add(r *Request) (*types100.Result, error) {
 	}
 	if err := r.wishes(); err != nil {
 		return nil, err
+	}
+	if !network.ValidLink(r.IfName) {
+		return nil, wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: must be a link name that settings can have, too: not all or default", r.IfName)
 	}
 	lock, err := e.Store.LockAttachment(r.Attachment)
 	if err != nil {
@@ -213,11 +217,11 @@ func (e *Engine) plan(r *Request, mode Mode, l *Lease) (wire.Plan, Site, error) 
 
 // share makes the network's objects so. It returns those that it changed. The
 // network's lock is taken only if something is to be changed.
-func (e *Engine) share(network string, objects []wire.Object) ([]wire.Object, error) {
+func (e *Engine) share(name string, objects []wire.Object) ([]wire.Object, error) {
 	if wire.So(e.Host, objects) {
 		return nil, nil
 	}
-	lock, err := e.Store.LockNetwork(network)
+	lock, err := e.Store.LockNetwork(name)
 	if err != nil {
 		return nil, err
 	}
