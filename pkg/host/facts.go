@@ -121,7 +121,7 @@ func (h *Host) ID() string {
 
 // Strays lists the links and set elements that look like ours.
 func (h *Host) Strays() ([]wire.Stray, error) {
-	links, err := h.Links()
+	links, err := h.hostLinks()
 	if err != nil {
 		return nil, err
 	}

@@ -206,9 +206,9 @@ func (h *Host) HasLink(netns, name string) (bool, error) {
 	return err == nil, err
 }
 
-// Links lists the names of the host's veths that look like ours: the names
+// hostLinks lists the names of the host's veths that look like ours: the names
 // that [wire.Attachment.HostLink] gives.
-func (h *Host) Links() ([]string, error) {
+func (h *Host) hostLinks() ([]string, error) {
 	var links []netlink.Link
 	err := retryDump(func() (err error) {
 		links, err = h.root.LinkList()
@@ -221,10 +221,4 @@ func (h *Host) Links() ([]string, error) {
 		}
 	}
 	return names, err
-}
-
-// RemoveLink deletes a host link of ours by name, as garbage collection finds
-// it.
-func (h *Host) RemoveLink(name string) error {
-	return veth{h, &wire.Veth{Name: name}}.remove()
 }
