@@ -215,7 +215,10 @@ func (p *Plugin) PrintPlan(conf []byte, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	r := &Request{Conf: conf}
+	r, err := ParseRequest(&skel.CmdArgs{StdinData: conf})
+	if err != nil {
+		return err
+	}
 	if err := r.wishes(); err != nil {
 		return err
 	}
