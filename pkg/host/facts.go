@@ -52,13 +52,14 @@ var wayOut = []netip.Addr{netip.MustParseAddr("1.1.1.1"), netip.MustParseAddr("2
 // and Ethernet's 1500 where none does.
 func (h *Host) WayOutMTU() int {
 	const ethernet = 1500
+	rt := h.root.rt
 	for _, a := range wayOut {
-		routes, err := h.root.RouteGet(a.AsSlice())
-		if err != nil || len(routes) == 0 || routes[0].LinkIndex == 0 {
+		index, err := rt.wayTo(a)
+		if err != nil || index == 0 {
 			continue
 		}
-		if l, err := h.root.LinkByIndex(routes[0].LinkIndex); err == nil && l.Attrs().MTU > 0 {
-			return l.Attrs().MTU
+		if l, err := rt.linkAt(index); err == nil && l.mtu > 0 {
+			return l.mtu
 		}
 	}
 	return ethernet
@@ -67,12 +68,16 @@ func (h *Host) WayOutMTU() int {
 // Routes lists the unicast routes of all tables: policy routing does not make
 // a subnet free.
 func (h *Host) Routes() ([]ipam.HostRoute, error) {
+	nl, err := h.handle("")
+	if err != nil {
+		return nil, err
+	}
 	var out []ipam.HostRoute
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		var list []netlink.Route
 		err := retryDump(func() (err error) {
 			filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Type: unix.RTN_UNICAST}
-			list, err = h.root.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+			list, err = nl.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
 			return err
 		})
 		if err != nil {

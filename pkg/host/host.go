@@ -26,12 +26,12 @@ import (
 // namespace that it was started in.
 type Host struct {
 	records records.Store
-	root    *netlink.Handle
 	fw      *nftFirewall
+	root    sandbox // the namespace that the process was started in
 
 	mu        sync.Mutex
 	sandboxes map[string]*sandbox
-	links     map[linkName]netlink.Link // see link
+	ifaces    map[linkName]*iface // see iface
 }
 
 type linkName struct{ netns, name string }
@@ -47,16 +47,19 @@ type kind interface {
 // New opens the machine. The store's records are what the firewall's elements
 // are laid from when somebody flushed them. Close it after use.
 func New(store records.Store) (*Host, error) {
-	root, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	rt, err := dialRTNL()
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
-	return &Host{records: store, root: root, fw: newNFTFirewall(), sandboxes: map[string]*sandbox{}, links: map[linkName]netlink.Link{}}, nil
+	return &Host{
+		records: store, fw: newNFTFirewall(), root: sandbox{rt: rt},
+		sandboxes: map[string]*sandbox{}, ifaces: map[linkName]*iface{},
+	}, nil
 }
 
 // Close lets go of sockets and namespaces.
 func (h *Host) Close() {
-	h.root.Close()
+	h.root.close()
 	h.fw.close()
 	for _, s := range h.sandboxes {
 		s.close()
@@ -120,19 +123,39 @@ func (h *Host) RemoveAll(objects []wire.Object) error {
 	return errors.Join(errs...)
 }
 
-// A sandbox is a container's network namespace with a netlink handle in it: a
-// handle opened there keeps working from outside, so that only settings below
-// /proc/sys need a thread inside.
+// A sandbox is a network namespace with sockets in it: a socket opened there
+// keeps working from outside, so that only settings below /proc/sys need a
+// thread inside.
 type sandbox struct {
-	ns    *netns.NS
-	route *netlink.Handle
+	ns    *netns.NS // nil for the host's own
+	rt    *rtnl
+	route *netlink.Handle // nil until first used
 }
 
 func (s *sandbox) close() {
+	s.rt.conn.close()
 	if s.route != nil {
 		s.route.Close()
 	}
-	s.ns.Close()
+	if s.ns != nil {
+		s.ns.Close()
+	}
+}
+
+// do runs fn on a thread of the namespace.
+func (s *sandbox) do(fn func() error) error {
+	if s.ns == nil {
+		return fn()
+	}
+	return s.ns.Do(fn)
+}
+
+// in returns a namespace by path: the host's own for "".
+func (h *Host) in(netns string) (*sandbox, error) {
+	if netns == "" {
+		return &h.root, nil
+	}
+	return h.sandbox(netns)
 }
 
 // sandbox opens a network namespace by path, once for the life of the Host.
@@ -148,11 +171,11 @@ func (h *Host) sandbox(path string) (*sandbox, error) {
 	}
 	s := &sandbox{ns: ns}
 	err = ns.Do(func() (err error) {
-		s.route, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		s.rt, err = dialRTNL()
 		return err
 	})
 	if err != nil {
-		s.close()
+		ns.Close()
 		return nil, netnsError(path, err)
 	}
 	h.sandboxes[path] = s
@@ -166,59 +189,74 @@ func netnsError(path string, err error) error {
 	return &wire.Error{Code: wire.CodeNetNS, Msg: fmt.Sprintf("CNI_NETNS %q: must be a network namespace", path), Err: err}
 }
 
-// handle returns the netlink handle of a namespace: the host's for "".
+// handle returns the library's netlink handle of a namespace: the host's for "".
 func (h *Host) handle(netns string) (*netlink.Handle, error) {
-	if netns == "" {
-		return h.root, nil
-	}
-	s, err := h.sandbox(netns)
+	s, err := h.in(netns)
 	if err != nil {
 		return nil, err
 	}
-	return s.route, nil
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.route == nil {
+		err = s.do(func() (err error) {
+			s.route, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+			return err
+		})
+	}
+	return s.route, err
 }
 
 // run runs fn on a thread of a namespace: here for "".
 func (h *Host) run(netns string, fn func() error) error {
-	if netns == "" {
-		return fn()
-	}
-	s, err := h.sandbox(netns)
+	s, err := h.in(netns)
 	if err != nil {
 		return err
 	}
-	return s.ns.Do(fn)
+	return s.do(fn)
 }
 
-// link finds a link by name in a namespace. What it found is good until this
+// iface finds a link by name in a namespace. What it found is good until this
 // Host changes a link: a Host is for one piece of work, in which several
 // objects on one link come one after the other. If somebody else changes it
 // meanwhile, the kernel refuses the index.
+func (h *Host) iface(netns, name string) (*rtnl, *iface, error) {
+	s, err := h.in(netns)
+	if err != nil {
+		return nil, nil, err
+	}
+	h.mu.Lock()
+	found, ok := h.ifaces[linkName{netns, name}]
+	h.mu.Unlock()
+	if ok {
+		return s.rt, found, nil
+	}
+	if found, err = s.rt.link(name); err != nil {
+		return nil, nil, fmt.Errorf("link %s: %w", name, err)
+	}
+	h.mu.Lock()
+	h.ifaces[linkName{netns, name}] = found
+	h.mu.Unlock()
+	return s.rt, found, nil
+}
+
+// relink forgets what iface found: a link is being changed.
+func (h *Host) relink() {
+	h.mu.Lock()
+	clear(h.ifaces)
+	h.mu.Unlock()
+}
+
+// link finds a link by name in a namespace, as the library has it.
 func (h *Host) link(netns, name string) (*netlink.Handle, netlink.Link, error) {
 	nl, err := h.handle(netns)
 	if err != nil {
 		return nil, nil, err
 	}
-	h.mu.Lock()
-	l, ok := h.links[linkName{netns, name}]
-	h.mu.Unlock()
-	if ok {
-		return nl, l, nil
-	}
-	if l, err = nl.LinkByName(name); err != nil {
+	l, err := nl.LinkByName(name)
+	if err != nil {
 		return nil, nil, fmt.Errorf("link %s: %w", name, err)
 	}
-	h.mu.Lock()
-	h.links[linkName{netns, name}] = l
-	h.mu.Unlock()
 	return nl, l, nil
-}
-
-// relink forgets what link found: a link is being changed.
-func (h *Host) relink() {
-	h.mu.Lock()
-	clear(h.links)
-	h.mu.Unlock()
 }
 
 // notFound reports whether a link is not there.

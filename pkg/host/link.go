@@ -27,7 +27,11 @@ func (b bridge) ensure() (bool, error) {
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = b.o.Name, b.o.MTU, mac
 	l := &netlink.Bridge{LinkAttrs: attrs}
 	defer b.h.relink()
-	err = b.h.root.LinkAdd(l)
+	nl, err := b.h.handle("")
+	if err != nil {
+		return false, err
+	}
+	err = nl.LinkAdd(l)
 	if errors.Is(err, unix.EEXIST) {
 		return b.adopt()
 	}
@@ -35,7 +39,7 @@ func (b bridge) ensure() (bool, error) {
 		return false, err
 	}
 	_, err = b.deaf().write()
-	return true, errors.Join(err, b.h.root.LinkSetAlias(l, b.o.Alias))
+	return true, errors.Join(err, nl.LinkSetAlias(l, b.o.Alias))
 }
 
 // adopt takes the bridge as it is. One of ours may lack what an ADD that died
@@ -74,14 +78,18 @@ func (b bridge) pin(l netlink.Link) error {
 			return err
 		}
 	}
-	if err := b.h.root.LinkSetHardwareAddr(l, mac); err != nil {
+	nl, err := b.h.handle("")
+	if err != nil {
+		return err
+	}
+	if err := nl.LinkSetHardwareAddr(l, mac); err != nil {
 		return err
 	}
 	other := mtu - 1 // the kernel does not notice who sets what is already so
 	if mtu <= minBridgeMTU {
 		other = mtu + 1
 	}
-	return errors.Join(b.h.root.LinkSetMTU(l, other), b.h.root.LinkSetMTU(l, mtu))
+	return errors.Join(nl.LinkSetMTU(l, other), nl.LinkSetMTU(l, mtu))
 }
 
 // minBridgeMTU in bytes is IPv6's least: one byte less for a moment, and the
@@ -96,16 +104,31 @@ func (b bridge) find() (netlink.Link, error) {
 		return nil, err
 	}
 	if l.Type() != "bridge" {
-		return nil, wire.Errorf(wire.CodeConfig, "bridge %q: existing interface %s is not a bridge (it is a %s link)",
-			b.o.Name, b.o.Name, l.Type())
+		return nil, b.notBridge(l.Type())
 	}
 	return l, nil
 }
 
+func (b bridge) notBridge(kind string) error {
+	if kind == "" {
+		kind = "hardware" // or another that no driver has a word for
+	}
+	return wire.Errorf(wire.CodeConfig, "bridge %q: existing interface %s is not a bridge (it is a %s link)",
+		b.o.Name, b.o.Name, kind)
+}
+
+// check looks at the setting of a bridge of ours only. It is on every ADD's
+// way.
 func (b bridge) check() error {
-	l, err := b.find()
-	if err != nil || !b.ours(l) {
+	_, l, err := b.h.iface("", b.o.Name)
+	if err != nil {
 		return err
+	}
+	if l.kind != "bridge" {
+		return b.notBridge(l.kind)
+	}
+	if l.mac.String() != b.o.MAC {
+		return nil
 	}
 	if err := b.deaf().check(); err != nil {
 		return fmt.Errorf("%s: %w", b.deaf().o, err)
@@ -115,9 +138,12 @@ func (b bridge) check() error {
 
 func (b bridge) remove() error {
 	defer b.h.relink()
-	l, err := b.find()
+	rt, l, err := b.h.iface("", b.o.Name)
+	if err == nil && l.kind != "bridge" {
+		err = b.notBridge(l.kind)
+	}
 	if err == nil {
-		err = b.h.root.LinkDel(l)
+		err = rt.delLink(b.o.Name)
 	}
 	if err != nil && !gone(err) {
 		return err
@@ -139,33 +165,27 @@ type up struct {
 }
 
 func (u up) ensure() (bool, error) {
-	nl, l, err := u.h.link(u.o.NetNS, u.o.Dev)
-	if err != nil {
+	rt, l, err := u.h.iface(u.o.NetNS, u.o.Dev)
+	if err != nil || l.up() {
 		return false, err
 	}
-	if l.Attrs().Flags&net.FlagUp != 0 {
-		return false, nil
-	}
 	defer u.h.relink()
-	return true, nl.LinkSetUp(l)
+	return true, rt.setUp(l.index, true)
 }
 
 func (u up) check() error {
-	_, l, err := u.h.link(u.o.NetNS, u.o.Dev)
-	if err != nil {
-		return err
+	_, l, err := u.h.iface(u.o.NetNS, u.o.Dev)
+	if err == nil && !l.up() {
+		err = fmt.Errorf("is down")
 	}
-	if l.Attrs().Flags&net.FlagUp == 0 {
-		return fmt.Errorf("is down")
-	}
-	return nil
+	return err
 }
 
 func (u up) remove() error {
 	defer u.h.relink()
-	nl, l, err := u.h.link(u.o.NetNS, u.o.Dev)
+	rt, l, err := u.h.iface(u.o.NetNS, u.o.Dev)
 	if err == nil {
-		err = nl.LinkSetDown(l)
+		err = rt.setUp(l.index, false)
 	}
 	if err != nil && !gone(err) {
 		return err

@@ -20,36 +20,14 @@ type route struct {
 	o *wire.Route
 }
 
-func (r route) message(index int) *netlink.Route {
-	m := &netlink.Route{
-		LinkIndex: index,
-		Dst:       ipNet(r.o.Dst),
-		Priority:  r.o.Metric,
-		MTU:       r.o.MTU,
-		AdvMSS:    r.o.AdvMSS,
-		Table:     r.o.Table,
-		Scope:     netlink.Scope(r.o.Scope),
-		Protocol:  unix.RTPROT_BOOT,
-	}
-	if r.o.Via.IsValid() {
-		m.Gw = r.o.Via.AsSlice()
-		if r.o.OnLink {
-			m.SetFlag(netlink.FLAG_ONLINK)
-		}
-	} else if !r.o.HasScope {
-		m.Scope = netlink.SCOPE_LINK
-	}
-	return m
-}
-
 func (r route) ensure() (bool, error) {
-	nl, l, err := r.h.link(r.o.NetNS, r.o.Dev)
+	rt, l, err := r.h.iface(r.o.NetNS, r.o.Dev)
 	if err != nil {
 		return false, err
 	}
 	const rounds = 8 // another ADD to the same sandbox may be at it as well
 	for range rounds {
-		err = nl.RouteAdd(r.message(l.Attrs().Index))
+		err = rt.route(unix.RTM_NEWROUTE, l.index, r.o)
 		if !errors.Is(err, unix.EEXIST) {
 			return err == nil, err
 		}
@@ -59,7 +37,7 @@ func (r route) ensure() (bool, error) {
 		if !r.o.Probe {
 			break
 		}
-		if err := r.rank(nl, l.Attrs().Index); err != nil {
+		if err := r.rank(l.index); err != nil {
 			return false, err
 		}
 	}
@@ -69,14 +47,22 @@ func (r route) ensure() (bool, error) {
 // rank raises the route's metric past those of networks that sort before its
 // own, and makes way there: the routes of networks that sort behind move on.
 // Each has its new route before it loses the old one.
-func (r route) rank(nl *netlink.Handle, own int) error {
+func (r route) rank(own int) error {
+	s, err := r.h.in(r.o.NetNS)
+	if err != nil {
+		return err
+	}
+	nl, err := r.h.handle(r.o.NetNS)
+	if err != nil {
+		return err
+	}
 	rivals, err := r.rivals(nl)
 	if err != nil {
 		return err
 	}
-	name := r.h.networkOf(nl, own)
+	name := r.h.networkOf(s, own)
 	i := slices.IndexFunc(rivals, func(rival netlink.Route) bool {
-		return r.h.networkOf(nl, rival.LinkIndex) > name
+		return r.h.networkOf(s, rival.LinkIndex) > name
 	})
 	if i < 0 {
 		i = len(rivals)
@@ -133,27 +119,31 @@ func (r route) table() int {
 // networkOf returns the network that a sandbox's link belongs to: the alias of
 // the link's other end begins with it. Links of others have none, and sort
 // before all: they keep their place.
-func (h *Host) networkOf(nl *netlink.Handle, index int) string {
-	l, err := nl.LinkByIndex(index)
-	if err != nil || l.Attrs().ParentIndex == 0 {
+func (h *Host) networkOf(s *sandbox, index int) string {
+	l, err := s.rt.linkAt(index)
+	if err != nil || l.peer == 0 {
 		return ""
 	}
-	end, err := h.root.LinkByIndex(l.Attrs().ParentIndex)
-	if err != nil || !wire.IsHostLink(end.Attrs().Name) {
+	end, err := h.root.rt.linkAt(l.peer)
+	if err != nil || !wire.IsHostLink(end.name) {
 		return ""
 	}
-	name, _, _ := strings.Cut(end.Attrs().Alias, " ")
+	name, _, _ := strings.Cut(end.alias, " ")
 	return name
 }
 
 // check finds a route of that destination and gateway; its metric may have
 // been changed by a chained plugin, or by rank.
 func (r route) check() error {
-	nl, l, err := r.h.link(r.o.NetNS, r.o.Dev)
+	_, l, err := r.h.iface(r.o.NetNS, r.o.Dev)
 	if err != nil {
 		return err
 	}
-	filter := &netlink.Route{LinkIndex: l.Attrs().Index, Table: r.table()}
+	nl, err := r.h.handle(r.o.NetNS)
+	if err != nil {
+		return err
+	}
+	filter := &netlink.Route{LinkIndex: l.index, Table: r.table()}
 	list, err := r.list(nl, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return err
@@ -186,9 +176,9 @@ func sameGateway(have net.IP, want netip.Addr) bool {
 }
 
 func (r route) remove() error {
-	nl, l, err := r.h.link(r.o.NetNS, r.o.Dev)
+	rt, l, err := r.h.iface(r.o.NetNS, r.o.Dev)
 	if err == nil {
-		err = nl.RouteDel(r.message(l.Attrs().Index))
+		err = rt.route(unix.RTM_DELROUTE, l.index, r.o)
 	}
 	if err != nil && !gone(err) {
 		return err

@@ -6,7 +6,6 @@ import (
 	"net"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/wire"
@@ -62,7 +61,7 @@ func (v veth) create() error {
 	if err != nil {
 		return err
 	}
-	_, master, err := v.h.link("", v.o.Bridge)
+	rt, master, err := v.h.iface("", v.o.Bridge)
 	if err != nil {
 		return err
 	}
@@ -70,43 +69,44 @@ func (v veth) create() error {
 	if err != nil {
 		return err
 	}
-	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
-	req.AddData(msg)
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.o.Name)))
-	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.o.MTU))))
-	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(master.Attrs().Index))))
-	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
-	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(vethInfoPeer, nil)
-	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
-	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.o.Peer))
-	peer.AddRtAttr(unix.IFLA_ADDRESS, mac)
-	peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.o.MTU)))
-	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(sb.ns.Fd())))
-	req.AddData(info)
 	defer v.h.relink()
-	_, err = req.Execute(unix.NETLINK_ROUTE, 0)
-	return err
+	return rt.change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *message) {
+		m.ifinfo(0, unix.IFF_UP, unix.IFF_UP)
+		m.str(unix.IFLA_IFNAME, v.o.Name)
+		m.native(unix.IFLA_MTU, uint32(v.o.MTU))
+		m.native(unix.IFLA_MASTER, uint32(master.index))
+		info := m.open(unix.IFLA_LINKINFO)
+		m.raw(unix.IFLA_INFO_KIND, []byte("veth"))
+		data := m.open(unix.IFLA_INFO_DATA)
+		peer := m.open(vethInfoPeer)
+		m.ifinfo(0, 0, 0)
+		m.str(unix.IFLA_IFNAME, v.o.Peer)
+		m.raw(unix.IFLA_ADDRESS, mac)
+		m.native(unix.IFLA_MTU, uint32(v.o.MTU))
+		m.native(unix.IFLA_NET_NS_FD, uint32(sb.ns.Fd()))
+		m.close(peer)
+		m.close(data)
+		m.close(info)
+	})
 }
 
 // dress sets the alias and the port's flags. Hairpin is always on: a frame
 // that bridge netfilter rewrites to a container's own published port goes out
 // of the port it came in by.
 func (v veth) dress() error {
-	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.o.Name)))
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, nl.NonZeroTerminated(v.alias())))
-	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-	info.AddRtAttr(nl.IFLA_INFO_SLAVE_KIND, nl.NonZeroTerminated("bridge"))
-	port := info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil)
-	port.AddRtAttr(nl.IFLA_BRPORT_MODE, nl.Uint8Attr(1))
-	port.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, nl.Uint8Attr(flag(v.isolated())))
-	req.AddData(info)
-	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	return err
+	rt := v.h.root.rt
+	return rt.change(unix.RTM_NEWLINK, 0, func(m *message) {
+		m.ifinfo(0, 0, 0)
+		m.str(unix.IFLA_IFNAME, v.o.Name)
+		m.raw(unix.IFLA_IFALIAS, []byte(v.alias()))
+		info := m.open(unix.IFLA_LINKINFO)
+		m.raw(unix.IFLA_INFO_SLAVE_KIND, []byte("bridge"))
+		port := m.open(unix.IFLA_INFO_SLAVE_DATA)
+		m.raw(unix.IFLA_BRPORT_MODE, []byte{1})
+		m.raw(unix.IFLA_BRPORT_ISOLATED, []byte{flag(v.isolated())})
+		m.close(port)
+		m.close(info)
+	})
 }
 
 // alias returns the alias cut to what the kernel takes (IFALIASZ - 1 bytes):
@@ -159,26 +159,26 @@ func (v veth) check() error {
 
 // joined compares the two ends and the bridge.
 func (v veth) joined() error {
-	_, host, err := v.h.link("", v.o.Name)
+	_, host, err := v.h.iface("", v.o.Name)
 	if err != nil {
 		return err
 	}
-	_, master, err := v.h.link("", v.o.Bridge)
+	_, master, err := v.h.iface("", v.o.Bridge)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	if host.Attrs().MasterIndex != master.Attrs().Index {
+	if host.master != master.index {
 		errs = append(errs, fmt.Errorf("link %s is no port of %s", v.o.Name, v.o.Bridge))
 	}
-	if host.Attrs().Flags&net.FlagUp == 0 {
+	if !host.up() {
 		errs = append(errs, fmt.Errorf("link %s is down", v.o.Name))
 	}
-	_, peer, err := v.h.link(v.o.NetNS, v.o.Peer)
+	_, peer, err := v.h.iface(v.o.NetNS, v.o.Peer)
 	switch {
 	case err != nil:
 		errs = append(errs, fmt.Errorf("in sandbox: %w", err))
-	case host.Attrs().ParentIndex != peer.Attrs().Index:
+	case host.peer != peer.index:
 		errs = append(errs, fmt.Errorf("%s in the sandbox is not the other end of %s", v.o.Peer, v.o.Name))
 	}
 	return errors.Join(errs...)
@@ -186,10 +186,7 @@ func (v veth) joined() error {
 
 func (v veth) remove() error {
 	defer v.h.relink()
-	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.o.Name)))
-	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil && !gone(err) {
+	if err := v.h.root.rt.delLink(v.o.Name); err != nil && !gone(err) {
 		return err
 	}
 	return nil
@@ -199,7 +196,7 @@ func (v veth) probe() error { return nil }
 
 // HasLink reports whether a namespace has a link of that name.
 func (h *Host) HasLink(netns, name string) (bool, error) {
-	_, _, err := h.link(netns, name)
+	_, _, err := h.iface(netns, name)
 	if notFound(err) {
 		return false, nil
 	}
@@ -209,9 +206,13 @@ func (h *Host) HasLink(netns, name string) (bool, error) {
 // hostLinks lists the names of the host's veths that look like ours: the names
 // that [wire.Attachment.HostLink] gives.
 func (h *Host) hostLinks() ([]string, error) {
+	nl, err := h.handle("")
+	if err != nil {
+		return nil, err
+	}
 	var links []netlink.Link
-	err := retryDump(func() (err error) {
-		links, err = h.root.LinkList()
+	err = retryDump(func() (err error) {
+		links, err = nl.LinkList()
 		return err
 	})
 	var names []string

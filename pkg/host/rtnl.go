@@ -1,0 +1,304 @@
+package host
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/wire"
+)
+
+// rtnl speaks rtnetlink with one network namespace: the handful of messages
+// that every ADD and DEL sends. vishvananda/netlink, which does all else here,
+// reads each answer into a new buffer of 64 KiB and describes a link with all
+// its counters; in a process that lives four milliseconds that is a tenth.
+type rtnl struct {
+	mu   sync.Mutex // one exchange at a time
+	conn *netlinkConn
+}
+
+// iface is what is asked of a link.
+type iface struct {
+	index, master, peer int // peer: the other end of a veth, in its namespace
+	mtu                 int // bytes
+	flags               uint32
+	name, kind, alias   string
+	mac                 net.HardwareAddr
+}
+
+func (i *iface) up() bool { return i.flags&unix.IFF_UP != 0 }
+
+// dialRTNL opens a socket in the network namespace of the calling thread.
+func dialRTNL() (*rtnl, error) {
+	conn, err := dialNetlink(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	// Dumps then look at what was asked for only. A kernel that does not know
+	// it lists all, which readers sort out.
+	_ = unix.SetsockoptInt(conn.fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
+	return &rtnl{conn: conn}, nil
+}
+
+// request builds a message and returns what it yields.
+func (r *rtnl) request(typ, flags uint16, body func(m *message)) ([][]byte, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var m message
+	r.conn.seq++
+	at := m.begin(typ, flags, r.conn.seq)
+	body(&m)
+	m.end(at)
+	return r.conn.dump(m.b)
+}
+
+// change sends a message that changes something, and waits for it.
+func (r *rtnl) change(typ, flags uint16, body func(m *message)) error {
+	_, err := r.request(typ, flags|unix.NLM_F_ACK, body)
+	return err
+}
+
+// native appends a number as rtnetlink has them, in the host's order.
+func (m *message) native(typ uint16, v uint32) {
+	m.raw(typ, binary.NativeEndian.AppendUint32(nil, v))
+}
+
+// ifinfo appends a struct ifinfomsg.
+func (m *message) ifinfo(index int, flags, change uint32) {
+	m.b = append(m.b, unix.AF_UNSPEC, 0, 0, 0)
+	for _, v := range []uint32{uint32(index), flags, change} {
+		m.b = binary.NativeEndian.AppendUint32(m.b, v)
+	}
+}
+
+// link returns the link of a name. The error is unix.ENODEV if there is none.
+func (r *rtnl) link(name string) (*iface, error) {
+	return r.getLink(0, func(m *message) { m.str(unix.IFLA_IFNAME, name) })
+}
+
+// linkAt returns the link of an index.
+func (r *rtnl) linkAt(index int) (*iface, error) { return r.getLink(index, func(*message) {}) }
+
+func (r *rtnl) getLink(index int, by func(m *message)) (*iface, error) {
+	const skipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
+	payloads, err := r.request(unix.RTM_GETLINK, 0, func(m *message) {
+		m.ifinfo(index, 0, 0)
+		by(m)
+		m.native(unix.IFLA_EXT_MASK, skipStats)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(payloads) == 0 || len(payloads[0]) < unix.SizeofIfInfomsg {
+		return nil, fmt.Errorf("link: the kernel's answer is too short")
+	}
+	return parseIface(payloads[0]), nil
+}
+
+func parseIface(b []byte) *iface {
+	i := &iface{
+		index: int(int32(binary.NativeEndian.Uint32(b[4:]))),
+		flags: binary.NativeEndian.Uint32(b[8:]),
+	}
+	attributes(b[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
+		number := func() int {
+			if len(data) < 4 {
+				return 0
+			}
+			return int(binary.NativeEndian.Uint32(data))
+		}
+		switch typ {
+		case unix.IFLA_MASTER:
+			i.master = number()
+		case unix.IFLA_LINK:
+			i.peer = number()
+		case unix.IFLA_MTU:
+			i.mtu = number()
+		case unix.IFLA_ADDRESS:
+			i.mac = data
+		case unix.IFLA_IFNAME:
+			i.name = cString(data)
+		case unix.IFLA_IFALIAS:
+			i.alias = cString(data)
+		case unix.IFLA_LINKINFO:
+			attributes(data, func(typ uint16, data []byte) {
+				if typ == unix.IFLA_INFO_KIND {
+					i.kind = cString(data)
+				}
+			})
+		}
+	})
+	return i
+}
+
+// setUp raises or lowers a link.
+func (r *rtnl) setUp(index int, up bool) error {
+	var flags uint32
+	if up {
+		flags = unix.IFF_UP
+	}
+	return r.change(unix.RTM_NEWLINK, 0, func(m *message) { m.ifinfo(index, flags, unix.IFF_UP) })
+}
+
+// delLink deletes a link by name.
+func (r *rtnl) delLink(name string) error {
+	return r.change(unix.RTM_DELLINK, 0, func(m *message) {
+		m.ifinfo(0, 0, 0)
+		m.str(unix.IFLA_IFNAME, name)
+	})
+}
+
+// addr adds an address to a link (RTM_NEWADDR) or takes it (RTM_DELADDR).
+func (r *rtnl) addr(typ uint16, index int, p netip.Prefix) error {
+	var flags uint16
+	if typ == unix.RTM_NEWADDR {
+		flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	}
+	return r.change(typ, flags, func(m *message) {
+		family, nodad := byte(unix.AF_INET), byte(0)
+		if p.Addr().Is6() {
+			family, nodad = unix.AF_INET6, unix.IFA_F_NODAD
+		}
+		m.b = append(m.b, family, byte(p.Bits()), nodad, unix.RT_SCOPE_UNIVERSE) // struct ifaddrmsg
+		m.b = binary.NativeEndian.AppendUint32(m.b, uint32(index))
+		m.raw(unix.IFA_LOCAL, p.Addr().AsSlice())
+		m.raw(unix.IFA_ADDRESS, p.Addr().AsSlice())
+		if broadcast, ok := broadcastOf(p); ok {
+			m.raw(unix.IFA_BROADCAST, broadcast)
+		}
+	})
+}
+
+// broadcastOf returns an IPv4 subnet's broadcast address, where it has one
+// (RFC 3021: a /31 has none).
+func broadcastOf(p netip.Prefix) ([]byte, bool) {
+	const most = 30
+	if !p.Addr().Is4() || p.Bits() > most {
+		return nil, false
+	}
+	a := p.Addr().As4()
+	host := uint32(1)<<(32-p.Bits()) - 1
+	return binary.BigEndian.AppendUint32(nil, binary.BigEndian.Uint32(a[:])|host), true
+}
+
+// addrs lists the addresses of one family on one link.
+func (r *rtnl) addrs(index, family int) ([]netip.Prefix, error) {
+	payloads, err := r.request(unix.RTM_GETADDR, unix.NLM_F_DUMP, func(m *message) {
+		m.b = append(m.b, byte(family), 0, 0, 0) // struct ifaddrmsg
+		m.b = binary.NativeEndian.AppendUint32(m.b, uint32(index))
+	})
+	if err != nil {
+		return nil, err
+	}
+	var list []netip.Prefix
+	for _, p := range payloads {
+		if len(p) < unix.SizeofIfAddrmsg || binary.NativeEndian.Uint32(p[4:]) != uint32(index) {
+			continue
+		}
+		if ip, ok := addrOf(p[unix.SizeofIfAddrmsg:]); ok {
+			list = append(list, netip.PrefixFrom(ip, int(p[1])))
+		}
+	}
+	return list, nil
+}
+
+// addrOf returns the address in a message's attributes. On a point-to-point
+// link IFA_ADDRESS is the other end's, and IFA_LOCAL is there as well.
+func addrOf(attrs []byte) (ip netip.Addr, ok bool) {
+	var local bool
+	attributes(attrs, func(typ uint16, data []byte) {
+		if typ == unix.IFA_LOCAL || typ == unix.IFA_ADDRESS && !local {
+			ip, ok = netip.AddrFromSlice(data)
+			local = typ == unix.IFA_LOCAL
+		}
+	})
+	return ip, ok
+}
+
+// route adds a route through a link (RTM_NEWROUTE) or takes it (RTM_DELROUTE).
+func (r *rtnl) route(typ uint16, index int, o *wire.Route) error {
+	var flags uint16
+	if typ == unix.RTM_NEWROUTE {
+		flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	}
+	return r.change(typ, flags, func(m *message) {
+		m.rtmsg(o)
+		m.native(unix.RTA_OIF, uint32(index))
+		if o.Dst.Bits() > 0 {
+			m.raw(unix.RTA_DST, o.Dst.Addr().AsSlice())
+		}
+		if o.Via.IsValid() {
+			m.raw(unix.RTA_GATEWAY, o.Via.AsSlice())
+		}
+		if o.Metric != 0 {
+			m.native(unix.RTA_PRIORITY, uint32(o.Metric))
+		}
+		if o.Table != 0 {
+			m.native(unix.RTA_TABLE, uint32(o.Table))
+		}
+		if o.MTU != 0 || o.AdvMSS != 0 {
+			at := m.open(unix.RTA_METRICS)
+			m.metric(unix.RTAX_MTU, o.MTU)
+			m.metric(unix.RTAX_ADVMSS, o.AdvMSS)
+			m.close(at)
+		}
+	})
+}
+
+func (m *message) metric(typ uint16, v int) {
+	if v != 0 {
+		m.native(typ, uint32(v))
+	}
+}
+
+// rtmsg appends a struct rtmsg.
+func (m *message) rtmsg(o *wire.Route) {
+	family, scope := byte(unix.AF_INET), byte(o.Scope)
+	if o.Dst.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	if !o.HasScope && !o.Via.IsValid() {
+		scope = unix.RT_SCOPE_LINK
+	}
+	table := byte(unix.RT_TABLE_MAIN)
+	if o.Table != 0 {
+		table = unix.RT_TABLE_UNSPEC // RTA_TABLE has it: it may be above 255
+	}
+	var flags uint32
+	if o.OnLink {
+		flags = unix.RTNH_F_ONLINK
+	}
+	m.b = append(m.b, family, byte(o.Dst.Bits()), 0, 0, table, unix.RTPROT_BOOT, scope, unix.RTN_UNICAST)
+	m.b = binary.NativeEndian.AppendUint32(m.b, flags)
+}
+
+// wayTo returns the index of the link that packets to an address leave by.
+func (r *rtnl) wayTo(a netip.Addr) (int, error) {
+	payloads, err := r.request(unix.RTM_GETROUTE, 0, func(m *message) {
+		family := byte(unix.AF_INET)
+		if a.Is6() {
+			family = unix.AF_INET6
+		}
+		m.b = append(m.b, family, byte(a.BitLen()), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) // struct rtmsg
+		m.raw(unix.RTA_DST, a.AsSlice())
+	})
+	if err != nil {
+		return 0, err
+	}
+	index := 0
+	for _, p := range payloads {
+		if len(p) < unix.SizeofRtMsg {
+			continue
+		}
+		attributes(p[unix.SizeofRtMsg:], func(typ uint16, data []byte) {
+			if typ == unix.RTA_OIF && len(data) >= 4 {
+				index = int(binary.NativeEndian.Uint32(data))
+			}
+		})
+	}
+	return index, nil
+}
