@@ -25,6 +25,7 @@ type Lease struct {
 	Routes    []ipam.Route
 	DNS       *network.DNS
 	From      records.IPAM
+	Reused    bool            // an address may have been another's not long ago
 	Fresh     bool            // the network was registered for it
 	Before    records.Network // else: how it was registered before
 }
@@ -130,7 +131,8 @@ func (o own) claimFrom(r *Request, cfg ipam.Config) (*Lease, error) {
 	}
 	return &Lease{
 		Addresses: assigned, Subnets: withRanges(cfg.Subnets, ranges), Routes: cfg.Routes, DNS: o.network.DNS,
-		From: records.IPAM{Type: "dipam", DataDir: cfg.DataDir},
+		From:   records.IPAM{Type: "dipam", DataDir: cfg.DataDir},
+		Reused: len(r.Static) > 0 || cfg.Sticky || cfg.Allocation == ipam.Lowest,
 	}, nil
 }
 

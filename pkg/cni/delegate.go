@@ -54,7 +54,7 @@ func (d delegate) Claim(r *Request) (*Lease, error) {
 // lease reads the delegate's result. Where it names no gateway, the subnet's
 // first address is it, as with the reference bridge plugin.
 func (d delegate) lease(result *types100.Result) (*Lease, error) {
-	l := &Lease{From: records.IPAM{Type: d.plugin}}
+	l := &Lease{From: records.IPAM{Type: d.plugin}, Reused: true}
 	for _, ip := range result.IPs {
 		a, ok := netip.AddrFromSlice(ip.Address.IP)
 		ones, _ := ip.Address.Mask.Size()

@@ -21,6 +21,10 @@ type Site struct {
 	Subnets   []ipam.Subnet // all of the network's
 	Routes    []ipam.Route  // besides the default ones
 	Ports     []firewall.Port
+	// Reused says that an address may have been on another MAC not long ago,
+	// which neighbours then still believe: it was asked for by value, the MAC
+	// was, or addresses are given out again soon.
+	Reused bool
 }
 
 // Families returns the families, 4 and 6, that the network has subnets of.
@@ -95,6 +99,30 @@ func (s Site) HasRoute(dst netip.Prefix) bool {
 		}
 	}
 	return false
+}
+
+// IPAMRoutes returns the routes that the IPAM plugin gave, as objects. One
+// without a gateway goes through the network's.
+func (s Site) IPAMRoutes() []wire.Object {
+	var objects []wire.Object
+	for _, r := range s.Routes {
+		via := r.GW
+		if !via.IsValid() {
+			via = s.Gateway(r.Dst.Addr().Is6())
+		}
+		o := &wire.Route{
+			NetNS: s.NetNS, Dev: s.IfName, Dst: r.Dst, Via: via, OnLink: via.IsValid() && !s.Within(via),
+			Metric: r.Priority, MTU: r.MTU, AdvMSS: r.AdvMSS,
+		}
+		if r.Table != nil {
+			o.Table = *r.Table
+		}
+		if r.Scope != nil {
+			o.Scope, o.HasScope = *r.Scope, true
+		}
+		objects = append(objects, o)
+	}
+	return objects
 }
 
 // SandboxMAC returns the MAC of the sandbox's interface: as asked for, else

@@ -204,6 +204,7 @@ func (e *Engine) plan(r *Request, mode Mode, l *Lease) (wire.Plan, Site, error) 
 	s := Site{
 		Attachment: r.Attachment, NetNS: r.NetNS, MAC: r.MAC, MTU: n.MTU,
 		Addresses: l.Addresses, Subnets: l.Subnets, Routes: l.Routes,
+		Reused: l.Reused || r.MAC != "",
 	}
 	if s.MTU == 0 {
 		s.MTU = e.Host.WayOutMTU()

@@ -32,6 +32,7 @@ type Host struct {
 	mu        sync.Mutex
 	sandboxes map[string]*sandbox
 	ifaces    map[linkName]*iface // see iface
+	proc      *os.File            // see ownProc; nil until first used
 }
 
 type linkName struct{ netns, name string }
@@ -61,6 +62,9 @@ func New(store records.Store) (*Host, error) {
 func (h *Host) Close() {
 	h.root.close()
 	h.fw.close()
+	if h.proc != nil {
+		h.proc.Close()
+	}
 	for _, s := range h.sandboxes {
 		s.close()
 	}

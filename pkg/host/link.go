@@ -38,7 +38,7 @@ func (b bridge) ensure() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	_, err = b.deaf().write()
+	_, err = b.deaf().ensure()
 	return true, errors.Join(err, nl.LinkSetAlias(l, b.o.Alias))
 }
 
@@ -50,7 +50,7 @@ func (b bridge) adopt() (bool, error) {
 		return false, err
 	}
 	if b.ours(l) {
-		return b.deaf().write()
+		return b.deaf().ensure()
 	}
 	return false, b.pin(l)
 }

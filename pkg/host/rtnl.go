@@ -28,6 +28,7 @@ type iface struct {
 	flags               uint32
 	name, kind, alias   string
 	mac                 net.HardwareAddr
+	conf4, conf6        []byte // the link's settings, see devconf
 }
 
 func (i *iface) up() bool { return i.flags&unix.IFF_UP != 0 }
@@ -124,6 +125,8 @@ func parseIface(b []byte) *iface {
 			i.name = cString(data)
 		case unix.IFLA_IFALIAS:
 			i.alias = cString(data)
+		case unix.IFLA_AF_SPEC:
+			i.parseAFSpec(data)
 		case unix.IFLA_LINKINFO:
 			attributes(data, func(typ uint16, data []byte) {
 				if typ == unix.IFLA_INFO_KIND {

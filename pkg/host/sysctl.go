@@ -21,19 +21,10 @@ type setting struct {
 	o *wire.Sysctl
 }
 
-func (s setting) ensure() (bool, error) {
-	changed := false
-	err := s.h.run(s.o.NetNS, func() (err error) {
-		changed, err = s.write()
-		return err
-	})
-	return changed, err
-}
-
-// write sets the value where it differs: a read-only /proc/sys (a nested
+// ensure sets the value where it differs: a read-only /proc/sys (a nested
 // container) is no error as long as the value is right.
-func (s setting) write() (bool, error) {
-	have, err := readSysctl(s.o.Path)
+func (s setting) ensure() (bool, error) {
+	have, err := s.read()
 	if s.moot(err) {
 		return false, nil
 	}
@@ -41,7 +32,7 @@ func (s setting) write() (bool, error) {
 		return false, err
 	}
 	s.o.Was = have
-	return true, os.WriteFile(procSys+s.o.Path, []byte(s.o.Value), 0)
+	return true, s.set(s.o.Value)
 }
 
 // moot reports whether a setting is missing that says what is so without it: a
@@ -58,26 +49,21 @@ func readSysctl(path string) (string, error) {
 }
 
 func (s setting) check() error {
-	return s.h.run(s.o.NetNS, func() error {
-		have, err := readSysctl(s.o.Path)
-		if s.moot(err) {
-			return nil
-		}
-		if err == nil && have != s.o.Value {
-			err = fmt.Errorf("is %s", have)
-		}
-		return err
-	})
+	have, err := s.read()
+	if s.moot(err) {
+		return nil
+	}
+	if err == nil && have != s.o.Value {
+		err = fmt.Errorf("is %s", have)
+	}
+	return err
 }
 
 func (s setting) remove() error {
 	if s.o.Was == "" {
 		return nil
 	}
-	err := s.h.run(s.o.NetNS, func() error {
-		return os.WriteFile(procSys+s.o.Path, []byte(s.o.Was), 0)
-	})
-	if err != nil && !gone(err) {
+	if err := s.set(s.o.Was); err != nil && !gone(err) {
 		return err
 	}
 	return nil
@@ -103,7 +89,7 @@ func (f forwarding) ensure() (bool, error) {
 		settings = append(acceptRA(), settings...)
 	}
 	for _, s := range settings {
-		changed, err := setting{f.h, s}.write()
+		changed, err := setting{f.h, s}.ensure()
 		if changed {
 			f.o.Was = append(f.o.Was, *s)
 		}
@@ -145,8 +131,12 @@ func acceptRA() []*wire.Sysctl {
 }
 
 func (f forwarding) check() error {
-	have, err := readSysctl(f.o.Path())
-	if err == nil && have == "0" {
+	family := byte(unix.AF_INET)
+	if f.o.Family == 6 {
+		family = unix.AF_INET6
+	}
+	on, err := f.h.root.rt.forwards(family)
+	if err == nil && !on {
 		err = fmt.Errorf("is 0")
 	}
 	return err

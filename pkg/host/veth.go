@@ -25,8 +25,8 @@ type veth struct {
 }
 
 // ensure creates the pair in one message: both ends with their names, MACs and
-// MTU, the peer in the sandbox, the host's end up and a port of its bridge.
-// What that message can't carry (alias, port flags) follows in a second.
+// MTU, the peer in the sandbox, the host's end a port of its bridge. What that
+// message can't carry follows in a second, and a third raises the host's end.
 func (v veth) ensure() (bool, error) {
 	err := v.create()
 	if errors.Is(err, unix.EEXIST) {
@@ -43,7 +43,13 @@ func (v veth) ensure() (bool, error) {
 	if err != nil {
 		return false, v.explain(err)
 	}
-	return true, v.dress()
+	if err := v.dress(); err != nil {
+		return true, err
+	}
+	return true, v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *message) {
+		m.ifinfo(0, unix.IFF_UP, unix.IFF_UP)
+		m.str(unix.IFLA_IFNAME, v.o.Name)
+	})
 }
 
 func (v veth) explain(err error) error {
@@ -71,7 +77,7 @@ func (v veth) create() error {
 	}
 	defer v.h.relink()
 	return rt.change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *message) {
-		m.ifinfo(0, unix.IFF_UP, unix.IFF_UP)
+		m.ifinfo(0, 0, 0)
 		m.str(unix.IFLA_IFNAME, v.o.Name)
 		m.native(unix.IFLA_MTU, uint32(v.o.MTU))
 		m.native(unix.IFLA_MASTER, uint32(master.index))
@@ -90,23 +96,38 @@ func (v veth) create() error {
 	})
 }
 
-// dress sets the alias and the port's flags. Hairpin is always on: a frame
-// that bridge netfilter rewrites to a container's own published port goes out
-// of the port it came in by.
+// dress sets the alias, the port's flags, and that the host's end makes itself
+// no link-local address: a port of a bridge needs none, and the host would keep
+// three routes for each container. A kernel without IPv6 does not have that.
 func (v veth) dress() error {
-	rt := v.h.root.rt
-	return rt.change(unix.RTM_NEWLINK, 0, func(m *message) {
-		m.ifinfo(0, 0, 0)
-		m.str(unix.IFLA_IFNAME, v.o.Name)
-		m.raw(unix.IFLA_IFALIAS, []byte(v.alias()))
-		info := m.open(unix.IFLA_LINKINFO)
-		m.raw(unix.IFLA_INFO_SLAVE_KIND, []byte("bridge"))
-		port := m.open(unix.IFLA_INFO_SLAVE_DATA)
-		m.raw(unix.IFLA_BRPORT_MODE, []byte{1})
-		m.raw(unix.IFLA_BRPORT_ISOLATED, []byte{flag(v.isolated())})
-		m.close(port)
-		m.close(info)
+	err := v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *message) {
+		v.port(m)
+		spec := m.open(unix.IFLA_AF_SPEC)
+		inet6 := m.open(unix.AF_INET6)
+		m.raw(inet6AddrGenMode, []byte{addrGenNone})
+		m.close(inet6)
+		m.close(spec)
 	})
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		err = v.h.root.rt.change(unix.RTM_NEWLINK, 0, v.port)
+	}
+	return err
+}
+
+// port appends alias and port flags. Hairpin is always on: a frame that bridge
+// netfilter rewrites to a container's own published port goes out of the port
+// it came in by.
+func (v veth) port(m *message) {
+	m.ifinfo(0, 0, 0)
+	m.str(unix.IFLA_IFNAME, v.o.Name)
+	m.raw(unix.IFLA_IFALIAS, []byte(v.alias()))
+	info := m.open(unix.IFLA_LINKINFO)
+	m.raw(unix.IFLA_INFO_SLAVE_KIND, []byte("bridge"))
+	port := m.open(unix.IFLA_INFO_SLAVE_DATA)
+	m.raw(unix.IFLA_BRPORT_MODE, []byte{1})
+	m.raw(unix.IFLA_BRPORT_ISOLATED, []byte{flag(v.isolated())})
+	m.close(port)
+	m.close(info)
 }
 
 // alias returns the alias cut to what the kernel takes (IFALIASZ - 1 bytes):

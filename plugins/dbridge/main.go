@@ -112,8 +112,8 @@ func (b Bridge) family(family int) []wire.Object {
 	return append(objects, &wire.Forwarding{Family: family, Require: !b.IPForward})
 }
 
-// own is the attachment: a veth, what is set in the sandbox before it comes
-// up, its addresses and routes, and the ports it publishes.
+// own is the attachment: a veth, what is set in the sandbox, its addresses and
+// routes, and the ports it publishes.
 func (b Bridge) own(s cni.Site) []wire.Object {
 	objects := []wire.Object{
 		&wire.Flows{Owner: s.Attachment, Addresses: s.IPs()},
@@ -122,11 +122,16 @@ func (b Bridge) own(s cni.Site) []wire.Object {
 			MAC: s.SandboxMAC(), MTU: s.MTU, Alias: s.String(), Isolated: !b.ICC,
 		},
 	}
-	objects = append(objects, quiet(s)...)
+	objects = append(objects, before(s)...)
 	for _, a := range s.Addresses {
 		objects = append(objects, &wire.Addr{NetNS: s.NetNS, Dev: s.IfName, Prefix: a.Address})
 	}
-	objects = append(objects, &wire.Up{NetNS: s.NetNS, Dev: s.IfName})
+	up := &wire.Up{NetNS: s.NetNS, Dev: s.IfName}
+	if s.Reused {
+		objects = append(append(objects, announce(s)...), up)
+	} else {
+		objects = append(append(objects, up), announce(s)...)
+	}
 	objects = append(objects, b.routes(s)...)
 	if len(s.Ports) > 0 {
 		objects = append(objects, &firewall.Endpoint{
@@ -136,19 +141,30 @@ func (b Bridge) own(s cni.Site) []wire.Object {
 	return objects
 }
 
-// quiet is what must be set on the sandbox's interface before it comes up: it
-// announces its addresses to neighbours, and has IPv6 only on a network with.
-func quiet(s cni.Site) []wire.Object {
-	set := func(family int, name, value string) wire.Object {
-		path := fmt.Sprintf("net/ipv%d/conf/%s/%s", family, s.IfName, name)
-		return &wire.Sysctl{NetNS: s.NetNS, Path: path, Value: value}
-	}
-	objects := []wire.Object{set(4, "arp_notify", "1")}
+// sysctl is a setting of the sandbox's interface.
+func sysctl(s cni.Site, family int, name, value string) wire.Object {
+	path := fmt.Sprintf("net/ipv%d/conf/%s/%s", family, s.IfName, name)
+	return &wire.Sysctl{NetNS: s.NetNS, Path: path, Value: value}
+}
+
+// before is what must be set before the sandbox's interface comes up: it has
+// IPv6 only on a network with, and there waits for no duplicate detection.
+func before(s cni.Site) []wire.Object {
 	if !s.Has6() {
-		return append(objects, set(6, "disable_ipv6", "1"))
+		return []wire.Object{sysctl(s, 6, "disable_ipv6", "1")}
 	}
-	return append(objects,
-		set(6, "disable_ipv6", "0"), set(6, "accept_dad", "0"), set(6, "ndisc_notify", "1"))
+	return []wire.Object{sysctl(s, 6, "disable_ipv6", "0"), sysctl(s, 6, "accept_dad", "0")}
+}
+
+// announce has the interface tell its neighbours whenever it comes up. The
+// first time it does so only if somebody may believe another MAC: an
+// announcement goes to every port of the bridge, 2 ms with 800.
+func announce(s cni.Site) []wire.Object {
+	objects := []wire.Object{sysctl(s, 4, "arp_notify", "1")}
+	if s.Has6() {
+		objects = append(objects, sysctl(s, 6, "ndisc_notify", "1"))
+	}
+	return objects
 }
 
 // routes are the default routes, unless the network is internal or the ipam
@@ -165,24 +181,7 @@ func (b Bridge) routes(s cni.Site) []wire.Object {
 			Metric: network.Metric(b.GwPriority, b.Name), Probe: true,
 		})
 	}
-	for _, r := range s.Routes {
-		via := r.GW
-		if !via.IsValid() {
-			via = s.Gateway(r.Dst.Addr().Is6())
-		}
-		o := &wire.Route{
-			NetNS: s.NetNS, Dev: s.IfName, Dst: r.Dst, Via: via, OnLink: via.IsValid() && !s.Within(via),
-			Metric: r.Priority, MTU: r.MTU, AdvMSS: r.AdvMSS,
-		}
-		if r.Table != nil {
-			o.Table = *r.Table
-		}
-		if r.Scope != nil {
-			o.Scope, o.HasScope = *r.Scope, true
-		}
-		objects = append(objects, o)
-	}
-	return objects
+	return append(objects, s.IPAMRoutes()...)
 }
 
 // bridgeMAC is fixed by the bridge's name, so that it outlives every port.
