@@ -67,7 +67,7 @@ func TestNoNFTables(t *testing.T) {
 	conf := versioned("1.1.0", `, "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}`)
 	r.ok(r.plugin("ADD", "dbridge", versioned("1.1.0", ""), "containerid=c0", "netns=c0"))
 	before := picture()
-	for verb, code := range map[string]uint{"ADD": 999, "STATUS": 50} {
+	for verb, code := range map[string]uint{"ADD": 50, "STATUS": 50} {
 		said := false
 		for i := range 2 * sockets {
 			n, all := i/2+1, []string{"", "+"}[i%2] // the one, or all from it on

@@ -17,9 +17,14 @@ type fwNetwork struct {
 }
 
 // ensure lays the constant rules where they are missing, and the network's
-// elements. Two networks may find the rules missing at one time: each lays the
-// same, in one transaction.
+// elements, under the host's lock of the firewall: another network's removal
+// must not take the rules from between the two.
 func (n fwNetwork) ensure() (bool, error) {
+	lock, err := n.h.records.LockFirewall()
+	if err != nil {
+		return false, err
+	}
+	defer lock.Unlock()
 	var back []firewall.Port
 	laid, err := n.h.fw.ensureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
 		networks, endpoints, err := n.h.relay()
@@ -28,6 +33,7 @@ func (n fwNetwork) ensure() (bool, error) {
 		}
 		return networks, endpoints, err
 	})
+	n.h.laid = n.h.laid || laid
 	if err == nil && laid {
 		// Who went on sending while there were no rules is taken for a client
 		// of the host itself.
@@ -39,9 +45,24 @@ func (n fwNetwork) ensure() (bool, error) {
 	return n.h.fw.ensureNetwork(n.o)
 }
 
-func (n fwNetwork) check() error  { return n.h.fw.checkNetwork(n.o) }
-func (n fwNetwork) remove() error { return n.h.fw.removeNetwork(n.o) }
-func (n fwNetwork) probe() error  { return n.h.fw.probe() }
+func (n fwNetwork) check() error { return n.h.fw.checkNetwork(n.o) }
+
+// remove takes the network's elements away, and the table if it was this Host
+// that laid it and no network is left in it, so that an ADD that fails on a
+// bare machine leaves it bare. Rules of the users' keep the table.
+func (n fwNetwork) remove() error {
+	lock, err := n.h.records.LockFirewall()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if err := n.h.fw.removeNetwork(n.o); err != nil || !n.h.laid {
+		return err
+	}
+	return n.h.fw.removeUnused()
+}
+
+func (n fwNetwork) probe() error { return n.h.fw.probe() }
 
 // relay returns what the records say is up: what the sets must hold when
 // somebody flushed them.
@@ -74,10 +95,10 @@ type fwEndpoint struct {
 	o *firewall.Endpoint
 }
 
-// ensure publishes under the host's lock of ports: whether an any-address
+// ensure publishes under the host's lock of the firewall: whether an any-address
 // binding and a one-address binding meet is not for the kernel to see.
 func (e fwEndpoint) ensure() (bool, error) {
-	lock, err := e.h.records.LockPorts()
+	lock, err := e.h.records.LockFirewall()
 	if err != nil {
 		return false, err
 	}

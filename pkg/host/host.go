@@ -27,6 +27,7 @@ import (
 type Host struct {
 	records records.Store
 	fw      *nftFirewall
+	laid    bool    // the rules were missing, and were laid
 	root    sandbox // the namespace that the process was started in
 
 	mu        sync.Mutex

@@ -19,7 +19,30 @@ type bridge struct {
 }
 
 func (b bridge) ensure() (bool, error) {
+	l, err := b.find()
+	switch {
+	case err == nil:
+		return b.adopt(l)
+	case !notFound(err):
+		return false, err
+	}
+	made, err := b.create()
+	if errors.Is(err, unix.EEXIST) { // somebody was faster
+		return b.ensure()
+	}
+	if err != nil {
+		return made, err
+	}
+	_, err = b.deaf().ensure()
+	return true, err
+}
+
+func (b bridge) create() (bool, error) {
 	mac, err := net.ParseMAC(b.o.MAC)
+	if err != nil {
+		return false, err
+	}
+	nl, err := b.h.handle("")
 	if err != nil {
 		return false, err
 	}
@@ -27,37 +50,24 @@ func (b bridge) ensure() (bool, error) {
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = b.o.Name, b.o.MTU, mac
 	l := &netlink.Bridge{LinkAttrs: attrs}
 	defer b.h.relink()
-	nl, err := b.h.handle("")
-	if err != nil {
+	if err := nl.LinkAdd(l); err != nil {
 		return false, err
 	}
-	err = nl.LinkAdd(l)
-	if errors.Is(err, unix.EEXIST) {
-		return b.adopt()
-	}
-	if err != nil {
-		return false, err
-	}
-	_, err = b.deaf().ensure()
-	return true, errors.Join(err, nl.LinkSetAlias(l, b.o.Alias))
+	return true, nl.LinkSetAlias(l, b.o.Alias)
 }
 
 // adopt takes the bridge as it is. One of ours may lack what an ADD that died
 // had not yet set.
-func (b bridge) adopt() (bool, error) {
-	l, err := b.find()
-	if err != nil {
-		return false, err
-	}
+func (b bridge) adopt(l *iface) (bool, error) {
 	if b.ours(l) {
 		return b.deaf().ensure()
 	}
-	return false, b.pin(l)
+	return false, b.pin()
 }
 
 // ours reports whether it was us who made the bridge: nobody else gives it the
 // MAC that follows from its name.
-func (b bridge) ours(l netlink.Link) bool { return l.Attrs().HardwareAddr.String() == b.o.MAC }
+func (b bridge) ours(l *iface) bool { return l.mac.String() == b.o.MAC }
 
 // deaf is the setting that keeps the host from taking router advertisements
 // from containers, which would make them its gateway (CVE-2020-13401). It
@@ -70,17 +80,17 @@ func (b bridge) deaf() setting {
 // pin makes MAC and MTU of a user's bridge stay what they are. Until somebody
 // sets them, a bridge follows its ports: it takes the lowest MAC and MTU of
 // them, and the MAC goes when the last port goes.
-func (b bridge) pin(l netlink.Link) error {
+func (b bridge) pin() error {
+	nl, l, err := b.h.link("", b.o.Name)
+	if err != nil {
+		return err
+	}
+	defer b.h.relink()
 	mac, mtu := l.Attrs().HardwareAddr, l.Attrs().MTU
 	if bytes.Equal(mac, make([]byte, len(mac))) { // of a bridge that lost all its ports
-		var err error
 		if mac, err = net.ParseMAC(b.o.MAC); err != nil {
 			return err
 		}
-	}
-	nl, err := b.h.handle("")
-	if err != nil {
-		return err
 	}
 	if err := nl.LinkSetHardwareAddr(l, mac); err != nil {
 		return err
@@ -98,15 +108,12 @@ const minBridgeMTU = 1280
 
 // find returns the bridge, or says that the link of that name is no bridge, in
 // Docker's words.
-func (b bridge) find() (netlink.Link, error) {
-	_, l, err := b.h.link("", b.o.Name)
-	if err != nil {
-		return nil, err
+func (b bridge) find() (*iface, error) {
+	_, l, err := b.h.iface("", b.o.Name)
+	if err == nil && l.kind != "bridge" {
+		err = b.notBridge(l.kind)
 	}
-	if l.Type() != "bridge" {
-		return nil, b.notBridge(l.Type())
-	}
-	return l, nil
+	return l, err
 }
 
 func (b bridge) notBridge(kind string) error {
@@ -117,18 +124,11 @@ func (b bridge) notBridge(kind string) error {
 		b.o.Name, b.o.Name, kind)
 }
 
-// check looks at the setting of a bridge of ours only. It is on every ADD's
-// way.
+// check looks at the setting of a bridge of ours only.
 func (b bridge) check() error {
-	_, l, err := b.h.iface("", b.o.Name)
-	if err != nil {
+	l, err := b.find()
+	if err != nil || !b.ours(l) {
 		return err
-	}
-	if l.kind != "bridge" {
-		return b.notBridge(l.kind)
-	}
-	if l.mac.String() != b.o.MAC {
-		return nil
 	}
 	if err := b.deaf().check(); err != nil {
 		return fmt.Errorf("%s: %w", b.deaf().o, err)
@@ -138,12 +138,9 @@ func (b bridge) check() error {
 
 func (b bridge) remove() error {
 	defer b.h.relink()
-	rt, l, err := b.h.iface("", b.o.Name)
-	if err == nil && l.kind != "bridge" {
-		err = b.notBridge(l.kind)
-	}
+	_, err := b.find()
 	if err == nil {
-		err = rt.delLink(b.o.Name)
+		err = b.h.root.rt.delLink(b.o.Name)
 	}
 	if err != nil && !gone(err) {
 		return err

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/wire"
 )
 
 // nftFirewall carries the firewall policy out with nf_tables, in one table of
@@ -55,9 +56,18 @@ func (f *nftFirewall) lock() (unlock func(), err error) {
 // noNFTables says what errors mean that a kernel without nf_tables gives.
 func noNFTables(err error) error {
 	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
-		return fmt.Errorf("kernel has no nf_tables: %w", err)
+		return &wire.Error{Code: wire.CodeUnavailable, Msg: "kernel has no nf_tables", Err: err}
 	}
 	return err
+}
+
+// noSubsystem is noNFTables for a first request: where nfnetlink is there and
+// nf_tables is not, it refuses the subsystem with EINVAL.
+func noSubsystem(err error) error {
+	if errors.Is(err, unix.EINVAL) {
+		return &wire.Error{Code: wire.CodeUnavailable, Msg: "kernel has no nf_tables", Err: err}
+	}
+	return noNFTables(err)
 }
 
 // probe tells whether nf_tables can be used: the kernel has it, and we may.
@@ -68,11 +78,7 @@ func (f *nftFirewall) probe() error {
 	}
 	defer unlock()
 	if _, err := f.conn.dump(f.request(unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP, nil)); err != nil {
-		// Without nf_tables, nfnetlink refuses the subsystem with EINVAL.
-		if errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("kernel has no nf_tables: %w", err)
-		}
-		return fmt.Errorf("list tables: %w", noNFTables(err))
+		return fmt.Errorf("list tables: %w", noSubsystem(err))
 	}
 	return nil
 }
@@ -124,7 +130,7 @@ func (f *nftFirewall) checkBase() error {
 		m.str(unix.NFTA_RULE_TABLE, firewall.TableName)
 	}))
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("list rules: %w", noNFTables(err))
+		return fmt.Errorf("list rules: %w", noSubsystem(err))
 	}
 	count, version := countRules(payloads)
 	if version != firewall.Version {

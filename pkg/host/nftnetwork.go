@@ -181,3 +181,44 @@ func (f *nftFirewall) removeNetwork(n *firewall.Network) error {
 		}
 	}
 }
+
+// removeUnused deletes the table if no network is in it and the users' chain
+// has no rule. The caller holds the lock of the firewall.
+func (f *nftFirewall) removeUnused() error {
+	bridges, err := f.list(firewall.SetBridges)
+	if errors.Is(err, unix.ENOENT) || len(bridges) > 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	users, err := f.userRules()
+	if err != nil || users > 0 {
+		return err
+	}
+	err = f.commit(func(b *batch) error {
+		b.change(unix.NFT_MSG_DELTABLE, 0, func(m *message) { m.str(unix.NFTA_TABLE_NAME, firewall.TableName) })
+		return nil
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return wrap("delete table", err)
+}
+
+// userRules counts the rules that users have added.
+func (f *nftFirewall) userRules() (int, error) {
+	unlock, err := f.lock()
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	payloads, err := f.conn.dump(f.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(m *message) {
+		m.str(unix.NFTA_RULE_TABLE, firewall.TableName)
+	}))
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return 0, fmt.Errorf("list rules: %w", noNFTables(err))
+	}
+	count, _ := countRules(payloads)
+	return count[firewall.UserChain], nil
+}

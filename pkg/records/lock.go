@@ -25,14 +25,14 @@ import (
 // Two names may share a byte, with a chance of one in 2^59: then one waits for
 // the other for no reason. Who held one and asked for the second would wait for
 // himself, so nobody holds two locks of one kind. The order of kinds is
-// attachment, network, ports, registry: a lock is asked for only under locks of
+// attachment, network, firewall, registry: a lock is asked for only under locks of
 // kinds before it.
 type kind int64
 
 const (
 	kindAttachment kind = iota + 1
 	kindNetwork
-	kindPorts
+	kindFirewall
 	kindRegistry
 )
 
@@ -60,8 +60,9 @@ func (s Store) TryLockAttachment(a wire.Attachment) (l *Lock, ok bool, err error
 // leases, its bridge.
 func (s Store) LockNetwork(name string) (*Lock, error) { return s.lock(kindNetwork, name) }
 
-// LockPorts waits until nobody else looks for host ports.
-func (s Store) LockPorts() (*Lock, error) { return s.lock(kindPorts, "") }
+// LockFirewall waits until nobody else changes what networks allow, or looks for
+// host ports.
+func (s Store) LockFirewall() (*Lock, error) { return s.lock(kindFirewall, "") }
 
 func attachmentKey(a wire.Attachment) string {
 	return a.Network + "\x00" + a.Container + "\x00" + a.IfName

@@ -24,7 +24,7 @@ func TestLocksExclude(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	for _, lock := range []func() (*Lock, error){
-		func() (*Lock, error) { return s.LockNetwork("web") }, s.LockPorts,
+		func() (*Lock, error) { return s.LockNetwork("web") }, s.LockFirewall,
 	} {
 		l, err := lock()
 		if err != nil {
