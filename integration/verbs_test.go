@@ -121,7 +121,7 @@ func TestEnvironment(t *testing.T) {
 			{`{"cniVersion": "1.1.0", "type": "dbridge"}`, 7, "name"},
 			{`{"cniVersion": "1.1.0", "name": "", "type": "dbridge"}`, 7, "name"},
 			{`{"cniVersion": "1.1.0", "name": "../x", "type": "dbridge"}`, 7, "../x"},
-			{`{"cniVersion": "1.1.0", "name": "` + long + `", "type": "dbridge"}`, 7, "name 250 bytes"},
+			{`{"cniVersion": "1.1.0", "name": "` + long + `", "type": "dbridge"}`, 4, "name 255 bytes"},
 			{`{"cniVersion": "1.1.0", "name": 5, "type": "dbridge"}`, 6, "name"},
 		} {
 			for _, verb := range []string{"ADD", "CHECK", "DEL", "GC", "STATUS"} {

@@ -35,12 +35,9 @@ type Request struct {
 	Prev *types100.Result // prevResult, or nil
 }
 
-// The limits of the identity's words, in bytes: they are names of files, the
-// network's with ".json" behind it.
-const (
-	maxWord    = 255
-	maxNetwork = 250
-)
+// maxWord is the limit of the identity's words, in bytes: they are names of
+// files.
+const maxWord = 255
 
 // ParseRequest reads what the dispatcher was given. For DEL and GC, what they
 // don't need is left unread: a bad value must not keep a container from being
@@ -65,8 +62,8 @@ func ParseRequest(args *skel.CmdArgs) (*Request, error) {
 	switch {
 	case len(r.Container) > maxWord:
 		return nil, wire.Errorf(wire.CodeEnv, "CNI_CONTAINERID %q: must be at most %d bytes", r.Container, maxWord)
-	case len(r.Network) > maxNetwork:
-		return nil, wire.Errorf(wire.CodeConfig, "name %q: must be at most %d bytes", r.Network, maxNetwork)
+	case len(r.Network) > maxWord:
+		return nil, wire.Errorf(wire.CodeEnv, "name %q: must be at most %d bytes", r.Network, maxWord)
 	}
 	return r, nil
 }

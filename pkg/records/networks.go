@@ -255,6 +255,10 @@ func (n Networks) Get(name string) (Network, error) {
 	if err != nil {
 		return Network{}, err
 	}
+	return readNetwork(path)
+}
+
+func readNetwork(path string) (Network, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return Network{}, err
@@ -268,17 +272,17 @@ func (n Networks) Get(name string) (Network, error) {
 
 // List returns every network, by name.
 func (n Networks) List() ([]Network, error) {
-	entries, err := os.ReadDir(filepath.Join(n.lib, "networks"))
+	dir := filepath.Join(n.lib, "networks")
+	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	var out []Network
 	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), ".json")
-		if !ok {
+		if !strings.HasSuffix(e.Name(), ".json") {
 			continue
 		}
-		network, err := n.Get(name)
+		network, err := readNetwork(filepath.Join(dir, e.Name()))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // forgotten meanwhile
 		}
@@ -322,7 +326,7 @@ func (n Networks) path(name string) (string, error) {
 	if err := checkWords(wire.Attachment{Network: name, Container: "-", IfName: "-"}); err != nil {
 		return "", err
 	}
-	return filepath.Join(n.lib, "networks", name+".json"), nil
+	return filepath.Join(n.lib, "networks", encodeName(name)+".json"), nil
 }
 
 func (n Networks) locked(f func() error) error {
