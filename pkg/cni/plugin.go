@@ -19,7 +19,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"runtime/debug"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -104,7 +103,6 @@ func Main(p *Plugin) {
 
 // serve runs one verb on the real machine, and does not return.
 func serve(name string, of func(records.Store, *host.Host) verbs) {
-	thrifty()
 	// The dispatcher's own check comes after the verb: it would answer a second
 	// time when ADD has succeeded, and fail each DEL after an ADD that was
 	// refused the host's namespace. Ours comes before (see [host.Host.Enter]).
@@ -123,14 +121,6 @@ func serve(name string, of func(records.Store, *host.Host) verbs) {
 		os.Exit(1)
 	}
 	os.Exit(0)
-}
-
-// thrifty suits the runtime to a process that lives a few milliseconds: no
-// collection until memory is what a long-lived one would call much.
-func thrifty() {
-	const limit = 12 << 20 // bytes
-	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(limit)
 }
 
 func exit(err error) {
