@@ -39,11 +39,12 @@ func timeFloor(i int) (add, del time.Duration, err error) {
 	if err := exec.Command("/proc/self/exe", "floor", "add", strconv.Itoa(i)).Run(); err != nil {
 		return 0, 0, fmt.Errorf("floor add: %w", err)
 	}
-	added := time.Now()
+	add = time.Since(start)
+	start = time.Now()
 	if err := exec.Command("/proc/self/exe", "floor", "del", strconv.Itoa(i)).Run(); err != nil {
 		return 0, 0, fmt.Errorf("floor del: %w", err)
 	}
-	return added.Sub(start), time.Since(added), nil
+	return add, time.Since(start), nil
 }
 
 // floor is the bare netlink program: `floor add|del NUMBER`.

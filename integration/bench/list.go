@@ -83,25 +83,49 @@ func (l *list) del(rt *libcni.RuntimeConf) error {
 	return l.runtime(nil).DelNetworkList(context.Background(), l.conf, rt)
 }
 
-// both times an ADD and the DEL after it.
+// both times an ADD and the DEL after it: how long the plugins run, without what
+// libcni does before and after.
 func (l *list) both(rt *libcni.RuntimeConf) (add, del time.Duration, err error) {
-	start := time.Now()
-	if _, err := l.add(rt); err != nil {
+	cni := func(spent *time.Duration) *libcni.CNIConfig {
+		return libcni.NewCNIConfig([]string{pluginDir}, &timed{DefaultExec: defaultExec(), spent: spent})
+	}
+	if _, err := cni(&add).AddNetworkList(context.Background(), l.conf, rt); err != nil {
 		return 0, 0, err
 	}
-	added := time.Now()
-	err = l.del(rt)
-	return added.Sub(start), time.Since(added), err
+	err = cni(&del).DelNetworkList(context.Background(), l.conf, rt)
+	return add, del, err
 }
+
+// timed adds up how long plugins run.
+type timed struct {
+	invoke.DefaultExec
+	version.PluginDecoder
+	spent *time.Duration
+}
+
+// ExecPlugin implements invoke.Exec.
+func (t *timed) ExecPlugin(ctx context.Context, plugin string, stdin []byte, environ []string) ([]byte, error) {
+	start := time.Now()
+	out, err := t.DefaultExec.ExecPlugin(ctx, plugin, stdin, environ)
+	*t.spent += time.Since(start)
+	return out, err
+}
+
+// Decode implements invoke.Exec; two embedded types have one.
+func (t *timed) Decode(data []byte) (version.PluginInfo, error) { return t.PluginDecoder.Decode(data) }
+
+// pluginDir is where the throwaway host has all plugins.
+const pluginDir = "/opt/cni/bin"
+
+func defaultExec() invoke.DefaultExec { return invoke.DefaultExec{RawExec: &invoke.RawExec{}} }
 
 // runtime is libcni. With a prefix, each plugin is run under another program:
 // strace to count processes, or our own helper to see its memory.
 func (l *list) runtime(under []string) *libcni.CNIConfig {
-	const plugins = "/opt/cni/bin"
 	if under == nil {
-		return libcni.NewCNIConfig([]string{plugins}, nil)
+		return libcni.NewCNIConfig([]string{pluginDir}, nil)
 	}
-	return libcni.NewCNIConfig([]string{plugins}, &wrapped{DefaultExec: invoke.DefaultExec{RawExec: &invoke.RawExec{}}, under: under})
+	return libcni.NewCNIConfig([]string{pluginDir}, &wrapped{DefaultExec: defaultExec(), under: under})
 }
 
 // wrapped runs plugins under another program.

@@ -18,6 +18,7 @@ import (
 // namespace is refused: there, a container's address and default route would
 // become the host's.
 func (h *Host) Enter(path string) (uint64, error) {
+	go h.ownProc() //nolint:errcheck // who needs it asks again
 	s, err := h.sandbox(path)
 	if err != nil {
 		return 0, err
