@@ -1,6 +1,7 @@
 package host
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -118,8 +119,9 @@ func (f *nftFirewall) ensureBase(relay relayFunc) (changed bool, err error) {
 // errNotLaid says that the rules are to be laid (again).
 var errNotLaid = errors.New("table inet " + firewall.TableName + " is not as it should be")
 
-// checkBase compares the rules' version, and how many rules each chain has. Its
-// cost depends on the number of rules only, which is constant.
+// checkBase compares the rules' version, and how often each chain is used: by
+// its rules, and by jumps to it. Its cost depends on the number of chains only,
+// which is constant.
 func (f *nftFirewall) checkBase() error {
 	unlock, err := f.lock()
 	if err != nil {
@@ -128,20 +130,76 @@ func (f *nftFirewall) checkBase() error {
 	defer unlock()
 	payloads, err := f.conn.dump(f.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(m *message) {
 		m.str(unix.NFTA_RULE_TABLE, firewall.TableName)
+		m.str(unix.NFTA_RULE_CHAIN, firewall.VersionChain)
 	}))
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("list rules: %w", noSubsystem(err))
 	}
-	count, version := countRules(payloads)
-	if version != firewall.Version {
+	if _, version := countRules(payloads); version != firewall.Version {
 		return fmt.Errorf("%w: version %q instead of %q", errNotLaid, version, firewall.Version)
 	}
-	for _, c := range ruleset().Chains {
-		if c.Name != firewall.UserChain && count[c.Name] != len(c.Rules) {
-			return fmt.Errorf("%w: chain %s has %d rules instead of %d", errNotLaid, c.Name, count[c.Name], len(c.Rules))
+	uses, err := f.chainUses()
+	if err != nil {
+		return fmt.Errorf("look at chains: %w", noNFTables(err))
+	}
+	for name, want := range chainUses() {
+		if uses[name] != want {
+			return fmt.Errorf("%w: chain %s is used %d times instead of %d", errNotLaid, name, uses[name], want)
 		}
 	}
 	return nil
+}
+
+// chainUses is how often each chain is used when all rules are there. Users
+// have their own way with their chain.
+var chainUses = sync.OnceValue(func() map[string]uint32 {
+	uses := make(map[string]uint32)
+	for _, c := range ruleset().Chains {
+		uses[c.Name] += uint32(len(c.Rules))
+		for _, r := range c.Rules {
+			if to, ok := r.Verdict.(firewall.Jump); ok {
+				uses[string(to)]++
+			}
+		}
+	}
+	delete(uses, firewall.UserChain)
+	return uses
+})
+
+// chainUses asks for all chains in one exchange. The caller holds the lock.
+func (f *nftFirewall) chainUses() (map[string]uint32, error) {
+	var m message
+	for name := range chainUses() {
+		m.b = append(m.b, f.request(unix.NFT_MSG_GETCHAIN, 0, func(m *message) {
+			m.str(unix.NFTA_CHAIN_TABLE, firewall.TableName)
+			m.str(unix.NFTA_CHAIN_NAME, name)
+		})...)
+	}
+	replies, err := f.conn.roundTrip(m.b)
+	if err != nil {
+		return nil, err
+	}
+	uses := make(map[string]uint32)
+	for _, r := range replies {
+		if r.err != nil && !errors.Is(r.err, unix.ENOENT) {
+			return nil, r.err
+		}
+		if r.err != nil || len(r.data) < 4 {
+			continue
+		}
+		var name string
+		var use uint32
+		attributes(r.data[4:], func(typ uint16, data []byte) {
+			switch {
+			case typ == unix.NFTA_CHAIN_NAME:
+				name = cString(data)
+			case typ == unix.NFTA_CHAIN_USE && len(data) >= 4:
+				use = binary.BigEndian.Uint32(data)
+			}
+		})
+		uses[name] = use
+	}
+	return uses, nil
 }
 
 // countRules returns the number of rules of each chain, and the comment in the
