@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,9 +44,8 @@ func TestExamples(t *testing.T) {
 // exampleScript is the session for one file.
 func exampleScript(t *testing.T, conf []byte) string {
 	var list struct {
-		Version string `json:"cniVersion"`
-		Name    string `json:"name"`
-		Plugins []struct {
+		Versions []string `json:"cniVersions"`
+		Plugins  []struct {
 			Type         string          `json:"type"`
 			Capabilities map[string]bool `json:"capabilities"`
 		} `json:"plugins"`
@@ -64,7 +64,7 @@ func exampleScript(t *testing.T, conf []byte) string {
 	// Once before the picture: networks outlive their attachments.
 	attach := fmt.Sprintf("cni add net.conflist c1%s\ncni check net.conflist c1\ncni del net.conflist c1\n", wishes)
 	script := "netns c1\n" + attach + "snapshot before\n" + attach + "unchanged before\n"
-	if list.Version == "1.1.0" {
+	if slices.Contains(list.Versions, "1.1.0") {
 		script += "cni status net.conflist\n"
 	}
 	return script
