@@ -36,4 +36,4 @@ install: build # plugins to /opt/cni/bin, commands to /usr/local/bin, below DEST
 .PHONY: bin/test
 bin/test:
 	go build -o bin/test/ github.com/containernetworking/cni/cnitool ./integration/bench
-	go test -c -o bin/test/integration.test ./integration
+	go test -c -o bin/test/ ./integration ./pkg/records

@@ -3,7 +3,10 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +39,7 @@ func (b *run) measure() error {
 	if err := prepareFloor(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{b.times, b.manyPorts, b.processes, b.memory, b.burst, b.crowded} {
+	for _, step := range []func() error{b.times, b.manyPorts, b.processes, b.memory, b.burst, b.crowded, b.allocation} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -212,5 +215,26 @@ func (b *run) crowded() error {
 	}
 	b.table.times(fmt.Sprintf("ADD, %d containers present: p50", b.crowd), adds, 50)
 	b.table.times(fmt.Sprintf("DEL, %d containers present: p50", b.crowd), dels, 50)
+	return nil
+}
+
+// allocation runs package records' benchmark of one address: next-fit and
+// lowest, at 10, 1,000 and 60,000 leases of a /16, whole and with half of them
+// holes. Its last line compares the slowest case with the fastest.
+func (b *run) allocation() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	test := filepath.Join(filepath.Dir(self), "records.test")
+	out, err := exec.Command(test, "-test.run", "^$", "-test.bench", "Allocate", "-test.benchtime", "300x").Output()
+	if err != nil {
+		return fmt.Errorf("%s: %w", test, err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "slowest claim") {
+			b.table.note = "One address of 10, 1,000 or 60,000 leases (next-fit and lowest; whole, half of them holes): " + strings.TrimSpace(line) + "."
+		}
+	}
 	return nil
 }

@@ -28,6 +28,7 @@ func (s samples) percentile(p int) time.Duration {
 type table struct {
 	rows []row
 	ours bool // is there anything to put in that column
+	note string
 }
 
 // A row has the figures of the reference, of ours and of the floor, and how
@@ -78,6 +79,7 @@ func (t *table) print(w io.Writer) {
 			_, _ = fmt.Fprintf(w, "|%s|%s:|%s:|%s:|%s:|\n", dashes(36), dashes(11), dashes(11), dashes(9), dashes(15))
 		}
 	}
+	_, _ = fmt.Fprintf(w, "\n%s\n", t.note)
 }
 
 func dashes(n int) string { return strings.Repeat("-", n) }
