@@ -1,3 +1,4 @@
+// Package dcni is the whole house: what is checked here holds for all of it.
 package dcni
 
 import (
