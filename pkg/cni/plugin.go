@@ -115,6 +115,9 @@ func serve(name string, of func(records.Store, *host.Host) verbs) {
 		}
 		return of(store, machine), nil
 	}
+	if os.Getenv("CNI_COMMAND") == "ADD" {
+		go study()
+	}
 	err := skel.PluginMainFuncsWithError(functions(open), Versions, fmt.Sprintf("CNI %s plugin %s", name, Version))
 	if err != nil {
 		exit(err.Print())
@@ -147,7 +150,6 @@ func functions(open func() (verbs, error)) skel.CNIFuncs {
 	}
 	return skel.CNIFuncs{
 		Add: verb(func(v verbs, r *Request) error {
-			go study()
 			result, err := v.Add(r)
 			if err != nil {
 				return err
