@@ -186,6 +186,28 @@ func TestLongNamesStayApart(t *testing.T) {
 	}
 }
 
+func TestChainUses(t *testing.T) {
+	uses := map[string]uint32{}
+	for _, c := range Rules().Chains {
+		uses[c.Name] += uint32(len(c.Rules))
+		for _, r := range c.Rules {
+			if to, ok := r.Verdict.(Jump); ok {
+				uses[string(to)]++
+			}
+		}
+	}
+	delete(uses, UserChain)
+	for _, u := range ChainUses {
+		if uses[u.Chain] != u.Times {
+			t.Errorf("chain %s: ChainUses says %d, the rules say %d", u.Chain, u.Times, uses[u.Chain])
+		}
+		delete(uses, u.Chain)
+	}
+	if len(uses) > 0 {
+		t.Errorf("not in ChainUses: %v", uses)
+	}
+}
+
 func TestVersion(t *testing.T) {
 	if want := digestOf(table()); Version != want {
 		t.Errorf("the rules have changed: Version must be %q", want)

@@ -142,37 +142,21 @@ func (f *nftFirewall) checkBase() error {
 	if err != nil {
 		return fmt.Errorf("look at chains: %w", noNFTables(err))
 	}
-	for name, want := range chainUses() {
-		if uses[name] != want {
-			return fmt.Errorf("%w: chain %s is used %d times instead of %d", errNotLaid, name, uses[name], want)
+	for _, want := range firewall.ChainUses {
+		if uses[want.Chain] != want.Times {
+			return fmt.Errorf("%w: chain %s is used %d times instead of %d", errNotLaid, want.Chain, uses[want.Chain], want.Times)
 		}
 	}
 	return nil
 }
 
-// chainUses is how often each chain is used when all rules are there. Users
-// have their own way with their chain.
-var chainUses = sync.OnceValue(func() map[string]uint32 {
-	uses := make(map[string]uint32)
-	for _, c := range ruleset().Chains {
-		uses[c.Name] += uint32(len(c.Rules))
-		for _, r := range c.Rules {
-			if to, ok := r.Verdict.(firewall.Jump); ok {
-				uses[string(to)]++
-			}
-		}
-	}
-	delete(uses, firewall.UserChain)
-	return uses
-})
-
 // chainUses asks for all chains in one exchange. The caller holds the lock.
 func (f *nftFirewall) chainUses() (map[string]uint32, error) {
 	var m message
-	for name := range chainUses() {
+	for _, want := range firewall.ChainUses {
 		m.b = append(m.b, f.request(unix.NFT_MSG_GETCHAIN, 0, func(m *message) {
 			m.str(unix.NFTA_CHAIN_TABLE, firewall.TableName)
-			m.str(unix.NFTA_CHAIN_NAME, name)
+			m.str(unix.NFTA_CHAIN_NAME, want.Chain)
 		})...)
 	}
 	replies, err := f.conn.roundTrip(m.b)
