@@ -13,6 +13,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
+	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
 
@@ -78,17 +79,17 @@ func (r *Request) wishes() error {
 	if err := r.setMAC("CNI_ARGS MAC", r.Args["MAC"]); err != nil {
 		return err
 	}
-	var w wishList
-	if err := json.Unmarshal(r.Conf, &w); err != nil {
-		return wire.Errorf(wire.CodeConfig, "args, runtimeConfig: %v", err)
-	}
-	if err := r.argsCNI(&w); err != nil {
+	conf, err := network.Pick(r.Conf, "", "args", "runtimeConfig", "prevResult")
+	if err != nil {
 		return err
 	}
-	if err := r.runtimeConfig(&w); err != nil {
+	if err := r.argsCNI(conf["args"]); err != nil {
 		return err
 	}
-	return r.prevResult(w.PrevResult)
+	if err := r.runtimeConfig(conf["runtimeConfig"]); err != nil {
+		return err
+	}
+	return r.prevResult(conf["prevResult"])
 }
 
 // parseArgs reads CNI_ARGS, "K=V;K2=V2". A value may hold '='; what is no pair
@@ -123,35 +124,23 @@ func (r *Request) containerName() string {
 	return name
 }
 
-// wishList is where in a configuration a runtime's wishes are. Whatever else is
-// in there is left alone: it is for other plugins.
-type wishList struct {
-	Args struct {
-		CNI struct {
-			IPs json.RawMessage `json:"ips"`
-			MAC json.RawMessage `json:"mac"`
-		} `json:"cni"`
-	} `json:"args"`
-	RuntimeConfig struct {
-		PortMappings json.RawMessage `json:"portMappings"`
-		IPs          json.RawMessage `json:"ips"`
-		MAC          json.RawMessage `json:"mac"`
-		IPRanges     json.RawMessage `json:"ipRanges"`
-		Aliases      json.RawMessage `json:"aliases"`
-		Bandwidth    json.RawMessage `json:"bandwidth"`
-	} `json:"runtimeConfig"`
-	PrevResult json.RawMessage `json:"prevResult"`
-}
-
-func (r *Request) argsCNI(w *wishList) error {
-	ips, err := stringsOf("args.cni.ips", w.Args.CNI.IPs)
+func (r *Request) argsCNI(raw json.RawMessage) error {
+	args, err := network.Pick(raw, "args", "cni")
+	if err != nil {
+		return err
+	}
+	cni, err := network.Pick(args["cni"], "args.cni", "ips", "mac")
+	if err != nil {
+		return err
+	}
+	ips, err := stringsOf("args.cni.ips", cni["ips"])
 	if err != nil {
 		return err
 	}
 	if err := r.setStatic("args.cni.ips", ips); err != nil {
 		return err
 	}
-	mac, err := stringsOf("args.cni.mac", w.Args.CNI.MAC)
+	mac, err := stringsOf("args.cni.mac", cni["mac"])
 	if err != nil || len(mac) == 0 {
 		return err
 	}
@@ -208,16 +197,19 @@ type portMapping struct {
 }
 
 // runtimeConfig reads the capabilities' values.
-func (r *Request) runtimeConfig(w *wishList) error {
-	rc := w.RuntimeConfig
-	ips, err := stringsOf("runtimeConfig.ips", rc.IPs)
+func (r *Request) runtimeConfig(raw json.RawMessage) error {
+	rc, err := network.Pick(raw, "runtimeConfig", "portMappings", "ips", "mac", "ipRanges", "aliases", "bandwidth")
+	if err != nil {
+		return err
+	}
+	ips, err := stringsOf("runtimeConfig.ips", rc["ips"])
 	if err != nil {
 		return err
 	}
 	if err := r.setStatic("runtimeConfig.ips", ips); err != nil {
 		return err
 	}
-	mac, err := stringsOf("runtimeConfig.mac", rc.MAC)
+	mac, err := stringsOf("runtimeConfig.mac", rc["mac"])
 	if err != nil {
 		return err
 	}
@@ -226,18 +218,18 @@ func (r *Request) runtimeConfig(w *wishList) error {
 			return err
 		}
 	}
-	if given(rc.IPRanges) {
-		if err := json.Unmarshal(rc.IPRanges, &r.Ranges); err != nil {
-			return wire.Errorf(wire.CodeConfig, "runtimeConfig.ipRanges %s: must be a list of lists of {subnet, rangeStart, rangeEnd, gateway}", rc.IPRanges)
+	if given(rc["ipRanges"]) {
+		if err := json.Unmarshal(rc["ipRanges"], &r.Ranges); err != nil {
+			return wire.Errorf(wire.CodeConfig, "runtimeConfig.ipRanges %s: must be a list of lists of {subnet, rangeStart, rangeEnd, gateway}", rc["ipRanges"])
 		}
 	}
-	if err := bandwidth(rc.Bandwidth); err != nil {
+	if err := bandwidth(rc["bandwidth"]); err != nil {
 		return err
 	}
-	if err := r.aliases(rc.Aliases); err != nil {
+	if err := r.aliases(rc["aliases"]); err != nil {
 		return err
 	}
-	return r.portMappings(rc.PortMappings)
+	return r.portMappings(rc["portMappings"])
 }
 
 func given(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }

@@ -48,6 +48,30 @@ func Keys(raw []byte, path string, known []string) (Object, error) {
 	return out, nil
 }
 
+// Pick returns some keys of a JSON object and leaves the others alone: they are
+// for other plugins. Case folds as in encoding/json. No object, or null, has no
+// keys. The path is as for [Keys].
+func Pick(raw []byte, path string, keys ...string) (Object, error) {
+	if len(raw) == 0 {
+		return nil, nil
+	}
+	var have map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &have); err != nil {
+		return nil, decodeError(path, err)
+	}
+	out := Object{}
+	for key, value := range have {
+		i := slices.IndexFunc(keys, func(k string) bool { return strings.EqualFold(k, key) })
+		if i < 0 || string(value) == "null" {
+			continue
+		}
+		if _, twice := out[keys[i]]; !twice || key == keys[i] {
+			out[keys[i]] = value
+		}
+	}
+	return out, nil
+}
+
 // Decode fills a struct from the object's keys. The path is as for [Keys].
 //
 // Each value is decoded by itself: the error is then that value's, and a
