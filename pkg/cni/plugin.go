@@ -115,9 +115,6 @@ func serve(name string, of func(records.Store, *host.Host) verbs) {
 		}
 		return of(store, machine), nil
 	}
-	if os.Getenv("CNI_COMMAND") == "ADD" {
-		go study()
-	}
 	err := skel.PluginMainFuncsWithError(functions(open), Versions, fmt.Sprintf("CNI %s plugin %s", name, Version))
 	if err != nil {
 		exit(err.Print())
@@ -154,21 +151,13 @@ func functions(open func() (verbs, error)) skel.CNIFuncs {
 			if err != nil {
 				return err
 			}
-			return types.PrintResult(result, r.Version)
+			return printResult(os.Stdout, result, r.Version)
 		}),
 		Del:    verb(verbs.Del),
 		Check:  verb(verbs.Check),
 		GC:     verb(verbs.GC),
 		Status: verb(verbs.Status),
 	}
-}
-
-// study has encoding/json study the types that ADD will write, which is most of
-// what it costs to write them once. The kernel is at work meanwhile, and there
-// is mostly another core.
-func study() {
-	_, _ = json.Marshal(&records.Record{})
-	_, _ = json.Marshal(&types100.Result{CNIVersion: types100.ImplementedSpecVersion})
 }
 
 // report turns an error into the protocol's: the code it carries, 5 where a

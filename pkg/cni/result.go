@@ -1,12 +1,13 @@
 package cni
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -14,6 +15,7 @@ import (
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
+	"dcni/pkg/oncejson"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -110,9 +112,9 @@ func sameResult(r *Request, rec *records.Record) error {
 
 // remember fills a record with what was made.
 func remember(rec *records.Record, plan wire.Plan, s Site, result *types100.Result) error {
-	raw, err := json.Marshal(result)
+	raw, err := encodeResult(result, "")
 	if err != nil {
-		return fmt.Errorf("result: %w", err)
+		return err
 	}
 	rec.State, rec.Result = records.Up, raw
 	rec.MTU, rec.Addresses, rec.Subnets, rec.Routes = s.MTU, s.Addresses, s.Subnets, s.Routes
@@ -127,6 +129,66 @@ func remember(rec *records.Record, plan wire.Plan, s Site, result *types100.Resu
 		}
 	}
 	return nil
+}
+
+// printed is a result of CNI 1.x as it is written, in the key order of the
+// library's own (which marshals it, reads that into a map and marshals the map).
+type printed struct {
+	CNIVersion string                `json:"cniVersion,omitempty"`
+	DNS        *types.DNS            `json:"dns,omitempty"`
+	Interfaces []*types100.Interface `json:"interfaces,omitempty"`
+	IPs        []printedIP           `json:"ips,omitempty"`
+	Routes     []printedRoute        `json:"routes,omitempty"`
+}
+
+type printedIP struct {
+	Interface *int   `json:"interface,omitempty"`
+	Address   string `json:"address"`
+	Gateway   net.IP `json:"gateway,omitempty"`
+}
+
+type printedRoute struct {
+	Dst      string `json:"dst"`
+	GW       net.IP `json:"gw,omitempty"`
+	MTU      int    `json:"mtu,omitempty"`
+	AdvMSS   int    `json:"advmss,omitempty"`
+	Priority int    `json:"priority,omitempty"`
+	Table    *int   `json:"table,omitempty"`
+	Scope    *int   `json:"scope,omitempty"`
+}
+
+// encodeResult returns a result as JSON of CNI 1.x.
+func encodeResult(r *types100.Result, indent string) ([]byte, error) {
+	p := printed{CNIVersion: r.CNIVersion, Interfaces: r.Interfaces}
+	if !r.DNS.IsEmpty() {
+		p.DNS = &r.DNS
+	}
+	for _, ip := range r.IPs {
+		p.IPs = append(p.IPs, printedIP{ip.Interface, ip.Address.String(), ip.Gateway})
+	}
+	for _, t := range r.Routes {
+		p.Routes = append(p.Routes, printedRoute{t.Dst.String(), t.GW, t.MTU, t.AdvMSS, t.Priority, t.Table, t.Scope})
+	}
+	b, err := oncejson.Marshal(p, indent)
+	if err != nil {
+		return nil, fmt.Errorf("result: %w", err)
+	}
+	return b, nil
+}
+
+// printResult prints a result in the version of the configuration. Results of
+// CNI 0.x are other types, which the library has.
+func printResult(w io.Writer, r *types100.Result, version string) error {
+	if !strings.HasPrefix(version, "1.") {
+		return types.PrintResult(r, version)
+	}
+	out := *r
+	out.CNIVersion = version
+	b, err := encodeResult(&out, "    ")
+	if err == nil {
+		_, err = w.Write(b)
+	}
+	return err
 }
 
 // recall makes the site of a recorded attachment again.

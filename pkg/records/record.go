@@ -13,6 +13,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
+	"dcni/pkg/oncejson"
 	"dcni/pkg/wire"
 )
 
@@ -83,7 +84,7 @@ func (s Store) Put(r *Record) error {
 	if err := checkWords(r.Attachment); err != nil {
 		return err
 	}
-	data, err := r.encode()
+	data, err := oncejson.Marshal(r, "  ")
 	if err != nil {
 		return fmt.Errorf("record of %s: %w", r.Attachment, err)
 	}
@@ -97,30 +98,6 @@ func (s Store) Put(r *Record) error {
 			return err
 		}
 	}
-}
-
-// beginning is what a record says while it is [Adding]: nothing else is known.
-type beginning struct {
-	wire.Attachment
-	Plugin  string          `json:"plugin"`
-	State   State           `json:"state"`
-	Creator Creator         `json:"creator"`
-	Since   time.Time       `json:"since"`
-	NetNS   string          `json:"netns"`
-	Cookie  uint64          `json:"cookie"`
-	Config  json.RawMessage `json:"config,omitempty"`
-}
-
-// encode returns the record as JSON. A record of an ADD that begins is encoded
-// from a struct that encoding/json has studied at once; the whole one takes it
-// longer than all else that an ADD does before its first side effect.
-func (r *Record) encode() ([]byte, error) {
-	if r.State == Adding {
-		return json.MarshalIndent(beginning{
-			r.Attachment, r.Plugin, r.State, r.Creator, r.Since, r.NetNS, r.Cookie, r.Config,
-		}, "", "  ")
-	}
-	return json.MarshalIndent(r, "", "  ")
 }
 
 // Get reads a record. The error is fs.ErrNotExist where there is none.

@@ -1,0 +1,77 @@
+package cni
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+)
+
+func network24(s string) net.IPNet {
+	ip, n, _ := net.ParseCIDR(s)
+	return net.IPNet{IP: ip, Mask: n.Mask}
+}
+
+// results are what is printed: everything there is, little, and nothing.
+var results = map[string]*types100.Result{
+	"full": {
+		CNIVersion: "1.1.0",
+		Interfaces: []*types100.Interface{
+			{Name: "br-web", Mac: "02:42:0a:01:00:01"},
+			{Name: "eth0", Mac: "02:42:0a:01:00:02", Mtu: 1450, Sandbox: "/run/netns/<c1>", SocketPath: "/s", PciID: "0000:01:00.0"},
+		},
+		IPs: []*types100.IPConfig{
+			{Interface: types100.Int(0), Address: network24("10.1.0.2/24"), Gateway: net.IPv4(10, 1, 0, 1)},
+			{Interface: types100.Int(1), Address: network24("fd00::2/64"), Gateway: net.ParseIP("fd00::1")},
+			{Address: network24("127.0.0.1/8")},
+		},
+		Routes: []*types.Route{
+			{Dst: network24("0.0.0.0/0"), GW: net.IPv4(10, 1, 0, 1)},
+			{Dst: network24("fd01::/48"), MTU: 1400, AdvMSS: 1360, Priority: 7, Table: types100.Int(0), Scope: types100.Int(253)},
+		},
+		DNS: types.DNS{Nameservers: []string{"127.0.0.11"}, Domain: "d", Search: []string{"s"}, Options: []string{"ndots:0"}},
+	},
+	"one address": {CNIVersion: "1.1.0", IPs: []*types100.IPConfig{{Address: network24("10.1.0.2/24")}}},
+	"nothing":     {CNIVersion: "1.1.0"},
+}
+
+func TestPrintResult(t *testing.T) {
+	for name, r := range results {
+		for _, version := range []string{"1.0.0", "1.1.0"} {
+			t.Run(name+" "+version, func(t *testing.T) {
+				var printed bytes.Buffer
+				if err := printResult(&printed, r, version); err != nil {
+					t.Fatal(err)
+				}
+				as, err := r.GetAsVersion(version)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var want bytes.Buffer
+				if err := as.PrintTo(&want); err != nil {
+					t.Fatal(err)
+				}
+				if got, want := decoded(t, printed.Bytes()), decoded(t, want.Bytes()); !reflect.DeepEqual(got, want) {
+					t.Errorf("got  %v\nwant %v", got, want)
+				}
+				if !strings.Contains(printed.String(), "\n    \"cniVersion\"") {
+					t.Errorf("not indented for people: %s", printed.String())
+				}
+			})
+		}
+	}
+}
+
+func decoded(t *testing.T, b []byte) any {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(b, &v); err != nil {
+		t.Fatalf("%v: %s", err, b)
+	}
+	return v
+}

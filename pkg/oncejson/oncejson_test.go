@@ -1,0 +1,113 @@
+package oncejson
+
+import (
+	"encoding/json"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+type inner struct {
+	A int `json:"a"`
+}
+
+type Embedded struct {
+	First string `json:"first"`
+}
+
+type all struct {
+	Embedded
+	Text    string            `json:"text"`
+	Escaped string            `json:"escaped"`
+	On      bool              `json:"on"`
+	Number  int               `json:"number,omitempty"`
+	Port    uint16            `json:"port"`
+	Cookie  uint64            `json:"cookie,omitempty"`
+	Raw     json.RawMessage   `json:"raw,omitempty"`
+	Nothing json.RawMessage   `json:"nothing"`
+	Addr    netip.Addr        `json:"addr,omitzero"`
+	Prefix  netip.Prefix      `json:"prefix"`
+	IP      net.IP            `json:"ip,omitempty"`
+	Time    time.Time         `json:"time"`
+	Ptr     *inner            `json:"ptr,omitempty"`
+	Nil     *inner            `json:"nil"`
+	List    []inner           `json:"list"`
+	Ptrs    []*inner          `json:"ptrs,omitempty"`
+	Names   []string          `json:"names,omitempty"`
+	Map     map[string]inner  `json:"map,omitempty"`
+	NilMap  map[string]string `json:"nilMap"`
+	Inner   inner             `json:"inner,omitempty"`
+	Hidden  string            `json:"-"`
+}
+
+func full() all {
+	return all{
+		Embedded: Embedded{"one"}, Text: "plain ~", Escaped: "\"\\\n<&>\u00e9\u2028\xff", On: true, Number: -7, Port: 65535,
+		Cookie: 1<<64 - 1, Raw: json.RawMessage(`{ "b":[1, 2 ],"a":{}}`), Addr: netip.MustParseAddr("fd00::1"),
+		Prefix: netip.MustParsePrefix("10.1.0.0/16"), IP: net.IPv4(10, 1, 0, 1),
+		Time: time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC), Ptr: &inner{1}, List: []inner{{1}, {2}},
+		Ptrs: []*inner{nil, {3}}, Names: []string{"a", ""}, Map: map[string]inner{"z": {1}, "<a>": {2}}, Hidden: "secret",
+	}
+}
+
+func TestAsEncodingJSON(t *testing.T) {
+	f := full()
+	for name, v := range map[string]any{
+		"full": f, "pointer": &f, "empty": all{}, "no pointer": (*all)(nil), "nil": nil, "list": []string{}, "no list": []string(nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			want, err := json.MarshalIndent(v, "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := Marshal(v, "  "); err != nil || string(got) != string(want) {
+				t.Errorf("%v\ngot:  %s\nwant: %s", err, got, want)
+			}
+		})
+	}
+}
+
+func TestUnindented(t *testing.T) {
+	v := all{Names: []string{"a"}}
+	want, _ := json.Marshal(v)
+	if got, err := Marshal(v, ""); err != nil || string(got) != string(want) {
+		t.Errorf("%v\ngot:  %s\nwant: %s", err, got, want)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	for name, v := range map[string]any{
+		"channel": make(chan int),
+		"function": struct {
+			F func() `json:"f"`
+		}{},
+		"field no name": struct{ A int }{},
+		"in a list":     []any{1.5},
+		"in a map":      map[string]any{"a": 1.5},
+		"broken raw":    json.RawMessage(`{"a":`),
+		"bad text": struct {
+			IP net.IP `json:"ip"`
+		}{net.IP{1}},
+	} {
+		if got, err := Marshal(v, " "); err == nil {
+			t.Errorf("%s: no error, wrote %s", name, got)
+		}
+	}
+}
+
+// What it is for: the first value of a type. encoding/json can't be made to
+// forget, so the comparison is `make bench`.
+func BenchmarkSecond(b *testing.B) {
+	v := full()
+	b.Run("oncejson", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = Marshal(v, "  ")
+		}
+	})
+	b.Run("encoding/json", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = json.MarshalIndent(v, "", "  ")
+		}
+	})
+}
