@@ -138,7 +138,7 @@ func (e *Engine) Status(r *Request) error {
 	if err != nil {
 		return err
 	}
-	if err := wire.Probe(e.Host, append(plan.Shared, plan.Own...)); err != nil {
+	if err := errors.Join(e.Store.Probe(n.IPAM.Own.DataDir), wire.Probe(e.Host, append(plan.Shared, plan.Own...))); err != nil {
 		return &wire.Error{Code: wire.CodeUnavailable, Msg: "network " + n.Name + " can't be served", Err: err}
 	}
 	return e.Source(n).Status(r)

@@ -140,7 +140,11 @@ func (p *ipamPlugin) Status(r *Request) error {
 	if err != nil {
 		return err
 	}
-	if err := o.Status(r); err != nil {
+	err = p.store.Probe(o.network.IPAM.Own.DataDir)
+	if err == nil {
+		err = o.Status(r)
+	}
+	if err != nil {
 		var coded *wire.Error
 		if errors.As(err, &coded) {
 			return err

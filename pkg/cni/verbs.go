@@ -44,6 +44,9 @@ type Book interface {
 	List(network string) ([]*records.Record, error)
 	Others(a wire.Attachment) (bool, error)
 	Prune(network string)
+	// Probe tells whether an attachment could be recorded, and its leases in
+	// a data directory.
+	Probe(dataDir string) error
 }
 
 // Addresses is where an attachment's addresses come from.

@@ -56,7 +56,7 @@ func (a addr) remove() error {
 	return nil
 }
 
-func (a addr) probe() error { return nil }
+func (a addr) probe() error { return probeFamily(a.o) }
 
 func prefix(n *net.IPNet) (netip.Prefix, bool) {
 	if n == nil {

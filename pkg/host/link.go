@@ -149,10 +149,11 @@ func (b bridge) remove() error {
 }
 
 func (b bridge) probe() error {
-	if _, err := b.find(); err != nil && !notFound(err) {
-		return err
+	_, err := b.find()
+	if notFound(err) {
+		return probeKind("bridge")
 	}
-	return nil
+	return err
 }
 
 // up is a [wire.Up].

@@ -71,15 +71,26 @@ func noSubsystem(err error) error {
 	return noNFTables(err)
 }
 
-// probe tells whether nf_tables can be used: the kernel has it, and we may.
+// probe tells whether the rules are there or could be laid: the kernel has
+// nf_tables and all that the rules speak of, and we may. They are sent to it
+// without the end of the transaction, so it looks at each, loads modules for
+// them, and drops them all.
 func (f *nftFirewall) probe() error {
+	if err := f.checkBase(); !errors.Is(err, errNotLaid) {
+		return err
+	}
 	unlock, err := f.lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if _, err := f.conn.dump(f.request(unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP, nil)); err != nil {
-		return fmt.Errorf("list tables: %w", noSubsystem(err))
+	b := f.conn.newBatch()
+	if err := b.table(ruleset()); err != nil {
+		return err
+	}
+	if err := b.send(); err != nil {
+		return fmt.Errorf("kernel can't take the rules of table inet %s: it may lack nft_nat, nft_masq, nft_fib or nft_ct: %w",
+			firewall.TableName, noNFTables(err))
 	}
 	return nil
 }

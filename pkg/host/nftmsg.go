@@ -120,6 +120,11 @@ func (b *batch) commit() error {
 		return nil
 	}
 	b.frame(unix.NFNL_MSG_BATCH_END)
+	return b.send()
+}
+
+// send sends the batch. Without its end the kernel checks it and changes nothing.
+func (b *batch) send() error {
 	replies, err := b.conn.roundTrip(b.b)
 	for _, r := range replies {
 		if r.seq >= b.first && r.err != nil {

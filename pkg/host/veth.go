@@ -213,7 +213,7 @@ func (v veth) remove() error {
 	return nil
 }
 
-func (v veth) probe() error { return nil }
+func (v veth) probe() error { return errors.Join(probeKind("veth"), probeCookie()) }
 
 // HasLink reports whether a namespace has a link of that name.
 func (h *Host) HasLink(netns, name string) (bool, error) {

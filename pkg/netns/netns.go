@@ -56,6 +56,18 @@ func (n *NS) Same(other *NS) bool {
 // its goroutine, and Do panics, which ends the process before it works on the
 // wrong machine.
 func (n *NS) Do(fn func() error) error {
+	return away(func() error { return unix.Setns(n.Fd(), unix.CLONE_NEWNET) }, fn)
+}
+
+// Scratch runs fn as [NS.Do] does, in a new network namespace that nobody else
+// sees and that is gone afterwards with all that fn made in it.
+func Scratch(fn func() error) error {
+	return away(func() error { return unix.Unshare(unix.CLONE_NEWNET) }, fn)
+}
+
+// away takes the calling thread to another network namespace, runs fn there,
+// and takes it back.
+func away(leave, fn func() error) error {
 	runtime.LockOSThread()
 	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -63,7 +75,7 @@ func (n *NS) Do(fn func() error) error {
 		return fmt.Errorf("open own network namespace: %w", err)
 	}
 	defer unix.Close(home)
-	if err := unix.Setns(n.Fd(), unix.CLONE_NEWNET); err != nil {
+	if err := leave(); err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("enter network namespace: %w", err)
 	}

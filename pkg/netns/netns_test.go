@@ -103,3 +103,25 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestScratch(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("making network namespaces needs root")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	home := self(t)
+	failure := errors.New("failure")
+	err := Scratch(func() error {
+		if self(t).Same(home) {
+			t.Error("Scratch runs where it was called")
+		}
+		return failure
+	})
+	if !errors.Is(err, failure) {
+		t.Errorf("error %v, want fn's", err)
+	}
+	if !self(t).Same(home) {
+		t.Error("Scratch did not come back")
+	}
+}

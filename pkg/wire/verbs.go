@@ -83,11 +83,13 @@ func Del(h Host, own []Object) error {
 }
 
 // Probe tells whether the objects could be made here: nil, or everything that
-// is missing.
+// is missing, once.
 func Probe(h Host, objects []Object) error {
 	var errs []error
+	said := map[string]bool{}
 	for _, o := range objects {
-		if err := h.Probe(o); err != nil {
+		if err := h.Probe(o); err != nil && !said[err.Error()] {
+			said[err.Error()] = true
 			errs = append(errs, err)
 		}
 	}

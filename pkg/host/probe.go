@@ -1,0 +1,70 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/netns"
+	"dcni/pkg/wire"
+)
+
+// What STATUS asks beyond what is there already: could the kernel make it? It
+// is tried where it leaves nothing, so that an operator hears of a missing
+// module before the first container does.
+
+// probeKind tells whether the kernel can make links of a kind. One that is
+// loaded shows below /sys/module; else a link is made in a namespace of its
+// own, which also loads the module where that is allowed.
+func probeKind(kind string) error {
+	if _, err := os.Stat("/sys/module/" + kind); err == nil {
+		return nil
+	}
+	err := netns.Scratch(func() error {
+		rt, err := dialRTNL()
+		if err != nil {
+			return err
+		}
+		defer rt.conn.close()
+		return rt.change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *message) {
+			m.ifinfo(0, 0, 0)
+			m.str(unix.IFLA_IFNAME, "probe0")
+			info := m.open(unix.IFLA_LINKINFO)
+			m.raw(unix.IFLA_INFO_KIND, []byte(kind))
+			m.close(info)
+		})
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("kernel has no %s links, and no module %s to load: %w", kind, kind, err)
+	}
+	return wrap("make a "+kind+" link", err)
+}
+
+var errNoIPv6 = errors.New("the network has IPv6 addresses, and the kernel no IPv6 (booted with ipv6.disable=1?)")
+
+// probeFamily tells whether the kernel has an object's address family.
+func probeFamily(o *wire.Addr) error {
+	if o.Prefix.Addr().Is4() {
+		return nil
+	}
+	if _, err := os.Stat(procSys + "net/ipv6"); errors.Is(err, fs.ErrNotExist) {
+		return errNoIPv6
+	}
+	return nil
+}
+
+// probeCookie tells whether namespaces can be told apart.
+func probeCookie() error {
+	ns, err := netns.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if _, err = ns.Cookie(); errors.Is(err, unix.ENOPROTOOPT) {
+		return fmt.Errorf("kernel is older than 5.14: it has no SO_NETNS_COOKIE: %w", err)
+	}
+	return err
+}

@@ -1,0 +1,51 @@
+package records
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Probe tells whether an attachment and its leases, in a configuration's data
+// directory ("": the usual one), could be remembered: nil, or everything that
+// stands in the way. It changes nothing.
+func (s Store) Probe(dataDir string) error {
+	return errors.Join(writable(s.Run), writable(s.dataDir(dataDir)))
+}
+
+// writable tells whether files can be made below a directory, which need not be
+// there yet. Root may write everywhere but on a file system that is read-only,
+// or full.
+func writable(dir string) error {
+	for {
+		err := unix.Access(dir, unix.W_OK|unix.X_OK)
+		if !errors.Is(err, unix.ENOENT) || dir == filepath.Dir(dir) {
+			if err == nil {
+				err = hasRoom(dir)
+			}
+			return wrapPath("write below", dir, err)
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+func hasRoom(dir string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return err
+	}
+	// File systems without a fixed number of blocks or inodes say 0 of 0.
+	if fs.Blocks > 0 && fs.Bavail == 0 || fs.Files > 0 && fs.Ffree == 0 {
+		return unix.ENOSPC
+	}
+	return nil
+}
+
+func wrapPath(op, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &os.PathError{Op: op, Path: path, Err: err}
+}
