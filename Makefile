@@ -1,13 +1,11 @@
 # dcni. Every target works as root and as a user with sudo; only tests and benchmarks run as root, nothing is built so.
 PROGRAMS := $(patsubst %/main.go,./%,$(wildcard plugins/*/main.go cmd/*/main.go))
-PLUGINS  := $(notdir $(filter ./plugins/%,$(PROGRAMS)))
-COMMANDS := $(notdir $(filter ./cmd/%,$(PROGRAMS)))
 VERSION  ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo v0.0.0)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 RUN      ?= .
 export CGO_ENABLED := 0
 
-.PHONY: help setup build demo test unit integration bench lint install
+.PHONY: help setup build demo test unit integration bench lint install uninstall
 help: # list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*# /  make \1\t/p' Makefile | expand -t 20
 
@@ -30,8 +28,9 @@ lint: # go vet and the linters of .golangci.yml
 	go vet ./...
 	go run $(LINT) run ./...
 install: build # plugins to /opt/cni/bin, commands to /usr/local/bin, below DESTDIR
-	$(if $(PLUGINS),$(if $(DESTDIR),,scripts/root) install -Dt $(DESTDIR)/opt/cni/bin $(addprefix bin/,$(PLUGINS)))
-	$(if $(COMMANDS),$(if $(DESTDIR),,scripts/root) install -Dt $(DESTDIR)/usr/local/bin $(addprefix bin/,$(COMMANDS)))
+	DESTDIR=$(DESTDIR) scripts/install
+uninstall: # take away what install put there; networks and state stay
+	DESTDIR=$(DESTDIR) scripts/install --remove
 
 .PHONY: bin/test
 bin/test:

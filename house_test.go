@@ -197,7 +197,7 @@ func TestMakefile(t *testing.T) {
 	if lines := strings.Count(makefile, "\n"); lines > 40 {
 		t.Errorf("Makefile has %d lines, want at most 40: what is longer is a script", lines)
 	}
-	for _, target := range []string{"build", "demo", "test", "integration", "bench", "lint", "install"} {
+	for _, target := range []string{"build", "demo", "test", "integration", "bench", "lint", "install", "uninstall"} {
 		if !hasTarget(makefile, target) {
 			t.Errorf("Makefile lacks %s", target)
 		}
