@@ -15,7 +15,8 @@ import (
 type listener struct {
 	addr   netip.Addr
 	port   uint16
-	v6only bool // an IPv6 socket that takes no IPv4
+	v6only bool   // an IPv6 socket that takes no IPv4
+	inode  uint32 // what names it in /proc/PID/fd
 }
 
 // takes reports whether the listener's address clashes with a port's, in one
@@ -84,12 +85,14 @@ func diagRequest(family, proto byte, states uint32) []byte {
 }
 
 // parseDiag reads a struct inet_diag_msg: family, state, timer, retransmits, then
-// source and destination port, then the source address in 16 bytes.
+// source and destination port, then the source address in 16 bytes; the inode is
+// at its end.
 func parseDiag(b []byte) (l listener, ok bool) {
 	if len(b) < diagMessageLen {
 		return l, false
 	}
 	l.port = binary.BigEndian.Uint16(b[4:])
+	l.inode = binary.NativeEndian.Uint32(b[diagMessageLen-4:])
 	l.addr = netip.AddrFrom4([4]byte(b[8:12]))
 	if b[0] == unix.AF_INET6 {
 		l.addr = netip.AddrFrom16([16]byte(b[8:24]))

@@ -51,7 +51,7 @@ func (s *portSurvey) free(b binding) error {
 		return err
 	}
 	for _, l := range listeners {
-		if l.port == b.port.HostPort && l.takes(*b.port, b.v6) {
+		if l.port == b.port.HostPort && l.takes(*b.port, b.v6) && !s.reserved(l) {
 			return wire.Errorf(wire.CodePortTaken, "failed to bind host port %s/%s: address already in use",
 				b.port.HostAddr(b.v6), b.port.Protocol)
 		}

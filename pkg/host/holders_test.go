@@ -1,0 +1,85 @@
+package host
+
+import (
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"testing"
+
+	"dcni/pkg/wire"
+)
+
+// hold starts a process with a socket of its own that listens on a port, and
+// with a word on its command line.
+func hold(t *testing.T, network, address, word string) {
+	t.Helper()
+	var file *os.File
+	if network == "udp" {
+		c, err := net.ListenPacket(network, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		file, err = c.(*net.UDPConn).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		l, err := net.Listen(network, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		file, err = l.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer file.Close()
+	cmd := exec.Command("sh", "-c", "read x", "-", word)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.ExtraFiles = []*os.File{file}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, _ = io.WriteString(stdin, "\n")
+		_ = cmd.Wait()
+	})
+}
+
+// TestReservedPorts: a socket that a process holds for the container does not
+// keep its port from it.
+func TestReservedPorts(t *testing.T) {
+	inNewNS(t, func() {
+		loUp(t)
+		f := newFirewall(t)
+		hold(t, "tcp", "0.0.0.0:1001", "c1")
+		hold(t, "udp", "0.0.0.0:1001", "c1")
+		hold(t, "tcp", "0.0.0.0:1002", "c11")
+		ports := testEndpoint("c1", both, port("", 1001, "tcp", 80), port("", 1001, "udp", 80))
+		if _, err := f.ensureEndpoint(ports); err != nil {
+			t.Error(err)
+		}
+		_, err := f.ensureEndpoint(testEndpoint("c1", both, port("", 1002, "tcp", 80)))
+		wantCode(t, err, wire.CodePortTaken, "address already in use")
+		if err := f.removeEndpoint(ports); err != nil {
+			t.Error(err)
+		}
+		_, err = f.ensureEndpoint(testEndpoint("c2", both, port("", 1001, "udp", 80)))
+		wantCode(t, err, wire.CodePortTaken, "address already in use")
+	})
+}
+
+func TestParent(t *testing.T) {
+	if got := parent("/proc/self"); got != os.Getppid() {
+		t.Errorf("parent of this process: %d, want %d", got, os.Getppid())
+	}
+	if got := parent("/proc/0"); got != 0 {
+		t.Errorf("parent of a process that is not: %d", got)
+	}
+}
