@@ -26,7 +26,7 @@ func (e *Engine) GC(r *Request) error {
 	// What is on the machine is listed before the records: a record is written
 	// before and removed after what it tells of, so that what an ADD makes or
 	// a DEL removes meanwhile never looks like a stray.
-	strays, err := e.Host.Strays()
+	strays, err := e.strays()
 	errs := []error{err}
 	list, err := e.Store.List("")
 	errs = append(errs, err)
@@ -90,10 +90,19 @@ func (e *Engine) collect(r *Request, a wire.Attachment) error {
 	}
 	dead := *r
 	dead.Attachment, dead.NetNS = a, ""
-	if err := e.detach(&dead, rec, e.Source(e.network(&dead, rec))); err != nil {
+	if err := e.detach(&dead, rec, e.source(e.network(&dead, rec))); err != nil {
 		return fmt.Errorf("collect %s: %w", a, err)
 	}
 	return nil
+}
+
+// strays lists what GC may find to belong to nobody: links and set elements,
+// which a guest has none of.
+func (e *Engine) strays() ([]wire.Stray, error) {
+	if e.Plugin.Guest != nil {
+		return nil, nil
+	}
+	return e.Host.Strays()
 }
 
 // sweep removes roots that belong to no record.
@@ -114,7 +123,7 @@ func (e *Engine) sweep(r *Request, strays []wire.Stray, list []*records.Record) 
 // collectAddresses gives back the addresses of attachments that are neither
 // valid nor on record nor being made.
 func (e *Engine) collectAddresses(r *Request, list []*records.Record, valid func(wire.Attachment) bool) error {
-	return e.Source(e.network(r, nil)).Collect(r, func(a wire.Attachment) bool {
+	return e.source(e.network(r, nil)).Collect(r, func(a wire.Attachment) bool {
 		if valid(a) || slices.ContainsFunc(list, func(rec *records.Record) bool {
 			return rec.Attachment == a && rec.Creator == records.ByDnet
 		}) {
@@ -134,12 +143,12 @@ func (e *Engine) Status(r *Request) error {
 		return err
 	}
 	n := mode.Network()
-	plan, err := mode.Plan(exampleSite(n, r))
+	plan, err := mode.Plan(e.Plugin.example(n, r))
 	if err != nil {
 		return err
 	}
 	if err := errors.Join(e.Store.Probe(n.IPAM.Own.DataDir), wire.Probe(e.Host, append(plan.Shared, plan.Own...))); err != nil {
 		return &wire.Error{Code: wire.CodeUnavailable, Msg: "network " + n.Name + " can't be served", Err: err}
 	}
-	return e.Source(n).Status(r)
+	return e.source(n).Status(r)
 }

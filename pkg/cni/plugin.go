@@ -42,8 +42,20 @@ type Plugin struct {
 	Name string
 	// Parse reads a configuration; its errors carry their CNI codes.
 	Parse func(conf []byte) (Mode, error)
-	// Roots are the objects that DEL removes when all it knows is who.
-	Roots func(a wire.Attachment) []wire.Object
+	// Roots are the objects that DEL removes when the record does not say all.
+	// Of the site it knows who, and where an ADD had begun, the sandbox.
+	Roots func(s Site) []wire.Object
+	// Guest is set for a plugin that makes no interface.
+	Guest *Guest
+}
+
+// A Guest is what differs for a plugin whose sandboxes use interfaces that are
+// there already: no IPAM gives addresses, an address or MAC that is asked for
+// is an error, published ports are discarded. The result has the addresses that
+// are there, under no interface.
+type Guest struct {
+	// Admit tells why a sandbox must not be attached, or nil.
+	Admit func(r *Request, found wire.Survey) error
 }
 
 // A Mode is a network of one kind, configured: it says what must be there.
@@ -212,12 +224,16 @@ func (p *Plugin) PrintPlan(conf []byte, stdout io.Writer) error {
 	if err := r.wishes(); err != nil {
 		return err
 	}
-	site := exampleSite(mode.Network(), r)
+	site := p.example(mode.Network(), r)
 	plan, err := mode.Plan(site)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "# %s on network %s, first address of each subnet, mtu %d\n", site.IfName, site.Network, site.MTU)
+	fmt.Fprintf(stdout, "# %s on network %s", site.IfName, site.Network)
+	if p.Guest == nil {
+		fmt.Fprintf(stdout, ", first address of each subnet, mtu %d", site.MTU)
+	}
+	fmt.Fprintln(stdout)
 	for _, line := range plan.Lines() {
 		fmt.Fprintln(stdout, line)
 	}

@@ -44,11 +44,11 @@ func resultOf(plan wire.Plan, s Site, dns *network.DNS) *types100.Result {
 	}
 	inside := slices.IndexFunc(r.Interfaces, func(i *types100.Interface) bool { return i.Sandbox != "" })
 	for _, a := range s.Addresses {
-		r.IPs = append(r.IPs, &types100.IPConfig{
-			Interface: types100.Int(inside),
-			Address:   ipNet(a.Address),
-			Gateway:   a.Gateway.AsSlice(),
-		})
+		ip := &types100.IPConfig{Address: ipNet(a.Address), Gateway: a.Gateway.AsSlice()}
+		if inside >= 0 {
+			ip.Interface = types100.Int(inside)
+		}
+		r.IPs = append(r.IPs, ip)
 	}
 	return r
 }
@@ -77,7 +77,9 @@ func merge(prev, own *types100.Result) *types100.Result {
 	out.CNIVersion = own.CNIVersion
 	for _, ip := range own.IPs {
 		ip = ip.Copy()
-		ip.Interface = types100.Int(*ip.Interface + len(prev.Interfaces))
+		if ip.Interface != nil {
+			ip.Interface = types100.Int(*ip.Interface + len(prev.Interfaces))
+		}
 		out.IPs = append(out.IPs, ip)
 	}
 	out.Interfaces = append(out.Interfaces, own.Interfaces...)
@@ -246,9 +248,12 @@ func (r *Request) names() []string {
 	return append(names, r.Aliases...)
 }
 
-// exampleSite is where a container would be that gets the first address of
-// each subnet: for people who want to see a plan, and for STATUS.
-func exampleSite(n Network, r *Request) Site {
+// example is where a container would be that gets the first address of each
+// subnet, or uses lo: for people who want to see a plan, and for STATUS.
+func (p *Plugin) example(n Network, r *Request) Site {
+	if p.Guest != nil {
+		return Site{Attachment: exampleOf(n), NetNS: exampleNetNS, Addresses: assigned(loopback)}
+	}
 	cfg := n.IPAM.Own
 	if len(cfg.Subnets) == 0 && n.IPAM.Type == "dipam" {
 		cfg = cfg.With(netip.MustParsePrefix("172.17.0.0/16"))
@@ -257,8 +262,8 @@ func exampleSite(n Network, r *Request) Site {
 		cfg = cfg.With(netip.MustParsePrefix("fd00:dc41:dc41::/64"))
 	}
 	s := Site{
-		Attachment: wire.Attachment{Network: n.Name, Container: "example", IfName: "eth0"},
-		NetNS:      "/run/netns/example", MAC: r.MAC, MTU: n.MTU, Subnets: cfg.Subnets, Routes: cfg.Routes,
+		Attachment: exampleOf(n), NetNS: exampleNetNS,
+		MAC: r.MAC, MTU: n.MTU, Subnets: cfg.Subnets, Routes: cfg.Routes,
 	}
 	if s.MTU == 0 {
 		const ethernet = 1500 // bytes, where nothing else is known
@@ -277,4 +282,10 @@ func exampleSite(n Network, r *Request) Site {
 		s.Ports = n.Ports.bind(r.Ports)
 	}
 	return s
+}
+
+const exampleNetNS = "/run/netns/example"
+
+func exampleOf(n Network) wire.Attachment {
+	return wire.Attachment{Network: n.Name, Container: "example", IfName: "eth0"}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -18,13 +19,18 @@ import (
 // A Machine is what the engine works on: the real one is [host.Host].
 type Machine interface {
 	wire.Host
-	// Enter opens a sandbox and returns its namespace's cookie. The error has
-	// code 8 when there is none at that path, or when it is the host's own.
-	Enter(netns string) (cookie uint64, err error)
+	// Enter opens a sandbox. The error has code 8 when there is none at that
+	// path.
+	Enter(netns string) (wire.Sandbox, error)
 	// Still reports whether a path still is the namespace that was entered.
 	Still(netns string) bool
 	// HasLink reports whether a namespace has a link of that name.
 	HasLink(netns, name string) (bool, error)
+	// Survey looks at a sandbox for a plugin that makes no interface in it.
+	Survey(netns string) (wire.Survey, error)
+	// Addresses returns the addresses by which a namespace speaks to others,
+	// at most one of each family; lo's where it can't, for "" the host's own.
+	Addresses(netns string) ([]netip.Prefix, error)
 	// WayOutMTU returns the MTU in bytes of the link that leads out.
 	WayOutMTU() int
 	// Strays lists roots on the machine that look like ours, each with its
@@ -95,16 +101,21 @@ func (e *Engine) Add(r *Request) (*types100.Result, error) {
 	}
 	defer lock.Unlock()
 
-	cookie, err := e.Host.Enter(r.NetNS)
+	found, err := e.enter(r)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.clear(r); err != nil {
+	if err := e.clear(r, found); err != nil {
 		return nil, err
 	}
 	rec := &records.Record{
 		Attachment: r.Attachment, Plugin: e.Plugin.Name, State: records.Adding, Creator: r.creator(),
-		NetNS: r.NetNS, Cookie: cookie, Config: r.Conf, Since: time.Now().UTC(),
+		NetNS: r.NetNS, Cookie: found.Cookie, Config: r.Conf, Since: time.Now().UTC(),
+	}
+	if e.Plugin.Guest != nil {
+		if err := e.admit(r, rec); err != nil {
+			return nil, err
+		}
 	}
 	if err := e.Store.Put(rec); err != nil {
 		return nil, err
@@ -112,35 +123,61 @@ func (e *Engine) Add(r *Request) (*types100.Result, error) {
 	return e.attach(r, mode, rec)
 }
 
+// enter opens the sandbox. The host's own namespace is refused: there, a
+// container's address and default route would become the host's.
+func (e *Engine) enter(r *Request) (wire.Sandbox, error) {
+	found, err := e.Host.Enter(r.NetNS)
+	if err == nil && found.Own {
+		err = wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: must not be the host's own network namespace", r.NetNS)
+	}
+	return found, err
+}
+
 // clear makes way for ADD. What a process that died left, or an attachment
 // whose interface went with its namespace, is deleted first; what is attached
 // is an error, and is not touched.
-func (e *Engine) clear(r *Request) error {
-	there, err := e.Host.HasLink(r.NetNS, r.IfName)
-	if err != nil {
+func (e *Engine) clear(r *Request, found wire.Sandbox) error {
+	old, err := e.Store.Get(r.Attachment, e.Plugin.Name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	old, err := e.Store.Get(r.Attachment, e.Plugin.Name)
+	there, err := e.there(r, found, old)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		if there {
-			return wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: the sandbox has an interface of that name", r.IfName)
-		}
-		return nil
 	case err != nil:
 		return err
+	case old == nil && there:
+		return wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: the sandbox has an interface of that name", r.IfName)
+	case old == nil:
+		return nil
 	case old.State == records.Up && there:
 		return wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: container %s is attached to %s by it; DEL comes first",
 			r.IfName, r.Container, r.Network)
 	}
-	return e.detach(r, old, e.Source(e.network(r, old)))
+	return e.detach(r, old, e.source(e.network(r, old)))
+}
+
+// there reports whether the sandbox has what ADD would make: the interface, or
+// for a guest, which makes none, what is on record.
+func (e *Engine) there(r *Request, found wire.Sandbox, old *records.Record) (bool, error) {
+	if e.Plugin.Guest == nil {
+		return e.Host.HasLink(r.NetNS, r.IfName)
+	}
+	return old != nil && found.Cookie == old.Cookie, nil
+}
+
+// source returns where a network's addresses come from.
+func (e *Engine) source(n Network) Addresses {
+	if e.Plugin.Guest != nil {
+		return borrowed{e.Host, n}
+	}
+	return e.Source(n)
 }
 
 // attach does what ADD does between its two records, and undoes it on error:
 // the kernel's part first, then the addresses, then the record, so that what
 // can't be undone stays on record.
 func (e *Engine) attach(r *Request, mode Mode, rec *records.Record) (*types100.Result, error) {
-	source := e.Source(mode.Network())
+	source := e.source(mode.Network())
 	lease, err := source.Claim(r)
 	if err != nil {
 		return nil, errors.Join(err, e.Store.Delete(r.Attachment, e.Plugin.Name))
@@ -209,7 +246,7 @@ func (e *Engine) plan(r *Request, mode Mode, l *Lease) (wire.Plan, Site, error) 
 		Addresses: l.Addresses, Subnets: l.Subnets, Routes: l.Routes,
 		Reused: l.Reused || r.MAC != "",
 	}
-	if s.MTU == 0 {
+	if s.MTU == 0 && e.Plugin.Guest == nil {
 		s.MTU = e.Host.WayOutMTU()
 	}
 	if !n.Ports.Ignore {
@@ -267,7 +304,7 @@ func (e *Engine) Del(r *Request) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return e.detach(r, rec, e.Source(e.network(r, rec)))
+	return e.detach(r, rec, e.source(e.network(r, rec)))
 }
 
 // network returns what is known of the network that an attachment is to be
@@ -290,7 +327,7 @@ func (e *Engine) network(r *Request, rec *records.Record) Network {
 // addresses, which another may get the moment they are free. The caller holds
 // the attachment's lock; rec is nil where nothing is on record.
 func (e *Engine) detach(r *Request, rec *records.Record, source Addresses) error {
-	roots := e.Plugin.Roots(r.Attachment)
+	roots := e.Plugin.Roots(Site{Attachment: r.Attachment})
 	var unsaid error
 	if rec != nil {
 		if known := e.recorded(rec); known != nil {
@@ -367,11 +404,11 @@ func (e *Engine) Check(r *Request) error {
 	case rec.State != records.Up:
 		return wire.Errorf(wire.CodeInternal, "%s is not up: its record says %s", r.Attachment, rec.State)
 	}
-	cookie, err := e.Host.Enter(r.NetNS)
+	found, err := e.enter(r)
 	if err != nil {
 		return err
 	}
-	if cookie != rec.Cookie {
+	if found.Cookie != rec.Cookie {
 		return wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: is another namespace than the one attached (%s)", r.NetNS, rec.NetNS)
 	}
 	rec.NetNS = r.NetNS // the same namespace, by whichever path
@@ -381,5 +418,5 @@ func (e *Engine) Check(r *Request) error {
 	}
 	return errors.Join(
 		wire.Check(e.Host, plan.Shared), wire.Check(e.Host, plan.Own),
-		sameResult(r, rec), e.Source(mode.Network()).Check(r, rec.Addresses))
+		sameResult(r, rec), e.source(mode.Network()).Check(r, rec.Addresses))
 }

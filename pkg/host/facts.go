@@ -10,40 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/ipam"
-	"dcni/pkg/netns"
 	"dcni/pkg/wire"
 )
-
-// Enter opens a sandbox and returns its namespace's cookie. The host's own
-// namespace is refused: there, a container's address and default route would
-// become the host's.
-func (h *Host) Enter(path string) (uint64, error) {
-	go h.ownProc() //nolint:errcheck // who needs it asks again
-	s, err := h.sandbox(path)
-	if err != nil {
-		return 0, err
-	}
-	self, err := netns.Open("/proc/self/ns/net")
-	if err != nil {
-		return 0, err
-	}
-	defer self.Close()
-	if s.ns.Same(self) {
-		return 0, wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: must not be the host's own network namespace", path)
-	}
-	return s.ns.Cookie()
-}
-
-// Still reports whether a path still leads to the namespace that was entered.
-func (h *Host) Still(path string) bool {
-	now, err := netns.Open(path)
-	if err != nil {
-		return false
-	}
-	defer now.Close()
-	s, err := h.sandbox(path)
-	return err == nil && s.ns.Same(now)
-}
 
 // wayOut are addresses of the public Internet, one of each family. Nothing is
 // sent: the kernel only says which link it would take.
@@ -55,7 +23,7 @@ func (h *Host) WayOutMTU() int {
 	const ethernet = 1500
 	rt := h.root.rt
 	for _, a := range wayOut {
-		index, err := rt.wayTo(a)
+		index, _, err := rt.wayTo(a)
 		if err != nil || index == 0 {
 			continue
 		}

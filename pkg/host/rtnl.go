@@ -100,6 +100,18 @@ func (r *rtnl) getLink(index int, by func(m *message)) (*iface, error) {
 	return parseIface(payloads[0]), nil
 }
 
+// links lists a namespace's links.
+func (r *rtnl) links() ([]*iface, error) {
+	payloads, err := r.request(unix.RTM_GETLINK, unix.NLM_F_DUMP, func(m *message) { m.ifinfo(0, 0, 0) })
+	var list []*iface
+	for _, p := range payloads {
+		if len(p) >= unix.SizeofIfInfomsg {
+			list = append(list, parseIface(p))
+		}
+	}
+	return list, err
+}
+
 func parseIface(b []byte) *iface {
 	i := &iface{
 		index: int(int32(binary.NativeEndian.Uint32(b[4:]))),
@@ -188,7 +200,7 @@ func broadcastOf(p netip.Prefix) ([]byte, bool) {
 	return binary.BigEndian.AppendUint32(nil, binary.BigEndian.Uint32(a[:])|host), true
 }
 
-// addrs lists the addresses of one family on one link.
+// addrs lists the addresses of one family on one link, or for 0 on all.
 func (r *rtnl) addrs(index, family int) ([]netip.Prefix, error) {
 	payloads, err := r.request(unix.RTM_GETADDR, unix.NLM_F_DUMP, func(m *message) {
 		m.b = append(m.b, byte(family), 0, 0, 0) // struct ifaddrmsg
@@ -199,7 +211,7 @@ func (r *rtnl) addrs(index, family int) ([]netip.Prefix, error) {
 	}
 	var list []netip.Prefix
 	for _, p := range payloads {
-		if len(p) < unix.SizeofIfAddrmsg || binary.NativeEndian.Uint32(p[4:]) != uint32(index) {
+		if len(p) < unix.SizeofIfAddrmsg || index != 0 && binary.NativeEndian.Uint32(p[4:]) != uint32(index) {
 			continue
 		}
 		if ip, ok := addrOf(p[unix.SizeofIfAddrmsg:]); ok {
@@ -279,8 +291,9 @@ func (m *message) rtmsg(o *wire.Route) {
 	m.b = binary.NativeEndian.AppendUint32(m.b, flags)
 }
 
-// wayTo returns the index of the link that packets to an address leave by.
-func (r *rtnl) wayTo(a netip.Addr) (int, error) {
+// wayTo returns the index of the link that packets to an address leave by, and
+// the address that they carry.
+func (r *rtnl) wayTo(a netip.Addr) (index int, source netip.Addr, err error) {
 	payloads, err := r.request(unix.RTM_GETROUTE, 0, func(m *message) {
 		family := byte(unix.AF_INET)
 		if a.Is6() {
@@ -290,18 +303,20 @@ func (r *rtnl) wayTo(a netip.Addr) (int, error) {
 		m.raw(unix.RTA_DST, a.AsSlice())
 	})
 	if err != nil {
-		return 0, err
+		return 0, source, err
 	}
-	index := 0
 	for _, p := range payloads {
 		if len(p) < unix.SizeofRtMsg {
 			continue
 		}
 		attributes(p[unix.SizeofRtMsg:], func(typ uint16, data []byte) {
-			if typ == unix.RTA_OIF && len(data) >= 4 {
+			switch {
+			case typ == unix.RTA_OIF && len(data) >= 4:
 				index = int(binary.NativeEndian.Uint32(data))
+			case typ == unix.RTA_PREFSRC:
+				source, _ = netip.AddrFromSlice(data)
 			}
 		})
 	}
-	return index, nil
+	return index, source, nil
 }

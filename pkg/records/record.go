@@ -54,9 +54,9 @@ type Record struct {
 
 	Config    json.RawMessage    `json:"config,omitempty"`  // the configuration as the plugin was given it
 	Backend   string             `json:"backend,omitempty"` // nftables or iptables
-	IPAM      IPAM               `json:"ipam"`
-	MTU       int                `json:"mtu,omitempty"` // bytes
-	MAC       string             `json:"mac,omitempty"` // of the sandbox's interface
+	IPAM      IPAM               `json:"ipam,omitzero"`     // where an IPAM gave addresses
+	MTU       int                `json:"mtu,omitempty"`     // bytes
+	MAC       string             `json:"mac,omitempty"`     // of the sandbox's interface
 	Addresses []ipam.Assigned    `json:"addresses,omitempty"`
 	Subnets   []ipam.Subnet      `json:"subnets,omitempty"`  // all of the network's
 	Routes    []ipam.Route       `json:"routes,omitempty"`   // besides the default ones

@@ -21,6 +21,7 @@ const (
 	CodeLimited      Code = 51  // STATUS: neither ADD nor what is attached
 	CodeAddressTaken Code = 101 // a requested address belongs to another
 	CodePortTaken    Code = 102 // a host port belongs to another
+	CodeSandbox      Code = 103 // the sandbox, as the runtime made it, can't be attached so
 	CodeInternal     Code = 999 // anything else
 )
 

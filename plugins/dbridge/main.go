@@ -20,9 +20,9 @@ import (
 	"dcni/pkg/wire"
 )
 
-func main() {
-	cni.Main(&cni.Plugin{Name: "dbridge", Parse: parse, Roots: roots})
-}
+var plugin = &cni.Plugin{Name: "dbridge", Parse: parse, Roots: roots}
+
+func main() { cni.Main(plugin) }
 
 // Bridge is a bridge network, configured.
 type Bridge struct{ *network.Bridge }
@@ -36,8 +36,8 @@ func parse(conf []byte) (cni.Mode, error) {
 }
 
 // roots are what DEL removes of an attachment that it only knows the name of.
-func roots(a wire.Attachment) []wire.Object {
-	return []wire.Object{&wire.Veth{Name: a.HostLink()}, &firewall.Endpoint{Owner: a}}
+func roots(s cni.Site) []wire.Object {
+	return []wire.Object{&wire.Veth{Name: s.HostLink()}, &firewall.Endpoint{Owner: s.Attachment}}
 }
 
 // Network is what the engine must know.

@@ -3,11 +3,10 @@ package main
 import (
 	"testing"
 
-	"dcni/pkg/cni"
 	"dcni/pkg/cni/cnitest"
 )
 
-var plugin = &cni.Plugin{Name: "dbridge", Parse: parse, Roots: roots}
+func TestPlans(t *testing.T) { cnitest.Plans(t, plugin) }
 
 func TestCrashMatrix(t *testing.T) {
 	cnitest.Matrix(t, plugin, `{

@@ -149,9 +149,18 @@ func (w *World) State(t testing.TB) string {
 // machine gives the machine in memory what the engine asks besides.
 type machine struct{ *wiretest.Host }
 
-func (m machine) Enter(string) (uint64, error) { return 1, nil }
-func (m machine) Still(string) bool            { return true }
-func (m machine) WayOutMTU() int               { return 1500 }
+func (m machine) Enter(string) (wire.Sandbox, error) { return wire.Sandbox{Cookie: 1}, nil }
+func (m machine) Still(string) bool                  { return true }
+func (m machine) WayOutMTU() int                     { return 1500 }
+
+func (m machine) Survey(netns string) (wire.Survey, error) {
+	found, err := m.Enter(netns)
+	return wire.Survey{Sandbox: found}, err
+}
+
+func (m machine) Addresses(string) ([]netip.Prefix, error) {
+	return []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("::1/128")}, nil
+}
 
 func (m machine) HasLink(netns, name string) (bool, error) {
 	return m.Has("link " + name + " netns " + netns), nil

@@ -167,7 +167,7 @@ func (h *Host) has(key string) bool {
 		return true
 	}
 	_, ok := h.provider(key)
-	return ok
+	return ok || strings.HasPrefix(key, "link lo netns ") // every namespace has one
 }
 
 func (h *Host) provider(key string) (string, bool) {

@@ -1,4 +1,4 @@
-package main
+package cnitest
 
 import (
 	"bytes"
@@ -6,11 +6,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"dcni/pkg/cni"
 )
 
-// TestPlans compares what `dbridge plan` prints with testdata/NAME.plan, for
-// each testdata/NAME.json. UPDATE=1 writes them anew.
-func TestPlans(t *testing.T) {
+// Plans compares what a plugin's command plan prints with testdata/NAME.plan,
+// for each testdata/NAME.json. UPDATE=1 writes them anew.
+func Plans(t *testing.T, plugin *cni.Plugin) {
 	files, err := filepath.Glob("testdata/*.json")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("testdata: %d files, %v", len(files), err)

@@ -1,0 +1,14 @@
+package wire
+
+// A Sandbox is the network namespace that is found at CNI_NETNS.
+type Sandbox struct {
+	Cookie uint64 // SO_NETNS_COOKIE: a namespace's number for its whole life, and no other's after it
+	Own    bool   // it is the host's own
+}
+
+// A Survey is what else there is to know of a sandbox for a plugin that makes
+// no interface in it.
+type Survey struct {
+	Sandbox
+	Links []string // by name: all but lo and what the kernel puts into every namespace; none if it is the host's own
+}
