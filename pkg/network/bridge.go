@@ -7,8 +7,6 @@
 package network
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"net/netip"
 	"strings"
@@ -91,10 +89,7 @@ const DefaultBridgeName = "dcni0"
 
 // BridgeName returns the link of a user-defined network: stable, unique, and
 // of the form that Docker users know.
-func BridgeName(network string) string {
-	sum := sha256.Sum256([]byte(network))
-	return "br-" + hex.EncodeToString(sum[:6])
-}
+func BridgeName(network string) string { return "br-" + ID(network)[:ShortID] }
 
 // ParseBridge reads a dbridge configuration.
 func ParseBridge(conf []byte) (*Bridge, error) {

@@ -20,8 +20,12 @@ func (s Store) writeFile(path string, data []byte) error {
 // killed writer leaves is used by the next and does not pile up.
 func replace(tmp, path string, data []byte, sync bool) error {
 	sum := sha256.Sum256([]byte(path))
-	temp := filepath.Join(tmp, hex.EncodeToString(sum[:16]))
-	if err := writeTemp(temp, data, sync); err != nil {
+	return replaceFrom(filepath.Join(tmp, hex.EncodeToString(sum[:16])), path, data, 0o600, sync)
+}
+
+// replaceFrom is replace with the other name, and the file's mode.
+func replaceFrom(temp, path string, data []byte, mode os.FileMode, sync bool) error {
+	if err := writeTemp(temp, data, mode, sync); err != nil {
 		_ = os.Remove(temp) // on a full disk, half a file is in everybody's way
 		return err
 	}
@@ -41,14 +45,14 @@ func replace(tmp, path string, data []byte, sync bool) error {
 	return nil
 }
 
-func writeTemp(temp string, data []byte, sync bool) error {
+func writeTemp(temp string, data []byte, mode os.FileMode, sync bool) error {
 	const flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
-	f, err := os.OpenFile(temp, flags, 0o600)
+	f, err := os.OpenFile(temp, flags, mode)
 	if errors.Is(err, os.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(temp), 0o755); err != nil {
 			return err
 		}
-		f, err = os.OpenFile(temp, flags, 0o600)
+		f, err = os.OpenFile(temp, flags, mode)
 	}
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ func (s Store) Epoch() (string, error) {
 	rand.Read(random[:])
 	word = hex.EncodeToString(random[:])
 	temp := filepath.Join(s.Run, "tmp", "epoch."+word)
-	if err := writeTemp(temp, []byte(word+"\n"), false); err != nil {
+	if err := writeTemp(temp, []byte(word+"\n"), 0o600, false); err != nil {
 		return "", err
 	}
 	err = os.Link(temp, path)

@@ -1,0 +1,82 @@
+package records
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// DefaultConfDir is where runtimes look for networks.
+const DefaultConfDir = "/etc/cni/net.d"
+
+// ConfDir is a directory with a file for each network. It is shared with
+// everybody who configures networks for CNI.
+type ConfDir string
+
+// A ConfFile is one of its files.
+type ConfFile struct {
+	Path     string
+	Modified time.Time
+	Data     []byte
+	Err      error // it could not be read
+}
+
+// List returns the files that runtimes look at, *.conf, *.conflist and *.json,
+// by name: where two configure one network, the first counts. A directory that
+// is not there has none.
+func (d ConfDir) List() ([]ConfFile, error) {
+	entries, err := os.ReadDir(string(d)) // sorted
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var files []ConfFile
+	for _, e := range entries {
+		if !slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(e.Name())) {
+			continue
+		}
+		f := readConf(filepath.Join(string(d), e.Name()))
+		if !errors.Is(f.Err, fs.ErrNotExist) { // removed meanwhile
+			files = append(files, f)
+		}
+	}
+	return files, err
+}
+
+func readConf(path string) ConfFile {
+	f := ConfFile{Path: path}
+	info, err := os.Stat(path)
+	if err == nil {
+		f.Modified = info.ModTime()
+		f.Data, err = os.ReadFile(path)
+	}
+	f.Err = err
+	return f
+}
+
+// Path returns the file of a network that dnet makes. The name sorts behind
+// 10-...: a runtime that takes the first file for its default network never
+// finds it by accident.
+func (d ConfDir) Path(name string) string {
+	return filepath.Join(string(d), "dcni-"+name+".conflist")
+}
+
+// Write puts a network's file there whole: runtimes watch the directory, and
+// must not read half of one. The other name is one that they don't look at.
+func (d ConfDir) Write(name string, data []byte) error {
+	sum := sha256.Sum256([]byte(name))
+	temp := filepath.Join(string(d), ".dcni-"+hex.EncodeToString(sum[:16])+".tmp")
+	return replaceFrom(temp, d.Path(name), data, 0o644, true)
+}
+
+// Remove removes a file for good. It is no error if it is not there.
+func (d ConfDir) Remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return syncDir(string(d))
+}
