@@ -20,10 +20,8 @@ import (
 	"net/netip"
 	"os"
 
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/containernetworking/cni/pkg/version"
 
 	"dcni/pkg/host"
 	"dcni/pkg/network"
@@ -33,9 +31,6 @@ import (
 
 // Version is set by the linker (make build).
 var Version = "v0.0.0-dev"
-
-// Versions are the versions of the CNI specification that all plugins speak.
-var Versions = version.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 
 // A Plugin is one CNI binary that attaches containers.
 type Plugin struct {
@@ -113,12 +108,9 @@ func Main(p *Plugin) {
 	})
 }
 
-// serve runs one verb on the real machine, and does not return.
+// serve runs one verb on the real machine, and does not return. What it opens
+// is the kernel's to close: the process ends with the verb.
 func serve(name string, of func(records.Store, *host.Host) verbs) {
-	// The dispatcher's own check comes after the verb: it would answer a second
-	// time when ADD has succeeded, and fail each DEL after an ADD that was
-	// refused the host's namespace. Ours comes before (see [host.Host.Enter]).
-	_ = os.Setenv("CNI_NETNS_OVERRIDE", "1") //nolint:forbidigo // the dispatcher has no other way to be told
 	open := func() (verbs, error) {
 		store := records.Default()
 		machine, err := host.New(store)
@@ -127,9 +119,17 @@ func serve(name string, of func(records.Store, *host.Host) verbs) {
 		}
 		return of(store, machine), nil
 	}
-	err := skel.PluginMainFuncsWithError(functions(open), Versions, fmt.Sprintf("CNI %s plugin %s", name, Version))
+	if os.Getenv("CNI_COMMAND") == "" {
+		about(os.Stderr, name)
+		os.Exit(0)
+	}
+	c, err := readCall(os.Getenv, os.Stdin)
+	version := ""
+	if err == nil {
+		version, err = c.run(open, os.Stdout)
+	}
 	if err != nil {
-		exit(err.Print())
+		exit(report(err, version).print(os.Stdout))
 		os.Exit(1)
 	}
 	os.Exit(0)
@@ -142,56 +142,58 @@ func exit(err error) {
 	}
 }
 
-// functions adapts the verbs to the dispatcher of the CNI library. What they
-// open is the kernel's to close: the process ends with the verb.
-func functions(open func() (verbs, error)) skel.CNIFuncs {
-	verb := func(run func(verbs, *Request) error) func(*skel.CmdArgs) error {
-		return func(args *skel.CmdArgs) error {
-			v, err := open()
-			if err == nil {
-				var r *Request
-				if r, err = ParseRequest(args); err == nil {
-					err = run(v, r)
-				}
-			}
-			return report(err)
+// run carries the call out, and prints what it gives. It returns the version of
+// the configuration, as far as it came.
+func (c *Call) run(open func() (verbs, error), stdout io.Writer) (version string, err error) {
+	if c.Command == "VERSION" {
+		return "", printVersions(stdout)
+	}
+	r, err := ParseRequest(c)
+	if err != nil {
+		return "", err
+	}
+	if err := c.checkVersion(r.Version); err != nil {
+		return "", err
+	}
+	v, err := open()
+	if err != nil {
+		return r.Version, err
+	}
+	switch c.Command {
+	case "ADD":
+		var result *types100.Result
+		if result, err = v.Add(r); err == nil {
+			err = printResult(stdout, result, r.Version)
 		}
+	case "DEL":
+		err = v.Del(r)
+	case "CHECK":
+		err = v.Check(r)
+	case "GC":
+		err = v.GC(r)
+	case "STATUS":
+		err = v.Status(r)
 	}
-	return skel.CNIFuncs{
-		Add: verb(func(v verbs, r *Request) error {
-			result, err := v.Add(r)
-			if err != nil {
-				return err
-			}
-			return printResult(os.Stdout, result, r.Version)
-		}),
-		Del:    verb(verbs.Del),
-		Check:  verb(verbs.Check),
-		GC:     verb(verbs.GC),
-		Status: verb(verbs.Status),
-	}
+	return r.Version, err
 }
 
 // report turns an error into the protocol's: the code it carries, 5 where a
 // file can't be read or written, else 999.
-func report(err error) error {
-	if err == nil {
-		return nil
-	}
-	code := wire.CodeInternal
+func report(err error, version string) *failure {
+	f := &failure{CNIVersion: version, Code: uint(wire.CodeInternal), Msg: err.Error()}
 	var coded *wire.Error
 	var foreign *types.Error // a delegate's
 	var path *fs.PathError
 	var link *os.LinkError
 	switch {
 	case errors.As(err, &coded):
-		code = coded.Code
+		f.Code = uint(coded.Code)
 	case errors.As(err, &foreign):
-		return foreign
+		f.Code, f.Msg, f.Details = foreign.Code, foreign.Msg, foreign.Details
 	case errors.As(err, &path), errors.As(err, &link):
-		code = wire.CodeIO
+		f.Code = uint(wire.CodeIO)
 	}
-	return types.NewError(uint(code), err.Error(), "")
+	return f
 }
 
 // command serves people: `dbridge plan < conf.json`.
@@ -217,7 +219,7 @@ func (p *Plugin) PrintPlan(conf []byte, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	r, err := ParseRequest(&skel.CmdArgs{StdinData: conf})
+	r, err := ParseRequest(&Call{Conf: conf})
 	if err != nil {
 		return err
 	}

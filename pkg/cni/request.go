@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/containernetworking/cni/pkg/skel"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/types/create"
 
@@ -40,22 +39,21 @@ type Request struct {
 // files.
 const maxWord = 255
 
-// ParseRequest reads what the dispatcher was given. For DEL and GC, what they
-// don't need is left unread: a bad value must not keep a container from being
-// removed.
-func ParseRequest(args *skel.CmdArgs) (*Request, error) {
+// ParseRequest reads a call. For DEL and GC, what they don't need is left
+// unread: a bad value must not keep a container from being removed.
+func ParseRequest(c *Call) (*Request, error) {
 	r := &Request{
-		Attachment: wire.Attachment{Container: args.ContainerID, IfName: args.IfName},
-		NetNS:      args.Netns,
-		Path:       args.Path,
-		Conf:       args.StdinData,
-		Args:       parseArgs(args.Args),
+		Attachment: wire.Attachment{Container: c.ContainerID, IfName: c.IfName},
+		NetNS:      c.NetNS,
+		Path:       c.Path,
+		Conf:       c.Conf,
+		Args:       parseArgs(c.Args),
 	}
 	var head struct {
 		Name    string `json:"name"`
 		Version string `json:"cniVersion"`
 	}
-	if err := json.Unmarshal(args.StdinData, &head); err != nil {
+	if err := json.Unmarshal(c.Conf, &head); err != nil {
 		return nil, wire.Errorf(wire.CodeDecode, "configuration: %v", err)
 	}
 	r.Network, r.Version = head.Name, head.Version
@@ -65,6 +63,8 @@ func ParseRequest(args *skel.CmdArgs) (*Request, error) {
 		return nil, wire.Errorf(wire.CodeEnv, "CNI_CONTAINERID %q: must be at most %d bytes", r.Container, maxWord)
 	case len(r.Network) > maxWord:
 		return nil, wire.Errorf(wire.CodeEnv, "name %q: must be at most %d bytes", r.Network, maxWord)
+	case !network.ValidName(r.Network):
+		return nil, wire.Invalid("name", r.Network, "must be "+network.NameRule)
 	}
 	return r, nil
 }

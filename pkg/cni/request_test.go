@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/containernetworking/cni/pkg/skel"
-
 	"dcni/pkg/firewall"
 	"dcni/pkg/wire"
 )
@@ -18,9 +16,9 @@ func request(args, body string) (*Request, error) {
 	if body != "" {
 		body = ", " + body
 	}
-	r, err := ParseRequest(&skel.CmdArgs{
-		ContainerID: "c1", IfName: "eth0", Netns: "/run/netns/c1", Args: args,
-		StdinData: []byte(`{"cniVersion": "1.1.0", "name": "web", "type": "dbridge"` + body + `}`),
+	r, err := ParseRequest(&Call{
+		ContainerID: "c1", IfName: "eth0", NetNS: "/run/netns/c1", Args: args,
+		Conf: []byte(`{"cniVersion": "1.1.0", "name": "web", "type": "dbridge"` + body + `}`),
 	})
 	if err != nil {
 		return nil, err
@@ -112,7 +110,7 @@ func TestBadWishes(t *testing.T) {
 
 func TestLongWords(t *testing.T) {
 	long := fmt.Sprintf("%0256d", 1)
-	_, err := ParseRequest(&skel.CmdArgs{ContainerID: long, IfName: "eth0", StdinData: []byte(`{"name": "web"}`)})
+	_, err := ParseRequest(&Call{ContainerID: long, IfName: "eth0", Conf: []byte(`{"name": "web"}`)})
 	var coded *wire.Error
 	if !errors.As(err, &coded) || coded.Code != wire.CodeEnv {
 		t.Errorf("a container ID of 256 bytes: %v, want code 4", err)

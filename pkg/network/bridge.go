@@ -194,6 +194,23 @@ func (b *Bridge) link() error {
 	return nil
 }
 
+// NameRule says what [ValidName] takes.
+const NameRule = "letters, digits, '_', '.' and '-', and begin with a letter or digit"
+
+// ValidName reports whether a name may be a network's or a container's ID (CNI
+// specification, "Network configuration objects" and "Parameters"). A regular
+// expression would be compiled in each call of a plugin.
+func ValidName(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		alphanumeric := '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !alphanumeric && (i == 0 || c != '_' && c != '.' && c != '-') {
+			return false
+		}
+	}
+	return name != ""
+}
+
 // ValidLink reports whether the kernel takes a name for a link
 // (dev_valid_name), as far as sysctl paths and people can live with it: all and
 // default are directories of settings, and the kernel makes no such link.

@@ -3,7 +3,6 @@ package network
 import (
 	"encoding/json"
 	"fmt"
-	"regexp"
 )
 
 // A Conflist is a network as its file has it, whoever wrote that: the network
@@ -36,9 +35,6 @@ type rawConflist struct {
 	} `json:"args"`
 }
 
-// validName is what libcni takes for a network's name.
-var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
-
 // ParseConflist reads a network's file: a list of plugins, or one plugin. What
 // a plugin's own configuration says is not looked at.
 func ParseConflist(data []byte) (*Conflist, error) {
@@ -49,8 +45,8 @@ func ParseConflist(data []byte) (*Conflist, error) {
 	switch {
 	case raw.Name == "":
 		return nil, fmt.Errorf("no name")
-	case !validName.MatchString(raw.Name):
-		return nil, fmt.Errorf("name %q: must be letters, digits, '_', '.' and '-', and begin with a letter or digit", raw.Name)
+	case !ValidName(raw.Name):
+		return nil, fmt.Errorf("name %q: must be %s", raw.Name, NameRule)
 	}
 	if raw.Type != "" && raw.Plugins == nil {
 		list, err := listOf(raw, data)

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/containernetworking/cni/pkg/skel"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"dcni/pkg/cni"
@@ -110,9 +109,9 @@ func (w *World) DieAt(n int, f func()) {
 
 // Request is one call for a container, as a runtime would make it.
 func (w *World) Request(t testing.TB, container, conf string) *cni.Request {
-	r, err := cni.ParseRequest(&skel.CmdArgs{
-		ContainerID: container, Netns: "/run/netns/" + container, IfName: "eth0",
-		Args: "K8S_POD_NAME=" + container, StdinData: []byte(conf),
+	r, err := cni.ParseRequest(&cni.Call{
+		ContainerID: container, NetNS: "/run/netns/" + container, IfName: "eth0",
+		Args: "K8S_POD_NAME=" + container, Conf: []byte(conf),
 	})
 	if err != nil {
 		t.Fatal(err)
