@@ -113,12 +113,25 @@ func (e fwEndpoint) ensure() (bool, error) {
 func (e fwEndpoint) check() error { return e.h.fw.checkEndpoint(e.o) }
 
 // remove takes the ports back: those named, or all of the owner where the
-// object names none, as one does that was made from the identity only.
+// object names none, as one does that was made from the identity only. A
+// container with other attachments keeps them, see handOver; two attachments
+// that are removed at once wait for each other, or one could give to the other
+// what nobody would take back.
 func (e fwEndpoint) remove() error {
 	if len(e.o.Ports) == 0 {
 		return e.h.fw.removeByOwner(e.o.Owner)
 	}
-	return errors.Join(e.h.fw.removeEndpoint(e.o), flushPorts(e.o.Ports))
+	if len(e.h.kin(e.o.Owner)) == 0 {
+		return errors.Join(e.h.fw.removeEndpoint(e.o), flushPorts(e.o.Ports))
+	}
+	lock, err := e.h.records.LockFirewall()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	err = e.h.fw.removeEndpoint(e.o)
+	e.handOver()
+	return errors.Join(err, flushPorts(e.o.Ports))
 }
 
 func (e fwEndpoint) probe() error { return nil }

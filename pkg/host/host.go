@@ -53,10 +53,12 @@ func New(store records.Store) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
-	return &Host{
+	h := &Host{
 		records: store, fw: newNFTFirewall(), root: sandbox{rt: rt},
 		sandboxes: map[string]*sandbox{}, ifaces: map[linkName]*iface{},
-	}, nil
+	}
+	h.fw.kin = h.kin
+	return h, nil
 }
 
 // Close lets go of sockets and namespaces.

@@ -4,12 +4,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
@@ -24,6 +26,10 @@ import (
 type nftFirewall struct {
 	mu   sync.Mutex   // one exchange at a time
 	conn *netlinkConn // nil until first used
+
+	// kin returns the records of the other attachments of a container; nil where
+	// there are no records.
+	kin func(wire.Attachment) []*records.Record
 }
 
 // newNFTFirewall returns a firewall of the network namespace that the first
@@ -231,9 +237,7 @@ func (f *nftFirewall) lay(networks []*firewall.Network, endpoints []*firewall.En
 	for _, n := range networks {
 		elements = append(elements, encodeAll(n.Elements())...)
 	}
-	for _, e := range endpoints {
-		elements = append(elements, encodeAll(e.Elements())...)
-	}
+	elements = append(elements, slices.Concat(elementsOf(endpoints)...)...)
 	err := f.commit(func(b *batch) error {
 		if err := b.table(ruleset()); err != nil {
 			return err
@@ -253,18 +257,18 @@ func (f *nftFirewall) lay(networks []*firewall.Network, endpoints []*firewall.En
 // restore puts back one owner after the other, past those that clash.
 func (f *nftFirewall) restore(networks []*firewall.Network, endpoints []*firewall.Endpoint) error {
 	var errs []error
-	put := func(o fmt.Stringer, elements []firewall.Element) {
+	put := func(o fmt.Stringer, elements []element) {
 		err := f.commit(func(b *batch) error {
-			b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, encodeAll(elements))
+			b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, elements)
 			return nil
 		})
 		errs = append(errs, wrap("put back "+o.String(), err))
 	}
 	for _, n := range networks {
-		put(n, n.Elements())
+		put(n, encodeAll(n.Elements()))
 	}
-	for _, e := range endpoints {
-		put(e, e.Elements())
+	for i, elements := range elementsOf(endpoints) {
+		put(endpoints[i], elements)
 	}
 	return errors.Join(errs...)
 }

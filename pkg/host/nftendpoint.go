@@ -182,6 +182,9 @@ func (s *portSurvey) claims(list []binding) (add, stale []element, err error) {
 		}
 		if b.have != nil {
 			if b.have.comment != b.comment {
+				if s.served(b, b.have) {
+					continue
+				}
 				return nil, nil, allocated(b)
 			}
 			stale = append(stale, b.element) // ours, to an address we had before
@@ -205,6 +208,7 @@ func (f *nftFirewall) checkEndpoint(e *firewall.Endpoint) error {
 	if err := f.lookBindings(list, lookAtAll); err != nil {
 		return err
 	}
+	survey := &portSurvey{f: f, endpoint: e}
 	var errs []error
 	for _, b := range list {
 		what := "port " + b.port.HostAddr(b.v6) + "/" + b.port.Protocol
@@ -212,6 +216,7 @@ func (f *nftFirewall) checkEndpoint(e *firewall.Endpoint) error {
 		case b.in():
 		case b.have == nil:
 			errs = append(errs, fmt.Errorf("%s is not published", what))
+		case b.have.comment != b.comment && survey.served(b, b.have):
 		case b.have.comment != b.comment:
 			errs = append(errs, fmt.Errorf("%s belongs to %q instead of %q", what, b.have.comment, b.comment))
 		default:

@@ -26,6 +26,7 @@ type portSurvey struct {
 	listeners map[string][]listener      // by protocol
 	single    map[bool]map[uint64]string // by family: bindings to one address, their owner
 	local     map[netip.Addr]bool        // host addresses found to be the host's
+	kin       map[string]bool            // comments of the container's other attachments
 }
 
 // free tells whether a binding that is not there may be added: nil, or who has
@@ -34,7 +35,7 @@ func (s *portSurvey) free(b binding) error {
 	if err := s.hostAddress(b); err != nil {
 		return err
 	}
-	if b.rule != nil && b.rule.comment != b.comment {
+	if b.rule != nil && b.rule.comment != b.comment && !s.served(b, b.rule) {
 		return allocated(b)
 	}
 	if b.port.Any() {
@@ -42,7 +43,7 @@ func (s *portSurvey) free(b binding) error {
 		if err != nil {
 			return err
 		}
-		if owner, taken := single[portWord(*b.port)]; taken && owner != b.comment {
+		if owner, taken := single[portWord(*b.port)]; taken && owner != b.comment && !s.isKin(owner) {
 			return allocated(b)
 		}
 	}

@@ -152,7 +152,15 @@ func (s Store) List(network string) ([]*Record, error) {
 	if network == "" {
 		network = "*"
 	}
-	paths, err := filepath.Glob(filepath.Join(s.attachments(), network, "*", "*", "*.json"))
+	return s.read(network, "*")
+}
+
+// OfContainer returns the records of a container, on all its networks.
+func (s Store) OfContainer(container string) ([]*Record, error) { return s.read("*", container) }
+
+// read reads the records of a network and a container; either may be "*".
+func (s Store) read(network, container string) ([]*Record, error) {
+	paths, err := filepath.Glob(filepath.Join(s.attachments(), network, container, "*", "*.json"))
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,66 @@
+package host
+
+import (
+	"strings"
+	"testing"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// TestPortsOfSeveralNetworks: what the container publishes by one network is
+// published, whichever other one asks; not for another container, and not to
+// another port.
+func TestPortsOfSeveralNetworks(t *testing.T) {
+	inNewNS(t, func() {
+		loUp(t)
+		f := newFirewall(t)
+		first := testEndpoint("c1", both, port("", 8080, "tcp", 80), port("127.0.0.1", 8081, "tcp", 80))
+		second := testEndpoint("c1", []string{"10.2.0.2"}, port("", 8080, "tcp", 80), port("", 8081, "tcp", 80), port("", 8082, "tcp", 80))
+		second.Owner.Network, second.Owner.IfName = "lab", "eth1"
+		all := map[wire.Attachment]*records.Record{
+			first.Owner: {Attachment: first.Owner}, second.Owner: {Attachment: second.Owner},
+		}
+		f.kin = func(a wire.Attachment) (kin []*records.Record) {
+			for other, r := range all {
+				if other != a && other.Container == a.Container {
+					kin = append(kin, r)
+				}
+			}
+			return kin
+		}
+		for _, e := range []*firewall.Endpoint{first, second, second} {
+			if _, err := f.ensureEndpoint(e); err != nil {
+				t.Fatalf("%s: %v", e, err)
+			}
+			if err := f.checkEndpoint(e); err != nil {
+				t.Errorf("%s: %v", e, err)
+			}
+		}
+		got := nft(t, "list", "map", "inet", "dcni", firewall.MapPorts4)
+		if !strings.Contains(got, `8080 comment "web c1/eth0"`) || !strings.Contains(got, `8082 comment "lab c1/eth1"`) {
+			t.Errorf("published: %s", got)
+		}
+
+		other := testEndpoint("c1", both, port("", 8080, "tcp", 81))
+		other.Owner.Network = "third"
+		_, err := f.ensureEndpoint(other)
+		wantCode(t, err, wire.CodePortTaken, "Bind for 0.0.0.0:8080 failed")
+		_, err = f.ensureEndpoint(testEndpoint("c2", both, port("", 8082, "tcp", 80)))
+		wantCode(t, err, wire.CodePortTaken, "Bind for 0.0.0.0:8082 failed")
+
+		// Laid again, the ports are the first one's again, and no clash.
+		nft(t, "flush", "ruleset")
+		if _, err := f.ensureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
+			return nil, []*firewall.Endpoint{first, second}, nil
+		}); err != nil {
+			t.Error(err)
+		}
+		for _, e := range []*firewall.Endpoint{first, second} {
+			if err := f.checkEndpoint(e); err != nil {
+				t.Errorf("laid again: %s: %v", e, err)
+			}
+		}
+	})
+}
