@@ -174,7 +174,7 @@ func TestPlan(t *testing.T) {
 		{[]string{"10.0.0.0"}, "7 IP address 10.0.0.0 is the network address of 10.0.0.0/24: it can't be a container's"},
 		{[]string{"10.0.0.64"}, "101 Address already in use: 10.0.0.64 is the gateway"},
 		{[]string{"10.0.0.2"}, `101 Address already in use: 10.0.0.2 is the auxiliary address "a"`},
-		{[]string{"10.0.0.5", "10.0.0.5/24"}, `7 ips[1] "10.0.0.5/24": is given twice`},
+		{[]string{"10.0.0.5", "10.0.0.5/24"}, "[{10.0.0.5/24 10.0.0.64}] [[fd00::1-fd00::ffff:ffff:ffff:ffff]]"},
 		{[]string{"10.0.0.5/33"}, `7 ips[0] "10.0.0.5/33": prefix length /33 does not fit the address`},
 		{[]string{"x"}, `7 ips[0] "x": must be an IP address, such as 10.0.0.1 or fd00::1`},
 	} {

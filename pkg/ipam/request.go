@@ -35,7 +35,9 @@ type Plan struct {
 }
 
 // ParseStatic reads addresses with or without a prefix length, as runtimes send
-// them; the length that counts is the subnet's. The field is named in errors.
+// them; the length that counts is the subnet's. One that is there twice counts
+// once: "podman network reload" asks for the static address and for the present
+// one. The field is named in errors.
 func ParseStatic(field string, list []string) ([]netip.Addr, error) {
 	var out []netip.Addr
 	for i, text := range list {
@@ -48,10 +50,9 @@ func ParseStatic(field string, list []string) ([]netip.Addr, error) {
 		if _, err := netip.ParsePrefix(text); cut && err != nil {
 			return nil, wire.Invalid(at, text, "prefix length /"+length+" does not fit the address")
 		}
-		if slices.Contains(out, a) {
-			return nil, wire.Invalid(at, text, "is given twice")
+		if !slices.Contains(out, a) {
+			out = append(out, a)
 		}
-		out = append(out, a)
 	}
 	return out, nil
 }
