@@ -31,6 +31,7 @@ func commands() map[string]command {
 		"conf":       cmdConf,
 		"containerd": cmdContainerd,
 		"pod":        cmdPod,
+		"podman":     cmdPodman,
 	}
 }
 

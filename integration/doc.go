@@ -11,9 +11,9 @@
 //
 // # Commands
 //
-// NS is a sandbox, a pod, "host", "outside" or a path. PROTO is tcp (if left
-// out), udp or sctp. "!" before a command expects it to fail, and what it said
-// is then on stderr.
+// NS is a sandbox, a pod, podman:NAME for a container of podman, "host",
+// "outside" or a path. PROTO is tcp (if left out), udp or sctp. "!" before a
+// command expects it to fail, and what it said is then on stderr.
 //
 //	netns [-d] NAME...                    make sandboxes, or remove them
 //	in NS COMMAND [ARG...]                run a command there; stdout, stderr as with exec
@@ -36,6 +36,8 @@
 //	pod exec NAME COMMAND [ARG...]
 //	pod stop NAME                         the first DEL; the pod's files stay
 //	pod down NAME                         stop and remove: both DELs
+//	podman ARG...                         run podman with its CNI backend; what "podman run" starts
+//	                                      is of the busybox image and in the background
 //
 // NET is a file with a list of plugins. "cni" is libcni in the test's process,
 // so chaining, prevResult, capabilities and the cache are what runtimes have.
@@ -55,6 +57,7 @@
 //	[suite:reference] [suite:dcni]   which plugins the script runs against
 //	[have:BINARY]                    bin/BINARY is built
 //	[kernel:sctp]                    also macvlan, ipvlan, vlan, vxlan
+//	[podman:cni]                     podman is installed, a version with the CNI backend
 //
 // # Configurations
 //

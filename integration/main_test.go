@@ -101,6 +101,7 @@ type session struct {
 	snapshots map[string][]string // by name: the lines of the picture
 	calls     map[string]*call    // by attachment: how ADD was called
 	cri       *criClient          // nil until the script starts containerd
+	podman    bool                // the script has called podman
 }
 
 type sessionKey struct{}
@@ -135,7 +136,8 @@ func (s suite) setup(env *testscript.Env) error {
 	return nil
 }
 
-// condition answers [suite:NAME], [have:BINARY] and [kernel:FEATURE].
+// condition answers [suite:NAME], [have:BINARY], [kernel:FEATURE] and
+// [podman:cni].
 func (s suite) condition(cond string) (bool, error) {
 	kind, arg, _ := strings.Cut(cond, ":")
 	switch kind {
@@ -146,8 +148,10 @@ func (s suite) condition(cond string) (bool, error) {
 		return err == nil, nil
 	case "kernel":
 		return kernelHas(arg)
+	case "podman":
+		return arg == "cni" && podmanHasCNI(), nil
 	}
-	return false, fmt.Errorf("unknown condition %q: want suite:, have: or kernel: before it", cond)
+	return false, fmt.Errorf("unknown condition %q: want suite:, have:, kernel: or podman: before it", cond)
 }
 
 // kernelHas tries what the kernel can do. The links are made in the script's
