@@ -172,3 +172,25 @@ func TestKilledDel(t *testing.T) {
 	}
 	t.Logf("%d points, at %d of them the address or port was still the first's", n-2, refused)
 }
+
+// TestKilledGC kills GC at every point, as it deletes an attachment that is not
+// valid and what an ADD that was killed had made. The next one finishes, and a
+// container that is valid keeps all it has.
+func TestKilledGC(t *testing.T) {
+	r := killRig(t)
+	before := picture()
+	gc := killConf(`, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}]`)
+	const midway = 60 // of an ADD: links and leases are there
+	n := 1
+	for dead := true; dead; n += 2 {
+		what := fmt.Sprintf("killed at %d", n)
+		r.ok(r.plugin("ADD", "dbridge", killConf(killWish)))
+		killed(t, midway, pluginCall("ADD", "dbridge", killConf(""), "containerid=c2", "netns=c2"))
+		dead = killed(t, n, pluginCall("GC", "dbridge", gc))
+		r.ok(r.plugin("GC", "dbridge", gc))
+		r.same(what+", GC", before, leftBehind)
+		r.empty(what, "c1")
+		r.empty(what, "c2")
+	}
+	t.Logf("%d points", n/2)
+}
