@@ -3,6 +3,7 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,17 +47,21 @@ func exampleScript(t *testing.T, conf []byte) string {
 	var list struct {
 		Versions []string `json:"cniVersions"`
 		Plugins  []struct {
-			Type         string          `json:"type"`
 			Capabilities map[string]bool `json:"capabilities"`
+			IPAM         struct {
+				Subnet netip.Prefix `json:"subnet"`
+			} `json:"ipam"`
 		} `json:"plugins"`
 	}
 	if err := json.Unmarshal(conf, &list); err != nil {
 		t.Fatal(err)
 	}
+	words := map[string]string{"portMappings": " port=8080:80 port=53:53/udp", "mac": " mac=02:42:0a:17:00:07"}
+	if subnet := list.Plugins[0].IPAM.Subnet; subnet.IsValid() {
+		words["ips"] = " ip=" + subnet.Addr().Next().Next().Next().String()
+	}
 	var wishes string
-	for capability, words := range map[string]string{
-		"portMappings": " port=8080:80 port=53:53/udp", "ips": " ip=10.23.0.7/24", "mac": " mac=02:42:0a:17:00:07",
-	} {
+	for capability, words := range words {
 		if list.Plugins[0].Capabilities[capability] {
 			wishes += words
 		}
