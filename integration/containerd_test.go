@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -33,18 +34,25 @@ state = "/run/containerd-test/state"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = %q
     conf_dir = "/etc/cni/net.d"
+    max_conf_num = %d
 `
 
 // cmdContainerd starts a containerd that ends with the script, with the test
-// image in it, and points ctr at it. The network configuration must be there
-// before: it is what the CRI's readiness waits for.
+// image in it, and points ctr at it. A number says how many networks the CRI
+// gives to each pod; 0 is all of them.
 func cmdContainerd(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) > 0 {
-		ts.Fatalf("usage: containerd")
+	networks := 1 // containerd's default
+	if len(args) == 1 {
+		var err error
+		networks, err = strconv.Atoi(args[0])
+		ts.Check(err)
+	}
+	if neg || len(args) > 1 {
+		ts.Fatalf("usage: containerd [NETWORKS]")
 	}
 	socket := filepath.Join(ts.Getenv("WORK"), "c.sock")
 	config, image := ts.MkAbs("containerd.toml"), ts.MkAbs("image.tar")
-	text := fmt.Sprintf(containerdConfig, socket, imageName, pluginDir)
+	text := fmt.Sprintf(containerdConfig, socket, imageName, pluginDir, networks)
 	ts.Check(os.WriteFile(config, []byte(text), 0o600))
 	ts.Check(writeImage(image))
 	stop, err := startContainerd(config, socket)

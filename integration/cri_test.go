@@ -67,6 +67,9 @@ func cmdPod(ts *testscript.TestScript, neg bool, args []string) {
 	switch args[0] {
 	case "ready":
 		err = c.ready(ctx)
+		for deadline := time.Now().Add(patience); (err == nil) == neg && time.Now().Before(deadline); err = c.ready(ctx) {
+			time.Sleep(50 * time.Millisecond)
+		}
 	case "up":
 		err = c.up(ctx, ts, args[1], args[2:])
 	case "exec":

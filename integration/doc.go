@@ -30,8 +30,9 @@
 //	ruleset [ARG...]                      `nft -s list ruleset` of the host
 //	snapshot NAME                         remember links, addresses, routes, rules, sysctls and the state on disk
 //	unchanged NAME [REGEXP]               compare with it, but for lines that match; waits for the kernel
-//	containerd                            start a containerd, with the CRI and a busybox image, for ctr and pod
-//	pod ready                             the CRI has a network to give
+//	containerd [NETWORKS]                 start a containerd, with the CRI and a busybox image, for ctr and pod;
+//	                                      NETWORKS for each pod, 1 if left out, 0: all
+//	pod ready                             the CRI has a network to give; waits for it, or after ! for the contrary
 //	pod up NAME [WORD...]                 its addresses are on stdout; WORDs are port= annotation=KEY=VALUE
 //	pod exec NAME COMMAND [ARG...]
 //	pod stop NAME                         the first DEL; the pod's files stay
