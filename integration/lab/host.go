@@ -8,7 +8,7 @@
 //     eth0 of the network namespace "outside" with 192.0.2.2 and 2001:db8::2,
 //     and default routes through it; "outside" knows no way back to any
 //     container network, so an answer proves masquerading;
-//   - an empty /run, and copies of /etc, /opt and /var/lib that can be written
+//   - an empty /run and /dev/shm, and copies of /etc, /opt and /var/lib that can be written
 //     to; /etc/cni, /var/lib/cni and /var/lib/dcni are empty;
 //   - /opt/cni/bin and /usr/lib/cni with the plugins under test and Debian's;
 //   - named network namespaces in /run/netns, as ip-netns(8) expects them.

@@ -19,8 +19,10 @@ func mountAll(plugins string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755"); err != nil {
-		return fmt.Errorf("mount /run: %w", err)
+	for dir, mode := range map[string]string{"/run": "mode=755", "/dev/shm": "mode=1777"} {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, mode); err != nil {
+			return fmt.Errorf("mount %s: %w", dir, err)
+		}
 	}
 	for _, dir := range []string{"/etc", "/opt", "/var/lib"} {
 		if err := overlay(dir); err != nil {
