@@ -106,6 +106,10 @@ func (a *app) command() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &statusErr{statusUsage, fmt.Errorf("%w\n\n%s", err, usage(cmd))}
 	})
+	root.AddCommand(
+		newCreateCommand(a),
+		newRemoveCommand(a),
+	)
 	return root
 }
 

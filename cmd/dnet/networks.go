@@ -14,15 +14,24 @@ type Network struct {
 	Created time.Time // when the file was last written; zero for one that is built in
 }
 
-// networks returns the networks of the host, those of files first. A file that
-// says nothing one can understand is told of on stderr, and so is the second of
-// two that configure one network: as with the runtimes, the first counts.
+// networks returns the networks of the host, those of files first, and tells
+// of files that are left out on stderr.
 func (a *app) networks() ([]Network, error) {
+	list, broken, err := a.read()
+	for _, b := range broken {
+		fmt.Fprintf(a.stderr, "dnet: warning: %v: left out\n", b)
+	}
+	return list, err
+}
+
+// read returns the networks of the host, and what is wrong with files that say
+// nothing one can understand. So is the second of two that configure one
+// network: as with the runtimes, the first counts.
+func (a *app) read() (list []Network, broken []error, err error) {
 	files, err := a.conf.List()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var list []Network
 	at := map[string]string{}
 	for _, f := range files {
 		var c *network.Conflist
@@ -34,7 +43,7 @@ func (a *app) networks() ([]Network, error) {
 			err = fmt.Errorf("network %s is configured by %s", c.Name, at[c.Name])
 		}
 		if err != nil {
-			fmt.Fprintf(a.stderr, "dnet: warning: %s: %v: left out\n", f.Path, err)
+			broken = append(broken, fmt.Errorf("%s: %w", f.Path, err))
 			continue
 		}
 		at[c.Name] = f.Path
@@ -46,11 +55,11 @@ func (a *app) networks() ([]Network, error) {
 		}
 		c, err := network.ParseConflist(network.BuiltInConflist(name))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		list = append(list, Network{Conflist: c})
 	}
-	return list, nil
+	return list, broken, nil
 }
 
 // find returns the network that a word means, see [network.Find].

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"dcni/pkg/ipam"
@@ -13,10 +12,6 @@ import (
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
-
-// ConfDir is where runtimes keep networks: what a conflist here names is in
-// use, though nothing is attached to it.
-const ConfDir = "/etc/cni/net.d"
 
 // A Lease is what an attachment got: its addresses, and what comes with them.
 type Lease struct {
@@ -166,13 +161,17 @@ func (o own) config(registry records.Networks) (ipam.Config, error) {
 	return cfg, nil
 }
 
-// registration is what the network asks of the registry.
-func (o own) registration() records.Registration {
-	subnets := o.network.IPAM.Own.Subnets
+func (o own) registration() records.Registration { return Register(o.network, o.facts) }
+
+// Register returns what a network asks of the registry.
+func Register(n Network, f Facts) records.Registration {
+	subnets := n.IPAM.Own.Subnets
 	reg := records.Registration{
-		Name: o.network.Name, Bridge: o.network.Bridge,
-		WantPool: len(subnets) == 0, WantULA: o.network.Families.ULA,
-		HostID: o.facts.ID(), Avoid: o.avoid, Alive: o.alive,
+		Name: n.Name, Bridge: n.Bridge,
+		WantPool: len(subnets) == 0, WantULA: n.Families.ULA,
+		HostID: f.ID(),
+		Avoid:  func() ([]netip.Prefix, error) { return avoid(f) },
+		Alive:  func(known records.Network) bool { return alive(known, f) },
 	}
 	for _, s := range subnets {
 		reg.Explicit = append(reg.Explicit, s.Prefix)
@@ -182,46 +181,28 @@ func (o own) registration() records.Registration {
 
 // avoid lists what a subnet from the pools must not overlap. The network's own
 // bridge may be there from before: its routes are no obstacle.
-func (o own) avoid() ([]netip.Prefix, error) {
-	routes, err := o.facts.Routes()
+func avoid(f Facts) ([]netip.Prefix, error) {
+	routes, err := f.Routes()
 	if err != nil {
 		return nil, err
 	}
-	return ipam.Avoid(routes, o.facts.Nameservers(), nil), nil
+	return ipam.Avoid(routes, f.Nameservers(), nil), nil
 }
 
-// alive reports whether anything but a lease still names a network: a conflist,
-// or a route of its subnet on this host.
-func (o own) alive(n records.Network) bool {
-	if configured(ConfDir, n.Name) {
+// alive reports whether anything but a lease still names a network: a file where
+// runtimes keep networks or the one that dnet made, or a route of its subnet on
+// this host.
+func alive(n records.Network, f Facts) bool {
+	if n.Conf != "" && records.Configured(n.Conf, n.Name) || records.ConfDir(records.DefaultConfDir).Configures(n.Name) {
 		return true
 	}
-	routes, err := o.facts.Routes()
+	routes, err := f.Routes()
 	if err != nil {
 		return true // to give a subnet away that is in use would be worse
 	}
 	return slices.ContainsFunc(routes, func(r ipam.HostRoute) bool {
 		return r.OnLink && slices.Contains(n.Subnets, r.Dst)
 	})
-}
-
-// configured reports whether a file of a directory configures a network.
-func configured(dir, name string) bool {
-	for _, pattern := range []string{"*.conflist", "*.conf", "*.json"} {
-		files, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil {
-			return true
-		}
-		for _, f := range files {
-			var conf struct {
-				Name string `json:"name"`
-			}
-			if data, err := os.ReadFile(f); err == nil && json.Unmarshal(data, &conf) == nil && conf.Name == name {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 func (o own) Release(r *Request) error { return o.leases().Release(r.Attachment) }

@@ -64,6 +64,17 @@ func (n fwNetwork) remove() error {
 
 func (n fwNetwork) probe() error { return n.h.fw.probe() }
 
+// RemoveUnusedRules deletes the rules if no network is in them any more. Rules
+// of the users' keep them.
+func (h *Host) RemoveUnusedRules() error {
+	lock, err := h.records.LockFirewall()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return h.fw.removeUnused()
+}
+
 // relay returns what the records say is up: what the sets must hold when
 // somebody flushed them.
 func (h *Host) relay() ([]*firewall.Network, []*firewall.Endpoint, error) {

@@ -91,6 +91,7 @@ func (b bridge) pin() error {
 		if mac, err = net.ParseMAC(b.o.MAC); err != nil {
 			return err
 		}
+		mac[0] ^= usersBit // it must not look like one of ours
 	}
 	if err := nl.LinkSetHardwareAddr(l, mac); err != nil {
 		return err
@@ -101,6 +102,9 @@ func (b bridge) pin() error {
 	}
 	return errors.Join(nl.LinkSetMTU(l, other), nl.LinkSetMTU(l, mtu))
 }
+
+// usersBit makes another locally administered MAC of one.
+const usersBit = 0x04
 
 // minBridgeMTU in bytes is IPv6's least: one byte less for a moment, and the
 // kernel takes the bridge's IPv6 addresses away.
@@ -136,10 +140,11 @@ func (b bridge) check() error {
 	return nil
 }
 
+// remove removes a bridge of ours; one of the user's stays as it is.
 func (b bridge) remove() error {
 	defer b.h.relink()
-	_, err := b.find()
-	if err == nil {
+	l, err := b.find()
+	if err == nil && b.ours(l) {
 		err = b.h.root.rt.delLink(b.o.Name)
 	}
 	if err != nil && !gone(err) {

@@ -1,7 +1,9 @@
 package host
 
 import (
+	"errors"
 	"net/netip"
+	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +41,18 @@ func (h *Host) Still(path string) bool {
 	defer now.Close()
 	s, err := h.sandbox(path)
 	return err == nil && s.ns.Same(now)
+}
+
+// Lives reports whether the namespace of a cookie is still at a path. What can't
+// be told lives.
+func Lives(path string, cookie uint64) bool {
+	ns, err := netns.Open(path)
+	if err != nil {
+		return !errors.Is(err, os.ErrNotExist) && !errors.Is(err, netns.ErrNotNetNS)
+	}
+	defer ns.Close()
+	now, err := ns.Cookie()
+	return err != nil || now == cookie
 }
 
 // Survey looks at a sandbox for a plugin that makes no interface in it.

@@ -7,7 +7,9 @@
 package network
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -90,6 +92,13 @@ const DefaultBridgeName = "dcni0"
 // BridgeName returns the link of a user-defined network: stable, unique, and
 // of the form that Docker users know.
 func BridgeName(network string) string { return "br-" + ID(network)[:ShortID] }
+
+// BridgeMAC returns the MAC of a bridge that is ours: fixed by the bridge's name,
+// so that it outlives every port, and the proof that we made it.
+func BridgeMAC(bridge string) string {
+	sum := sha256.Sum256([]byte(bridge))
+	return fmt.Sprintf("02:42:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3])
+}
 
 // ParseBridge reads a dbridge configuration.
 func ParseBridge(conf []byte) (*Bridge, error) {

@@ -2,7 +2,11 @@ package network
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+
+	"dcni/pkg/wire"
 )
 
 // A Conflist is a network as its file has it, whoever wrote that: the network
@@ -15,55 +19,65 @@ type Conflist struct {
 	Labels  map[string]string // never nil
 	Plugins []json.RawMessage // in the order of the chain
 	Raw     []byte            // the list, as runtimes read it
+
+	Attachable bool // as it was created with; no container is refused for it
 }
 
 // ID returns the network's ID, see [ID].
 func (c *Conflist) ID() string { return ID(c.Name) }
 
-// rawConflist mirrors the JSON of a list, and of a single plugin's
-// configuration, which the older files have.
-type rawConflist struct {
-	CNIVersion string            `json:"cniVersion"`
-	Name       string            `json:"name"`
-	Type       string            `json:"type"`
-	Plugins    []json.RawMessage `json:"plugins"`
-	// Args is for programs like this one; a runtime passes it by.
-	Args struct {
-		// Labels are where Podman has those of a network: so it shows ours, and
-		// dnet shows its.
-		Labels map[string]string `json:"podman_labels"`
-	} `json:"args"`
+// cniVersions are those that a file of ours names: the first is for runtimes
+// that know one (containerd 1.6 refuses 1.1.0), the list for those that choose.
+var cniVersions = []string{"1.0.0", "1.1.0"}
+
+// conflistFile is the JSON of a list.
+type conflistFile struct {
+	CNIVersion  string            `json:"cniVersion"`
+	CNIVersions []string          `json:"cniVersions,omitempty"`
+	Name        string            `json:"name"`
+	Args        *conflistArgs     `json:"args,omitempty"`
+	Plugins     []json.RawMessage `json:"plugins"`
+}
+
+// conflistArgs is what a list says to programs like this one; runtimes pass it
+// by.
+type conflistArgs struct {
+	Dnet struct {
+		Attachable bool `json:"attachable,omitempty"`
+	} `json:"dnet,omitzero"`
+	// Labels are where Podman has those of a network: so it shows ours, and dnet
+	// shows its.
+	Labels map[string]string `json:"podman_labels,omitempty"`
 }
 
 // ParseConflist reads a network's file: a list of plugins, or one plugin. What
 // a plugin's own configuration says is not looked at.
 func ParseConflist(data []byte) (*Conflist, error) {
-	var raw rawConflist
-	if err := json.Unmarshal(data, &raw); err != nil {
+	var raw conflistFile
+	var first struct {
+		Type string `json:"type"`
+	}
+	if err := errors.Join(json.Unmarshal(data, &raw), json.Unmarshal(data, &first)); err != nil {
 		return nil, err
 	}
-	switch {
-	case raw.Name == "":
-		return nil, fmt.Errorf("no name")
-	case !ValidName(raw.Name):
-		return nil, fmt.Errorf("name %q: must be %s", raw.Name, NameRule)
+	if err := checkName(raw.Name); err != nil {
+		return nil, err
 	}
-	if raw.Type != "" && raw.Plugins == nil {
-		list, err := listOf(raw, data)
+	if first.Type != "" && raw.Plugins == nil {
+		raw.Plugins = []json.RawMessage{data}
+		list, err := json.MarshalIndent(raw, "", "  ")
 		if err != nil {
 			return nil, err
 		}
-		data, raw.Plugins = list, []json.RawMessage{data}
+		data = list
 	}
 	if len(raw.Plugins) == 0 {
 		return nil, fmt.Errorf("network %s has no plugins", raw.Name)
 	}
-	c := &Conflist{Name: raw.Name, Labels: raw.Args.Labels, Plugins: raw.Plugins, Raw: data}
-	if c.Labels == nil {
-		c.Labels = map[string]string{}
-	}
-	var first struct {
-		Type string `json:"type"`
+	c := &Conflist{Name: raw.Name, Labels: map[string]string{}, Plugins: raw.Plugins, Raw: data}
+	if raw.Args != nil {
+		c.Attachable = raw.Args.Dnet.Attachable
+		maps.Copy(c.Labels, raw.Args.Labels)
 	}
 	if err := json.Unmarshal(raw.Plugins[0], &first); err != nil {
 		return nil, fmt.Errorf("plugins[0]: %w", err)
@@ -76,9 +90,13 @@ func ParseConflist(data []byte) (*Conflist, error) {
 	return c, nil
 }
 
-// listOf returns a single plugin's configuration as a list.
-func listOf(raw rawConflist, plugin []byte) ([]byte, error) {
-	return json.MarshalIndent(map[string]any{
-		"cniVersion": raw.CNIVersion, "name": raw.Name, "plugins": []json.RawMessage{plugin},
-	}, "", "  ")
+// checkName says whether libcni takes a name for a network's.
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("name: must be given")
+	case !ValidName(name):
+		return wire.Invalid("name", name, "must be "+NameRule)
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package records
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -58,6 +59,23 @@ func readConf(path string) ConfFile {
 	return f
 }
 
+// Configures reports whether a file of the directory configures a network. An
+// unreadable directory may.
+func (d ConfDir) Configures(name string) bool {
+	files, err := d.List()
+	return err != nil || slices.ContainsFunc(files, func(f ConfFile) bool { return f.configures(name) })
+}
+
+// Configured reports whether a file, if it is there, configures a network.
+func Configured(path, name string) bool { return readConf(path).configures(name) }
+
+func (f ConfFile) configures(name string) bool {
+	var conf struct {
+		Name string `json:"name"`
+	}
+	return f.Err == nil && json.Unmarshal(f.Data, &conf) == nil && conf.Name == name
+}
+
 // Path returns the file of a network that dnet makes. The name sorts behind
 // 10-...: a runtime that takes the first file for its default network never
 // finds it by accident.
@@ -73,10 +91,10 @@ func (d ConfDir) Write(name string, data []byte) error {
 	return replaceFrom(temp, d.Path(name), data, 0o644, true)
 }
 
-// Remove removes a file for good. It is no error if it is not there.
+// Remove removes a network's file. It is no error if it is not there.
 func (d ConfDir) Remove(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return syncDir(string(d))
+	return nil
 }

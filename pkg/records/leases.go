@@ -226,3 +226,28 @@ func (l Leases) Forget() (empty bool, err error) {
 	}
 	return true, os.RemoveAll(l.dir)
 }
+
+// Drop removes all leases of a network that is being removed, those that are
+// kept for a name, too. The caller holds the network's lock and knows that
+// nobody is attached.
+func (l Leases) Drop() error { return os.RemoveAll(l.dir) }
+
+// Taken returns the leased addresses of this boot, those that are kept for a
+// name included. It takes no lock: it is for people.
+func (l Leases) Taken() ([]netip.Addr, error) {
+	epoch, err := l.store.Epoch()
+	if err != nil {
+		return nil, err
+	}
+	links, err := (&session{l: l}).links()
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var out []netip.Addr
+	for a, link := range links {
+		if link.epoch == epoch || link.name != "" {
+			out = append(out, a)
+		}
+	}
+	return out, err
+}

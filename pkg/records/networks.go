@@ -21,6 +21,7 @@ type Network struct {
 	Subnets  []netip.Prefix `json:"subnets"`
 	FromPool []netip.Prefix `json:"fromPool,omitempty"` // those that were chosen for it
 	Bridge   string         `json:"bridge,omitempty"`
+	Conf     string         `json:"conf,omitempty"` // its file, where dnet made it
 }
 
 // Networks is the registry of networks of a data directory.
@@ -83,6 +84,36 @@ func (n Networks) Register(r Registration) ([]netip.Prefix, error) {
 	return out, err
 }
 
+// Create registers a network that is about to be configured, and configures it:
+// the subnets it gets are remembered as explicit ones, for its file will name
+// them. Nobody registers meanwhile. check looks whether the network may be
+// created; configure writes the file, whose path is conf. If either fails, all
+// is as before. Who is killed between the two leaves a registration that
+// nothing names: it is forgotten as soon as it is in the way.
+func (n Networks) Create(r Registration, conf string, check func() error, configure func(Network) error) error {
+	return n.locked(func() error {
+		if err := check(); err != nil {
+			return err
+		}
+		known, err := n.Get(r.Name)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		added, err := n.choose(r, known)
+		if err != nil {
+			return err
+		}
+		added.FromPool, added.Conf = nil, conf
+		if err := n.put(added); err != nil {
+			return err
+		}
+		if err := configure(added); err != nil {
+			return errors.Join(err, n.remove(r.Name))
+		}
+		return nil
+	})
+}
+
 // Probe tells whether Register could work, and changes nothing.
 func (n Networks) Probe(r Registration) error {
 	known, err := n.Get(r.Name)
@@ -129,7 +160,7 @@ func chosen(n Network, is4 bool) netip.Prefix {
 
 // choose finds the subnets of a network that is new or has changed.
 func (n Networks) choose(r Registration, known Network) (Network, error) {
-	out := Network{Name: r.Name, Bridge: r.Bridge}
+	out := Network{Name: r.Name, Bridge: r.Bridge, Conf: known.Conf}
 	others, err := n.List()
 	if err != nil {
 		return out, err

@@ -53,7 +53,7 @@ func TestRegister(t *testing.T) {
 	}
 	list, err := n.List()
 	want(t, fmt.Sprint(list, err),
-		"[{a [172.19.9.0/24] [] } {db [172.17.0.0/16] [172.17.0.0/16] } {web [10.1.0.0/24] [] }] <nil>")
+		"[{a [172.19.9.0/24] []  } {db [172.17.0.0/16] [172.17.0.0/16]  } {web [10.1.0.0/24] []  }] <nil>")
 	if _, err := n.Register(Registration{Name: "../x"}); err == nil {
 		t.Fatal("a network outside the directory")
 	}

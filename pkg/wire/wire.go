@@ -39,9 +39,13 @@ func (a Attachment) String() string {
 //
 // The words are joined by a byte that none of them may contain, so that two
 // identities never run together into one.
-func (a Attachment) ID() string {
+func (a Attachment) ID() string { return a.EndpointID()[:14] }
+
+// EndpointID returns the whole hash: 64 hexadecimal digits, as the ID of an
+// endpoint has with Docker.
+func (a Attachment) EndpointID() string {
 	sum := sha256.Sum256([]byte(a.Network + "\x00" + a.Container + "\x00" + a.IfName))
-	return hex.EncodeToString(sum[:7])
+	return hex.EncodeToString(sum[:])
 }
 
 // HostLink returns the name of the attachment's host-side link: the name is

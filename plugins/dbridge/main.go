@@ -10,7 +10,6 @@
 package main
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"net/netip"
 
@@ -74,7 +73,7 @@ func (b Bridge) fits(s cni.Site) error {
 func (b Bridge) shared(s cni.Site) []wire.Object {
 	name := b.Bridge.Bridge
 	objects := []wire.Object{
-		&wire.Bridge{Name: name, MAC: bridgeMAC(name), MTU: s.MTU, Alias: b.Name},
+		&wire.Bridge{Name: name, MAC: network.BridgeMAC(name), MTU: s.MTU, Alias: b.Name},
 	}
 	for _, family := range s.Families() {
 		objects = append(objects, b.family(family)...)
@@ -182,10 +181,4 @@ func (b Bridge) routes(s cni.Site) []wire.Object {
 		})
 	}
 	return append(objects, s.IPAMRoutes()...)
-}
-
-// bridgeMAC is fixed by the bridge's name, so that it outlives every port.
-func bridgeMAC(name string) string {
-	sum := sha256.Sum256([]byte(name))
-	return cni.LocalMAC(sum[:4])
 }

@@ -1,0 +1,299 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"dcni/pkg/cni"
+	"dcni/pkg/host"
+	"dcni/pkg/network"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// createFlags are the flags that are not an option of a network as they stand.
+type createFlags struct {
+	driven, ipamOptions, aux, labels []string
+	ranges                           []net.IPNet
+	gateways                         []net.IP
+	ipv4, ipv6                       bool
+	swarm                            swarmFlags
+}
+
+// swarmFlags are those that only mean something in a Docker swarm.
+type swarmFlags struct {
+	scope, configFrom   string
+	configOnly, ingress bool
+}
+
+func newCreateCommand(a *app) *cobra.Command {
+	var f createFlags
+	o := &network.Options{}
+	cmd := &cobra.Command{
+		Use:   "create [OPTIONS] NETWORK",
+		Short: "Create a network",
+		Args:  exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Name = args[0]
+			if cmd.Flag("ipv4").Changed {
+				o.IPv4 = &f.ipv4
+			}
+			if cmd.Flag("ipv6").Changed {
+				o.IPv6 = &f.ipv6
+			}
+			if err := f.fill(o); err != nil {
+				return err
+			}
+			return a.create(o)
+		},
+		DisableFlagsInUseLine: true,
+	}
+	f.declare(cmd, o)
+	return cmd
+}
+
+// declare declares Docker's flags. Those whose values are K=V take commas as
+// part of the value.
+func (f *createFlags) declare(cmd *cobra.Command, o *network.Options) {
+	flags := cmd.Flags()
+	flags.StringVarP(&o.Driver, "driver", "d", "bridge", "Driver to manage the network")
+	flags.StringArrayVarP(&f.driven, "opt", "o", nil, "Set driver specific options")
+	flags.StringArrayVar(&f.labels, "label", nil, "Set metadata on a network")
+	flags.BoolVar(&o.Internal, "internal", false, "Restrict external access to the network")
+	flags.BoolVar(&f.ipv4, "ipv4", true, "Enable or disable IPv4 address assignment")
+	flags.BoolVar(&f.ipv6, "ipv6", false, "Enable or disable IPv6 address assignment")
+	flags.BoolVar(&o.Attachable, "attachable", false, "Accepted: every network is")
+	flags.StringSliceVar(&o.Subnets, "subnet", nil, "Subnet in CIDR format that represents a network segment")
+	flags.IPNetSliceVar(&f.ranges, "ip-range", nil, "Allocate container IP from a sub-range")
+	flags.IPSliceVar(&f.gateways, "gateway", nil, "IPv4 or IPv6 gateway for the subnet")
+	flags.StringArrayVar(&f.aux, "aux-address", nil, "Auxiliary IPv4 or IPv6 addresses, NAME=ADDRESS: given to no container")
+	flags.StringVar(&o.IPAMDriver, "ipam-driver", "default", "IP address management driver")
+	flags.StringArrayVar(&f.ipamOptions, "ipam-opt", nil, "Set IPAM options: allocation=lowest, sticky=true")
+	flags.StringVar(&f.swarm.scope, "scope", "", "Accepted: local")
+	flags.BoolVar(&f.swarm.ingress, "ingress", false, "Refused: there is no swarm")
+	flags.BoolVar(&f.swarm.configOnly, "config-only", false, "Refused: there is no swarm")
+	flags.StringVar(&f.swarm.configFrom, "config-from", "", "Refused: there is no swarm")
+}
+
+// fill types what the flags gave.
+func (f *createFlags) fill(o *network.Options) error {
+	if err := f.swarm.check(); err != nil {
+		return err
+	}
+	for _, label := range f.labels {
+		key, _, _ := strings.Cut(label, "=")
+		switch trimmed := strings.TrimLeft(key, " \t"); {
+		case trimmed == "":
+			return fmt.Errorf("invalid label '%s': empty name", label)
+		case strings.ContainsAny(trimmed, " \t"):
+			return fmt.Errorf("label '%s' contains whitespaces", trimmed)
+		}
+	}
+	o.Labels, o.Driven, o.IPAMOptions, o.Aux = pairs(f.labels), pairs(f.driven), pairs(f.ipamOptions), pairs(f.aux)
+	for _, r := range f.ranges {
+		ip, _ := netip.AddrFromSlice(r.IP)
+		bits, _ := r.Mask.Size()
+		o.Ranges = append(o.Ranges, netip.PrefixFrom(ip, bits))
+	}
+	for _, g := range f.gateways {
+		ip, _ := netip.AddrFromSlice(g)
+		o.Gateways = append(o.Gateways, ip.Unmap())
+	}
+	return nil
+}
+
+// check refuses what would make another network than was asked for.
+func (s swarmFlags) check() error {
+	switch {
+	case s.scope != "" && s.scope != "local":
+		return fmt.Errorf("--scope %s: must be local: there is no swarm", s.scope)
+	case s.ingress:
+		return fmt.Errorf("--ingress: there is no swarm that it could route for")
+	case s.configOnly:
+		return fmt.Errorf("--config-only: there is no swarm whose nodes could differ: create the network")
+	case s.configFrom != "":
+		return fmt.Errorf("--config-from %s: there are no configuration networks", s.configFrom)
+	}
+	return nil
+}
+
+// pairs reads K=V words; the last one of a key counts.
+func pairs(words []string) map[string]string {
+	out := map[string]string{}
+	for _, word := range words {
+		key, value, _ := strings.Cut(word, "=")
+		out[key] = value
+	}
+	return out
+}
+
+// create creates a network: it chooses and registers the subnets, writes the
+// file and prints the ID. Nothing is made in the kernel before somebody is
+// attached.
+func (a *app) create(o *network.Options) error {
+	draft, err := o.Draft()
+	if err != nil {
+		return err
+	}
+	machine, err := host.New(a.store)
+	if err != nil {
+		return err
+	}
+	defer machine.Close()
+	// The link must be a bridge, if it is there.
+	if err := machine.Probe(&wire.Bridge{Name: draft.Bridge.Bridge}); err != nil {
+		return err
+	}
+	lock, err := a.store.LockNetwork(o.Name)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if err := a.clear(machine, o.Name); err != nil {
+		return err
+	}
+	c := creation{app: a, draft: draft, name: o.Name, registry: a.store.Networks("")}
+	if err := c.run(machine); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.stdout, network.ID(o.Name))
+	return nil
+}
+
+// clear takes away what a removal that was killed left of a network of that
+// name. The caller holds the network's lock.
+func (a *app) clear(machine *host.Host, name string) error {
+	list, _, err := a.read()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(list, func(n Network) bool { return n.Name == name }) {
+		return alreadyExists(name)
+	}
+	attached, err := a.store.List(name)
+	if err != nil {
+		return err
+	}
+	if len(attached) > 0 {
+		return fmt.Errorf("%w, though no file in %s configures it: %w", alreadyExists(name), a.conf, activeEndpoints(name, attached))
+	}
+	left, err := a.leftover(name)
+	if err != nil || left == nil {
+		return err
+	}
+	return a.dismantle(machine, left)
+}
+
+func alreadyExists(name string) error { return fmt.Errorf("network with name %s already exists", name) }
+
+// A creation is a network being created.
+type creation struct {
+	*app
+	draft    *network.Draft
+	name     string
+	registry records.Networks
+	others   []Network
+	facts    []network.Facts // of the others
+}
+
+// run registers and writes the network.
+func (c *creation) run(facts cni.Facts) error {
+	b := c.draft.Bridge
+	reg := cni.Register(cni.Network{Name: c.name, Bridge: b.Bridge, IPAM: b.IPAM}, facts)
+	reg.WantPool, reg.WantULA = c.draft.WantPool, c.draft.WantULA
+	avoid := reg.Avoid
+	reg.Avoid = func() ([]netip.Prefix, error) {
+		list, err := avoid()
+		return append(list, c.configured()...), err
+	}
+	return c.registry.Create(reg, c.conf.Path(c.name),
+		func() error { return c.check(reg) },
+		func(n records.Network) error {
+			data, err := c.draft.Conflist(n.Subnets)
+			if err != nil {
+				return err
+			}
+			return c.conf.Write(c.name, data)
+		})
+}
+
+// check compares the network with all others: nobody can add one meanwhile.
+func (c *creation) check(reg records.Registration) error {
+	files, err := c.conf.List()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(files, func(f records.ConfFile) bool { return f.Path == c.conf.Path(c.name) }) {
+		return fmt.Errorf("%w: %s", alreadyExists(c.name), c.conf.Path(c.name))
+	}
+	if c.others, _, err = c.read(); err != nil {
+		return err
+	}
+	for _, other := range c.others {
+		if other.Name == c.name {
+			return alreadyExists(c.name)
+		}
+		f, err := other.Facts(nil)
+		if err != nil {
+			f = network.Facts{} // nobody can be attached to it
+		}
+		c.facts = append(c.facts, f)
+		if err := c.conflict(other, f); err != nil {
+			return err
+		}
+	}
+	return c.registered(reg)
+}
+
+// conflict says what another network's file keeps this one from having.
+func (c *creation) conflict(other Network, f network.Facts) error {
+	for _, s := range f.Subnets {
+		for _, own := range c.draft.Bridge.IPAM.Own.Subnets {
+			if own.Prefix.Overlaps(s.Prefix) {
+				return fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: "+
+					"subnet %s of network %q and %s of network %q", own.Prefix, c.name, s.Prefix, other.Name)
+			}
+		}
+	}
+	if f.Bridge == c.draft.Bridge.Bridge {
+		return c.sameBridge(other.Name)
+	}
+	return nil
+}
+
+func (c *creation) sameBridge(other string) error {
+	bridge := c.draft.Bridge.Bridge
+	return fmt.Errorf("cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name",
+		network.ID(c.name), bridge, network.ID(other), bridge)
+}
+
+// registered looks for the bridge among networks that no file here configures.
+func (c *creation) registered(reg records.Registration) error {
+	list, err := c.registry.List()
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		if n.Name != c.name && n.Bridge == reg.Bridge && reg.Alive(n) {
+			return c.sameBridge(n.Name)
+		}
+	}
+	return nil
+}
+
+// configured returns the subnets of the others: nobody may have been attached
+// to them yet.
+func (c *creation) configured() []netip.Prefix {
+	var list []netip.Prefix
+	for _, f := range c.facts {
+		for _, s := range f.Subnets {
+			list = append(list, s.Prefix)
+		}
+	}
+	return list
+}

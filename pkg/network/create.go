@@ -1,0 +1,236 @@
+package network
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"dcni/pkg/ipam"
+	"dcni/pkg/wire"
+)
+
+// Options are what `docker network create` is told.
+type Options struct {
+	Name       string
+	Driver     string            // Docker's name
+	Driven     map[string]string // -o: the driver's own options
+	Labels     map[string]string
+	Internal   bool
+	Attachable bool
+	IPv4, IPv6 *bool // nil: not told
+
+	Subnets     []string
+	Ranges      []netip.Prefix
+	Gateways    []netip.Addr
+	Aux         map[string]string // name to address
+	IPAMDriver  string
+	IPAMOptions map[string]string
+}
+
+// A Draft is a network to be created: all of it but the subnets that are to be
+// chosen.
+type Draft struct {
+	Bridge   *Bridge // as configured so far
+	WantPool bool    // an IPv4 subnet is to be chosen
+	WantULA  bool    // an IPv6 subnet is to be chosen
+
+	options *Options
+	subnets []ipam.RawSubnet // that were given
+}
+
+// maxName is the length of a network's name in bytes: its file's name is a
+// prefix and a suffix longer, and may have 255.
+const maxName = 255 - len("dcni-.conflist")
+
+// Draft checks everything that does not depend on the host. Errors are Docker's
+// where Docker has the check, else those that the plugin would answer ADD with.
+func (o *Options) Draft() (*Draft, error) {
+	switch {
+	case strings.TrimSpace(o.Name) == "":
+		return nil, errors.New("invalid name: name is empty")
+	case Predefined(o.Name):
+		return nil, fmt.Errorf("operation is not permitted on predefined %s network", o.Name)
+	case len(o.Name) > maxName:
+		return nil, wire.Invalid("name", o.Name, fmt.Sprintf("must be at most %d bytes", maxName))
+	}
+	if err := checkName(o.Name); err != nil {
+		return nil, err
+	}
+	d, err := driverNamed(o.Driver)
+	if err != nil {
+		return nil, err
+	}
+	return d.draft(o)
+}
+
+func draftBridge(o *Options) (*Draft, error) {
+	if err := checkDockerOptions(o.Driven); err != nil {
+		return nil, err
+	}
+	subnets, err := o.match()
+	if err != nil {
+		return nil, err
+	}
+	d := &Draft{options: o, subnets: subnets}
+	plugin, err := d.plugin(subnets, o.IPv6)
+	if err != nil {
+		return nil, err
+	}
+	if d.Bridge, err = parseNamed(o.Name, plugin); err != nil {
+		return nil, err
+	}
+	return d, d.families()
+}
+
+// families finds out which families are to get a subnet.
+func (d *Draft) families() error {
+	has4, has6 := d.Bridge.families()
+	with4, with6 := or(d.options.IPv4, true), has6 || or(d.Bridge.IPv6, false)
+	switch {
+	case !with4 && has4:
+		return errors.New("ipv4 false: must not be false with an IPv4 subnet")
+	case !with4 && !with6:
+		return errors.New("IPv4 or IPv6 must be enabled")
+	}
+	d.WantPool, d.WantULA = with4 && !has4, d.Bridge.WantsULA()
+	return nil
+}
+
+// bridgeConf is dbridge's configuration as dnet writes it.
+type bridgeConf struct {
+	Type         string            `json:"type"`
+	Capabilities map[string]bool   `json:"capabilities"`
+	Internal     bool              `json:"internal,omitempty"`
+	IPv6         *bool             `json:"ipv6,omitempty"`
+	Options      map[string]string `json:"options,omitempty"`
+	IPAM         ipam.Raw          `json:"ipam"`
+}
+
+// plugin returns dbridge's configuration with some subnets. Options stay under
+// Docker's names, so that dnet inspect shows them as they were given.
+func (d *Draft) plugin(subnets []ipam.RawSubnet, ipv6 *bool) (json.RawMessage, error) {
+	conf := bridgeConf{
+		Type: "dbridge", Internal: d.options.Internal, IPv6: ipv6, Options: d.options.Driven,
+		Capabilities: map[string]bool{"aliases": true, "ipRanges": true, "ips": true, "mac": true, "portMappings": true},
+		IPAM:         ipam.Raw{Type: "dipam"},
+	}
+	if err := d.options.ipamOptions(&conf.IPAM); err != nil {
+		return nil, err
+	}
+	if len(subnets) == 1 {
+		one := subnets[0]
+		conf.IPAM.Subnet, conf.IPAM.IPRange, conf.IPAM.Gateway, conf.IPAM.AuxAddresses = one.Subnet, one.IPRange, one.Gateway, one.AuxAddresses
+	} else {
+		conf.IPAM.Subnets = subnets
+	}
+	return encode(conf)
+}
+
+// ipamOptions reads --ipam-driver and --ipam-opt: what dipam has and Docker
+// does not.
+func (o *Options) ipamOptions(raw *ipam.Raw) error {
+	switch o.IPAMDriver {
+	case "", "default", "dipam":
+	default:
+		return fmt.Errorf("invalid ipam driver: %q", o.IPAMDriver)
+	}
+	for name, value := range o.IPAMOptions {
+		switch name {
+		case "allocation":
+			raw.Allocation = value
+		case "sticky":
+			sticky, err := strconv.ParseBool(value)
+			if err != nil {
+				return wire.Invalid("ipam.sticky", value, "must be true or false")
+			}
+			raw.Sticky = sticky
+		default:
+			return unknown("ipam", name, []string{"allocation", "sticky"})
+		}
+	}
+	return nil
+}
+
+// Conflist returns the network's file, with the subnets that it has in the end:
+// those given and those chosen, in the order of the registry.
+func (d *Draft) Conflist(subnets []netip.Prefix) ([]byte, error) {
+	list := make([]ipam.RawSubnet, len(subnets))
+	for i, p := range subnets {
+		list[i] = ipam.RawSubnet{Subnet: p.String()}
+		for _, given := range d.subnets {
+			if given.Subnet == list[i].Subnet {
+				list[i] = given
+			}
+		}
+	}
+	plugin, err := d.plugin(list, nil) // an IPv6 subnet says it
+	if err != nil {
+		return nil, err
+	}
+	if _, err := parseNamed(d.options.Name, plugin); err != nil {
+		return nil, err
+	}
+	file := conflistFile{
+		CNIVersion: cniVersions[0], CNIVersions: cniVersions, Name: d.options.Name,
+		Plugins: []json.RawMessage{plugin},
+	}
+	if len(d.options.Labels) > 0 || d.options.Attachable {
+		file.Args = &conflistArgs{Labels: d.options.Labels}
+		file.Args.Dnet.Attachable = d.options.Attachable
+	}
+	out, err := encode(file)
+	if err != nil {
+		return nil, err
+	}
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, out, "", "  "); err != nil {
+		return nil, err
+	}
+	return append(pretty.Bytes(), '\n'), nil
+}
+
+// encode is json.Marshal for people: < stays what it is.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSpace(b.Bytes()), err
+}
+
+// parseNamed reads dbridge's configuration as a runtime will send it.
+func parseNamed(name string, plugin json.RawMessage) (*Bridge, error) {
+	conf, err := named(name, plugin)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBridge(conf)
+}
+
+// named puts a network's name into a plugin's configuration, as runtimes do.
+func named(name string, plugin json.RawMessage) ([]byte, error) {
+	var conf map[string]json.RawMessage
+	if err := json.Unmarshal(plugin, &conf); err != nil {
+		return nil, err
+	}
+	conf["name"] = quote(name)
+	return json.Marshal(conf)
+}
+
+// checkDockerOptions reads the values of Docker's options as Docker does.
+func checkDockerOptions(options map[string]string) error {
+	for name, value := range options {
+		option, known := dockerOptions[name]
+		if !known {
+			continue // the plugin's own check says which is near
+		}
+		if _, err := option.json(value); err != nil {
+			return fmt.Errorf("failed to parse %s value: %s (%w)", name, value, err)
+		}
+	}
+	return nil
+}
