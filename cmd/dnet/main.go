@@ -108,6 +108,8 @@ func (a *app) command() *cobra.Command {
 	})
 	root.AddCommand(
 		newCreateCommand(a),
+		newInspectCommand(a),
+		newListCommand(a),
 		newRemoveCommand(a),
 	)
 	return root

@@ -57,8 +57,10 @@ func ParseConflist(data []byte) (*Conflist, error) {
 	var first struct {
 		Type string `json:"type"`
 	}
-	if err := errors.Join(json.Unmarshal(data, &raw), json.Unmarshal(data, &first)); err != nil {
-		return nil, err
+	for _, into := range []any{&raw, &first} {
+		if err := json.Unmarshal(data, into); err != nil {
+			return nil, err
+		}
 	}
 	if err := checkName(raw.Name); err != nil {
 		return nil, err

@@ -178,6 +178,12 @@ func (s Store) read(network, container string) ([]*Record, error) {
 	return list, errors.Join(errs...)
 }
 
+// Attached reports whether a network has an attachment, in whatever state.
+func (s Store) Attached(network string) (bool, error) {
+	paths, err := filepath.Glob(filepath.Join(s.attachments(), network, "*", "*", "*.json"))
+	return len(paths) > 0, err
+}
+
 // Others reports whether a network has attachments besides one.
 func (s Store) Others(a wire.Attachment) (bool, error) {
 	paths, err := filepath.Glob(filepath.Join(s.attachments(), a.Network, "*", "*", "*.json"))

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"text/template"
+
+	"github.com/spf13/cobra"
+
+	"dcni/pkg/network"
+	"dcni/pkg/records"
+)
+
+// statusTemplate is the exit status when a template can't be read, which is
+// Docker's for inspect.
+const statusTemplate = 64
+
+func newInspectCommand(a *app) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:                   "inspect [OPTIONS] NETWORK [NETWORK...]",
+		Short:                 "Display detailed information on one or more networks",
+		Args:                  atLeast(1),
+		RunE:                  func(_ *cobra.Command, args []string) error { return a.inspectAll(args, format) },
+		DisableFlagsInUseLine: true,
+	}
+	cmd.Flags().StringVarP(&format, "format", "f", "", "json, or a Go template")
+	cmd.Flags().BoolP("verbose", "v", false, "Accepted: a network of one host has no more to show")
+	return cmd
+}
+
+// inspectAll prints the networks that are found, and then fails for those that
+// are not.
+func (a *app) inspectAll(words []string, format string) error {
+	show, err := inspector(format)
+	if err != nil {
+		return &statusErr{statusTemplate, err}
+	}
+	all, err := a.networks()
+	if err != nil {
+		return err
+	}
+	var found []*network.Inspection
+	var errs []error
+	for _, word := range words {
+		n, err := find(all, word)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		one, err := a.inspect(n)
+		if err != nil {
+			return err
+		}
+		found = append(found, one)
+	}
+	out, err := show(found)
+	if _, e := a.stdout.Write(out); e != nil {
+		return e
+	}
+	if err != nil {
+		errs = append(errs, err)
+	}
+	for _, err := range errs {
+		fmt.Fprintf(a.stderr, "dnet: %v\n", err)
+	}
+	if len(errs) > 0 {
+		return &statusErr{status: statusError}
+	}
+	return nil
+}
+
+// inspector returns how to show networks: as a list in JSON, with or without
+// line breaks, or each by a template.
+func inspector(format string) (func([]*network.Inspection) ([]byte, error), error) {
+	switch format {
+	case "":
+		return func(found []*network.Inspection) ([]byte, error) { return listJSON(found, "    ") }, nil
+	case "json":
+		return func(found []*network.Inspection) ([]byte, error) { return listJSON(found, "") }, nil
+	}
+	t, err := parseTemplate(format)
+	if err != nil {
+		return nil, err
+	}
+	return func(found []*network.Inspection) ([]byte, error) {
+		if len(found) == 0 {
+			return []byte("\n"), nil
+		}
+		var b bytes.Buffer
+		var errs []error
+		for _, one := range found {
+			text, err := fill(t, one)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("template parsing error: %w", err))
+				continue
+			}
+			fmt.Fprintln(&b, text)
+		}
+		return b.Bytes(), errors.Join(errs...)
+	}, nil
+}
+
+// fill executes a template. As with Docker, names of the JSON are understood,
+// too: {{.Id}} for {{.ID}}.
+func fill(t *template.Template, one *network.Inspection) (string, error) {
+	var text strings.Builder
+	if t.Execute(&text, one) == nil {
+		return text.String(), nil
+	}
+	data, err := json.Marshal(one)
+	if err != nil {
+		return "", err
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	var raw any
+	if err := d.Decode(&raw); err != nil {
+		return "", err
+	}
+	text.Reset()
+	err = t.Option("missingkey=error").Execute(&text, raw)
+	return text.String(), err
+}
+
+func listJSON(found []*network.Inspection, indent string) ([]byte, error) {
+	if len(found) == 0 {
+		return []byte("[]\n"), nil
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	err := e.Encode(found)
+	return b.Bytes(), err
+}
+
+// inspect describes a network from its file, the registry, and the records of
+// what is attached, whichever runtime did that.
+func (a *app) inspect(n Network) (*network.Inspection, error) {
+	f, err := n.Facts(a.registered(n))
+	if err != nil {
+		fmt.Fprintf(a.stderr, "dnet: warning: %s: %v\n", n.Path, err)
+	}
+	attached, err := a.store.List(n.Name)
+	if err != nil {
+		return nil, err
+	}
+	leased, err := a.store.Leases(f.DataDir, n.Name).Taken()
+	if err != nil {
+		return nil, err
+	}
+	return n.Inspect(n.Created, f, endpoints(attached), leased), nil
+}
+
+// endpoints are the attachments that are up.
+func endpoints(attached []*records.Record) []network.Endpoint {
+	var list []network.Endpoint
+	for _, r := range attached {
+		if r.State != records.Up {
+			continue
+		}
+		e := network.Endpoint{Attachment: r.Attachment, Name: containerName(r), MAC: r.MAC, Addresses: r.Addresses}
+		if r.Endpoint != nil {
+			e.Ports = r.Endpoint.Ports
+		}
+		list = append(list, e)
+	}
+	return list
+}

@@ -1,0 +1,170 @@
+package network
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/ipam"
+	"dcni/pkg/wire"
+)
+
+// An Inspection is a network as `docker network inspect` shows it: Docker's
+// names in Docker's order. Ports of an endpoint are what Docker has no place for
+// here.
+type Inspection struct {
+	Name       string
+	ID         string       `json:"Id"`
+	Created    fmt.Stringer // a time.Time
+	Scope      string
+	Driver     string
+	EnableIPv4 bool
+	EnableIPv6 bool
+	IPAM       InspectedIPAM
+	Internal   bool
+	Attachable bool
+	Ingress    bool
+	ConfigFrom struct{ Network string }
+	ConfigOnly bool
+	Containers map[string]InspectedEndpoint
+	Options    map[string]string
+	Labels     map[string]string
+	Status     *InspectedStatus `json:",omitempty"`
+}
+
+// InspectedIPAM says where a network's addresses come from.
+type InspectedIPAM struct {
+	Driver  string
+	Options map[string]string
+	Config  []InspectedSubnet
+}
+
+// InspectedSubnet is one subnet.
+type InspectedSubnet struct {
+	Subnet             netip.Prefix          `json:",omitzero"`
+	IPRange            netip.Prefix          `json:",omitzero"`
+	Gateway            netip.Addr            `json:",omitzero"`
+	AuxiliaryAddresses map[string]netip.Addr `json:",omitempty"`
+}
+
+// InspectedEndpoint is one attachment.
+type InspectedEndpoint struct {
+	Name        string
+	EndpointID  string
+	MacAddress  string
+	IPv4Address netip.Prefix
+	IPv6Address netip.Prefix
+	Ports       map[string][]InspectedPort `json:",omitempty"` // by container port, "80/tcp"
+}
+
+// InspectedPort is a published port, as docker inspect shows a container's.
+type InspectedPort struct {
+	HostIP   string `json:"HostIp"`
+	HostPort string
+}
+
+// InspectedStatus counts addresses.
+type InspectedStatus struct {
+	IPAM struct {
+		Subnets map[netip.Prefix]InspectedUsage `json:",omitempty"`
+	}
+}
+
+// InspectedUsage is that of one subnet, see [ipam.Subnet.Usage].
+type InspectedUsage struct {
+	IPsInUse            uint64
+	DynamicIPsAvailable uint64
+}
+
+// An Endpoint is an attachment to be shown.
+type Endpoint struct {
+	wire.Attachment
+	Name      string // the container's
+	MAC       string
+	Addresses []ipam.Assigned
+	Ports     []firewall.Port
+}
+
+// Inspect shows a network with its facts and who is attached. leased are the
+// addresses in use, of dipam's.
+func (c *Conflist) Inspect(created fmt.Stringer, f Facts, attached []Endpoint, leased []netip.Addr) *Inspection {
+	out := &Inspection{
+		Name: c.Name, ID: c.ID(), Created: created, Scope: Scope, Driver: c.Driver,
+		EnableIPv4: f.IPv4, EnableIPv6: f.IPv6, Internal: f.Internal, Attachable: c.Attachable,
+		IPAM:       InspectedIPAM{Driver: f.IPAM, Options: f.IPAMOptions, Config: []InspectedSubnet{}},
+		Containers: inspectEndpoints(attached), Options: f.Options, Labels: c.Labels,
+	}
+	for _, s := range f.Subnets {
+		shown := InspectedSubnet{Subnet: s.Prefix, Gateway: s.Gateway, AuxiliaryAddresses: s.Aux}
+		if s.Range != s.Prefix {
+			shown.IPRange = s.Range
+		}
+		out.IPAM.Config = append(out.IPAM.Config, shown)
+		if f.IPAM != "default" {
+			continue // who counts its addresses?
+		}
+		if out.Status == nil {
+			out.Status = &InspectedStatus{}
+			out.Status.IPAM.Subnets = map[netip.Prefix]InspectedUsage{}
+		}
+		inUse, available := s.Usage(leased)
+		out.Status.IPAM.Subnets[s.Prefix] = InspectedUsage{inUse, available}
+	}
+	return out
+}
+
+// inspectEndpoints shows attachments by container. With Docker a container has
+// one to a network; where it has more, the others have the key that Docker
+// gives endpoints without a container.
+func inspectEndpoints(attached []Endpoint) map[string]InspectedEndpoint {
+	out := map[string]InspectedEndpoint{}
+	slices.SortStableFunc(attached, func(a, b Endpoint) int { return cmp.Compare(a.IfName, b.IfName) })
+	for _, e := range attached {
+		key := e.Container
+		if _, taken := out[key]; taken {
+			key = "ep-" + e.EndpointID()
+		}
+		out[key] = e.inspect()
+	}
+	return out
+}
+
+func (e Endpoint) inspect() InspectedEndpoint {
+	out := InspectedEndpoint{Name: e.Name, EndpointID: e.EndpointID(), MacAddress: e.MAC}
+	for _, a := range e.Addresses {
+		switch {
+		case a.Address.Addr().Is6() && !out.IPv6Address.IsValid():
+			out.IPv6Address = a.Address
+		case a.Address.Addr().Is4() && !out.IPv4Address.IsValid():
+			out.IPv4Address = a.Address
+		}
+	}
+	for _, p := range e.Ports {
+		if out.Ports == nil {
+			out.Ports = map[string][]InspectedPort{}
+		}
+		key := fmt.Sprintf("%d/%s", p.ContainerPort, p.Protocol)
+		out.Ports[key] = append(out.Ports[key], out.hostSide(p)...)
+	}
+	return out
+}
+
+// hostSide returns where the host has a port: one for any address is there once
+// for each family that the container has.
+func (e InspectedEndpoint) hostSide(p firewall.Port) []InspectedPort {
+	number := strconv.Itoa(int(p.HostPort))
+	if p.HostIP.IsValid() {
+		return []InspectedPort{{p.HostIP.String(), number}}
+	}
+	var out []InspectedPort
+	if e.IPv4Address.IsValid() {
+		out = append(out, InspectedPort{netip.IPv4Unspecified().String(), number})
+	}
+	if e.IPv6Address.IsValid() {
+		out = append(out, InspectedPort{netip.IPv6Unspecified().String(), number})
+	}
+	return out
+}
