@@ -84,7 +84,6 @@ func TestBadWishes(t *testing.T) {
 		{"MAC=02:00:00:00:00:00:00:01", "", 7, `CNI_ARGS MAC`},
 		{"", `"args": {"cni": {"ips": 5}}`, 7, `args.cni.ips 5: must be a list of strings`},
 		{"", `"args": 5`, 7, `args`},
-		{"", `"runtimeConfig": {"ips": ["10.1.0.2", "10.1.0.2"]}`, 7, `runtimeConfig.ips[1] "10.1.0.2"`},
 		{"", `"runtimeConfig": {"mac": "x"}`, 7, `runtimeConfig.mac "x"`},
 		{"", `"runtimeConfig": {"portMappings": [{"hostPort": 65536, "containerPort": 80}]}`, 7, `runtimeConfig.portMappings[0].hostPort 65536`},
 		{"", `"runtimeConfig": {"portMappings": [{"hostPort": -1, "containerPort": 80}]}`, 7, `hostPort -1`},
