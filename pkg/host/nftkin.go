@@ -16,7 +16,7 @@ import (
 // kin returns the records of the other attachments of an attachment's
 // container. One that can't be read is not among them: it answers for nothing.
 func (h *Host) kin(a wire.Attachment) []*records.Record {
-	list, _ := h.records.OfContainer(a.Container) //nolint:errcheck // see above
+	list, _ := h.records.OfContainer(a.Container) // see above
 	var kin []*records.Record
 	for _, r := range list {
 		if r.Attachment != a {
