@@ -34,5 +34,5 @@ uninstall: # take away what install put there; networks and state stay
 
 .PHONY: bin/test
 bin/test:
-	go build -o bin/test/ github.com/containernetworking/cni/cnitool ./integration/bench
+	go build -o bin/test/ github.com/containernetworking/cni/cnitool github.com/containernetworking/plugins/plugins/main/loopback ./integration/bench
 	go test -c -o bin/test/ ./integration ./pkg/records
