@@ -3,6 +3,7 @@ package cni
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"dcni/pkg/ipam"
 	"dcni/pkg/records"
@@ -14,11 +15,15 @@ var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8"), netip.MustPa
 
 // admit looks at a sandbox for a guest, and says what the record must know of
 // it before anything happens.
-func (e *Engine) admit(r *Request, rec *records.Record) error {
+func (e *Engine) admit(r *Request, mode Mode, rec *records.Record) error {
 	if err := r.wants(); err != nil {
 		return err
 	}
 	found, err := e.Host.Survey(r.NetNS)
+	shares := mode.Network().Shares
+	if err == nil && shares != "" && !found.Own {
+		found.Processes, err = e.Host.Inside(r.NetNS)
+	}
 	if err != nil {
 		return err
 	}
@@ -26,8 +31,33 @@ func (e *Engine) admit(r *Request, rec *records.Record) error {
 		return err
 	}
 	rec.Cookie = found.Cookie
+	if shares != "" {
+		target, err := e.Host.Enter(shares)
+		if err != nil {
+			return err
+		}
+		rec.Target = target.Cookie
+	}
 	if len(r.Ports) > 0 {
 		fmt.Fprintf(e.Log, "%s: published ports are discarded: network %s has none\n", e.Plugin.Name, r.Network)
+	}
+	return nil
+}
+
+// Vacant tells why a sandbox can't be made to share another namespace, or nil:
+// whatever has been in it would stay behind. Where it is the runtime's doing,
+// the error says what to ask of that instead.
+func (r *Request) Vacant(found wire.Survey, instead string) error {
+	switch {
+	case found.Fixed:
+		return wire.Errorf(wire.CodeSandbox, "CNI_NETNS %q: is a process's own network namespace, which can't be exchanged: use %s",
+			r.NetNS, instead)
+	case len(found.Links) > 0:
+		return wire.Errorf(wire.CodeSandbox, "CNI_NETNS %q: has %s besides lo, which would stay behind; network %s goes together with no other",
+			r.NetNS, strings.Join(found.Links, ", "), r.Network)
+	case len(found.Processes) > 0:
+		return wire.Errorf(wire.CodeSandbox, "CNI_NETNS %q: process %s is in it already, and would stay behind",
+			r.NetNS, found.Processes[0])
 	}
 	return nil
 }
@@ -57,7 +87,11 @@ type borrowed struct {
 }
 
 func (b borrowed) Claim(r *Request) (*Lease, error) {
-	list, err := b.host.Addresses(r.NetNS)
+	of := b.network.Shares
+	if of == "" {
+		of = r.NetNS
+	}
+	list, err := b.host.Addresses(of)
 	return &Lease{Addresses: assigned(list), DNS: b.network.DNS}, err
 }
 

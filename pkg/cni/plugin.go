@@ -71,6 +71,7 @@ type Network struct {
 	MTU      int // bytes; 0: to be found out
 	Ports    Ports
 	DNS      *network.DNS
+	Shares   string // path of the network namespace that a guest's sandboxes share; "": their own
 }
 
 // Families says which subnets a network gets that its configuration does not
@@ -198,6 +199,9 @@ func report(err error, version string) *failure {
 
 // command serves people: `dbridge plan < conf.json`.
 func (p *Plugin) command(args []string, stdin io.Reader, stdout io.Writer) error {
+	if args[0] == host.PopCommand && len(args) == 4 && p.Guest != nil {
+		return pop(p.Name, wire.Attachment{Network: args[1], Container: args[2], IfName: args[3]})
+	}
 	if args[0] != "plan" {
 		return fmt.Errorf("%s: unknown command %q: known is plan (reads a configuration, prints what ADD would make)", p.Name, args[0])
 	}
@@ -206,6 +210,16 @@ func (p *Plugin) command(args []string, stdin io.Reader, stdout io.Writer) error
 		return err
 	}
 	return p.PrintPlan(conf, stdout)
+}
+
+// pop is what a plugin starts itself for, see [host.Host.Pop].
+func pop(plugin string, a wire.Attachment) error {
+	machine, err := host.New(records.Default())
+	if err != nil {
+		return err
+	}
+	defer machine.Close()
+	return machine.Pop(a, plugin)
 }
 
 // PrintPlan prints the plan of a first attachment, and touches nothing: addresses

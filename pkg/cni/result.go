@@ -196,7 +196,8 @@ func printResult(w io.Writer, r *types100.Result, version string) error {
 // recall makes the site of a recorded attachment again.
 func recall(rec *records.Record) (Site, error) {
 	s := Site{
-		Attachment: rec.Attachment, NetNS: rec.NetNS, MAC: rec.MAC, MTU: rec.MTU,
+		Attachment: rec.Attachment, NetNS: rec.NetNS, Cookie: rec.Cookie, Target: rec.Target,
+		MAC: rec.MAC, MTU: rec.MTU,
 		Addresses: rec.Addresses, Subnets: rec.Subnets, Routes: rec.Routes,
 	}
 	if len(s.Addresses) == 0 {
@@ -251,9 +252,28 @@ func (r *Request) names() []string {
 // example is where a container would be that gets the first address of each
 // subnet, or uses lo: for people who want to see a plan, and for STATUS.
 func (p *Plugin) example(n Network, r *Request) Site {
-	if p.Guest != nil {
-		return Site{Attachment: exampleOf(n), NetNS: exampleNetNS, Addresses: assigned(loopback)}
+	s := Site{
+		Attachment: wire.Attachment{Network: n.Name, Container: "example", IfName: "eth0"},
+		NetNS:      "/run/netns/example",
 	}
+	if p.Guest != nil {
+		s.Addresses = assigned(loopback)
+		return s
+	}
+	s.addresses(n)
+	s.MAC, s.MTU = r.MAC, n.MTU
+	if s.MTU == 0 {
+		const ethernet = 1500 // bytes, where nothing else is known
+		s.MTU = ethernet
+	}
+	if !n.Ports.Ignore {
+		s.Ports = n.Ports.bind(r.Ports)
+	}
+	return s
+}
+
+// addresses gives a site the first address of each subnet.
+func (s *Site) addresses(n Network) {
 	cfg := n.IPAM.Own
 	if len(cfg.Subnets) == 0 && n.IPAM.Type == "dipam" {
 		cfg = cfg.With(netip.MustParsePrefix("172.17.0.0/16"))
@@ -261,14 +281,7 @@ func (p *Plugin) example(n Network, r *Request) Site {
 	if n.Families.ULA {
 		cfg = cfg.With(netip.MustParsePrefix("fd00:dc41:dc41::/64"))
 	}
-	s := Site{
-		Attachment: exampleOf(n), NetNS: exampleNetNS,
-		MAC: r.MAC, MTU: n.MTU, Subnets: cfg.Subnets, Routes: cfg.Routes,
-	}
-	if s.MTU == 0 {
-		const ethernet = 1500 // bytes, where nothing else is known
-		s.MTU = ethernet
-	}
+	s.Subnets, s.Routes = cfg.Subnets, cfg.Routes
 	for _, subnet := range cfg.Subnets {
 		first := subnet.Gateway.Next()
 		if !subnet.Prefix.Contains(first) {
@@ -278,14 +291,4 @@ func (p *Plugin) example(n Network, r *Request) Site {
 			Address: netip.PrefixFrom(first, subnet.Prefix.Bits()), Gateway: subnet.Gateway,
 		})
 	}
-	if !n.Ports.Ignore {
-		s.Ports = n.Ports.bind(r.Ports)
-	}
-	return s
-}
-
-const exampleNetNS = "/run/netns/example"
-
-func exampleOf(n Network) wire.Attachment {
-	return wire.Attachment{Network: n.Name, Container: "example", IfName: "eth0"}
 }

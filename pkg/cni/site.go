@@ -15,6 +15,8 @@ import (
 type Site struct {
 	wire.Attachment
 	NetNS     string // CNI_NETNS
+	Cookie    uint64 // of its namespace, see wire.Sandbox
+	Target    uint64 // of the namespace that it is to share, 0: none
 	MAC       string // asked for; "": from the address
 	MTU       int    // bytes
 	Addresses []ipam.Assigned

@@ -28,6 +28,8 @@ type Machine interface {
 	HasLink(netns, name string) (bool, error)
 	// Survey looks at a sandbox for a plugin that makes no interface in it.
 	Survey(netns string) (wire.Survey, error)
+	// Inside lists the processes in a namespace, as "12 (sleep)".
+	Inside(netns string) ([]string, error)
 	// Addresses returns the addresses by which a namespace speaks to others,
 	// at most one of each family; lo's where it can't, for "" the host's own.
 	Addresses(netns string) ([]netip.Prefix, error)
@@ -101,7 +103,20 @@ func (e *Engine) Add(r *Request) (*types100.Result, error) {
 	}
 	defer lock.Unlock()
 
-	found, err := e.enter(r)
+	rec, err := e.begin(r, mode)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Store.Put(rec); err != nil {
+		return nil, err
+	}
+	return e.attach(r, mode, rec)
+}
+
+// begin looks at the sandbox, makes way, and returns the record of an ADD that
+// may begin.
+func (e *Engine) begin(r *Request, mode Mode) (*records.Record, error) {
+	found, err := e.enter(r, mode)
 	if err != nil {
 		return nil, err
 	}
@@ -112,22 +127,18 @@ func (e *Engine) Add(r *Request) (*types100.Result, error) {
 		Attachment: r.Attachment, Plugin: e.Plugin.Name, State: records.Adding, Creator: r.creator(),
 		NetNS: r.NetNS, Cookie: found.Cookie, Config: r.Conf, Since: time.Now().UTC(),
 	}
-	if e.Plugin.Guest != nil {
-		if err := e.admit(r, rec); err != nil {
-			return nil, err
-		}
+	if e.Plugin.Guest == nil {
+		return rec, nil
 	}
-	if err := e.Store.Put(rec); err != nil {
-		return nil, err
-	}
-	return e.attach(r, mode, rec)
+	return rec, e.admit(r, mode, rec)
 }
 
 // enter opens the sandbox. The host's own namespace is refused: there, a
-// container's address and default route would become the host's.
-func (e *Engine) enter(r *Request) (wire.Sandbox, error) {
+// container's address and default route would become the host's. Only a sandbox
+// that is to share another namespace may be there already.
+func (e *Engine) enter(r *Request, mode Mode) (wire.Sandbox, error) {
 	found, err := e.Host.Enter(r.NetNS)
-	if err == nil && found.Own {
+	if err == nil && found.Own && mode.Network().Shares == "" {
 		err = wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: must not be the host's own network namespace", r.NetNS)
 	}
 	return found, err
@@ -162,7 +173,13 @@ func (e *Engine) there(r *Request, found wire.Sandbox, old *records.Record) (boo
 	if e.Plugin.Guest == nil {
 		return e.Host.HasLink(r.NetNS, r.IfName)
 	}
-	return old != nil && found.Cookie == old.Cookie, nil
+	return old != nil && at(old, found), nil
+}
+
+// at reports whether a sandbox is the one on record, or what that was made to
+// share.
+func at(rec *records.Record, found wire.Sandbox) bool {
+	return found.Cookie == rec.Cookie || rec.Target != 0 && found.Cookie == rec.Target
 }
 
 // source returns where a network's addresses come from.
@@ -196,7 +213,7 @@ func (e *Engine) attach(r *Request, mode Mode, rec *records.Record) (*types100.R
 // make makes the plan so. On an error the attachment's own objects are undone,
 // and the network's that it made are returned.
 func (e *Engine) make(r *Request, mode Mode, rec *records.Record, l *Lease) (*types100.Result, []wire.Object, error) {
-	plan, site, err := e.plan(r, mode, l)
+	plan, site, err := e.plan(r, mode, rec, l)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -236,13 +253,13 @@ func (e *Engine) unmake(r *Request, source Addresses, l *Lease, shared []wire.Ob
 }
 
 // plan makes the plan of an attachment with its addresses.
-func (e *Engine) plan(r *Request, mode Mode, l *Lease) (wire.Plan, Site, error) {
+func (e *Engine) plan(r *Request, mode Mode, rec *records.Record, l *Lease) (wire.Plan, Site, error) {
 	n := mode.Network()
 	if err := n.Families.fit(l.Addresses); err != nil {
 		return wire.Plan{}, Site{}, err
 	}
 	s := Site{
-		Attachment: r.Attachment, NetNS: r.NetNS, MAC: r.MAC, MTU: n.MTU,
+		Attachment: r.Attachment, NetNS: r.NetNS, Cookie: rec.Cookie, Target: rec.Target, MAC: r.MAC, MTU: n.MTU,
 		Addresses: l.Addresses, Subnets: l.Subnets, Routes: l.Routes,
 		Reused: l.Reused || r.MAC != "",
 	}
@@ -327,7 +344,11 @@ func (e *Engine) network(r *Request, rec *records.Record) Network {
 // addresses, which another may get the moment they are free. The caller holds
 // the attachment's lock; rec is nil where nothing is on record.
 func (e *Engine) detach(r *Request, rec *records.Record, source Addresses) error {
-	roots := e.Plugin.Roots(Site{Attachment: r.Attachment})
+	site := Site{Attachment: r.Attachment}
+	if rec != nil {
+		site.NetNS, site.Cookie, site.Target = rec.NetNS, rec.Cookie, rec.Target
+	}
+	roots := e.Plugin.Roots(site)
 	var unsaid error
 	if rec != nil {
 		if known := e.recorded(rec); known != nil {
@@ -376,47 +397,4 @@ func (e *Engine) replan(rec *records.Record) (wire.Plan, Site, error) {
 	}
 	plan, err := mode.Plan(s)
 	return plan, s, err
-}
-
-// Check compares an attachment with its record and returns every difference.
-func (e *Engine) Check(r *Request) error {
-	mode, err := e.Plugin.Parse(r.Conf)
-	if err != nil {
-		return err
-	}
-	if err := r.wishes(); err != nil {
-		return err
-	}
-	if r.Prev == nil {
-		return wire.Errorf(wire.CodeConfig, "prevResult: missing; CHECK needs the result of ADD")
-	}
-	lock, err := e.Store.LockAttachment(r.Attachment)
-	if err != nil {
-		return err
-	}
-	defer lock.Unlock()
-	rec, err := e.Store.Get(r.Attachment, e.Plugin.Name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return wire.Errorf(wire.CodeUnknown, "%s is not attached", r.Attachment)
-	case err != nil:
-		return err
-	case rec.State != records.Up:
-		return wire.Errorf(wire.CodeInternal, "%s is not up: its record says %s", r.Attachment, rec.State)
-	}
-	found, err := e.enter(r)
-	if err != nil {
-		return err
-	}
-	if found.Cookie != rec.Cookie {
-		return wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: is another namespace than the one attached (%s)", r.NetNS, rec.NetNS)
-	}
-	rec.NetNS = r.NetNS // the same namespace, by whichever path
-	plan, _, err := e.replan(rec)
-	if err != nil {
-		return err
-	}
-	return errors.Join(
-		wire.Check(e.Host, plan.Shared), wire.Check(e.Host, plan.Own),
-		sameResult(r, rec), e.source(mode.Network()).Check(r, rec.Addresses))
 }

@@ -91,6 +91,10 @@ func (h *Host) kind(o wire.Object) kind {
 		return route{h, o}
 	case *wire.Flows:
 		return flows{h, o}
+	case *wire.Bind:
+		return bind{h, o}
+	case *wire.Permission:
+		return permission{o}
 	case *firewall.Network:
 		return fwNetwork{h, o}
 	case *firewall.Endpoint:
@@ -187,6 +191,18 @@ func (h *Host) sandbox(path string) (*sandbox, error) {
 	}
 	h.sandboxes[path] = s
 	return s, nil
+}
+
+// forget closes a namespace that was opened by a path: the path leads elsewhere
+// from now on.
+func (h *Host) forget(path string) {
+	h.relink()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s, ok := h.sandboxes[path]; ok {
+		s.close()
+		delete(h.sandboxes, path)
+	}
 }
 
 func netnsError(path string, err error) error {

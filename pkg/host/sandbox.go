@@ -2,8 +2,10 @@ package host
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -62,7 +64,35 @@ func (h *Host) Survey(path string) (wire.Survey, error) {
 		return wire.Survey{Sandbox: found}, err
 	}
 	links, err := h.sandboxLinks(path)
-	return wire.Survey{Sandbox: found, Links: links}, err
+	return wire.Survey{Sandbox: found, Links: links, Fixed: fixed(path)}, err
+}
+
+// fixed reports whether nothing can be mounted over a path. What is open shows
+// by its name how it was reached: a mounted file by its path, a process's
+// namespace as net:[4026531840].
+func fixed(path string) bool {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false // gone, which shows soon enough
+	}
+	defer unix.Close(fd)
+	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	return err == nil && !filepath.IsAbs(name)
+}
+
+// Inside lists the processes in a namespace.
+func (h *Host) Inside(path string) ([]string, error) {
+	want, err := nsAt(path)
+	if err != nil {
+		return nil, netnsError(path, err)
+	}
+	var list []string
+	for p := range processes() {
+		if p.namespace("net") == want {
+			list = append(list, p.String())
+		}
+	}
+	return list, nil
 }
 
 // fallbacks are the links that the kernel puts into every new namespace once a

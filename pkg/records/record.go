@@ -49,8 +49,9 @@ type Record struct {
 	Creator Creator   `json:"creator"`
 	Since   time.Time `json:"since"` // when this state was entered
 
-	NetNS  string `json:"netns"`  // CNI_NETNS
-	Cookie uint64 `json:"cookie"` // SO_NETNS_COOKIE: a path may come to mean another namespace
+	NetNS  string `json:"netns"`            // CNI_NETNS
+	Cookie uint64 `json:"cookie"`           // SO_NETNS_COOKIE: a path may come to mean another namespace
+	Target uint64 `json:"target,omitempty"` // cookie of the namespace that the path was made to lead to
 
 	Config    json.RawMessage    `json:"config,omitempty"`  // the configuration as the plugin was given it
 	Backend   string             `json:"backend,omitempty"` // nftables or iptables

@@ -22,6 +22,7 @@ const (
 	CodeAddressTaken Code = 101 // a requested address belongs to another
 	CodePortTaken    Code = 102 // a host port belongs to another
 	CodeSandbox      Code = 103 // the sandbox, as the runtime made it, can't be attached so
+	CodeForbidden    Code = 104 // root did not allow it on this host
 	CodeInternal     Code = 999 // anything else
 )
 

@@ -11,4 +11,8 @@ type Sandbox struct {
 type Survey struct {
 	Sandbox
 	Links []string // by name: all but lo and what the kernel puts into every namespace; none if it is the host's own
+	// Fixed says that the path is a process's own, /proc/PID/ns/net, which can't
+	// be made to lead elsewhere: the kernel mounts nothing over it.
+	Fixed     bool
+	Processes []string // that are in it, as "12 (sleep)"; looked for only where it is to share another's
 }

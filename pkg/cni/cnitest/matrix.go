@@ -178,6 +178,9 @@ func gone(t *testing.T, w *World, container string) {
 			t.Fatalf("%s is gone, and left:\n%s\nof\n%s", container, line, w.State(t))
 		}
 	}
+	if found, err := w.Engine.Host.Enter("/run/netns/" + container); err != nil || found.Own {
+		t.Fatalf("%s is gone, and its path leads to the host: %v", container, err)
+	}
 	owners, err := w.Store.Leases("", w.Request(t, container, `{"name":"web"}`).Network).Owners()
 	if err != nil {
 		t.Fatal(err)

@@ -148,9 +148,24 @@ func (w *World) State(t testing.TB) string {
 // machine gives the machine in memory what the engine asks besides.
 type machine struct{ *wiretest.Host }
 
-func (m machine) Enter(string) (wire.Sandbox, error) { return wire.Sandbox{Cookie: 1}, nil }
-func (m machine) Still(string) bool                  { return true }
-func (m machine) WayOutMTU() int                     { return 1500 }
+func (m machine) Still(string) bool               { return true }
+func (m machine) WayOutMTU() int                  { return 1500 }
+func (m machine) Inside(string) ([]string, error) { return nil, nil }
+
+// Cookies of the machine's two kinds of namespace.
+const (
+	sandboxCookie = iota + 1
+	hostCookie
+)
+
+// Enter knows sandboxes by /run/netns. Any other path, and one that was made to
+// lead elsewhere, is the host's.
+func (m machine) Enter(netns string) (wire.Sandbox, error) {
+	if !strings.HasPrefix(netns, "/run/netns/") || m.Has("path "+netns) {
+		return wire.Sandbox{Cookie: hostCookie, Own: true}, nil
+	}
+	return wire.Sandbox{Cookie: sandboxCookie}, nil
+}
 
 func (m machine) Survey(netns string) (wire.Survey, error) {
 	found, err := m.Enter(netns)

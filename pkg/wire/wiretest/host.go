@@ -57,8 +57,8 @@ func (h *Host) Ensure(o wire.Object) (bool, error) {
 	if err := h.step("ensure", o); err != nil {
 		return false, err
 	}
-	if _, flows := o.(*wire.Flows); flows {
-		return false, nil // says that there is nothing
+	if isFact(o) {
+		return false, nil
 	}
 	want, key := describe(o), o.Key()
 	for _, r := range want.refers {
@@ -87,11 +87,13 @@ func (h *Host) Check(o wire.Object) error {
 	if err := h.step("check", o); err != nil {
 		return err
 	}
-	if _, flows := o.(*wire.Flows); flows {
+	if isFact(o) {
 		return nil
 	}
 	have, ok := h.there[o.Key()]
 	switch {
+	case !ok && isBind(o):
+		return nil // until the container's first process has joined
 	case !ok:
 		return fmt.Errorf("missing")
 	case have.line != o.String():
@@ -105,8 +107,28 @@ func (h *Host) Remove(o wire.Object) error {
 	if err := h.step("remove", o); err != nil {
 		return err
 	}
+	if b, ok := o.(*wire.Bind); ok && b.Path == "" {
+		return nil // who knows no path can't unmount
+	}
 	h.drop(o.Key())
 	return nil
+}
+
+// isFact reports whether an object says what is so, and makes nothing: that
+// there are no flows, that root allows it.
+func isFact(o wire.Object) bool {
+	switch o := o.(type) {
+	case *wire.Flows, *wire.Permission:
+		return true
+	case *wire.Bind:
+		return o.Over == o.Target // the path leads there already
+	}
+	return false
+}
+
+func isBind(o wire.Object) bool {
+	_, ok := o.(*wire.Bind)
+	return ok
 }
 
 // Probe says that everything could be made.

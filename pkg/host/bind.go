@@ -1,0 +1,143 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/netns"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// bind is a [wire.Bind].
+type bind struct {
+	h *Host
+	o *wire.Bind
+}
+
+// bindOf is the bind that a record tells of.
+func (h *Host) bindOf(r *records.Record) bind {
+	return bind{h, &wire.Bind{Owner: r.Attachment, Path: r.NetNS, Over: r.Cookie, Target: r.Target}}
+}
+
+// needless reports whether the path led to the namespace from the start, or
+// nothing is known of a path. Nothing was mounted then.
+func (b bind) needless() bool { return b.o.Path == "" || b.o.Over == b.o.Target }
+
+// ensure starts the one that takes the bind away again before there is any: it
+// does so too if this process dies.
+func (b bind) ensure() (bool, error) {
+	if b.needless() || b.leadsTo(b.o.Target) == nil {
+		return false, nil
+	}
+	if err := b.startPop(); err != nil {
+		return false, fmt.Errorf("start %s: %w", PopCommand, err)
+	}
+	defer b.h.forget(b.o.Path)
+	if err := unix.Mount(b.o.Source, b.o.Path, "", unix.MS_BIND, ""); err != nil {
+		return false, err
+	}
+	// In a shared directory, or over a shared namespace's path, it became one
+	// of the peers: what is mounted over those would show here.
+	if err := unix.Mount("", b.o.Path, "", unix.MS_PRIVATE, ""); err != nil {
+		return true, err
+	}
+	return true, b.leadsTo(b.o.Target)
+}
+
+// leadsTo wants the namespace at the path to be one of those with these cookies.
+func (b bind) leadsTo(cookies ...uint64) error {
+	ns, err := netns.Open(b.o.Path)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	have, err := ns.Cookie()
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(cookies, have) {
+		return errors.New("the path leads to another network namespace")
+	}
+	return nil
+}
+
+// check is content with a path that leads to the sandbox's own namespace again:
+// the container has joined by now.
+func (b bind) check() error { return b.leadsTo(b.o.Target, b.o.Over) }
+
+// remove takes the bind away where it still is, and nothing else that may be
+// mounted there: it unmounts what it has open and has looked at. Then others may
+// have been given the path while it led elsewhere, and taken lo down there, as
+// containerd does when a pod stops: up it goes.
+func (b bind) remove() error {
+	if b.needless() {
+		return nil
+	}
+	ns, err := netns.Open(b.o.Path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, netns.ErrNotNetNS) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if cookie, err := ns.Cookie(); err != nil || cookie != b.o.Target {
+		return err
+	}
+	defer b.h.forget(b.o.Path)
+	if err := unix.Unmount(fmt.Sprintf("/proc/self/fd/%d", ns.Fd()), unix.MNT_DETACH); err != nil {
+		return err
+	}
+	return ns.Do(func() error {
+		rt, err := dialRTNL()
+		if err != nil {
+			return err
+		}
+		defer rt.conn.close()
+		_, err = rt.raiseLo()
+		return err
+	})
+}
+
+func (b bind) probe() error { return nil }
+
+// raiseLo brings lo up, and reports whether it was down.
+func (r *rtnl) raiseLo() (down bool, err error) {
+	lo, err := r.linkAt(loIndex)
+	if err != nil || lo.up() {
+		return false, err
+	}
+	return true, r.setUp(loIndex, true)
+}
+
+// startPop starts this program once more, to outlive this process: in a session
+// of its own, and with nothing open that is the runtime's, which may wait for
+// the other end of a pipe to close. It is in the runtime's namespaces, for there
+// the bind is seen. See [Host.Pop].
+func (b bind) startPop() error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	// What the runtime left open for us by mistake is not for it either.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return err
+	}
+	a := b.o.Owner
+	p, err := os.StartProcess("/proc/self/exe", []string{os.Args[0], PopCommand, a.Network, a.Container, a.IfName}, &os.ProcAttr{
+		Dir: "/", Env: []string{}, Files: []*os.File{null, null, null}, Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return err
+	}
+	return p.Release()
+}

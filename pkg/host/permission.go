@@ -1,0 +1,62 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"dcni/pkg/wire"
+)
+
+// permission is a [wire.Permission].
+type permission struct{ o *wire.Permission }
+
+// ensure makes nothing: that is root's to do.
+func (p permission) ensure() (bool, error) { return false, p.probe() }
+
+// check is content: what is attached stays so, whatever is allowed by now.
+func (p permission) check() error { return nil }
+
+func (p permission) remove() error { return nil }
+
+// probe looks at the file and at its directory, for who can write to that can
+// put a file there that root never made, or move one of root's.
+func (p permission) probe() error {
+	dir := filepath.Dir(p.o.Path)
+	create := "install -D -m 644 /dev/null " + p.o.Path
+	info, err := os.Lstat(p.o.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return p.denied("is missing", create)
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return p.denied("is no regular file", "rm -r "+p.o.Path+" && "+create)
+	}
+	above, err := os.Lstat(dir)
+	switch {
+	case err != nil:
+		return err
+	case !above.IsDir():
+		return p.denied("is in no directory but a link to one", "rm "+dir+" && "+create)
+	case !roots(info) || !roots(above):
+		return p.denied("or its directory may be written to by others than root",
+			fmt.Sprintf("chown root:root %[1]s %[2]s && chmod go-w %[1]s %[2]s", dir, p.o.Path))
+	}
+	return nil
+}
+
+// roots reports whether something is root's, and nobody else's to write to.
+func roots(info fs.FileInfo) bool {
+	const others = 0o022
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Uid == 0 && info.Mode().Perm()&others == 0
+}
+
+func (p permission) denied(why, remedy string) error {
+	return wire.Errorf(wire.CodeForbidden, "it is not allowed on this host %s: %s %s; root allows it by: %s",
+		p.o.What, p.o.Path, why, remedy)
+}

@@ -1,0 +1,206 @@
+package host
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/netns"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// PopCommand is the word on its command line by which a plugin knows that it is
+// to [Host.Pop]; behind it are network, container and interface.
+const PopCommand = "pop"
+
+// How long to wait for the container's first process, and how often to look.
+// Runtimes take some 30 ms from ADD; looking costs two system calls for each
+// process of the machine, so it is done ever more seldom.
+const (
+	popLimit    = 30 * time.Second
+	popFirst    = 2 * time.Millisecond
+	popSlowest  = 250 * time.Millisecond
+	popFraction = 16 // of the time that has passed is waited next
+)
+
+// Pop takes a bind away when the container's first process has joined, when its
+// record goes, when somebody took lo down through it, or after 30 s. A bind of
+// an ADD that died goes at once: the lock that Pop waits for is free only after
+// ADD. It is the last thing that a process does, for it watches over lo to its
+// end.
+func (h *Host) Pop(a wire.Attachment, plugin string) error {
+	_ = os.WriteFile("/proc/self/comm", []byte(plugin), 0) // started as /proc/self/exe, it is called exe
+	p := popper{h: h, owner: a, plugin: plugin}
+	return errors.Join(p.wait(), p.pop())
+}
+
+// popper is at work on one attachment.
+type popper struct {
+	h      *Host
+	owner  wire.Attachment
+	plugin string
+	since  time.Time // when ADD was done; zero: it was not
+}
+
+// begin waits for ADD, and returns its record if it did not fail.
+func (p *popper) begin() (*records.Record, error) {
+	lock, err := p.h.records.LockAttachment(p.owner)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Unlock()
+	r, err := p.read()
+	if err != nil || r == nil || r.State != records.Up {
+		return nil, err
+	}
+	p.since = r.Since
+	return r, nil
+}
+
+// read returns the attachment's record, nil if there is none.
+func (p *popper) read() (*records.Record, error) {
+	r, err := p.h.records.Get(p.owner, p.plugin)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return r, err
+}
+
+// current reports whether the attachment still is the one that this is about.
+func (p *popper) current() bool {
+	r, err := p.read()
+	return err == nil && r != nil && r.State == records.Up && r.Since.Equal(p.since)
+}
+
+// pop takes the bind away. Without a record, DEL has done so; one that is up
+// since another time is another ADD's. Else it is ours, or an ADD or DEL died
+// over it: then the record goes as well, for a GC that comes now finds the
+// attachment locked, and leaves it alone.
+func (p *popper) pop() error {
+	lock, err := p.h.records.LockAttachment(p.owner)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	r, err := p.read()
+	if err != nil || r == nil || r.State == records.Up && !r.Since.Equal(p.since) {
+		return err
+	}
+	if err := p.h.bindOf(r).remove(); err != nil || r.State == records.Up {
+		return err
+	}
+	return p.h.records.Delete(p.owner, p.plugin)
+}
+
+// wait returns when the bind is to go.
+func (p *popper) wait() error {
+	r, err := p.begin()
+	if err != nil || r == nil {
+		return err
+	}
+	if err := p.h.bindOf(r).leadsTo(r.Target); err != nil {
+		return err
+	}
+	ns, err := netns.Open(r.NetNS)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	joined, err := newJoined(r)
+	if err != nil {
+		return err
+	}
+	down := make(chan error, 1)
+	if err := ns.Do(func() error { return guardLo(down) }); err != nil {
+		return err
+	}
+	for begin := time.Now(); time.Since(begin) < popLimit && p.current() && !joined.any(); {
+		select {
+		case err := <-down:
+			return err
+		case <-time.After(min(max(popFirst, time.Since(begin)/popFraction), popSlowest)):
+		}
+	}
+	return nil
+}
+
+// joined looks for a container's first process in the namespace that its
+// sandbox shares.
+//
+// That it is there says little where the namespace is the host's, for a
+// runtime's helpers are, too. That it has another mount namespace than ours
+// says that it is past joining: runc joins namespaces first and makes new ones
+// after, crun opens them first.
+type joined struct {
+	container   string
+	net, mounts nsID // the shared namespace; ours
+}
+
+func newJoined(r *records.Record) (joined, error) {
+	net, err := nsAt(r.NetNS)
+	if err != nil {
+		return joined{}, err
+	}
+	mounts, err := nsAt("/proc/self/ns/mnt")
+	return joined{r.Container, net, mounts}, err
+}
+
+func (j joined) any() bool {
+	for p := range processes() {
+		if p.namespace("net") != j.net {
+			continue
+		}
+		mounts := p.namespace("mnt")
+		if mounts != (nsID{}) && mounts != j.mounts && p.belongs(j.container) {
+			return true
+		}
+	}
+	return false
+}
+
+// guardLo brings lo up again whenever it goes down in the calling thread's
+// namespace, from now on until the process ends, and says so on the channel.
+func guardLo(down chan<- error) error {
+	events, err := dialNetlink(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	rt, err := dialRTNL()
+	if err == nil {
+		err = unix.Bind(events.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (unix.RTNLGRP_LINK - 1)})
+	}
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			was, err := rt.raiseLo() // whatever the events say, and if some are lost
+			if was || err != nil {
+				select {
+				case down <- err:
+				default: // said before
+				}
+			}
+			if err := events.await(); err != nil {
+				return
+			}
+		}
+	}()
+	return nil
+}
+
+// await waits until something can be read, and drops it.
+func (c *netlinkConn) await() error {
+	err := retryEINTR(func() error {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}, -1)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.drain()
+}

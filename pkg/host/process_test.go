@@ -1,0 +1,24 @@
+package host
+
+import "testing"
+
+func TestHasWord(t *testing.T) {
+	for _, c := range []struct {
+		text, word string
+		want       bool
+	}{
+		{"0::/system.slice/docker-c1.scope", "c1", true},
+		{"9:name=systemd:/libpod_parent/libpod-c1\n8:pids:/", "c1", true},
+		{"0::/kubepods/pod7/c1", "c1", true},
+		{"c1", "c1", true},
+		{"0::/abc1/c11/c1", "c1", true},
+		{"0::/system.slice/abc1.service", "c1", false},
+		{"0::/system.slice/c12.service", "c1", false},
+		{"0::/", "c1", false},
+		{"0::/", "", false},
+	} {
+		if got := hasWord(c.text, c.word); got != c.want {
+			t.Errorf("%q has word %q: %v", c.text, c.word, got)
+		}
+	}
+}

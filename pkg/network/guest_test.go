@@ -1,0 +1,27 @@
+package network
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParseGuest(t *testing.T) {
+	for _, c := range []struct{ conf, want string }{
+		{`{"cniVersion": "1.1.0", "name": "none", "type": "dnone", "dns": {"search": ["lan"]}, "comment": "x", "cni.dev/x": 1}`, ""},
+		{`{"name": "none", "runtimeConfig": {"anything": 1}, "args": {"cni": {"x": 1}}, "prevResult": {}, "ipam": null}`, ""},
+		{`{"name": "none", "ipam": {"type": "dipam"}}`, "ipam: must not be given: network none"},
+		{`{"name": "none", "ipam": {}}`, "ipam: must not be given"},
+		{`{"name": "none", "capability": {}}`, `unknown key "capability": did you mean "capabilities"?`},
+		{`{"name": "none", "internal": true}`, `unknown key "internal"`},
+		{`{"name": "none", "dns": {"serch": []}}`, `unknown key "dns.serch": did you mean "dns.search"?`},
+		{`[]`, "configuration"},
+	} {
+		n, err := ParseGuest([]byte(c.conf))
+		switch {
+		case c.want == "" && (err != nil || n.Name != "none"):
+			t.Errorf("%s: %v, %v", c.conf, n, err)
+		case c.want != "" && (err == nil || !strings.HasPrefix(err.Error(), c.want)):
+			t.Errorf("%s: %v, want %s", c.conf, err, c.want)
+		}
+	}
+}
