@@ -68,7 +68,7 @@ func exampleScript(t *testing.T, conf []byte) string {
 	}
 	// Once before the picture: networks outlive their attachments.
 	attach := fmt.Sprintf("cni add net.conflist c1%s\ncni check net.conflist c1\ncni del net.conflist c1\n", wishes)
-	script := "netns c1\n" + attach + "snapshot before\n" + attach + "unchanged before\n"
+	script := "netns c1\nexec install -D -m 644 /dev/null /etc/dcni/allow-host-network\n" + attach + "snapshot before\n" + attach + "unchanged before\n"
 	if slices.Contains(list.Versions, "1.1.0") {
 		script += "cni status net.conflist\n"
 	}

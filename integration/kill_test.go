@@ -11,14 +11,16 @@ import (
 // process that is killed as it enters one has done all before it and nothing
 // after.
 const deadly = "openat,mkdirat,mkdir,symlinkat,symlink,renameat,renameat2,rename,unlinkat,unlink,rmdir,linkat,link," +
-	"write,pwrite64,fcntl,utimensat,sendto,sendmsg,setns"
+	"write,pwrite64,fcntl,utimensat,sendto,sendmsg,setns,mount,umount2"
 
 // killed runs a call that is killed at its n-th deadly system call, and reports
-// whether it was.
+// whether it was. What it executes is left alone.
 func killed(t *testing.T, n int, call *exec.Cmd) bool {
 	t.Helper()
-	call.Args = append([]string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + deadly,
+	args := call.Args[1:]
+	call.Args = append([]string{"strace", "-f", "-b", "execve", "-qq", "-o", "/dev/null", "-e", "trace=" + deadly,
 		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", deadly, n)}, call.Path)
+	call.Args = append(call.Args, args...)
 	call.Path = "/usr/bin/strace"
 	out, err := call.Output()
 	if err != nil && strings.Contains(string(out), `"code"`) {

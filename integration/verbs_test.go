@@ -68,6 +68,39 @@ func TestVersions(t *testing.T) {
 	r.refused("no version at all", r.plugin("ADD", "dbridge", versioned("new", "")), 1, "")
 }
 
+// TestGuestVersions runs the plugins that make no interface at every version.
+func TestGuestVersions(t *testing.T) {
+	r := newRig(t)
+	r.netns("c1")
+	r.run("install", "-D", "-m", "644", "/dev/null", "/etc/dcni/allow-host-network")
+	for _, plugin := range []string{"dnone", "dhost"} {
+		for version, verbs := range map[string][]string{
+			"0.3.0": {}, "0.3.1": {}, "0.4.0": {"CHECK"}, "1.0.0": {"CHECK"}, "1.1.0": {"CHECK", "STATUS", "GC"},
+		} {
+			conf := `{"cniVersion": "` + version + `", "name": "guests", "type": "` + plugin + `"`
+			out := string(r.ok(r.plugin("ADD", plugin, conf+"}")).out)
+			var result struct {
+				Version    string `json:"cniVersion"`
+				Interfaces []map[string]any
+				IPs        []struct {
+					Version   string
+					Address   string
+					Interface *int
+				}
+			}
+			err := json.Unmarshal([]byte(out), &result)
+			if err != nil || result.Version != version || len(result.Interfaces) > 0 || len(result.IPs) != 2 ||
+				result.IPs[0].Interface != nil || (result.IPs[0].Version == "4") != strings.HasPrefix(version, "0.") {
+				t.Errorf("%s %s: %v: %s", plugin, version, err, out)
+			}
+			for _, verb := range verbs {
+				r.ok(r.plugin(verb, plugin, conf+`, "prevResult": `+out+`, "cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]}`))
+			}
+			r.ok(r.plugin("DEL", plugin, conf+`, "prevResult": `+out+"}"))
+		}
+	}
+}
+
 // TestEnvironment calls with every wrong environment.
 func TestEnvironment(t *testing.T) {
 	r := newRig(t)
