@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
@@ -182,11 +184,16 @@ func (a *app) clear(machine *host.Host, name string) error {
 	if len(attached) > 0 {
 		return fmt.Errorf("%w, though no file in %s configures it: %w", alreadyExists(name), a.conf, activeEndpoints(name, attached))
 	}
-	left, err := a.leftover(name)
-	if err != nil || left == nil {
+	known, err := a.store.Networks("").Get(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
 		return err
+	case elsewhere(known):
+		return fmt.Errorf("%w: %s", alreadyExists(name), known.Conf)
 	}
-	return a.dismantle(machine, left)
+	return a.dismantle(machine, &target{name: name, bridge: known.Bridge})
 }
 
 func alreadyExists(name string) error { return fmt.Errorf("network with name %s already exists", name) }

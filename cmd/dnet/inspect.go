@@ -146,8 +146,8 @@ func (a *app) inspect(n Network) (*network.Inspection, error) {
 		fmt.Fprintf(a.stderr, "dnet: warning: %s: %v\n", n.Path, err)
 	}
 	attached, err := a.store.List(n.Name)
-	if err != nil {
-		return nil, err
+	if err != nil { // the others are there all the same
+		fmt.Fprintf(a.stderr, "dnet: warning: %v\n", err)
 	}
 	leased, err := a.store.Leases(f.DataDir, n.Name).Taken()
 	if err != nil {

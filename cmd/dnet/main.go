@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -95,6 +96,11 @@ func (a *app) command() *cobra.Command {
 		SilenceErrors: true,
 		Args:          noCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			dir, err := filepath.Abs(string(a.conf)) // the registry remembers it
+			a.conf = records.ConfDir(dir)
+			return err
+		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().StringVar((*string)(&a.conf), "conf-dir", string(a.conf),

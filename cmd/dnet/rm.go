@@ -3,7 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -132,13 +132,10 @@ func (a *app) removed(list []Network, word string) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	configured := map[string]bool{}
-	for _, n := range list {
-		configured[n.Name] = true
-	}
 	var names []string
 	for _, n := range registered {
-		if !configured[n.Name] && !network.Predefined(n.Name) {
+		here := slices.ContainsFunc(list, func(l Network) bool { return l.Name == n.Name })
+		if !here && !network.Predefined(n.Name) && !elsewhere(n) {
 			names = append(names, n.Name)
 		}
 	}
@@ -146,18 +143,12 @@ func (a *app) removed(list []Network, word string) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.leftover(name)
-}
-
-// leftover returns what is remembered of a network without a file, nil if
-// nothing is.
-func (a *app) leftover(name string) (*target, error) {
 	known, err := a.store.Networks("").Get(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
 	return &target{name: name, bridge: known.Bridge}, err
 }
+
+// elsewhere reports whether dnet has made a network's file, and it is there.
+func elsewhere(n records.Network) bool { return n.Conf != "" && records.Configured(n.Conf, n.Name) }
 
 // activeEndpoints says who is attached, in Docker's words.
 func activeEndpoints(name string, attached []*records.Record) error {

@@ -31,26 +31,33 @@ func pluginPath() []string {
 }
 
 // reap detaches those whose namespace is gone, or whose ADD or DEL died: nobody
-// else will. One that somebody is at work on is left to him.
+// else will.
 func (a *app) reap(t *target) error {
 	list, err := a.store.List(t.name)
 	if err != nil {
 		return err
 	}
 	for _, r := range list {
-		if r.State == records.Up && host.Lives(r.NetNS, r.Cookie) {
+		if !a.dead(r) {
 			continue
-		}
-		lock, free, err := a.store.TryLockAttachment(r.Attachment)
-		lock.Unlock()
-		if err != nil || !free {
-			continue // then it is said to be active
 		}
 		if err := detach(t.conf, r); err != nil {
 			return fmt.Errorf("detach %s, whose sandbox is gone: %w", r.Attachment, err)
 		}
 	}
 	return nil
+}
+
+// dead reports whether an attachment is nobody's any more. While somebody is at
+// work on it he holds its lock, and what it says is what he left when he let go.
+func (a *app) dead(r *records.Record) bool {
+	lock, free, err := a.store.TryLockAttachment(r.Attachment)
+	if err != nil || !free {
+		return false
+	}
+	defer lock.Unlock()
+	now, err := a.store.Get(r.Attachment, r.Plugin)
+	return err == nil && (now.State != records.Up || !host.Lives(now.NetNS, now.Cookie))
 }
 
 // detach has the plugins of a network's file delete an attachment, or where the

@@ -107,10 +107,13 @@ func (n Networks) Create(r Registration, conf string, check func() error, config
 		if err := n.put(added); err != nil {
 			return err
 		}
-		if err := configure(added); err != nil {
-			return errors.Join(err, n.remove(r.Name))
+		if err = configure(added); err == nil {
+			return nil
 		}
-		return nil
+		if known.Name != "" {
+			return errors.Join(err, n.put(known))
+		}
+		return errors.Join(err, n.remove(r.Name))
 	})
 }
 

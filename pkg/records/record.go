@@ -179,10 +179,23 @@ func (s Store) read(network, container string) ([]*Record, error) {
 	return list, errors.Join(errs...)
 }
 
-// Attached reports whether a network has an attachment, in whatever state.
+// Attached reports whether a network has an attachment, in whatever state. It
+// looks no further than the first.
 func (s Store) Attached(network string) (bool, error) {
-	paths, err := filepath.Glob(filepath.Join(s.attachments(), network, "*", "*", "*.json"))
-	return len(paths) > 0, err
+	attached := false
+	err := filepath.WalkDir(filepath.Join(s.attachments(), network), func(_ string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // none, or it went meanwhile
+			return nil
+		case err != nil:
+			return err
+		case !d.IsDir():
+			attached = true
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return attached, err
 }
 
 // Others reports whether a network has attachments besides one.
