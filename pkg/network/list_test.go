@@ -1,0 +1,123 @@
+package network
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestNatural(t *testing.T) {
+	sorted := strings.Fields("a a1 a01 a2 a10 a10b a10c1 b 1 2 10 Net net net2 net10 net2x")
+	want := strings.Fields("1 2 10 Net a a1 a01 a2 a10 a10b a10c1 b net net2 net2x net10")
+	slices.SortFunc(sorted, Natural)
+	if !slices.Equal(sorted, want) {
+		t.Errorf("sorted %v, want %v", sorted, want)
+	}
+}
+
+func TestFind(t *testing.T) {
+	// The IDs of web and b begin 4b5e57 and 3e23e8.
+	names := []string{"web", "b", "c", "4b5e57", "bridge"}
+	for word, want := range map[string]string{
+		"web":     "web",
+		ID("web"): "web",
+		"4b5e57f": "web",
+		"4b5e57":  "4b5e57", // a name comes before the beginning of an ID
+		"3e":      "b",
+		"nosuch":  "network nosuch not found",
+		"":        "network  not found",
+	} {
+		got, err := Find(names, word)
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.HasPrefix(got, want) {
+			t.Errorf("%q is %q, want %q", word, got, want)
+		}
+	}
+	var many []string
+	for i := range 40 {
+		many = append(many, fmt.Sprintf("n%d", i))
+	}
+	if _, err := Find(many, "1"); err == nil || !strings.HasPrefix(err.Error(), "network 1 is ambiguous (") ||
+		!strings.HasSuffix(err.Error(), " matches found based on ID prefix)") {
+		t.Errorf("the beginning of several: %v", err)
+	}
+}
+
+func TestFilters(t *testing.T) {
+	web, err := ParseConflist([]byte(`{"name": "web-1", "args": {"podman_labels": {"tier": "front", "owner": ""}}, "plugins": [{"type": "dbridge"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bridge, err := ParseConflist(BuiltInConflist("bridge"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for filter, want := range map[string]string{
+		"":                         "web-1 bridge",
+		"name=web":                 "web-1",
+		"name=b":                   "web-1 bridge",
+		"name=^b":                  "bridge",
+		"name=[":                   "",
+		"name=x name=web":          "web-1",
+		"driver=bridge":            "web-1 bridge",
+		"driver=brid":              "",
+		"scope=local":              "web-1 bridge",
+		"scope=swarm":              "",
+		"type=custom":              "web-1",
+		"type=builtin":             "bridge",
+		"label=tier":               "web-1",
+		"label=tier=front":         "web-1",
+		"label=tier=back":          "",
+		"label=owner=":             "web-1",
+		"label=tier label=nothing": "",
+		"dangling=true":            "web-1",
+		"dangling=false":           "bridge",
+		"Name=web driver=bridge":   "web-1",
+		"id=" + ID("web-1")[3:20]:  "web-1",
+	} {
+		f := Filters{}
+		for _, word := range strings.Fields(filter) {
+			if err := f.Add(word); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got []string
+		for _, c := range []*Conflist{web, bridge} {
+			if f.Match(c, func() bool { return false }) {
+				got = append(got, c.Name)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q passes %v, want %s", filter, got, want)
+		}
+	}
+	if (Filters{"dangling": {"true"}}).Match(web, func() bool { return true }) {
+		t.Error("a network in use is dangling")
+	}
+}
+
+func TestParseConflistErrors(t *testing.T) {
+	for data, want := range map[string]string{
+		``:                                       `unexpected end`,
+		`[]`:                                     `cannot unmarshal array`,
+		`{}`:                                     `name: must be given`,
+		`{"name": "a/b"}`:                        `name "a/b": must be letters`,
+		`{"name": "a"}`:                          `network a has no plugins`,
+		`{"name": "a", "plugins": []}`:           `network a has no plugins`,
+		`{"name": "a", "plugins": [5]}`:          `plugins[0]: `,
+		`{"name": "a", "plugins": [{}]}`:         `plugins[0]: no type`,
+		`{"name": "a", "plugins": [{"type":5}]}`: `plugins[0]: `,
+	} {
+		if _, err := ParseConflist([]byte(data)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", data, err, want)
+		}
+	}
+	for _, name := range BuiltIn() {
+		if c, err := ParseConflist(BuiltInConflist(name)); err != nil || c.Name != name || !c.Ours {
+			t.Errorf("%s: %+v, %v", name, c, err)
+		}
+	}
+}
