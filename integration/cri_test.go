@@ -98,7 +98,8 @@ func (c *criClient) ready(ctx context.Context) error {
 		return err
 	}
 	for _, condition := range status.Status.Conditions {
-		if !condition.Status {
+		required := condition.Type == cri.RuntimeReady || condition.Type == cri.NetworkReady // others are remarks
+		if required && !condition.Status {
 			return fmt.Errorf("%s: %s", condition.Type, condition.Message)
 		}
 	}
@@ -197,7 +198,7 @@ func (c *criClient) start(ctx context.Context, p *pod) error {
 		PodSandboxId: p.sandbox, SandboxConfig: p.config,
 		Config: &cri.ContainerConfig{
 			Metadata: &cri.ContainerMetadata{Name: "main"},
-			Image:    &cri.ImageSpec{Image: imageName},
+			Image:    &cri.ImageSpec{Image: imageName, UserSpecifiedImage: imageName},
 			LogPath:  p.config.Hostname + ".log",
 		},
 	})
