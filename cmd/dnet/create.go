@@ -182,7 +182,7 @@ func (a *app) clear(machine *host.Host, name string) error {
 		return err
 	}
 	if len(attached) > 0 {
-		return fmt.Errorf("%w, though no file in %s configures it: %w", alreadyExists(name), a.conf, activeEndpoints(name, attached))
+		return fmt.Errorf("%w: no file in %s configures it, but it has active endpoints (%s)", alreadyExists(name), a.conf, who(attached))
 	}
 	known, err := a.store.Networks("").Get(name)
 	switch {

@@ -158,9 +158,10 @@ func (r *row) MarshalJSON() ([]byte, error) {
 
 // registered returns the subnets that a network's registration gives it.
 func (a *app) registered(n Network) []netip.Prefix {
-	known, err := a.store.Networks("").Get(n.Name)
+	f, _ := n.Facts(nil) // for its dataDir, which is the usual one if it can't be read
+	known, err := a.store.Networks(f.DataDir).Get(n.Name)
 	if err != nil {
-		return nil // never used, or of another dataDir, whose subnets are in its file
+		return nil // never used
 	}
 	return known.Subnets
 }

@@ -31,6 +31,9 @@ func newRemoveCommand(a *app) *cobra.Command {
 
 // removeAll removes networks, one after the other, and goes on past errors.
 func (a *app) removeAll(words []string, force bool) error {
+	if _, err := a.networks(); err != nil { // once, for what it tells of files
+		return err
+	}
 	machine, err := host.New(a.store)
 	if err != nil {
 		return err
@@ -87,7 +90,7 @@ func (a *app) remove(machine *host.Host, word string) error {
 		return err
 	}
 	if len(attached) > 0 {
-		return activeEndpoints(t.name, attached)
+		return fmt.Errorf("error while removing network: network %s has active endpoints (%s)", t.name, who(attached))
 	}
 	if t.path != "" {
 		if err := a.conf.Remove(t.path); err != nil {
@@ -99,7 +102,7 @@ func (a *app) remove(machine *host.Host, word string) error {
 
 // target finds the network that a word means, and says whether it may go.
 func (a *app) target(word string) (*target, error) {
-	list, err := a.networks()
+	list, _, err := a.read()
 	if err != nil {
 		return nil, err
 	}
@@ -150,13 +153,13 @@ func (a *app) removed(list []Network, word string) (*target, error) {
 // elsewhere reports whether dnet has made a network's file, and it is there.
 func elsewhere(n records.Network) bool { return n.Conf != "" && records.Configured(n.Conf, n.Name) }
 
-// activeEndpoints says who is attached, in Docker's words.
-func activeEndpoints(name string, attached []*records.Record) error {
+// who names attachments as Docker names endpoints.
+func who(attached []*records.Record) string {
 	list := make([]string, len(attached))
 	for i, r := range attached {
 		list[i] = fmt.Sprintf("name:%q id:%q", containerName(r), r.EndpointID()[:network.ShortID])
 	}
-	return fmt.Errorf("error while removing network: network %s has active endpoints (%s)", name, strings.Join(list, ", "))
+	return strings.Join(list, ", ")
 }
 
 // containerName is what the runtime called the container, its ID where it told

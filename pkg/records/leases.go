@@ -235,14 +235,14 @@ func (l Leases) Drop() error { return os.RemoveAll(l.dir) }
 // Taken returns the leased addresses of this boot, those that are kept for a
 // name included. It takes no lock: it is for people.
 func (l Leases) Taken() ([]netip.Addr, error) {
-	epoch, err := l.store.Epoch()
-	if err != nil {
+	links, err := (&session{l: l}).links()
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, nil
+	case err != nil || len(links) == 0:
 		return nil, err
 	}
-	links, err := (&session{l: l}).links()
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
+	epoch, err := l.store.Epoch()
 	var out []netip.Addr
 	for a, link := range links {
 		if link.epoch == epoch || link.name != "" {

@@ -39,10 +39,12 @@
 //
 // # Networks
 //
-//	/var/lib/dcni/networks/web.json    {"name", "subnets", "fromPool", "bridge"}
+//	/var/lib/dcni/networks/web.json    {"name", "subnets", "fromPool", "bridge", "conf"}
 //
 // remembers which subnets are whose; "fromPool" lists those that were chosen
-// and not asked for.
+// and are in no file; "conf" is the file, where dnet made it.
+//
+// The networks themselves are files that all CNI runtimes read, see [ConfDir].
 //
 // # Caveats
 //
