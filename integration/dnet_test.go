@@ -203,7 +203,7 @@ func TestKilledCreate(t *testing.T) {
 		}
 		use()
 		r.ok(outcomeOf(dnet("rm", "web", "second")))
-		r.same(what, before, leftBehind, `/net\.d/\.dcni-`)
+		r.same(what, before, leftBehind, `/net\.d/\.dcni\.tmp`)
 	})
 	t.Logf("the network was there at %d of them", there)
 }

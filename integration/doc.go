@@ -13,7 +13,8 @@
 //
 // NS is a sandbox, a pod, podman:NAME for a container of podman, "host",
 // "outside" or a path. PROTO is tcp (if left out), udp or sctp. "!" before a
-// command expects it to fail, and what it said is then on stderr.
+// command expects it to fail, and what it said is then on stderr. Commands of
+// bin/, as dnet, are in the PATH of exec.
 //
 //	netns [-d] NAME...                    make sandboxes, or remove them
 //	in NS COMMAND [ARG...]                run a command there; stdout, stderr as with exec

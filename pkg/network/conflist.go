@@ -35,7 +35,7 @@ type conflistFile struct {
 	CNIVersion  string            `json:"cniVersion"`
 	CNIVersions []string          `json:"cniVersions,omitempty"`
 	Name        string            `json:"name"`
-	Args        *conflistArgs     `json:"args,omitempty"`
+	Args        json.RawMessage   `json:"args,omitempty"`
 	Plugins     []json.RawMessage `json:"plugins"`
 }
 
@@ -77,9 +77,10 @@ func ParseConflist(data []byte) (*Conflist, error) {
 		return nil, fmt.Errorf("network %s has no plugins", raw.Name)
 	}
 	c := &Conflist{Name: raw.Name, Labels: map[string]string{}, Plugins: raw.Plugins, Raw: data}
-	if raw.Args != nil {
-		c.Attachable = raw.Args.Dnet.Attachable
-		maps.Copy(c.Labels, raw.Args.Labels)
+	var args conflistArgs
+	if json.Unmarshal(raw.Args, &args) == nil { // whatever else others have there
+		c.Attachable = args.Dnet.Attachable
+		maps.Copy(c.Labels, args.Labels)
 	}
 	if err := json.Unmarshal(raw.Plugins[0], &first); err != nil {
 		return nil, fmt.Errorf("plugins[0]: %w", err)

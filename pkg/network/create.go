@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -138,7 +140,8 @@ func (o *Options) ipamOptions(raw *ipam.Raw) error {
 	default:
 		return fmt.Errorf("invalid ipam driver: %q", o.IPAMDriver)
 	}
-	for name, value := range o.IPAMOptions {
+	for _, name := range slices.Sorted(maps.Keys(o.IPAMOptions)) {
+		value := o.IPAMOptions[name]
 		switch name {
 		case "allocation":
 			raw.Allocation = value
@@ -178,9 +181,11 @@ func (d *Draft) Conflist(subnets []netip.Prefix) ([]byte, error) {
 		CNIVersion: cniVersions[0], CNIVersions: cniVersions, Name: d.options.Name,
 		Plugins: []json.RawMessage{plugin},
 	}
-	if len(d.options.Labels) > 0 || d.options.Attachable {
-		file.Args = &conflistArgs{Labels: d.options.Labels}
-		file.Args.Dnet.Attachable = d.options.Attachable
+	if args := (conflistArgs{Labels: d.options.Labels}); len(args.Labels) > 0 || d.options.Attachable {
+		args.Dnet.Attachable = d.options.Attachable
+		if file.Args, err = encode(args); err != nil {
+			return nil, err
+		}
 	}
 	out, err := encode(file)
 	if err != nil {
@@ -223,13 +228,13 @@ func named(name string, plugin json.RawMessage) ([]byte, error) {
 
 // checkDockerOptions reads the values of Docker's options as Docker does.
 func checkDockerOptions(options map[string]string) error {
-	for name, value := range options {
+	for _, name := range slices.Sorted(maps.Keys(options)) {
 		option, known := dockerOptions[name]
 		if !known {
 			continue // the plugin's own check says which is near
 		}
-		if _, err := option.json(value); err != nil {
-			return fmt.Errorf("failed to parse %s value: %s (%w)", name, value, err)
+		if _, err := option.json(options[name]); err != nil {
+			return fmt.Errorf("failed to parse %s value: %s (%w)", name, options[name], err)
 		}
 	}
 	return nil

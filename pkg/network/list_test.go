@@ -115,6 +115,10 @@ func TestParseConflistErrors(t *testing.T) {
 			t.Errorf("%s: %v, want %s", data, err, want)
 		}
 	}
+	// What is in args is anybody's.
+	if c, err := ParseConflist([]byte(`{"name": "a", "args": [1], "plugins": [{"type": "x"}]}`)); err != nil || len(c.Labels) != 0 {
+		t.Errorf("foreign args: %v, %v", c, err)
+	}
 	for _, name := range BuiltIn() {
 		if c, err := ParseConflist(BuiltInConflist(name)); err != nil || c.Name != name || !c.Ours {
 			t.Errorf("%s: %+v, %v", name, c, err)

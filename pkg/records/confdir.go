@@ -1,8 +1,6 @@
 package records
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -84,11 +82,11 @@ func (d ConfDir) Path(name string) string {
 }
 
 // Write puts a network's file there whole: runtimes watch the directory, and
-// must not read half of one. The other name is one that they don't look at.
+// must not read half of one. The other name is one that they don't look at, and
+// always the same, so that what a killed writer leaves does not pile up. The
+// caller is in [Networks.Create], so there is one writer.
 func (d ConfDir) Write(name string, data []byte) error {
-	sum := sha256.Sum256([]byte(name))
-	temp := filepath.Join(string(d), ".dcni-"+hex.EncodeToString(sum[:16])+".tmp")
-	return replaceFrom(temp, d.Path(name), data, 0o644, true)
+	return replaceFrom(filepath.Join(string(d), ".dcni.tmp"), d.Path(name), data, 0o644, true)
 }
 
 // Remove removes a network's file. It is no error if it is not there.
