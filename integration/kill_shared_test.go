@@ -2,9 +2,13 @@ package integration
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const killShared = `{"cniVersion": "1.1.0", "name": "killed", "type": "dhost"`
@@ -56,65 +60,87 @@ func (r *rig) killHeir() {
 // as well. A DEL, or a GC, puts all right, and another ADD works.
 func TestKilledSharedAdd(t *testing.T) {
 	r, before := sharedRig(t)
-	add := func(n int) bool {
-		dead := killed(t, n, pluginCall("ADD", "dhost", killShared+"}"))
-		if n%2 == 0 {
-			r.killHeir()
+	eachPoint(t, func(p point) bool {
+		add := func() bool {
+			defer r.endHeir()()
+			dead := p.kill(t, pluginCall("ADD", "dhost", killShared+"}"))
+			if p.n%2 == 0 {
+				r.killHeir()
+			}
+			return dead
 		}
-		return dead
-	}
-	n := 1
-	for ; add(n); n++ {
-		what := fmt.Sprintf("killed at %d", n)
+		dead := add()
 		r.shared("DEL", "")
-		r.asBefore(what+", DEL", before)
-		add(n)
+		r.asBefore(p.String()+", DEL", before)
+		if !dead {
+			return false
+		}
+		add()
 		r.shared("GC", `, "cni.dev/valid-attachments": []`)
-		r.asBefore(what+", GC", before)
-		add(n)
+		r.asBefore(p.String()+", GC", before)
+		add()
 		if a := r.plugin("ADD", "dhost", killShared+"}"); a.err != nil && !strings.Contains(string(a.out), "is attached") {
-			t.Errorf("%s, ADD: %s", what, a.out)
+			t.Errorf("%s, ADD: %s", p, a.out)
 		}
 		r.shared("DEL", "")
-		r.asBefore(what+", ADD, DEL", before)
-	}
-	t.Logf("%d points", n-1)
+		r.asBefore(p.String()+", ADD, DEL", before)
+		return true
+	})
+}
+
+// endHeir ends the heir of an ADD that is through: strace waits for it, too. It
+// looks until the function that it returns is called.
+func (r *rig) endHeir() (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	// The throwaway host's files are there for this thread only.
+	record := fmt.Sprintf("/proc/self/task/%d/root/run/dcni/attachments/killed/c1/eth0/dhost.json", unix.Gettid())
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(20 * time.Millisecond):
+				if data, err := os.ReadFile(record); err == nil && strings.Contains(string(data), `"state": "up"`) {
+					r.killHeir()
+				}
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
 }
 
 // TestKilledSharedDel kills DEL at every point, when lo is down through the
 // bind and nobody but DEL is there.
 func TestKilledSharedDel(t *testing.T) {
 	r, before := sharedRig(t)
-	n := 1
-	for dead := true; dead; n++ {
-		what := fmt.Sprintf("killed at %d", n)
+	eachPoint(t, func(p point) bool {
 		r.shared("ADD", "")
 		r.killHeir()
 		r.run("ip", "link", "set", "lo", "down")
-		dead = killed(t, n, pluginCall("DEL", "dhost", killShared+"}"))
-		if n%2 == 0 {
+		dead := p.kill(t, pluginCall("DEL", "dhost", killShared+"}"))
+		if p.n%2 == 0 {
 			r.shared("DEL", "")
 		} else {
 			r.shared("GC", `, "cni.dev/valid-attachments": []`)
 		}
-		r.asBefore(what, before)
-	}
-	t.Logf("%d points", n-2)
+		r.asBefore(p.String(), before)
+		return dead
+	})
 }
 
 // TestKilledPop kills the heir at every point between lo going down and its end.
 func TestKilledPop(t *testing.T) {
 	r, before := sharedRig(t)
-	n := 1
-	for dead := true; dead; n++ {
+	eachPoint(t, func(p point) bool {
 		r.shared("ADD", "")
 		r.killHeir()
 		r.run("ip", "link", "set", "lo", "down")
 		pop := pluginCall("", "dhost", "")
 		pop.Args = append(pop.Args, "pop", "killed", "c1", "eth0")
-		dead = killed(t, n, pop)
+		dead := p.kill(t, pop)
 		r.shared("DEL", "")
-		r.asBefore(fmt.Sprintf("killed at %d", n), before)
-	}
-	t.Logf("%d points", n-2)
+		r.asBefore(p.String(), before)
+		return dead
+	})
 }

@@ -93,17 +93,19 @@ func (b bind) remove() error {
 		return err
 	}
 	defer b.h.forget(b.o.Path)
-	if err := unix.Unmount(fmt.Sprintf("/proc/self/fd/%d", ns.Fd()), unix.MNT_DETACH); err != nil {
-		return err
-	}
 	return ns.Do(func() error {
 		rt, err := dialRTNL()
 		if err != nil {
 			return err
 		}
 		defer rt.conn.close()
-		_, err = rt.raiseLo()
-		return err
+		// Before, for a process that is killed in between: the next one finds
+		// no bind, and nothing to look after. And after, for then nobody can
+		// take it down by this path any more.
+		_, before := rt.raiseLo()
+		gone := unix.Unmount(fmt.Sprintf("/proc/self/fd/%d", ns.Fd()), unix.MNT_DETACH)
+		_, after := rt.raiseLo()
+		return errors.Join(before, gone, after)
 	})
 }
 
