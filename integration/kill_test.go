@@ -7,26 +7,50 @@ import (
 	"testing"
 )
 
-// deadly are the system calls that change something, or wait for a lock. A
-// process that is killed as it enters one has done all before it and nothing
-// after.
-const deadly = "openat,mkdirat,mkdir,symlinkat,symlink,renameat,renameat2,rename,unlinkat,unlink,rmdir,linkat,link," +
-	"write,pwrite64,fcntl,utimensat,sendto,sendmsg,setns,mount,umount2"
+// deadly are the system calls that change something, and the last one. A process
+// that is killed as it enters one has done all before it and nothing after. So
+// to be killed while it reads, or waits for a lock, is to be killed at the next.
+var deadly = []string{
+	"openat", "mkdirat", "symlinkat", "linkat", "renameat", "renameat2", "unlinkat", "rmdir", "utimensat",
+	"write", "pwrite64", "ftruncate", "sendto", "sendmsg", "setns", "mount", "umount2", "move_mount", "exit_group",
+}
 
-// killed runs a call that is killed at its n-th deadly system call, and reports
-// whether it was. What it executes is left alone.
-func killed(t *testing.T, n int, call *exec.Cmd) bool {
+// A point is where a process is killed: as it enters a system call for the n-th
+// time. strace counts each kind of call by itself.
+type point struct {
+	call string
+	n    int
+}
+
+func (p point) String() string { return fmt.Sprintf("killed at %s %d", p.call, p.n) }
+
+// kill runs a command that is killed at a point, and reports whether it was.
+func (p point) kill(t *testing.T, cmd *exec.Cmd) bool {
 	t.Helper()
-	args := call.Args[1:]
-	call.Args = append([]string{"strace", "-f", "-b", "execve", "-qq", "-o", "/dev/null", "-e", "trace=" + deadly,
-		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", deadly, n)}, call.Path)
-	call.Args = append(call.Args, args...)
-	call.Path = "/usr/bin/strace"
-	out, err := call.Output()
+	cmd.Args = append([]string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + p.call,
+		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", p.call, p.n), cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/usr/bin/strace"
+	out, err := cmd.Output()
 	if err != nil && strings.Contains(string(out), `"code"`) {
-		t.Errorf("point %d: an error instead of death: %s", n, out)
+		t.Errorf("%s: an error instead of death: %s", p, out)
 	}
 	return err != nil
+}
+
+// eachPoint takes a step for each point of a kind of call as long as the
+// process dies there, and once more.
+func eachPoint(t *testing.T, step func(p point) (dead bool)) {
+	t.Helper()
+	points := 0
+	for _, call := range deadly {
+		for p := (point{call, 1}); step(p); p.n++ {
+			points++
+		}
+	}
+	if points == 0 {
+		t.Error("nothing was killed")
+	}
+	t.Logf("%d points", points)
 }
 
 // killConf is a network of two families, with ports and a static address.
@@ -85,27 +109,26 @@ func TestKilledAdd(t *testing.T) {
 	r := killRig(t)
 	before := picture()
 	gc := killConf(`, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}]`)
-	n := 1
-	for ; ; n++ {
-		what := fmt.Sprintf("killed at %d", n)
-		if !killed(t, n, pluginCall("ADD", "dbridge", killConf(killWish))) {
-			break
-		}
+	eachPoint(t, func(p point) bool {
+		dead := p.kill(t, pluginCall("ADD", "dbridge", killConf(killWish)))
 		r.ok(r.plugin("DEL", "dbridge", killConf(killWish), "netns="))
-		r.same(what+", DEL", before, leftBehind)
-		killed(t, n, pluginCall("ADD", "dbridge", killConf(killWish)))
+		r.same(p.String()+", DEL", before, leftBehind)
+		if !dead {
+			return false
+		}
+		p.kill(t, pluginCall("ADD", "dbridge", killConf(killWish)))
 		r.ok(r.plugin("GC", "dbridge", gc))
-		r.same(what+", GC", before, leftBehind)
-		r.empty(what, "c1")
-		killed(t, n, pluginCall("ADD", "dbridge", killConf(killWish)))
+		r.same(p.String()+", GC", before, leftBehind)
+		r.empty(p.String(), "c1")
+		p.kill(t, pluginCall("ADD", "dbridge", killConf(killWish)))
 		a := r.plugin("ADD", "dbridge", killConf(killWish))
 		if r.killedAtTheEnd(a) {
-			continue
+			return true
 		}
-		r.checked(what+", ADD", "c1", string(r.ok(a).out))
+		r.checked(p.String()+", ADD", "c1", string(r.ok(a).out))
 		r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
-	}
-	t.Logf("%d points", n-1)
+		return true
+	})
 }
 
 // killedAtTheEnd reports whether an ADD was refused because the one before died
@@ -121,26 +144,22 @@ func (r *rig) killedAtTheEnd(a outcome) bool {
 // TestKilledFirstAdd kills the ADD that makes the network and the rules.
 func TestKilledFirstAdd(t *testing.T) {
 	r := killRig(t)
-	n := 1
-	for ; ; n += 2 {
+	eachPoint(t, func(p point) bool {
 		r.run("nft", "delete", "table", "inet", "dcni")
 		r.run("sh", "-c", "ip link del $(ip -o link show type bridge | sed 's/.*: \\(br-[0-9a-f]*\\):.*/\\1/')")
 		r.run("sh", "-c", "rm -rf /run/dcni /var/lib/dcni; for l in $(ls /sys/class/net | grep -x 'v[0-9a-f]\\{14\\}'); do ip link del $l; done")
-		what := fmt.Sprintf("killed at %d", n)
-		if !killed(t, n, pluginCall("ADD", "dbridge", killConf(killWish))) {
-			break
-		}
+		dead := p.kill(t, pluginCall("ADD", "dbridge", killConf(killWish)))
 		r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
 		if out := r.run("sh", "-c", "ls /run/dcni/attachments /var/lib/dcni/leases/web 2>&1 || true"); strings.Contains(out, "10.88") || strings.Contains(out, "web\n") {
-			t.Errorf("%s, DEL: left: %s", what, out)
+			t.Errorf("%s, DEL: left: %s", p, out)
 		}
-		r.empty(what, "c1")
+		r.empty(p.String(), "c1")
 		r.bystander()
 		a := r.ok(r.plugin("ADD", "dbridge", killConf(killWish)))
-		r.checked(what+", ADD", "c1", string(a.out))
+		r.checked(p.String()+", ADD", "c1", string(a.out))
 		r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
-	}
-	t.Logf("%d points", n/2)
+		return dead
+	})
 }
 
 // TestKilledDel kills DEL at every point. Then another container gets the same
@@ -148,31 +167,31 @@ func TestKilledFirstAdd(t *testing.T) {
 // for the first does it no harm.
 func TestKilledDel(t *testing.T) {
 	r := killRig(t)
-	n, refused := 1, 0
+	refused := 0
 	gc := killConf(`, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}, {"containerID": "c2", "ifname": "eth0"}]`)
-	for dead := true; dead; n++ {
-		what := fmt.Sprintf("killed at %d", n)
+	eachPoint(t, func(p point) bool {
 		r.ok(r.plugin("ADD", "dbridge", killConf(killWish)))
-		dead = killed(t, n, pluginCall("DEL", "dbridge", killConf(killWish)))
+		dead := p.kill(t, pluginCall("DEL", "dbridge", killConf(killWish)))
 		a := r.plugin("ADD", "dbridge", killConf(killWish), "containerid=c2", "netns=c2")
 		if a.err != nil {
 			if a.failed == nil || a.failed.Code != 101 && a.failed.Code != 102 {
-				t.Errorf("%s: %s", what, a.out)
+				t.Errorf("%s: %s", p, a.out)
 			}
 			refused++
 			r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
 			a = r.ok(r.plugin("ADD", "dbridge", killConf(killWish), "containerid=c2", "netns=c2"))
 		}
-		if n%2 == 0 {
+		if p.n%2 == 0 {
 			r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
 		} else {
 			r.ok(r.plugin("GC", "dbridge", gc))
 		}
-		r.checked(what, "c2", string(a.out))
-		r.empty(what, "c1")
+		r.checked(p.String(), "c2", string(a.out))
+		r.empty(p.String(), "c1")
 		r.ok(r.plugin("DEL", "dbridge", killConf(killWish), "containerid=c2", "netns=c2"))
-	}
-	t.Logf("%d points, at %d of them the address or port was still the first's", n-2, refused)
+		return dead
+	})
+	t.Logf("at %d of them the address or port was still the first's", refused)
 }
 
 // TestKilledGC kills GC at every point, as it deletes an attachment that is not
@@ -182,17 +201,17 @@ func TestKilledGC(t *testing.T) {
 	r := killRig(t)
 	before := picture()
 	gc := killConf(`, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}]`)
-	const midway = 60 // of an ADD: links and leases are there
-	n := 1
-	for dead := true; dead; n += 2 {
-		what := fmt.Sprintf("killed at %d", n)
+	midway := point{"sendto", 12} // of an ADD: links and leases are there
+	eachPoint(t, func(p point) bool {
 		r.ok(r.plugin("ADD", "dbridge", killConf(killWish)))
-		killed(t, midway, pluginCall("ADD", "dbridge", killConf(""), "containerid=c2", "netns=c2"))
-		dead = killed(t, n, pluginCall("GC", "dbridge", gc))
+		if !midway.kill(t, pluginCall("ADD", "dbridge", killConf(""), "containerid=c2", "netns=c2")) {
+			t.Fatal("an ADD outlived its middle")
+		}
+		dead := p.kill(t, pluginCall("GC", "dbridge", gc))
 		r.ok(r.plugin("GC", "dbridge", gc))
-		r.same(what+", GC", before, leftBehind)
-		r.empty(what, "c1")
-		r.empty(what, "c2")
-	}
-	t.Logf("%d points", n/2)
+		r.same(p.String()+", GC", before, leftBehind)
+		r.empty(p.String(), "c1")
+		r.empty(p.String(), "c2")
+		return dead
+	})
 }
