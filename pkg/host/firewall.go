@@ -97,7 +97,7 @@ func (h *Host) relay() ([]*firewall.Network, []*firewall.Endpoint, error) {
 			endpoints = append(endpoints, r.Endpoint)
 		}
 	}
-	return networks, endpoints, nil
+	return networks, h.leadersFirst(endpoints), nil
 }
 
 // fwEndpoint is a [firewall.Endpoint].
@@ -123,26 +123,30 @@ func (e fwEndpoint) ensure() (bool, error) {
 
 func (e fwEndpoint) check() error { return e.h.fw.checkEndpoint(e.o) }
 
-// remove takes the ports back: those named, or all of the owner where the
-// object names none, as one does that was made from the identity only. A
-// container with other attachments keeps them, see handOver; two attachments
-// that are removed at once wait for each other, or one could give to the other
-// what nobody would take back.
+// remove takes the ports back. A container with other attachments keeps them,
+// see handOver; two attachments that are removed at once wait for each other, or
+// one could give to the other what nobody would take back.
 func (e fwEndpoint) remove() error {
-	if len(e.o.Ports) == 0 {
-		return e.h.fw.removeByOwner(e.o.Owner)
-	}
 	if len(e.h.kin(e.o.Owner)) == 0 {
-		return errors.Join(e.h.fw.removeEndpoint(e.o), flushPorts(e.o.Ports))
+		return e.takeBack()
 	}
 	lock, err := e.h.records.LockFirewall()
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	err = e.h.fw.removeEndpoint(e.o)
+	err = e.takeBack()
 	e.handOver()
-	return errors.Join(err, flushPorts(e.o.Ports))
+	return err
+}
+
+// takeBack takes the ports back: those named, or all of the owner where the
+// object names none, as one does that was made from the identity only.
+func (e fwEndpoint) takeBack() error {
+	if len(e.o.Ports) == 0 {
+		return e.h.fw.removeByOwner(e.o.Owner)
+	}
+	return errors.Join(e.h.fw.removeEndpoint(e.o), flushPorts(e.o.Ports))
 }
 
 func (e fwEndpoint) probe() error { return nil }

@@ -30,6 +30,9 @@ type nftFirewall struct {
 	// kin returns the records of the other attachments of a container; nil where
 	// there are no records.
 	kin func(wire.Attachment) []*records.Record
+	// leads reports whether an attachment is its sandbox's way out for IPv4, or
+	// IPv6; nil: none is.
+	leads func(a wire.Attachment, v6 bool) bool
 }
 
 // newNFTFirewall returns a firewall of the network namespace that the first

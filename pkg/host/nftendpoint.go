@@ -182,10 +182,13 @@ func (s *portSurvey) claims(list []binding) (add, stale []element, err error) {
 		}
 		if b.have != nil {
 			if b.have.comment != b.comment {
-				if s.served(b, b.have) {
-					continue
+				if !s.served(b, b.have) {
+					return nil, nil, allocated(b)
 				}
-				return nil, nil, allocated(b)
+				if s.f.leads != nil && s.f.leads(s.endpoint.Owner, b.v6) {
+					stale, add = append(stale, b.element), append(add, b.element)
+				}
+				continue
 			}
 			stale = append(stale, b.element) // ours, to an address we had before
 		}

@@ -2,6 +2,11 @@ package host
 
 import (
 	"bytes"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/records"
@@ -9,14 +14,16 @@ import (
 )
 
 // This file is about containers on several networks. Runtimes ask each of them
-// for all the ports to publish, so the first one publishes them, which is as
-// good for whoever calls, and the others find it done. When that one is
-// detached, another takes over.
+// for all the ports to publish. The first one publishes them, and the others
+// find it done, but for the one that is the sandbox's way out: that one takes
+// them over, as with Docker. A datagram's answer leaves by it, with its address,
+// and would not be recognized as the answer had the datagram come in by another.
+// When the one that has them is detached, another takes over.
 
 // kin returns the records of the other attachments of an attachment's
 // container. One that can't be read is not among them: it answers for nothing.
 func (h *Host) kin(a wire.Attachment) []*records.Record {
-	list, _ := h.records.OfContainer(a.Container) // see above
+	list, _ := h.records.OfContainer(a.Container)
 	var kin []*records.Record
 	for _, r := range list {
 		if r.Attachment != a {
@@ -48,13 +55,67 @@ func (s *portSurvey) isKin(comment string) bool {
 	return s.kin[comment]
 }
 
+// leads reports whether an attachment is its sandbox's way out of a family: it
+// has the default route of the lowest metric. It is false where nobody can tell.
+func (h *Host) leads(a wire.Attachment, v6 bool) bool {
+	list, _ := h.records.OfContainer(a.Container)
+	i := slices.IndexFunc(list, func(r *records.Record) bool { return r.Attachment == a })
+	if i < 0 {
+		return false
+	}
+	nl, err := h.handle(list[i].NetNS)
+	if err != nil {
+		return false
+	}
+	everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	if v6 {
+		everywhere = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	r := route{h: h, o: &wire.Route{NetNS: list[i].NetNS, Dst: everywhere}}
+	routes, err := r.list(nl, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return false
+	}
+	routes = slices.DeleteFunc(routes, func(have netlink.Route) bool {
+		dst, ok := routeDst(have)
+		return !ok || dst != everywhere
+	})
+	link, err := nl.LinkByName(a.IfName)
+	if err != nil || len(routes) == 0 {
+		return false
+	}
+	best := slices.MinFunc(routes, func(a, b netlink.Route) int { return a.Priority - b.Priority })
+	return best.LinkIndex == link.Attrs().Index
+}
+
+// leadersFirst sorts the endpoints of containers that have several: the ways
+// out come first.
+func (h *Host) leadersFirst(endpoints []*firewall.Endpoint) []*firewall.Endpoint {
+	many := make(map[string]int)
+	for _, e := range endpoints {
+		many[e.Owner.Container]++
+	}
+	var first, rest []*firewall.Endpoint
+	for _, e := range endpoints {
+		if many[e.Owner.Container] > 1 && (h.leads(e.Owner, false) || h.leads(e.Owner, true)) {
+			first = append(first, e)
+		} else {
+			rest = append(rest, e)
+		}
+	}
+	return append(first, rest...)
+}
+
 // handOver publishes for the container's other attachments what this one
 // published for them too. If one can't be had, its CHECK tells. The caller
 // holds the lock of the firewall.
 func (e fwEndpoint) handOver() {
 	for _, r := range e.h.kin(e.o.Owner) {
-		if r.State == records.Up && r.Endpoint != nil {
-			_, _ = e.h.fw.ensureEndpoint(r.Endpoint)
+		if r.State != records.Up || r.Endpoint == nil {
+			continue
+		}
+		if changed, err := e.h.fw.ensureEndpoint(r.Endpoint); err == nil && changed {
+			_ = flushPorts(r.Endpoint.Ports)
 		}
 	}
 }

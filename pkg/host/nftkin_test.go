@@ -62,5 +62,17 @@ func TestPortsOfSeveralNetworks(t *testing.T) {
 				t.Errorf("laid again: %s: %v", e, err)
 			}
 		}
+
+		// The container's way out takes over, and only that.
+		f.leads = func(a wire.Attachment, v6 bool) bool { return a == second.Owner && !v6 }
+		for _, e := range []*firewall.Endpoint{second, first} {
+			if changed, err := f.ensureEndpoint(e); err != nil || changed != (e == second) {
+				t.Errorf("%s: changed %v, %v", e, changed, err)
+			}
+		}
+		got = nft(t, "list", "map", "inet", "dcni", firewall.MapPorts4)
+		if !strings.Contains(got, `8080 comment "lab c1/eth1"`) {
+			t.Errorf("published: %s", got)
+		}
 	})
 }
