@@ -1,0 +1,195 @@
+// Package container is what `dnet run` is told, read: Docker's options in
+// Docker's syntax and with Docker's errors, text to typed, once. It also writes
+// the files that a container has to itself: resolv.conf and hosts.
+package container
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+)
+
+// Options are the command line of `dnet run`, as typed.
+type Options struct {
+	Name     string
+	Hostname string
+	Workdir  string
+	Env      []string
+
+	Networks   []string
+	IP, IP6    string
+	MAC        string
+	Aliases    []string
+	Publish    []string
+	AddHosts   []string
+	DNS        []string
+	DNSSearch  []string
+	DNSOptions []string
+}
+
+// A Spec is a container to be, checked as far as that needs no look at the host.
+type Spec struct {
+	Name     string // "": one is made
+	Hostname string // "": the short ID, or the host's on the network host
+	Workdir  string // "": where dnet was called
+	Env      []string
+	Networks []Network // at least one; the first is eth0
+	Ports    []Publish
+	Hosts    []Host
+	DNS      DNS
+}
+
+// HostNetwork reports whether the container is to have the host's network.
+func (s *Spec) HostNetwork() bool { return s.Networks[0].Name == "host" }
+
+// Parse reads the options. warn takes a line for what is ignored.
+func (o *Options) Parse(warn func(string)) (*Spec, error) {
+	s := &Spec{Name: strings.TrimPrefix(o.Name, "/"), Hostname: o.Hostname, Workdir: o.Workdir, Env: o.Env}
+	for _, step := range []func(*Spec) error{o.words, o.networks, o.ports, o.files} {
+		if err := step(s); err != nil {
+			return nil, err
+		}
+	}
+	if s.HostNetwork() && len(s.Ports) > 0 {
+		s.Ports = nil
+		warn("WARNING: Published ports are discarded when using host network mode")
+	}
+	return s, nil
+}
+
+// lazily compiles a regular expression when it is first asked for: all of them
+// together cost a start of dnet a twentieth.
+func lazily(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
+
+// nameForm is Docker's rule for names of containers.
+var nameForm = lazily(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+
+// maxWord is the limit of names, in bytes: they are names of files.
+const maxWord = 255
+
+// maxHostname is the limit of a host's name in bytes (HOST_NAME_MAX).
+const maxHostname = 64
+
+var hostnameForm = lazily(`^[a-zA-Z0-9_]([a-zA-Z0-9_.-]*[a-zA-Z0-9_])?$`)
+
+func (o *Options) words(s *Spec) error {
+	switch {
+	case o.Name != "" && (!nameForm().MatchString(s.Name) || len(s.Name) > maxWord):
+		return fmt.Errorf("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", o.Name) //nolint:staticcheck // Docker's sentence
+	case o.Hostname != "" && (!hostnameForm().MatchString(o.Hostname) || len(o.Hostname) > maxHostname):
+		return fmt.Errorf("invalid hostname: %q: must be at most %d letters, digits, '-', '_' and '.'", o.Hostname, maxHostname)
+	case o.Workdir != "" && !strings.HasPrefix(o.Workdir, "/"):
+		return fmt.Errorf("the working directory '%s' is invalid, it needs to be an absolute path", o.Workdir)
+	}
+	return CheckEnv(o.Env)
+}
+
+// CheckEnv refuses what is no K=V or K.
+func CheckEnv(env []string) error {
+	for _, kv := range env {
+		if kv == "" || strings.HasPrefix(kv, "=") {
+			return fmt.Errorf("invalid environment variable: %s", kv)
+		}
+	}
+	return nil
+}
+
+func (o *Options) networks(s *Spec) error {
+	for _, text := range o.Networks {
+		n, err := ParseNetwork(text)
+		if err != nil {
+			return err
+		}
+		s.Networks = append(s.Networks, n)
+	}
+	if len(s.Networks) == 0 {
+		s.Networks = []Network{{Name: "bridge"}}
+	}
+	if len(s.Networks) > 1 && s.Networks[0].Name == "default" {
+		return errors.New("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
+	}
+	if err := s.Networks[0].merge(flags{o.IP, o.IP6, o.MAC, o.Aliases}); err != nil {
+		return err
+	}
+	if err := checkNetworks(s.Networks); err != nil {
+		return err
+	}
+	if s.Networks[0].Name == "default" {
+		s.Networks[0].Name = "bridge"
+	}
+	return nil
+}
+
+func (o *Options) ports(s *Spec) error {
+	for _, text := range o.Publish {
+		list, err := ParsePublish(text)
+		if err != nil {
+			return err
+		}
+		s.Ports = append(s.Ports, list...)
+	}
+	return nil
+}
+
+func (o *Options) files(s *Spec) error {
+	var err error
+	if s.Hosts, err = parseHosts(o.AddHosts); err != nil {
+		return err
+	}
+	s.DNS, err = ParseDNS(o.DNS, o.DNSSearch, o.DNSOptions)
+	return err
+}
+
+// MadeName makes a name for a container that was given none: its command and
+// the first digits of its ID.
+func MadeName(command, id string) string {
+	base := command[strings.LastIndexByte(command, '/')+1:]
+	base = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+			return r
+		}
+		return -1
+	}, base)
+	const most = 20 // letters of a command that people read
+	if base == "" {
+		base = "run"
+	}
+	return base[:min(len(base), most)] + "-" + id[:4]
+}
+
+// ShortID is an ID as people read it.
+func ShortID(id string) string { return id[:min(len(id), 12)] }
+
+// Named is a container by its names.
+type Named struct{ ID, Name string }
+
+// Find returns which of the containers a word means: by its ID, its name, or
+// the beginning of its ID if that of no other begins so. The errors are
+// Docker's.
+func Find(list []Named, word string) (int, error) {
+	bare := strings.TrimPrefix(word, "/")
+	begins := -1
+	for i, c := range list {
+		if c.ID == word || c.Name == bare {
+			return i, nil
+		}
+	}
+	for i, c := range list {
+		if word == "" || !strings.HasPrefix(c.ID, word) {
+			continue
+		}
+		if begins >= 0 {
+			return -1, fmt.Errorf("Multiple IDs found with provided prefix: %s", word) //nolint:staticcheck // Docker's sentence
+		}
+		begins = i
+	}
+	if begins < 0 {
+		return -1, fmt.Errorf("No such container: %s", word) //nolint:staticcheck // Docker's sentence
+	}
+	return begins, nil
+}

@@ -1,0 +1,107 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// A Host is one --add-host.
+type Host struct {
+	Name    string
+	Addr    netip.Addr
+	Gateway bool // host-gateway: the host's own address as the container sees it
+}
+
+func parseHosts(list []string) ([]Host, error) {
+	var out []Host
+	for _, s := range list {
+		h, err := ParseHost(s)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, h)
+	}
+	return out, nil
+}
+
+// ParseHost reads one --add-host: NAME:ADDR or NAME=ADDR, the address of IPv6
+// with brackets or without, or host-gateway in its place.
+func ParseHost(s string) (Host, error) {
+	at := strings.IndexAny(s, "=:")
+	if at < 1 {
+		return Host{}, fmt.Errorf("bad format for add-host: %q", s)
+	}
+	h, text := Host{Name: s[:at]}, s[at+1:]
+	if strings.ContainsAny(h.Name, " \t\n#") {
+		return Host{}, fmt.Errorf("bad format for add-host: %q", s)
+	}
+	if text == "host-gateway" {
+		h.Gateway = true
+		return h, nil
+	}
+	bare := text
+	if strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]") {
+		bare = text[1 : len(text)-1]
+	}
+	var err error
+	if h.Addr, err = netip.ParseAddr(bare); err != nil {
+		return Host{}, fmt.Errorf("invalid IP address in add-host: %q", text)
+	}
+	return h, nil
+}
+
+// A HostsFile is what /etc/hosts of a container says.
+type HostsFile struct {
+	Hostname  string       // with a domain or without
+	Name      string       // of the container; "": left out
+	Addresses []netip.Addr // the container's own
+	IPv6      bool         // the container has IPv6, at least on lo
+	Extra     []Host
+	Gateways  []netip.Addr // what host-gateway stands for; none: it can't be had
+}
+
+const (
+	localhost4 = "127.0.0.1\tlocalhost\n"
+	localhost6 = "::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n" +
+		"ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+)
+
+// Text returns the file.
+func (f HostsFile) Text() (string, error) {
+	var b strings.Builder
+	b.WriteString(localhost4)
+	if f.IPv6 {
+		b.WriteString(localhost6)
+	}
+	for _, h := range f.Extra {
+		addrs := []netip.Addr{h.Addr}
+		if h.Gateway {
+			addrs = f.Gateways
+		}
+		if len(addrs) == 0 {
+			return "", errors.New("unable to derive the IP value for host-gateway")
+		}
+		for _, a := range addrs {
+			fmt.Fprintf(&b, "%s\t%s\n", a, h.Name)
+		}
+	}
+	for _, a := range f.Addresses {
+		fmt.Fprintf(&b, "%s\t%s\n", a, f.names())
+	}
+	return b.String(), nil
+}
+
+// names are the container's own names: hostname with domain, without, and the
+// container's name.
+func (f HostsFile) names() string {
+	names := []string{f.Hostname}
+	if short, _, ok := strings.Cut(f.Hostname, "."); ok {
+		names = append(names, short)
+	}
+	if f.Name != "" && f.Name != names[len(names)-1] && f.Name != f.Hostname {
+		names = append(names, f.Name)
+	}
+	return strings.Join(names, " ")
+}

@@ -1,0 +1,165 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A Network is one --network: which network, and what is asked of it.
+type Network struct {
+	Name       string // or ID, as it was given
+	IPv4, IPv6 netip.Addr
+	MAC        string
+	Aliases    []string
+	GwPriority *int
+}
+
+// ParseNetwork reads one --network: a name, or Docker's fields
+//
+//	name=NAME[,alias=NAME][,ip=ADDR][,ip6=ADDR][,mac-address=MAC][,gw-priority=N]
+func ParseNetwork(s string) (Network, error) {
+	if !strings.Contains(s, "=") {
+		return Network{Name: s}, named(s)
+	}
+	var n Network
+	for field := range strings.SplitSeq(s, ",") {
+		k, v, ok := strings.Cut(strings.TrimSpace(field), "=")
+		if !ok {
+			return n, fmt.Errorf("invalid field %s", field)
+		}
+		if err := n.set(strings.ToLower(k), strings.TrimSpace(v)); err != nil {
+			return n, err
+		}
+	}
+	return n, named(n.Name)
+}
+
+func named(name string) error {
+	switch {
+	case strings.TrimSpace(name) == "":
+		return errors.New("network name/id is not specified")
+	case strings.HasPrefix(name, "container:"):
+		return fmt.Errorf("--network %s: another container's network can't be joined by this version of dnet", name)
+	}
+	return nil
+}
+
+func (n *Network) set(key, value string) (err error) {
+	switch key {
+	case "name":
+		n.Name = value
+	case "alias":
+		n.Aliases = append(n.Aliases, value)
+	case "ip":
+		n.IPv4, err = ParseIP(value, false)
+	case "ip6":
+		n.IPv6, err = ParseIP(value, true)
+	case "mac-address":
+		n.MAC, err = parseMAC(value)
+	case "gw-priority":
+		var p int
+		if p, err = strconv.Atoi(value); err != nil {
+			return fmt.Errorf("invalid gw-priority (%s): invalid syntax", value)
+		}
+		n.GwPriority = &p
+	case "link-local-ip", "driver-opt":
+		err = fmt.Errorf("--network: %s is not supported by this version of dnet", key)
+	default:
+		err = fmt.Errorf("invalid field key %s", key)
+	}
+	return err
+}
+
+// ParseIP reads the value of --ip, or of --ip6.
+func ParseIP(s string, v6 bool) (netip.Addr, error) {
+	ip, err := netip.ParseAddr(s)
+	if err == nil && ip.Zone() == "" && ip.Is6() == v6 {
+		return ip, nil
+	}
+	if v6 {
+		return ip, fmt.Errorf("invalid IPv6 address: %s", s)
+	}
+	return ip, fmt.Errorf("invalid IPv4 address: %s", s)
+}
+
+var macForm = lazily(`^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$`)
+
+func parseMAC(s string) (string, error) {
+	if !macForm().MatchString(s) {
+		return "", fmt.Errorf("%s is not a valid mac address", s)
+	}
+	return strings.ToLower(strings.ReplaceAll(s, "-", ":")), nil
+}
+
+// predefined are the networks that are no user's own.
+var predefined = []string{"bridge", "default", "host", "none"}
+
+func (n Network) userDefined() bool { return !slices.Contains(predefined, n.Name) }
+
+// flags are what --ip, --ip6, --mac-address and --network-alias say for the
+// first network.
+type flags struct {
+	ip, ip6, mac string
+	aliases      []string
+}
+
+// merge puts the flags that are for the first network into it. Saying one
+// thing both ways is an error, as in Docker.
+func (n *Network) merge(f flags) error {
+	both := func(flag, field string) error {
+		return fmt.Errorf("conflicting options: cannot specify both %s and per-network %s", flag, field)
+	}
+	var err error
+	switch {
+	case len(f.aliases) > 0 && len(n.Aliases) > 0:
+		return both("--network-alias", "alias")
+	case f.ip != "" && n.IPv4.IsValid():
+		return both("--ip", "IPv4 address")
+	case f.ip6 != "" && n.IPv6.IsValid():
+		return both("--ip6", "IPv6 address")
+	case f.mac != "" && n.MAC != "":
+		return both("--mac-address", "MAC address")
+	}
+	n.Aliases = append(n.Aliases, f.aliases...)
+	if f.ip != "" {
+		if n.IPv4, err = ParseIP(f.ip, false); err != nil {
+			return err
+		}
+	}
+	if f.ip6 != "" {
+		if n.IPv6, err = ParseIP(f.ip6, true); err != nil {
+			return err
+		}
+	}
+	if f.mac != "" {
+		n.MAC, err = parseMAC(f.mac)
+	}
+	return err
+}
+
+// checkNetworks refuses what Docker refuses of several networks, and of options
+// with networks that can't honour them.
+func checkNetworks(list []Network) error {
+	for i, n := range list {
+		if slices.ContainsFunc(list[:i], func(o Network) bool { return o.Name == n.Name }) {
+			return fmt.Errorf("network %q is specified multiple times", n.Name)
+		}
+	}
+	for _, n := range list {
+		switch {
+		case len(list) > 1 && !n.userDefined():
+			return errors.New("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
+		case n.Name == "host" && n.MAC != "":
+			return errors.New("conflicting options: mac-address and the network mode")
+		case len(n.Aliases) > 0 && !n.userDefined():
+			return errors.New("network-scoped aliases are only supported for user-defined networks")
+		case (n.IPv4.IsValid() || n.IPv6.IsValid()) && !n.userDefined():
+			return errors.New("user specified IP address is supported on user defined networks only")
+		}
+	}
+	return nil
+}

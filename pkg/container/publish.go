@@ -1,0 +1,181 @@
+package container
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"dcni/pkg/firewall"
+)
+
+// A Publish is one -p, read. Ports that are published on a host port each come
+// one by one; of a range of host ports for one container port (Last), the first
+// free one is taken.
+type Publish struct {
+	firewall.Port
+	Last uint16 // the range's last host port; HostPort where there is no choice
+}
+
+// ParsePublish reads one -p in Docker's forms:
+//
+//	[[HOST-IP:][HOST-PORT[-LAST]]:]PORT[-LAST][/tcp|udp|sctp]
+//	target=PORT[,published=HOST-PORT][,protocol=tcp|udp|sctp]
+//
+// The errors are Docker's.
+func ParsePublish(s string) ([]Publish, error) {
+	spec, err := shortForm(s)
+	if err != nil {
+		return nil, err
+	}
+	rest, proto, given := strings.Cut(spec, "/")
+	if proto = strings.ToLower(proto); !given || proto == "" {
+		proto = "tcp"
+	}
+	rest, port := cutLast(rest)
+	ip, hostPort := cutLast(rest)
+	if port == "" {
+		return nil, fmt.Errorf("no port specified: %s<empty>", s)
+	}
+	host, err := hostIP(ip)
+	if err != nil {
+		return nil, err
+	}
+	inner, ok := parseRange(port)
+	if !ok {
+		return nil, fmt.Errorf("invalid containerPort: %s", port)
+	}
+	outer := span{}
+	if hostPort != "" {
+		if outer, ok = parseRange(hostPort); !ok && hostPort != "0" {
+			return nil, fmt.Errorf("invalid hostPort: %s", hostPort)
+		}
+	}
+	if !slices.Contains(firewall.Protocols(), proto) {
+		return nil, fmt.Errorf("invalid proto: %s", proto)
+	}
+	if outer.first != 0 && outer.size() != inner.size() && inner.size() != 1 {
+		return nil, fmt.Errorf("invalid ranges specified for container and host Ports: %s and %s", port, hostPort)
+	}
+	return publish(firewall.Port{HostIP: host, Protocol: proto}, outer, inner), nil
+}
+
+// publish lays two ranges beside one another.
+func publish(p firewall.Port, outer, inner span) []Publish {
+	if inner.size() == 1 {
+		p.HostPort, p.ContainerPort = outer.first, inner.first
+		return []Publish{{Port: p, Last: outer.last}}
+	}
+	list := make([]Publish, inner.size())
+	for i := range list {
+		p.ContainerPort = inner.first + uint16(i)
+		if outer.first != 0 {
+			p.HostPort = outer.first + uint16(i)
+		}
+		list[i] = Publish{Port: p, Last: p.HostPort}
+	}
+	return list
+}
+
+// shortForm turns the form of --publish with keys into the one with colons.
+func shortForm(s string) (string, error) {
+	if !strings.Contains(s, "=") {
+		return s, nil
+	}
+	value := map[string]string{"protocol": "tcp"}
+	for field := range strings.SplitSeq(s, ",") {
+		k, v, ok := strings.Cut(field, "=")
+		switch {
+		case !ok:
+			return "", fmt.Errorf("invalid publish opts format (should be name=value but got '%s')", field)
+		case k != "target" && k != "published" && k != "protocol" && k != "mode":
+			return "", fmt.Errorf("invalid field key %s", k)
+		}
+		value[k] = v
+	}
+	return value["published"] + ":" + value["target"] + "/" + value["protocol"], nil
+}
+
+// cutLast cuts what follows the last colon off.
+func cutLast(s string) (rest, last string) {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return "", s
+	}
+	return s[:i], s[i+1:]
+}
+
+// A span is a range of ports; zero is none.
+type span struct{ first, last uint16 }
+
+func (s span) size() int { return int(s.last) - int(s.first) + 1 }
+
+// parseRange reads "80" or "80-90". Port 0 is none.
+func parseRange(s string) (span, bool) {
+	from, to, ranged := strings.Cut(s, "-")
+	if !ranged {
+		to = from
+	}
+	first, err := strconv.ParseUint(from, 10, 16)
+	if err != nil || first == 0 {
+		return span{}, false
+	}
+	last, err := strconv.ParseUint(to, 10, 16)
+	if err != nil || last < first {
+		return span{}, false
+	}
+	return span{uint16(first), uint16(last)}, true
+}
+
+// hostIP reads the host's address; "" is any. Docker takes IPv6 with brackets
+// and without.
+func hostIP(s string) (netip.Addr, error) {
+	if s == "" {
+		return netip.Addr{}, nil
+	}
+	bare := s
+	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+		bare = s[1 : len(s)-1]
+	}
+	ip, err := netip.ParseAddr(bare)
+	if err != nil || ip.Zone() != "" {
+		return netip.Addr{}, fmt.Errorf("invalid IP address: %s", s)
+	}
+	return ip, nil
+}
+
+// Next moves a choice of host ports on to the next, and reports whether there
+// was one. The port that was taken tells which of several choices to move.
+func Next(list []Publish, taken uint16) bool {
+	for i := range list {
+		if list[i].HostPort == taken && list[i].HostPort < list[i].Last {
+			list[i].HostPort++
+			return true
+		}
+	}
+	return false
+}
+
+// Ports returns the ports as they are to be tried now.
+func Ports(list []Publish) []firewall.Port {
+	ports := make([]firewall.Port, len(list))
+	for i, p := range list {
+		ports[i] = p.Port
+	}
+	return ports
+}
+
+// takenForm finds the host port in what dbridge says of one that is taken.
+var takenForm = lazily(`:(\d+)(/[a-z]+: address already in use| failed: port is already allocated)`)
+
+// Taken returns the host port that an error says is taken; 0: it is of
+// something else.
+func Taken(err error) uint16 {
+	m := takenForm().FindStringSubmatch(err.Error())
+	if m == nil {
+		return 0
+	}
+	port, _ := strconv.ParseUint(m[1], 10, 16) // more than a port is none
+	return uint16(port)
+}

@@ -1,0 +1,158 @@
+package container
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// DNS is how names are to be resolved: --dns, --dns-search and --dns-option, or
+// the dns part of a CNI result. What is nil is not said.
+type DNS struct {
+	Servers []string // addresses
+	Search  []string
+	Options []string
+}
+
+var domainForm = lazily(`^([a-zA-Z0-9_]([a-zA-Z0-9_-]*[a-zA-Z0-9_])?\.?)+$`)
+
+// ParseDNS reads --dns, --dns-search ("." for none) and --dns-option.
+func ParseDNS(servers, search, options []string) (DNS, error) {
+	for _, s := range servers {
+		if _, err := netip.ParseAddr(s); err != nil {
+			return DNS{}, fmt.Errorf("IP address is not correctly formatted: %s", s)
+		}
+	}
+	for _, s := range search {
+		if s != "." && !domainForm().MatchString(s) {
+			return DNS{}, fmt.Errorf("%s is not a valid domain", s)
+		}
+	}
+	for _, s := range options {
+		if s == "" || strings.ContainsAny(s, " \t\n") {
+			return DNS{}, fmt.Errorf("--dns-option %q: must be one word", s)
+		}
+	}
+	return DNS{servers, search, options}, nil
+}
+
+// says reports whether anything is said.
+func (d DNS) says() bool { return len(d.Servers)+len(d.Search)+len(d.Options) > 0 }
+
+// ResolvedStub is the name server of systemd-resolved, which listens on the
+// host's loopback only; ResolvedConf is the file with the servers behind it.
+const (
+	ResolvedStub = "127.0.0.53"
+	ResolvedConf = "/run/systemd/resolve/resolv.conf"
+)
+
+// publicServers are used where the host names no server that a container can
+// reach, as Docker does. IPv6 ones are for containers that have IPv6.
+var publicServers = []string{"8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860::8844"}
+
+// A ResolvConf is what /etc/resolv.conf of a container is made from, in the
+// order in which later sources replace earlier ones.
+type ResolvConf struct {
+	Host   string // the host's file
+	Result DNS    // what the networks said
+	Flags  DNS    // what the command line said
+	// Shared says that the container has the host's network, and so its loopback.
+	Shared bool
+	IPv6   bool // the container has IPv6
+}
+
+// NeedsResolved reports whether the host's only server is systemd-resolved's
+// stub: then the file behind it is to be read in its place.
+func NeedsResolved(host string) bool {
+	servers := readResolvConf(host).Servers
+	return len(servers) == 1 && servers[0] == ResolvedStub
+}
+
+// Text returns the file.
+func (c ResolvConf) Text() string {
+	if c.Shared && !c.Flags.says() {
+		return c.Host
+	}
+	conf := readResolvConf(c.Host)
+	if c.Result.says() {
+		conf = parsedConf{DNS: c.Result}
+	} else if !c.Shared {
+		conf.Servers = c.reachable(conf.Servers)
+	}
+	if c.Flags.Servers != nil {
+		conf.Servers = c.Flags.Servers
+	}
+	if c.Flags.Search != nil {
+		conf.Search = slices.DeleteFunc(slices.Clone(c.Flags.Search), func(s string) bool { return s == "." })
+	}
+	if c.Flags.Options != nil {
+		conf.Options = c.Flags.Options
+	}
+	return conf.String()
+}
+
+// reachable leaves the servers that a container can reach: not those on the
+// host's loopback, and IPv6 ones only with IPv6.
+func (c ResolvConf) reachable(servers []string) []string {
+	keep := func(s string) bool {
+		a, err := netip.ParseAddr(s)
+		return err == nil && !a.IsLoopback() && (a.Unmap().Is4() || c.IPv6)
+	}
+	var out []string
+	for _, list := range [][]string{servers, publicServers} {
+		for _, s := range list {
+			if keep(s) {
+				out = append(out, s)
+			}
+		}
+		if len(out) > 0 {
+			break
+		}
+	}
+	return out
+}
+
+// parsedConf is a resolv.conf(5), read.
+type parsedConf struct {
+	DNS
+	other []string // lines that are left as they are
+}
+
+// readResolvConf reads a resolv.conf. Of several search or domain lines the
+// last counts, options add up.
+func readResolvConf(text string) parsedConf {
+	var c parsedConf
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		switch {
+		case len(words) == 0, strings.HasPrefix(words[0], "#"), strings.HasPrefix(words[0], ";"):
+		case words[0] == "nameserver" && len(words) > 1:
+			c.Servers = append(c.Servers, words[1])
+		case words[0] == "search" || words[0] == "domain":
+			c.Search = words[1:]
+		case words[0] == "options":
+			c.Options = append(c.Options, words[1:]...)
+		default:
+			c.other = append(c.other, strings.Join(words, " "))
+		}
+	}
+	return c
+}
+
+func (c parsedConf) String() string {
+	var b strings.Builder
+	for _, s := range c.Servers {
+		fmt.Fprintf(&b, "nameserver %s\n", s)
+	}
+	if len(c.Search) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(c.Search, " "))
+	}
+	if len(c.Options) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(c.Options, " "))
+	}
+	for _, line := range c.other {
+		b.WriteString(line + "\n")
+	}
+	return b.String()
+}

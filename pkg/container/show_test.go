@@ -1,0 +1,82 @@
+package container
+
+import (
+	"testing"
+)
+
+func TestAgo(t *testing.T) {
+	for seconds, want := range map[int64]string{
+		0: "Less than a second", 1: "1 second", 59: "59 seconds", 60: "About a minute", 120: "2 minutes",
+		3600: "About an hour", 7200: "2 hours", 47 * 3600: "47 hours", 48 * 3600: "2 days", 14 * 86400: "2 weeks",
+	} {
+		if got := Ago(seconds); got != want {
+			t.Errorf("%d s: %s, want %s", seconds, got, want)
+		}
+	}
+}
+
+func TestShowPorts(t *testing.T) {
+	for want, publish := range map[string][]string{
+		"": nil,
+		"0.0.0.0:8080->80/tcp, [::]:8080->80/tcp":                 {"8080:80"},
+		"127.0.0.1:8080->80/udp":                                  {"127.0.0.1:8080:80/udp"},
+		"[::1]:8080->80/tcp":                                      {"[::1]:8080:80"},
+		"0.0.0.0:8000-8002->80-82/tcp, [::]:8000-8002->80-82/tcp": {"8000-8002:80-82"},
+		"127.0.0.1:80->80/tcp, 192.0.2.1:81->81/tcp":              {"192.0.2.1:81:81", "127.0.0.1:80:80"},
+		"0.0.0.0:90->80/tcp, 0.0.0.0:92->81/tcp":                  {"0.0.0.0:90:80", "0.0.0.0:92:81"},
+		"0.0.0.0:53->53/tcp, 0.0.0.0:53->53/udp, [::]:53->53/udp": {"53:53/udp", "0.0.0.0:53:53"},
+	} {
+		var list []Publish
+		for _, s := range publish {
+			p, err := ParsePublish(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, p...)
+		}
+		if got := ShowPorts(Ports(list)); got != want {
+			t.Errorf("%s: %s, want %s", publish, got, want)
+		}
+	}
+}
+
+func TestShorten(t *testing.T) {
+	if got := Shorten("wörterbuch", 5); got != "wört…" {
+		t.Error(got)
+	}
+	if got := Shorten("wört", 4); got != "wört" {
+		t.Error(got)
+	}
+}
+
+func TestFind(t *testing.T) {
+	list := []Named{{"aa11", "web"}, {"aa22", "db"}, {"bb33", "aa1"}}
+	for word, want := range map[string]string{
+		"aa11": "web", "web": "web", "/db": "db", "bb": "aa1", "aa1": "aa1",
+		"aa": "Multiple IDs found with provided prefix: aa", "": "No such container: ", "x": "No such container: x",
+	} {
+		i, err := Find(list, word)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		} else {
+			got = list[i].Name
+		}
+		if got != want {
+			t.Errorf("%q: %s, want %s", word, got, want)
+		}
+	}
+}
+
+func TestGateway(t *testing.T) {
+	for want, ways := range map[string][]Way{
+		"a": {{Name: "b"}, {Name: "a"}},
+		"b": {{Name: "a", Internal: true}, {Name: "b"}, {Name: "c"}},
+		"c": {{Name: "a"}, {Name: "b"}, {Name: "c", Internal: true, Priority: 1}},
+		"d": {{Name: "a", Priority: -1}, {Name: "d"}},
+	} {
+		if got := ways[Gateway(ways)].Name; got != want {
+			t.Errorf("%v: %s, want %s", ways, got, want)
+		}
+	}
+}
