@@ -25,8 +25,8 @@ import (
 // Two names may share a byte, with a chance of one in 2^59: then one waits for
 // the other for no reason. Who held one and asked for the second would wait for
 // himself, so nobody holds two locks of one kind. The order of kinds is
-// attachment, network, firewall, registry: a lock is asked for only under locks of
-// kinds before it.
+// container, list of containers, attachment, network, firewall, registry: a lock is
+// asked for only under locks of kinds before it.
 type kind int64
 
 const (
@@ -34,6 +34,8 @@ const (
 	kindNetwork
 	kindFirewall
 	kindRegistry
+	kindContainer
+	kindContainerList
 )
 
 const kindShift = 59 // offsets are positive 64-bit numbers

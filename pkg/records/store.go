@@ -46,6 +46,14 @@
 //
 // The networks themselves are files that all CNI runtimes read, see [ConfDir].
 //
+// # Containers
+//
+//	/run/dcni/containers/<ID>/config.json    a container of dnet run, see [Container]
+//	                          resolv.conf hosts hostname    its own files, mounted in it
+//	                          results/       what libcni remembers for DEL
+//
+// A folder without config.json is rubbish, see SweepContainers.
+//
 // # Caveats
 //
 // Leases are not synced to the disk: a power failure ends the sandboxes that

@@ -1,0 +1,206 @@
+package records
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stage is how far a container of dnet has come.
+type Stage string
+
+// A container is Created from its first record until its command runs, and
+// Exited when all that it had on the host is gone. One that is found in
+// another stage by somebody who holds its lock belongs to a dnet that died.
+const (
+	Created Stage = "created"
+	Running Stage = "running"
+	Exited  Stage = "exited"
+)
+
+// A Container is a command that `dnet run` started. Its record is
+// <Run>/containers/<ID>/config.json; beside it are the files that are mounted
+// in it (resolv.conf, hosts, hostname) and what libcni remembers of its
+// networks.
+type Container struct {
+	ID       string    `json:"id"` // 64 hexadecimal digits
+	Name     string    `json:"name"`
+	Hostname string    `json:"hostname"`
+	Command  []string  `json:"command"`
+	Stage    Stage     `json:"stage"`
+	Created  time.Time `json:"created"`
+	Started  time.Time `json:"started,omitzero"`
+	Finished time.Time `json:"finished,omitzero"`
+	ExitCode int       `json:"exitCode"`
+	Remove   bool      `json:"remove"` // forgotten when it ends
+
+	Process  Process      `json:"process,omitzero"` // the first one
+	Networks []Attachment `json:"networks,omitempty"`
+}
+
+// A Process is one by its number and what tells it from later ones of the same
+// number, and the namespaces that it was given.
+type Process struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"` // clock ticks since boot (proc(5), stat)
+	NetNS uint64 `json:"netns"` // inode; 0: the host's
+	MntNS uint64 `json:"mntns"` // inode
+}
+
+// An Attachment is a network of a container with all that DEL needs to be told.
+type Attachment struct {
+	Network string          `json:"network"` // name
+	IfName  string          `json:"ifname"`
+	Conf    json.RawMessage `json:"conf"` // the network's configuration list at that time
+	Args    [][2]string     `json:"args,omitempty"`
+	Values  map[string]any  `json:"capabilityArgs,omitempty"`
+	Path    []string        `json:"path"` // CNI_PATH
+}
+
+// ContainerDir returns the folder of a container.
+func (s Store) ContainerDir(id string) string { return filepath.Join(s.containers(), id) }
+
+func (s Store) containers() string { return filepath.Join(s.Run, "containers") }
+
+func (s Store) containerPath(id string) string {
+	return filepath.Join(s.ContainerDir(id), "config.json")
+}
+
+// LockContainer waits until nobody else has a container. Its dnet has it from
+// before its first record until after its last one; the kernel frees the lock
+// when that dnet dies.
+func (s Store) LockContainer(id string) (*Lock, error) { return s.lock(kindContainer, id) }
+
+// TryLockContainer takes a container's lock if it is free. ok is false, with no
+// error, if somebody has it.
+func (s Store) TryLockContainer(id string) (l *Lock, ok bool, err error) {
+	l, err = s.take(kindContainer, id, unix.F_OFD_SETLK)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return nil, false, nil
+	}
+	return l, err == nil, err
+}
+
+// AddContainer writes the first record of a container, whose lock the caller
+// has. Names are compared under a lock of the list: free says whether the new
+// one may be added to the others.
+func (s Store) AddContainer(c *Container, free func(others []*Container) error) error {
+	lock, err := s.lock(kindContainerList, "")
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	others, err := s.Containers()
+	if err != nil {
+		return err
+	}
+	if err := free(others); err != nil {
+		return err
+	}
+	return s.PutContainer(c)
+}
+
+// SweepContainers removes folders without a record: of a container whose dnet
+// died as it wrote the first one, or as it removed the last. The lock of the
+// list, under which alone folders are made, is taken only if there are any.
+func (s Store) SweepContainers() error {
+	if len(s.recordless()) == 0 {
+		return nil
+	}
+	lock, err := s.lock(kindContainerList, "")
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	var errs []error
+	for _, dir := range s.recordless() {
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	return errors.Join(errs...)
+}
+
+// recordless lists the folders without a record.
+func (s Store) recordless() []string {
+	var dirs []string
+	entries, _ := os.ReadDir(s.containers()) // none yet
+	for _, e := range entries {
+		if _, err := os.Lstat(s.containerPath(e.Name())); errors.Is(err, fs.ErrNotExist) {
+			dirs = append(dirs, s.ContainerDir(e.Name()))
+		}
+	}
+	return dirs
+}
+
+// PutContainer writes a container's record whole.
+func (s Store) PutContainer(c *Container) error {
+	data, err := json.MarshalIndent(c, "", "  ")
+	if err == nil {
+		err = s.writeFile(s.containerPath(c.ID), append(data, '\n'))
+	}
+	if err != nil {
+		return fmt.Errorf("record of container %s: %w", c.Name, err)
+	}
+	return nil
+}
+
+// Container reads a container's record. The error is fs.ErrNotExist where there
+// is none.
+func (s Store) Container(id string) (*Container, error) {
+	data, err := os.ReadFile(s.containerPath(id))
+	if err != nil {
+		return nil, err
+	}
+	c := &Container{}
+	if err := json.Unmarshal(data, c); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.containerPath(id), err)
+	}
+	return c, nil
+}
+
+// Containers lists the containers, the newest first.
+func (s Store) Containers() ([]*Container, error) {
+	entries, err := os.ReadDir(s.containers())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var list []*Container
+	for _, e := range entries {
+		c, err := s.Container(e.Name())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // not written yet, or gone
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	slices.SortStableFunc(list, func(a, b *Container) int { return b.Created.Compare(a.Created) })
+	return list, nil
+}
+
+// RemoveContainer forgets a container, whose lock the caller has: the record
+// first, for a folder without one is rubbish and known as such.
+func (s Store) RemoveContainer(id string) error {
+	if err := os.Remove(s.containerPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(s.ContainerDir(id))
+}
+
+// WriteContainerFile writes a file that is to be mounted in a container, where
+// anybody may read it, and returns its path.
+func (s Store) WriteContainerFile(id, name, text string) (string, error) {
+	path := filepath.Join(s.ContainerDir(id), name)
+	const readable = 0o644
+	if err := os.WriteFile(path, []byte(text), readable); err != nil {
+		return "", err
+	}
+	return path, os.Chmod(path, readable) // whatever the umask is
+}

@@ -1,0 +1,93 @@
+package records
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestContainers(t *testing.T) {
+	s := Store{Run: filepath.Join(t.TempDir(), "run")}
+	free := func([]*Container) error { return nil }
+	for i, id := range []string{"aa", "bb"} {
+		c := &Container{ID: id, Name: "n" + id, Stage: Created, Created: time.Unix(int64(i), 0).UTC()}
+		if err := s.AddContainer(c, free); err != nil {
+			t.Fatal(err)
+		}
+	}
+	taken := errors.New("taken")
+	if err := s.AddContainer(&Container{ID: "cc"}, func(others []*Container) error {
+		if len(others) != 2 {
+			t.Errorf("%d others, want 2", len(others))
+		}
+		return taken
+	}); !errors.Is(err, taken) {
+		t.Errorf("a container whose name is taken: %v", err)
+	}
+	list, err := s.Containers()
+	if err != nil || len(list) != 2 || list[0].ID != "bb" {
+		t.Errorf("%v, %v: want bb before aa", list, err)
+	}
+	path, err := s.WriteContainerFile("aa", "hosts", "text\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o644 {
+		t.Errorf("%v, %v: must be readable to all", info, err)
+	}
+	if err := s.RemoveContainer("aa"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Container("aa"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after its removal: %v", err)
+	}
+}
+
+// TestSweepContainers removes what a dnet left that died as it wrote its first
+// record or removed its last, and nothing else.
+func TestSweepContainers(t *testing.T) {
+	s := Store{Run: filepath.Join(t.TempDir(), "run")}
+	if err := s.SweepContainers(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AddContainer(&Container{ID: "aa"}, func([]*Container) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(s.ContainerDir("bb"), "results"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SweepContainers(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.ContainerDir("bb")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a folder without a record: %v", err)
+	}
+	if _, err := s.Container("aa"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLockContainer(t *testing.T) {
+	s := Store{Run: filepath.Join(t.TempDir(), "run")}
+	lock, err := s.LockContainer("aa")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := s.TryLockContainer("aa"); ok || err != nil {
+		t.Errorf("held by another: ok %t, %v", ok, err)
+	}
+	if other, ok, err := s.TryLockContainer("bb"); !ok || err != nil {
+		t.Errorf("another container: ok %t, %v", ok, err)
+	} else {
+		other.Unlock()
+	}
+	lock.Unlock()
+	if again, ok, err := s.TryLockContainer("aa"); !ok || err != nil {
+		t.Errorf("free again: ok %t, %v", ok, err)
+	} else {
+		again.Unlock()
+	}
+}
