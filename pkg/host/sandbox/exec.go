@@ -1,0 +1,95 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Exit statuses where there is no command that could have one: a shell's and
+// Docker's.
+const (
+	own           = 125 // the sandbox could not be made
+	notExecutable = 126
+	notFound      = 127
+)
+
+// exec becomes the command, or returns an [ExecError].
+func (cmd *Command) exec() error {
+	if err := os.Chdir(cmd.Dir); err != nil {
+		return execError("chdir to cwd (\""+cmd.Dir+"\")", err)
+	}
+	path, err := cmd.look()
+	if err != nil {
+		return err
+	}
+	return execError("exec "+path, syscall.Exec(path, cmd.Args, cmd.Env))
+}
+
+// look finds the command as a shell does. The path that counts is the one of
+// the command's own environment.
+func (cmd *Command) look() (string, error) {
+	name := cmd.Args[0]
+	if strings.Contains(name, "/") {
+		err := executable(name)
+		switch {
+		case errors.Is(err, unix.ENOENT):
+			return "", execError(fmt.Sprintf("exec: %q: stat %s", name, name), err)
+		case err != nil:
+			return "", execError(fmt.Sprintf("exec: %q", name), err)
+		}
+		return name, nil
+	}
+	var denied error
+	for _, dir := range filepath.SplitList(value(cmd.Env, "PATH")) {
+		path := filepath.Join(dir, name)
+		switch err := executable(path); {
+		case err == nil:
+			return path, nil
+		case errors.Is(err, unix.EACCES):
+			denied = err
+		}
+	}
+	if denied != nil {
+		return "", execError(fmt.Sprintf("exec: %q", name), denied)
+	}
+	return "", &ExecError{notFound, fmt.Sprintf("exec: %q: executable file not found in $PATH", name)}
+}
+
+func executable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return err
+	case info.IsDir():
+		return unix.EISDIR
+	}
+	const x = 1 // access(2), X_OK
+	return unix.Access(path, x)
+}
+
+func execError(what string, err error) *ExecError {
+	var errno syscall.Errno
+	errors.As(err, &errno)
+	status := notExecutable
+	if errno == unix.ENOENT {
+		status = notFound
+	}
+	return &ExecError{status, fmt.Sprintf("%s: %v", what, errno)}
+}
+
+// value returns a variable of an environment, of which the last counts.
+func value(env []string, name string) string {
+	var found string
+	for _, kv := range env {
+		if k, v, _ := strings.Cut(kv, "="); k == name {
+			found = v
+		}
+	}
+	return found
+}

@@ -1,0 +1,171 @@
+package sandbox
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/records"
+)
+
+// startTime returns when a process started, in clock ticks since the boot.
+func startTime(pid int) (uint64, error) {
+	data, err := os.ReadFile(procPath(pid, "stat"))
+	if err != nil {
+		return 0, err
+	}
+	// The second field is the program's name in parentheses, and may hold any.
+	const starttime = 22
+	_, rest, _ := strings.Cut(string(data[bytes.LastIndexByte(data, ')')+1:]), " ")
+	fields := strings.Fields(rest)
+	if len(fields) <= starttime-3 {
+		return 0, fmt.Errorf("%s: %d fields", procPath(pid, "stat"), len(fields)+2)
+	}
+	return strconv.ParseUint(fields[starttime-3], 10, 64)
+}
+
+func procPath(pid int, name string) string {
+	return "/proc/" + strconv.Itoa(pid) + "/" + name
+}
+
+// nsInode returns the inode of a process's namespace.
+func nsInode(pid int, kind string) (uint64, error) {
+	var stat unix.Stat_t
+	path := procPath(pid, "ns/"+kind)
+	if err := unix.Stat(path, &stat); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return stat.Ino, nil
+}
+
+// ErrGone says that a process is not there any more.
+var ErrGone = errors.New("the process has ended")
+
+// open returns a descriptor of a process that is there and alive, ErrGone if it
+// is not.
+func open(p records.Process) (int, error) {
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if err != nil {
+		return -1, ErrGone
+	}
+	if start, err := startTime(p.PID); err != nil || start != p.Start || ended(fd) {
+		unix.Close(fd)
+		return -1, ErrGone
+	}
+	return fd, nil
+}
+
+// ended reports whether a process has ended: then its descriptor is readable.
+func ended(pidfd int) bool {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0
+}
+
+// Signal sends a signal to a recorded process, ErrGone if it has ended.
+func Signal(p records.Process, sig unix.Signal) error {
+	fd, err := open(p)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, sig, nil, 0); errors.Is(err, unix.ESRCH) {
+		return ErrGone
+	} else if err != nil {
+		return fmt.Errorf("signal process %d: %w", p.PID, err)
+	}
+	return nil
+}
+
+// sweepTime is how long processes may take to die that were killed. One that
+// sleeps in the kernel can take any time.
+const sweepTime = 5 * time.Second
+
+// Sweep kills every process that is left in a sandbox, and waits until they are
+// gone. marker is a word that only the sandbox's own mounts have in them (see
+// proc(5), mountinfo): a namespace's number may be another's by now.
+func Sweep(p records.Process, marker string) error {
+	if fd, err := open(p); err == nil {
+		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // before it has any mounts
+		unix.Close(fd)
+	}
+	for deadline := time.Now().Add(sweepTime); ; time.Sleep(time.Millisecond) {
+		reap()
+		left := members(p, marker)
+		if len(left) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("processes %v were killed and don't end", left)
+		}
+		for _, pid := range left {
+			_ = unix.Kill(pid, unix.SIGKILL) // gone by itself meanwhile
+		}
+	}
+}
+
+// reap takes note of the ends of orphans that this process adopted.
+func reap() {
+	for {
+		pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
+		if pid <= 0 && !errors.Is(err, syscall.EINTR) {
+			return
+		}
+	}
+}
+
+// members lists the processes in a sandbox's mount or network namespace, and
+// those that this process adopted.
+func members(p records.Process, marker string) []int {
+	entries, _ := os.ReadDir("/proc") // there on every Linux
+	var list []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		if in(pid, p) && marked(pid, marker) {
+			list = append(list, pid)
+		}
+	}
+	return append(list, children()...)
+}
+
+func in(pid int, p records.Process) bool {
+	if mnt, err := nsInode(pid, "mnt"); err == nil && mnt == p.MntNS {
+		return true
+	}
+	if p.NetNS == 0 {
+		return false
+	}
+	net, err := nsInode(pid, "net")
+	return err == nil && net == p.NetNS
+}
+
+func marked(pid int, marker string) bool {
+	mounts, err := os.ReadFile(procPath(pid, "mountinfo"))
+	return err == nil && strings.Contains(string(mounts), marker)
+}
+
+// children lists the children of this process, of all its threads.
+func children() []int {
+	paths, _ := filepath.Glob("/proc/self/task/*/children")
+	var list []int
+	for _, path := range paths {
+		data, _ := os.ReadFile(path) // the thread has ended
+		for word := range strings.FieldsSeq(string(data)) {
+			if pid, err := strconv.Atoi(word); err == nil {
+				list = append(list, pid)
+			}
+		}
+	}
+	return list
+}

@@ -1,0 +1,248 @@
+// Package sandbox runs commands in namespaces of their own, on the host's file
+// system.
+//
+// A [Child] is made by cloning this very program into fresh mount and UTS
+// namespaces, and a fresh network namespace if it is to have one. It makes
+// ready what needs nobody's word ([Main] is its side), and waits; meanwhile its
+// parent attaches it to networks by /proc/PID/ns/net. [Child.Run] then tells it
+// which command to become.
+//
+// Nothing of a namespace is bound to a path, so that nothing is left when
+// everybody is killed: a child dies with its parent (PR_SET_PDEATHSIG), and its
+// namespaces with the last process in them. Who is left when the first one has
+// ended is found by [Sweep].
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/records"
+)
+
+// Options say where a child is to be.
+type Options struct {
+	Stdin, Stdout, Stderr *os.File
+	Network               bool // a fresh network namespace; false: this process's
+	// Terminal makes the child's process group the foreground one of the
+	// terminal on Stdin, from which it then gets ^C and ^Z first-hand. Else it
+	// is a session of its own.
+	Terminal bool
+}
+
+// A Command is what a sandbox is to run, and what is its own.
+type Command struct {
+	Args []string // Args[0] is looked for in PATH of Env
+	Env  []string
+	Dir  string
+
+	Hostname string            // "": as it is
+	Files    map[string]string // path in the sandbox: file to be seen there
+	Join     *records.Process  // a sandbox that is there, in place of a fresh one
+}
+
+// A Child is a process in a sandbox: dnet's own program before [Child.Run], the
+// command after.
+type Child struct {
+	records.Process
+	pidfd    int
+	ended    bool
+	terminal *os.File // nil: it has none
+	command  *os.File // what it is to become
+	status   *os.File // how that went
+}
+
+// The descriptors by which a child is told, and tells.
+const (
+	commandFd = 3
+	statusFd  = 4
+)
+
+// Start makes a child. It must be called on a thread that lives as long as the
+// child is to: a child dies with its parent's thread.
+func Start(o Options) (*Child, error) {
+	var pipes [4]*os.File
+	defer func() { // what the child has, or nobody
+		for _, f := range pipes {
+			_ = f.Close()
+		}
+	}()
+	var err error
+	if pipes[0], pipes[1], err = os.Pipe(); err != nil {
+		return nil, err
+	}
+	if pipes[2], pipes[3], err = os.Pipe(); err != nil {
+		return nil, err
+	}
+	c := &Child{command: pipes[1], status: pipes[2]}
+	mode := hostNetwork
+	attr := &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWUTS,
+		Pdeathsig:  unix.SIGKILL, PidFD: &c.pidfd,
+		Setsid: !o.Terminal, Setpgid: o.Terminal,
+	}
+	if o.Network {
+		attr.Cloneflags |= unix.CLONE_NEWNET
+		mode = ownNetwork
+	}
+	c.PID, err = forkSelf(mode, attr, o.Stdin, o.Stdout, o.Stderr, pipes[0], pipes[3])
+	if err != nil {
+		return nil, err
+	}
+	pipes[1], pipes[2] = nil, nil
+	if err := c.identify(o.Network); err != nil {
+		return nil, errors.Join(err, c.Kill())
+	}
+	if o.Terminal {
+		c.terminal = o.Stdin
+		c.foreground()
+	}
+	return c, nil
+}
+
+// forkSelf starts this program's [Main] with the files as descriptors 0 up.
+func forkSelf(mode string, attr *syscall.SysProcAttr, files ...*os.File) (int, error) {
+	var fds []uintptr
+	for _, f := range files {
+		fds = append(fds, f.Fd())
+	}
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{"dnet", MainArg, mode},
+		&syscall.ProcAttr{Env: os.Environ(), Files: fds, Sys: attr})
+	if errors.Is(err, unix.EPERM) {
+		return 0, fmt.Errorf("make namespaces: %w: run as root", err)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("make namespaces: %w", err)
+	}
+	return pid, nil
+}
+
+// identify finds what tells the child from other processes.
+func (c *Child) identify(network bool) error {
+	var err error
+	if c.Start, err = startTime(c.PID); err != nil {
+		return err
+	}
+	if c.MntNS, err = nsInode(c.PID, "mnt"); err != nil {
+		return err
+	}
+	if network {
+		c.NetNS, err = nsInode(c.PID, "net")
+	}
+	return err
+}
+
+// NetNSPath returns the path of the child's network namespace.
+func (c *Child) NetNSPath() string { return "/proc/" + strconv.Itoa(c.PID) + "/ns/net" }
+
+// An ExecError says why a command could not be started.
+type ExecError struct {
+	Status  int // 127: not found; 126: found, and can't be executed
+	Message string
+}
+
+func (e *ExecError) Error() string { return e.Message }
+
+// Run has the child become the command. It returns when it is, or an
+// [ExecError].
+func (c *Child) Run(cmd Command) error {
+	err := tell(c.command, cmd)
+	if err != nil && !errors.Is(err, unix.EPIPE) { // who is dead doesn't listen
+		return err
+	}
+	return answer(c.status)
+}
+
+// tell sends a command to a child.
+func tell(w *os.File, cmd Command) error {
+	data, err := json.Marshal(cmd)
+	if err == nil {
+		_, err = w.Write(data)
+	}
+	return errors.Join(err, w.Close())
+}
+
+// answer reads how a child fared: the pipe closes when it becomes the command,
+// or dies.
+func answer(r *os.File) error {
+	data, err := io.ReadAll(r)
+	if err = errors.Join(err, r.Close()); err != nil || len(data) == 0 {
+		return err
+	}
+	e := &ExecError{}
+	if err := json.Unmarshal(data, e); err != nil {
+		return err
+	}
+	return e
+}
+
+// Signal sends a signal to the child, and never to another process that has got
+// its number. One that continues this job in the foreground takes the child
+// there, too.
+func (c *Child) Signal(sig syscall.Signal) error {
+	if sig == unix.SIGCONT {
+		c.foreground()
+	}
+	err := unix.PidfdSendSignal(c.pidfd, sig, nil, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	return err
+}
+
+// Wait waits for the child's end, and reaps whatever orphan of it this process
+// was given meanwhile (see [Adopt]). Nobody else may wait for a process.
+func (c *Child) Wait() (syscall.WaitStatus, error) {
+	for {
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, syscall.WUNTRACED, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return 0, fmt.Errorf("wait: %w", err)
+		case pid == c.PID && ws.Stopped():
+			c.stopped()
+		case pid == c.PID:
+			c.ended = true
+			c.background()
+			return ws, nil
+		}
+	}
+}
+
+// Kill ends the child and waits until it is gone.
+func (c *Child) Kill() error {
+	if c.ended {
+		return nil
+	}
+	if err := c.Signal(unix.SIGKILL); err != nil {
+		return err
+	}
+	_, err := c.Wait()
+	return err
+}
+
+// Status returns what a shell says of a process that ended: its status, or 128
+// and the signal.
+func Status(ws syscall.WaitStatus) int {
+	if ws.Signaled() {
+		const signaled = 128
+		return signaled + int(ws.Signal())
+	}
+	return ws.ExitStatus()
+}
+
+// Adopt makes this process the parent of its children's orphans.
+func Adopt() error {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become subreaper: %w", err)
+	}
+	return nil
+}
