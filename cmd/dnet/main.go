@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dcni/pkg/cni"
+	"dcni/pkg/host/sandbox"
 	"dcni/pkg/records"
 )
 
@@ -57,6 +58,9 @@ func (e *statusErr) Error() string {
 func (e *statusErr) Unwrap() error { return e.err }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == sandbox.MainArg {
+		os.Exit(sandbox.Main(os.Args[2]))
+	}
 	a := &app{
 		store: records.Default(), conf: records.DefaultConfDir,
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
@@ -117,6 +121,10 @@ func (a *app) command() *cobra.Command {
 		newInspectCommand(a),
 		newListCommand(a),
 		newRemoveCommand(a),
+		newRunCommand(a),
+		newExecCommand(a),
+		newPsCommand(a),
+		newStopCommand(a),
 	)
 	return root
 }

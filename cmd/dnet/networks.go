@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"dcni/pkg/network"
@@ -78,4 +79,11 @@ func find(list []Network, word string) (Network, error) {
 		}
 	}
 	return Network{}, &network.NotFoundError{Word: word}
+}
+
+// named reports whether a word is a network's name, or the beginning of its ID.
+func named(word string) func(name string) bool {
+	return func(name string) bool {
+		return name == word || word != "" && strings.HasPrefix(network.ID(name), word)
+	}
 }

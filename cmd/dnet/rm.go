@@ -31,6 +31,7 @@ func newRemoveCommand(a *app) *cobra.Command {
 
 // removeAll removes networks, one after the other, and goes on past errors.
 func (a *app) removeAll(words []string, force bool) error {
+	a.heal()                                // a container whose dnet was killed is on no network
 	if _, err := a.networks(); err != nil { // once, for what it tells of files
 		return err
 	}

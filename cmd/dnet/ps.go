@@ -1,0 +1,177 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dcni/pkg/container"
+	"dcni/pkg/firewall"
+	"dcni/pkg/records"
+)
+
+// psOptions are the flags of `dnet ps`.
+type psOptions struct {
+	all, quiet, long bool
+	format           string
+	filters          []string
+}
+
+func newPsCommand(a *app) *cobra.Command {
+	o := &psOptions{}
+	cmd := &cobra.Command{
+		Use:                   "ps [OPTIONS]",
+		Short:                 "List the containers of dnet run",
+		DisableFlagsInUseLine: true,
+		Args:                  exactly(0),
+		RunE:                  func(*cobra.Command, []string) error { return a.ps(o) },
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&o.all, "all", "a", false, "Show all containers (default shows just running)")
+	f.StringArrayVarP(&o.filters, "filter", "f", nil, "Filter output: id, name, network, status, exited")
+	f.StringVar(&o.format, "format", "", "table, table TEMPLATE, raw, json, or a Go template")
+	f.BoolVar(&o.long, "no-trunc", false, "Don't truncate output")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "Only display container IDs")
+	return cmd
+}
+
+// psListing is Docker's list of containers, without images and with networks.
+func psListing(o *psOptions) listing {
+	l := listing{
+		table: "{{.ID}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Networks}}\t{{.Names}}",
+		raw: "container_id: {{.ID}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{.State}}\n" +
+			"status: {{.Status}}\nports: {{.Ports}}\nnetworks: {{.Networks}}\nnames: {{.Names}}\n",
+		heads: headers{
+			"ID": "CONTAINER ID", "Command": "COMMAND", "RunningFor": "CREATED", "CreatedAt": "CREATED AT", "State": "STATE",
+			"Status": "STATUS", "Ports": "PORTS", "Networks": "NETWORKS", "Names": "NAMES",
+		},
+	}
+	if o.quiet {
+		l.raw = "container_id: {{.ID}}"
+	}
+	return l
+}
+
+// A psRow is a container as the templates of ps have it.
+type psRow struct {
+	Command, CreatedAt, ID, Names, Networks, Ports, RunningFor, State, Status string
+}
+
+func (a *app) ps(o *psOptions) error {
+	keep, all, err := parseFilters(o.filters)
+	if err != nil {
+		return err
+	}
+	a.heal()
+	list, err := a.store.Containers()
+	if err != nil {
+		return err
+	}
+	l := psListing(o)
+	for _, c := range list {
+		if c.Stage != records.Running && !o.all && !all || !keep(c) {
+			continue
+		}
+		r, err := a.psRow(c, o.long, time.Now())
+		if err != nil {
+			return err
+		}
+		l.rows = append(l.rows, r)
+	}
+	if o.quiet && (o.format == "" || o.format == "table") {
+		o.format = "{{.ID}}"
+	}
+	return l.print(a.stdout, o.format)
+}
+
+// psRow describes a container.
+func (a *app) psRow(c *records.Container, long bool, now time.Time) (psRow, error) {
+	var ports []firewall.Port
+	list, err := a.store.Of(c.ID)
+	if err != nil {
+		return psRow{}, err
+	}
+	for _, r := range list {
+		if r.Endpoint != nil {
+			ports = append(ports, r.Endpoint.Ports...)
+		}
+	}
+	id, command := c.ID, strconv.Quote(strings.Join(c.Command, " "))
+	if !long {
+		const letters = 20 // Docker's
+		id, command = container.ShortID(id), strconv.Quote(container.Shorten(strings.Join(c.Command, " "), letters))
+	}
+	return psRow{
+		ID: id, Command: command, Names: c.Name, Networks: strings.Join(networkNames(c), ","),
+		CreatedAt: c.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), RunningFor: since(c.Created, now) + " ago",
+		State: string(c.Stage), Status: status(c, now), Ports: container.ShowPorts(ports),
+	}, nil
+}
+
+// networkNames are the names of a container's networks. One without an
+// attachment has the host's.
+func networkNames(c *records.Container) []string {
+	if len(c.Networks) == 0 {
+		return []string{"host"}
+	}
+	var names []string
+	for _, at := range c.Networks {
+		names = append(names, at.Network)
+	}
+	return names
+}
+
+func since(t, now time.Time) string { return container.Ago(int64(now.Sub(t) / time.Second)) }
+
+// status says how a container is, in Docker's words.
+func status(c *records.Container, now time.Time) string {
+	switch c.Stage {
+	case records.Running:
+		return "Up " + since(c.Started, now)
+	case records.Exited:
+		return fmt.Sprintf("Exited (%d) %s ago", c.ExitCode, since(c.Finished, now))
+	}
+	return "Created"
+}
+
+// parseFilters reads --filter. Values of one key are alternatives; what asks for
+// containers that have ended shows them, too.
+func parseFilters(filters []string) (keep func(*records.Container) bool, all bool, err error) {
+	asked := map[string][]string{}
+	for _, f := range filters {
+		key, value, ok := strings.Cut(f, "=")
+		key, value = strings.ToLower(strings.TrimSpace(key)), strings.TrimSpace(value)
+		switch {
+		case !ok:
+			return nil, false, fmt.Errorf("invalid argument %q for \"-f, --filter\" flag: bad format of filter (expected name=value)", f)
+		case psFilters[key] == nil:
+			return nil, false, fmt.Errorf("invalid filter '%s'", key)
+		case key == "status" && !slices.Contains([]string{"created", "running", "exited"}, value):
+			return nil, false, fmt.Errorf("invalid filter 'status=%s': must be created, running or exited", value)
+		}
+		asked[key] = append(asked[key], value)
+	}
+	return func(c *records.Container) bool {
+		for key, values := range asked {
+			if !slices.ContainsFunc(values, func(v string) bool { return psFilters[key](c, v) }) {
+				return false
+			}
+		}
+		return true
+	}, asked["status"] != nil || asked["exited"] != nil, nil
+}
+
+// psFilters say whether a container is one of those asked for.
+var psFilters = map[string]func(c *records.Container, value string) bool{
+	"id":      func(c *records.Container, v string) bool { return strings.HasPrefix(c.ID, v) },
+	"name":    func(c *records.Container, v string) bool { return strings.Contains(c.Name, strings.TrimPrefix(v, "/")) },
+	"network": func(c *records.Container, v string) bool { return slices.ContainsFunc(networkNames(c), named(v)) },
+	"status":  func(c *records.Container, v string) bool { return string(c.Stage) == v },
+	"exited": func(c *records.Container, v string) bool {
+		return c.Stage == records.Exited && strconv.Itoa(c.ExitCode) == v
+	},
+}

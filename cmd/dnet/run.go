@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"dcni/pkg/container"
+	"dcni/pkg/host/sandbox"
+)
+
+// runOptions are the flags of `dnet run` that are not about what is in the
+// container.
+type runOptions struct {
+	container.Options
+	detach, remove        bool
+	interactive, terminal bool
+}
+
+func newRunCommand(a *app) *cobra.Command {
+	o := &runOptions{}
+	cmd := &cobra.Command{
+		Use:                   "run [OPTIONS] COMMAND [ARG...]",
+		Short:                 "Run a command in a network sandbox of its own, on the host's file system",
+		DisableFlagsInUseLine: true,
+		Args:                  atLeast(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.runCommand(o, args)
+		},
+	}
+	f := cmd.Flags()
+	f.SetInterspersed(false) // what follows COMMAND is COMMAND's
+	f.SortFlags = false
+	f.StringArrayVar(&o.Networks, "network", nil, "Connect to a network; repeat it for more (default bridge)")
+	f.StringArrayVar(&o.Networks, "net", nil, "")
+	f.StringVar(&o.Name, "name", "", "Assign a name to the container")
+	f.StringArrayVarP(&o.Publish, "publish", "p", nil, "Publish a container's port(s) to the host")
+	f.StringVar(&o.IP, "ip", "", "IPv4 address (e.g., 172.30.100.104)")
+	f.StringVar(&o.IP6, "ip6", "", "IPv6 address (e.g., 2001:db8::33)")
+	f.StringVar(&o.MAC, "mac-address", "", "Container MAC address (e.g., 92:d0:c6:0a:29:33)")
+	f.StringArrayVar(&o.Aliases, "network-alias", nil, "Add network-scoped alias for the container")
+	f.StringArrayVar(&o.Aliases, "net-alias", nil, "")
+	f.StringVarP(&o.Hostname, "hostname", "h", "", "Container host name")
+	f.StringArrayVar(&o.AddHosts, "add-host", nil, "Add a custom host-to-IP mapping (host:ip)")
+	f.StringArrayVar(&o.DNS, "dns", nil, "Set custom DNS servers")
+	f.StringArrayVar(&o.DNSSearch, "dns-search", nil, "Set custom DNS search domains")
+	f.StringArrayVar(&o.DNSOptions, "dns-option", nil, "Set DNS options")
+	f.StringArrayVar(&o.DNSOptions, "dns-opt", nil, "")
+	f.StringArrayVarP(&o.Env, "env", "e", nil, "Set environment variables")
+	f.StringVarP(&o.Workdir, "workdir", "w", "", "Working directory (default: the present one)")
+	f.BoolVarP(&o.interactive, "interactive", "i", false, "Keep STDIN open")
+	f.BoolVarP(&o.terminal, "tty", "t", false, "Insist on a terminal, which the command gets as it is")
+	f.BoolVarP(&o.detach, "detach", "d", false, "Run in background and print container ID")
+	f.BoolVar(&o.remove, "rm", false, "Forget the container when it ends")
+	f.Bool("help", false, "Print usage")
+	for _, old := range []string{"net", "net-alias", "dns-opt"} {
+		f.Lookup(old).Hidden = true
+	}
+	return cmd
+}
+
+// runCommand runs a container and ends with its status.
+func (a *app) runCommand(o *runOptions, args []string) error {
+	spec, err := o.Parse(func(line string) { fmt.Fprintln(a.stderr, line) })
+	if err != nil {
+		return &statusErr{statusUsage, err}
+	}
+	if o.interactive && o.terminal && !o.detach && !sandbox.IsTerminal(os.Stdin) {
+		return &statusErr{statusError, errors.New("the input device is not a TTY")}
+	}
+	if o.detach && !sandbox.IsDetached() {
+		return a.runDetached()
+	}
+	l := &life{app: a, spec: spec, opts: o, args: args}
+	if status, err := l.live(); err != nil || status != 0 {
+		return &statusErr{status, err}
+	}
+	return nil
+}
+
+// runDetached has a copy of dnet do what was asked for, and says which
+// container came of it.
+func (a *app) runDetached() error {
+	id, status, err := sandbox.Detach()
+	switch {
+	case err != nil:
+		return &statusErr{statusUsage, err}
+	case id == "":
+		return &statusErr{max(status, statusError), nil} // it has told
+	}
+	_, err = io.WriteString(a.stdout, id+"\n")
+	return err
+}
