@@ -11,10 +11,10 @@
 //
 // # Commands
 //
-// NS is a sandbox, a pod, podman:NAME for a container of podman, "host",
-// "outside" or a path. PROTO is tcp (if left out), udp or sctp. "!" before a
-// command expects it to fail, and what it said is then on stderr. Commands of
-// bin/, as dnet, are in the PATH of exec.
+// NS is a sandbox, a pod, a container of dnet run, podman:NAME for one of podman,
+// "host", "outside" or a path. PROTO is tcp (if left out), udp or sctp. "!"
+// before a command expects it to fail, and what it said is then on stderr.
+// Commands of bin/, as dnet, are in the PATH of exec.
 //
 //	netns [-d] NAME...                    make sandboxes, or remove them
 //	in NS COMMAND [ARG...]                run a command there; stdout, stderr as with exec
