@@ -52,15 +52,8 @@ func TestDCNIWithoutBridgeNetfilter(t *testing.T) {
 // bridgeNetfilter is what the settings of br_netfilter begin with.
 const bridgeNetfilter = "/proc/sys/net/bridge/bridge-nf-call-"
 
-// TestDemo runs the session that `make demo` shows, with our plugins as soon as
-// they are built.
-func TestDemo(t *testing.T) {
-	s := dcni
-	if s.missing() != "" {
-		s = reference
-	}
-	run(t, s, "testdata/demo")
-}
+// TestDemo runs the session that `make demo` shows.
+func TestDemo(t *testing.T) { run(t, dcni, "testdata/demo") }
 
 // TestHouse runs the scripts about the harness itself.
 func TestHouse(t *testing.T) { run(t, reference, "testdata/house") }
