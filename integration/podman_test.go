@@ -95,17 +95,3 @@ func podmanNetNS(container string) (string, error) {
 	}
 	return strings.TrimSpace(string(out)), nil
 }
-
-// In calls f in a network namespace, as lab.Host does; "podman:NAME" is that of
-// podman's container.
-func (s *session) In(name string, f func() error) error {
-	container, found := strings.CutPrefix(name, "podman:")
-	if !found {
-		return s.Host.In(name, f)
-	}
-	path, err := podmanNetNS(container)
-	if err != nil {
-		return err
-	}
-	return s.Host.In(lab.NetNSPath(path), f)
-}

@@ -3,26 +3,40 @@ package integration
 import (
 	"os"
 	"strconv"
+	"strings"
 
 	"dcni/integration/lab"
 	"dcni/pkg/records"
 )
 
-// In calls f in a network namespace: one of a name, or that of a container of
-// `dnet run`.
+// In calls f in a network namespace: one of a name, that of a container of
+// `dnet run`, or for "podman:NAME" that of one of podman.
 func (s *session) In(name string, f func() error) error {
-	if _, err := os.Stat(lab.NetNSPath(name)); name == "host" || err == nil {
-		return s.Host.In(name, f)
-	}
-	list, err := records.Default().Containers()
+	path, err := sandboxPath(name)
 	if err != nil {
 		return err
 	}
+	return s.Host.In(path, f)
+}
+
+// sandboxPath finds the network namespace of a container. Other names are the
+// throwaway host's to know.
+func sandboxPath(name string) (string, error) {
+	if container, found := strings.CutPrefix(name, "podman:"); found {
+		path, err := podmanNetNS(container)
+		return lab.NetNSPath(path), err
+	}
+	if _, err := os.Stat(lab.NetNSPath(name)); name == "host" || err == nil {
+		return name, nil
+	}
+	list, err := records.Default().Containers()
+	if err != nil {
+		return "", err
+	}
 	for _, c := range list {
 		if c.Name == name {
-			name = "/proc/" + strconv.Itoa(c.Process.PID) + "/ns/net"
-			break
+			return "/proc/" + strconv.Itoa(c.Process.PID) + "/ns/net", nil
 		}
 	}
-	return s.Host.In(name, f)
+	return name, nil
 }
