@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// killedRun runs `dnet run` with an orphan in it, and kills dnet, its child, the
-// command or a plugin as it makes its n-th deadly system call. It returns
-// whether that came, once nobody of them runs any more but for the orphan.
-func killedRun(t *testing.T, n int) bool {
+// killRun runs `dnet run` with an orphan in it, and kills dnet, its child, the
+// command and the plugin, each as it comes to the point by itself. It returns
+// whether dnet died, once nobody of them runs any more but for the orphan.
+func (p point) killRun(t *testing.T) bool {
 	t.Helper()
-	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+deadly,
-		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", deadly, n),
+	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+p.call,
+		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", p.call, p.n),
 		"dnet", "run", "--rm", "--network", "web", "--name", "c1", "-p", "8080:80",
 		"sh", "-c", "setsid sleep 4713 & sleep 0.02")
 	cmd.Env = append(os.Environ(), "PATH="+binaries+":"+os.Getenv("PATH"), "NETCONFPATH=/etc/cni/net.d", "CNI_PATH="+pluginDir)
@@ -36,12 +36,12 @@ func killedRun(t *testing.T, n int) bool {
 	}
 	// dnet is dead, and strace waits for the orphan, which the next dnet is to kill.
 	if out, err := dnet("ps", "-aq").CombinedOutput(); err != nil || len(out) > 0 {
-		t.Errorf("point %d: dnet ps: %v: %s", n, err, out)
+		t.Errorf("%s: dnet ps: %v: %s", p, err, out)
 	}
 	select {
 	case <-ended:
 	case <-time.After(10 * time.Second):
-		t.Fatalf("point %d: an orphan is left", n)
+		t.Fatalf("%s: an orphan is left", p)
 	}
 	return true
 }
@@ -55,20 +55,18 @@ func TestKilledRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := picture()
-	n, killed := 1, 0
-	for unharmed := 0; unharmed < 3; n += 5 {
-		if killedRun(t, n) {
-			killed++
-			unharmed = 0
-		} else {
-			unharmed++
+	const stride = 4 // of its many reads
+	eachPoint(t, func(p point) bool {
+		if p.call == "openat" && p.n%stride != 1 {
+			return true
 		}
+		dead := p.killRun(t)
 		if out := r.run(binaries+"/dnet", "ps", "-aq"); out != "" {
-			t.Errorf("point %d: still there: %s", n, out)
+			t.Errorf("%s: still there: %s", p, out)
 		}
-		r.same(fmt.Sprintf("killed at %d", n), before, leftBehind+`|/run/dcni/containers d`)
-	}
+		r.same(p.String(), before, leftBehind+`|/run/dcni/containers d`)
+		return dead
+	})
 	r.run(binaries+"/dnet", "run", "--rm", "--network", "web", "--name", "c1", "-p", "8080:80", "true")
 	r.same("after all", before, leftBehind+`|/run/dcni/containers d`)
-	t.Logf("%d points, killed at %d", n/5, killed)
 }
