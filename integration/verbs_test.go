@@ -137,7 +137,7 @@ func TestEnvironment(t *testing.T) {
 			{"ADD", "containerid=../../etc", 4, "../../etc"},
 			{"ADD", "containerid=-c1", 4, "-c1"},
 			{"ADD", "containerid=c 1", 4, "c 1"},
-			{"ADD", "ifname=sixteen-letters-", 4, "too long"},
+			{"ADD", "ifname=sixteen-letters-", 4, "sixteen-letters- 15"},
 			{"ADD", "ifname=a/b", 4, ""},
 			{"ADD", "ifname=..", 4, ""},
 			{"ADD", "ifname=a:b", 4, ""},

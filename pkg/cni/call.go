@@ -61,7 +61,7 @@ func readCall(getenv func(string) string, stdin io.Reader) (*Call, error) {
 // the specification's ("Parameters").
 func (c *Call) checkEnvironment() error {
 	if _, ok := since[c.Command]; !ok {
-		return wire.Errorf(wire.CodeEnv, "CNI_COMMAND %q: must be ADD, DEL, CHECK, GC, STATUS or VERSION", c.Command)
+		return wire.Errorf(wire.CodeEnv, "unknown CNI_COMMAND %q: must be ADD, DEL, CHECK, GC, STATUS or VERSION", c.Command)
 	}
 	attaches := c.Command == "ADD" || c.Command == "CHECK"
 	attached := attaches || c.Command == "DEL"

@@ -65,7 +65,7 @@ func TestCalls(t *testing.T) {
 		{"no version", `{"name": "web"}`, []string{"CNI_COMMAND=ADD"}, "", 1, `config is "0.1.0", plugin supports ["0.3.0"`},
 		{"a later version", conf("2.0.0"), []string{"CNI_COMMAND=DEL"}, "", 1, `config is "2.0.0"`},
 
-		{"no such command", conf("1.0.0"), []string{"CNI_COMMAND=UP"}, "", 4, `CNI_COMMAND "UP": must be ADD, DEL`},
+		{"no such command", conf("1.0.0"), []string{"CNI_COMMAND=UP"}, "", 4, `unknown CNI_COMMAND "UP": must be ADD, DEL`},
 		{"nothing there", conf("1.0.0"), []string{"CNI_COMMAND=ADD", "CNI_CONTAINERID=", "CNI_NETNS=", "CNI_IFNAME=", "CNI_PATH="}, "", 4,
 			"CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_PATH: missing from the environment; ADD needs it"},
 		{"CHECK without a namespace", conf("1.0.0"), []string{"CNI_COMMAND=CHECK", "CNI_NETNS="}, "", 4, "CNI_NETNS: missing"},
