@@ -51,9 +51,12 @@ func (r *rig) asBefore(what string, before []string) {
 }
 
 // killHeir kills what ADD left to take the bind away, where it is alive.
-func (r *rig) killHeir() {
+func (r *rig) killHeir() { r.t.Helper(); r.killHeirBeside(unix.Gettid()) }
+
+// killHeirBeside kills it in the throwaway host of a thread.
+func (r *rig) killHeirBeside(tid int) {
 	r.t.Helper()
-	r.run("sh", "-c", "kill -9 $(pgrep -f 'dhost [p]op killed c1') 2>/dev/null || true")
+	r.run("sh", "-c", fmt.Sprintf("kill -9 $(pgrep --ns %d --nslist mnt -f 'dhost [p]op killed c1') 2>/dev/null || true", tid))
 }
 
 // TestKilledSharedAdd kills ADD at every point, and every second time its heir
@@ -92,8 +95,9 @@ func TestKilledSharedAdd(t *testing.T) {
 // looks until the function that it returns is called.
 func (r *rig) endHeir() (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
-	// The throwaway host's files are there for this thread only.
-	record := fmt.Sprintf("/proc/self/task/%d/root/run/dcni/attachments/killed/c1/eth0/dhost.json", unix.Gettid())
+	// The throwaway host is there for this thread only.
+	tid := unix.Gettid()
+	record := fmt.Sprintf("/proc/self/task/%d/root/run/dcni/attachments/killed/c1/eth0/dhost.json", tid)
 	go func() {
 		defer close(ended)
 		for {
@@ -102,7 +106,7 @@ func (r *rig) endHeir() (stop func()) {
 				return
 			case <-time.After(20 * time.Millisecond):
 				if data, err := os.ReadFile(record); err == nil && strings.Contains(string(data), `"state": "up"`) {
-					r.killHeir()
+					r.killHeirBeside(tid)
 				}
 			}
 		}
