@@ -13,8 +13,6 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
-	types100 "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/containernetworking/cni/pkg/types/create"
 
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
@@ -36,15 +34,7 @@ func (d delegate) Claim(r *Request) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	result, err := create.Create(r.Version, out)
-	if err != nil {
-		return nil, fmt.Errorf("result of %s: %w", d.plugin, err)
-	}
-	current, err := types100.NewResultFromResult(result)
-	if err != nil {
-		return nil, fmt.Errorf("result of %s: %w", d.plugin, err)
-	}
-	l, err := d.lease(current)
+	l, err := d.lease(out, r.Version)
 	if err != nil {
 		return nil, errors.Join(err, d.Release(r))
 	}
@@ -53,7 +43,11 @@ func (d delegate) Claim(r *Request) (*Lease, error) {
 
 // lease reads the delegate's result. Where it names no gateway, the subnet's
 // first address is it, as with the reference bridge plugin.
-func (d delegate) lease(result *types100.Result) (*Lease, error) {
+func (d delegate) lease(out []byte, version string) (*Lease, error) {
+	result, err := readResult(out, version)
+	if err != nil {
+		return nil, fmt.Errorf("result of %s: %w", d.plugin, err)
+	}
 	l := &Lease{From: records.IPAM{Type: d.plugin}, Reused: true}
 	for _, ip := range result.IPs {
 		a, ok := netip.AddrFromSlice(ip.Address.IP)

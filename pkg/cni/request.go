@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/containernetworking/cni/pkg/types/create"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
@@ -315,13 +314,10 @@ func (r *Request) prevResult(raw json.RawMessage) error {
 	if !given(raw) {
 		return nil
 	}
-	result, err := create.Create(r.Version, raw)
+	result, err := readResult(raw, r.Version)
 	if err != nil {
 		return &wire.Error{Code: wire.CodeConfig, Msg: "prevResult", Err: err}
 	}
-	r.Prev, err = types100.NewResultFromResult(result)
-	if err != nil {
-		return &wire.Error{Code: wire.CodeConfig, Msg: "prevResult", Err: err}
-	}
+	r.Prev = result
 	return nil
 }

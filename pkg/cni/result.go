@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
@@ -66,6 +68,40 @@ func resultRoute(o *wire.Route) *types.Route {
 
 func ipNet(p netip.Prefix) net.IPNet {
 	return net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// readResult reads what another plugin printed, or a runtime says that one did.
+// The library would panic at a list with null in it, and pass an address that is
+// missing on as "<nil>".
+func readResult(raw []byte, version string) (*types100.Result, error) {
+	var lists struct {
+		Interfaces []*struct{}                  `json:"interfaces"`
+		IPs        []*struct{ Address *string } `json:"ips"`
+		Routes     []*struct{ Dst *string }     `json:"routes"`
+	}
+	if err := json.Unmarshal(raw, &lists); err != nil {
+		return nil, err
+	}
+	for i, one := range lists.Interfaces {
+		if one == nil {
+			return nil, fmt.Errorf("interfaces[%d]: must be an object, not null", i)
+		}
+	}
+	for i, one := range lists.IPs {
+		if one == nil || one.Address == nil {
+			return nil, fmt.Errorf("ips[%d]: must be an object with an address", i)
+		}
+	}
+	for i, one := range lists.Routes {
+		if one == nil || one.Dst == nil {
+			return nil, fmt.Errorf("routes[%d]: must be an object with a dst", i)
+		}
+	}
+	result, err := create.Create(version, raw)
+	if err != nil {
+		return nil, err
+	}
+	return types100.NewResultFromResult(result)
 }
 
 // merge appends a result to the one of the plugin before in the chain.

@@ -3,6 +3,7 @@ package cni
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net"
 	"reflect"
 	"strings"
@@ -74,4 +75,25 @@ func decoded(t *testing.T, b []byte) any {
 		t.Fatalf("%v: %s", err, b)
 	}
 	return v
+}
+
+// What others print is read, or refused where it would be passed on broken.
+func TestReadResult(t *testing.T) {
+	for _, version := range []string{"0.3.0", "0.4.0", "1.1.0"} {
+		for body, want := range map[string]string{
+			`"dns": null, "interfaces": null, "ips": [], "routes": [{"dst": "::/0"}]`: "",
+			`"ips": [{"version": "4", "address": "10.1.0.2/24"}]`:                     "",
+			`"interfaces": [{"name": "eth0"}, null]`:                                  "interfaces[1]: must be an object, not null",
+			`"ips": [null]`:                                                           "ips[0]: must be an object with an address",
+			`"ips": [{"gateway": "10.1.0.1"}]`:                                        "ips[0]: must be an object with an address",
+			`"routes": [null]`:                                                        "routes[0]: must be an object with a dst",
+			`"routes": [{"gw": "10.1.0.1"}]`:                                          "routes[0]: must be an object with a dst",
+			`"ips": [{"address": "10.1.0.2/"}]`:                                       "invalid CIDR address: 10.1.0.2/",
+		} {
+			_, err := readResult([]byte(`{"cniVersion": "`+version+`", `+body+`}`), version)
+			if got := fmt.Sprint(err); got != want && (err != nil || want != "") {
+				t.Errorf("%s %s: %s; want %s", version, body, got, want)
+			}
+		}
+	}
 }
