@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 
 	"dcni/pkg/network"
 	"dcni/pkg/oncejson"
@@ -94,7 +95,9 @@ func (c *Call) checkEnvironment() error {
 // Whether dcni makes one of that name is ADD's to say.
 func validIfName(name string) bool {
 	const most = 15 // bytes (IFNAMSIZ - 1)
-	return len(name) <= most && name != "." && name != ".." && !strings.ContainsAny(name, "/: \t\n\v\f\r\u0085\u00a0")
+	return len(name) <= most && name != "." && name != ".." && !strings.ContainsFunc(name, func(r rune) bool {
+		return r == '/' || r == ':' || unicode.IsSpace(r)
+	})
 }
 
 // checkVersion refuses a configuration of a version that is not spoken here, or

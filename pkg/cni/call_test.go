@@ -75,9 +75,12 @@ func TestCalls(t *testing.T) {
 		{"interface ..", conf("1.0.0"), []string{"CNI_COMMAND=DEL", "CNI_IFNAME=.."}, "", 4, "CNI_IFNAME"},
 		{"interface a/b", conf("1.0.0"), []string{"CNI_COMMAND=DEL", "CNI_IFNAME=a/b"}, "", 4, "CNI_IFNAME"},
 		{"interface a b", conf("1.0.0"), []string{"CNI_COMMAND=DEL", "CNI_IFNAME=a\u00a0b"}, "", 4, "CNI_IFNAME"},
+		{"interface with a wide space", conf("1.0.0"), []string{"CNI_COMMAND=DEL", "CNI_IFNAME=a\u2003b"}, "", 4, "CNI_IFNAME"},
 
 		{"no JSON", `{"name":`, []string{"CNI_COMMAND=ADD"}, "", 6, "configuration: unexpected end of JSON input"},
 		{"no configuration", ``, []string{"CNI_COMMAND=DEL"}, "", 6, "configuration"},
+		{"no object", `[]`, []string{"CNI_COMMAND=ADD"}, "", 6, "configuration: must be an object"},
+		{"a name that is no string", `{"cniVersion": "1.0.0", "name": 5}`, []string{"CNI_COMMAND=ADD"}, "", 6, "name: must be a string"},
 		{"no name", `{"cniVersion": "1.0.0"}`, []string{"CNI_COMMAND=ADD"}, "", 7, `name "": must be letters`},
 		{"a path for a name", `{"cniVersion": "1.0.0", "name": "a/b"}`, []string{"CNI_COMMAND=ADD"}, "", 7, `name "a/b": must be letters`},
 	} {
@@ -100,6 +103,26 @@ func TestVersion(t *testing.T) {
 	want := `{"cniVersion":"1.1.0","supportedVersions":["0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}` + "\n"
 	if err != nil || stdout != want {
 		t.Errorf("%v: %s", err, stdout)
+	}
+}
+
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// A result that can't be written down is an ADD that failed.
+func TestUnwritableResult(t *testing.T) {
+	for _, version := range []string{"0.4.0", "1.1.0"} {
+		c := &Call{
+			Command: "ADD", ContainerID: "c1", IfName: "eth0",
+			Conf: []byte(`{"name": "web", "cniVersion": "` + version + `"}`),
+		}
+		s := &spy{}
+		_, err := c.run(func() (verbs, error) { return s, nil }, full{})
+		if s.called != "ADDDEL" || report(err, version).Code != uint(wire.CodeIO) {
+			t.Errorf("CNI %s: called %s, error %v", version, s.called, err)
+		}
 	}
 }
 

@@ -164,7 +164,7 @@ func (c *Call) run(open func() (verbs, error), stdout io.Writer) (version string
 	case "ADD":
 		var result *types100.Result
 		if result, err = v.Add(r); err == nil {
-			err = printResult(stdout, result, r.Version)
+			err = c.answer(v, r, result, stdout)
 		}
 	case "DEL":
 		err = v.Del(r)
@@ -176,6 +176,16 @@ func (c *Call) run(open func() (verbs, error), stdout io.Writer) (version string
 		err = v.Status(r)
 	}
 	return r.Version, err
+}
+
+// answer prints the result of an ADD. One that nobody can read is an ADD that
+// failed: nothing stays attached.
+func (c *Call) answer(v verbs, r *Request, result *types100.Result, stdout io.Writer) error {
+	err := printResult(stdout, result, r.Version)
+	if err == nil {
+		return nil
+	}
+	return errors.Join(&wire.Error{Code: wire.CodeIO, Msg: "write the result to standard output", Err: err}, v.Del(r))
 }
 
 // report turns an error into the protocol's: the code it carries, 5 where a

@@ -53,7 +53,7 @@ func ParseRequest(c *Call) (*Request, error) {
 		Version string `json:"cniVersion"`
 	}
 	if err := json.Unmarshal(c.Conf, &head); err != nil {
-		return nil, wire.Errorf(wire.CodeDecode, "configuration: %v", err)
+		return nil, network.DecodeError(wire.CodeDecode, "", err)
 	}
 	r.Network, r.Version = head.Name, head.Version
 	r.Name = r.containerName()

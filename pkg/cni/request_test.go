@@ -83,7 +83,7 @@ func TestBadWishes(t *testing.T) {
 		{"MAC=00:00:00:00:00:00", "", 7, `CNI_ARGS MAC`},
 		{"MAC=02:00:00:00:00:00:00:01", "", 7, `CNI_ARGS MAC`},
 		{"", `"args": {"cni": {"ips": 5}}`, 7, `args.cni.ips 5: must be a list of strings`},
-		{"", `"args": 5`, 7, `args`},
+		{"", `"args": 5`, 7, `args: must be an object`},
 		{"", `"runtimeConfig": {"mac": "x"}`, 7, `runtimeConfig.mac "x"`},
 		{"", `"runtimeConfig": {"portMappings": [{"hostPort": 65536, "containerPort": 80}]}`, 7, `runtimeConfig.portMappings[0].hostPort 65536`},
 		{"", `"runtimeConfig": {"portMappings": [{"hostPort": -1, "containerPort": 80}]}`, 7, `hostPort -1`},

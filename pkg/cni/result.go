@@ -218,7 +218,11 @@ func encodeResult(r *types100.Result, indent string) ([]byte, error) {
 // CNI 0.x are other types, which the library has.
 func printResult(w io.Writer, r *types100.Result, version string) error {
 	if !strings.HasPrefix(version, "1.") {
-		return types.PrintResult(r, version)
+		old, err := r.GetAsVersion(version)
+		if err != nil {
+			return err
+		}
+		return old.PrintTo(w)
 	}
 	out := *r
 	out.CNIVersion = version

@@ -43,7 +43,7 @@ var results = map[string]*types100.Result{
 
 func TestPrintResult(t *testing.T) {
 	for name, r := range results {
-		for _, version := range []string{"1.0.0", "1.1.0"} {
+		for _, version := range Versions {
 			t.Run(name+" "+version, func(t *testing.T) {
 				var printed bytes.Buffer
 				if err := printResult(&printed, r, version); err != nil {

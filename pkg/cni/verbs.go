@@ -95,7 +95,7 @@ func (e *Engine) Add(r *Request) (*types100.Result, error) {
 		return nil, err
 	}
 	if !network.ValidLink(r.IfName) {
-		return nil, wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: must be a link name that settings can have, too: not all or default", r.IfName)
+		return nil, wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: must be %s", r.IfName, network.LinkRule)
 	}
 	lock, err := e.Store.LockAttachment(r.Attachment)
 	if err != nil {

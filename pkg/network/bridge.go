@@ -198,7 +198,7 @@ func (b *Bridge) link() error {
 		}
 	}
 	if !ValidLink(b.Bridge) {
-		return wire.Invalid("bridge", b.Bridge, "must be a link name: 1 to 15 bytes, no space, '/' or ':', not ., .., all or default")
+		return wire.Invalid("bridge", b.Bridge, "must be "+LinkRule)
 	}
 	return nil
 }
@@ -219,6 +219,9 @@ func ValidName(name string) bool {
 	}
 	return name != ""
 }
+
+// LinkRule says what [ValidLink] takes.
+const LinkRule = `a link name: 1 to 15 bytes of ASCII without white space and / : " % *, and not ., .., all or default`
 
 // ValidLink reports whether the kernel takes a name for a link
 // (dev_valid_name), as far as sysctl paths and people can live with it: all and
@@ -290,7 +293,7 @@ func ParseIPAM(section json.RawMessage) (IPAM, error) {
 		Type string `json:"type"`
 	}
 	if err := json.Unmarshal(section, &head); err != nil {
-		return IPAM{}, decodeError("ipam", err)
+		return IPAM{}, DecodeError(wire.CodeConfig, "ipam", err)
 	}
 	switch {
 	case head.Type == "":

@@ -14,7 +14,8 @@ func TestParseGuest(t *testing.T) {
 		{`{"name": "none", "capability": {}}`, `unknown key "capability": did you mean "capabilities"?`},
 		{`{"name": "none", "internal": true}`, `unknown key "internal"`},
 		{`{"name": "none", "dns": {"serch": []}}`, `unknown key "dns.serch": did you mean "dns.search"?`},
-		{`[]`, "configuration"},
+		{`[]`, "configuration: must be an object"},
+		{`{"name": 5}`, "name 5: must be a string"},
 	} {
 		n, err := ParseGuest([]byte(c.conf))
 		switch {

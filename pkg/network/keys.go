@@ -3,6 +3,7 @@ package network
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -29,7 +30,7 @@ var standard = []string{
 func Keys(raw []byte, path string, known []string) (Object, error) {
 	var have map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &have); err != nil {
-		return nil, decodeError(path, err)
+		return nil, DecodeError(wire.CodeConfig, path, err)
 	}
 	out := Object{}
 	for _, key := range slices.Sorted(maps.Keys(have)) {
@@ -57,7 +58,7 @@ func Pick(raw []byte, path string, keys ...string) (Object, error) {
 	}
 	var have map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &have); err != nil {
-		return nil, decodeError(path, err)
+		return nil, DecodeError(wire.CodeConfig, path, err)
 	}
 	out := Object{}
 	for key, value := range have {
@@ -167,15 +168,20 @@ func tag(f reflect.StructField) string {
 	return name
 }
 
-// decodeError says what is no JSON, or not an object. It returns nil for nil.
-func decodeError(path string, err error) error {
-	if err == nil {
-		return nil
+// DecodeError says what is no JSON, or no object, or has a value of another type
+// than its key's. The path is as for [Keys].
+func DecodeError(code wire.Code, path string, err error) error {
+	wrong, must := (*json.UnmarshalTypeError)(nil), "an object"
+	if errors.As(err, &wrong) && wrong.Field != "" {
+		path, must = join(path, wrong.Field), kindName(wrong.Type)
 	}
 	if path == "" {
 		path = "configuration"
 	}
-	return &wire.Error{Code: wire.CodeConfig, Msg: path, Err: err}
+	if wrong != nil {
+		return wire.Errorf(code, "%s: must be %s", path, must)
+	}
+	return &wire.Error{Code: code, Msg: path, Err: err}
 }
 
 // kindName says in JSON's words what a Go type takes.
