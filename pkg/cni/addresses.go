@@ -43,7 +43,7 @@ func Source(store records.Store, f Facts) func(Network) Addresses {
 		case "dipam", "":
 			return own{store: store, facts: f, network: n}
 		}
-		return delegate{plugin: n.IPAM.Type}
+		return delegate{plugin: n.IPAM.Type, dns: n.DNS}
 	}
 }
 

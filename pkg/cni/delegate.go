@@ -27,6 +27,7 @@ import (
 // start-up every ADD would pay for; the whole of it is these few lines.
 type delegate struct {
 	plugin string
+	dns    *network.DNS // the network's own, before the plugin's
 }
 
 func (d delegate) Claim(r *Request) (*Lease, error) {
@@ -73,9 +74,11 @@ func (d delegate) lease(out []byte, version string) (*Lease, error) {
 			l.Routes = append(l.Routes, route)
 		}
 	}
-	l.DNS = &network.DNS{
-		Nameservers: result.DNS.Nameservers, Domain: result.DNS.Domain,
-		Search: result.DNS.Search, Options: result.DNS.Options,
+	if l.DNS = d.dns; !l.DNS.Given() {
+		l.DNS = &network.DNS{
+			Nameservers: result.DNS.Nameservers, Domain: result.DNS.Domain,
+			Search: result.DNS.Search, Options: result.DNS.Options,
+		}
 	}
 	return l, nil
 }

@@ -54,6 +54,11 @@ type DNS struct {
 	Options     []string `json:"options,omitempty"`
 }
 
+// Given reports whether it says anything.
+func (d *DNS) Given() bool {
+	return d != nil && (d.Domain != "" || len(d.Nameservers)+len(d.Search)+len(d.Options) > 0)
+}
+
 // Bridge is a bridge network.
 type Bridge struct {
 	Name        string     // the network's
