@@ -147,7 +147,11 @@ func (e *Engine) Status(r *Request) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(e.Store.Probe(n.IPAM.Own.DataDir), wire.Probe(e.Host, append(plan.Shared, plan.Own...))); err != nil {
+	var leases []string // what gives no addresses of its own keeps none
+	if n.IPAM.Type == "dipam" {
+		leases = append(leases, n.IPAM.Own.DataDir)
+	}
+	if err := errors.Join(e.Store.Probe(leases...), wire.Probe(e.Host, append(plan.Shared, plan.Own...))); err != nil {
 		return &wire.Error{Code: wire.CodeUnavailable, Msg: "network " + n.Name + " can't be served", Err: err}
 	}
 	return e.source(n).Status(r)

@@ -53,8 +53,8 @@ type Book interface {
 	Others(a wire.Attachment) (bool, error)
 	Prune(network string)
 	// Probe tells whether an attachment could be recorded, and its leases in
-	// a data directory.
-	Probe(dataDir string) error
+	// data directories.
+	Probe(dataDirs ...string) error
 }
 
 // Addresses is where an attachment's addresses come from.

@@ -98,8 +98,11 @@ func (f *nftFirewall) probe() error {
 		return err
 	}
 	if err := b.send(); err != nil {
-		return fmt.Errorf("kernel can't take the rules of table inet %s: it may lack nft_nat, nft_masq, nft_fib or nft_ct: %w",
-			firewall.TableName, noNFTables(err))
+		why := "it may lack nft_nat, nft_masq, nft_fib or nft_ct"
+		if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EPERM) {
+			why = "a table of that name is somebody else's"
+		}
+		return fmt.Errorf("kernel can't take the rules of table inet %s: %s: %w", firewall.TableName, why, noNFTables(err))
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ func (s Store) Epoch() (string, error) {
 	word = hex.EncodeToString(random[:])
 	temp := filepath.Join(s.Run, "tmp", "epoch."+word)
 	if err := writeTemp(temp, []byte(word+"\n"), 0o600, false); err != nil {
+		_ = os.Remove(temp) // its name is never used again
 		return "", err
 	}
 	err = os.Link(temp, path)

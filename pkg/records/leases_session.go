@@ -62,6 +62,9 @@ func (l Leases) open(create bool) (*session, error) {
 	const flags = os.O_RDWR | os.O_CREATE
 	s := &session{l: l}
 	file, err := openFile(s.path(".state"), flags, 0o644)
+	if errors.Is(err, unix.ENOTDIR) && !create {
+		return nil, nil // nor can there ever have been a lease
+	}
 	if errors.Is(err, os.ErrNotExist) {
 		if !create {
 			return nil, nil

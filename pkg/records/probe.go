@@ -8,11 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Probe tells whether an attachment and its leases, in a configuration's data
-// directory ("": the usual one), could be remembered: nil, or everything that
-// stands in the way. It changes nothing.
-func (s Store) Probe(dataDir string) error {
-	return errors.Join(writable(s.Run), writable(s.dataDir(dataDir)))
+// Probe tells whether an attachment could be remembered, and its leases in a
+// configuration's data directory ("": the usual one) if it is to have any: nil,
+// or everything that stands in the way. It changes nothing.
+func (s Store) Probe(dataDirs ...string) error {
+	errs := []error{writable(s.Run)}
+	for _, dir := range dataDirs {
+		errs = append(errs, writable(s.dataDir(dir)))
+	}
+	return errors.Join(errs...)
 }
 
 // writable tells whether files can be made below a directory, which need not be
@@ -20,7 +24,7 @@ func (s Store) Probe(dataDir string) error {
 // or full.
 func writable(dir string) error {
 	for {
-		err := unix.Access(dir, unix.W_OK|unix.X_OK)
+		err := unix.Access(dir+"/.", unix.W_OK|unix.X_OK) // what is no directory is not called forbidden
 		if !errors.Is(err, unix.ENOENT) || dir == filepath.Dir(dir) {
 			if err == nil {
 				err = hasRoom(dir)
