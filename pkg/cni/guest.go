@@ -87,11 +87,11 @@ type borrowed struct {
 }
 
 func (b borrowed) Claim(r *Request) (*Lease, error) {
-	of := b.network.Shares
+	of, addresses := b.network.Shares, b.host.Addresses
 	if of == "" {
-		of = r.NetNS
+		of, addresses = r.NetNS, b.host.Loopback
 	}
-	list, err := b.host.Addresses(of)
+	list, err := addresses(of)
 	return &Lease{Addresses: assigned(list), DNS: b.network.DNS}, err
 }
 

@@ -145,6 +145,15 @@ func (h *Host) Addresses(path string) ([]netip.Prefix, error) {
 	return s.rt.loopback()
 }
 
+// Loopback returns the addresses that a namespace's lo has once it is up.
+func (h *Host) Loopback(path string) ([]netip.Prefix, error) {
+	s, err := h.in(path)
+	if err != nil {
+		return nil, err
+	}
+	return s.rt.loopback()
+}
+
 // speaksAs returns the address that packets to another one carry; where there
 // is no route to that, the first that others could reach; the zero Prefix where
 // there is none of that family.
