@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"net/netip"
+	"path/filepath"
 	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -33,6 +34,9 @@ type Machine interface {
 	// Addresses returns the addresses by which a namespace speaks to others,
 	// at most one of each family; lo's where it can't, for "" the host's own.
 	Addresses(netns string) ([]netip.Prefix, error)
+	// Loopback returns the addresses that a namespace's lo has once it is up,
+	// at most one of each family: 127.0.0.1/8 and ::1/128.
+	Loopback(netns string) ([]netip.Prefix, error)
 	// WayOutMTU returns the MTU in bytes of the link that leads out.
 	WayOutMTU() int
 	// Strays lists roots on the machine that look like ours, each with its
@@ -96,6 +100,10 @@ func (e *Engine) Add(r *Request) (*types100.Result, error) {
 	}
 	if !network.ValidLink(r.IfName) {
 		return nil, wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: must be %s", r.IfName, network.LinkRule)
+	}
+	if !filepath.IsAbs(r.NetNS) {
+		// It is recorded, for processes that work elsewhere.
+		return nil, wire.Errorf(wire.CodeEnv, "CNI_NETNS %q: must be an absolute path", r.NetNS)
 	}
 	lock, err := e.Store.LockAttachment(r.Attachment)
 	if err != nil {

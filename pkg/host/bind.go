@@ -74,7 +74,10 @@ func (b bind) leadsTo(cookies ...uint64) error {
 func (b bind) check() error { return b.leadsTo(b.o.Target, b.o.Over) }
 
 // remove takes the bind away where it still is, and nothing else that may be
-// mounted there: it unmounts what it has open and has looked at. Then others may
+// mounted there: it unmounts what it has open and has looked at, so a path that
+// is made anew meanwhile is not hit. What is mounted over the bind in these
+// microseconds would be: umount2 takes the topmost mount there, through a
+// descriptor as well, and what is covered can't be unmounted. Then others may
 // have been given the path while it led elsewhere, and taken lo down there, as
 // containerd does when a pod stops: up it goes.
 func (b bind) remove() error {
