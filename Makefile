@@ -4,6 +4,7 @@ VERSION  ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo v0.0.0)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 RUN      ?= .
 export CGO_ENABLED := 0
+export DESTDIR # as it is: the shell would take words of it apart
 
 .PHONY: help setup build demo test unit integration bench lint install uninstall
 help: # list the targets
@@ -28,9 +29,9 @@ lint: # go vet and the linters of .golangci.yml
 	go vet ./...
 	go run $(LINT) run ./...
 install: build # plugins to /opt/cni/bin, commands to /usr/local/bin, below DESTDIR
-	DESTDIR=$(DESTDIR) scripts/install
+	scripts/install
 uninstall: # take away what install put there; networks and state stay
-	DESTDIR=$(DESTDIR) scripts/install --remove
+	scripts/install --remove
 
 .PHONY: bin/test
 bin/test:

@@ -9,15 +9,15 @@ import (
 )
 
 // TestInstall installs below a folder of its own, over an older version, and
-// uninstalls again: what others have there stays.
+// uninstalls again, twice: what others have there stays.
 func TestInstall(t *testing.T) {
-	dest := t.TempDir()
-	script := func(args ...string) {
+	dest := filepath.Join(t.TempDir(), "it's a place")
+	run := func(target string) {
 		t.Helper()
-		cmd := exec.Command("../scripts/install", args...)
-		cmd.Env = append(os.Environ(), "DESTDIR="+dest)
+		// What is built stays: this is a test of it.
+		cmd := exec.Command("make", "-C", "..", "-o", "build", target, "DESTDIR="+dest)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("scripts/install %v: %v: %s", args, err, out)
+			t.Fatalf("make %s: %v: %s", target, err, out)
 		}
 	}
 	plugins := filepath.Join(dest, "opt/cni/bin")
@@ -31,12 +31,13 @@ func TestInstall(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	script()
+	run("install")
 	cmd := exec.Command(old)
 	if out, err := cmd.CombinedOutput(); err != nil || !bytes.HasPrefix(out, []byte("CNI dbridge plugin v")) {
 		t.Errorf("the installed dbridge: %v: %s", err, out)
 	}
-	script("--remove")
+	run("uninstall")
+	run("uninstall")
 	var left []string
 	_ = filepath.WalkDir(dest, func(path string, d os.DirEntry, _ error) error {
 		if !d.IsDir() {
