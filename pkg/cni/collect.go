@@ -62,7 +62,13 @@ func validAttachments(r *Request) (valid func(wire.Attachment) bool, ok bool, er
 		IfName      string `json:"ifname"`
 	}
 	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, false, wire.Errorf(wire.CodeConfig, "%s: must be a list of {containerID, ifname}: %v", validKey, err)
+		return nil, false, wire.Errorf(wire.CodeConfig, "%s: must be a list of {containerID, ifname}", validKey)
+	}
+	for i, v := range list {
+		if v.ContainerID == "" || v.IfName == "" {
+			// It names nothing to keep, and something was meant.
+			return nil, false, wire.Errorf(wire.CodeConfig, "%s[%d]: must have containerID and ifname", validKey, i)
+		}
 	}
 	return func(a wire.Attachment) bool {
 		for _, v := range list {
