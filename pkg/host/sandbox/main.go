@@ -35,8 +35,8 @@ func Main(mode string) int {
 	if err != nil || len(data) == 0 {
 		return notExecutable // the parent gave up
 	}
-	var cmd Command
-	if err = errors.Join(ready, json.Unmarshal(data, &cmd)); err == nil {
+	cmd, err := hear(data)
+	if err = errors.Join(ready, err); err == nil {
 		err = cmd.become()
 	}
 	e := &ExecError{}

@@ -160,13 +160,41 @@ func (c *Child) Run(cmd Command) error {
 	return answer(c.status)
 }
 
+// A wireCommand is a Command on its way to a child. What a command line has are
+// bytes; JSON would replace those that are not UTF-8 if they were strings.
+type wireCommand struct {
+	Args, Env [][]byte
+	Dir       []byte
+	Hostname  string
+	Files     map[string]string
+	Join      *records.Process
+}
+
 // tell sends a command to a child.
 func tell(w *os.File, cmd Command) error {
-	data, err := json.Marshal(cmd)
+	data, err := json.Marshal(wireCommand{
+		convert[[]byte](cmd.Args), convert[[]byte](cmd.Env), []byte(cmd.Dir), cmd.Hostname, cmd.Files, cmd.Join,
+	})
 	if err == nil {
 		_, err = w.Write(data)
 	}
 	return errors.Join(err, w.Close())
+}
+
+// hear reads what tell sent.
+func hear(data []byte) (Command, error) {
+	var c wireCommand
+	err := json.Unmarshal(data, &c)
+	return Command{convert[string](c.Args), convert[string](c.Env), string(c.Dir), c.Hostname, c.Files, c.Join}, err
+}
+
+// convert makes bytes of strings, or strings of bytes.
+func convert[To, From string | []byte](list []From) []To {
+	out := make([]To, len(list))
+	for i, s := range list {
+		out[i] = To(s)
+	}
+	return out
 }
 
 // answer reads how a child fared: the pipe closes when it becomes the command,
