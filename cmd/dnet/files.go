@@ -20,6 +20,8 @@ const (
 )
 
 // files writes the container's own files and returns where each is to be seen.
+// One is shown in its own place as well: by that mount, which no host lacks the
+// place for, the container's processes are known (see [sandbox.Sweep]).
 func (l *life) files() (map[string]string, error) {
 	hosts, err := l.hosts()
 	if err != nil {
@@ -34,6 +36,8 @@ func (l *life) files() (map[string]string, error) {
 			return nil, err
 		}
 	}
+	mark := files[hostname]
+	files[mark] = mark
 	return files, nil
 }
 

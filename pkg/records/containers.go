@@ -52,6 +52,7 @@ type Process struct {
 	Start uint64 `json:"start"` // clock ticks since boot (proc(5), stat)
 	NetNS uint64 `json:"netns"` // inode; 0: the host's
 	MntNS uint64 `json:"mntns"` // inode
+	UTSNS uint64 `json:"utsns"` // inode
 }
 
 // An Attachment is a network of a container with all that DEL needs to be told.

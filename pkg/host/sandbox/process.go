@@ -97,9 +97,10 @@ func Sweep(p records.Process, marker string) error {
 		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // before it has any mounts
 		unix.Close(fd)
 	}
+	killed := map[int]bool{}
 	for deadline := time.Now().Add(sweepTime); ; time.Sleep(time.Millisecond) {
 		reap()
-		left := members(p, marker)
+		left := members(p, marker, killed)
 		if len(left) == 0 {
 			return nil
 		}
@@ -108,6 +109,7 @@ func Sweep(p records.Process, marker string) error {
 		}
 		for _, pid := range left {
 			_ = unix.Kill(pid, unix.SIGKILL) // gone by itself meanwhile
+			killed[pid] = true
 		}
 	}
 }
@@ -122,9 +124,11 @@ func reap() {
 	}
 }
 
-// members lists the processes in a sandbox's mount or network namespace, and
-// those that this process adopted.
-func members(p records.Process, marker string) []int {
+// members lists the processes that are left of a sandbox: those in one of its
+// namespaces, and of those that this process adopted, all that are not simply
+// where it is itself: who started dnet by exec(2) has children, too. One that
+// is dying has no namespace any more, and is known as one that was killed.
+func members(p records.Process, marker string, killed map[int]bool) []int {
 	entries, _ := os.ReadDir("/proc") // there on every Linux
 	var list []int
 	for _, e := range entries {
@@ -136,18 +140,28 @@ func members(p records.Process, marker string) []int {
 			list = append(list, pid)
 		}
 	}
-	return append(list, children()...)
+	own, _ := nsInode(os.Getpid(), "mnt") // there for whoever lives
+	for _, pid := range children() {
+		mnt, err := nsInode(pid, "mnt")
+		if killed[pid] || in(pid, p) || err == nil && mnt != own {
+			list = append(list, pid)
+		}
+	}
+	return list
 }
 
+// in reports whether a process shares a namespace with a sandbox's first one.
+// Who makes himself a mount namespace (unshare -m) keeps the marker in it.
 func in(pid int, p records.Process) bool {
-	if mnt, err := nsInode(pid, "mnt"); err == nil && mnt == p.MntNS {
-		return true
+	for kind, inode := range map[string]uint64{"mnt": p.MntNS, "net": p.NetNS, "uts": p.UTSNS} {
+		if inode == 0 {
+			continue // the host's
+		}
+		if ns, err := nsInode(pid, kind); err == nil && ns == inode {
+			return true
+		}
 	}
-	if p.NetNS == 0 {
-		return false
-	}
-	net, err := nsInode(pid, "net")
-	return err == nil && net == p.NetNS
+	return false
 }
 
 func marked(pid int, marker string) bool {

@@ -133,6 +133,9 @@ func (c *Child) identify(network bool) error {
 	if c.MntNS, err = nsInode(c.PID, "mnt"); err != nil {
 		return err
 	}
+	if c.UTSNS, err = nsInode(c.PID, "uts"); err != nil {
+		return err
+	}
 	if network {
 		c.NetNS, err = nsInode(c.PID, "net")
 	}
