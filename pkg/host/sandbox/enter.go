@@ -57,6 +57,9 @@ func enter(p records.Process) error {
 // Spawn starts a command in a sandbox that is there, in a session of its own,
 // and returns when it runs.
 func Spawn(cmd Command) error {
+	if err := keepFiles(); err != nil {
+		return err
+	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err
