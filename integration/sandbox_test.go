@@ -29,7 +29,7 @@ func sandboxPath(name string) (string, error) {
 	if _, err := os.Stat(lab.NetNSPath(name)); name == "host" || err == nil {
 		return name, nil
 	}
-	list, err := records.Default().Containers()
+	list, _, err := records.Default().Containers()
 	if err != nil {
 		return "", err
 	}

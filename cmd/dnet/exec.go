@@ -77,7 +77,7 @@ func (a *app) exec(o *execOptions, word string, args []string) error {
 
 // container returns the container that a word means, see [container.Find].
 func (a *app) container(word string) (*records.Container, error) {
-	list, err := a.store.Containers()
+	list, _, err := a.store.Containers()
 	if err != nil {
 		return nil, err
 	}

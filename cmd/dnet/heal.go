@@ -12,11 +12,16 @@ import (
 
 // heal cleans up after containers whose dnet was killed: nobody has their lock.
 // What can't be cleaned up is told of, stays on record, and is nobody else's
-// trouble.
+// trouble. Without permission there is nothing to be done, nor to be told.
 func (a *app) heal() {
-	list, err := a.store.Containers()
-	if err = errors.Join(err, a.store.SweepContainers()); err != nil {
-		fmt.Fprintf(a.stderr, "dnet: warning: %v\n", err)
+	list, broken, err := a.store.Containers()
+	if errors.Is(err, fs.ErrPermission) {
+		return
+	}
+	for _, err := range append(broken, err, a.store.SweepContainers()) {
+		if err != nil {
+			fmt.Fprintf(a.stderr, "dnet: warning: %v\n", err)
+		}
 	}
 	for _, c := range list {
 		if c.Stage == records.Exited {

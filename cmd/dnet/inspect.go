@@ -65,7 +65,7 @@ func (a *app) inspectAll(words []string, format string) error {
 		errs = append(errs, err)
 	}
 	for _, err := range errs {
-		fmt.Fprintf(a.stderr, "dnet: %v\n", err)
+		a.tell(err)
 	}
 	if len(errs) > 0 {
 		return &statusErr{status: statusError}

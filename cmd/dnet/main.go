@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -85,9 +86,19 @@ func (a *app) run(args []string) int {
 		status, err = e.status, e.err
 	}
 	if err != nil {
-		fmt.Fprintf(a.stderr, "%s: %v\n", root.Name(), err)
+		a.tell(err)
 	}
 	return status
+}
+
+// tell says what went wrong, and what would help where it was for want of
+// permission.
+func (a *app) tell(err error) {
+	hint := ""
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		hint = ": run as root"
+	}
+	fmt.Fprintf(a.stderr, "dnet: %v%s\n", err, hint)
 }
 
 // command returns the root command, with a line here for each of the others.

@@ -67,7 +67,7 @@ func (a *app) ps(o *psOptions) error {
 		return err
 	}
 	a.heal()
-	list, err := a.store.Containers()
+	list, _, err := a.store.Containers()
 	if err != nil {
 		return err
 	}

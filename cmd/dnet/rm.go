@@ -47,7 +47,7 @@ func (a *app) removeAll(words []string, force bool) error {
 			continue
 		}
 		if err != nil {
-			fmt.Fprintf(a.stderr, "dnet: %v\n", err)
+			a.tell(err)
 			status = statusError
 			continue
 		}

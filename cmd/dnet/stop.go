@@ -43,7 +43,7 @@ func (a *app) stopAll(o *stopOptions, words []string) error {
 		err := a.stop(o, word)
 		if err != nil {
 			failed = true
-			fmt.Fprintf(a.stderr, "dnet: %v\n", err)
+			a.tell(err)
 			continue
 		}
 		fmt.Fprintln(a.stdout, word)

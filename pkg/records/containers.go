@@ -98,7 +98,7 @@ func (s Store) AddContainer(c *Container, free func(others []*Container) error) 
 		return err
 	}
 	defer lock.Unlock()
-	others, err := s.Containers()
+	others, _, err := s.Containers()
 	if err != nil {
 		return err
 	}
@@ -165,25 +165,28 @@ func (s Store) Container(id string) (*Container, error) {
 	return c, nil
 }
 
-// Containers lists the containers, the newest first.
-func (s Store) Containers() ([]*Container, error) {
+// Containers lists the containers, the newest first. One whose record says
+// nothing that one can read is left out, and is nobody else's trouble: broken
+// has what is wrong with it.
+func (s Store) Containers() (list []*Container, broken []error, err error) {
 	entries, err := os.ReadDir(s.containers())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+		return nil, nil, err
 	}
-	var list []*Container
 	for _, e := range entries {
 		c, err := s.Container(e.Name())
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // not written yet, or gone
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // not written yet, or gone
+		case errors.Is(err, fs.ErrPermission):
+			return nil, nil, err
+		case err != nil:
+			broken = append(broken, err)
+		default:
+			list = append(list, c)
 		}
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, c)
 	}
 	slices.SortStableFunc(list, func(a, b *Container) int { return b.Created.Compare(a.Created) })
-	return list, nil
+	return list, broken, nil
 }
 
 // RemoveContainer forgets a container, whose lock the caller has: the record

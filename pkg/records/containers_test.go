@@ -27,7 +27,7 @@ func TestContainers(t *testing.T) {
 	}); !errors.Is(err, taken) {
 		t.Errorf("a container whose name is taken: %v", err)
 	}
-	list, err := s.Containers()
+	list, _, err := s.Containers()
 	if err != nil || len(list) != 2 || list[0].ID != "bb" {
 		t.Errorf("%v, %v: want bb before aa", list, err)
 	}
@@ -43,6 +43,31 @@ func TestContainers(t *testing.T) {
 	}
 	if _, err := s.Container("aa"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("after its removal: %v", err)
+	}
+}
+
+// TestBrokenRecord leaves one that can't be read out, and the others in.
+func TestBrokenRecord(t *testing.T) {
+	s := Store{Run: filepath.Join(t.TempDir(), "run")}
+	if err := s.PutContainer(&Container{ID: "aa"}); err != nil {
+		t.Fatal(err)
+	}
+	half, err := s.WriteContainerFile("aa", "half", "{")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(s.ContainerDir("bb"), 0o755), os.Rename(half, s.containerPath("bb"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.ContainerDir("file"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	list, broken, err := s.Containers()
+	if err != nil || len(list) != 1 || list[0].ID != "aa" || len(broken) != 2 {
+		t.Errorf("%v, %v, %v: want aa, and what is wrong with bb and file", list, broken, err)
+	}
+	if err := s.AddContainer(&Container{ID: "cc"}, func([]*Container) error { return nil }); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -115,9 +115,6 @@ func forkSelf(mode string, attr *syscall.SysProcAttr, files ...*os.File) (int, e
 	}
 	pid, err := syscall.ForkExec("/proc/self/exe", []string{"dnet", MainArg, mode},
 		&syscall.ProcAttr{Env: os.Environ(), Files: fds, Sys: attr})
-	if errors.Is(err, unix.EPERM) {
-		return 0, fmt.Errorf("make namespaces: %w: run as root", err)
-	}
 	if err != nil {
 		return 0, fmt.Errorf("make namespaces: %w", err)
 	}
