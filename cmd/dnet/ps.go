@@ -90,14 +90,14 @@ func (a *app) ps(o *psOptions) error {
 
 // psRow describes a container.
 func (a *app) psRow(c *records.Container, long bool, now time.Time) (psRow, error) {
-	var ports []firewall.Port
+	var endpoints []*firewall.Endpoint
 	list, err := a.store.Of(c.ID)
 	if err != nil {
 		return psRow{}, err
 	}
 	for _, r := range list {
 		if r.Endpoint != nil {
-			ports = append(ports, r.Endpoint.Ports...)
+			endpoints = append(endpoints, r.Endpoint)
 		}
 	}
 	id, command := c.ID, strconv.Quote(strings.Join(c.Command, " "))
@@ -108,7 +108,7 @@ func (a *app) psRow(c *records.Container, long bool, now time.Time) (psRow, erro
 	return psRow{
 		ID: id, Command: command, Names: c.Name, Networks: strings.Join(networkNames(c), ","),
 		CreatedAt: c.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), RunningFor: since(c.Created, now) + " ago",
-		State: string(c.Stage), Status: status(c, now), Ports: container.ShowPorts(ports),
+		State: string(c.Stage), Status: status(c, now), Ports: container.ShowPorts(endpoints),
 	}, nil
 }
 

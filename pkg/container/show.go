@@ -43,14 +43,16 @@ func Shorten(s string, n int) string {
 	return string(letters[:n-1]) + "…"
 }
 
-// ShowPorts lists published ports as docker ps does: one entry a family, ports
-// that follow one another as a range.
-func ShowPorts(ports []firewall.Port) string {
+// ShowPorts lists published ports as docker ps does: one entry for each family
+// that the container has an address of, ports that follow one another as a range.
+func ShowPorts(endpoints []*firewall.Endpoint) string {
 	var shown []binding
-	for _, p := range ports {
-		for _, v6 := range []bool{false, true} {
-			if p.Family(v6) {
-				shown = append(shown, binding{p, v6, p.HostPort, p.ContainerPort})
+	for _, e := range endpoints {
+		for _, p := range e.Ports {
+			for _, v6 := range []bool{false, true} {
+				if p.Family(v6) && hasFamily(e.Addresses, v6) {
+					shown = append(shown, binding{p, v6, p.HostPort, p.ContainerPort})
+				}
 			}
 		}
 	}
@@ -65,6 +67,10 @@ func ShowPorts(ports []firewall.Port) string {
 		shown = shown[n:]
 	}
 	return strings.Join(words, ", ")
+}
+
+func hasFamily(list []netip.Addr, v6 bool) bool {
+	return slices.ContainsFunc(list, func(a netip.Addr) bool { return a.Is6() == v6 })
 }
 
 // A binding is a published port in one family.

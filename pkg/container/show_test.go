@@ -1,7 +1,10 @@
 package container
 
 import (
+	"net/netip"
 	"testing"
+
+	"dcni/pkg/firewall"
 )
 
 func TestAgo(t *testing.T) {
@@ -34,8 +37,23 @@ func TestShowPorts(t *testing.T) {
 			}
 			list = append(list, p...)
 		}
-		if got := ShowPorts(Ports(list)); got != want {
+		e := &firewall.Endpoint{Ports: Ports(list), Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00::2")}}
+		if got := ShowPorts([]*firewall.Endpoint{e}); got != want {
 			t.Errorf("%s: %s, want %s", publish, got, want)
+		}
+	}
+}
+
+// A family that the container has no address of is not published.
+func TestShowPortsOfOneFamily(t *testing.T) {
+	list, err := ParsePublish("8080:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]string{"10.1.0.2": "0.0.0.0:8080->80/tcp", "fd00::2": "[::]:8080->80/tcp"} {
+		e := &firewall.Endpoint{Ports: Ports(list), Addresses: []netip.Addr{netip.MustParseAddr(address)}}
+		if got := ShowPorts([]*firewall.Endpoint{e}); got != want {
+			t.Errorf("%s: %s, want %s", address, got, want)
 		}
 	}
 }
