@@ -52,12 +52,21 @@ func installed(n Network, path []string) error {
 	for _, conf := range n.Plugins {
 		var plugin struct {
 			Type string `json:"type"`
+			IPAM struct {
+				Type string `json:"type"`
+			} `json:"ipam"`
 		}
 		if err := json.Unmarshal(conf, &plugin); err != nil {
 			return fmt.Errorf("network %s: %w", n.Name, err)
 		}
-		if _, err := invoke.FindInPath(plugin.Type, path); err != nil {
-			return fmt.Errorf("network %s: %w", n.Name, err)
+		types := []string{plugin.Type}
+		if plugin.IPAM.Type != "" {
+			types = append(types, plugin.IPAM.Type)
+		}
+		for _, t := range types {
+			if _, err := invoke.FindInPath(t, path); err != nil {
+				return fmt.Errorf("network %s: %w", n.Name, err)
+			}
 		}
 	}
 	return nil
@@ -98,15 +107,29 @@ func (a *app) detach(c *records.Container, netns string) error {
 	return errors.Join(errs...)
 }
 
+// detachOne runs the plugins of one network with DEL. A plugin that does not know
+// the version of the configuration has done nothing for a container that never
+// ran, and is passed over: it would refuse for ever.
 func (a *app) detachOne(c *records.Container, at records.Attachment, netns string) error {
 	cni, list, rt, err := a.chain(c, at, netns)
 	if err == nil {
 		err = cni.DelNetworkList(context.Background(), list, rt)
+		for c.Stage == records.Created && foreignVersion(err) && len(list.Plugins) > 0 {
+			list.Plugins = list.Plugins[:len(list.Plugins)-1]
+			err = cni.DelNetworkList(context.Background(), list, rt)
+		}
 	}
 	if err != nil {
 		return chainError(at, err)
 	}
 	return nil
+}
+
+// foreignVersion reports whether a plugin said that it does not know a
+// configuration's version.
+func foreignVersion(err error) bool {
+	var said *types.Error
+	return errors.As(err, &said) && said.Code == types.ErrIncompatibleCNIVersion
 }
 
 // chainError is what a plugin said, in the place of where libcni was when it

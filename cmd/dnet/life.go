@@ -157,6 +157,9 @@ func (l *life) record() error {
 func (l *life) work() (int, error) {
 	for i := range l.c.Networks {
 		result, err := l.connect(i)
+		if err != nil && l.child.Ended() {
+			return l.wait() // who stopped it meanwhile is why
+		}
 		if err != nil {
 			return statusUsage, err
 		}
@@ -203,6 +206,11 @@ func (l *life) watch() (int, error) {
 			_ = l.child.Signal(sig.(syscall.Signal)) // it has ended: so will we
 		}
 	}()
+	return l.wait()
+}
+
+// wait waits for the command's end and returns its status.
+func (l *life) wait() (int, error) {
 	ws, err := l.child.Wait()
 	if err != nil {
 		return statusUsage, err
@@ -221,7 +229,10 @@ func (l *life) end(status int) error {
 	if l.netns != nil {
 		netns = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), l.netns.Fd())
 	}
-	return errors.Join(err, l.finish(l.c, netns))
+	if left := l.finish(l.c, netns); left != nil {
+		err = errors.Join(err, fmt.Errorf("clean up container %s: %w", l.c.Name, left))
+	}
+	return err
 }
 
 // deaf are the signals that are not passed on: those that can't be caught, or

@@ -16,6 +16,7 @@ import (
 type stopOptions struct {
 	seconds int // negative: as long as it takes
 	remove  bool
+	force   bool
 }
 
 func newStopCommand(a *app) *cobra.Command {
@@ -33,6 +34,7 @@ func newStopCommand(a *app) *cobra.Command {
 	f.IntVar(&o.seconds, "time", patience, "")
 	f.Lookup("time").Hidden = true
 	f.BoolVar(&o.remove, "rm", false, "Forget the container, too")
+	f.BoolVarP(&o.force, "force", "f", false, "With --rm: forget it even if a plugin fails to detach it")
 	return cmd
 }
 
@@ -54,7 +56,8 @@ func (a *app) stopAll(o *stopOptions, words []string) error {
 	return nil
 }
 
-// stop ends a container. When it returns, nothing of it is on the host.
+// stop ends a container. When it returns, nothing of it is on the host, but for
+// what a plugin failed to take away that is to be forgotten all the same.
 func (a *app) stop(o *stopOptions, word string) error {
 	c, err := a.container(word)
 	if err != nil {
@@ -66,7 +69,11 @@ func (a *app) stop(o *stopOptions, word string) error {
 	}
 	defer lock.Unlock()
 	if err := a.healLocked(c.ID); err != nil {
-		return fmt.Errorf("clean up container %s: %w", word, err)
+		err = fmt.Errorf("clean up container %s: %w", word, err)
+		if !o.remove || !o.force {
+			return err
+		}
+		fmt.Fprintf(a.stderr, "dnet: warning: %v\n", err)
 	}
 	if o.remove {
 		return a.store.RemoveContainer(c.ID)

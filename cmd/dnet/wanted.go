@@ -160,7 +160,7 @@ func portMappings(ports []container.Publish) []portMapping {
 
 // connect attaches the child to its i-th network. Where a host port may be one
 // of several, those that are taken are passed over. A network that refused is
-// told DEL at once, as CNI has it, and if that worked is none of the container's.
+// the last of the container's, for its end calls DEL of all.
 func (l *life) connect(i int) (*types100.Result, error) {
 	at, n := &l.c.Networks[i], &l.nets[i]
 	for {
@@ -174,12 +174,7 @@ func (l *life) connect(i int) (*types100.Result, error) {
 				continue
 			}
 		}
-		left := i
-		undo := l.detachOne(l.c, *at, l.child.NetNSPath())
-		if undo != nil {
-			left++ // the end of the container tries again, and who comes after it
-		}
-		l.c.Networks = l.c.Networks[:left]
-		return nil, errors.Join(err, undo)
+		l.c.Networks = l.c.Networks[:i+1]
+		return nil, err
 	}
 }

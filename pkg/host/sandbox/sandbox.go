@@ -245,6 +245,9 @@ func (c *Child) Wait() (syscall.WaitStatus, error) {
 	}
 }
 
+// Ended reports whether the child has ended, by whoever's doing.
+func (c *Child) Ended() bool { return c.ended || ended(c.pidfd) }
+
 // Kill ends the child and waits until it is gone.
 func (c *Child) Kill() error {
 	if c.ended {
