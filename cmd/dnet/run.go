@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
@@ -64,7 +63,7 @@ func newRunCommand(a *app) *cobra.Command {
 
 // runCommand runs a container and ends with its status.
 func (a *app) runCommand(o *runOptions, args []string) error {
-	spec, err := o.Parse(func(line string) { fmt.Fprintln(a.stderr, line) })
+	spec, err := o.Parse()
 	if err != nil {
 		return &statusErr{statusUsage, err}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
@@ -26,25 +25,24 @@ type wanted struct {
 // want finds the networks of a container. The host's own has no plugin: there
 // is nothing to be attached.
 func (a *app) want(spec *container.Spec) ([]wanted, error) {
-	if spec.HostNetwork() {
-		return nil, nil
-	}
-	known, err := a.networks()
-	if err != nil {
-		return nil, err
-	}
-	nets := make([]wanted, len(spec.Networks))
-	ways := make([]container.Way, len(spec.Networks))
-	for i, n := range spec.Networks {
-		found, err := find(known, n.Name)
-		if err != nil {
+	var lists []Network
+	if !spec.HostNetwork() {
+		var err error
+		if lists, err = a.resolve(spec); err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(nets[:i], func(o wanted) bool { return o.list.Name == found.Name }) {
-			return nil, fmt.Errorf("network %q is specified multiple times", found.Name)
+	}
+	if spec.HostNetwork() {
+		if len(spec.Ports) > 0 {
+			fmt.Fprintln(a.stderr, "WARNING: Published ports are discarded when using host network mode")
 		}
-		nets[i] = wanted{Network: n, list: found}
-		if err := errors.Join(nets[i].read(), installed(found, pluginPath())); err != nil {
+		return nil, nil
+	}
+	nets := make([]wanted, len(lists))
+	ways := make([]container.Way, len(lists))
+	for i, n := range spec.Networks {
+		nets[i] = wanted{Network: n, list: lists[i]}
+		if err := errors.Join(nets[i].read(), installed(lists[i], pluginPath())); err != nil {
 			return nil, err
 		}
 		ways[i] = nets[i].way
@@ -55,6 +53,24 @@ func (a *app) want(spec *container.Spec) ([]wanted, error) {
 		fmt.Fprintf(a.stderr, "WARNING: Published ports are discarded: no plugin of network %s has the capability portMappings\n", way.list.Name)
 	}
 	return nets, nil
+}
+
+// resolve finds the networks that a container's words mean, and puts their names
+// there: what holds for a name holds for the ID.
+func (a *app) resolve(spec *container.Spec) ([]Network, error) {
+	known, err := a.networks()
+	if err != nil {
+		return nil, err
+	}
+	lists := make([]Network, len(spec.Networks))
+	for i := range spec.Networks {
+		n := &spec.Networks[i]
+		if lists[i], err = find(known, n.Name); err != nil {
+			return nil, err
+		}
+		n.Name = lists[i].Name
+	}
+	return lists, container.CheckNetworks(spec.Networks)
 }
 
 // read looks at a network's first plugin, and gives it the priority that was

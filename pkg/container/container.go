@@ -44,17 +44,13 @@ type Spec struct {
 // HostNetwork reports whether the container is to have the host's network.
 func (s *Spec) HostNetwork() bool { return s.Networks[0].Name == "host" }
 
-// Parse reads the options. warn takes a line for what is ignored.
-func (o *Options) Parse(warn func(string)) (*Spec, error) {
+// Parse reads the options.
+func (o *Options) Parse() (*Spec, error) {
 	s := &Spec{Name: strings.TrimPrefix(o.Name, "/"), Hostname: o.Hostname, Workdir: o.Workdir, Env: o.Env}
 	for _, step := range []func(*Spec) error{o.words, o.networks, o.ports, o.files} {
 		if err := step(s); err != nil {
 			return nil, err
 		}
-	}
-	if s.HostNetwork() && len(s.Ports) > 0 {
-		s.Ports = nil
-		warn("WARNING: Published ports are discarded when using host network mode")
 	}
 	return s, nil
 }
@@ -115,7 +111,7 @@ func (o *Options) networks(s *Spec) error {
 	if err := s.Networks[0].merge(flags{o.IP, o.IP6, o.MAC, o.Aliases}); err != nil {
 		return err
 	}
-	if err := checkNetworks(s.Networks); err != nil {
+	if err := CheckNetworks(s.Networks); err != nil {
 		return err
 	}
 	if s.Networks[0].Name == "default" {

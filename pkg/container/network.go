@@ -141,9 +141,9 @@ func (n *Network) merge(f flags) error {
 	return err
 }
 
-// checkNetworks refuses what Docker refuses of several networks, and of options
+// CheckNetworks refuses what Docker refuses of several networks, and of options
 // with networks that can't honour them.
-func checkNetworks(list []Network) error {
+func CheckNetworks(list []Network) error {
 	for i, n := range list {
 		if slices.ContainsFunc(list[:i], func(o Network) bool { return o.Name == n.Name }) {
 			return fmt.Errorf("network %q is specified multiple times", n.Name)
