@@ -128,6 +128,7 @@ func (o *Options) ports(s *Spec) error {
 		}
 		s.Ports = append(s.Ports, list...)
 	}
+	spread(s.Ports)
 	return nil
 }
 

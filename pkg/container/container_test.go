@@ -88,6 +88,48 @@ func TestNext(t *testing.T) {
 	}
 }
 
+// TestSpread lays several choices beside one another, and beside what is no
+// choice, as it is first tried and after one was taken.
+func TestSpread(t *testing.T) {
+	for _, c := range []struct {
+		publish     []string
+		taken       uint16
+		first, next string
+	}{
+		{[]string{"8000-8002:80", "8000-8002:81"}, 8000, "8000 8001", "8002 8001"},
+		{[]string{"8000-8002:80", "8000:81"}, 8001, "8001 8000", "8002 8000"},
+		{[]string{"8000:80", "8000-8001:81"}, 8001, "8000 8001", ""},
+		{[]string{"8000-8001:80", "8000-8001:80/udp"}, 8000, "8000 8000", "8001 8000"},
+		{[]string{"127.0.0.1:8000-8001:80", "127.0.0.2:8000-8001:80"}, 9, "8000 8000", ""},
+		{[]string{"127.0.0.1:8000-8001:80", "8000-8001:80"}, 9, "8000 8001", ""},
+		{[]string{"65534-65535:80", "65534-65535:81", "65534-65535:82"}, 65535, "65534 65535 65534", ""},
+		{[]string{"80", "80", "8000-8001:80-81"}, 8000, "0 0 8000 8001", ""},
+	} {
+		s, err := (&Options{Publish: c.publish}).Parse()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := hostPorts(s.Ports); got != c.first {
+			t.Errorf("%v: %s, want %s", c.publish, got, c.first)
+		}
+		got := ""
+		if Next(s.Ports, c.taken) {
+			got = hostPorts(s.Ports)
+		}
+		if got != c.next {
+			t.Errorf("%v, and %d is taken: %s, want %s", c.publish, c.taken, got, c.next)
+		}
+	}
+}
+
+func hostPorts(list []Publish) string {
+	words := make([]string, len(list))
+	for i, p := range list {
+		words[i] = fmt.Sprint(p.HostPort)
+	}
+	return strings.Join(words, " ")
+}
+
 func TestParseNetwork(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{"web", "web invalid IP invalid IP  []"},

@@ -145,16 +145,59 @@ func hostIP(s string) (netip.Addr, error) {
 	return ip, nil
 }
 
-// Next moves a choice of host ports on to the next, and reports whether there
-// was one. The port that was taken tells which of several choices to move.
+// spread has every choice of host ports begin at one that no other of the list
+// has: those without a choice come first.
+func spread(list []Publish) {
+	for i := range list {
+		if list[i].Last == list[i].HostPort {
+			continue
+		}
+		free := func(p Publish) bool {
+			for j, o := range list {
+				if j != i && (j < i || o.Last == o.HostPort) && p.clashes(o) {
+					return false
+				}
+			}
+			return true
+		}
+		if p, ok := list[i].from(list[i].HostPort, free); ok {
+			list[i] = p
+		}
+	}
+}
+
+// Next moves a choice of host ports on to the next that no other of the list
+// has, and reports whether there was one. The port that was taken tells which of
+// several choices to move.
 func Next(list []Publish, taken uint16) bool {
 	for i := range list {
-		if list[i].HostPort == taken && list[i].HostPort < list[i].Last {
-			list[i].HostPort++
+		if list[i].HostPort != taken || taken == list[i].Last {
+			continue
+		}
+		free := func(p Publish) bool {
+			return !slices.ContainsFunc(list, func(o Publish) bool { return o != list[i] && p.clashes(o) })
+		}
+		if p, ok := list[i].from(taken+1, free); ok {
+			list[i] = p
 			return true
 		}
 	}
 	return false
+}
+
+// from returns the choice at the first port from one on that is free.
+func (p Publish) from(port uint16, free func(Publish) bool) (Publish, bool) {
+	for ; p.HostPort != 0 && port <= p.Last && port != 0; port++ {
+		if p.HostPort = port; free(p) {
+			return p, true
+		}
+	}
+	return p, false
+}
+
+// clashes reports whether two would be published on one host port.
+func (p Publish) clashes(o Publish) bool {
+	return p.HostPort == o.HostPort && p.Protocol == o.Protocol && p.Overlaps(o.Port)
 }
 
 // Ports returns the ports as they are to be tried now.
