@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"unicode"
 )
 
 // A Host is one --add-host.
@@ -34,7 +35,7 @@ func ParseHost(s string) (Host, error) {
 		return Host{}, fmt.Errorf("bad format for add-host: %q", s)
 	}
 	h, text := Host{Name: s[:at]}, s[at+1:]
-	if strings.ContainsAny(h.Name, " \t\n#") {
+	if strings.ContainsFunc(s, unprintable) || strings.Contains(h.Name, "#") {
 		return Host{}, fmt.Errorf("bad format for add-host: %q", s)
 	}
 	if text == "host-gateway" {
@@ -51,6 +52,10 @@ func ParseHost(s string) (Host, error) {
 	}
 	return h, nil
 }
+
+// unprintable reports whether a letter would end a word of hosts or resolv.conf,
+// or do worse to who reads them.
+func unprintable(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
 
 // A HostsFile is what /etc/hosts of a container says.
 type HostsFile struct {

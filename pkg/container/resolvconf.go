@@ -20,7 +20,8 @@ var domainForm = lazily(`^([a-zA-Z0-9_]([a-zA-Z0-9_-]*[a-zA-Z0-9_])?\.?)+$`)
 // ParseDNS reads --dns, --dns-search ("." for none) and --dns-option.
 func ParseDNS(servers, search, options []string) (DNS, error) {
 	for _, s := range servers {
-		if _, err := netip.ParseAddr(s); err != nil {
+		// The zone of an address may hold anything.
+		if _, err := netip.ParseAddr(s); err != nil || strings.ContainsFunc(s, unprintable) {
 			return DNS{}, fmt.Errorf("IP address is not correctly formatted: %s", s)
 		}
 	}
@@ -30,7 +31,7 @@ func ParseDNS(servers, search, options []string) (DNS, error) {
 		}
 	}
 	for _, s := range options {
-		if s == "" || strings.ContainsAny(s, " \t\n") {
+		if s == "" || strings.ContainsFunc(s, unprintable) {
 			return DNS{}, fmt.Errorf("--dns-option %q: must be one word", s)
 		}
 	}
