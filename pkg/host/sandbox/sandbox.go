@@ -245,8 +245,16 @@ func (c *Child) Wait() (syscall.WaitStatus, error) {
 	}
 }
 
-// Ended reports whether the child has ended, by whoever's doing.
-func (c *Child) Ended() bool { return c.ended || ended(c.pidfd) }
+// Ended reports whether the child has ended, by whoever's doing, or is about to:
+// a process that exits has let go of its namespaces, which others see, before
+// it shows as ended (do_exit in the kernel's kernel/exit.c).
+func (c *Child) Ended() bool {
+	if c.ended || ended(c.pidfd) {
+		return true
+	}
+	_, err := os.Readlink(c.NetNSPath())
+	return errors.Is(err, os.ErrNotExist)
+}
 
 // Kill ends the child and waits until it is gone.
 func (c *Child) Kill() error {
