@@ -91,7 +91,7 @@ func (a *app) ps(o *psOptions) error {
 // psRow describes a container.
 func (a *app) psRow(c *records.Container, long bool, now time.Time) (psRow, error) {
 	var endpoints []*firewall.Endpoint
-	list, err := a.store.Of(c.ID)
+	list, err := a.store.OfContainer(c.ID)
 	if err != nil {
 		return psRow{}, err
 	}

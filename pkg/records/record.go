@@ -212,23 +212,3 @@ func (s Store) Others(a wire.Attachment) (bool, error) {
 	}
 	return false, nil
 }
-
-// Of returns the records of a container, sorted by path.
-func (s Store) Of(container string) ([]*Record, error) {
-	paths, err := filepath.Glob(filepath.Join(s.attachments(), "*", container, "*", "*.json"))
-	if err != nil {
-		return nil, err
-	}
-	var list []*Record
-	for _, path := range paths {
-		r, err := readRecord(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // deleted meanwhile
-		}
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, r)
-	}
-	return list, nil
-}
