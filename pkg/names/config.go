@@ -1,0 +1,113 @@
+package names
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"dcni/pkg/wire"
+)
+
+// Aliases are the names that a user gives a container besides its own.
+type Aliases struct {
+	All []string            // on each network
+	Of  map[string][]string // on one, by its name
+}
+
+// ParseAliases reads aliases as runtimes pass them: a list of names, or an
+// object with such a list for each network. The field is what errors call it.
+func ParseAliases(field string, data []byte) (Aliases, error) {
+	var a Aliases
+	if len(data) == 0 {
+		return a, nil
+	}
+	if json.Unmarshal(data, &a.All) != nil && json.Unmarshal(data, &a.Of) != nil {
+		return Aliases{}, wire.Errorf(wire.CodeConfig, "%s %s: must be a list of names, or an object with such a list for each network", field, data)
+	}
+	if err := checkAll(field, a.All); err != nil {
+		return Aliases{}, err
+	}
+	for _, network := range slices.Sorted(maps.Keys(a.Of)) {
+		if err := checkAll(field+"."+network, a.Of[network]); err != nil {
+			return Aliases{}, err
+		}
+	}
+	return a, nil
+}
+
+func checkAll(field string, list []string) error {
+	for i, name := range list {
+		if err := Check(fmt.Sprintf("%s[%d]", field, i), name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// On returns the aliases on one network.
+func (a Aliases) On(network string) []string { return slices.Concat(a.All, a.Of[network]) }
+
+// A Host is a name with addresses that no container has.
+type Host struct {
+	Name      string
+	Addresses []netip.Addr
+}
+
+// hostGateway stands for the network's gateway in an extra host.
+const hostGateway = "host-gateway"
+
+// ParseHosts reads extra hosts as `docker run --add-host` does: NAME:ADDRESS
+// or NAME=ADDRESS, an IPv6 address with brackets or without; ADDRESS may be
+// host-gateway. Lines of one name add up. The field is what errors call the
+// list.
+func ParseHosts(field string, list []string, gateways []netip.Addr) ([]Host, error) {
+	var hosts []Host
+	for i, text := range list {
+		field := fmt.Sprintf("%s[%d]", field, i)
+		at := strings.IndexAny(text, ":=")
+		if at < 0 {
+			return nil, wire.Invalid(field, text, "must be NAME:ADDRESS")
+		}
+		name, address := text[:at], text[at+1:]
+		if err := Check(field, name); err != nil {
+			return nil, err
+		}
+		addresses, err := hostAddresses(field, address, gateways)
+		if err != nil {
+			return nil, err
+		}
+		hosts = addHost(hosts, strings.ToLower(name), addresses)
+	}
+	return hosts, nil
+}
+
+func hostAddresses(field, text string, gateways []netip.Addr) ([]netip.Addr, error) {
+	if text == hostGateway {
+		if len(gateways) == 0 {
+			return nil, wire.Invalid(field, text, "the network has no gateway; must be an IP address")
+		}
+		return gateways, nil
+	}
+	bare := text
+	if strings.HasPrefix(text, "[") && strings.HasSuffix(text, "]") {
+		bare = text[1 : len(text)-1]
+	}
+	a, err := netip.ParseAddr(bare)
+	if err != nil || a.Zone() != "" {
+		return nil, wire.Invalid(field, text, "must be an IP address, such as 10.0.0.1 or fd00::1, or "+hostGateway)
+	}
+	return []netip.Addr{a.Unmap()}, nil
+}
+
+func addHost(hosts []Host, name string, addresses []netip.Addr) []Host {
+	for i := range hosts {
+		if hosts[i].Name == name {
+			hosts[i].Addresses = append(hosts[i].Addresses, addresses...)
+			return hosts
+		}
+	}
+	return append(hosts, Host{name, slices.Clone(addresses)})
+}

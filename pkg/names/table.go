@@ -1,0 +1,161 @@
+package names
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// A Network is what a network's configuration says about names. Each
+// attachment brings it along, and the newest is believed.
+type Network struct {
+	Name     string
+	Gateways []netip.Addr // what host.docker.internal and gateway.docker.internal stand for
+	Hosts    []Host       // extra ones
+	Quiet    bool         // its containers have no names
+	TTL      uint32       // of its answers, in seconds
+}
+
+// equal reports whether two networks say the same.
+func (n Network) equal(o Network) bool {
+	same := func(a, b Host) bool { return a.Name == b.Name && slices.Equal(a.Addresses, b.Addresses) }
+	return n.Name == o.Name && n.Quiet == o.Quiet && n.TTL == o.TTL &&
+		slices.Equal(n.Gateways, o.Gateways) && slices.EqualFunc(n.Hosts, o.Hosts, same)
+}
+
+// An Entry is what one attachment answers to.
+type Entry struct {
+	Container string // ID
+	IfName    string
+	Names     []string     // see [Identity.Names]
+	Addresses []netip.Addr // of the interface
+}
+
+func key(container, ifname string) string { return container + "/" + ifname }
+
+// A Table has the names of all networks. The zero Table is empty.
+type Table struct {
+	zones map[string]*zone // by the network's name
+}
+
+// Add returns a table with an attachment more. One of the same container and
+// interface on that network is replaced.
+func (t *Table) Add(n Network, e Entry) *Table {
+	return t.with(n.Name, t.zone(n).add(e))
+}
+
+// Remove returns a table without an attachment, and without its network if
+// that was the last one there. What is not there stays away.
+func (t *Table) Remove(network, container, ifname string) *Table {
+	z := t.zones[network]
+	if z == nil || z.entries.get(key(container, ifname)) == nil {
+		return t
+	}
+	return t.with(network, z.remove(key(container, ifname)))
+}
+
+// zone returns that of a network, as the network is now.
+func (t *Table) zone(n Network) *zone {
+	z := t.zones[n.Name]
+	if z == nil {
+		return newZone(n)
+	}
+	if z.net.equal(n) {
+		return z
+	}
+	fresh := newZone(n)
+	fresh.entries, fresh.names, fresh.owners = z.entries, z.names, z.owners
+	return fresh
+}
+
+func (t *Table) with(network string, z *zone) *Table {
+	zones := maps.Clone(t.zones)
+	if zones == nil {
+		zones = map[string]*zone{}
+	}
+	zones[network] = z
+	if z.entries.n == 0 {
+		delete(zones, network)
+	}
+	return &Table{zones}
+}
+
+// A zone is one network's names.
+type zone struct {
+	net     Network
+	suffix  string           // "." and the network's name, in lower case
+	fixed   map[string]*node // what no attachment brings
+	entries shards[*Entry]   // by key
+	names   shards[*node]    // of containers
+	owners  shards[[]*Entry] // by address; the last is who got it last
+}
+
+func newZone(n Network) *zone {
+	z := &zone{net: n, suffix: "." + strings.ToLower(n.Name), fixed: map[string]*node{}}
+	for _, name := range []string{"host.docker.internal", "gateway.docker.internal"} {
+		z.fixed[name] = newNode(nil, n.Gateways)
+	}
+	for _, h := range n.Hosts {
+		z.fixed[strings.ToLower(h.Name)] = newNode(nil, h.Addresses)
+	}
+	return z
+}
+
+// add returns the zone with an entry in place of the one with its key.
+func (z *zone) add(e Entry) *zone {
+	own := Entry{Container: e.Container, IfName: e.IfName}
+	for _, name := range e.Names {
+		own.Names = append(own.Names, strings.ToLower(name))
+	}
+	for _, a := range e.Addresses {
+		own.Addresses = append(own.Addresses, a.Unmap().WithZone(""))
+	}
+	out := z.remove(key(e.Container, e.IfName))
+	out.entries = out.entries.with(key(e.Container, e.IfName), &own)
+	for _, name := range own.Names {
+		out.names = out.names.with(name, out.names.get(name).and(&own))
+	}
+	for _, a := range own.Addresses {
+		owners := out.owners.get(a.String())
+		out.owners = out.owners.with(a.String(), append(slices.Clone(owners), &own))
+	}
+	return out
+}
+
+// remove returns the zone without an entry, which may be missing.
+func (z *zone) remove(key string) *zone {
+	out := *z
+	e := z.entries.get(key)
+	if e == nil {
+		return &out
+	}
+	out.entries = out.entries.without(key)
+	for _, name := range e.Names {
+		if node := out.names.get(name).without(e); node != nil {
+			out.names = out.names.with(name, node)
+		} else {
+			out.names = out.names.without(name)
+		}
+	}
+	for _, a := range e.Addresses {
+		others := slices.DeleteFunc(slices.Clone(out.owners.get(a.String())), func(o *Entry) bool { return o == e })
+		if len(others) > 0 {
+			out.owners = out.owners.with(a.String(), others)
+		} else {
+			out.owners = out.owners.without(a.String())
+		}
+	}
+	return &out
+}
+
+// find returns what a name means in this network, or nil.
+func (z *zone) find(name []byte) *node {
+	if node := z.fixed[string(name)]; node != nil {
+		return node
+	}
+	if z.net.Quiet {
+		return nil
+	}
+	return z.names.find(name)
+}

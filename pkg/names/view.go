@@ -1,0 +1,99 @@
+package names
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// A Family is one of addresses.
+type Family int
+
+// The families.
+const (
+	IPv4 Family = iota
+	IPv6
+)
+
+// A View is what one container sees of a table. A nil View is empty.
+type View struct {
+	zones     []*zone // in the order in which they are asked
+	qualified []*zone // the same for name.network: names of networks with fewest dots first
+}
+
+// View returns what is seen by who is on these networks, in this order: that of
+// gateways, in Docker. A network of which the table knows nothing has no names.
+func (t *Table) View(networks ...string) *View {
+	v := &View{}
+	for _, network := range networks {
+		if z := t.zones[network]; z != nil && !slices.Contains(v.zones, z) {
+			v.zones = append(v.zones, z)
+		}
+	}
+	v.qualified = slices.Clone(v.zones)
+	slices.SortStableFunc(v.qualified, func(a, b *zone) int {
+		return strings.Count(a.suffix, ".") - strings.Count(b.suffix, ".")
+	})
+	return v
+}
+
+// An Answer is addresses of one family.
+type Answer struct {
+	Addresses []netip.Addr // not to be changed
+	First     int          // index of the one to begin with
+	TTL       uint32       // seconds
+}
+
+// Lookup returns the addresses of a name, which is in lower case and without
+// the last dot. Known says that somebody has the name, maybe without an
+// address of that family. It does not allocate.
+func (v *View) Lookup(name []byte, f Family) (a Answer, known bool) {
+	if v == nil {
+		return a, false
+	}
+	for _, z := range v.zones {
+		if node := z.find(name); node != nil {
+			known = true
+			if a, ok := z.answer(node, f); ok {
+				return a, true
+			}
+		}
+	}
+	for _, z := range v.qualified {
+		at := len(name) - len(z.suffix)
+		if at <= 0 || string(name[at:]) != z.suffix {
+			continue
+		}
+		if node := z.find(name[:at]); node != nil {
+			known = true
+			if a, ok := z.answer(node, f); ok {
+				return a, true
+			}
+		}
+	}
+	return a, known
+}
+
+func (z *zone) answer(n *node, f Family) (Answer, bool) {
+	addresses, first := n.families[f].next()
+	return Answer{addresses, first, z.net.TTL}, len(addresses) > 0
+}
+
+// Pointer returns the name of an address: name.network, and its time to live
+// in seconds.
+func (v *View) Pointer(a netip.Addr) (name string, ttl uint32, ok bool) {
+	if v == nil {
+		return "", 0, false
+	}
+	a = a.Unmap()
+	for _, z := range v.zones {
+		owners := z.owners.get(a.String())
+		if len(owners) == 0 || z.net.Quiet {
+			continue
+		}
+		if last := owners[len(owners)-1]; len(last.Names) > 0 {
+			return last.Names[0] + z.suffix, z.net.TTL, true
+		}
+	}
+	return "", 0, false
+}
