@@ -104,6 +104,8 @@ var forbidden = []struct{ who, what, why string }{
 	{"dcni/plugins", "go.etcd.io/etcd", "the control plane is dnetd's, plugins ask dnetd"},
 	{"dcni/plugins", "github.com/spf13/cobra", "a plugin has no command line"},
 	{"dcni/plugins", "github.com/containernetworking/cni/libcni", "a plugin is no runtime, and its telemetry starts in each ADD"},
+	{"dcni/plugins", "github.com/miekg/dns", "names are answered by dnetd; a plugin says which there are, with pkg/names"},
+	{"dcni/plugins", "dcni/pkg/dns", "names are answered by dnetd; a plugin says which there are, with pkg/names"},
 	{"dcni/plugins", "k8s.io", "only tests play the kubelet"},
 	{"dcni/plugins", "testing", "a plugin is not a test"},
 	{"dcni/plugins", "dcni/cmd", "plugins stand alone"},
@@ -117,6 +119,8 @@ var forbidden = []struct{ who, what, why string }{
 	{"dcni/pkg/records", "dcni/pkg/host", "host writes records, not the other way round"},
 	{"dcni/pkg/netns", "dcni/pkg", "the lowest room of the house"},
 	{"dcni/pkg/host", "dcni/pkg/cni", "the kernel knows no protocol"},
+	{"dcni/pkg/dns", "dcni/pkg/records", "a name server is given sockets and views; what is on disk is dnetd's to read"},
+	{"dcni/pkg/dns", "dcni/pkg/host", "a name server is given sockets and views; namespaces are dnetd's to enter"},
 }
 
 func TestForbiddenDependencies(t *testing.T) {

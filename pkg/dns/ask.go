@@ -1,0 +1,155 @@
+package dns
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	mdns "github.com/miekg/dns"
+)
+
+// resend is how long a datagram waits for its answer before it goes out again;
+// the last is more than the patience that is left.
+var resend = []time.Duration{time.Second, 1500 * time.Millisecond, patience}
+
+// errBad is a message that can't be read.
+var errBad = errors.New("malformed answer")
+
+// ask asks one server, over TCP too if the answer is truncated. It returns nil
+// if there is no answer in time, or none that can be read.
+func (u *Upstream) ask(ctx context.Context, server netip.AddrPort, r request, s *stats) *mdns.Msg {
+	start := time.Now()
+	m, err := u.askUDP(ctx, server, r, s)
+	if err != nil {
+		if !errors.Is(ctx.Err(), context.Canceled) { // which means that another was faster
+			s.upstreamErrors.Add(1)
+		}
+		return nil
+	}
+	if m.Truncated {
+		if whole, err := u.askTCP(ctx, server, r, s); err == nil {
+			m = whole
+		}
+	}
+	s.latency.observe(time.Since(start))
+	return m
+}
+
+func (u *Upstream) askUDP(ctx context.Context, server netip.AddrPort, r request, s *stats) (*mdns.Msg, error) {
+	conn, err := u.dial(ctx, "udp", server.String())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // ends a read
+	query, answer := r.withID(), make([]byte, r.size)
+	for _, wait := range resend {
+		if _, err := conn.Write(query); err != nil {
+			return nil, err
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
+			return nil, err
+		}
+		m, err := r.readUDP(conn, query, answer, s)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return m, err
+		}
+	}
+	return nil, os.ErrDeadlineExceeded
+}
+
+// readUDP waits for the answer to a query and passes over what is none.
+func (r request) readUDP(conn net.Conn, query, b []byte, s *stats) (*mdns.Msg, error) {
+	for {
+		n, err := conn.Read(b)
+		if err != nil {
+			return nil, err
+		}
+		if !r.answeredBy(query, b[:n]) {
+			s.strays.Add(1)
+			continue
+		}
+		m := new(mdns.Msg)
+		if m.Unpack(b[:n]) != nil {
+			return nil, errBad
+		}
+		return m, nil
+	}
+}
+
+func (u *Upstream) askTCP(ctx context.Context, server netip.AddrPort, r request, s *stats) (*mdns.Msg, error) {
+	select {
+	case s.streams <- struct{}{}:
+		defer func() { <-s.streams }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	conn, err := u.dial(ctx, "tcp", server.String())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	query := r.withID()
+	if _, err := conn.Write(prefixed(query)); err != nil {
+		return nil, err
+	}
+	var size [2]byte
+	if _, err := io.ReadFull(conn, size[:]); err != nil {
+		return nil, err
+	}
+	answer := make([]byte, be.Uint16(size[:]))
+	if _, err := io.ReadFull(conn, answer); err != nil {
+		return nil, err
+	}
+	m := new(mdns.Msg)
+	if !r.answeredBy(query, answer) || m.Unpack(answer) != nil {
+		s.strays.Add(1)
+		return nil, errBad
+	}
+	return m, nil
+}
+
+// prefixed returns a message as it goes over TCP.
+func prefixed(msg []byte) []byte {
+	return append(be.AppendUint16(make([]byte, 0, 2+len(msg)), uint16(len(msg))), msg...)
+}
+
+// withID returns the query with a random ID.
+func (r request) withID() []byte {
+	query := bytes.Clone(r.wire)
+	_, _ = rand.Read(query[:2]) // never fails
+	return query
+}
+
+// answeredBy reports whether a message is an answer to a query: ID and
+// question are the same, but for the case of letters.
+func (r request) answeredBy(query, answer []byte) bool {
+	const response, opcode = 1 << 7, 0xf << 3
+	return len(answer) >= r.end && bytes.Equal(answer[:2], query[:2]) &&
+		answer[2]&(response|opcode) == response && be.Uint16(answer[4:]) == 1 &&
+		sameQuestion(answer[headerSize:r.end], query[headerSize:r.end])
+}
+
+// sameQuestion compares without regard to the case of letters.
+func sameQuestion(a, b []byte) bool {
+	for i := range a {
+		if lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
+}

@@ -1,0 +1,81 @@
+package dns
+
+import (
+	"hash/maphash"
+	"sync"
+	"time"
+)
+
+// cacheParts is in how many parts the cache is locked.
+const cacheParts = 16
+
+// overhead is roughly what an entry takes besides its message and key, in
+// bytes: itself, its place in a map, the list of its records.
+const overhead = 256
+
+// A cache keeps answers within a bound of memory.
+type cache struct {
+	seed  maphash.Seed
+	parts [cacheParts]cachePart
+}
+
+type cachePart struct {
+	mu      sync.RWMutex
+	entries map[string]*entry
+	size    int // bytes of all of them
+	max     int
+}
+
+func newCache(bytes int) *cache {
+	c := &cache{seed: maphash.MakeSeed()}
+	for i := range c.parts {
+		c.parts[i].entries = map[string]*entry{}
+		c.parts[i].max = bytes / cacheParts
+	}
+	return c
+}
+
+// get returns an answer that is still good, or nil. It does not allocate.
+func (c *cache) get(key []byte, now time.Duration) *entry {
+	p := &c.parts[maphash.Bytes(c.seed, key)%cacheParts]
+	p.mu.RLock()
+	e := p.entries[string(key)]
+	p.mu.RUnlock()
+	if e == nil || now >= e.born+e.life {
+		return nil
+	}
+	if !e.used.Load() {
+		e.used.Store(true)
+	}
+	return e
+}
+
+// put keeps an answer, and drops others if there is no room.
+func (c *cache) put(key string, e *entry, now time.Duration) {
+	p := &c.parts[maphash.String(c.seed, key)%cacheParts]
+	if cost(key, e) > p.max {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if old := p.entries[key]; old != nil {
+		p.size -= cost(key, old)
+	}
+	e.used.Store(true)
+	p.entries[key] = e
+	p.size += cost(key, e)
+	// Go's maps are walked from a random place. Who was used since the last walk is spared once.
+	for p.size > p.max {
+		for k, v := range p.entries {
+			if now >= v.born+v.life || !v.used.Swap(false) {
+				delete(p.entries, k)
+				p.size -= cost(k, v)
+			}
+			if p.size <= p.max {
+				break
+			}
+		}
+	}
+}
+
+func cost(key string, e *entry) int { return len(key) + len(e.msg) + 4*len(e.records) + overhead }

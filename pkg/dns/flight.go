@@ -1,0 +1,160 @@
+package dns
+
+import (
+	"bytes"
+	"time"
+
+	mdns "github.com/miekg/dns"
+)
+
+// Limits of what waits for upstreams.
+const (
+	maxWaiting     = 256  // queries of an endpoint
+	maxFlights     = 1024 // different queries of a server; Docker's limit for a container
+	maxUpstreamTCP = 64   // connections to upstreams
+)
+
+// keySize is the longest key: upstream, flags, type, name.
+const keySize = 4 + 1 + 2 + 254
+
+// A flight is an ordinary query under way to an upstream, and who waits for
+// its answer.
+type flight struct {
+	waiters []waiter // guarded by Server.mu
+}
+
+// A waiter is a query of a client.
+type waiter struct {
+	client
+	form
+	head []byte // header and question
+}
+
+// key appends what makes two queries the same: they get one answer.
+func (q *query) key(b []byte, u *Upstream) []byte {
+	b = be.AppendUint32(b, u.id)
+	b = append(b, byte((q.flags&flagRD)>>8|q.flags&(flagAD|flagCD)|bit(q.edns)<<1|bit(q.do)<<2))
+	b = be.AppendUint16(b, q.qtype)
+	return append(b, q.name...)
+}
+
+func bit(b bool) uint16 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// join has a query wait for the flight with its key, or for a new one. It is
+// false if too many wait already.
+func (s *Server) join(key []byte, u *Upstream, c client, f *form, b []byte) bool {
+	if !c.take() {
+		return false
+	}
+	w := waiter{c, *f, bytes.Clone(b[:f.end])}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if under := s.flights[string(key)]; under != nil {
+		under.waiters = append(under.waiters, w)
+		return true
+	}
+	if !s.launch() {
+		c.release()
+		return false
+	}
+	s.flights[string(key)] = &flight{[]waiter{w}}
+	go s.fly(string(key), u, w)
+	return true
+}
+
+// launch counts a query more that waits for upstreams, unless there are too
+// many.
+func (s *Server) launch() bool {
+	if s.stats.waiting.Add(1) > maxFlights {
+		s.stats.waiting.Add(-1)
+		return false
+	}
+	return true
+}
+
+// fly asks the upstream and tells everybody who waits.
+func (s *Server) fly(key string, u *Upstream, w waiter) {
+	m := u.exchange(w.request(), &s.stats)
+	now := s.now()
+	var e *entry
+	if m != nil {
+		e = newEntry(m, &w.form, now)
+	}
+	kind := Forwarded
+	if e == nil {
+		e, kind = failure(w.head, now), Failed
+	}
+	if e.life > 0 {
+		s.cache.put(key, e, now) // before the flight ends: later queries find one or the other
+	}
+	s.mu.Lock()
+	waiters := s.flights[key].waiters
+	delete(s.flights, key)
+	s.mu.Unlock()
+	s.stats.waiting.Add(-1)
+	for _, w := range waiters {
+		s.stats.answers[kind].Add(1)
+		w.answer(e, now)
+	}
+}
+
+// request is the query as it goes to upstreams: the client's flags and
+// question, EDNS with what we take if the client has EDNS.
+func (w *waiter) request() request {
+	r := request{wire: make([]byte, w.end+optSize), end: w.end, size: advertised}
+	copy(r.wire, w.head)
+	n := w.finish(r.wire, w.end, 0, 0, 0, 0)
+	r.wire = r.wire[:n]
+	be.PutUint16(r.wire[2:], w.flags)
+	return r
+}
+
+// answer answers the waiter.
+func (w *waiter) answer(e *entry, now time.Duration) {
+	limit := w.limit(&w.form)
+	b := make([]byte, min(limit, len(e.msg)+optSize))
+	copy(b, w.head)
+	w.client.send(b[:e.reply(b, &w.form, limit, now)])
+}
+
+// pass hands a message to the upstream as it is, and the answer back: what has
+// EDNS options, or is no ordinary query, may be answered in a way that is for
+// this client alone. It is false if too many wait already.
+func (s *Server) pass(u *Upstream, c client, m *mdns.Msg) bool {
+	if !c.take() {
+		return false
+	}
+	if !s.launch() {
+		c.release()
+		return false
+	}
+	go func() {
+		defer s.stats.waiting.Add(-1)
+		r, kind := s.passed(u, m)
+		s.stats.answers[kind].Add(1)
+		c.send(packed(m, r, c))
+	}()
+	return true
+}
+
+func (s *Server) passed(u *Upstream, m *mdns.Msg) (*mdns.Msg, Kind) {
+	r := request{size: minUDP}
+	query := m.Copy()
+	if opt := query.IsEdns0(); opt != nil {
+		opt.SetUDPSize(max(minUDP, min(opt.UDPSize(), maxUDP)))
+		r.size = int(opt.UDPSize())
+	}
+	if wire, err := query.Pack(); err == nil {
+		r.wire, r.end = wire, skipName(wire, headerSize)+4
+		if answer := u.exchange(r, &s.stats); answer != nil {
+			answer.Id, answer.Question = m.Id, m.Question
+			return answer, Forwarded
+		}
+	}
+	return new(mdns.Msg).SetRcode(m, mdns.RcodeServerFailure), Failed
+}

@@ -1,0 +1,208 @@
+package dns
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	mdns "github.com/miekg/dns"
+)
+
+func TestLocal(t *testing.T) {
+	e := bare(View{Names: table().View("web")})
+	for question, want := range map[string]string{
+		"one A":                     "NOERROR rd ra; one. 600 A 10.1.0.2",
+		"one AAAA":                  "NOERROR rd ra; one. 600 AAAA fd01::2",
+		"oNE A":                     "NOERROR rd ra; oNE. 600 A 10.1.0.2",
+		"one.web A":                 "NOERROR rd ra; one.web. 600 A 10.1.0.2",
+		"ONE.Web AAAA":              "NOERROR rd ra; ONE.Web. 600 AAAA fd01::2",
+		"db A":                      "NOERROR rd ra; db. 600 A 10.1.0.2; db. 600 A 10.1.0.3",
+		"db AAAA":                   "NOERROR rd ra; db. 600 AAAA fd01::2",
+		"two AAAA":                  "NOERROR rd ra",
+		"six A":                     "NOERROR rd ra",
+		"one MX":                    "NOERROR rd ra",
+		"one TXT":                   "NOERROR rd ra",
+		"one HTTPS":                 "NOERROR rd ra",
+		"one NS":                    "NOERROR rd ra",
+		"one SRV":                   "NOERROR rd ra",
+		"one PTR":                   "NOERROR rd ra",
+		"one ANY":                   "NOERROR rd ra; one. 600 A 10.1.0.2; one. 600 AAAA fd01::2",
+		"host.docker.internal A":    "NOERROR rd ra; host.docker.internal. 600 A 10.1.0.1",
+		"host.docker.internal AAAA": "NOERROR rd ra",
+		"gateway.docker.internal A": "NOERROR rd ra; gateway.docker.internal. 600 A 10.1.0.1",
+		"2.0.1.10.in-addr.arpa PTR": "NOERROR rd ra; 2.0.1.10.in-addr.arpa. 600 PTR one.web.",
+		"4.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.D.F.ip6.arpa PTR": "NOERROR rd ra; " +
+			"4.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.D.F.ip6.arpa. 600 PTR six.web.",
+		"_80._tcp.two SRV":          "NOERROR rd ra; _80._tcp.two. 600 SRV 0 0 80 two.; additional two. 600 A 10.1.0.3",
+		"80.tcp.two.web SRV":        "NOERROR rd ra; 80.tcp.two.web. 600 SRV 0 0 80 two.web.; additional two.web. 600 A 10.1.0.3",
+		"_http._tcp.Six SRV":        "NOERROR rd ra; _http._tcp.Six. 600 SRV 0 0 80 Six.; additional Six. 600 AAAA fd01::4",
+		"domain.udp.two SRV":        "NOERROR rd ra; domain.udp.two. 600 SRV 0 0 53 two.; additional two. 600 A 10.1.0.3",
+		"_9._sctp.two SRV":          "NOERROR rd ra; _9._sctp.two. 600 SRV 0 0 9 two.; additional two. 600 A 10.1.0.3",
+		"_nosuch._tcp.two SRV":      "NOERROR rd ra",
+		"_99999._tcp.two SRV":       "NOERROR rd ra",
+		"one A edns=512":            "NOERROR rd ra; edns 1232 do=false; one. 600 A 10.1.0.2",
+		"one A do":                  "NOERROR rd ra; edns 1232 do=true; one. 600 A 10.1.0.2",
+		"one A cookie":              "NOERROR rd ra; edns 1232 do=false; one. 600 A 10.1.0.2",
+		"one A edns=0":              "NOERROR rd ra; edns 1232 do=false; one. 600 A 10.1.0.2",
+		"_80._tcp.two SRV do":       "NOERROR rd ra; edns 1232 do=true; _80._tcp.two. 600 SRV 0 0 80 two.; additional two. 600 A 10.1.0.3",
+		"one A norec":               "NOERROR ra; one. 600 A 10.1.0.2",
+		"one A cd ad":               "NOERROR rd ra cd; one. 600 A 10.1.0.2",
+		"one ANY cd":                "NOERROR rd ra cd; one. 600 A 10.1.0.2; one. 600 AAAA fd01::2",
+		"one AXFR":                  "REFUSED rd ra",
+		"one TSIG":                  "REFUSED rd ra",
+		"four A":                    "SERVFAIL rd ra", // of another network, and no upstream
+		"four.other A":              "SERVFAIL rd ra",
+		"5.0.2.10.in-addr.arpa PTR": "SERVFAIL rd ra",
+		"_80._tcp.four SRV":         "SERVFAIL rd ra",
+		"_80._icmp.two SRV":         "SERVFAIL rd ra",
+		"web A":                     "SERVFAIL rd ra",
+		"example.com A edns=4096":   "SERVFAIL rd ra; edns 1232 do=false",
+		"example.com A cookie":      "SERVFAIL rd ra; edns 1232 do=false",
+		"x.in-addr.arpa PTR":        "SERVFAIL rd ra",
+		"1.2.3.in-addr.arpa PTR":    "SERVFAIL rd ra",
+		". NS":                      "SERVFAIL rd ra",
+	} {
+		for _, tcp := range []bool{false, true} {
+			query, err := ask(question).Pack()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := read(t, direct(e, query, tcp)); show(got) != want {
+				t.Errorf("%s: %s\nwant %s", question, show(got), want)
+			} else if got.Id != ask2ID(query) || got.Question[0] != ask(question).Question[0] {
+				t.Errorf("%s: answer to another question: %v", question, got)
+			}
+		}
+	}
+}
+
+func ask2ID(query []byte) uint16 { return be.Uint16(query) }
+
+func read(t testing.TB, b []byte) *mdns.Msg {
+	t.Helper()
+	if b == nil {
+		return nil
+	}
+	m := new(mdns.Msg)
+	if err := m.Unpack(b); err != nil {
+		t.Fatalf("answer %x: %v", b, err)
+	}
+	return m
+}
+
+// TestTruncation has 300 addresses to give.
+func TestTruncation(t *testing.T) {
+	e := bare(View{Names: table().View("web")})
+	for _, c := range []struct {
+		question  string
+		tcp       bool
+		most      int // bytes
+		addresses int
+	}{
+		{"many A", false, 512, (512 - 12 - 10) / 16},
+		{"many A edns=100", false, 512, (512 - 12 - 10 - 11) / 16},
+		{"many A edns=1232", false, 1232, (1232 - 12 - 10 - 11) / 16},
+		{"many A edns=4096", false, 4096, (4096 - 12 - 10 - 11) / 16},
+		{"many A edns=65535", false, 4096, (4096 - 12 - 10 - 11) / 16},
+		{"many A", true, maxMessage, 300},
+		{"many A edns=512", true, maxMessage, 300},
+		{"many ANY", true, maxMessage, 300},
+	} {
+		query, _ := ask(c.question).Pack()
+		b := direct(e, query, c.tcp)
+		m := read(t, b)
+		if len(b) > c.most || len(m.Answer) != c.addresses || m.Truncated == c.tcp {
+			t.Errorf("%s tcp=%v: %d bytes, %d addresses, truncated %v", c.question, c.tcp, len(b), len(m.Answer), m.Truncated)
+		}
+	}
+	for _, question := range []string{"many ANY", "_80._tcp.many SRV"} {
+		query, _ := ask(question).Pack()
+		if b := direct(e, query, false); len(b) > minUDP {
+			t.Errorf("%s: %d bytes", question, len(b))
+		}
+	}
+}
+
+// TestOrder wants each of a name's addresses to be first in its turn.
+func TestOrder(t *testing.T) {
+	e := bare(View{Names: table().View("web")})
+	first := map[string]int{}
+	query, _ := ask("db A").Pack()
+	for range 10 {
+		first[read(t, direct(e, query, false)).Answer[0].(*mdns.A).A.String()]++
+	}
+	if len(first) != 2 || first["10.1.0.2"] != 5 {
+		t.Errorf("first were %v", first)
+	}
+}
+
+func TestBadMessages(t *testing.T) {
+	e := bare(View{Names: table().View("web")})
+	change := func(f func(m *mdns.Msg)) []byte {
+		m := ask("one A")
+		f(m)
+		b, err := m.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	good := change(func(*mdns.Msg) {})
+	for name, c := range map[string]struct {
+		query []byte
+		want  string
+	}{
+		"empty":         {nil, "nothing"},
+		"short":         {good[:11], "nothing"},
+		"an answer":     {change(func(m *mdns.Msg) { m.Response = true }), "nothing"},
+		"header":        {good[:12], "FORMERR rd ra"},
+		"cut":           {good[:len(good)-1], "FORMERR rd ra"},
+		"cut name":      {good[:14], "FORMERR rd ra"},
+		"pointer loop":  {append(good[:12:12], 0xc0, 0x0c, 0, 1, 0, 1), "FORMERR rd ra"},
+		"two loops":     {append(good[:12:12], 0xc0, 0x0e, 0xc0, 0x0c, 0, 1, 0, 1), "FORMERR rd ra"},
+		"label type":    {append(good[:12:12], 0x40, 0, 0, 1, 0, 1), "FORMERR rd ra"},
+		"long name":     {append(append(good[:12:12], []byte(strings.Repeat("\x3f"+strings.Repeat("a", 63), 4))...), 0, 0, 1, 0, 1), "FORMERR rd ra"},
+		"no question":   {change(func(m *mdns.Msg) { m.Question = nil }), "FORMERR rd ra"},
+		"two questions": {change(func(m *mdns.Msg) { m.Question = append(m.Question, m.Question[0]) }), "FORMERR rd ra"},
+		"NOTIFY":        {change(func(m *mdns.Msg) { m.Opcode = mdns.OpcodeNotify }), "NOTIMP ra"},
+		"UPDATE":        {change(func(m *mdns.Msg) { m.Opcode = mdns.OpcodeUpdate }), "NOTIMP ra"},
+		// BADVERS has the number of BADSIG, which is what miekg/dns calls it.
+		"EDNS 1":    {change(func(m *mdns.Msg) { m.SetEdns0(1232, false).IsEdns0().SetVersion(1) }), "BADSIG rd ra; edns 1232 do=false"},
+		"trailing":  {append(good[:len(good):len(good)], 1, 2, 3), "NOERROR rd ra; one. 600 A 10.1.0.2"},
+		"class CH":  {change(func(m *mdns.Msg) { m.Question[0].Qclass = mdns.ClassCHAOS }), "SERVFAIL rd ra"},
+		"class ANY": {change(func(m *mdns.Msg) { m.Question[0].Qclass = mdns.ClassANY }), "NOERROR rd ra; one. 600 A 10.1.0.2"},
+	} {
+		for _, tcp := range []bool{false, true} {
+			m := read(t, direct(e, c.query, tcp))
+			if got := show(m); got != c.want {
+				t.Errorf("%s: %s, want %s", name, got, c.want)
+			}
+		}
+	}
+	if got := e.server.Stats().Answers; got[Dropped] != 6 || got[Malformed] != 24 {
+		t.Errorf("counted %v", got)
+	}
+}
+
+// TestTwoPaths wants the answers that are made in place to be those that
+// miekg/dns would make.
+func TestTwoPaths(t *testing.T) {
+	view := table().View("web")
+	e := bare(View{Names: view})
+	r := rand.New(rand.NewPCG(3, 4))
+	pick := func(words ...string) string { return words[r.IntN(len(words))] }
+	for range 2000 {
+		question := pick("one", "TWO", "six", "db", "db.web", "one.WEB", "host.docker.internal", "2.0.1.10.in-addr.arpa") + " " +
+			pick("A", "AAAA", "MX", "TXT", "CNAME") + " " + pick("", "edns=1232", "do", "edns=4096 cd") + " " + pick("", "norec", "ad", "cd")
+		query := ask(question)
+		b, _ := query.Pack()
+		want := answerLocal(query, view)
+		if want == nil {
+			continue
+		}
+		wanted := show(read(t, packed(query, want, client{endpoint: e})))
+		if got := show(read(t, direct(e, b, false))); got != wanted {
+			t.Fatalf("%s: %s\nmiekg/dns: %s", question, got, wanted)
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package dns
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// Limits of clients over TCP.
+const (
+	maxEndpointTCP = 16   // connections of an endpoint
+	maxTCP         = 512  // of a server
+	maxTCPQuery    = 4096 // bytes
+	idle           = 10 * time.Second
+	parting        = time.Second     // like idle, once the endpoint drains
+	slow           = 5 * time.Second // for a query once its length is read, and for an answer
+)
+
+// A stream is a connection of a client. Queries on it are answered as the
+// answers come (RFC 7766, section 6.2.1.1).
+type stream struct {
+	endpoint *Endpoint
+	conn     net.Conn
+	writing  sync.Mutex
+	pending  sync.WaitGroup // queries that wait for upstreams
+}
+
+// accept takes connections until the listener is closed or its deadline over.
+func (e *Endpoint) accept() {
+	for {
+		conn, err := e.tcp.Accept()
+		switch {
+		case err == nil:
+			e.welcome(conn)
+		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
+			return
+		default:
+			time.Sleep(10 * time.Millisecond) // no descriptors, most likely: some will be closed
+		}
+	}
+}
+
+// welcome serves a connection, unless there are too many.
+func (e *Endpoint) welcome(conn net.Conn) {
+	t := &stream{endpoint: e, conn: conn}
+	if !t.register() {
+		_ = conn.Close() // the client sees it
+		return
+	}
+	e.readers.Go(func() {
+		t.serve()
+		go t.leave() // whoever waits for readers doesn't wait for upstreams
+	})
+}
+
+// register counts the connection, unless there are too many or the endpoint
+// closes.
+func (t *stream) register() bool {
+	e := t.endpoint
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.streams) >= maxEndpointTCP || e.closing.Load() {
+		return false
+	}
+	if e.server.stats.connections.Add(1) > maxTCP {
+		e.server.stats.connections.Add(-1)
+		return false
+	}
+	e.streams[t] = true
+	return true
+}
+
+// leave closes the connection once everything that was asked is answered.
+func (t *stream) leave() {
+	t.pending.Wait()
+	_ = t.conn.Close()
+	t.endpoint.server.stats.connections.Add(-1)
+	t.endpoint.mu.Lock()
+	defer t.endpoint.mu.Unlock()
+	delete(t.endpoint.streams, t)
+}
+
+// serve answers queries until the client is silent for too long, too slow, or
+// says what is no query.
+func (t *stream) serve() {
+	small := make([]byte, minUDP)
+	for {
+		query := t.read(small)
+		if query == nil {
+			return
+		}
+		answer := t.answer(query)
+		if answer != nil && t.write(answer) != nil {
+			return
+		}
+	}
+}
+
+// part has the connection end when it is silent for a moment.
+func (t *stream) part() { _ = t.conn.SetReadDeadline(time.Now().Add(parting)) }
+
+// read returns a query, in b if it fits there, or nil.
+func (t *stream) read(b []byte) []byte {
+	_ = t.conn.SetReadDeadline(time.Now().Add(idle)) // fails if it is closed, and so does Read
+	if t.endpoint.draining.Load() {                  // looked at after, for Drain sets it before it calls part
+		t.part()
+	}
+	if _, err := io.ReadFull(t.conn, b[:2]); err != nil {
+		return nil
+	}
+	n := int(be.Uint16(b))
+	if n < headerSize || n > maxTCPQuery {
+		return nil
+	}
+	if n > len(b) {
+		b = make([]byte, n)
+	}
+	_ = t.conn.SetReadDeadline(time.Now().Add(slow))
+	if _, err := io.ReadFull(t.conn, b[:n]); err != nil {
+		return nil
+	}
+	return b[:n]
+}
+
+// long is the memory to answer a query over TCP.
+type long struct {
+	scratch
+	b [maxMessage]byte
+}
+
+var longs = sync.Pool{New: func() any { return new(long) }}
+
+// answer returns the answer to a query, or nil if there is none yet.
+func (t *stream) answer(query []byte) []byte {
+	w := longs.Get().(*long)
+	defer longs.Put(w)
+	n := copy(w.b[:], query)
+	server := t.endpoint.server
+	size := w.scratch.answer(w.b[:], n, client{endpoint: t.endpoint, stream: t}, server.now())
+	server.stats.add(&w.tally)
+	if size == 0 {
+		return nil
+	}
+	return bytes.Clone(w.b[:size]) // a slow client holds no more than that
+}
+
+// write writes an answer. A connection that takes too long is closed: what is
+// left of an answer would be read as the next one.
+func (t *stream) write(b []byte) error {
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	_ = t.conn.SetWriteDeadline(time.Now().Add(slow)) // fails if it is closed, and so does Write
+	_, err := t.conn.Write(prefixed(b))
+	if err != nil {
+		_ = t.conn.Close()
+	}
+	return err
+}
