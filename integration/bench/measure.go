@@ -33,13 +33,16 @@ func (b *run) lists() []*list {
 
 // measure fills the table.
 func (b *run) measure() error {
+	if b.options.names {
+		return b.names()
+	}
 	if err := b.sandboxes(0, max(b.rounds+1, burst)); err != nil {
 		return err
 	}
 	if err := prepareFloor(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{b.times, b.manyPorts, b.processes, b.memory, b.burst, b.crowded, b.allocation, b.commandLine} {
+	for _, step := range []func() error{b.times, b.manyPorts, b.processes, b.memory, b.burst, b.crowded, b.allocation, b.commandLine, b.names} {
 		if err := step(); err != nil {
 			return err
 		}

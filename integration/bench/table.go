@@ -96,7 +96,7 @@ func (t *table) write(path string) error {
 Written by `+"`make bench BENCH='-o docs/benchmarks.md'`"+` on Linux %s with %d processors. The reference is Debian's
 bridge (ipMasq) with host-local, portmap and firewall. Both lists do the same work in the same run, taking turns, each
 plugin executed as a runtime does it. The floor makes the same kernel objects and decides nothing: a veth pair, an
-address, a route, two nftables elements, over netlink, in a process of its own.
+address, a route, two nftables elements, over netlink, in a process of its own. For names the reference is dnsmasq.
 
 `, unix.ByteSliceToString(kernel.Release[:]), runtime.NumCPU())
 	t.print(&text)

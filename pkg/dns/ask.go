@@ -46,8 +46,9 @@ func (u *Upstream) askUDP(ctx context.Context, server netip.AddrPort, r request,
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // ends a read
+	end := func() { _ = conn.Close() } // nothing is left to be written
+	defer end()
+	defer context.AfterFunc(ctx, end)() // ends a read
 	query, answer := r.withID(), make([]byte, r.size)
 	for _, wait := range resend {
 		if _, err := conn.Write(query); err != nil {
@@ -94,8 +95,9 @@ func (u *Upstream) askTCP(ctx context.Context, server netip.AddrPort, r request,
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	end := func() { _ = conn.Close() }
+	defer end()
+	defer context.AfterFunc(ctx, end)()
 	query := r.withID()
 	if _, err := conn.Write(prefixed(query)); err != nil {
 		return nil, err

@@ -16,6 +16,8 @@ const (
 	patience  = 4 * time.Second        // for everything; clients have 5 s
 	headStart = 150 * time.Millisecond // of one server before the next is asked too
 	favour    = 30 * time.Second       // how long the one that answered is asked first
+
+	maxServers = 8 // of an upstream; resolv.conf(5) has three
 )
 
 // Address is where containers find their name server, in their own namespace;
@@ -41,7 +43,7 @@ var upstreams atomic.Uint32
 
 // NewUpstream returns an Upstream. Servers that are listed twice count once,
 // and those at addresses of our own, as Dial sees them, are left out: they
-// would ask us again. Without a dialer the servers are dialled from the
+// would ask us again. The first eight count. Without a dialer the servers are dialled from the
 // namespace of the process, the host's.
 func NewUpstream(servers []netip.AddrPort, dial Dialer, own ...netip.Addr) *Upstream {
 	u := &Upstream{id: upstreams.Add(1), dial: dial}
@@ -50,7 +52,7 @@ func NewUpstream(servers []netip.AddrPort, dial Dialer, own ...netip.Addr) *Upst
 	}
 	for _, s := range servers {
 		s = netip.AddrPortFrom(s.Addr().Unmap(), s.Port())
-		if !slices.Contains(own, s.Addr()) && !slices.Contains(u.servers, s) {
+		if len(u.servers) < maxServers && !slices.Contains(own, s.Addr()) && !slices.Contains(u.servers, s) {
 			u.servers = append(u.servers, s)
 		}
 	}

@@ -323,6 +323,12 @@ func TestNewUpstream(t *testing.T) {
 	if got := fmt.Sprint(u.servers); got != "[192.0.2.1:53 192.0.2.1:5353 [fe80::1%eth0]:53]" {
 		t.Error(got)
 	}
+	for port := range uint16(20) {
+		servers = append(servers, netip.AddrPortFrom(addr("192.0.2.2"), port))
+	}
+	if n := len(NewUpstream(servers, nil).servers); n != maxServers {
+		t.Errorf("%d servers, want %d", n, maxServers)
+	}
 }
 
 // TestLoop has an upstream that is the server itself: one query goes round,

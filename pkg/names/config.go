@@ -50,6 +50,29 @@ func checkAll(field string, list []string) error {
 // On returns the aliases on one network.
 func (a Aliases) On(network string) []string { return slices.Concat(a.All, a.Of[network]) }
 
+// DNSPort is where name servers listen.
+const DNSPort = 53
+
+// ParseServers reads addresses of name servers, with a port or without, an
+// IPv6 address with a zone or without: "192.0.2.53", "[fd00::53]:5353",
+// "fe80::1%eth0". The field is what errors call the list.
+func ParseServers(field string, list []string) ([]netip.AddrPort, error) {
+	var servers []netip.AddrPort
+	for i, text := range list {
+		server, err := netip.ParseAddrPort(text)
+		if err != nil {
+			var a netip.Addr
+			a, err = netip.ParseAddr(text)
+			server = netip.AddrPortFrom(a, DNSPort)
+		}
+		if err != nil || server.Port() == 0 || server.Addr().IsUnspecified() {
+			return nil, wire.Invalid(fmt.Sprintf("%s[%d]", field, i), text, "must be an IP address, or one with a port, such as 192.0.2.53 or [fd00::53]:5353")
+		}
+		servers = append(servers, netip.AddrPortFrom(server.Addr().Unmap(), server.Port()))
+	}
+	return servers, nil
+}
+
 // A Host is a name with addresses that no container has.
 type Host struct {
 	Name      string

@@ -100,6 +100,27 @@ func TestHosts(t *testing.T) {
 	}
 }
 
+func TestServers(t *testing.T) {
+	for text, want := range map[string]string{
+		"192.0.2.53":        "[192.0.2.53:53]",
+		"192.0.2.53:5353":   "[192.0.2.53:5353]",
+		"fd00::53":          "[[fd00::53]:53]",
+		"[fd00::53]:5353":   "[[fd00::53]:5353]",
+		"fe80::1%eth0":      "[[fe80::1%eth0]:53]",
+		"[fe80::1%eth0]:53": "[[fe80::1%eth0]:53]",
+		"::ffff:192.0.2.53": "[192.0.2.53:53]",
+		"":                  "", "dns": "", "192.0.2": "", "192.0.2.1:0": "", "192.0.2.1:70000": "", "0.0.0.0": "", "[::]:53": "", "192.0.2.1/24": "",
+	} {
+		servers, err := names.ParseServers("servers", []string{text})
+		switch {
+		case err == nil && fmt.Sprint(servers) != want:
+			t.Errorf("%s: %v, want %s", text, servers, want)
+		case err != nil && (want != "" || !strings.HasPrefix(errText(err), `code 7: servers[0] "`+text+`": must be an IP address`)):
+			t.Errorf("%s: %s", text, errText(err))
+		}
+	}
+}
+
 func TestTTL(t *testing.T) {
 	for seconds, ok := range map[int64]bool{0: true, 600: true, 1<<31 - 1: true, -1: false, 1 << 31: false} {
 		got, err := names.CheckTTL("ttl", seconds)
