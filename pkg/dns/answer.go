@@ -30,7 +30,7 @@ func (c client) send(b []byte) {
 	case b == nil:
 		c.release()
 	case c.stream == nil:
-		_, _ = c.endpoint.udp.WriteTo(b, c.address) // fails if the client is gone
+		c.endpoint.udp.write(c.endpoint.packets, b, c.address)
 		c.release()
 	default:
 		go func() {

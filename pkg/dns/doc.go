@@ -10,7 +10,10 @@
 //	server.SetUpstream(dns.NewUpstream(servers, nil)) // the host's
 //	endpoint, err := server.Serve(udp, tcp, dns.View{Names: table.View("web")})
 //	endpoint.SetView(dns.View{Names: newer.View("web", "lab")})
-//	endpoint.Drain(ctx) // another process has the sockets too, and goes on
+//
+// To hand an endpoint to another process, pass its descriptors on (see
+// [Endpoint.Control] and [Sockets]), wait until that process serves them, and
+// then Drain: for a while both read, and nothing is lost.
 //
 // # Local names
 //
@@ -42,8 +45,9 @@
 //
 // # Limits
 //
-// An idle endpoint is two sockets and two goroutines without buffers: those are
-// taken when there is something to read. An endpoint may have 256 queries
+// An idle endpoint is two sockets and a goroutine that waits for connections,
+// without buffers: those are taken when there is something to read. One epoll
+// instance watches the UDP sockets. An endpoint may have 256 queries
 // waiting for upstreams, and a server 1,024 different ones; more are refused at
 // once. TCP connections are 16 an endpoint and 512 in all, closed after ten
 // seconds of silence and when a query or an answer takes five. The cache has a

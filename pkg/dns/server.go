@@ -32,6 +32,7 @@ type Server struct {
 	now   func() time.Duration // since the server began
 
 	mu      sync.Mutex
+	poller  *poller            // nil before the first endpoint
 	flights map[string]*flight // by key
 
 	stats stats
@@ -65,32 +66,64 @@ type View struct {
 // An Endpoint is a pair of sockets that a server answers on.
 type Endpoint struct {
 	server   *Server
-	udp      *net.UDPConn
-	packets  *ipv4.PacketConn
-	raw      syscall.RawConn
+	poller   *poller
+	id       int32 // by which the poller knows it
+	udp      *socket
+	packets  *ipv4.PacketConn // the same
 	tcp      net.Listener
 	view     atomic.Pointer[View]
 	waiting  atomic.Int32 // queries that wait for upstreams
 	draining atomic.Bool  // connections are to end soon
 	closing  atomic.Bool  // and now
 
-	readers sync.WaitGroup // goroutines that read
+	reading sync.Mutex // held while datagrams are read
+	deaf    bool       // none are read any more; guarded by reading
+
+	readers sync.WaitGroup // goroutines that read connections
 	pending sync.WaitGroup // queries that wait
 
 	mu      sync.Mutex
 	streams map[*stream]bool // connections of clients
 }
 
+// start returns what reads datagrams, started once.
+func (s *Server) start() (p *poller, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.poller == nil {
+		s.poller, err = newPoller()
+	}
+	return s.poller, err
+}
+
+// Close ends the server's goroutines, once its endpoints are closed.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	p := s.poller
+	s.poller = nil
+	s.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	return p.close()
+}
+
 // Serve answers on a UDP socket and a TCP listener, which it owns from now on,
 // until they are closed. The listener may be nil.
 func (s *Server) Serve(udp *net.UDPConn, tcp net.Listener, v View) (*Endpoint, error) {
-	raw, err := udp.SyscallConn()
+	p, err := s.start()
 	if err != nil {
-		return nil, fmt.Errorf("name server socket: %w", err)
+		return nil, err
 	}
-	e := &Endpoint{server: s, udp: udp, packets: ipv4.NewPacketConn(udp), raw: raw, tcp: tcp, streams: map[*stream]bool{}}
+	own, err := detach(udp)
+	if err != nil {
+		return nil, err
+	}
+	e := &Endpoint{server: s, poller: p, udp: own, packets: ipv4.NewPacketConn(own), tcp: tcp, streams: map[*stream]bool{}}
 	e.SetView(v)
-	e.readers.Go(e.serveUDP)
+	if err := p.add(e); err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
 	if tcp != nil {
 		e.readers.Go(e.accept)
 	}
@@ -120,6 +153,24 @@ func Sockets(udp, tcp int) (*net.UDPConn, net.Listener, error) {
 	return packets, listener, nil
 }
 
+// Control calls f with the descriptors of the sockets, which stay open meanwhile:
+// to hand them to another process. They belong to the endpoint.
+func (e *Endpoint) Control(f func(udp, tcp uintptr)) error {
+	l, ok := e.tcp.(syscall.Conn)
+	if !ok {
+		return errors.New("name server: the endpoint has no TCP listener with a descriptor")
+	}
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var closed error
+	err = raw.Control(func(tcp uintptr) {
+		closed = e.udp.use(func(udp uintptr) { f(udp, tcp) })
+	})
+	return errors.Join(err, closed)
+}
+
 // SetView has the endpoint answer from another view.
 func (e *Endpoint) SetView(v View) { e.view.Store(&v) }
 
@@ -142,7 +193,8 @@ func (e *Endpoint) upstream(v *View) *Upstream {
 func (e *Endpoint) Drain(ctx context.Context) error {
 	e.draining.Store(true)
 	past := time.Unix(1, 0)
-	errs := []error{e.udp.SetReadDeadline(past)}
+	e.hush()
+	var errs []error
 	if l, ok := e.tcp.(*net.TCPListener); ok {
 		errs = append(errs, l.SetDeadline(past))
 	} else if e.tcp != nil {
@@ -167,7 +219,8 @@ func (e *Endpoint) Drain(ctx context.Context) error {
 // Queries that wait for upstreams are dropped.
 func (e *Endpoint) Close() error {
 	e.closing.Store(true)
-	err := closed(e.udp)
+	e.hush()
+	err := e.udp.Close()
 	if e.tcp != nil {
 		err = errors.Join(err, closed(e.tcp))
 	}

@@ -3,8 +3,6 @@ package dns
 import (
 	"errors"
 	"net"
-	"os"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -20,8 +18,7 @@ const batchSize = 64
 const slotSize = maxUDP + 64
 
 // fairness is how many full batches an endpoint answers before others have
-// their turn: with the scheduler between each and the next, a third of the time
-// went there.
+// their turn.
 const fairness = 8
 
 // A batch is the memory to answer that many datagrams: only endpoints that have
@@ -41,54 +38,50 @@ var batches = sync.Pool{New: func() any {
 	return b
 }}
 
-// serveUDP answers datagrams until the socket is closed or its deadline is over.
+// serveUDP answers datagrams that are there, and has the socket watched again.
 func (e *Endpoint) serveUDP() {
-	readable := e.readable()
-	for {
-		err := e.raw.Read(readable)
-		if err == nil {
-			b := batches.Get().(*batch)
-			err = b.serve(e)
-			batches.Put(b)
-		}
-		switch {
-		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
-			return
-		case err != nil:
-			time.Sleep(10 * time.Millisecond) // no memory, most likely: others need the processor
-		}
+	e.reading.Lock()
+	defer e.reading.Unlock()
+	if e.deaf {
+		return
 	}
+	b := batches.Get().(*batch)
+	err := b.serve(e)
+	batches.Put(b)
+	watch := func() { _ = e.poller.watch(e, syscall.EPOLL_CTL_MOD) } // fails if it is closed
+	if err != nil {
+		time.AfterFunc(10*time.Millisecond, watch) // no memory, most likely
+		return
+	}
+	watch()
 }
 
-// readable returns a function for [syscall.RawConn.Read] that waits until there
-// is a datagram, and leaves it: so nothing is held while waiting.
-func (e *Endpoint) readable() func(fd uintptr) bool {
-	return func(fd uintptr) bool {
-		_, _, err := syscall.Recvfrom(int(fd), nil, syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		return !errors.Is(err, syscall.EAGAIN) // other errors are read with the datagrams
-	}
+// hush ends the reading of datagrams.
+func (e *Endpoint) hush() {
+	e.poller.remove(e)
+	e.reading.Lock()
+	defer e.reading.Unlock()
+	e.deaf = true
 }
 
-// serve answers what is there.
+// serve answers what is there, until others should have their turn.
 func (b *batch) serve(e *Endpoint) error {
-	for turn := 1; ; turn++ {
+	for range fairness {
 		n, err := e.packets.ReadBatch(b.in, syscall.MSG_DONTWAIT)
 		switch {
-		case errors.Is(err, syscall.EAGAIN):
+		case errors.Is(err, syscall.EAGAIN), errors.Is(err, net.ErrClosed):
 			return nil
 		case err != nil:
 			return err
 		}
 		b.answer(e, b.in[:n])
 		e.server.stats.add(&b.tally)
-		err = b.send(e)
-		if err != nil || n < batchSize {
-			return err
-		}
-		if turn%fairness == 0 {
-			runtime.Gosched() // a flood must not keep others from their turn
+		b.send(e)
+		if n < batchSize {
+			return nil
 		}
 	}
+	return nil
 }
 
 // answer collects the answers to messages.
@@ -109,16 +102,17 @@ func (b *batch) answer(e *Endpoint, messages []ipv4.Message) {
 }
 
 // send sends the answers. One that can't be sent is left out: its client is gone.
-func (b *batch) send(e *Endpoint) error {
+func (b *batch) send(e *Endpoint) {
 	for left := b.out; len(left) > 0; {
-		n, err := e.packets.WriteBatch(left, 0)
-		if errors.Is(err, net.ErrClosed) {
-			return err
-		}
+		n, err := e.packets.WriteBatch(left, syscall.MSG_DONTWAIT)
 		if err != nil {
 			n = 1
 		}
 		left = left[n:]
 	}
-	return nil
+}
+
+// write sends one answer, if it can be sent.
+func (s *socket) write(packets *ipv4.PacketConn, b []byte, to net.Addr) {
+	_, _ = packets.WriteBatch([]ipv4.Message{{Buffers: [][]byte{b}, Addr: to}}, syscall.MSG_DONTWAIT)
 }
