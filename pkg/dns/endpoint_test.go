@@ -378,3 +378,49 @@ func held() int {
 	runtime.ReadMemStats(&m)
 	return int(m.HeapInuse + m.StackInuse)
 }
+
+// TestFlood has a client that sends as fast as it can, queries and rubbish, and
+// wants others to be answered meanwhile.
+func TestFlood(t *testing.T) {
+	s := NewServer(Config{})
+	flooded, other := serve(t, s, View{Names: table().View("web")}), serve(t, s, View{Names: table().View("web")})
+	stop := make(chan struct{})
+	var floods sync.WaitGroup
+	for _, b := range [][]byte{mustPack(ask("many A edns=4096")), mustPack(ask("one A"))[:20]} {
+		conn, err := net.Dial("udp", flooded.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		floods.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_, _ = conn.Write(b) // a full buffer is what a flood makes
+				}
+			}
+		})
+	}
+	for i := range 40 {
+		network := []string{"udp", "tcp"}[i%2]
+		start := time.Now()
+		if got := other.exchange(network, "one A"); got != "NOERROR rd ra; one. 600 A 10.1.0.2" || time.Since(start) > time.Second {
+			t.Errorf("%s: %s after %v", network, got, time.Since(start))
+		}
+	}
+	close(stop)
+	floods.Wait()
+	if n := s.Stats().Answers; n[Local] < 200 || n[Malformed] < 100 {
+		t.Errorf("that was no flood: %v", n)
+	}
+}
+
+func mustPack(m *mdns.Msg) []byte {
+	b, err := m.Pack()
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
