@@ -75,8 +75,8 @@ func ParseServers(field string, list []string) ([]netip.AddrPort, error) {
 
 // A Host is a name with addresses that no container has.
 type Host struct {
-	Name      string
-	Addresses []netip.Addr
+	Name      string       `json:"name"`
+	Addresses []netip.Addr `json:"addresses"`
 }
 
 // hostGateway stands for the network's gateway in an extra host.

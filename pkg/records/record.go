@@ -13,6 +13,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
+	"dcni/pkg/names"
 	"dcni/pkg/oncejson"
 	"dcni/pkg/wire"
 )
@@ -64,7 +65,8 @@ type Record struct {
 	Firewall  *firewall.Network  `json:"firewall,omitempty"` // what the network allows
 	Endpoint  *firewall.Endpoint `json:"endpoint,omitempty"` // the ports published
 	Names     []string           `json:"names,omitempty"`
-	Result    json.RawMessage    `json:"result,omitempty"` // what ADD printed, as CNI 1.1.0
+	Resolver  *names.Resolver    `json:"resolver,omitempty"` // what dnetd answers the sandbox
+	Result    json.RawMessage    `json:"result,omitempty"`   // what ADD printed, as CNI 1.1.0
 }
 
 // IPAM says where the addresses came from, for the day they go back.

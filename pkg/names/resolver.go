@@ -1,0 +1,70 @@
+package names
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"dcni/pkg/wire"
+)
+
+// Address is where a sandbox finds its name server, at port 53: Docker's.
+var Address = netip.AddrFrom4([4]byte{127, 0, 0, 11})
+
+// A Resolver is what one attachment brings to the name server of its sandbox:
+// what the container is called on that network, and how it is answered there.
+// A sandbox has one name server, whatever number of networks it is on.
+//
+// It is an object of the plan: to make it so is to have dnetd answer, on sockets
+// that are opened in the sandbox, and to lead port 53 to them.
+type Resolver struct {
+	Owner  wire.Attachment `json:"owner"`
+	NetNS  string          `json:"netns"`  // path of the sandbox, see wire.Veth
+	Cookie uint64          `json:"cookie"` // of its namespace, see wire.Sandbox
+
+	Names     []string     `json:"names,omitempty"`     // of the container, see [Identity.Names]
+	Addresses []netip.Addr `json:"addresses,omitempty"` // of its interface
+	Gateways  []netip.Addr `json:"gateways,omitempty"`  // what host.docker.internal stands for
+	Hosts     []Host       `json:"hosts,omitempty"`     // extra ones of the network
+	TTL       uint32       `json:"ttl"`                 // of the network's answers, in seconds
+	Quiet     bool         `json:"quiet,omitempty"`     // the network's containers have no names
+	Internal  bool         `json:"internal,omitempty"`  // the network leads nowhere: the host's servers are not asked
+	Priority  int          `json:"priority,omitempty"`  // the network of the highest is asked first, then the first by name
+
+	Servers   []netip.AddrPort `json:"servers,omitempty"`   // asked from within the sandbox, in place of the host's
+	Intercept bool             `json:"intercept,omitempty"` // queries to any other server are answered, too
+	Local     []netip.Addr     `json:"local,omitempty"`     // with Intercept: loopback addresses where no server of the container's own is meant
+
+	Port  uint16 `json:"port,omitempty"`  // of the sockets at 127.0.0.11; 0: not yet known
+	Port6 uint16 `json:"port6,omitempty"` // of those at ::1, where IPv6 is intercepted; 0: none
+}
+
+// Key names the attachment.
+func (r *Resolver) Key() string { return "resolver " + r.Owner.String() }
+
+// Refers names the link that the name server's address is on.
+func (r *Resolver) Refers() []string { return []string{"link lo netns " + r.NetNS} }
+
+// Root marks the resolver as what DEL removes: dnetd must let go of the sandbox.
+func (r *Resolver) Root() {}
+
+func (r *Resolver) String() string {
+	s := fmt.Sprintf("nameserver %s names %s", Address, strings.Join(r.Names, ","))
+	if r.Quiet {
+		s = fmt.Sprintf("nameserver %s", Address)
+	}
+	if r.Intercept {
+		s += " intercept"
+	}
+	return s + " in sandbox"
+}
+
+// Network returns what the resolver says of its network.
+func (r *Resolver) Network() Network {
+	return Network{Name: r.Owner.Network, Gateways: r.Gateways, Hosts: r.Hosts, Quiet: r.Quiet, TTL: r.TTL}
+}
+
+// Entry returns what its attachment answers to.
+func (r *Resolver) Entry() Entry {
+	return Entry{Container: r.Owner.Container, IfName: r.Owner.IfName, Names: r.Names, Addresses: r.Addresses}
+}
