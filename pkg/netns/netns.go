@@ -38,6 +38,9 @@ func Open(path string) (*NS, error) {
 	return &NS{file: f}, nil
 }
 
+// FromFD returns the namespace of an open descriptor, which it owns.
+func FromFD(fd int) *NS { return &NS{file: os.NewFile(uintptr(fd), "network namespace")} }
+
 // Fd returns the namespace's descriptor, as netlink messages want it.
 func (n *NS) Fd() int { return int(n.file.Fd()) }
 
