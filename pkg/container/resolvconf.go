@@ -70,6 +70,18 @@ func NeedsResolved(host string) bool {
 	return len(servers) == 1 && servers[0] == ResolvedStub
 }
 
+// Nameservers returns the servers that a resolv.conf names, as far as they are
+// addresses.
+func Nameservers(text string) []netip.Addr {
+	var out []netip.Addr
+	for _, s := range readResolvConf(text).Servers {
+		if a, err := netip.ParseAddr(s); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 // Text returns the file.
 func (c ResolvConf) Text() string {
 	if c.Shared && !c.Flags.says() {

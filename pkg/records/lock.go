@@ -25,7 +25,7 @@ import (
 // Two names may share a byte, with a chance of one in 2^59: then one waits for
 // the other for no reason. Who held one and asked for the second would wait for
 // himself, so nobody holds two locks of one kind. The order of kinds is
-// container, list of containers, attachment, network, firewall, registry: a lock is
+// agent, container, list of containers, attachment, network, firewall, registry: a lock is
 // asked for only under locks of kinds before it.
 type kind int64
 
@@ -36,6 +36,7 @@ const (
 	kindRegistry
 	kindContainer
 	kindContainerList
+	kindAgent
 )
 
 const kindShift = 59 // offsets are positive 64-bit numbers
@@ -65,6 +66,9 @@ func (s Store) LockNetwork(name string) (*Lock, error) { return s.lock(kindNetwo
 // LockFirewall waits until nobody else changes what networks allow, or looks for
 // host ports.
 func (s Store) LockFirewall() (*Lock, error) { return s.lock(kindFirewall, "") }
+
+// LockAgent waits until no other dnetd is about to begin at a socket.
+func (s Store) LockAgent(socket string) (*Lock, error) { return s.lock(kindAgent, socket) }
 
 func attachmentKey(a wire.Attachment) string {
 	return a.Network + "\x00" + a.Container + "\x00" + a.IfName

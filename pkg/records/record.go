@@ -181,6 +181,40 @@ func (s Store) read(network, container string) ([]*Record, error) {
 	return list, errors.Join(errs...)
 }
 
+// Stamps returns the attachments that a plugin has a record of, with the time
+// when that was written. It opens directories and no record, so it may be called
+// often. What vanishes meanwhile is left out.
+func (s Store) Stamps(plugin string) (map[wire.Attachment]time.Time, error) {
+	stamps := map[wire.Attachment]time.Time{}
+	root := s.attachments()
+	var errs []error
+	names := func(dir string) []string {
+		f, err := os.Open(dir)
+		if err == nil {
+			defer f.Close()
+			var list []string
+			if list, err = f.Readdirnames(-1); err == nil {
+				return list
+			}
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+		return nil
+	}
+	for _, network := range names(root) {
+		for _, container := range names(filepath.Join(root, network)) {
+			for _, ifname := range names(filepath.Join(root, network, container)) {
+				a := wire.Attachment{Network: network, Container: container, IfName: ifname}
+				if st, err := os.Lstat(s.recordPath(a, plugin)); err == nil {
+					stamps[a] = st.ModTime()
+				}
+			}
+		}
+	}
+	return stamps, errors.Join(errs...)
+}
+
 // Attached reports whether a network has an attachment, in whatever state. It
 // looks no further than the first.
 func (s Store) Attached(network string) (bool, error) {

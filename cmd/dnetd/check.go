@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+
+	"dcni/pkg/names"
+	"dcni/pkg/wire"
+)
+
+// maxName is the limit of each word of an identity, in bytes (NAME_MAX: they are
+// names of files).
+const maxName = 255
+
+// checkAttachment refuses what is no identity.
+func checkAttachment(a *wire.Attachment) error {
+	if a == nil {
+		return wire.Errorf(wire.CodeDecode, "attachment: missing")
+	}
+	for _, w := range []struct{ field, value string }{
+		{"network", a.Network}, {"container", a.Container}, {"ifName", a.IfName},
+	} {
+		if w.value == "" || w.value == "." || w.value == ".." || len(w.value) > maxName || strings.ContainsAny(w.value, "/\x00") {
+			return wire.Invalid(w.field, w.value, fmt.Sprintf("must be 1 to %d bytes without '/'", maxName))
+		}
+	}
+	return nil
+}
+
+// check refuses what no plugin of ours would ask for.
+func (d *dnetd) check(r *names.Resolver) error {
+	if r == nil {
+		return wire.Errorf(wire.CodeDecode, "resolver: missing")
+	}
+	if err := checkAttachment(&r.Owner); err != nil {
+		return err
+	}
+	if !filepath.IsAbs(r.NetNS) || len(r.NetNS) >= syscall.PathMax || strings.ContainsRune(r.NetNS, 0) {
+		return wire.Invalid("netns", r.NetNS, "must be an absolute path")
+	}
+	if r.Cookie == 0 || r.Cookie == d.cookie {
+		return wire.Invalid("cookie", r.Cookie, "must be that of a sandbox, which is not the host's namespace")
+	}
+	if _, err := names.CheckTTL("ttl", int64(r.TTL)); err != nil {
+		return err
+	}
+	for i, name := range r.Names {
+		if err := names.Check(fmt.Sprintf("names[%d]", i), name); err != nil {
+			return err
+		}
+	}
+	for i, h := range r.Hosts {
+		field := fmt.Sprintf("hosts[%d]", i)
+		if err := errors.Join(names.Check(field, h.Name), checkAddresses(field, h.Addresses)); err != nil {
+			return err
+		}
+	}
+	for i, s := range r.Servers {
+		if !s.IsValid() || s.Port() == 0 || s.Addr().IsUnspecified() {
+			return wire.Invalid(fmt.Sprintf("servers[%d]", i), s, "must be an IP address with a port")
+		}
+	}
+	return errors.Join(
+		checkAddresses("addresses", r.Addresses), checkAddresses("gateways", r.Gateways), checkAddresses("local", r.Local),
+	)
+}
+
+func checkAddresses(field string, list []netip.Addr) error {
+	for i, a := range list {
+		if !a.IsValid() || a.IsUnspecified() || a.Zone() != "" {
+			return wire.Invalid(fmt.Sprintf("%s[%d]", field, i), a, "must be an IP address")
+		}
+	}
+	return nil
+}
+
+// knows tells how what is known of an attachment differs from a resolver, or
+// nil.
+func (d *dnetd) knows(want *names.Resolver) error {
+	if err := d.check(want); err != nil {
+		return err
+	}
+	is := d.memory.get(want.Owner)
+	if is == nil {
+		return wire.Errorf(wire.CodeInternal, "%s is not served", want.Owner)
+	}
+	return errors.Join(differences(is, want)...)
+}
+
+// differences compares two resolvers field by field.
+func differences(is, want *names.Resolver) []error {
+	var errs []error
+	a, b := reflect.ValueOf(*is), reflect.ValueOf(*want)
+	for i := range a.NumField() {
+		// As text, no list and an empty one are the same.
+		x, y := fmt.Sprint(a.Field(i).Interface()), fmt.Sprint(b.Field(i).Interface())
+		if x != y {
+			field, _, _ := strings.Cut(a.Type().Field(i).Tag.Get("json"), ",")
+			errs = append(errs, fmt.Errorf("%s is %s: want %s", field, x, y))
+		}
+	}
+	return errs
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"dcni/pkg/dns"
+	"dcni/pkg/host"
+	"dcni/pkg/host/agent"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// A dnetd is the agent.
+type dnetd struct {
+	options options
+	store   records.Store
+	log     *slog.Logger
+	cookie  uint64 // of its own namespace, in which no container is
+
+	server *dns.Server
+	memory *memory
+	door   *door
+	vault  vault
+
+	resolvConf string  // path of the host's
+	resolvText *string // as it was read last; nil: never
+
+	work sync.Mutex                    // held by who looks for changes, and while all goes to a successor
+	seen map[wire.Attachment]time.Time // records that are dealt with, by when they were written; guarded by work
+	end  context.CancelFunc            // ends run; set by it
+}
+
+// newDnetd returns an agent that has nothing open yet.
+func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) {
+	cookie, err := host.OwnCookie()
+	if err != nil {
+		return nil, err
+	}
+	server := dns.NewServer(dns.Config{})
+	d := &dnetd{
+		options: o, store: store, log: log, cookie: cookie,
+		server: server, vault: noVault{},
+		resolvConf: "/etc/resolv.conf", seen: map[wire.Attachment]time.Time{},
+	}
+	d.memory = newMemory(server, d.vault)
+	return d, nil
+}
+
+// errServed says that another dnetd is there already, and that is enough.
+var errServed = errors.New("another dnetd serves")
+
+// run serves until the context ends, or until the agent has no more to do.
+func (d *dnetd) run(ctx context.Context) error {
+	ctx, d.end = context.WithCancel(ctx)
+	defer d.end()
+	raiseFileLimit(d.log)
+	d.readUpstream()
+	switch err := d.begin(); {
+	case errors.Is(err, errServed):
+		d.log.Info("another dnetd serves already", "socket", d.options.socket)
+		return nil
+	case err != nil:
+		return err
+	}
+	defer d.door.leave()
+	var tasks sync.WaitGroup
+	for _, task := range []func(context.Context){d.listen, d.watchUpstream, d.watchRecords, d.awaitIdle} {
+		tasks.Go(func() { task(ctx) })
+	}
+	<-ctx.Done()
+	tasks.Wait()
+	d.log.Info("dnetd ends")
+	return nil
+}
+
+// begin gets the unix socket and all sandboxes, from the dnetd that runs or
+// from the records. A lock has one do so at a time.
+func (d *dnetd) begin() error {
+	lock, err := d.store.LockAgent(d.options.socket)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	start := time.Now()
+	prior, err := agent.Dial(d.options.socket, requestTime)
+	switch {
+	case errors.Is(err, agent.ErrAbsent):
+		if d.door, err = openDoor(d.options.socket); err != nil {
+			return err
+		}
+		lock.Unlock() // a plugin that comes now waits at the door
+		d.restore()
+		d.log.Info("dnetd serves", "containers", d.memory.count(), "after", time.Since(start))
+	case err != nil:
+		return err
+	default:
+		defer prior.Close()
+		if d.options.onDemand {
+			return errServed
+		}
+		if err := d.takeOver(prior); err != nil {
+			return err
+		}
+		d.log.Info("dnetd took over", "containers", d.memory.count(), "after", time.Since(start))
+	}
+	return nil
+}
+
+// stats are what is counted.
+type stats struct {
+	dns.Stats
+	Containers int
+	Networks   int
+}
+
+// stats returns what was counted since the start.
+func (d *dnetd) stats() stats {
+	containers, networks := d.memory.count(), d.memory.networkCount()
+	return stats{d.server.Stats(), containers, networks}
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"dcni/pkg/host/agent"
+)
+
+const (
+	maxRequests = 64              // at a time; more wait at the door
+	requestTime = 5 * time.Second // from when it is let in, for everything
+)
+
+// A door is the unix socket that plugins knock at.
+type door struct {
+	path     string
+	file     os.FileInfo // of the socket, to know it by
+	listener *net.UnixListener
+	slots    chan struct{} // who is in: requests, and who waits for the next one
+	pause    chan struct{} // has a value while nobody is let in
+	resume   chan struct{} // gets one when that is over
+}
+
+// openDoor makes the socket at a path.
+func openDoor(path string) (*door, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	l, err := agent.Listen(path)
+	if err != nil {
+		return nil, err
+	}
+	return newDoor(path, l)
+}
+
+// newDoor returns the door of a socket that is open, and writes down that it is
+// ours.
+func newDoor(path string, l *net.UnixListener) (*door, error) {
+	l.SetUnlinkOnClose(false)
+	file, err := os.Lstat(path)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	d := &door{
+		path: path, file: file, listener: l,
+		slots: make(chan struct{}, maxRequests), pause: make(chan struct{}, 1), resume: make(chan struct{}, 1),
+	}
+	pid := strconv.Itoa(os.Getpid()) + "\n"
+	if err := os.WriteFile(d.pidPath(), []byte(pid), 0o644); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return d, nil
+}
+
+// pidPath is where the process's ID is, beside the socket.
+func (d *door) pidPath() string { return filepath.Join(filepath.Dir(d.path), "dnetd.pid") }
+
+// own reports whether the file at the path is still our socket.
+func (d *door) own() bool {
+	now, err := os.Lstat(d.path)
+	return err == nil && os.SameFile(d.file, now)
+}
+
+// leave closes the door and removes its files, if they are still ours.
+func (d *door) leave() {
+	pid, err := os.ReadFile(d.pidPath())
+	mine := err == nil && strings.TrimSpace(string(pid)) == strconv.Itoa(os.Getpid())
+	if mine && d.own() {
+		_ = os.Remove(d.path) // what stays, the next one replaces
+	}
+	if mine {
+		_ = os.Remove(d.pidPath())
+	}
+	_ = d.listener.Close()
+}
+
+// listen lets requests in until the context ends.
+func (d *dnetd) listen(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() { _ = d.door.listener.Close() })
+	defer stop()
+	for {
+		select {
+		case d.door.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		conn, err := d.door.listener.AcceptUnix()
+		if err == nil {
+			go func() {
+				defer func() { <-d.door.slots }()
+				d.welcome(agent.NewConn(conn))
+			}()
+			continue
+		}
+		<-d.door.slots
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if !d.door.rest(ctx) {
+				return
+			}
+		default:
+			d.log.Warn("a request can't be let in", "error", err)
+			time.Sleep(50 * time.Millisecond) // no descriptors, most likely: some will be closed
+		}
+	}
+}
+
+// rest waits until the door is open again; false if it never is.
+func (d *door) rest(ctx context.Context) bool {
+	select {
+	case <-d.resume:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// shut lets nobody in and waits until nobody is in any more, but for some who
+// wait for it. Who knocks meanwhile waits outside.
+func (d *door) shut(but int) error {
+	select {
+	case d.pause <- struct{}{}:
+	default:
+		return errors.New("somebody else has just asked for that")
+	}
+	if err := d.listener.SetDeadline(time.Unix(1, 0)); err != nil {
+		return err
+	}
+	for range maxRequests - but {
+		d.slots <- struct{}{}
+	}
+	return nil
+}
+
+// reopen lets requests in again after shut.
+func (d *door) reopen(but int) error {
+	for range maxRequests - but {
+		<-d.slots
+	}
+	if err := d.listener.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	d.resume <- struct{}{}
+	<-d.pause
+	return nil
+}
+
+// welcome serves one connection: a request, and its reply.
+func (d *dnetd) welcome(c *agent.Conn) {
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(requestTime)); err != nil {
+		return
+	}
+	if err := rootOnly(c); err != nil {
+		d.log.Warn("a request is refused", "error", err)
+		return
+	}
+	d.answer(c)
+}
+
+// rootOnly tells why who is at the other end is not listened to, or nil.
+func rootOnly(c *agent.Conn) error {
+	peer, err := c.Peer()
+	if err == nil && peer.Uid != 0 {
+		err = fmt.Errorf("process %d of user %d: only root may ask", peer.Pid, peer.Uid)
+	}
+	return err
+}

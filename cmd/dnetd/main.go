@@ -1,0 +1,142 @@
+// Command dnetd is the node agent: the name server of every container on the
+// node, at 127.0.0.11 in the container's own namespace, and what else must
+// outlive the plugins.
+//
+// Plugins tell it of containers through a unix socket (package agent); what it
+// answers queries with is package dns. It writes nothing down: the plugins'
+// records are its memory, and after a crash it opens the sockets again from
+// them. A second dnetd on the same socket takes over from the first without
+// losing a query.
+//
+// # Where to look
+//
+//	main.go       flags, signals, exit status
+//	dnetd.go      what the agent holds, and the tasks that it runs
+//	listen.go     the unix socket: who may speak, how many, how long
+//	requests.go   what is asked, and check.go what of it is refused
+//	memory.go     the sandboxes and their names; sandbox.go is one of them
+//	restore.go    records become sockets again, at the start
+//	reconcile.go  and what they say later
+//	takeover.go   from one dnetd to the next
+//	upstream.go   who knows what is not local
+//	idle.go       the end, for one that a plugin started
+//
+// README.md beside this file is its manual.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"dcni/pkg/cni"
+	"dcni/pkg/host/agent"
+	"dcni/pkg/records"
+)
+
+// Exit statuses.
+const (
+	statusError = 1
+	statusUsage = 2
+)
+
+// options are the command line.
+type options struct {
+	socket   string
+	metrics  string // address to serve HTTP at; "": none
+	level    slog.Level
+	once     bool // put back what the records say, and end
+	onDemand bool // a plugin started us: end with the last container
+	version  bool
+}
+
+// parse reads the command line.
+func parse(args []string, stdout io.Writer) (options, error) {
+	o := options{}
+	f := flag.NewFlagSet("dnetd", flag.ContinueOnError)
+	f.SetOutput(io.Discard) // errors are returned
+	f.StringVar(&o.socket, "socket", agent.DefaultSocket, "`path` of the unix socket for plugins")
+	f.StringVar(&o.metrics, "metrics", "127.0.0.1:9273", "`address` to serve metrics and health at, empty for none")
+	f.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
+	f.BoolVar(&o.once, "once", false, "put everything back as the records say, and end")
+	f.BoolVar(&o.onDemand, "on-demand", false, "end with the last container, as when a plugin starts it")
+	f.BoolVar(&o.version, "version", false, "print the version, and end")
+	f.Usage = func() {}
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			usage(f, stdout)
+		}
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("unknown argument %q: dnetd takes flags only", f.Arg(0))
+	}
+	if len(o.socket) == 0 || len(o.socket) >= len(syscall.RawSockaddrUnix{}.Path) {
+		return o, fmt.Errorf("--socket %q: must be 1 to %d bytes", o.socket, len(syscall.RawSockaddrUnix{}.Path)-1)
+	}
+	return o, nil
+}
+
+// usage prints the flags as they are documented, with two dashes.
+func usage(f *flag.FlagSet, w io.Writer) {
+	fmt.Fprintf(w, "Usage: dnetd [FLAGS]\n\n")
+	f.VisitAll(func(flag *flag.Flag) {
+		if flag.Name == "on-demand" { // for plugins
+			return
+		}
+		word, text := unquoted(flag)
+		if flag.DefValue != "" && flag.DefValue != "false" {
+			text += fmt.Sprintf(" (default %s)", flag.DefValue)
+		}
+		fmt.Fprintf(w, "  --%-20s %s\n", flag.Name+word, text)
+	})
+}
+
+// unquoted returns a flag's value in the usage, after a space, and its text.
+func unquoted(f *flag.Flag) (word, text string) {
+	word, text = flag.UnquoteUsage(f)
+	if word != "" {
+		word = " " + word
+	}
+	return word, text
+}
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is the program; it returns the exit status.
+func run(args []string, stdout, stderr io.Writer) int {
+	o, err := parse(args, stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintf(stderr, "dnetd: %v\n", err)
+		return statusUsage
+	case o.version:
+		fmt.Fprintf(stdout, "dnetd %s\n", cni.Version)
+		return 0
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.level}))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if err := serve(ctx, o, log); err != nil {
+		log.Error("dnetd ends", "error", err)
+		return statusError
+	}
+	return 0
+}
+
+// serve is the agent's life.
+func serve(ctx context.Context, o options, log *slog.Logger) error {
+	d, err := newDnetd(o, records.Default(), log)
+	if err != nil {
+		return err
+	}
+	return d.run(ctx)
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+
+	"dcni/pkg/host"
+	"dcni/pkg/names"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// plugin is whose records are dnetd's memory.
+const plugin = "ddns"
+
+// restore serves all that the records say.
+func (d *dnetd) restore() {
+	d.work.Lock()
+	defer d.work.Unlock()
+	stamps, err := d.store.Stamps(plugin)
+	if err != nil {
+		d.log.Error("records can't be listed", "error", err)
+	}
+	d.takeUp(slices.Collect(maps.Keys(stamps)))
+}
+
+// takeUp serves attachments as their records say, if they are up.
+func (d *dnetd) takeUp(list []wire.Attachment) {
+	var mu sync.Mutex
+	found := map[uint64][]*names.Resolver{}
+	inParallel(list, func(a wire.Attachment) {
+		if r := d.recorded(a); r != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			found[r.Cookie] = append(found[r.Cookie], r)
+		}
+	})
+	var arrivals []arrival
+	inParallel(slices.Collect(maps.Keys(found)), func(cookie uint64) {
+		group := d.reopen(found[cookie])
+		mu.Lock()
+		defer mu.Unlock()
+		arrivals = append(arrivals, group...)
+	})
+	if err := d.memory.add(arrivals...); err != nil {
+		d.log.Error("sockets can't be served", "error", err)
+	}
+	for _, a := range arrivals {
+		// A DEL that began before its sockets were open found nothing to forget.
+		if d.recorded(a.resolver.Owner) == nil {
+			d.memory.remove(a.resolver.Owner)
+		}
+	}
+}
+
+// inParallel calls f for each of a list, a few at a time.
+func inParallel[T any](list []T, f func(T)) {
+	work := make(chan T)
+	var workers sync.WaitGroup
+	for range 2 * runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for x := range work {
+				f(x)
+			}
+		})
+	}
+	for _, x := range list {
+		work <- x
+	}
+	close(work)
+	workers.Wait()
+}
+
+// recorded returns what the record of an attachment has dnetd serve; nil if it
+// has none that is up.
+func (d *dnetd) recorded(a wire.Attachment) *names.Resolver {
+	record, err := d.store.Get(a, plugin)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (record.State != records.Up || record.Resolver == nil) {
+		return nil
+	}
+	if err == nil {
+		err = d.check(record.Resolver)
+	}
+	if err == nil && record.Resolver.Owner != a {
+		err = errors.New("it is of another attachment")
+	}
+	if err != nil {
+		d.log.Error("a record can't be used", "attachment", a, "error", err)
+		return nil
+	}
+	return record.Resolver
+}
+
+// reopen opens the sockets of one sandbox, whose attachments these are. Of one
+// that is gone nothing arrives.
+func (d *dnetd) reopen(list []*names.Resolver) []arrival {
+	slices.SortFunc(list, byPriority)
+	first := arrival{resolver: list[0]}
+	for f := range families {
+		port := portOf(list, f)
+		if f == names.IPv6 && port == 0 {
+			continue // not asked for
+		}
+		socket, err := d.open(list, f, port)
+		if err != nil {
+			d.log.Warn("a sandbox can't be served", "attachment", list[0].Owner, "error", err)
+			continue
+		}
+		first.sockets[f] = socket
+	}
+	if first.sockets[names.IPv4].Port == 0 {
+		return nil
+	}
+	out := []arrival{first}
+	for _, r := range list[1:] {
+		out = append(out, arrival{resolver: r})
+	}
+	return out
+}
+
+// portOf returns the port that is on record for a family; 0: none.
+func portOf(list []*names.Resolver, f names.Family) uint16 {
+	for _, r := range list {
+		port := [families]uint16{r.Port, r.Port6}[f]
+		if port != 0 {
+			return port
+		}
+	}
+	return 0
+}
+
+// open opens the sockets of one family, by whichever path leads to the sandbox.
+func (d *dnetd) open(list []*names.Resolver, f names.Family, port uint16) (host.NameServer, error) {
+	if udp, tcp, ok := d.vault.take(list[0].Cookie, f); ok {
+		s, err := host.CheckNameServer(udp, tcp, list[0].Cookie, f == names.IPv6)
+		if err == nil {
+			return s, nil
+		}
+		s.Close()
+	}
+	var errs []error
+	for _, r := range list {
+		s, err := host.OpenNameServer(r.NetNS, r.Cookie, port, f == names.IPv6)
+		if err == nil {
+			return s, nil
+		}
+		errs = append(errs, err)
+	}
+	return host.NameServer{}, errors.Join(errs...)
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"dcni/pkg/dns"
+	"dcni/pkg/host"
+	"dcni/pkg/host/agent"
+	"dcni/pkg/names"
+	"dcni/pkg/wire"
+)
+
+// A sandbox is one network namespace with a name server. The memory's mutex
+// guards it.
+type sandbox struct {
+	cookie    uint64
+	resolvers []*names.Resolver // of its attachments, in the order in which their networks are asked
+	ears      [families]ear
+	servers   []netip.AddrPort // of its own
+	upstream  *dns.Upstream    // which asks them; nil: none
+
+	voice atomic.Pointer[dns.Endpoint] // one of the ears, for who dials; not guarded
+}
+
+// An ear is the sockets of one family.
+type ear struct {
+	endpoint *dns.Endpoint // nil: none
+	port     uint16
+}
+
+func newSandbox(cookie uint64) *sandbox { return &sandbox{cookie: cookie} }
+
+// put takes in what an attachment brought, in place of what it brought before.
+func (s *sandbox) put(r *names.Resolver) {
+	s.drop(r.Owner)
+	own := *r
+	r = &own // its ports will be ours
+	at, _ := slices.BinarySearchFunc(s.resolvers, r, byPriority)
+	s.resolvers = slices.Insert(s.resolvers, at, r)
+	s.chooseServers()
+}
+
+// drop takes out what an attachment brought.
+func (s *sandbox) drop(owner wire.Attachment) {
+	s.resolvers = slices.DeleteFunc(s.resolvers, func(r *names.Resolver) bool { return r.Owner == owner })
+	s.chooseServers()
+}
+
+// byPriority is the order in which networks are asked.
+func byPriority(a, b *names.Resolver) int {
+	return cmp.Or(cmp.Compare(b.Priority, a.Priority),
+		cmp.Compare(a.Owner.Network, b.Owner.Network), cmp.Compare(a.Owner.IfName, b.Owner.IfName))
+}
+
+// of returns what an attachment brought, or nil.
+func (s *sandbox) of(owner wire.Attachment) *names.Resolver {
+	for _, r := range s.resolvers {
+		if r.Owner == owner {
+			return r
+		}
+	}
+	return nil
+}
+
+// on reports whether the sandbox is on a network.
+func (s *sandbox) on(network string) bool {
+	return slices.ContainsFunc(s.resolvers, func(r *names.Resolver) bool { return r.Owner.Network == network })
+}
+
+// chooseServers takes the servers of the first attachment that has some. What
+// they answered is known as long as they stay the same.
+func (s *sandbox) chooseServers() {
+	var servers []netip.AddrPort
+	for _, r := range s.resolvers {
+		if servers = r.Servers; len(servers) > 0 {
+			break
+		}
+	}
+	if slices.Equal(servers, s.servers) {
+		return
+	}
+	s.servers, s.upstream = servers, nil
+	if len(servers) > 0 {
+		s.upstream = dns.NewUpstream(servers, s.dial, names.Address)
+	}
+}
+
+// dial opens a socket to a server, in the sandbox.
+func (s *sandbox) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	e := s.voice.Load()
+	if e == nil {
+		return nil, net.ErrClosed
+	}
+	var conn net.Conn
+	var err error
+	gone := e.Control(func(udp, _ uintptr) { conn, err = host.DialFrom(ctx, int(udp), network, address, agent.Mark) })
+	return conn, errors.Join(gone, err)
+}
+
+// view is what the sandbox sees of a table.
+func (s *sandbox) view(t *names.Table) dns.View {
+	networks, internal := make([]string, 0, len(s.resolvers)), true
+	for _, r := range s.resolvers {
+		networks = append(networks, r.Owner.Network)
+		internal = internal && r.Internal
+	}
+	return dns.View{Names: t.View(networks...), Own: s.upstream, Internal: internal}
+}
+
+// show has the sandbox see a table.
+func (s *sandbox) show(t *names.Table) {
+	v := s.view(t)
+	for _, e := range s.ears {
+		if e.endpoint != nil {
+			e.endpoint.SetView(v)
+		}
+	}
+}
+
+// open reads sockets, which it owns from now on; those of a family that has
+// some it closes.
+func (s *sandbox) open(m *memory, sockets [families]host.NameServer) error {
+	var errs []error
+	for f, socket := range sockets {
+		switch {
+		case socket.Port == 0:
+		case s.ears[f].endpoint != nil:
+			socket.Close()
+		default:
+			m.vault.put(s.cookie, names.Family(f), socket.UDP, socket.TCP)
+			endpoint, err := serveSockets(m.server, socket, s.view(m.table))
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			s.ears[f] = ear{endpoint, socket.Port}
+			s.voice.Store(endpoint)
+		}
+	}
+	for _, r := range s.resolvers {
+		r.Port, r.Port6 = s.ears[names.IPv4].port, s.ears[names.IPv6].port
+	}
+	return errors.Join(errs...)
+}
+
+func serveSockets(server *dns.Server, socket host.NameServer, v dns.View) (*dns.Endpoint, error) {
+	udp, tcp, err := dns.Sockets(socket.UDP, socket.TCP)
+	if err != nil {
+		return nil, err
+	}
+	endpoint, err := server.Serve(udp, tcp, v)
+	if err != nil {
+		return nil, errors.Join(err, tcp.Close())
+	}
+	return endpoint, nil
+}
+
+// close closes the sockets.
+func (s *sandbox) close() {
+	for _, e := range s.ears {
+		if e.endpoint != nil {
+			_ = e.endpoint.Close() // nobody is left to be told
+		}
+	}
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"time"
+
+	"dcni/pkg/container"
+	"dcni/pkg/dns"
+	"dcni/pkg/names"
+)
+
+// lookEvery is how often the host's resolv.conf is read: the file may be a link
+// to one that others replace, and reading it costs less than knowing that.
+const lookEvery = 500 * time.Millisecond
+
+// watchUpstream reads the host's resolv.conf again and again.
+func (d *dnetd) watchUpstream(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			d.readUpstream()
+		}
+	}
+}
+
+// readUpstream has the servers that the host's resolv.conf names asked, if the
+// file is another than before. Without a file there are none.
+func (d *dnetd) readUpstream() {
+	data, err := os.ReadFile(d.resolvConf)
+	text := string(data)
+	if d.resolvText != nil && *d.resolvText == text {
+		return
+	}
+	d.resolvText = &text
+	if err != nil {
+		d.log.Warn("the host has no name servers", "error", err)
+	}
+	var servers []netip.AddrPort
+	for _, a := range container.Nameservers(text) {
+		servers = append(servers, netip.AddrPortFrom(a, names.DNSPort))
+	}
+	d.log.Info("upstream", "servers", servers)
+	d.server.SetUpstream(dns.NewUpstream(servers, nil))
+}
