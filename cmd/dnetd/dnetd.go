@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dcni/pkg/dns"
@@ -28,6 +29,8 @@ type dnetd struct {
 
 	resolvConf string  // path of the host's
 	resolvText *string // as it was read last; nil: never
+
+	succeeded atomic.Bool // a successor serves
 
 	work sync.Mutex                    // held by who looks for changes, and while all goes to a successor
 	seen map[wire.Attachment]time.Time // records that are dealt with, by when they were written; guarded by work
@@ -73,6 +76,9 @@ func (d *dnetd) run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	tasks.Wait()
+	if d.succeeded.Load() {
+		d.memory.drain()
+	}
 	d.log.Info("dnetd ends")
 	return nil
 }
@@ -86,28 +92,40 @@ func (d *dnetd) begin() error {
 	}
 	defer lock.Unlock()
 	start := time.Now()
-	prior, err := agent.Dial(d.options.socket, requestTime)
-	switch {
-	case errors.Is(err, agent.ErrAbsent):
+	err = d.succeed()
+	if errors.Is(err, agent.ErrAbsent) {
 		if d.door, err = openDoor(d.options.socket); err != nil {
 			return err
 		}
 		lock.Unlock() // a plugin that comes now waits at the door
 		d.restore()
+		err = nil
+	}
+	if err == nil {
 		d.log.Info("dnetd serves", "containers", d.memory.count(), "after", time.Since(start))
-	case err != nil:
-		return err
-	default:
-		defer prior.Close()
-		if d.options.onDemand {
-			return errServed
-		}
-		if err := d.takeOver(prior); err != nil {
+	}
+	return err
+}
+
+// succeed takes over from the dnetd that runs; ErrAbsent where there is none.
+func (d *dnetd) succeed() (err error) {
+	const tries = 3
+	for range tries {
+		prior, err := agent.Dial(d.options.socket, requestTime)
+		if err != nil {
 			return err
 		}
-		d.log.Info("dnetd took over", "containers", d.memory.count(), "after", time.Since(start))
+		if d.options.onDemand {
+			return errors.Join(errServed, prior.Close())
+		}
+		err = d.takeOver(prior)
+		_ = prior.Close() // all is said
+		if !lost(err) {
+			return err
+		}
+		d.log.Info("the dnetd before ended meanwhile", "error", err)
 	}
-	return nil
+	return err
 }
 
 // stats are what is counted.

@@ -18,6 +18,6 @@ func raiseFileLimit(log *slog.Logger) {
 		err = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: wantFiles, Max: max(wantFiles, limit.Max)})
 	}
 	if err != nil {
-		log.Warn("the limit of open files stays low", "limit", limit.Cur, "error", err)
+		log.Info("the limit of open files stays low", "limit", limit.Cur, "error", err)
 	}
 }

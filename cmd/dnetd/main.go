@@ -107,10 +107,14 @@ func unquoted(f *flag.Flag) (word, text string) {
 	return word, text
 }
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	os.Exit(run(ctx, records.Default(), os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // run is the program; it returns the exit status.
-func run(args []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, store records.Store, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -123,20 +127,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.level}))
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := serve(ctx, o, log); err != nil {
+	d, err := newDnetd(o, store, log)
+	if err == nil {
+		err = d.run(ctx)
+	}
+	if err != nil {
 		log.Error("dnetd ends", "error", err)
 		return statusError
 	}
 	return 0
-}
-
-// serve is the agent's life.
-func serve(ctx context.Context, o options, log *slog.Logger) error {
-	d, err := newDnetd(o, records.Default(), log)
-	if err != nil {
-		return err
-	}
-	return d.run(ctx)
 }

@@ -45,6 +45,15 @@ type arrival struct {
 	sockets  [families]host.NameServer
 }
 
+// closeSockets closes what nobody will serve.
+func (a arrival) closeSockets() {
+	for _, s := range a.sockets {
+		if s.Port != 0 {
+			s.Close()
+		}
+	}
+}
+
 // add serves attachments, in place of what they brought before. It owns the
 // sockets from now on, and closes those of sandboxes that have some. All names
 // are known before the first socket is read.
@@ -198,4 +207,24 @@ func (m *memory) all() []*sandbox {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Collect(maps.Values(m.sandboxes))
+}
+
+// ownersOf returns the attachments of a sandbox.
+func (m *memory) ownersOf(s *sandbox) (list []wire.Attachment) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range s.resolvers {
+		list = append(list, r.Owner)
+	}
+	return list
+}
+
+// pathsOf returns where a sandbox is said to be.
+func (m *memory) pathsOf(s *sandbox) (list []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range s.resolvers {
+		list = append(list, r.NetNS)
+	}
+	return list
 }

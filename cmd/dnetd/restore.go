@@ -28,7 +28,8 @@ func (d *dnetd) restore() {
 	d.takeUp(slices.Collect(maps.Keys(stamps)))
 }
 
-// takeUp serves attachments as their records say, if they are up.
+// takeUp serves attachments as their records say, if they are up. A DEL that
+// begins meanwhile waits at the door with its request to forget.
 func (d *dnetd) takeUp(list []wire.Attachment) {
 	var mu sync.Mutex
 	found := map[uint64][]*names.Resolver{}
@@ -41,19 +42,16 @@ func (d *dnetd) takeUp(list []wire.Attachment) {
 	})
 	var arrivals []arrival
 	inParallel(slices.Collect(maps.Keys(found)), func(cookie uint64) {
-		group := d.reopen(found[cookie])
+		group, err := d.reopen(found[cookie])
+		if err != nil {
+			d.log.Warn("a sandbox can't be served", "attachment", found[cookie][0].Owner, "error", err)
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		arrivals = append(arrivals, group...)
 	})
 	if err := d.memory.add(arrivals...); err != nil {
 		d.log.Error("sockets can't be served", "error", err)
-	}
-	for _, a := range arrivals {
-		// A DEL that began before its sockets were open found nothing to forget.
-		if d.recorded(a.resolver.Owner) == nil {
-			d.memory.remove(a.resolver.Owner)
-		}
 	}
 }
 
@@ -95,11 +93,14 @@ func (d *dnetd) recorded(a wire.Attachment) *names.Resolver {
 	return record.Resolver
 }
 
-// reopen opens the sockets of one sandbox, whose attachments these are. Of one
-// that is gone nothing arrives.
-func (d *dnetd) reopen(list []*names.Resolver) []arrival {
+// reopen opens the sockets of one sandbox, whose attachments these are. With an
+// error nothing arrives.
+func (d *dnetd) reopen(list []*names.Resolver) ([]arrival, error) {
 	slices.SortFunc(list, byPriority)
-	first := arrival{resolver: list[0]}
+	arrivals := make([]arrival, len(list))
+	for i, r := range list {
+		arrivals[i].resolver = r
+	}
 	for f := range families {
 		port := portOf(list, f)
 		if f == names.IPv6 && port == 0 {
@@ -107,19 +108,12 @@ func (d *dnetd) reopen(list []*names.Resolver) []arrival {
 		}
 		socket, err := d.open(list, f, port)
 		if err != nil {
-			d.log.Warn("a sandbox can't be served", "attachment", list[0].Owner, "error", err)
-			continue
+			arrivals[0].closeSockets()
+			return nil, err
 		}
-		first.sockets[f] = socket
+		arrivals[0].sockets[f] = socket
 	}
-	if first.sockets[names.IPv4].Port == 0 {
-		return nil
-	}
-	out := []arrival{first}
-	for _, r := range list[1:] {
-		out = append(out, arrival{resolver: r})
-	}
-	return out
+	return arrivals, nil
 }
 
 // portOf returns the port that is on record for a family; 0: none.

@@ -25,7 +25,7 @@ type sandbox struct {
 	servers   []netip.AddrPort // of its own
 	upstream  *dns.Upstream    // which asks them; nil: none
 
-	voice atomic.Pointer[dns.Endpoint] // one of the ears, for who dials; not guarded
+	voice atomic.Pointer[dns.Endpoint] // one of the ears; read without the mutex
 }
 
 // An ear is the sockets of one family.
@@ -93,14 +93,25 @@ func (s *sandbox) chooseServers() {
 
 // dial opens a socket to a server, in the sandbox.
 func (s *sandbox) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	e := s.voice.Load()
-	if e == nil {
-		return nil, net.ErrClosed
-	}
 	var conn net.Conn
 	var err error
-	gone := e.Control(func(udp, _ uintptr) { conn, err = host.DialFrom(ctx, int(udp), network, address, agent.Mark) })
+	gone := s.use(func(fd int) { conn, err = host.DialFrom(ctx, fd, network, address, agent.Mark) })
 	return conn, errors.Join(gone, err)
+}
+
+// namespace returns the namespace that the sockets are in.
+func (s *sandbox) namespace() (ns host.Namespace, err error) {
+	gone := s.use(func(fd int) { ns, err = host.NamespaceOf(fd) })
+	return ns, errors.Join(gone, err)
+}
+
+// use calls f with a socket of the sandbox, which stays open meanwhile.
+func (s *sandbox) use(f func(fd int)) error {
+	e := s.voice.Load()
+	if e == nil {
+		return net.ErrClosed
+	}
+	return e.Control(func(udp, _ uintptr) { f(int(udp)) })
 }
 
 // view is what the sandbox sees of a table.

@@ -75,9 +75,9 @@ func marked(peer unix.Sockaddr, kind, mark int) (int, error) {
 
 // connect connects a socket, which it owns, and waits until that is done.
 func connect(ctx context.Context, fd int, peer unix.Sockaddr) (net.Conn, error) {
+	err := unix.Connect(fd, peer)
 	f := os.NewFile(uintptr(fd), "socket")
 	defer f.Close()
-	err := unix.Connect(fd, peer)
 	if errors.Is(err, unix.EINPROGRESS) {
 		err = connected(ctx, f)
 	}

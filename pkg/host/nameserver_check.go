@@ -51,6 +51,35 @@ func CheckNameServer(udp, tcp int, cookie uint64, six bool) (NameServer, error) 
 	return s, nil
 }
 
+// A Namespace tells network namespaces apart as long as they live.
+type Namespace = nsID
+
+// NamespaceOf returns the network namespace that a socket is in.
+func NamespaceOf(fd int) (Namespace, error) {
+	ns, err := SocketNamespace(fd)
+	if err != nil {
+		return Namespace{}, err
+	}
+	defer ns.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(ns.Fd(), &st); err != nil {
+		return Namespace{}, os.NewSyscallError("fstat", err)
+	}
+	return Namespace{st.Dev, st.Ino}, nil
+}
+
+// NamespaceAt returns the namespace that a path leads to.
+func NamespaceAt(path string) (Namespace, error) { return nsAt(path) }
+
+// Inhabited returns the network namespaces that processes are in.
+func Inhabited() map[Namespace]bool {
+	found := map[Namespace]bool{}
+	for p := range processes() {
+		found[p.namespace("net")] = true
+	}
+	return found
+}
+
 // SocketNamespace opens the network namespace that a socket is in.
 func SocketNamespace(fd int) (*netns.NS, error) {
 	ns, err := unix.IoctlRetInt(fd, unix.SIOCGSKNS)

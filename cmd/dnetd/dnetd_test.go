@@ -1,0 +1,91 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"dcni/pkg/host/agent"
+	"dcni/pkg/records"
+)
+
+func TestNames(t *testing.T) {
+	r := newRig(t)
+	d := r.start()
+	a, b, c := r.box(), r.box(), r.box()
+	portA := r.serve(a, a.attach("web", "one", "10.0.0.2"))
+	portB := r.serve(b, b.attach("web", "two", "10.0.0.3"))
+	portC := r.serve(c, c.attach("lab", "three", "10.1.0.2"))
+	a.in(portA, "two", "10.0.0.3")
+	a.in(portA, "two.web", "10.0.0.3")
+	a.in(portA, "host.docker.internal", "10.0.0.1")
+	b.in(portB, "one", "10.0.0.2")
+	if is := c.ask(portC, "one.lab"); strings.HasPrefix(is, "10.") {
+		t.Errorf("another network's name: %s", is)
+	}
+
+	// A second network, on the same sockets.
+	if port := r.serve(c, c.attach("web", "three", "10.0.0.4")); port != portC {
+		t.Errorf("port %d for the second network, was %d", port, portC)
+	}
+	c.in(portC, "one", "10.0.0.2")
+	a.in(portA, "three", "10.0.0.4")
+
+	owner := b.attach("web", "two", "10.0.0.3").Owner
+	if _, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Forget, Attachment: &owner}); err != nil {
+		t.Error(err)
+	}
+	if is := a.ask(portA, "two.web"); strings.HasPrefix(is, "10.") {
+		t.Errorf("a name that was forgotten: %s", is)
+	}
+
+	d.signal(syscall.SIGTERM)
+	if err := d.ends(time.Second); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"dnetd.sock", "dnetd.pid"} {
+		if _, err := os.Lstat(filepath.Join(r.store.Run, name)); err == nil {
+			t.Errorf("%s stays", name)
+		}
+	}
+}
+
+func TestKilled(t *testing.T) {
+	r := newRig(t)
+	d := r.start()
+	const n = 20
+	boxes, ports := r.boxes(n)
+	d.signal(syscall.SIGKILL)
+	_ = d.ends(time.Second)
+	begin := time.Now()
+	r.begin()
+	for i, b := range boxes {
+		b.in(ports[i], containerName((i+1)%n), containerAddress((i+1)%n))
+	}
+	if after := time.Since(begin); after > time.Second {
+		t.Errorf("all answered after %v", after)
+	}
+}
+
+func TestRecordsDecide(t *testing.T) {
+	r := newRig(t)
+	a, b, c := r.box(), r.box(), r.box()
+	up, adding, gone := a.attach("web", "one", "10.0.0.2"), b.attach("web", "two", "10.0.0.3"), c.attach("web", "three", "10.0.0.4")
+	s := a.sockets(false)
+	up.Port, adding.Port, gone.Port = s.Port, 5353, 5353
+	s.Close()
+	gone.Cookie++ // another namespace is at that path
+	r.record(up, records.Up)
+	r.record(adding, records.Adding)
+	r.record(gone, records.Up)
+	r.start()
+	a.in(up.Port, "one.web", "10.0.0.2")
+	for _, name := range []string{"two.web", "three.web"} {
+		if is := a.ask(up.Port, name); strings.HasPrefix(is, "10.") {
+			t.Errorf("%s: %s", name, is)
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"encoding/binary"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"dcni/pkg/host/agent"
+)
+
+// A load asks a name server at a steady rate.
+type load struct {
+	conn     net.Conn
+	sent     atomic.Int32
+	answered atomic.Int32
+	stop     chan struct{}
+	done     chan struct{}
+}
+
+// load asks for a name 3,000 times a second.
+func (b *box) load(port uint16, name string) *load {
+	l := &load{conn: b.dial("udp", port), stop: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		const rate = 3000
+		for start := time.Now(); ; time.Sleep(time.Millisecond) {
+			for due := int32(time.Since(start).Seconds() * rate); l.sent.Load() < due; {
+				if _, err := l.conn.Write(query(uint16(l.sent.Add(1)), name)); err != nil {
+					b.t.Error(err)
+				}
+			}
+			select {
+			case <-l.stop:
+				return
+			default:
+			}
+		}
+	}()
+	go func() {
+		answer := make([]byte, 512)
+		for {
+			n, err := l.conn.Read(answer)
+			if err != nil {
+				return
+			}
+			if n > 12 && answer[3]&15 == 0 && binary.BigEndian.Uint16(answer[6:]) > 0 {
+				l.answered.Add(1)
+			}
+		}
+	}()
+	return l
+}
+
+// lost ends the load and returns how many queries had no answer.
+func (l *load) lost() int {
+	close(l.stop)
+	<-l.done
+	for deadline := time.Now().Add(2 * time.Second); l.answered.Load() < l.sent.Load() && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	_ = l.conn.Close()
+	return int(l.sent.Load() - l.answered.Load())
+}
+
+// boxes makes sandboxes on one network, each with a container c0, c1 and so on,
+// and returns their ports.
+func (r *rig) boxes(n int) (list []*box, ports []uint16) {
+	r.t.Helper()
+	for i := range n {
+		b := r.box()
+		list = append(list, b)
+		ports = append(ports, r.serve(b, b.attach("web", containerName(i), containerAddress(i))))
+	}
+	return list, ports
+}
+
+func TestTakeOverUnderLoad(t *testing.T) {
+	const n = 150 // more than one message's descriptors
+	r := newRig(t)
+	d := r.start()
+	boxes, ports := r.boxes(n)
+	loads := []*load{boxes[0].load(ports[0], containerName(n-1)), boxes[n-1].load(ports[n-1], containerName(0))}
+	for range 5 {
+		time.Sleep(200 * time.Millisecond)
+		next := r.start()
+		if err := d.ends(10 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		d = next
+	}
+	for i, l := range loads {
+		if lost := l.lost(); lost > 0 {
+			t.Errorf("load %d: %d of %d lost", i, lost, l.sent.Load())
+		}
+	}
+	for i, b := range boxes {
+		b.in(ports[i], containerName((i+1)%n), containerAddress((i+1)%n))
+	}
+	d.signal(syscall.SIGTERM)
+	if err := d.ends(time.Second); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSuccessorDies has one ask for everything and go away at each step.
+func TestSuccessorDies(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	boxes, ports := r.boxes(3)
+	l := boxes[0].load(ports[0], containerName(1))
+	for step := range 4 {
+		c, err := agent.Dial(r.socket(), time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Send(agent.Request{Op: agent.TakeOver}); err != nil {
+			t.Fatal(err)
+		}
+		for range step {
+			var p parcel
+			files, err := c.Receive(&p)
+			agent.CloseAll(files)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = c.Close()
+		if _, err := agent.Call(r.socket(), 5*time.Second, agent.Request{Op: agent.Status}); err != nil {
+			t.Errorf("after step %d: %v", step, err)
+		}
+	}
+	if lost := l.lost(); lost > 0 {
+		t.Errorf("%d of %d lost", lost, l.sent.Load())
+	}
+	boxes[2].in(ports[2], containerName(0), containerAddress(0))
+	r.start() // one that lives
+	boxes[2].in(ports[2], containerName(0), containerAddress(0))
+}
