@@ -14,6 +14,7 @@ import (
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
 	"dcni/pkg/names"
+	"dcni/pkg/network"
 	"dcni/pkg/oncejson"
 	"dcni/pkg/wire"
 )
@@ -53,6 +54,8 @@ type Record struct {
 	NetNS  string `json:"netns"`            // CNI_NETNS
 	Cookie uint64 `json:"cookie"`           // SO_NETNS_COOKIE: a path may come to mean another namespace
 	Target uint64 `json:"target,omitempty"` // cookie of the namespace that the path was made to lead to
+
+	Traits network.Traits `json:"traits,omitzero"` // of the network, for plugins further down the chain
 
 	Config    json.RawMessage    `json:"config,omitempty"`  // the configuration as the plugin was given it
 	Backend   string             `json:"backend,omitempty"` // nftables or iptables
@@ -106,6 +109,42 @@ func (s Store) Put(r *Record) error {
 // Get reads a record. The error is fs.ErrNotExist where there is none.
 func (s Store) Get(a wire.Attachment, plugin string) (*Record, error) {
 	return readRecord(s.recordPath(a, plugin))
+}
+
+// Beside returns what the records of other plugins of the same chain, for the
+// same attachment, tell of the network.
+func (s Store) Beside(a wire.Attachment, plugin string) (network.Traits, error) {
+	dir := filepath.Dir(s.recordPath(a, plugin))
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return network.Traits{}, nil
+	}
+	var all network.Traits
+	for _, e := range entries {
+		name, isRecord := strings.CutSuffix(e.Name(), ".json")
+		if !isRecord || name == plugin {
+			continue
+		}
+		// The whole record is ten times as much to decode.
+		var one struct {
+			State  State          `json:"state"`
+			Traits network.Traits `json:"traits"`
+		}
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = json.Unmarshal(data, &one)
+		}
+		if err != nil {
+			return all, fmt.Errorf("record %s: %w", filepath.Join(dir, e.Name()), err)
+		}
+		if one.State == Up {
+			all = all.And(one.Traits)
+		}
+	}
+	return all, err
 }
 
 func readRecord(path string) (*Record, error) {
