@@ -29,7 +29,7 @@ var reference = suite{
 
 var dcni = suite{
 	name: "dcni",
-	bins: []string{"dbridge", "dipam", "dnone", "dhost", "dnet"},
+	bins: []string{"dbridge", "dipam", "dnone", "dhost", "ddns", "dnetd", "dnet"},
 	conf: map[string]string{
 		"BRIDGE": `"type": "dbridge", "capabilities": {"portMappings": true, "ips": true, "mac": true, "aliases": true}`,
 		"IPAM":   `"type": "dipam"`,

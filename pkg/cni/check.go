@@ -14,11 +14,11 @@ func (e *Engine) Check(r *Request) error {
 	if err != nil {
 		return err
 	}
-	if err := r.wishes(); err != nil {
+	if err := e.Plugin.wishes(r); err != nil {
 		return err
 	}
 	if r.Prev == nil {
-		return wire.Errorf(wire.CodeConfig, "prevResult: missing; CHECK needs the result of ADD")
+		return errNoPrev("CHECK needs the result of ADD")
 	}
 	lock, err := e.Store.LockAttachment(r.Attachment)
 	if err != nil {

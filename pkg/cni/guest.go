@@ -16,6 +16,12 @@ var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8"), netip.MustPa
 // admit looks at a sandbox for a guest, and says what the record must know of
 // it before anything happens.
 func (e *Engine) admit(r *Request, mode Mode, rec *records.Record) error {
+	if e.Plugin.Guest.Chained {
+		if r.Prev == nil {
+			return errNoPrev(e.Plugin.Name + " comes behind a plugin that makes the interface")
+		}
+		return nil
+	}
 	if err := r.wants(); err != nil {
 		return err
 	}

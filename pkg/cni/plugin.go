@@ -51,6 +51,11 @@ type Plugin struct {
 type Guest struct {
 	// Admit tells why a sandbox must not be attached, or nil.
 	Admit func(r *Request, found wire.Survey) error
+	// Chained is set for a plugin that adds to the interface that another one
+	// made, and passes its result on: CNI's meta plugin. It admits whatever the
+	// plugins before it made, and leaves to them what the runtime asks of an
+	// interface. The result is theirs, with the dns part of ours.
+	Chained bool
 }
 
 // A Mode is a network of one kind, configured: it says what must be there.
@@ -71,6 +76,7 @@ type Network struct {
 	MTU      int // bytes; 0: to be found out
 	Ports    Ports
 	DNS      *network.DNS
+	Traits   network.Traits
 	Shares   string // path of the network namespace that a guest's sandboxes share; "": their own
 }
 
@@ -247,7 +253,7 @@ func (p *Plugin) PrintPlan(conf []byte, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := r.wishes(); err != nil {
+	if err := p.wishes(r); err != nil {
 		return err
 	}
 	site := p.example(mode.Network(), r)

@@ -11,6 +11,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
+	"dcni/pkg/names"
 	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
@@ -30,6 +31,8 @@ type Request struct {
 	MAC     string
 	Ports   []firewall.Port
 	Aliases []string
+
+	annotated names.Identity // what the pod's annotations say
 
 	Prev *types100.Result // prevResult, or nil
 }
@@ -245,22 +248,6 @@ func bandwidth(raw json.RawMessage) error {
 	if b.IngressRate != 0 || b.EgressRate != 0 {
 		return wire.Errorf(wire.CodeUnsupported, "runtimeConfig.bandwidth %s: not supported by this version; chain the bandwidth plugin and give it the capability", raw)
 	}
-	return nil
-}
-
-// aliases reads both shapes that runtimes send: a list, or lists by network.
-func (r *Request) aliases(raw json.RawMessage) error {
-	if !given(raw) {
-		return nil
-	}
-	byNetwork := map[string][]string{}
-	if json.Unmarshal(raw, &r.Aliases) == nil {
-		return nil
-	}
-	if err := json.Unmarshal(raw, &byNetwork); err != nil {
-		return wire.Errorf(wire.CodeConfig, "runtimeConfig.aliases %s: must be a list of names, or {network: list}", raw)
-	}
-	r.Aliases = byNetwork[r.Network]
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
+	"dcni/pkg/names"
 	"dcni/pkg/network"
 	"dcni/pkg/oncejson"
 	"dcni/pkg/records"
@@ -164,6 +165,8 @@ func remember(rec *records.Record, plan wire.Plan, s Site, result *types100.Resu
 			rec.Firewall, rec.Backend = o, "nftables"
 		case *firewall.Endpoint:
 			rec.Endpoint = o
+		case *names.Resolver:
+			rec.Resolver = o
 		}
 	}
 	return nil
@@ -239,8 +242,9 @@ func recall(rec *records.Record) (Site, error) {
 		Attachment: rec.Attachment, NetNS: rec.NetNS, Cookie: rec.Cookie, Target: rec.Target,
 		MAC: rec.MAC, MTU: rec.MTU,
 		Addresses: rec.Addresses, Subnets: rec.Subnets, Routes: rec.Routes,
+		Names: rec.Names, Traits: rec.Traits, Resolver: rec.Resolver,
 	}
-	if len(s.Addresses) == 0 {
+	if len(s.Addresses) == 0 && rec.Resolver == nil {
 		return s, fmt.Errorf("record of %s: no addresses", rec.Attachment)
 	}
 	if rec.Endpoint != nil {
@@ -289,6 +293,10 @@ func (r *Request) names() []string {
 	return append(names, r.Aliases...)
 }
 
+// exampleAddress is a container's for example, on a network whose gateway is the
+// first address.
+var exampleAddress = netip.MustParsePrefix("172.17.0.2/16")
+
 // example is where a container would be that gets the first address of each
 // subnet, or uses lo: for people who want to see a plan, and for STATUS.
 func (p *Plugin) example(n Network, r *Request) Site {
@@ -296,7 +304,12 @@ func (p *Plugin) example(n Network, r *Request) Site {
 		Attachment: wire.Attachment{Network: n.Name, Container: "example", IfName: "eth0"},
 		NetNS:      "/run/netns/example",
 	}
-	if p.Guest != nil {
+	switch {
+	case p.chained():
+		s.Names = r.identity(names.Identity{Container: s.Container, Name: s.Container}).Names()
+		s.Addresses = []ipam.Assigned{{Address: exampleAddress, Gateway: exampleAddress.Addr().Prev()}}
+		return s
+	case p.Guest != nil:
 		s.Addresses = assigned(loopback)
 		return s
 	}

@@ -4,9 +4,12 @@ import (
 	"encoding/hex"
 	"net"
 	"net/netip"
+	"slices"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
+	"dcni/pkg/names"
+	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
 
@@ -23,6 +26,9 @@ type Site struct {
 	Subnets   []ipam.Subnet // all of the network's
 	Routes    []ipam.Route  // besides the default ones
 	Ports     []firewall.Port
+	Names     []string        // of the container
+	Traits    network.Traits  // as the plugins before say
+	Resolver  *names.Resolver // as it was found when it was recorded, or nil
 	// Reused says that an address may have been on another MAC not long ago,
 	// which neighbours then still believe: it was asked for by value, the MAC
 	// was, or addresses are given out again soon.
@@ -80,6 +86,17 @@ func (s Site) Gateway(v6 bool) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// Gateways returns the gateways of the sandbox's addresses.
+func (s Site) Gateways() []netip.Addr {
+	var list []netip.Addr
+	for _, a := range s.Addresses {
+		if a.Gateway.IsValid() && !slices.Contains(list, a.Gateway) {
+			list = append(list, a.Gateway)
+		}
+	}
+	return list
 }
 
 // Within reports whether one of the sandbox's own prefixes has an address: a

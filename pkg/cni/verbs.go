@@ -12,6 +12,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/names"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -37,6 +38,9 @@ type Machine interface {
 	// Loopback returns the addresses that a namespace's lo has once it is up,
 	// at most one of each family: 127.0.0.1/8 and ::1/128.
 	Loopback(netns string) ([]netip.Prefix, error)
+	// Bundle returns what the OCI bundle of a container says of its names, and
+	// its ID without the runtime's namespace; nothing where no bundle is found.
+	Bundle(container string) names.Identity
 	// WayOutMTU returns the MTU in bytes of the link that leads out.
 	WayOutMTU() int
 	// Strays lists roots on the machine that look like ours, each with its
@@ -55,6 +59,9 @@ type Book interface {
 	Delete(a wire.Attachment, plugin string) error
 	List(network string) ([]*records.Record, error)
 	Others(a wire.Attachment) (bool, error)
+	// Beside returns what the other plugins of the attachment's chain have
+	// recorded of the network.
+	Beside(a wire.Attachment, plugin string) (network.Traits, error)
 	Prune(network string)
 	// Probe tells whether an attachment could be recorded, and its leases in
 	// data directories.
@@ -95,7 +102,7 @@ func (e *Engine) Add(r *Request) (*types100.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.wishes(); err != nil {
+	if err := e.Plugin.wishes(r); err != nil {
 		return nil, err
 	}
 	if !network.ValidLink(r.IfName) {
@@ -134,11 +141,15 @@ func (e *Engine) begin(r *Request, mode Mode) (*records.Record, error) {
 	rec := &records.Record{
 		Attachment: r.Attachment, Plugin: e.Plugin.Name, State: records.Adding, Creator: r.creator(),
 		NetNS: r.NetNS, Cookie: found.Cookie, Config: r.Conf, Since: time.Now().UTC(),
+		Names: e.names(r), Traits: mode.Network().Traits,
 	}
-	if e.Plugin.Guest == nil {
-		return rec, nil
+	if e.Plugin.chained() {
+		rec.Traits, err = e.Store.Beside(r.Attachment, e.Plugin.Name)
 	}
-	return rec, e.admit(r, mode, rec)
+	if err == nil && e.Plugin.Guest != nil {
+		err = e.admit(r, mode, rec)
+	}
+	return rec, err
 }
 
 // enter opens the sandbox. The host's own namespace is refused: there, a
@@ -192,7 +203,10 @@ func at(rec *records.Record, found wire.Sandbox) bool {
 
 // source returns where a network's addresses come from.
 func (e *Engine) source(n Network) Addresses {
-	if e.Plugin.Guest != nil {
+	switch {
+	case e.Plugin.chained():
+		return inherited{borrowed{e.Host, n}}
+	case e.Plugin.Guest != nil:
 		return borrowed{e.Host, n}
 	}
 	return e.Source(n)
@@ -269,7 +283,7 @@ func (e *Engine) plan(r *Request, mode Mode, rec *records.Record, l *Lease) (wir
 	s := Site{
 		Attachment: r.Attachment, NetNS: r.NetNS, Cookie: rec.Cookie, Target: rec.Target, MAC: r.MAC, MTU: n.MTU,
 		Addresses: l.Addresses, Subnets: l.Subnets, Routes: l.Routes,
-		Reused: l.Reused || r.MAC != "",
+		Names: rec.Names, Traits: rec.Traits, Reused: l.Reused || r.MAC != "",
 	}
 	if s.MTU == 0 && e.Plugin.Guest == nil {
 		s.MTU = e.Host.WayOutMTU()
@@ -306,15 +320,18 @@ func (e *Engine) finish(r *Request, rec *records.Record, plan wire.Plan, s Site,
 	if !e.Host.Still(r.NetNS) {
 		return nil, wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: vanished during ADD", r.NetNS)
 	}
-	result := resultOf(plan, s, l.DNS)
-	if err := remember(rec, plan, s, result); err != nil {
+	own := resultOf(plan, s, l.DNS)
+	if e.Plugin.chained() {
+		own.IPs = nil // as they are in the result before
+	}
+	whole := merge(r.Prev, own)
+	if e.Plugin.chained() {
+		own = whole
+	}
+	if err := remember(rec, plan, s, own); err != nil {
 		return nil, err
 	}
-	rec.Names = r.names()
-	if err := e.Store.Put(rec); err != nil {
-		return nil, err
-	}
-	return merge(r.Prev, result), nil
+	return whole, e.Store.Put(rec)
 }
 
 // Del detaches. It works from the record; without one, from the identity. It

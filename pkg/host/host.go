@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/names"
 	"dcni/pkg/netns"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -99,6 +100,8 @@ func (h *Host) kind(o wire.Object) kind {
 		return fwNetwork{h, o}
 	case *firewall.Endpoint:
 		return fwEndpoint{h, o}
+	case *names.Resolver:
+		return resolver{h, o}
 	case *byComment:
 		return fwComment{h, o}
 	}
@@ -141,12 +144,16 @@ type sandbox struct {
 	ns    *netns.NS // nil for the host's own
 	rt    *rtnl
 	route *netlink.Handle // nil until first used
+	nft   *netlinkConn    // nil until first used
 }
 
 func (s *sandbox) close() {
 	s.rt.conn.close()
 	if s.route != nil {
 		s.route.Close()
+	}
+	if s.nft != nil {
+		s.nft.close()
 	}
 	if s.ns != nil {
 		s.ns.Close()

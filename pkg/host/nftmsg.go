@@ -85,13 +85,14 @@ func attributes(b []byte, f func(typ uint16, data []byte)) {
 // batch collects nf_tables changes that take effect together or not at all.
 type batch struct {
 	message
-	conn  *netlinkConn
-	first uint32
-	empty bool
+	conn   *netlinkConn
+	first  uint32
+	empty  bool
+	family uint8 // of the table
 }
 
 func (c *netlinkConn) newBatch() *batch {
-	b := &batch{conn: c, first: c.seq + 1, empty: true}
+	b := &batch{conn: c, first: c.seq + 1, empty: true, family: unix.NFPROTO_INET}
 	b.frame(unix.NFNL_MSG_BATCH_BEGIN)
 	return b
 }
@@ -108,7 +109,7 @@ func (b *batch) change(msg, flags uint16, body func(m *message)) {
 	b.empty = false
 	b.conn.seq++
 	at := b.begin(nftType(msg), flags, b.conn.seq)
-	b.nfHeader(unix.NFPROTO_INET, 0)
+	b.nfHeader(b.family, 0)
 	body(&b.message)
 	b.end(at)
 }

@@ -150,9 +150,14 @@ func (b *batch) chain(table string, c firewall.Chain) {
 }
 
 func (b *batch) rule(table, chain string, r firewall.Rule) error {
+	return b.compiled(table, chain, expressions(r), r.Comment)
+}
+
+// compiled appends a rule that is compiled already.
+func (b *batch) compiled(table, chain string, rule []expr.Any, comment string) error {
 	var parts [][]byte
-	for _, e := range expressions(r) {
-		part, err := expr.Marshal(unix.NFPROTO_INET, e)
+	for _, e := range rule {
+		part, err := expr.Marshal(b.family, e)
 		if err != nil {
 			return err
 		}
@@ -166,8 +171,8 @@ func (b *batch) rule(table, chain string, r firewall.Rule) error {
 			m.raw(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, part)
 		}
 		m.close(list)
-		if r.Comment != "" {
-			m.raw(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, r.Comment))
+		if comment != "" {
+			m.raw(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, comment))
 		}
 	})
 	return nil

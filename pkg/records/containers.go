@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Stage is how far a container of dnet has come.
@@ -82,11 +80,7 @@ func (s Store) LockContainer(id string) (*Lock, error) { return s.lock(kindConta
 // TryLockContainer takes a container's lock if it is free. ok is false, with no
 // error, if somebody has it.
 func (s Store) TryLockContainer(id string) (l *Lock, ok bool, err error) {
-	l, err = s.take(kindContainer, id, unix.F_OFD_SETLK)
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		return nil, false, nil
-	}
-	return l, err == nil, err
+	return s.try(kindContainer, id)
 }
 
 // AddContainer writes the first record of a container, whose lock the caller

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -25,8 +26,8 @@ import (
 // Two names may share a byte, with a chance of one in 2^59: then one waits for
 // the other for no reason. Who held one and asked for the second would wait for
 // himself, so nobody holds two locks of one kind. The order of kinds is
-// agent, container, list of containers, attachment, network, firewall, registry: a lock is
-// asked for only under locks of kinds before it.
+// agent, container, list of containers, attachment, network, firewall, registry, sandbox,
+// start of the agent: a lock is asked for only under locks of kinds before it.
 type kind int64
 
 const (
@@ -37,6 +38,8 @@ const (
 	kindContainer
 	kindContainerList
 	kindAgent
+	kindSandbox
+	kindAgentStart
 )
 
 const kindShift = 59 // offsets are positive 64-bit numbers
@@ -52,11 +55,7 @@ func (s Store) LockAttachment(a wire.Attachment) (*Lock, error) {
 // TryLockAttachment takes the lock of an attachment if it is free. ok is false,
 // with no error, if another holds it.
 func (s Store) TryLockAttachment(a wire.Attachment) (l *Lock, ok bool, err error) {
-	l, err = s.take(kindAttachment, attachmentKey(a), unix.F_OFD_SETLK)
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		return nil, false, nil
-	}
-	return l, err == nil, err
+	return s.try(kindAttachment, attachmentKey(a))
 }
 
 // LockNetwork waits until nobody else changes what a network shares: its
@@ -70,12 +69,31 @@ func (s Store) LockFirewall() (*Lock, error) { return s.lock(kindFirewall, "") }
 // LockAgent waits until no other dnetd is about to begin at a socket.
 func (s Store) LockAgent(socket string) (*Lock, error) { return s.lock(kindAgent, socket) }
 
+// LockSandbox waits until nobody else changes what the attachments of one
+// network namespace share. It is told by its cookie.
+func (s Store) LockSandbox(cookie uint64) (*Lock, error) {
+	return s.lock(kindSandbox, strconv.FormatUint(cookie, 16))
+}
+
+// TryLockAgentStart takes the lock under which plugins start dnetd, if it is
+// free. ok is false, with no error, if another is starting it.
+func (s Store) TryLockAgentStart() (l *Lock, ok bool, err error) { return s.try(kindAgentStart, "") }
+
 func attachmentKey(a wire.Attachment) string {
 	return a.Network + "\x00" + a.Container + "\x00" + a.IfName
 }
 
 func (s Store) lock(k kind, name string) (*Lock, error) {
 	return s.take(k, name, unix.F_OFD_SETLKW)
+}
+
+// try takes a lock if it is free.
+func (s Store) try(k kind, name string) (l *Lock, ok bool, err error) {
+	l, err = s.take(k, name, unix.F_OFD_SETLK)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return nil, false, nil
+	}
+	return l, err == nil, err
 }
 
 func (s Store) take(k kind, name string, cmd int) (*Lock, error) {

@@ -49,6 +49,7 @@ func (b Bridge) Network() cni.Network {
 		MTU:      b.MTU,
 		Ports:    cni.Ports{Ignore: b.Internal, Default: b.HostBinding},
 		DNS:      b.DNS,
+		Traits:   network.Traits{Quiet: b.Default, Internal: b.Internal, Priority: b.GwPriority},
 	}
 }
 

@@ -41,7 +41,9 @@ func admit(r *cni.Request, found wire.Survey) error {
 }
 
 // Network is what the engine must know.
-func (n None) Network() cni.Network { return cni.Network{Name: n.Name, DNS: n.DNS} }
+func (n None) Network() cni.Network {
+	return cni.Network{Name: n.Name, DNS: n.DNS, Traits: network.Traits{Internal: true}}
+}
 
 // Plan says what must be there for one attachment. The kernel gives lo its
 // addresses when it comes up.

@@ -178,6 +178,11 @@ func gone(t *testing.T, w *World, container string) {
 			t.Fatalf("%s is gone, and left:\n%s\nof\n%s", container, line, w.State(t))
 		}
 	}
+	for _, s := range w.Host.Strays() {
+		if s.Of(w.Request(t, container, `{"name":"web"}`).Attachment) {
+			t.Fatalf("%s is gone, and left %s", container, s.Object)
+		}
+	}
 	if found, err := w.Engine.Host.Enter("/run/netns/" + container); err != nil || found.Own {
 		t.Fatalf("%s is gone, and its path leads to the host: %v", container, err)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"dcni/pkg/cni"
 	"dcni/pkg/ipam"
+	"dcni/pkg/names"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 	"dcni/pkg/wire/wiretest"
@@ -166,6 +167,9 @@ func (m machine) Enter(netns string) (wire.Sandbox, error) {
 	}
 	return wire.Sandbox{Cookie: sandboxCookie}, nil
 }
+
+// Bundle knows of none.
+func (m machine) Bundle(string) names.Identity { return names.Identity{} }
 
 func (m machine) Survey(netns string) (wire.Survey, error) {
 	found, err := m.Enter(netns)

@@ -1,0 +1,118 @@
+package cni
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"dcni/pkg/names"
+	"dcni/pkg/network"
+	"dcni/pkg/wire"
+)
+
+// This file is about what a container is called. Each runtime tells it in
+// another way: docs/runtimes.md has a table.
+
+// annotations is the capability that containerd's CRI and CRI-O offer: the
+// annotations of the pod.
+const annotations = "io.kubernetes.cri.pod-annotations"
+
+// Annotations of a pod that are for us.
+const (
+	annotationName     = "dcni-name"
+	annotationHostname = "dcni-hostname"
+	annotationAliases  = "dcni-aliases" // joined by commas
+)
+
+// naming reads what a runtime says of the container's names, and the result of
+// the plugins before.
+func (r *Request) naming() error {
+	conf, err := network.Pick(r.Conf, "", "runtimeConfig", "prevResult")
+	if err != nil {
+		return err
+	}
+	rc, err := network.Pick(conf["runtimeConfig"], "runtimeConfig", "aliases", annotations)
+	if err != nil {
+		return err
+	}
+	if err := r.aliases(rc["aliases"]); err != nil {
+		return err
+	}
+	if err := r.annotations(rc[annotations]); err != nil {
+		return err
+	}
+	return r.prevResult(conf["prevResult"])
+}
+
+// aliases reads both shapes that runtimes send: a list, or lists by network.
+func (r *Request) aliases(raw json.RawMessage) error {
+	if !given(raw) {
+		return nil
+	}
+	a, err := names.ParseAliases("runtimeConfig.aliases", raw)
+	r.Aliases = a.On(r.Network)
+	return err
+}
+
+// annotations reads those that are for us; others are not looked at.
+func (r *Request) annotations(raw json.RawMessage) error {
+	if !given(raw) {
+		return nil
+	}
+	const field = "runtimeConfig." + annotations
+	var all map[string]string
+	if json.Unmarshal(raw, &all) != nil {
+		return wire.Errorf(wire.CodeConfig, "%s: must be an object of strings", field)
+	}
+	r.annotated = names.Identity{Name: all[annotationName], Hostname: all[annotationHostname]}
+	for alias := range strings.SplitSeq(all[annotationAliases], ",") {
+		if alias = strings.TrimSpace(alias); alias != "" {
+			r.annotated.Aliases = append(r.annotated.Aliases, alias)
+		}
+	}
+	return checkAnnotated(field, r.annotated)
+}
+
+func checkAnnotated(field string, i names.Identity) error {
+	for name, value := range map[string]string{annotationName: i.Name, annotationHostname: i.Hostname} {
+		if value == "" {
+			continue
+		}
+		if err := names.Check(field+"."+name, value); err != nil {
+			return err
+		}
+	}
+	for _, alias := range i.Aliases {
+		if err := names.Check(field+"."+annotationAliases, alias); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// identity puts together what the runtime and its bundle say of a container. A
+// name that its user chose for us comes before the runtime's.
+func (r *Request) identity(bundle names.Identity) names.Identity {
+	return names.Identity{
+		Container: cmp.Or(bundle.Container, r.Container),
+		Name:      cmp.Or(r.Args["DNET_NAME"], r.annotated.Name, r.Args["K8S_POD_NAME"], bundle.Name),
+		Hostname:  cmp.Or(r.Args["DNET_HOSTNAME"], r.annotated.Hostname, r.Args["NERDCTL_CNI_DHCP_HOSTNAME"], bundle.Hostname),
+		Aliases:   append(r.Aliases, r.annotated.Aliases...),
+	}
+}
+
+// names returns what a container is called on the network. A name of the
+// runtime's that is none for a name server is left out, and said to be.
+func (e *Engine) names(r *Request) []string {
+	if !e.Plugin.chained() {
+		return r.names()
+	}
+	i := r.identity(e.Host.Bundle(r.Container))
+	for what, name := range map[string]string{"name": i.Name, "hostname": i.Hostname} {
+		if name != "" && names.Check(what, name) != nil {
+			fmt.Fprintf(e.Log, "%s: %s %q of container %s is left out: it is no domain name\n", e.Plugin.Name, what, name, r.Container)
+		}
+	}
+	return i.Names()
+}

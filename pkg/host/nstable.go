@@ -1,0 +1,114 @@
+package host
+
+import (
+	"errors"
+
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+)
+
+// A nsTable is the table of one family in a sandbox that carries a [mapping]
+// out. It is ours alone, and constant: it is replaced whole or taken away.
+type nsTable struct {
+	conn *netlinkConn // in the sandbox
+	six  bool
+}
+
+// table returns a family's table of a sandbox.
+func (s *sandbox) table(six bool) (nsTable, error) {
+	if s.nft == nil {
+		err := s.do(func() (err error) {
+			s.nft, err = dialNetlink(unix.NETLINK_NETFILTER)
+			return err
+		})
+		if err != nil {
+			return nsTable{}, noNFTables(err)
+		}
+	}
+	return nsTable{s.nft, six}, nil
+}
+
+// look returns what mapping is there. Of a table that lacks rules, or has others,
+// it is the zero mapping; there says whether any rule is in it.
+func (t nsTable) look() (m mapping, there bool, err error) {
+	t.conn.seq++
+	var msg message
+	at := msg.begin(nftType(unix.NFT_MSG_GETRULE), unix.NLM_F_DUMP, t.conn.seq)
+	msg.nfHeader(mapping{six: t.six}.family(), 0)
+	msg.str(unix.NFTA_RULE_TABLE, firewall.TableName)
+	msg.end(at)
+	payloads, err := t.conn.dump(msg.b)
+	if errors.Is(err, unix.ENOENT) || err == nil && len(payloads) == 0 {
+		return mapping{}, false, nil
+	}
+	if err != nil {
+		return mapping{}, false, wrap("list rules", noSubsystem(err))
+	}
+	for i, p := range payloads {
+		have := parseMapping(ruleComment(p), t.six)
+		if i > 0 && have.String() != m.String() {
+			return mapping{}, true, nil
+		}
+		m = have
+	}
+	if m.port == 0 || len(payloads) != m.ruleCount() {
+		return mapping{}, true, nil
+	}
+	return m, true, nil
+}
+
+// ruleComment returns the comment of a rule as it is dumped.
+func ruleComment(payload []byte) (note string) {
+	if len(payload) < 4 {
+		return ""
+	}
+	attributes(payload[4:], func(typ uint16, data []byte) {
+		if typ == unix.NFTA_RULE_USERDATA {
+			note = comment(data, userdata.TypeComment)
+		}
+	})
+	return note
+}
+
+// lay puts the table there, in place of one that may be there.
+func (t nsTable) lay(m mapping) error {
+	b, err := t.batch(m)
+	if err != nil {
+		return err
+	}
+	return wrap("lay "+m.String(), noNFTables(b.commit()))
+}
+
+// remove takes the table away.
+func (t nsTable) remove() error {
+	b := t.clear()
+	return wrap("remove rules", noNFTables(b.commit()))
+}
+
+// clear begins a transaction after which there is no table: one that does not
+// exist can't be deleted, and one that is there can be made again.
+func (t nsTable) clear() *batch {
+	b := t.conn.newBatch()
+	b.family = mapping{six: t.six}.family()
+	for _, msg := range []struct{ typ, flags uint16 }{{unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE}, {unix.NFT_MSG_DELTABLE, 0}} {
+		b.change(msg.typ, msg.flags, func(m *message) { m.str(unix.NFTA_TABLE_NAME, firewall.TableName) })
+	}
+	return b
+}
+
+// batch is the transaction that lays a mapping.
+func (t nsTable) batch(m mapping) (*batch, error) {
+	b := t.clear()
+	b.change(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func(m *message) { m.str(unix.NFTA_TABLE_NAME, firewall.TableName) })
+	for _, c := range m.chains() {
+		b.chain(firewall.TableName, c.Chain)
+		for _, rule := range c.rules {
+			if err := b.compiled(firewall.TableName, c.Name, rule, m.String()); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return b, nil
+}

@@ -1,0 +1,267 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/host/agent"
+	"dcni/pkg/names"
+	"dcni/pkg/netns"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// resolver is a [names.Resolver]: sockets in the sandbox that dnetd reads, and
+// rules there that lead port 53 to them. The sockets are opened here, so that
+// dnetd, which is asked at any time, enters no namespace for it.
+//
+// Several attachments of a sandbox have one pair of sockets and one table, which
+// does what any of them wants.
+type resolver struct {
+	h *Host
+	o *names.Resolver
+}
+
+// ensure hands the sockets to dnetd and lays the rules. What dnetd was told is to
+// be taken back also if the rest fails, so that counts as a change.
+func (r resolver) ensure() (bool, error) {
+	if r.o.Port != 0 && r.check() == nil {
+		return false, nil
+	}
+	if r.o.Intercept && r.o.Local == nil {
+		r.o.Local = r.h.loopbackServers()
+	}
+	sockets, err := r.open()
+	defer closeAll(sockets)
+	if err != nil {
+		return false, err
+	}
+	request := agent.Request{Op: agent.Serve, Resolver: r.o}
+	var fds []int
+	for _, s := range sockets {
+		fds = append(fds, s.UDP, s.TCP)
+	}
+	reply, err := r.h.askDnetd(request, fds...)
+	if err != nil {
+		return true, err
+	}
+	r.o.Port, r.o.Port6 = reply.Port, reply.Port6
+	return true, r.h.LeadToNameServer(r.o)
+}
+
+// loopbackServers are the host's name servers that a container would look for in
+// its own namespace, as that of systemd-resolved.
+func (h *Host) loopbackServers() []netip.Addr {
+	return slices.DeleteFunc(h.Nameservers(), func(a netip.Addr) bool { return !a.IsLoopback() || a == names.Address })
+}
+
+// open opens the sockets: for IPv6 only where that is intercepted, and the kernel
+// has it.
+func (r resolver) open() ([]NameServer, error) {
+	families := []bool{false}
+	if _, err := os.Stat(procSys + "net/ipv6"); r.o.Intercept && err == nil {
+		families = append(families, true)
+	}
+	var list []NameServer
+	for _, six := range families {
+		port := r.o.Port
+		if six {
+			port = r.o.Port6
+		}
+		s, err := OpenNameServer(r.o.NetNS, r.o.Cookie, port, six)
+		if errors.Is(err, ErrNoSandbox) {
+			err = &wire.Error{Code: wire.CodeNetNS, Msg: fmt.Sprintf("CNI_NETNS %q", r.o.NetNS), Err: err}
+		}
+		if err != nil {
+			return list, err
+		}
+		list = append(list, s)
+		if six {
+			r.o.Port6 = s.Port
+		} else {
+			r.o.Port = s.Port
+		}
+	}
+	return list, nil
+}
+
+func closeAll(list []NameServer) {
+	for _, s := range list {
+		s.Close()
+	}
+}
+
+// LeadToNameServer lays the rules that lead port 53 in a sandbox to the ports of
+// a resolver, and to what other attachments of the sandbox want that lead to the
+// same ports. Where they are, nothing is done.
+func (h *Host) LeadToNameServer(r *names.Resolver) error {
+	lock, err := h.records.LockSandbox(r.Cookie)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return h.eachTable(r, func(t nsTable, want mapping) error {
+		have, _, err := t.look()
+		want = want.and(have)
+		if err != nil || have.String() == want.String() {
+			return err
+		}
+		return t.lay(want)
+	})
+}
+
+// eachTable calls f for each family that a resolver wants something of.
+func (h *Host) eachTable(r *names.Resolver, f func(t nsTable, want mapping) error) error {
+	s, err := h.sandbox(r.NetNS)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, six := range []bool{false, true} {
+		want := resolverMapping(r, six)
+		if want.port == 0 {
+			continue
+		}
+		t, err := s.table(six)
+		if err == nil {
+			err = f(t, want)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// check asks dnetd, and looks at the rules. After a crash dnetd may have had to
+// take other ports than are on record.
+func (r resolver) check() error {
+	reply, err := agent.Call(r.h.agentSocket(), agentTimeout, agent.Request{Op: agent.Know, Resolver: r.o})
+	if err != nil {
+		return err
+	}
+	now := *r.o
+	if reply.Port != 0 {
+		now.Port, now.Port6 = reply.Port, reply.Port6
+	}
+	return r.h.eachTable(&now, func(t nsTable, want mapping) error {
+		have, _, err := t.look()
+		if err == nil && want.and(have).String() != have.String() {
+			err = want.differs(have)
+		}
+		return err
+	})
+}
+
+// remove has dnetd forget the attachment, and takes the rules away with the last
+// one of the sandbox. It goes on without dnetd: that drops by itself what has no
+// record any more.
+func (r resolver) remove() error {
+	_, _ = agent.Call(r.h.agentSocket(), agentTimeout, agent.Request{Op: agent.Forget, Attachment: &r.o.Owner})
+	if r.o.NetNS == "" || !r.there() {
+		return nil
+	}
+	lock, err := r.h.records.LockSandbox(r.o.Cookie)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	kin, sure := r.kin()
+	if !sure {
+		return nil
+	}
+	s, err := r.h.sandbox(r.o.NetNS)
+	if err != nil {
+		return nil //nolint:nilerr // gone meanwhile, and the rules with it
+	}
+	for _, six := range []bool{false, true} {
+		t, err := s.table(six)
+		if err == nil {
+			err = t.shrink(kin)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// there reports whether the path still leads to the sandbox.
+func (r resolver) there() bool {
+	ns, err := netns.Open(r.o.NetNS)
+	if err != nil {
+		return false
+	}
+	defer ns.Close()
+	cookie, err := ns.Cookie()
+	return err == nil && cookie == r.o.Cookie
+}
+
+// kin returns the resolvers of the sandbox's other attachments. It is not sure
+// while one of them is being made: what that wants is not yet on record.
+func (r resolver) kin() (list []*names.Resolver, sure bool) {
+	for _, other := range r.h.kin(r.o.Owner) {
+		switch {
+		case other.Cookie != r.o.Cookie:
+		case other.State == records.Adding:
+			return nil, false
+		case other.State == records.Up && other.Resolver != nil:
+			list = append(list, other.Resolver)
+		}
+	}
+	return list, true
+}
+
+// shrink leaves of the table what the resolvers want: nothing for none.
+func (t nsTable) shrink(kin []*names.Resolver) error {
+	have, there, err := t.look()
+	if err != nil || !there {
+		return err
+	}
+	var want mapping
+	for _, r := range kin {
+		at := *r
+		if have.port != 0 { // it counts, whatever the record says
+			at.Port, at.Port6 = have.port, have.port
+		}
+		if m := resolverMapping(&at, t.six); m.port != 0 {
+			want = m.and(want)
+		}
+	}
+	switch {
+	case want.String() == have.String():
+		return nil
+	case want.port == 0:
+		return t.remove()
+	}
+	return t.lay(want)
+}
+
+// probe tells whether dnetd answers or could be started, and whether the kernel
+// takes the rules. They are laid in a namespace of their own.
+func (r resolver) probe() error { return errors.Join(r.h.probeDnetd(), probeMapping(r.o)) }
+
+func probeMapping(r *names.Resolver) error {
+	return netns.Scratch(func() error {
+		conn, err := dialNetlink(unix.NETLINK_NETFILTER)
+		if err != nil {
+			return noNFTables(err)
+		}
+		defer conn.close()
+		at := *r
+		at.Port, at.Port6 = names.DNSPort, names.DNSPort
+		for _, six := range []bool{false, true} {
+			m := resolverMapping(&at, six)
+			if m.port == 0 {
+				continue
+			}
+			if err := (nsTable{conn, six}).lay(m); err != nil {
+				return fmt.Errorf("kernel can't take the rules of a container's name server: %w", err)
+			}
+		}
+		return nil
+	})
+}

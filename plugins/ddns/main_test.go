@@ -1,0 +1,21 @@
+package main
+
+import (
+	"testing"
+
+	"dcni/pkg/cni/cnitest"
+)
+
+func TestPlans(t *testing.T) { cnitest.Plans(t, plugin) }
+
+func TestCrashMatrix(t *testing.T) {
+	cnitest.Matrix(t, plugin, `{
+		"cniVersion": "1.1.0", "name": "web", "type": "ddns", "intercept": true, "hosts": ["gw:host-gateway"],
+		"runtimeConfig": {"aliases": ["db"], "dns": {"servers": ["192.0.2.53"]}},
+		"prevResult": {
+			"cniVersion": "1.1.0",
+			"interfaces": [{"name": "br0"}, {"name": "eth0", "sandbox": "/run/netns/c1"}],
+			"ips": [{"address": "10.1.0.2/24", "gateway": "10.1.0.1", "interface": 1}]
+		}
+	}`)
+}
