@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"dcni/pkg/host/agent"
 	"dcni/pkg/names"
 	"dcni/pkg/wire"
 )
@@ -80,16 +81,19 @@ func checkAddresses(field string, list []netip.Addr) error {
 }
 
 // knows tells how what is known of an attachment differs from a resolver, or
-// nil.
-func (d *dnetd) knows(want *names.Resolver) error {
+// nil, and the ports of its sandbox.
+func (d *dnetd) knows(want *names.Resolver) (agent.Reply, error) {
 	if err := d.check(want); err != nil {
-		return err
+		return agent.Reply{}, err
 	}
 	is := d.memory.get(want.Owner)
 	if is == nil {
-		return wire.Errorf(wire.CodeInternal, "%s is not served", want.Owner)
+		return agent.Reply{}, wire.Errorf(wire.CodeInternal, "%s is not served", want.Owner)
 	}
-	return errors.Join(differences(is, want)...)
+	// The ports are ours to say, and a sandbox has many paths.
+	same := *want
+	same.Port, same.Port6, same.NetNS = is.Port, is.Port6, is.NetNS
+	return agent.Reply{Port: is.Port, Port6: is.Port6}, errors.Join(differences(is, &same)...)
 }
 
 // differences compares two resolvers field by field.

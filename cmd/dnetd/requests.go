@@ -29,7 +29,8 @@ func (d *dnetd) answer(c *agent.Conn) {
 	agent.CloseAll(files)
 	switch req.Op {
 	case agent.Know:
-		d.reply(c, agent.Reply{}, d.knows(req.Resolver))
+		reply, err := d.knows(req.Resolver)
+		d.reply(c, reply, err)
 	case agent.Forget:
 		d.reply(c, agent.Reply{}, d.forget(req.Attachment))
 	case agent.Refresh:
