@@ -21,6 +21,7 @@ import (
 // let it, and dnetd answers in less than a millisecond.
 const (
 	agentTimeout = 2 * time.Second // for an answer
+	agentForget  = time.Second     // for one that changes little
 	agentStart   = 4 * time.Second // for one to begin
 )
 

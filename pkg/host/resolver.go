@@ -160,7 +160,7 @@ func (r resolver) check() error {
 // one of the sandbox. It goes on without dnetd: that drops by itself what has no
 // record any more.
 func (r resolver) remove() error {
-	_, _ = agent.Call(r.h.agentSocket(), agentTimeout, agent.Request{Op: agent.Forget, Attachment: &r.o.Owner})
+	_, _ = agent.Call(r.h.agentSocket(), agentForget, agent.Request{Op: agent.Forget, Attachment: &r.o.Owner})
 	if r.o.NetNS == "" || !r.there() {
 		return nil
 	}
