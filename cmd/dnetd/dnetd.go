@@ -30,6 +30,8 @@ type dnetd struct {
 	resolvConf string  // path of the host's
 	resolvText *string // as it was read last; nil: never
 
+	reconcileEvery time.Duration // between two looks at the records
+
 	succeeded atomic.Bool // a successor serves
 
 	work sync.Mutex                    // held by who looks for changes, and while all goes to a successor
@@ -47,7 +49,7 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 	d := &dnetd{
 		options: o, store: store, log: log, cookie: cookie,
 		server: server, vault: noVault{},
-		resolvConf: "/etc/resolv.conf", seen: map[wire.Attachment]time.Time{},
+		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, seen: map[wire.Attachment]time.Time{},
 	}
 	d.memory = newMemory(server, d.vault)
 	return d, nil
@@ -116,10 +118,11 @@ func (d *dnetd) succeed() (err error) {
 			return err
 		}
 		if d.options.onDemand {
-			return errors.Join(errServed, prior.Close())
+			prior.Close()
+			return errServed
 		}
 		err = d.takeOver(prior)
-		_ = prior.Close() // all is said
+		prior.Close()
 		if !lost(err) {
 			return err
 		}

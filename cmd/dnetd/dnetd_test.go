@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"dcni/pkg/host/agent"
 	"dcni/pkg/records"
 )
 
@@ -34,10 +33,7 @@ func TestNames(t *testing.T) {
 	c.in(portC, "one", "10.0.0.2")
 	a.in(portA, "three", "10.0.0.4")
 
-	owner := b.attach("web", "two", "10.0.0.3").Owner
-	if _, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Forget, Attachment: &owner}); err != nil {
-		t.Error(err)
-	}
+	r.forget(b.attach("web", "two", "10.0.0.3"))
 	if is := a.ask(portA, "two.web"); strings.HasPrefix(is, "10.") {
 		t.Errorf("a name that was forgotten: %s", is)
 	}
@@ -63,7 +59,7 @@ func TestKilled(t *testing.T) {
 	begin := time.Now()
 	r.begin()
 	for i, b := range boxes {
-		b.in(ports[i], containerName((i+1)%n), containerAddress((i+1)%n))
+		b.eventually(ports[i], containerName((i+1)%n), containerAddress((i+1)%n))
 	}
 	if after := time.Since(begin); after > time.Second {
 		t.Errorf("all answered after %v", after)

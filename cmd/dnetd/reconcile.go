@@ -11,12 +11,9 @@ import (
 	"dcni/pkg/wire"
 )
 
-// reconcileEvery is how often the records are compared with what is served.
-const reconcileEvery = 5 * time.Second
-
-// watchRecords compares again and again.
+// watchRecords compares the records with what is served again and again.
 func (d *dnetd) watchRecords(ctx context.Context) {
-	tick := time.NewTicker(reconcileEvery)
+	tick := time.NewTicker(d.reconcileEvery)
 	defer tick.Stop()
 	for {
 		select {

@@ -31,12 +31,23 @@ import (
 // storeVariable has the test binary be a dnetd with its records in a directory.
 const storeVariable = "DNETD_TEST_STORE"
 
+// askVariable has it ask for the status at a socket, and print what comes.
+const askVariable = "DNETD_TEST_ASK"
+
 func TestMain(m *testing.M) {
+	if path := os.Getenv(askVariable); path != "" {
+		fmt.Println(agent.Call(path, time.Second, agent.Request{Op: agent.Status}))
+		os.Exit(0)
+	}
 	if dir := os.Getenv(storeVariable); dir != "" {
 		os.Exit(child(dir, os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }
+
+// testReconcile is how often a dnetd of tests compares its memory with the
+// records.
+const testReconcile = 200 * time.Millisecond
 
 // child is a dnetd as a process of its own. The host's resolv.conf is in the
 // directory, too. It ends with its parent.
@@ -53,7 +64,7 @@ func child(dir string, args []string) int {
 		d, err = newDnetd(o, records.Store{Run: dir, Lib: dir}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.level})))
 	}
 	if err == nil {
-		d.resolvConf = filepath.Join(dir, "resolv.conf")
+		d.resolvConf, d.reconcileEvery = filepath.Join(dir, "resolv.conf"), testReconcile
 		err = d.run(ctx)
 	}
 	if err != nil {
@@ -63,10 +74,12 @@ func child(dir string, args []string) int {
 	return 0
 }
 
-// A rig is a directory of records and a unix socket, and dnetds that use them.
+// A rig is a host: a network namespace, a directory of records with a unix
+// socket and a resolv.conf, and dnetds that use them.
 type rig struct {
 	t     testing.TB
 	store records.Store
+	host  *box
 }
 
 func newRig(t testing.TB) *rig {
@@ -75,7 +88,9 @@ func newRig(t testing.TB) *rig {
 		t.Skip("making network namespaces needs root")
 	}
 	dir := t.TempDir()
-	return &rig{t: t, store: records.Store{Run: dir, Lib: dir}}
+	r := &rig{t: t, store: records.Store{Run: dir, Lib: dir}}
+	r.host = r.box()
+	return r
 }
 
 func (r *rig) socket() string { return filepath.Join(r.store.Run, "dnetd.sock") }
@@ -123,7 +138,7 @@ func (r *rig) begin(flags ...string) *process {
 	if _, err := p.StdinPipe(); err != nil { // open as long as we live
 		r.t.Fatal(err)
 	}
-	if err := p.Start(); err != nil {
+	if err := r.host.ns.Do(p.Start); err != nil {
 		r.t.Fatal(err)
 	}
 	go func() { p.done <- p.Wait() }()
@@ -248,6 +263,18 @@ func (r *rig) serve(b *box, resolver *names.Resolver) uint16 {
 	return reply.Port
 }
 
+// forget is a DEL: the record says so, dnetd forgets, and the record goes.
+func (r *rig) forget(resolver *names.Resolver) {
+	r.t.Helper()
+	r.record(resolver, records.Deleting)
+	if _, err := agent.Call(r.socket(), 5*time.Second, agent.Request{Op: agent.Forget, Attachment: &resolver.Owner}); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.store.Delete(resolver.Owner, plugin); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 func (r *rig) record(resolver *names.Resolver, state records.State) {
 	r.t.Helper()
 	err := r.store.Put(&records.Record{
@@ -316,11 +343,19 @@ func read(answer []byte, question int) string {
 	return netip.AddrFrom4([4]byte(answer[question+fixed:])).String()
 }
 
-// in has a sandbox's answer be something, within a second.
+// in has a sandbox's answer be something at once.
 func (b *box) in(port uint16, name, want string) {
 	b.t.Helper()
+	if is := b.ask(port, name); is != want {
+		b.t.Errorf("%s: %s, want %s", name, is, want)
+	}
+}
+
+// eventually has a sandbox's answer be something within two seconds.
+func (b *box) eventually(port uint16, name, want string) {
+	b.t.Helper()
 	var is string
-	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if is = b.ask(port, name); is == want {
 			return
 		}

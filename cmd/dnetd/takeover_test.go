@@ -127,7 +127,7 @@ func TestSuccessorDies(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		_ = c.Close()
+		c.Close()
 		if _, err := agent.Call(r.socket(), 5*time.Second, agent.Request{Op: agent.Status}); err != nil {
 			t.Errorf("after step %d: %v", step, err)
 		}

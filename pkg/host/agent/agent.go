@@ -104,8 +104,8 @@ func Dial(path string, timeout time.Duration) (*Conn, error) {
 // NewConn returns a connection that was accepted.
 func NewConn(c *net.UnixConn) *Conn { return &Conn{c} }
 
-// Close ends the connection.
-func (c *Conn) Close() error { return c.unix.Close() }
+// Close ends the connection. What could fail then, who waits for a reply sees.
+func (c *Conn) Close() { _ = c.unix.Close() }
 
 // SetDeadline limits how long messages may take from now on.
 func (c *Conn) SetDeadline(t time.Time) error { return c.unix.SetDeadline(t) }

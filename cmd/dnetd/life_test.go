@@ -1,0 +1,151 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"dcni/pkg/host/agent"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+func TestOnDemand(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	d := r.start("--on-demand")
+	b := r.box()
+	resolver := b.attach("web", "one", "10.0.0.2")
+	port := r.serve(b, resolver)
+	time.Sleep(2 * idleTime)
+	b.in(port, "one", "10.0.0.2")
+
+	// Another that is started so has nothing to do.
+	if err := r.begin("--on-demand").ends(time.Second); err != nil {
+		t.Error(err)
+	}
+	r.forget(resolver)
+	begin := time.Now()
+	if err := d.ends(3 * time.Second); err != nil {
+		t.Error(err)
+	}
+	if after := time.Since(begin); after < idleTime/2 {
+		t.Errorf("ends after %v", after)
+	}
+	if _, err := os.Lstat(r.socket()); err == nil {
+		t.Error("the socket stays")
+	}
+}
+
+// TestEndAndRequest has requests come while a dnetd ends for want of
+// containers: each is either served for good, or finds nobody.
+func TestEndAndRequest(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.box()
+	resolver := b.attach("web", "one", "10.0.0.2")
+	for i := range 8 {
+		d := r.start("--on-demand")
+		r.serve(b, resolver)
+		r.forget(resolver)
+		time.Sleep(idleTime + time.Duration(i)*20*time.Millisecond)
+		s := b.sockets(false)
+		for {
+			_, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Serve, Resolver: resolver}, s.UDP, s.TCP)
+			if err == nil {
+				b.in(s.Port, "one", "10.0.0.2")
+				break
+			}
+			if !strings.Contains(err.Error(), agent.ErrAbsent.Error()) {
+				t.Fatal(err)
+			}
+			d = r.begin("--on-demand")
+			time.Sleep(10 * time.Millisecond)
+		}
+		s.Close()
+		_ = d.Process.Kill()
+		_ = d.ends(time.Second)
+	}
+}
+
+func TestReconcile(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.start()
+	a, b, c := r.box(), r.box(), r.box()
+	gone, kept, busy := a.attach("web", "one", "10.0.0.2"), b.attach("web", "two", "10.0.0.3"), c.attach("web", "three", "10.0.0.4")
+	r.serve(a, gone)
+	port := r.serve(b, kept)
+	r.serve(c, busy)
+	for _, owner := range []wire.Attachment{gone.Owner, busy.Owner} {
+		if err := r.store.Delete(owner, plugin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock, err := r.store.LockAttachment(busy.Owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	e := r.box()
+	found := e.attach("web", "four", "10.0.0.5")
+	s := e.sockets(false)
+	found.Port = s.Port
+	s.Close()
+	r.record(found, records.Up)
+
+	time.Sleep(3 * testReconcile)
+	b.in(port, "one", "rcode 2")
+	b.in(port, "three", "10.0.0.4")
+	b.in(port, "four", "10.0.0.5")
+	e.in(found.Port, "two", "10.0.0.3")
+}
+
+// TestDeserted has a namespace be nowhere but in dnetd's sockets.
+func TestDeserted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	d := r.start()
+	a, b := r.box(), r.box()
+	path := filepath.Join(r.store.Run, "netns")
+	if err := os.Symlink(a.path, path); err != nil {
+		t.Fatal(err)
+	}
+	gone := a.attach("web", "one", "10.0.0.2")
+	gone.NetNS = path
+	r.serve(a, gone)
+	files := d.rest()
+	port := r.serve(b, b.attach("web", "two", "10.0.0.3"))
+	time.Sleep(3 * testReconcile)
+	b.in(port, "one", "10.0.0.2")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(3 * testReconcile)
+	b.in(port, "one", "rcode 2")
+	d.settles(files)
+}
+
+func TestTwoBegin(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	list := []*process{r.begin(), r.begin(), r.begin()}
+	time.Sleep(time.Second)
+	alive := 0
+	for _, p := range list {
+		select {
+		case err := <-p.done:
+			if err != nil {
+				t.Errorf("%v: %s", err, p.out)
+			}
+		default:
+			alive++
+			p.await()
+		}
+	}
+	if alive != 1 {
+		t.Errorf("%d run", alive)
+	}
+}
