@@ -164,20 +164,19 @@ func TestKnow(t *testing.T) {
 	r.start()
 	b := r.box()
 	resolver := b.attach("web", "one", "10.0.0.2")
-	know := func() error {
-		_, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Know, Resolver: resolver})
-		return err
+	know := func() (agent.Reply, error) {
+		return agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Know, Resolver: resolver})
 	}
-	if err := know(); err == nil || !strings.Contains(err.Error(), "web one-id/eth0 is not served") {
+	if _, err := know(); err == nil || !strings.Contains(err.Error(), "web one-id/eth0 is not served") {
 		t.Error(err)
 	}
-	r.serve(b, resolver)
-	if err := know(); err != nil {
-		t.Error(err)
+	port := r.serve(b, resolver)
+	resolver.Port++ // as it was before dnetd took another
+	if reply, err := know(); err != nil || reply.Port != port {
+		t.Errorf("port %d, want %d: %v", reply.Port, port, err)
 	}
-	resolver.Names = []string{"uno"}
-	resolver.Port++
-	if err := know(); err == nil || !strings.Contains(err.Error(), "names is [one]: want [uno]") || !strings.Contains(err.Error(), "port is") {
+	resolver.Names, resolver.TTL = []string{"uno"}, 5
+	if _, err := know(); err == nil || !strings.Contains(err.Error(), "names is [one]: want [uno]") || !strings.Contains(err.Error(), "ttl is 600: want 5") {
 		t.Error(err)
 	}
 }

@@ -133,7 +133,7 @@ func (r *rig) start(flags ...string) *process {
 func (r *rig) begin(flags ...string) *process {
 	r.t.Helper()
 	p := &process{Cmd: exec.Command("/proc/self/exe", append([]string{"--socket", r.socket(), "--metrics", ""}, flags...)...), t: r.t, out: &output{}, done: make(chan error, 1)}
-	p.Env = append(os.Environ(), storeVariable+"="+r.store.Run)
+	p.Env = append(os.Environ(), storeVariable+"="+r.store.Run, "GORACE=atexit_sleep_ms=0")
 	p.Stdout, p.Stderr = p.out, p.out
 	if _, err := p.StdinPipe(); err != nil { // open as long as we live
 		r.t.Fatal(err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -22,7 +23,9 @@ type load struct {
 
 // load asks for a name 3,000 times a second.
 func (b *box) load(port uint16, name string) *load {
-	l := &load{conn: b.dial("udp", port), stop: make(chan struct{}), done: make(chan struct{})}
+	conn := b.dial("udp", port)
+	b.patient(conn)
+	l := &load{conn: conn, stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(l.done)
 		const rate = 3000
@@ -52,6 +55,21 @@ func (b *box) load(port uint16, name string) *load {
 		}
 	}()
 	return l
+}
+
+// patient gives a socket a large buffer: what is lost is to be the server's loss.
+func (b *box) patient(c net.Conn) {
+	b.t.Helper()
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err == nil {
+		gone := raw.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUFFORCE, 8<<20)
+		})
+		err = errors.Join(err, gone)
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 // lost ends the load and returns how many queries had no answer.

@@ -44,7 +44,8 @@ const (
 	Serve Op = "serve"
 	// Forget has dnetd let go of what Attachment brought.
 	Forget Op = "forget"
-	// Know asks whether dnetd answers as Resolver says; an error says how not.
+	// Know asks whether dnetd answers as Resolver says, whatever its ports are; an
+	// error says how not. The reply has the ports of the sockets that dnetd reads.
 	Know Op = "know"
 	// Refresh has dnetd read Attachment's records again: it publishes ports that
 	// want the relay, or does no more.
@@ -104,8 +105,8 @@ func Dial(path string, timeout time.Duration) (*Conn, error) {
 // NewConn returns a connection that was accepted.
 func NewConn(c *net.UnixConn) *Conn { return &Conn{c} }
 
-// Close ends the connection. What could fail then, who waits for a reply sees.
-func (c *Conn) Close() { _ = c.unix.Close() }
+// Close ends the connection.
+func (c *Conn) Close() error { return c.unix.Close() }
 
 // SetDeadline limits how long messages may take from now on.
 func (c *Conn) SetDeadline(t time.Time) error { return c.unix.SetDeadline(t) }
