@@ -19,6 +19,7 @@ type wanted struct {
 	container.Network
 	list  Network
 	ports []container.Publish // on the way out only
+	dns   container.DNS
 	way   container.Way
 }
 
@@ -41,7 +42,7 @@ func (a *app) want(spec *container.Spec) ([]wanted, error) {
 	nets := make([]wanted, len(lists))
 	ways := make([]container.Way, len(lists))
 	for i, n := range spec.Networks {
-		nets[i] = wanted{Network: n, list: lists[i]}
+		nets[i] = wanted{Network: n, list: lists[i], dns: spec.DNS}
 		if err := errors.Join(nets[i].read(), installed(lists[i], pluginPath())); err != nil {
 			return nil, err
 		}
@@ -125,7 +126,9 @@ type portMapping struct {
 func (w *wanted) attachment(c *records.Container, ifname string) (records.Attachment, error) {
 	at := records.Attachment{
 		Network: w.list.Name, IfName: ifname, Path: pluginPath(), Values: map[string]any{},
-		Args: [][2]string{{"IgnoreUnknown", "1"}, {"DNET_CREATOR", string(records.ByDnet)}, {"DNET_NAME", c.Name}},
+		Args: [][2]string{
+			{"IgnoreUnknown", "1"}, {"DNET_CREATOR", string(records.ByDnet)}, {"DNET_NAME", c.Name}, {"DNET_HOSTNAME", c.Hostname},
+		},
 	}
 	var conf bytes.Buffer
 	if err := json.Compact(&conf, w.list.Raw); err != nil {
@@ -146,8 +149,19 @@ func (w *wanted) attachment(c *records.Container, ifname string) (records.Attach
 	if len(w.Aliases) > 0 {
 		at.Values["aliases"] = map[string][]string{w.list.Name: w.Aliases}
 	}
+	if dns := w.dns; len(dns.Servers)+len(dns.Search)+len(dns.Options) > 0 {
+		at.Values["dns"] = dnsConfig{dns.Servers, dns.Search, dns.Options}
+	}
 	at.Values["portMappings"] = portMappings(w.ports)
 	return at, nil
+}
+
+// dnsConfig is how names are to be resolved as the capability dns has it (the
+// CRI's DNSConfig, as containerd passes it on).
+type dnsConfig struct {
+	Servers  []string `json:"servers,omitempty"`
+	Searches []string `json:"searches,omitempty"`
+	Options  []string `json:"options,omitempty"`
 }
 
 func (w *wanted) ask(at *records.Attachment, capability, arg string, values []string) {

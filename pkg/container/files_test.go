@@ -34,13 +34,26 @@ func TestResolvConf(t *testing.T) {
 			"nameserver 127.0.0.53\n",
 		},
 		"of the networks": {
-			ResolvConf{Host: host, Result: DNS{Servers: []string{"127.0.0.11"}, Options: []string{"ndots:0"}}},
-			"nameserver 127.0.0.11\noptions ndots:0\n",
+			ResolvConf{Host: host, Result: DNS{Servers: []string{"192.0.2.7"}, Options: []string{"ndots:2"}}},
+			"nameserver 192.0.2.7\noptions ndots:2\n",
 		},
 		"flags before networks": {
-			ResolvConf{Host: host, Result: DNS{Servers: []string{"127.0.0.11"}, Options: []string{"ndots:0"}},
+			ResolvConf{Host: host, Result: DNS{Servers: []string{"192.0.2.7"}, Options: []string{"ndots:2"}},
 				Flags: DNS{Servers: []string{"192.0.2.9"}, Search: []string{"x.org", "y.org"}, Options: []string{"timeout:1"}}},
 			"nameserver 192.0.2.9\nsearch x.org y.org\noptions timeout:1\n",
+		},
+		"the container's own server, which asks the host's": {
+			ResolvConf{Host: host, Result: DNS{Servers: []string{"127.0.0.11"}, Options: []string{"ndots:0"}}},
+			"nameserver 127.0.0.11\nsearch example.org\noptions edns0 trust-ad ndots:0\nsortlist 10.0.0.0\n",
+		},
+		"the container's own server on a host that wants dots": {
+			ResolvConf{Host: "nameserver ::1\noptions ndots:2\n", Result: DNS{Servers: []string{"127.0.0.11"}, Search: []string{"lab"}, Options: []string{"ndots:0"}}},
+			"nameserver 127.0.0.11\nsearch lab\noptions ndots:2\n",
+		},
+		"the container's own server asks those of the flags": {
+			ResolvConf{Host: host, Result: DNS{Servers: []string{"127.0.0.11"}, Options: []string{"ndots:0"}},
+				Flags: DNS{Servers: []string{"192.0.2.9"}, Search: []string{"."}, Options: []string{"timeout:1"}}},
+			"nameserver 127.0.0.11\noptions timeout:1 ndots:0\nsortlist 10.0.0.0\n",
 		},
 		"a loopback server that was asked for": {
 			ResolvConf{Host: host, Flags: DNS{Servers: []string{"127.0.0.1"}}},

@@ -48,6 +48,9 @@ const (
 	ResolvedConf = "/run/systemd/resolve/resolv.conf"
 )
 
+// Embedded is the address of a container's own name server, see package names.
+const Embedded = "127.0.0.11"
+
 // publicServers are used where the host names no server that a container can
 // reach, as Docker does. IPv6 ones are for containers that have IPv6.
 var publicServers = []string{"8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860::8844"}
@@ -88,12 +91,16 @@ func (c ResolvConf) Text() string {
 		return c.Host
 	}
 	conf := readResolvConf(c.Host)
-	if c.Result.says() {
+	embedded := slices.Contains(c.Result.Servers, Embedded)
+	switch {
+	case embedded:
+		conf.embed(c.Result)
+	case c.Result.says():
 		conf = parsedConf{DNS: c.Result}
-	} else if !c.Shared {
+	case !c.Shared:
 		conf.Servers = c.reachable(conf.Servers)
 	}
-	if c.Flags.Servers != nil {
+	if c.Flags.Servers != nil && !embedded { // else it is the embedded one that asks them
 		conf.Servers = c.Flags.Servers
 	}
 	if c.Flags.Search != nil {
@@ -102,8 +109,30 @@ func (c ResolvConf) Text() string {
 	if c.Flags.Options != nil {
 		conf.Options = c.Flags.Options
 	}
+	if embedded && !slices.ContainsFunc(conf.Options, isNdots) {
+		conf.Options = append(slices.Clone(conf.Options), "ndots:0")
+	}
 	return conf.String()
 }
+
+// embed makes the container's own name server the only one. It asks the host's
+// servers in its turn, so the rest of the host's file stays valid: its search
+// domains and options are kept, as in Docker, where the network says nothing else.
+func (c *parsedConf) embed(result DNS) {
+	c.Servers = []string{Embedded}
+	if len(result.Search) > 0 {
+		c.Search = result.Search
+	}
+	for _, o := range result.Options {
+		if !slices.Contains(c.Options, o) && !(isNdots(o) && slices.ContainsFunc(c.Options, isNdots)) {
+			c.Options = append(c.Options, o)
+		}
+	}
+}
+
+// isNdots reports whether an option says how many dots a name needs to be asked
+// for as it is. A name server that knows names without a dot wants 0.
+func isNdots(option string) bool { return strings.HasPrefix(option, "ndots:") }
 
 // reachable leaves the servers that a container can reach: not those on the
 // host's loopback, and IPv6 ones only with IPv6.

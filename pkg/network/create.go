@@ -112,6 +112,13 @@ type bridgeConf struct {
 	IPAM         ipam.Raw          `json:"ipam"`
 }
 
+// namesConf is ddns's configuration as dnet writes it: the containers of a
+// user-defined network have names, as in Docker.
+type namesConf struct {
+	Type         string          `json:"type"`
+	Capabilities map[string]bool `json:"capabilities"`
+}
+
 // plugin returns dbridge's configuration with some subnets. Options stay under
 // Docker's names, so that dnet inspect shows them as they were given.
 func (d *Draft) plugin(subnets []ipam.RawSubnet, ipv6 *bool) (json.RawMessage, error) {
@@ -177,9 +184,16 @@ func (d *Draft) Conflist(subnets []netip.Prefix) ([]byte, error) {
 	if _, err := parseNamed(d.options.Name, plugin); err != nil {
 		return nil, err
 	}
+	resolver, err := encode(namesConf{
+		Type:         "ddns",
+		Capabilities: map[string]bool{"aliases": true, "dns": true, "io.kubernetes.cri.pod-annotations": true},
+	})
+	if err != nil {
+		return nil, err
+	}
 	file := conflistFile{
 		CNIVersion: cniVersions[0], CNIVersions: cniVersions, Name: d.options.Name,
-		Plugins: []json.RawMessage{plugin},
+		Plugins: []json.RawMessage{plugin, resolver},
 	}
 	if args := (conflistArgs{Labels: d.options.Labels}); len(args.Labels) > 0 || d.options.Attachable {
 		args.Dnet.Attachable = d.options.Attachable
