@@ -38,6 +38,10 @@ var trees = []string{"/run/dcni", "/run/netns", "/var/lib/dcni", "/var/lib/cni",
 // an address just freed is the last to be given again.
 var cursors = []string{".state", "last_reserved_ip.0"}
 
+// ofAgent are dnetd's own files, in /run/dcni: it comes with the first container
+// that has names, and goes a while after the last one.
+var ofAgent = []string{"dnetd.sock", "dnetd.pid", "dnetd.log"}
+
 // picture describes the host it is called in, a line for each thing there.
 func picture() []string {
 	var lines []string
@@ -92,6 +96,9 @@ func treeLines(root string) []string {
 	_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return nil //nolint:nilerr // removed meanwhile, or not there at all
+		}
+		if slices.Contains(ofAgent, d.Name()) {
+			return nil
 		}
 		line := path + " " + d.Type().String()
 		switch {

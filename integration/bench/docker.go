@@ -1,0 +1,69 @@
+package main
+
+import (
+	"bufio"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+//go:embed docker.sh
+var dockerScript string
+
+// A docker is a Docker of the benchmark's own, beside which we are measured.
+type docker struct {
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	dir   string
+	netns string // path of the asking container's network namespace
+}
+
+// errNoDocker says that there is no Docker on this machine.
+var errNoDocker = errors.New("no dockerd is installed")
+
+// startDocker starts a Docker that is beside no other one: in a network and mount
+// namespace of its own.
+func startDocker() (*docker, error) {
+	if _, err := exec.LookPath("dockerd"); err != nil {
+		return nil, errNoDocker
+	}
+	d := &docker{}
+	var err error
+	if d.dir, err = os.MkdirTemp("", "bench-docker"); err != nil {
+		return nil, err
+	}
+	d.cmd = exec.Command("sh", "-c", dockerScript, "docker.sh", d.dir)
+	d.cmd.Stderr = os.Stderr
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET}
+	out, err := d.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if d.stdin, err = d.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if err := d.cmd.Start(); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	pid, bad := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil || bad != nil {
+		return nil, errors.Join(fmt.Errorf("docker.sh said %q: %w", line, err), d.stop())
+	}
+	d.netns = fmt.Sprintf("/proc/%d/ns/net", pid)
+	return d, nil
+}
+
+// stop ends the Docker and all that it started.
+func (d *docker) stop() error {
+	err := d.stdin.Close()
+	return errors.Join(err, d.cmd.Wait(), os.RemoveAll(d.dir))
+}
