@@ -24,6 +24,7 @@ unit: # tests that need neither root nor a kernel
 integration: build bin/test # tests on the real kernel, as root; RUN=TestParity/dcni/talk runs one
 	cd integration && ../scripts/root ../bin/test/integration.test -test.timeout 20m -test.run '$(RUN)'
 bench: build bin/test # measure beside the reference plugins; BENCH='-o docs/benchmarks.md' writes it down
+	scripts/setup bench
 	scripts/root bin/test/bench $(BENCH)
 lint: # go vet and the linters of .golangci.yml
 	go vet ./...

@@ -8,23 +8,23 @@ import (
 	"time"
 )
 
-// Load at which latencies are compared: what Docker's name server answers a
-// quarter of on two cores.
+// Load at which latencies are compared: a quarter of what Docker's name server
+// answers on two cores.
 const (
 	askRate = 20000 // queries a second
-	askTime = 3 * time.Second
+	askTime = 2 * time.Second
 	askTick = time.Millisecond
 )
 
 // latencies asks a server for a name at a steady rate and returns how long each
 // answer took. It dials on this thread, which is in the client's namespace.
-func latencies(server, name string) (samples, error) {
+func latencies(server, name string, rate int) (samples, error) {
 	conn, err := net.Dial("udp", server)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
-	a := &asker{conn: conn, query: question(name)}
+	a := &asker{conn: conn, rate: rate, query: question(name)}
 	var reading sync.WaitGroup
 	reading.Go(a.read)
 	asked, err := a.ask()
@@ -44,6 +44,7 @@ func latencies(server, name string) (samples, error) {
 // An asker has queries under way, by their IDs.
 type asker struct {
 	conn  net.Conn
+	rate  int // queries a second
 	query []byte
 	mu    sync.Mutex
 	sent  [1 << 16]time.Time
@@ -55,7 +56,7 @@ func (a *asker) ask() (asked int, err error) {
 	ticker := time.NewTicker(askTick)
 	defer ticker.Stop()
 	for begin := time.Now(); time.Since(begin) < askTime; <-ticker.C {
-		for due := int(time.Since(begin).Seconds() * askRate); asked < due; asked++ {
+		for due := int(time.Since(begin).Seconds() * float64(a.rate)); asked < due; asked++ {
 			binary.BigEndian.PutUint16(a.query, uint16(asked))
 			a.mu.Lock()
 			a.sent[uint16(asked)] = time.Now()

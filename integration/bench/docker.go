@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -32,15 +33,16 @@ var errNoDocker = errors.New("no dockerd is installed")
 // startDocker starts a Docker that is beside no other one: in a network and mount
 // namespace of its own.
 func startDocker() (*docker, error) {
-	if _, err := exec.LookPath("dockerd"); err != nil {
-		return nil, errNoDocker
+	path, err := dockerPath()
+	if err != nil {
+		return nil, err
 	}
 	d := &docker{}
-	var err error
 	if d.dir, err = os.MkdirTemp("", "bench-docker"); err != nil {
 		return nil, err
 	}
 	d.cmd = exec.Command("sh", "-c", dockerScript, "docker.sh", d.dir)
+	d.cmd.Env = append(os.Environ(), "PATH="+path)
 	d.cmd.Stderr = os.Stderr
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET}
 	out, err := d.cmd.StdoutPipe()
@@ -60,6 +62,24 @@ func startDocker() (*docker, error) {
 	}
 	d.netns = fmt.Sprintf("/proc/%d/ns/net", pid)
 	return d, nil
+}
+
+// dockerPath returns a PATH with dockerd and docker: one that was unpacked beside
+// this program, or the machine's.
+func dockerPath() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	path := os.Getenv("PATH") + ":/usr/sbin"
+	unpacked := filepath.Join(filepath.Dir(self), "docker", "usr")
+	if _, err := os.Stat(filepath.Join(unpacked, "sbin", "dockerd")); err == nil {
+		return filepath.Join(unpacked, "bin") + ":" + filepath.Join(unpacked, "sbin") + ":" + path, nil
+	}
+	if _, err := exec.LookPath("dockerd"); err != nil {
+		return "", errNoDocker
+	}
+	return path, nil
 }
 
 // stop ends the Docker and all that it started.

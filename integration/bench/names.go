@@ -1,35 +1,39 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"dcni/pkg/dns"
-	"dcni/pkg/names"
+	"github.com/containernetworking/cni/libcni"
+
+	"dcni/integration/lab"
 )
 
-// The name servers under test, and the one that both of them ask, in the
-// namespace "names".
+// The containers that have names, and the networks that they are spread over.
 const (
-	peerPort      = 5301
-	ourPort       = 5302
-	authorityPort = 5303
+	namedContainers = 1000
+	namedNetworks   = 20
+	perNetwork      = namedContainers / namedNetworks
 )
 
-// How many names there are, and of which: containers, and hosts elsewhere.
-const (
-	containers = 1000
-	hosts      = 100
-)
+// hosts is how many names the upstream outside has.
+const hosts = 100
+
+// peerPort is where dnsmasq listens in the asking container, beside dnetd's own
+// server.
+const peerPort = 5301
 
 // How often each server is asked, and for how long.
 const (
@@ -37,68 +41,231 @@ const (
 	nameTime   = 3 // seconds
 )
 
-// names asks dnsmasq and package dns for local names and for names that they
-// have from an upstream, in turns, from one client with 100 queries under way.
+// names measures the name server: what it adds to an ADD, dnetd with many
+// containers, and one container's queries beside dnsmasq and Docker.
 func (b *run) names() error {
-	if err := b.host.NewNetNS("names"); err != nil {
-		return err
+	if _, err := os.Stat(filepath.Join(b.bin, "ddns")); err != nil {
+		return nil //nolint:nilerr // not built
 	}
-	return b.host.In("names", func() error {
-		if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-			return fmt.Errorf("lo: %w: %s", err, out)
-		}
-		if err := writeNames(); err != nil {
+	for i := range namedContainers {
+		if err := b.host.NewNetNS(named(i)); err != nil {
 			return err
 		}
-		stop, err := startNameServers()
-		defer stop()
-		if err != nil {
+	}
+	for _, step := range []func() error{b.addWithNames, b.attachNamed, b.agentSize, b.agentReopens, b.ask, b.askDocker, b.flood} {
+		if err := step(); err != nil {
 			return err
 		}
-		return errors.Join(b.askNames("names of containers", "local"), b.askNames("names of an upstream, cached", "cached"), b.idleNames())
-	})
+	}
+	return nil
 }
 
-// askNames adds a row with the medians of a file of queries.
-func (b *run) askNames(what, file string) error {
-	var rates [2][]int
-	for range nameRounds {
-		for which, port := range []int{peerPort, ourPort} {
-			rate, err := dnsperf(port, "/run/bench."+file)
+func named(i int) string { return "n" + strconv.Itoa(i) }
+
+// namedList is the i-th of the networks, with names or without.
+func namedList(i int, names string) *list {
+	return mustList(fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "names%[1]d", "plugins": [
+		{"type": "dbridge", "bridge": "br-names%[1]d", "ipam": {"type": "dipam", "subnet": "10.%[2]d.0.0/16"}}%[3]s]}`, i, 100+i, names))
+}
+
+const withNames = `, {"type": "ddns"}`
+
+func namedAttachment(i int) *libcni.RuntimeConf {
+	return &libcni.RuntimeConf{
+		ContainerID: named(i), NetNS: lab.NetNSPath(named(i)), IfName: "eth0",
+		Args: [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAME", "name" + strconv.Itoa(i/namedNetworks)}},
+	}
+}
+
+// addWithNames measures what ddns adds to an ADD, in turns. One container more
+// stays attached, so that dnetd is there.
+func (b *run) addWithNames() error {
+	without, with := namedList(1, ""), namedList(0, withNames)
+	if _, err := with.add(namedAttachment(namedNetworks)); err != nil {
+		return err
+	}
+	adds := make([]samples, 2)
+	for i := range b.rounds {
+		for which, l := range []*list{without, with} {
+			add, _, err := l.both(namedAttachment((2 + i%(perNetwork-2)) * namedNetworks))
 			if err != nil {
 				return err
 			}
-			rates[which] = append(rates[which], rate)
+			if i > 0 {
+				adds[which] = append(adds[which], add)
+			}
 		}
 	}
-	b.table.ours = true
-	b.table.rates(what, [2]int{median(rates[0]), median(rates[1])}, " /s")
+	plain, names := adds[0].percentile(50), adds[1].percentile(50)
+	b.table.rows = append(b.table.rows, row{
+		"ADD, without and with names: p50", ms(plain), ms(names), "", fmt.Sprintf("%+.1f ms", float64((names-plain).Microseconds())/1000),
+	})
+	return with.del(namedAttachment(namedNetworks))
+}
+
+// attachNamed attaches all containers, some at a time.
+func (b *run) attachNamed() error {
+	var next atomic.Int64
+	var mu sync.Mutex
+	var errs []error
+	var workers sync.WaitGroup
+	for range width {
+		workers.Go(func() {
+			if err := b.host.Thread(); err != nil {
+				panic(err) // nothing may be attached outside the host
+			}
+			for i := int(next.Add(1)) - 1; i < namedContainers; i = int(next.Add(1)) - 1 {
+				_, err := namedList(i%namedNetworks, withNames).add(namedAttachment(i))
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+		})
+	}
+	workers.Wait()
+	return errors.Join(errs...)
+}
+
+// agent returns dnetd's process.
+func agent() (int, error) {
+	text, err := os.ReadFile("/run/dcni/dnetd.pid")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(text)))
+}
+
+// agentSize adds dnetd's memory with all containers.
+func (b *run) agentSize() error {
+	pid, err := agent()
+	if err != nil {
+		return err
+	}
+	kib, err := residentSize(pid)
+	if err != nil {
+		return err
+	}
+	b.table.own(fmt.Sprintf("dnetd, %d containers: memory", namedContainers), fmt.Sprint(kib, " KiB"))
+	return nil
+}
+
+// agentReopens kills dnetd and adds how long a new one takes until every
+// container is answered.
+func (b *run) agentReopens() error {
+	pid, err := agent()
+	if err != nil {
+		return err
+	}
+	dnetd, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	if err := dnetd.Kill(); err != nil {
+		return err
+	}
+	for _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err == nil; _, err = os.Stat(fmt.Sprintf("/proc/%d", pid)) {
+		time.Sleep(time.Millisecond)
+	}
+	start := time.Now()
+	cmd := exec.Command(filepath.Join(b.bin, "dnetd"), "--log-level", "error", "--metrics", "")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	for i := range namedContainers {
+		err := b.host.In(named(i), func() error { return awaitName("127.0.0.11:53", "name0", start.Add(time.Minute)) })
+		if err != nil {
+			return fmt.Errorf("container %d: %w", i, err)
+		}
+	}
+	b.table.own(fmt.Sprintf("dnetd killed, %d containers answered", namedContainers), ms(time.Since(start)))
+	return nil
+}
+
+// awaitName asks for a name until there is an answer.
+func awaitName(server, name string, until time.Time) error {
+	conn, err := net.Dial("udp", server)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	for time.Now().Before(until) {
+		_, err := conn.Write(question(name))
+		if err == nil {
+			if err = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+				return err
+			}
+			if _, err = conn.Read(make([]byte, 512)); err == nil {
+				return nil
+			}
+		}
+		time.Sleep(time.Millisecond) // nobody listens yet
+	}
+	return fmt.Errorf("%s does not answer for %s", server, name)
+}
+
+// ask asks dnetd and dnsmasq, which both are in the same container's namespace,
+// for names of containers and for names that they have from an upstream, in
+// turns, from one client with 100 queries under way.
+func (b *run) ask() error {
+	if err := writeNames(); err != nil {
+		return err
+	}
+	stop, err := b.startNameServers()
+	defer stop()
+	if err != nil {
+		return err
+	}
+	rates := map[string]*[2][]int{"local": {}, "cached": {}}
+	for range nameRounds {
+		for file, of := range rates {
+			for which, server := range []string{fmt.Sprint("127.0.0.1:", peerPort), "127.0.0.11:53"} {
+				rate, err := b.dnsperf(named(0), server, file)
+				if err != nil {
+					return err
+				}
+				of[which] = append(of[which], rate)
+			}
+		}
+	}
+	local, cached := rates["local"], rates["cached"]
+	b.table.rates("names of containers, beside dnsmasq", [2]int{median(local[0]), median(local[1])}, " /s")
+	b.table.rates("names of an upstream, beside dnsmasq", [2]int{median(cached[0]), median(cached[1])}, " /s")
 	return nil
 }
 
 func median(list []int) int { return slices.Sorted(slices.Values(list))[len(list)/2] }
 
-// dnsperf returns how many queries a second are answered. All must be.
-func dnsperf(port int, file string) (int, error) {
-	out, err := exec.Command("dnsperf", "-s", "127.0.0.1", "-p", strconv.Itoa(port), "-d", file, "-l", strconv.Itoa(nameTime)).CombinedOutput()
+// dnsperf returns how many queries of a file are answered in a second, in a
+// namespace. All must be.
+func (b *run) dnsperf(netns, server, file string) (rate int, err error) {
+	host, port, err := net.SplitHostPort(server)
+	if err != nil {
+		return 0, err
+	}
+	var out []byte
+	err = b.host.In(netns, func() (err error) {
+		out, err = exec.Command("dnsperf", "-s", host, "-p", port, "-d", "/run/bench."+file, "-l", strconv.Itoa(nameTime)).CombinedOutput()
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("dnsperf: %w: %s", err, out)
 	}
 	if !regexp.MustCompile(`Response codes: +NOERROR \d+ \(100.00%\)\n`).Match(out) || !regexp.MustCompile(`Queries lost: +0 `).Match(out) {
-		return 0, fmt.Errorf("dnsperf, port %d: not all was answered:\n%s", port, out)
+		return 0, fmt.Errorf("dnsperf, %s: not all was answered:\n%s", server, out)
 	}
-	rate := regexp.MustCompile(`Queries per second: +(\d+)`).FindSubmatch(out)
-	if rate == nil {
+	said := regexp.MustCompile(`Queries per second: +(\d+)`).FindSubmatch(out)
+	if said == nil {
 		return 0, fmt.Errorf("dnsperf says no rate:\n%s", out)
 	}
-	return strconv.Atoi(string(rate[1]))
+	return strconv.Atoi(string(said[1]))
 }
 
 // writeNames writes what dnsmasq reads, and the queries.
 func writeNames() error {
 	var local, authority, localQueries, cachedQueries strings.Builder
-	for i := range containers {
-		fmt.Fprintf(&local, "%s name%d\n", containerAddress(i), i)
+	for i := range perNetwork {
+		fmt.Fprintf(&local, "10.1.0.%d name%d\n", i, i)
 		fmt.Fprintf(&localQueries, "name%d A\n", i)
 	}
 	for i := range hosts {
@@ -109,16 +276,15 @@ func writeNames() error {
 		os.WriteFile("/run/bench.hosts", []byte(local.String()), 0o644),
 		os.WriteFile("/run/bench.authority", []byte(authority.String()), 0o644),
 		os.WriteFile("/run/bench.local", []byte(localQueries.String()), 0o644),
-		os.WriteFile("/run/bench.cached", []byte(cachedQueries.String()), 0o644))
+		os.WriteFile("/run/bench.cached", []byte(cachedQueries.String()), 0o644),
+		os.WriteFile("/run/bench.one", []byte("name1 A\n"), 0o644),
+		os.WriteFile("/run/bench.unknown", []byte("unknown.example A\n"), 0o644))
 }
 
-func containerAddress(i int) netip.Addr {
-	return netip.AddrFrom4([4]byte{10, 1, byte(i / 250), byte(1 + i%250)})
-}
-
-// startNameServers starts all three and waits until they answer. What it
+// startNameServers starts dnsmasq in the asking container, and what both servers
+// ask in their turn, outside: it is what the host's resolv.conf names. What it
 // returns ends them.
-func startNameServers() (stop func(), err error) {
+func (b *run) startNameServers() (stop func(), err error) {
 	var running []*exec.Cmd
 	stop = func() {
 		for _, cmd := range running {
@@ -126,35 +292,39 @@ func startNameServers() (stop func(), err error) {
 			_ = cmd.Wait()
 		}
 	}
-	upstream := fmt.Sprint("127.0.0.1:", authorityPort)
-	for _, cmd := range []*exec.Cmd{
-		dnsmasq(authorityPort, "/run/bench.authority"),
-		dnsmasq(peerPort, "/run/bench.hosts", "--server=127.0.0.1#"+strconv.Itoa(authorityPort), "--cache-size=10000"),
-		exec.Command("/proc/self/exe", "nameserver", fmt.Sprint("127.0.0.1:", ourPort), upstream),
+	const local = "127.0.0.1"
+	for _, s := range []struct {
+		netns, address string
+		port           int
+		cmd            *exec.Cmd
+	}{
+		{"outside", lab.OutsideIPv4, 53, dnsmasq(lab.OutsideIPv4, 53, "/run/bench.authority")},
+		{named(0), local, peerPort, dnsmasq(local, peerPort, "/run/bench.hosts", "--server="+lab.OutsideIPv4, "--cache-size=10000")},
 	} {
-		cmd.Stderr = os.Stderr
-		if err := cmd.Start(); err != nil {
-			return stop, err
-		}
-		running = append(running, cmd)
-	}
-	for _, port := range []int{authorityPort, peerPort, ourPort} {
-		if err := awaitTCP(fmt.Sprint("127.0.0.1:", port)); err != nil {
+		s.cmd.Stderr = os.Stderr
+		err := b.host.In(s.netns, func() error {
+			if err := s.cmd.Start(); err != nil {
+				return err
+			}
+			running = append(running, s.cmd)
+			return awaitTCP(net.JoinHostPort(s.address, strconv.Itoa(s.port)))
+		})
+		if err != nil {
 			return stop, err
 		}
 	}
 	return stop, nil
 }
 
-func dnsmasq(port int, file string, more ...string) *exec.Cmd {
+func dnsmasq(address string, port int, file string, more ...string) *exec.Cmd {
 	return exec.Command("dnsmasq", append([]string{
 		"--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--user=root", "--no-resolv", "--no-hosts",
-		"--listen-address=127.0.0.1", "--bind-interfaces", "--port=" + strconv.Itoa(port), "--addn-hosts=" + file, "--local-ttl=600",
+		"--listen-address=" + address, "--bind-interfaces", "--port=" + strconv.Itoa(port), "--addn-hosts=" + file, "--local-ttl=600",
 	}, more...)...)
 }
 
 // awaitTCP waits until somebody listens. It dials on this thread, which is in
-// the namespace of the name servers.
+// the namespace of the name server.
 func awaitTCP(address string) error {
 	var err error
 	for range 100 {
@@ -167,107 +337,74 @@ func awaitTCP(address string) error {
 	return err
 }
 
-// nameServer serves package dns at an address until it is killed: `nameserver
-// ADDRESS UPSTREAM`. With a number for an upstream it serves that many
-// addresses beginning with 127.1.0.0, and answers each once.
-func nameServer(address, upstream string) error {
-	at, err := netip.ParseAddrPort(address)
+// askDocker asks the name servers of Docker and of dnetd for the name of a
+// container, in turns: as fast as they answer, and at a steady rate.
+func (b *run) askDocker() error {
+	d, err := startDocker()
+	if errors.Is(err, errNoDocker) {
+		fmt.Fprintln(os.Stderr, "bench: not measured beside Docker:", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	server := dns.NewServer(dns.Config{})
-	view := dns.View{Names: thousand().View("web")}
-	many, err := strconv.Atoi(upstream)
-	if err != nil {
-		servers, err := names.ParseServers("upstream", []string{upstream})
-		if err != nil {
-			return err
+	var rates [2][]int
+	took := make([]samples, 3)
+	for range nameRounds {
+		for which, netns := range []string{d.netns, named(0)} {
+			rate, err := b.dnsperf(netns, "127.0.0.11:53", "one")
+			if err != nil {
+				return errors.Join(err, d.stop())
+			}
+			rates[which] = append(rates[which], rate)
+			err = b.host.In(netns, func() error {
+				more, err := latencies("127.0.0.11:53", "name1", askRate)
+				took[which] = append(took[which], more...)
+				return err
+			})
+			if err != nil {
+				return errors.Join(err, d.stop())
+			}
 		}
-		server.SetUpstream(dns.NewUpstream(servers, nil))
-		many = 1
 	}
-	for i := range many {
-		if i > 0 {
-			at = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, byte(i / 250), byte(1 + i%250)}), at.Port())
-		}
-		if err := serveNames(server, at, view); err != nil {
-			return err
-		}
-	}
-	select {}
+	b.table.rates("names of containers, beside Docker", [2]int{median(rates[0]), median(rates[1])}, " /s")
+	b.table.micros(fmt.Sprintf("... latency at %d/s: p99", askRate), took, 99)
+	return d.stop()
 }
 
-func serveNames(server *dns.Server, at netip.AddrPort, view dns.View) error {
-	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
-	if err != nil {
-		return err
-	}
-	tcp, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
-	if err != nil {
-		return err
-	}
-	_, err = server.Serve(udp, tcp, view)
-	return err
-}
-
-// thousand has the containers on one network.
-func thousand() *names.Table {
-	table := new(names.Table)
-	for i := range containers {
-		table = table.Add(names.Network{Name: "web", TTL: names.DefaultTTL}, names.Entry{
-			Container: fmt.Sprintf("%012x", i), IfName: "eth0",
-			Names: []string{fmt.Sprint("name", i), fmt.Sprintf("%012x", i)}, Addresses: []netip.Addr{containerAddress(i)},
+// flood measures one container's answers while another asks for names that an
+// upstream is silent about, as fast as it can.
+func (b *run) flood() error {
+	const neighbour, rate = namedNetworks, 1000
+	took := make([]samples, 3)
+	ask := func(which int) error {
+		return b.host.In(named(0), func() (err error) {
+			took[which], err = latencies("127.0.0.11:53", "name1", rate)
+			return err
 		})
 	}
-	return table
-}
-
-// idleNames adds the memory of a server of 1,000 containers that have asked and
-// are silent.
-func (b *run) idleNames() error {
-	port := ourPort + 100
-	cmd := exec.Command("/proc/self/exe", "nameserver", fmt.Sprint("127.0.0.1:", port), strconv.Itoa(containers))
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
+	if err := ask(0); err != nil {
 		return err
 	}
-	defer func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}()
-	const last = containers - 1
-	if err := awaitTCP(fmt.Sprintf("127.1.%d.%d:%d", last/250, 1+last%250, port)); err != nil {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	// Nobody listens outside any more, and nobody says so.
+	drop := exec.Command("nft", "add table inet silent; add chain inet silent in { type filter hook input priority 0; policy drop; }")
+	if err := b.host.In("outside", drop.Run); err != nil {
+		return fmt.Errorf("nft: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, "dnsperf", "-s", "127.0.0.11", "-d", "/run/bench.unknown", "-l", "60", "-q", "1000")
+	if err := b.host.In(named(neighbour), cmd.Start); err != nil {
 		return err
 	}
-	for i := 1; i < containers; i++ {
-		if err := askOnce(fmt.Sprintf("127.1.%d.%d:%d", i/250, 1+i%250, port)); err != nil {
-			return err
-		}
-	}
-	kib, err := residentSize(cmd.Process.Pid)
-	if err != nil {
+	if err := ask(1); err != nil {
 		return err
 	}
-	b.table.numbers("name server of 1,000 containers", [2]int{0, kib}, " KiB")
-	b.table.rows[len(b.table.rows)-1].reference = ""
+	cancel()
+	_ = cmd.Wait() // killed
+	quiet, flooded := took[0].percentile(99), took[1].percentile(99)
+	b.table.rows = append(b.table.rows, row{"p99 of a name, a neighbour floods", us(quiet), us(flooded), "", ""})
 	return nil
-}
-
-// askOnce asks for the address of name1 and waits for an answer.
-func askOnce(server string) error {
-	conn, err := net.Dial("udp", server)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	if _, err := conn.Write([]byte("id\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x05name1\x00\x00\x01\x00\x01")); err != nil {
-		return err
-	}
-	if err := conn.SetReadDeadline(time.Now().Add(3 * time.Second)); err != nil {
-		return err
-	}
-	_, err = conn.Read(make([]byte, 512))
-	return err
 }
 
 // residentSize returns how much memory a process holds now, in KiB.

@@ -56,6 +56,17 @@ func (t *table) rates(what string, of [2]int, unit string) {
 	t.rows[len(t.rows)-1].ratio = ratio(float64(of[1]), float64(of[0]))
 }
 
+// micros adds a percentile of the reference and ours, in microseconds.
+func (t *table) micros(what string, of []samples, p int) {
+	reference, ours := of[0].percentile(p), of[1].percentile(p)
+	t.rows = append(t.rows, row{what, us(reference), us(ours), "", ratio(float64(reference), float64(ours))})
+}
+
+// own adds what there is no reference for.
+func (t *table) own(what, figure string) { t.rows = append(t.rows, row{what: what, ours: figure}) }
+
+func us(d time.Duration) string { return fmt.Sprint(d.Microseconds(), " µs") }
+
 func ms(d time.Duration) string {
 	if d == 0 {
 		return ""
