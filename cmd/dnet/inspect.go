@@ -159,7 +159,7 @@ func (a *app) inspect(n Network) (*network.Inspection, error) {
 // endpoints are the attachments that are up.
 func endpoints(attached []*records.Record) []network.Endpoint {
 	var list []network.Endpoint
-	for _, r := range attached {
+	for _, r := range records.Interfaces(attached) {
 		if r.State != records.Up {
 			continue
 		}

@@ -156,6 +156,7 @@ func elsewhere(n records.Network) bool { return n.Conf != "" && records.Configur
 
 // who names attachments as Docker names endpoints.
 func who(attached []*records.Record) string {
+	attached = records.Interfaces(attached)
 	list := make([]string, len(attached))
 	for i, r := range attached {
 		list[i] = fmt.Sprintf("name:%q id:%q", containerName(r), r.EndpointID()[:network.ShortID])

@@ -287,3 +287,21 @@ func (s Store) Others(a wire.Attachment) (bool, error) {
 	}
 	return false, nil
 }
+
+// Interfaces returns one record for each attachment: that of the plugin that made
+// the interface; where that is no plugin of ours, a chained one's.
+func Interfaces(list []*Record) []*Record {
+	at := map[wire.Attachment]int{}
+	var out []*Record
+	for _, r := range list {
+		i, known := at[r.Attachment]
+		switch {
+		case !known:
+			at[r.Attachment] = len(out)
+			out = append(out, r)
+		case out[i].Resolver != nil: // that one was chained
+			out[i] = r
+		}
+	}
+	return out
+}
