@@ -18,6 +18,7 @@ ip route add default via 192.0.2.2
 export DOCKER_HOST=unix:///run/docker-bench.sock
 dockerd --data-root "$dir/data" --exec-root "$dir/exec" -H "$DOCKER_HOST" -p /run/dockerd.pid -s vfs \
 	--oom-score-adjust 0 --default-ulimit nofile=1024 >"$dir/log" 2>&1 </dev/null &
+daemon=$!
 tries=100
 until docker version >/dev/null 2>&1; do
 	tries=$((tries - 1))
@@ -32,5 +33,5 @@ docker run -d --name asker --network bench bench /bin/busybox sleep 1000 >/dev/n
 docker inspect -f '{{.State.Pid}}' asker
 cat >/dev/null
 docker rm -f name1 asker >/dev/null
-kill %1
-wait
+kill $daemon
+wait $daemon || true

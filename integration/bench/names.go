@@ -163,8 +163,8 @@ func (b *run) agentReopens() error {
 	if err := dnetd.Kill(); err != nil {
 		return err
 	}
-	for _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err == nil; _, err = os.Stat(fmt.Sprintf("/proc/%d", pid)) {
-		time.Sleep(time.Millisecond)
+	if _, err := dnetd.Wait(); err != nil { // it became ours: we are the first process here
+		return err
 	}
 	start := time.Now()
 	cmd := exec.Command(filepath.Join(b.bin, "dnetd"), "--log-level", "error", "--metrics", "")
