@@ -34,9 +34,11 @@ type dnetd struct {
 
 	succeeded atomic.Bool // a successor serves
 
-	work sync.Mutex                    // held by who looks for changes, and while all goes to a successor
-	seen map[wire.Attachment]time.Time // records that are dealt with, by when they were written; guarded by work
-	end  context.CancelFunc            // ends run; set by it
+	work  sync.Mutex                    // held by who looks for changes, and while all goes to a successor
+	seen  map[wire.Attachment]time.Time // records that are dealt with, by when they were written; guarded by work
+	moved []wire.Attachment             // whose sockets are at another port than on record; guarded by work
+
+	end context.CancelFunc // ends run; set by it
 }
 
 // newDnetd returns an agent that has nothing open yet.

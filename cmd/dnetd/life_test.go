@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dcni/pkg/host/agent"
+	"dcni/pkg/names"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -101,6 +102,37 @@ func TestReconcile(t *testing.T) {
 	b.in(port, "three", "10.0.0.4")
 	b.in(port, "four", "10.0.0.5")
 	e.in(found.Port, "two", "10.0.0.3")
+}
+
+// TestPortTaken has the port on record be another's when dnetd begins: port 53
+// leads to the one that it takes instead, for both attachments.
+func TestPortTaken(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.box()
+	one, two := b.attach("web", "one", "10.0.0.2"), b.attach("lab", "two", "10.1.0.2")
+	taken := b.sockets(false)
+	defer taken.Close()
+	for _, resolver := range []*names.Resolver{one, two} {
+		resolver.Port = taken.Port
+		r.record(resolver, records.Up)
+	}
+	r.start()
+	b.eventually(names.DNSPort, "two", "10.1.0.2")
+	for _, resolver := range []*names.Resolver{one, two} {
+		port := taken.Port
+		for deadline := time.Now().Add(time.Second); port == taken.Port && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+			is, err := r.store.Get(resolver.Owner, plugin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			port = is.Resolver.Port
+		}
+		if port == taken.Port {
+			t.Errorf("%s: the record still has port %d", resolver.Owner, port)
+		}
+	}
+	b.in(names.DNSPort, "one", "10.0.0.2")
 }
 
 // TestDeserted has a namespace be nowhere but in dnetd's sockets.

@@ -13,6 +13,7 @@ import (
 
 // watchRecords compares the records with what is served again and again.
 func (d *dnetd) watchRecords(ctx context.Context) {
+	d.settleMoved(ctx)
 	tick := time.NewTicker(d.reconcileEvery)
 	defer tick.Stop()
 	for {
@@ -25,9 +26,24 @@ func (d *dnetd) watchRecords(ctx context.Context) {
 	}
 }
 
-// reconcile forgets what has no record any more, takes up what is up and not
-// known, and lets go of namespaces that nobody else has. It reads records that
-// were written since it read them last.
+// settleMoved has sandboxes lead to the ports that the start had to take.
+func (d *dnetd) settleMoved(ctx context.Context) {
+	d.work.Lock()
+	defer d.work.Unlock()
+	for _, a := range d.moved {
+		if ctx.Err() != nil {
+			return // a successor has everything
+		}
+		if err := d.compare(a); err != nil {
+			d.log.Warn("a sandbox is looked at again", "attachment", a, "error", err)
+		}
+	}
+	d.moved = nil
+}
+
+// reconcile forgets what no record has any more, takes up what is up and not
+// known, and lets go of namespaces that nobody else has. Of what it knows it
+// reads the records that were written since it read them last.
 func (d *dnetd) reconcile(ctx context.Context) {
 	d.work.Lock()
 	defer d.work.Unlock()
@@ -39,28 +55,23 @@ func (d *dnetd) reconcile(ctx context.Context) {
 		d.log.Error("records can't be listed", "error", err)
 		return
 	}
+	known := map[wire.Attachment]bool{}
+	for _, a := range d.memory.attachments() {
+		known[a] = true
+		if _, there := stamps[a]; !there {
+			stamps[a] = time.Time{}
+		}
+	}
 	for a, written := range stamps {
-		if d.seen[a].Equal(written) {
+		if known[a] && d.seen[a].Equal(written) && !written.IsZero() {
 			continue
 		}
 		if err := d.compare(a); err != nil {
-			d.log.Warn("a record is looked at again", "attachment", a, "error", err)
-			continue
-		}
-		d.seen[a] = written
-	}
-	for _, a := range d.memory.attachments() {
-		if _, there := stamps[a]; !there {
-			if err := d.compare(a); err != nil {
-				d.log.Debug("an attachment is looked at again", "attachment", a, "error", err)
-			}
+			d.log.Debug("a record is looked at again", "attachment", a, "error", err)
+			delete(stamps, a)
 		}
 	}
-	for a := range d.seen {
-		if _, there := stamps[a]; !there {
-			delete(d.seen, a)
-		}
-	}
+	d.seen = stamps
 	d.leaveDeserted()
 }
 
@@ -76,33 +87,65 @@ func (d *dnetd) compare(a wire.Attachment) error {
 	}
 	defer lock.Unlock()
 	is, want := d.memory.get(a), d.recorded(a)
-	switch {
-	case want == nil && is != nil:
-		d.log.Info("forgets what has no record", "attachment", a)
-		d.memory.remove(a)
-	case want != nil && (is == nil || len(differences(is, want)) > 0):
-		return d.adopt(want)
+	if want == nil {
+		if is != nil {
+			d.log.Info("forgets what has no record", "attachment", a)
+			d.memory.remove(a)
+		}
+		return nil
 	}
-	return nil
+	if is != nil {
+		is.Port, is.Port6 = want.Port, want.Port6 // are dealt with last
+	}
+	if is == nil || len(differences(is, want)) > 0 {
+		if err := d.adopt(want); err != nil {
+			return err
+		}
+	}
+	return d.settle(want)
 }
 
-// adopt serves an attachment that its record tells of. That its sandbox is gone
-// is no error: it will not come back.
+// adopt serves an attachment that its record tells of.
 func (d *dnetd) adopt(r *names.Resolver) error {
 	arrivals := []arrival{{resolver: r}}
 	if port, _ := d.memory.ports(r.Cookie); port == 0 {
 		var err error
-		arrivals, err = d.reopen([]*names.Resolver{r})
-		if errors.Is(err, host.ErrNoSandbox) {
-			d.log.Info("a sandbox is gone", "attachment", r.Owner, "error", err)
-			return nil
-		}
-		if err != nil {
+		if arrivals, err = d.reopen([]*names.Resolver{r}); err != nil {
 			return err
 		}
 	}
 	d.log.Info("serves what is on record", "attachment", r.Owner)
 	return d.memory.add(arrivals...)
+}
+
+// settle has a sandbox lead port 53 to the sockets that are read, and the record
+// say so, where another port had to be taken than that on record.
+func (d *dnetd) settle(r *names.Resolver) error {
+	four, six := d.memory.ports(r.Cookie)
+	if r.Port6 == 0 {
+		six = 0 // another attachment's
+	}
+	if four == r.Port && six == r.Port6 {
+		return nil
+	}
+	if !host.Lives(r.NetNS, r.Cookie) {
+		return host.ErrNoSandbox
+	}
+	record, err := d.store.Get(r.Owner, plugin)
+	if err != nil {
+		return err
+	}
+	d.log.Info("another port is read than before", "attachment", r.Owner, "port", four, "port6", six)
+	record.Resolver.Port, record.Resolver.Port6 = four, six
+	h, err := host.New(d.store)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	if err := h.LeadToNameServer(record.Resolver); err != nil {
+		return err
+	}
+	return d.store.Put(record)
 }
 
 // leaveDeserted closes the sockets in namespaces that are not where their

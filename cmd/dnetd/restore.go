@@ -17,7 +17,8 @@ import (
 // plugin is whose records are dnetd's memory.
 const plugin = "ddns"
 
-// restore serves all that the records say.
+// restore serves all that the records say is up. A DEL that begins meanwhile
+// waits at the door with its request to forget.
 func (d *dnetd) restore() {
 	d.work.Lock()
 	defer d.work.Unlock()
@@ -25,12 +26,21 @@ func (d *dnetd) restore() {
 	if err != nil {
 		d.log.Error("records can't be listed", "error", err)
 	}
-	d.takeUp(slices.Collect(maps.Keys(stamps)))
+	arrivals := d.reopenAll(d.bySandbox(slices.Collect(maps.Keys(stamps))))
+	if err := d.memory.add(arrivals...); err != nil {
+		d.log.Error("sockets can't be served", "error", err)
+	}
+	for _, a := range arrivals {
+		four, six := d.memory.ports(a.resolver.Cookie)
+		if a.resolver.Port != four || a.resolver.Port6 != 0 && a.resolver.Port6 != six {
+			d.moved = append(d.moved, a.resolver.Owner)
+		}
+	}
 }
 
-// takeUp serves attachments as their records say, if they are up. A DEL that
-// begins meanwhile waits at the door with its request to forget.
-func (d *dnetd) takeUp(list []wire.Attachment) {
+// bySandbox reads the records of attachments: what is up, by the cookie of the
+// sandbox.
+func (d *dnetd) bySandbox(list []wire.Attachment) map[uint64][]*names.Resolver {
 	var mu sync.Mutex
 	found := map[uint64][]*names.Resolver{}
 	inParallel(list, func(a wire.Attachment) {
@@ -40,19 +50,22 @@ func (d *dnetd) takeUp(list []wire.Attachment) {
 			found[r.Cookie] = append(found[r.Cookie], r)
 		}
 	})
-	var arrivals []arrival
-	inParallel(slices.Collect(maps.Keys(found)), func(cookie uint64) {
-		group, err := d.reopen(found[cookie])
+	return found
+}
+
+// reopenAll opens the sockets of sandboxes.
+func (d *dnetd) reopenAll(found map[uint64][]*names.Resolver) (arrivals []arrival) {
+	var mu sync.Mutex
+	inParallel(slices.Collect(maps.Values(found)), func(list []*names.Resolver) {
+		group, err := d.reopen(list)
 		if err != nil {
-			d.log.Warn("a sandbox can't be served", "attachment", found[cookie][0].Owner, "error", err)
+			d.log.Warn("a sandbox can't be served", "attachment", list[0].Owner, "error", err)
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		arrivals = append(arrivals, group...)
 	})
-	if err := d.memory.add(arrivals...); err != nil {
-		d.log.Error("sockets can't be served", "error", err)
-	}
+	return arrivals
 }
 
 // inParallel calls f for each of a list, a few at a time.
