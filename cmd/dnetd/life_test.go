@@ -80,16 +80,16 @@ func TestReconcile(t *testing.T) {
 	r.serve(a, gone)
 	port := r.serve(b, kept)
 	r.serve(c, busy)
-	for _, owner := range []wire.Attachment{gone.Owner, busy.Owner} {
-		if err := r.store.Delete(owner, plugin); err != nil {
-			t.Fatal(err)
-		}
-	}
 	lock, err := r.store.LockAttachment(busy.Owner)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer lock.Unlock()
+	for _, owner := range []wire.Attachment{gone.Owner, busy.Owner} {
+		if err := r.store.Delete(owner, plugin); err != nil {
+			t.Fatal(err)
+		}
+	}
 	e := r.box()
 	found := e.attach("web", "four", "10.0.0.5")
 	s := e.sockets(false)
@@ -179,5 +179,27 @@ func TestTwoBegin(t *testing.T) {
 	}
 	if alive != 1 {
 		t.Errorf("%d run", alive)
+	}
+}
+
+// TestSocketGone has the unix socket removed: another dnetd can't know of the
+// first, which ends when it sees the other's.
+func TestSocketGone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	d := r.start()
+	b := r.box()
+	resolver := b.attach("web", "one", "10.0.0.2")
+	r.serve(b, resolver)
+	if err := os.Remove(r.socket()); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	if err := d.ends(2 * time.Second); err != nil {
+		t.Error(err)
+	}
+	b.eventually(names.DNSPort, "one", "10.0.0.2")
+	if _, err := os.Lstat(r.socket()); err != nil {
+		t.Error(err)
 	}
 }

@@ -69,6 +69,12 @@ func (d *door) own() bool {
 	return err == nil && os.SameFile(d.file, now)
 }
 
+// replaced reports whether the file at the path is there and not ours.
+func (d *door) replaced() bool {
+	now, err := os.Lstat(d.path)
+	return err == nil && !os.SameFile(d.file, now)
+}
+
 // leave closes the door and removes its files, if they are still ours.
 func (d *door) leave() {
 	pid, err := os.ReadFile(d.pidPath())

@@ -21,8 +21,19 @@ func (d *dnetd) watchRecords(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			d.yield()
 			d.reconcile(ctx)
 		}
+	}
+}
+
+// yield ends dnetd if plugins speak to another one: somebody removed the socket,
+// and that one could not know of us. It serves all that is on record.
+func (d *dnetd) yield() {
+	if d.door.replaced() {
+		d.log.Error("another dnetd is at the socket", "socket", d.options.socket)
+		d.succeeded.Store(true)
+		d.end()
 	}
 }
 
