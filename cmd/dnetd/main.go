@@ -10,16 +10,19 @@
 //
 // # Where to look
 //
-//	main.go       flags, signals, exit status
-//	dnetd.go      what the agent holds, and the tasks that it runs
-//	listen.go     the unix socket: who may speak, how many, how long
-//	requests.go   what is asked, and check.go what of it is refused
-//	memory.go     the sandboxes and their names; sandbox.go is one of them
-//	restore.go    records become sockets again, at the start
-//	reconcile.go  and what they say later
-//	takeover.go   from one dnetd to the next
-//	upstream.go   who knows what is not local
-//	idle.go       the end, for one that a plugin started
+//	main.go        flags, signals, exit status
+//	dnetd.go       what the agent holds, and the tasks that it runs
+//	listen.go      the unix socket: who may speak, how many, how long
+//	requests.go    what is asked; check.go: what of it is refused
+//	memory.go      the sandboxes and their names; sandbox.go: one of them
+//	restore.go     records become sockets, at the start
+//	reconcile.go   and what they say later
+//	takeover.go    getting everything from the dnetd before; giveaway.go: giving
+//	               it to the next
+//	vault.go       who keeps sockets while no dnetd runs
+//	upstream.go    who knows what is not local
+//	idle.go        the end, for one that a plugin started
+//	limits.go      how many files it may open
 //
 // README.md beside this file is its manual.
 package main
