@@ -106,7 +106,7 @@ func (d *dnetd) begin() error {
 		err = nil
 	}
 	if err == nil {
-		d.log.Info("dnetd serves", "containers", d.memory.count(), "after", time.Since(start))
+		d.log.Info("dnetd serves", "containers", d.memory.count(), "networks", d.memory.networkCount(), "after", time.Since(start))
 	}
 	return err
 }
@@ -131,17 +131,4 @@ func (d *dnetd) succeed() (err error) {
 		d.log.Info("the dnetd before ended meanwhile", "error", err)
 	}
 	return err
-}
-
-// stats are what is counted.
-type stats struct {
-	dns.Stats
-	Containers int
-	Networks   int
-}
-
-// stats returns what was counted since the start.
-func (d *dnetd) stats() stats {
-	containers, networks := d.memory.count(), d.memory.networkCount()
-	return stats{d.server.Stats(), containers, networks}
 }
