@@ -156,8 +156,11 @@ func (d *door) reopen(but int) error {
 	if err := d.listener.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
-	d.resume <- struct{}{}
-	<-d.pause
+	<-d.pause // before anybody comes in who wants the same
+	select {
+	case d.resume <- struct{}{}:
+	default: // one is there that nobody has needed
+	}
 	return nil
 }
 
