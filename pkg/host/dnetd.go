@@ -57,7 +57,7 @@ func (h *Host) startDnetd(deadline time.Time) error {
 		if err != nil {
 			return err
 		}
-		if h.listens() {
+		if h.answers() {
 			lock.Unlock()
 			return nil
 		}
@@ -72,14 +72,10 @@ func (h *Host) startDnetd(deadline time.Time) error {
 	}
 }
 
-// listens reports whether somebody takes connections at the socket.
-func (h *Host) listens() bool {
-	c, err := agent.Dial(h.agentSocket(), agentTimeout)
-	if err != nil {
-		return false
-	}
-	_ = c.Close() // nothing was said
-	return true
+// answers reports whether somebody answers at the socket.
+func (h *Host) answers() bool {
+	_, err := agent.Call(h.agentSocket(), agentTimeout, agent.Request{Op: agent.Status})
+	return err == nil
 }
 
 // launchDnetd has systemd start dnetd, where that has its unit, else starts the
@@ -104,13 +100,9 @@ func (h *Host) launchDnetd(deadline time.Time) error {
 // awaitDnetd waits until the socket answers, or ended says that the process has.
 func (h *Host) awaitDnetd(deadline time.Time, ended <-chan error) error {
 	const pause = time.Millisecond
-	for !h.listens() {
+	for !h.answers() {
 		select {
 		case err := <-ended:
-			// A second one ends by itself where it finds a first.
-			if h.listens() {
-				return nil
-			}
 			return err
 		case <-time.After(pause):
 		}

@@ -175,7 +175,7 @@ func (r resolver) remove() error {
 	}
 	s, err := r.h.sandbox(r.o.NetNS)
 	if err != nil {
-		return nil //nolint:nilerr // gone meanwhile, and the rules with it
+		return nil // gone meanwhile, and the rules with it
 	}
 	for _, six := range []bool{false, true} {
 		t, err := s.table(six)
