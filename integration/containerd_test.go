@@ -23,7 +23,7 @@ import (
 // which build machines often lack.
 const containerdConfig = `version = 2
 root = "/run/containerd-test/root"
-state = "/run/containerd-test/state"
+state = "/run/containerd"
 [grpc]
   address = %q
 [plugins."io.containerd.internal.v1.opt"]
