@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// httpHandler serves /metrics, and /healthz: 200 and "ok", or 503 and what is
+// wrong.
+func httpHandler(read func() reading, health func(context.Context) error) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(newRegistry(read), promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
+		defer cancel()
+		if err := health(ctx); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok\n")) // who asked may be gone
+	})
+	return mux
+}
+
+// healthTimeout is how long a look at dnetd's health may take: one that takes
+// longer to answer itself is not well.
+const healthTimeout = 2 * time.Second
+
+// A webServer serves metrics and health.
+type webServer struct {
+	Log     *slog.Logger
+	Handler http.Handler
+	Retry   time.Duration // between tries to listen, while another has the port
+}
+
+// grace is how many tries to listen may fail before that is told: a dnetd whose
+// place is taken holds the port for a moment.
+const grace = 3
+
+// Serve serves at an address until the context ends. Names are worth more than
+// metrics: where the port is taken, dnetd goes on without, says so once, and
+// tries again.
+func (s *webServer) Serve(ctx context.Context, address string) {
+	var listen net.ListenConfig
+	for try := 1; ; try++ {
+		l, err := listen.Listen(ctx, "tcp", address)
+		if err == nil {
+			s.Log.Info("serving metrics and health", "address", l.Addr().String())
+			err, try = s.serve(ctx, l), 0
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if try == grace {
+			s.Log.Error("no metrics and no health, still trying", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(s.Retry):
+		}
+	}
+}
+
+// serve serves until the context ends, with limits: anything on this machine may
+// connect.
+func (s *webServer) serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{
+		Handler:           s.Handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"dcni/pkg/cni"
+	"dcni/pkg/dns"
+)
+
+// A reading is what the metrics say at one time.
+type reading struct {
+	DNS              dns.Stats
+	Containers       int               // sandboxes that are answered
+	Networks         int               // that have names
+	Heals            map[string]uint64 // what was put back, by kind
+	RelayPorts       int               // published ports that are relayed
+	RelayConnections int
+}
+
+// Metrics of the name server and of the agent. Labels have few values, known
+// beforehand: what a container does must not make dnetd or Prometheus grow.
+var (
+	queriesDesc    = desc("dns_queries_total", "Queries of containers, by how they were answered.", "answer")
+	latencyDesc    = desc("dns_upstream_duration_seconds", "Time that upstream servers took to answer.")
+	upstreamDesc   = desc("dns_upstream_errors_total", "Upstream servers that did not answer, or not so that it could be read.")
+	straysDesc     = desc("dns_upstream_strays_total", "Messages to the sockets for upstream servers that answered nothing that was asked.")
+	waitingDesc    = desc("dns_upstream_waiting", "Different queries that wait for upstream servers.")
+	tcpDesc        = desc("dns_tcp_connections", "TCP connections of containers to the name server.")
+	containersDesc = desc("containers", "Containers whose names are answered and whose queries are.")
+	networksDesc   = desc("networks", "Networks with such containers.")
+	healsDesc      = desc("heals_total", "Things put back as the records say, by kind.", "kind")
+	portsDesc      = desc("relay_ports", "Published ports that are relayed.")
+	relayedDesc    = desc("relay_connections", "Connections that are relayed.")
+	buildDesc      = desc("build_info", "Always 1; which dnetd this is.", "version", "goversion")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("dcni_"+name, help, labels, nil)
+}
+
+// A collector makes metrics of a reading when it is asked for them; nothing is
+// counted twice.
+type collector func() reading
+
+// newRegistry returns all metrics of dnetd, with those of the Go runtime and of
+// the process.
+func newRegistry(read func() reading) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collector(read), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		queriesDesc, latencyDesc, upstreamDesc, straysDesc, waitingDesc, tcpDesc,
+		containersDesc, networksDesc, healsDesc, portsDesc, relayedDesc, buildDesc,
+	} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	r := c()
+	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	gauge := func(d *prometheus.Desc, n int, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
+	}
+	for _, kind := range dns.Kinds() {
+		counter(queriesDesc, r.DNS.Answers[kind], kind.String())
+	}
+	out <- latency(r.DNS)
+	counter(upstreamDesc, r.DNS.UpstreamErrors)
+	counter(straysDesc, r.DNS.Strays)
+	gauge(waitingDesc, r.DNS.Waiting)
+	gauge(tcpDesc, r.DNS.Connections)
+	gauge(containersDesc, r.Containers)
+	gauge(networksDesc, r.Networks)
+	for kind, n := range r.Heals {
+		counter(healsDesc, n, kind)
+	}
+	gauge(portsDesc, r.RelayPorts)
+	gauge(relayedDesc, r.RelayConnections)
+	gauge(buildDesc, 1, cni.Version, runtime.Version())
+}
+
+// latency makes a histogram, whose buckets contain one another.
+func latency(s dns.Stats) prometheus.Metric {
+	buckets := make(map[float64]uint64, len(dns.Buckets))
+	var n uint64
+	for i, bound := range dns.Buckets {
+		n += s.Latency[i]
+		buckets[bound.Seconds()] = n
+	}
+	n += s.Latency[len(dns.Buckets)]
+	return prometheus.MustNewConstHistogram(latencyDesc, n, s.LatencySum.Seconds(), buckets)
+}
