@@ -31,7 +31,7 @@ func get(t *testing.T, url string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-func well(context.Context) error { return nil }
+func noComplaint(context.Context) error { return nil }
 
 // TestMetrics compares the page, without what Go and the process add, with what
 // Prometheus's text format says of the figures.
@@ -41,7 +41,7 @@ func TestMetrics(t *testing.T) {
 	r.DNS.Latency[0], r.DNS.Latency[3], r.DNS.Latency[len(dns.Buckets)] = 5, 2, 1
 	r.DNS.LatencySum = 4500 * time.Millisecond
 	r.DNS.UpstreamErrors, r.DNS.Strays, r.DNS.Waiting, r.DNS.Connections = 7, 8, 9, 11
-	server := httptest.NewServer(httpHandler(func() reading { return r }, well))
+	server := httptest.NewServer(httpHandler(func() reading { return r }, noComplaint))
 	defer server.Close()
 	status, page := get(t, server.URL+"/metrics")
 	if status != http.StatusOK {
@@ -140,7 +140,7 @@ func TestPortTaken(t *testing.T) {
 	ended := make(chan struct{})
 	server := &webServer{
 		Log: slog.New(slog.NewTextHandler(&log, nil)), Retry: 10 * time.Millisecond,
-		Handler: httpHandler(func() reading { return reading{} }, well),
+		Handler: httpHandler(func() reading { return reading{} }, noComplaint),
 	}
 	go func() {
 		defer close(ended)

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"dcni/pkg/host/agent"
+	"dcni/pkg/host/systemd"
+	"dcni/pkg/names"
+)
+
+// A fakeStore is systemd's store: what it was told to keep, by name.
+type fakeStore struct {
+	t    *testing.T
+	conn *net.UnixConn
+	kept map[string][]int
+	said []string // messages of another kind
+}
+
+func newFakeStore(t *testing.T) (*fakeStore, *systemd.Service) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &fakeStore{t: t, conn: conn, kept: map[string][]int{}}
+	t.Cleanup(func() {
+		_ = conn.Close()
+		for _, fds := range s.kept {
+			agent.CloseAll(fds)
+		}
+	})
+	service, _, err := systemd.Join(func(name string) string {
+		return map[string]string{"NOTIFY_SOCKET": path}[name]
+	}, os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, service
+}
+
+// read takes in all messages that have come.
+func (s *fakeStore) read() {
+	s.t.Helper()
+	data, rights := make([]byte, 4096), make([]byte, 4096)
+	for {
+		_ = s.conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		n, oob, _, _, err := s.conn.ReadMsgUnix(data, rights)
+		if err != nil {
+			return
+		}
+		var fds []int
+		messages, _ := syscall.ParseSocketControlMessage(rights[:oob])
+		for i := range messages {
+			list, _ := syscall.ParseUnixRights(&messages[i])
+			fds = append(fds, list...)
+		}
+		head, name, _ := strings.Cut(string(data[:n]), "\nFDNAME=")
+		switch head {
+		case "FDSTORE=1\nFDPOLL=0":
+			s.kept[name] = append(s.kept[name], fds...)
+		case "FDSTOREREMOVE=1":
+			agent.CloseAll(s.kept[name])
+			delete(s.kept, name)
+		default:
+			s.said = append(s.said, head)
+		}
+	}
+}
+
+// names returns what is kept, with the number of descriptors.
+func (s *fakeStore) names() string {
+	s.read()
+	var list []string
+	for name, fds := range s.kept {
+		list = append(list, fmt.Sprintf("%s:%d", name, len(fds)))
+	}
+	slices.Sort(list)
+	return strings.Join(list, " ")
+}
+
+// hand is what systemd does for the next process: descriptors of its own, in
+// whichever order.
+func (s *fakeStore) hand() (list []systemd.Descriptor) {
+	s.read()
+	for name, fds := range s.kept {
+		for _, fd := range slices.Backward(fds) {
+			own, err := syscall.Dup(fd)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			list = append(list, systemd.Descriptor{Name: name, FD: own})
+		}
+	}
+	return list
+}
+
+// sockets opens a UDP and a TCP socket.
+func sockets(t *testing.T) pair {
+	t.Helper()
+	var p pair
+	for kind, fd := range map[int]*int{syscall.SOCK_DGRAM: &p.udp, syscall.SOCK_STREAM: &p.tcp} {
+		var err error
+		if *fd, err = syscall.Socket(syscall.AF_INET, kind, 0); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = syscall.Close(*fd) })
+	}
+	return p
+}
+
+// inode names a socket, whichever descriptor leads to it.
+func inode(t *testing.T, fd int) string {
+	t.Helper()
+	link, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		t.Error(err)
+	}
+	return link
+}
+
+func newStore(s *systemd.Service, handed ...systemd.Descriptor) *fdStore {
+	return newFDStore(s, slog.New(slog.DiscardHandler), handed)
+}
+
+// TestStore: what one dnetd puts into the store the next one takes out, knowing
+// which socket is which, and it stays there as long as it is served.
+func TestStore(t *testing.T) {
+	fake, service := newFakeStore(t)
+	first := newStore(service)
+	four, six, other := sockets(t), sockets(t), sockets(t)
+	first.put(4097, names.IPv4, four.udp, four.tcp)
+	first.put(4097, names.IPv6, six.udp, six.tcp)
+	first.put(1<<63+5, names.IPv4, other.udp, other.tcp)
+	if got := fake.names(); got != "4097-ipv4:2 4097-ipv6:2 9223372036854775813-ipv4:2" {
+		t.Fatalf("kept %s", got)
+	}
+
+	second := newStore(service, fake.hand()...)
+	udp, tcp, ok := second.take(4097, names.IPv6)
+	if !ok || inode(t, udp) != inode(t, six.udp) || inode(t, tcp) != inode(t, six.tcp) {
+		t.Errorf("took %d, %d, %v: not what was put", udp, tcp, ok)
+	}
+	if _, _, again := second.take(4097, names.IPv6); again {
+		t.Error("taken twice")
+	}
+	if _, _, ok := second.take(7, names.IPv4); ok {
+		t.Error("took what was never put")
+	}
+	second.put(4097, names.IPv6, udp, tcp)
+	if got := fake.names(); got != "4097-ipv4:2 4097-ipv6:2 9223372036854775813-ipv4:2" {
+		t.Errorf("kept %s after what was taken was put again", got)
+	}
+	agent.CloseAll([]int{udp, tcp})
+
+	second.drop(1<<63 + 5) // never taken
+	second.settle()
+	if got := fake.names(); got != "4097-ipv6:2" {
+		t.Errorf("kept %s after settling", got)
+	}
+	second.drop(4097)
+	second.drop(4097)
+	if got := fake.names(); got != "" {
+		t.Errorf("kept %s at the end", got)
+	}
+}
+
+// TestStoreReplaces: sockets that were taken and are of no use give way to
+// others.
+func TestStoreReplaces(t *testing.T) {
+	fake, service := newFakeStore(t)
+	dead, live := sockets(t), sockets(t)
+	newStore(service).put(9, names.IPv4, dead.udp, dead.tcp)
+	for _, take := range []bool{true, false} {
+		next := newStore(service, fake.hand()...)
+		if take {
+			udp, tcp, _ := next.take(9, names.IPv4)
+			agent.CloseAll([]int{udp, tcp})
+		}
+		next.put(9, names.IPv4, live.udp, live.tcp)
+		if got := fake.names(); got != "9-ipv4:2" || inode(t, fake.kept["9-ipv4"][0]) != inode(t, live.udp) {
+			t.Errorf("taken before: %v: kept %s, not the new ones", take, got)
+		}
+	}
+}
+
+// TestStoreOfOthers: what is no pair of a name server is closed and dropped.
+func TestStoreOfOthers(t *testing.T) {
+	fake, service := newFakeStore(t)
+	p := sockets(t)
+	for name, fds := range map[string][]int{
+		"4097-ipv4":  {p.udp},
+		"4098-ipv4":  {p.udp, p.udp},
+		"4099-ipv4":  {p.udp, p.tcp, p.tcp},
+		"4100-ipv5":  {p.udp, p.tcp},
+		"04101-ipv4": {p.udp, p.tcp},
+		"x":          {p.udp, p.tcp},
+	} {
+		if err := service.Keep(name, fds...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	handed := fake.hand()
+	store := newStore(service, handed...)
+	if got := fake.names(); got != "" || len(store.there) > 0 {
+		t.Errorf("kept %s, know %v", got, store.there)
+	}
+	for _, d := range handed {
+		if _, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", d.FD)); err == nil {
+			t.Errorf("%s: descriptor %d is open", d.Name, d.FD)
+		}
+	}
+}
