@@ -27,6 +27,8 @@ type dnetd struct {
 	door   *door
 	vault  vault
 
+	manager manager
+
 	resolvConf string  // path of the host's
 	resolvText *string // as it was read last; nil: never
 
@@ -75,14 +77,16 @@ func (d *dnetd) run(ctx context.Context) error {
 	}
 	defer d.door.leave()
 	var tasks sync.WaitGroup
-	for _, task := range []func(context.Context){d.listen, d.watchUpstream, d.watchRecords, d.awaitIdle} {
+	for _, task := range []func(context.Context){
+		d.listen, d.watchUpstream, d.watchRecords, d.awaitIdle, d.serveHTTP, d.settleStore, d.tellManager,
+	} {
 		tasks.Go(func() { task(ctx) })
 	}
+	d.hear(d.manager.Ready())
 	<-ctx.Done()
+	d.hear(d.manager.Stopping())
 	tasks.Wait()
-	if d.succeeded.Load() {
-		d.memory.drain()
-	}
+	d.finish()
 	d.log.Info("dnetd ends")
 	return nil
 }
@@ -98,7 +102,7 @@ func (d *dnetd) begin() error {
 	start := time.Now()
 	err = d.succeed()
 	if errors.Is(err, agent.ErrAbsent) {
-		if d.door, err = openDoor(d.options.socket); err != nil {
+		if d.door, err = openDoor(d.options.socket, d.manager.listener); err != nil {
 			return err
 		}
 		lock.Unlock() // a plugin that comes now waits at the door
@@ -115,7 +119,7 @@ func (d *dnetd) begin() error {
 func (d *dnetd) succeed() (err error) {
 	const tries = 3
 	for range tries {
-		prior, err := agent.Dial(d.options.socket, requestTime)
+		prior, err := d.prior()
 		if err != nil {
 			return err
 		}

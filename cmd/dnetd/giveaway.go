@@ -145,9 +145,10 @@ func withFiles(list []*dns.Endpoint, files []int, f func(files []int) error) err
 	return errors.Join(gone, err)
 }
 
-// drain answers what has been read, and closes all sockets.
-func (m *memory) drain() {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+// drain answers what has been read, as long as there is time, and closes all
+// sockets.
+func (m *memory) drain(limit time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	var all sync.WaitGroup
 	for _, s := range m.all() {

@@ -3,13 +3,37 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"dcni/pkg/host/agent"
 )
+
+// checkMetrics tells what is wrong with --metrics, or nil.
+func checkMetrics(address string) error {
+	if address == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err == nil && host != "" && host != "localhost" {
+		_, err = netip.ParseAddr(host)
+	}
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("--metrics %q: must be ADDRESS:PORT, or empty for none", address)
+	}
+	return nil
+}
 
 // httpHandler serves /metrics, and /healthz: 200 and "ok", or 503 and what is
 // wrong.
@@ -83,4 +107,42 @@ func (s *webServer) serve(ctx context.Context, l net.Listener) error {
 		return err
 	}
 	return nil
+}
+
+// serveHTTP serves metrics and health until the context ends, where they are
+// asked for.
+func (d *dnetd) serveHTTP(ctx context.Context) {
+	if d.options.metrics == "" {
+		return
+	}
+	s := webServer{Log: d.log, Handler: httpHandler(d.reading, d.health), Retry: time.Second}
+	s.Serve(ctx, d.options.metrics)
+}
+
+// reading returns what the metrics say now.
+func (d *dnetd) reading() reading {
+	return reading{DNS: d.server.Stats(), Containers: d.memory.count(), Networks: d.memory.networkCount()}
+}
+
+// health tells what is wrong with dnetd, or nil: plugins get no answer, or not
+// from this one.
+func (d *dnetd) health(ctx context.Context) error {
+	limit := healthTimeout
+	if end, ok := ctx.Deadline(); ok {
+		limit = time.Until(end)
+	}
+	reply, err := agent.Call(d.options.socket, limit, agent.Request{Op: agent.Status})
+	if err == nil && reply.PID != os.Getpid() {
+		err = fmt.Errorf("process %d answers at %s", reply.PID, d.options.socket)
+	}
+	return err
+}
+
+// well reports whether dnetd is, and logs if it is not.
+func (d *dnetd) well(ctx context.Context) bool {
+	err := d.health(ctx)
+	if err != nil && ctx.Err() == nil {
+		d.log.Error("dnetd is not well", "error", err)
+	}
+	return err == nil
 }

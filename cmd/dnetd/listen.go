@@ -23,14 +23,18 @@ const (
 type door struct {
 	path     string
 	file     os.FileInfo // of the socket, to know it by
+	lasting  bool        // systemd made it, and listens there when dnetd has ended
 	listener *net.UnixListener
 	slots    chan struct{} // who is in: requests, and who waits for the next one
 	pause    chan struct{} // has a value while nobody is let in
 	resume   chan struct{} // gets one when that is over
 }
 
-// openDoor makes the socket at a path.
-func openDoor(path string) (*door, error) {
+// openDoor makes the socket at a path, unless systemd has made it.
+func openDoor(path string, l *net.UnixListener) (*door, error) {
+	if l != nil {
+		return newDoor(path, l)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
@@ -49,19 +53,36 @@ func newDoor(path string, l *net.UnixListener) (*door, error) {
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
+	opener, err := agent.Opener(l)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
 	d := &door{
-		path: path, file: file, listener: l,
+		path: path, file: file, lasting: opener == 1, listener: l,
 		slots: make(chan struct{}, maxRequests), pause: make(chan struct{}, 1), resume: make(chan struct{}, 1),
 	}
 	pid := strconv.Itoa(os.Getpid()) + "\n"
-	if err := os.WriteFile(d.pidPath(), []byte(pid), 0o644); err != nil {
+	if err := os.WriteFile(pidPath(path), []byte(pid), 0o644); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return d, nil
 }
 
 // pidPath is where the process's ID is, beside the socket.
-func (d *door) pidPath() string { return filepath.Join(filepath.Dir(d.path), "dnetd.pid") }
+func pidPath(socket string) string { return filepath.Join(filepath.Dir(socket), "dnetd.pid") }
+
+// readPID returns the process that says it is the dnetd at a socket; 0: none.
+func readPID(socket string) int {
+	text, err := os.ReadFile(pidPath(socket))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0
+	}
+	return pid
+}
 
 // own reports whether the file at the path is still our socket.
 func (d *door) own() bool {
@@ -77,13 +98,12 @@ func (d *door) replaced() bool {
 
 // leave closes the door and removes its files, if they are still ours.
 func (d *door) leave() {
-	pid, err := os.ReadFile(d.pidPath())
-	mine := err == nil && strings.TrimSpace(string(pid)) == strconv.Itoa(os.Getpid())
-	if mine && d.own() {
+	mine := readPID(d.path) == os.Getpid()
+	if mine && d.own() && !d.lasting {
 		_ = os.Remove(d.path) // what stays, the next one replaces
 	}
 	if mine {
-		_ = os.Remove(d.pidPath())
+		_ = os.Remove(pidPath(d.path))
 	}
 	_ = d.listener.Close()
 }

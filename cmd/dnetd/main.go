@@ -83,6 +83,9 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	if len(o.socket) == 0 || len(o.socket) >= len(syscall.RawSockaddrUnix{}.Path) {
 		return o, fmt.Errorf("--socket %q: must be 1 to %d bytes", o.socket, len(syscall.RawSockaddrUnix{}.Path)-1)
 	}
+	if err := checkMetrics(o.metrics); err != nil {
+		return o, err
+	}
 	return o, nil
 }
 
@@ -131,6 +134,9 @@ func run(ctx context.Context, store records.Store, args []string, stdout, stderr
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.level}))
 	d, err := newDnetd(o, store, log)
+	if err == nil {
+		err = d.join(os.Getenv, os.Getpid())
+	}
 	if err == nil {
 		err = d.run(ctx)
 	}

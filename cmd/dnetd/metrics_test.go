@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -169,5 +170,18 @@ func TestPortTaken(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "address already in use"); n != 1 {
 		t.Errorf("said %d times, want once:\n%s", n, log.String())
+	}
+}
+
+func TestMetricsFlag(t *testing.T) {
+	for address, ok := range map[string]bool{
+		"": true, "127.0.0.1:9273": true, ":9273": true, "[::1]:9273": true, "localhost:0": true,
+		"9273": false, "127.0.0.1": false, "127.0.0.1:metrics": false, "127.0.0.1:65536": false, "host:9273": false,
+	} {
+		_, err := parse([]string{"--metrics", address}, io.Discard)
+		want := fmt.Sprintf("--metrics %q: must be ADDRESS:PORT, or empty for none", address)
+		if ok && err != nil || !ok && (err == nil || err.Error() != want) {
+			t.Errorf("%q: %v", address, err)
+		}
 	}
 }

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
+	"dcni/pkg/host/agent"
 	"dcni/pkg/host/systemd"
 )
 
@@ -20,27 +21,29 @@ type manager struct {
 	store    *fdStore          // nil: none
 }
 
-// joinManager returns the systemd that the environment tells of. The environment
-// is taken away: it concerns no process that dnetd starts.
-func joinManager(socket string, log *slog.Logger) (manager, error) {
-	service, handed, err := systemd.Join(os.Getenv, os.Getpid())
+// join has dnetd work with the systemd that the environment tells of, if it tells
+// of one. The environment is taken away: it concerns no process that dnetd starts.
+func (d *dnetd) join(getenv func(string) string, pid int) error {
+	service, handed, err := systemd.Join(getenv, pid)
 	for _, name := range systemd.Variables {
 		err = errors.Join(err, os.Unsetenv(name))
 	}
 	m := manager{Service: service}
 	var stored []systemd.Descriptor
-	for _, d := range handed {
-		if _, known := parseStoreKey(d.Name); known || m.listener != nil {
-			stored = append(stored, d)
+	for _, h := range handed {
+		if _, known := parseStoreKey(h.Name); known || m.listener != nil {
+			stored = append(stored, h)
 			continue
 		}
-		l, failed := listenerOf(d, socket)
+		l, failed := listenerOf(h, d.options.socket)
 		m.listener, err = l, errors.Join(err, failed)
 	}
 	if service != nil {
-		m.store = newFDStore(service, log, stored)
+		m.store = newFDStore(service, d.log, stored)
+		d.vault, d.memory.vault = m.store, m.store
 	}
-	return m, err
+	d.manager = m
+	return err
 }
 
 // listenerOf returns the listening socket that systemd opened.
@@ -59,9 +62,81 @@ func listenerOf(d systemd.Descriptor, socket string) (*net.UnixListener, error) 
 	return unix, nil
 }
 
-// tell tells systemd how dnetd is, until the context ends: a line when something
-// has changed, and, if it waits for that, that dnetd is well.
-func (m manager) tell(ctx context.Context, log *slog.Logger, state func() string, health func(context.Context) error) {
+// prior returns a connection to the dnetd that serves at the socket;
+// agent.ErrAbsent if there is none. Where systemd listens there, connecting
+// proves nothing. A dnetd that was started by hand may have taken that socket
+// over, and answers. One that is older than the socket nobody can reach any
+// more: it is ended, and leaves its sandboxes to us.
+func (d *dnetd) prior() (*agent.Conn, error) {
+	if d.manager.listener == nil {
+		return agent.Dial(d.options.socket, requestTime)
+	}
+	older := running(readPID(d.options.socket))
+	if older == nil {
+		return nil, agent.ErrAbsent
+	}
+	if _, err := agent.Call(d.options.socket, priorTime, agent.Request{Op: agent.Status}); err == nil {
+		return agent.Dial(d.options.socket, requestTime)
+	}
+	d.log.Warn("a dnetd that nobody reaches is ended", "pid", older.Pid)
+	return nil, errors.Join(agent.ErrAbsent, endProcess(older))
+}
+
+// priorTime is how long another dnetd may take to answer.
+const priorTime = time.Second
+
+// running returns the process of that ID if it is a dnetd, and another.
+func running(pid int) *os.Process {
+	if pid <= 0 || pid == os.Getpid() {
+		return nil
+	}
+	p, err := os.FindProcess(pid) // holds it: the ID can't become another's meanwhile
+	if err != nil {
+		return nil
+	}
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil || string(name) != "dnetd\n" {
+		return nil
+	}
+	return p
+}
+
+// endProcess ends a process and waits until it is gone.
+func endProcess(p *os.Process) error {
+	err := p.Signal(syscall.SIGTERM)
+	for end := time.Now().Add(requestTime); err == nil; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			err = p.Kill()
+		} else {
+			err = p.Signal(syscall.Signal(0))
+		}
+	}
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return err
+}
+
+// settleStore drops from systemd's store what no record wants. Records of ADDs
+// that were at work at the start are up by then.
+func (d *dnetd) settleStore(ctx context.Context) {
+	if d.manager.store == nil {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(settleTime):
+		d.manager.store.settle()
+	}
+}
+
+// settleTime is how long after the start the store is settled.
+const settleTime = 30 * time.Second
+
+// tellManager tells systemd how dnetd is, until the context ends: a line when
+// something has changed, and, if it waits for that, that dnetd is well.
+func (d *dnetd) tellManager(ctx context.Context) {
+	m := d.manager
 	if m.Service == nil {
 		return
 	}
@@ -73,12 +148,12 @@ func (m manager) tell(ctx context.Context, log *slog.Logger, state func() string
 	defer tick.Stop()
 	var told string
 	for {
-		if now := state(); now != told {
+		if now := d.status(); now != told {
 			told = now
-			say(log, m.Status(now))
+			d.hear(m.Status(now))
 		}
-		if m.Watchdog > 0 && well(ctx, log, health) {
-			say(log, m.Alive())
+		if m.Watchdog > 0 && d.well(ctx) {
+			d.hear(m.Alive())
 		}
 		select {
 		case <-ctx.Done():
@@ -91,20 +166,30 @@ func (m manager) tell(ctx context.Context, log *slog.Logger, state func() string
 // tellEvery is how often dnetd sees whether there is something to tell.
 const tellEvery = 5 * time.Second
 
-// well reports whether dnetd is.
-func well(ctx context.Context, log *slog.Logger, health func(context.Context) error) bool {
-	limited, cancel := context.WithTimeout(ctx, healthTimeout)
-	defer cancel()
-	err := health(limited)
-	if err != nil && ctx.Err() == nil {
-		log.Error("dnetd is not well", "error", err)
-	}
-	return err == nil
+// status is dnetd's line in systemctl status.
+func (d *dnetd) status() string {
+	return fmt.Sprintf("%d containers on %d networks", d.memory.count(), d.memory.networkCount())
 }
 
-// say logs that systemd could not be told.
-func say(log *slog.Logger, err error) {
+// hear logs that systemd could not be told.
+func (d *dnetd) hear(err error) {
 	if err != nil {
-		log.Warn("systemd can't be told", "error", err)
+		d.log.Warn("systemd can't be told", "error", err)
 	}
 }
+
+// finish answers what has been read, before the end. What is unread is for a
+// successor, or for the next dnetd, which finds the sockets in systemd's store:
+// until then queries wait. Where there is neither, nothing is gained by waiting.
+func (d *dnetd) finish() {
+	switch {
+	case d.succeeded.Load():
+		d.memory.drain(drainTime)
+	case d.manager.store != nil:
+		d.memory.drain(finishTime)
+	}
+}
+
+// finishTime is how long queries may wait for upstreams when systemd restarts
+// dnetd: a socket's buffer holds half a second of many.
+const finishTime = 300 * time.Millisecond

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -168,8 +169,11 @@ func CloseAll(fds []int) {
 }
 
 // Peer returns who is at the other end (SO_PEERCRED).
-func (c *Conn) Peer() (*unix.Ucred, error) {
-	raw, err := c.unix.SyscallConn()
+func (c *Conn) Peer() (*unix.Ucred, error) { return credentials(c.unix) }
+
+// credentials returns who connected a socket, or listens at it.
+func credentials(c syscall.Conn) (*unix.Ucred, error) {
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, err
 	}

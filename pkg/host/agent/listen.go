@@ -39,3 +39,13 @@ func Listen(path string) (*net.UnixListener, error) {
 	l.SetUnlinkOnClose(false)
 	return l, nil
 }
+
+// Opener returns the ID of the process that made a listening socket: another's
+// where it was handed over.
+func Opener(l *net.UnixListener) (int, error) {
+	cred, err := credentials(l)
+	if err != nil {
+		return 0, err
+	}
+	return int(cred.Pid), nil
+}
