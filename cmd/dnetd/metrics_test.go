@@ -128,9 +128,9 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestPortTaken: another program has the port; dnetd serves there as soon as
+// TestMetricsPortTaken: another program has the port; dnetd serves there as soon as
 // that is gone, and lets it go when it ends.
-func TestPortTaken(t *testing.T) {
+func TestMetricsPortTaken(t *testing.T) {
 	other, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
