@@ -1,0 +1,238 @@
+package relay
+
+import (
+	"container/list"
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// sessions are a socket's clients.
+type sessions struct {
+	by     map[client]*session // nil until there is one
+	recent list.List           // of *session, the most silent first
+}
+
+// A client is who sends, and to which address of the host.
+type client struct {
+	addr  [16]byte
+	zone  uint32
+	port  uint16
+	local [16]byte
+}
+
+// A session is a client and its socket towards the container.
+type session struct {
+	socket *socket
+	claim  *claim
+	client client
+	link   uint32 // the index of the one that the client is reached by, where it is a link-local one
+	fd     int
+	last   time.Time
+	place  *list.Element // in recent
+}
+
+// receive passes on one datagram; false if there is none. It is called with the
+// lock held.
+func (s *socket) receive(r *Relay) bool {
+	var oob [64]byte
+	n, m, _, from, err := unix.Recvmsg(s.fd, r.buffer[:], oob[:], unix.MSG_DONTWAIT)
+	if err != nil {
+		return !errors.Is(err, unix.EAGAIN)
+	}
+	sa, ok := from.(*unix.SockaddrInet6)
+	local, link := packetInfo(oob[:m])
+	if !ok || !local.IsValid() {
+		return true
+	}
+	c := client{sa.Addr, sa.ZoneId, uint16(sa.Port), local.As16()}
+	session := s.udp.by[c]
+	if session == nil {
+		if session = r.begin(s, c, sa, link); session == nil {
+			return true
+		}
+	}
+	session.touch()
+	// It is lost where the container's queue is full, as datagrams are.
+	if _, err := unix.Write(session.fd, r.buffer[:n]); err == nil {
+		r.stats.Bytes += uint64(n)
+	}
+	return true
+}
+
+// packetInfo reads a control message of IPV6_PKTINFO (RFC 3542, section 6): to
+// which address a datagram came, and by which link where that is a link-local
+// one.
+func packetInfo(oob []byte) (local netip.Addr, link uint32) {
+	const headerLen = unix.SizeofCmsghdr
+	if len(oob) < headerLen+unix.SizeofInet6Pktinfo {
+		return local, 0
+	}
+	level, typ := binary.NativeEndian.Uint32(oob[headerLen-8:]), binary.NativeEndian.Uint32(oob[headerLen-4:])
+	if level != unix.SOL_IPV6 || typ != unix.IPV6_PKTINFO {
+		return local, 0
+	}
+	local = netip.AddrFrom16([16]byte(oob[headerLen:]))
+	if local.IsLinkLocalUnicast() {
+		link = binary.NativeEndian.Uint32(oob[headerLen+16:])
+	}
+	return local, link
+}
+
+// begin makes a session for a new client, or returns nil.
+func (r *Relay) begin(s *socket, c client, from *unix.SockaddrInet6, link uint32) *session {
+	p := r.ports[portKey{s.protocol, s.at.Port()}]
+	cl := p.serving(netip.AddrFrom16(c.local))
+	r.stats.Accepted++
+	if !r.admit(from) || cl == nil {
+		r.stats.Refused++
+		return nil
+	}
+	r.makeRoom(s)
+	fd, err := connect(cl.Target)
+	if err != nil {
+		r.stats.Refused++
+		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+			r.pause(s)
+		}
+		return nil
+	}
+	n := &session{socket: s, claim: cl, client: c, link: link, fd: fd}
+	if err := r.add(fd, n); err != nil {
+		r.stats.Refused++
+		_ = unix.Close(fd)
+		return nil
+	}
+	if s.udp.by == nil {
+		s.udp.by = map[client]*session{}
+	}
+	s.udp.by[c] = n
+	n.place = s.udp.recent.PushBack(n)
+	r.busy[s] = true
+	r.stats.Sessions++
+	r.wakeIn(r.limits.sweep)
+	return n
+}
+
+// connect returns a UDP socket that is connected to a container. An address of
+// this host is refused: what listens there may be this relay.
+func connect(target netip.AddrPort) (int, error) {
+	family := unix.AF_INET
+	if target.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_UDP)
+	if err != nil {
+		return -1, err
+	}
+	if err = unix.Connect(fd, sockaddr(target)); err == nil {
+		var local unix.Sockaddr
+		local, err = unix.Getsockname(fd)
+		if addressOf(local) == target.Addr() {
+			err = unix.ELOOP
+		}
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func addressOf(sa unix.Sockaddr) netip.Addr {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrFrom4(sa.Addr)
+	case *unix.SockaddrInet6:
+		return netip.AddrFrom16(sa.Addr)
+	}
+	return netip.Addr{}
+}
+
+// makeRoom ends the most silent session where there are too many: a flood of
+// clients that come once is no reason to send new ones away.
+func (r *Relay) makeRoom(s *socket) {
+	if s.udp.recent.Len() >= r.limits.portSessions {
+		r.end(s.udp.recent.Front().Value.(*session))
+	}
+	if r.stats.Sessions < r.limits.sessions {
+		return
+	}
+	var oldest *session
+	for other := range r.busy {
+		if first := other.udp.recent.Front().Value.(*session); oldest == nil || first.last.Before(oldest.last) {
+			oldest = first
+		}
+	}
+	r.end(oldest)
+}
+
+// touch notes that a session lives.
+func (n *session) touch() {
+	n.last = time.Now()
+	n.socket.udp.recent.MoveToBack(n.place)
+}
+
+// ready passes on what the container answers.
+func (n *session) ready(r *Relay) {
+	for range turns {
+		size, err := unix.Read(n.fd, r.buffer[:])
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return
+		case err == nil:
+			n.touch()
+			n.reply(r, r.buffer[:size])
+		}
+		// Else nobody listens in the container, who may do so later.
+	}
+}
+
+// reply answers the client, from the address that it asked.
+func (n *session) reply(r *Relay, b []byte) {
+	to := &unix.SockaddrInet6{Addr: n.client.addr, ZoneId: n.client.zone, Port: int(n.client.port)}
+	from := unix.PktInfo6(&unix.Inet6Pktinfo{Addr: n.client.local, Ifindex: n.link})
+	// It is lost where the client's queue is full, as datagrams are.
+	if _, err := unix.SendmsgN(n.socket.fd, b, from, to, unix.MSG_DONTWAIT); err == nil {
+		r.stats.Bytes += uint64(len(b))
+	}
+}
+
+// end ends a session.
+func (r *Relay) end(n *session) {
+	u := n.socket.udp
+	delete(u.by, n.client)
+	u.recent.Remove(n.place)
+	if u.recent.Len() == 0 {
+		u.by = nil
+		delete(r.busy, n.socket)
+	}
+	r.stats.Sessions--
+	r.remove(n.fd)
+}
+
+// closeSessions ends the sessions that are to end.
+func (s *socket) closeSessions(r *Relay, which func(*session) bool) {
+	if s.udp == nil {
+		return
+	}
+	for _, n := range s.udp.by {
+		if which(n) {
+			r.end(n)
+		}
+	}
+}
+
+// closeSilent ends the sessions that have been silent for too long.
+func (s *socket) closeSilent(r *Relay, now time.Time) {
+	for first := s.udp.recent.Front(); first != nil; first = s.udp.recent.Front() {
+		n := first.Value.(*session)
+		if now.Sub(n.last) < r.limits.silence {
+			return
+		}
+		r.end(n)
+	}
+}

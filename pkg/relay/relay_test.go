@@ -1,0 +1,500 @@
+package relay
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+)
+
+// Containers are at 127.0.0.2 here, which the host speaks to as 127.0.0.1.
+
+// A rig is a relay and what it logs.
+type rig struct {
+	*Relay
+	log *lines
+}
+
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func start(t *testing.T, change ...func(*Relay)) rig {
+	t.Helper()
+	probe, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Skip("no IPv6 here: ", err)
+	}
+	_ = probe.Close()
+	log := &lines{}
+	r, err := New(Config{Log: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.mu.Lock()
+	for _, f := range change {
+		f(r)
+	}
+	r.mu.Unlock()
+	t.Cleanup(func() { _ = r.Close() })
+	return rig{r, log}
+}
+
+func (r rig) set(t *testing.T, owner string, relays ...firewall.Relay) {
+	t.Helper()
+	if rivals, err := r.Set(owner, relays); err != nil || rivals != nil {
+		t.Fatalf("Set %s: %v, rivals %v", owner, err, rivals)
+	}
+}
+
+// relayed is a relay from a free port of an address to a target.
+func relayed(t *testing.T, protocol, at string, target netip.AddrPort) firewall.Relay {
+	t.Helper()
+	return firewall.Relay{Protocol: protocol, Listen: netip.AddrPortFrom(netip.MustParseAddr(at), free(t)), Target: target}
+}
+
+// free returns a port that nobody has.
+func free(t *testing.T) uint16 {
+	t.Helper()
+	for range 100 {
+		tcp, err := net.Listen("tcp6", "[::]:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := tcp.Addr().(*net.TCPAddr).AddrPort()
+		udp, err := net.ListenPacket("udp6", at.String())
+		_ = tcp.Close()
+		if err == nil {
+			_ = udp.Close()
+			return at.Port()
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
+// serve has a container serve each connection, and returns where it listens.
+func serve(t *testing.T, f func(*net.TCPConn)) netip.AddrPort {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go f(c.(*net.TCPConn))
+		}
+	}()
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// says is a container that says a word and hangs up.
+func says(word string) func(*net.TCPConn) {
+	return func(c *net.TCPConn) {
+		_, _ = io.WriteString(c, word)
+		_ = c.Close()
+	}
+}
+
+// echo is a container that says what it hears.
+func echo(c *net.TCPConn) {
+	_, _ = io.Copy(c, c)
+	_ = c.Close()
+}
+
+func connectTo(t *testing.T, at netip.AddrPort) *net.TCPConn {
+	t.Helper()
+	c, err := net.DialTimeout("tcp6", at.String(), 3*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	return c.(*net.TCPConn)
+}
+
+// failure says "?" at an address and port, and returns how the connection ended.
+func failure(at netip.AddrPort) error {
+	c, err := net.DialTimeout("tcp6", at.String(), 3*time.Second)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.WriteString(c, "?"); err != nil {
+		return err // it is told once
+	}
+	_, err = c.Read(make([]byte, 1))
+	return err
+}
+
+// heard returns all that is said at an address and port.
+func heard(t *testing.T, at netip.AddrPort) string {
+	t.Helper()
+	all, err := io.ReadAll(connectTo(t, at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(all)
+}
+
+// eventually waits until something holds.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for range 300 {
+		if f() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("never: ", what)
+}
+
+func at(address string, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr(address), port)
+}
+
+// Everything comes through in both directions, and each end can say that it has
+// said all while it still listens.
+func TestStream(t *testing.T) {
+	r := start(t)
+	for _, address := range []string{"::1", "::"} {
+		relay := relayed(t, "tcp", address, serve(t, func(c *net.TCPConn) {
+			all, _ := io.ReadAll(c)
+			_, _ = c.Write(bytes.ToUpper(all))
+			_ = c.Close()
+		}))
+		r.set(t, "c1", relay)
+		text := bytes.Repeat([]byte(rand.Text()), 1<<16)
+		c := connectTo(t, at("::1", relay.Listen.Port()))
+		go func() {
+			_, _ = c.Write(text)
+			_ = c.CloseWrite()
+		}()
+		got, err := io.ReadAll(c)
+		if err != nil || !bytes.Equal(got, bytes.ToUpper(text)) {
+			t.Errorf("on %s: %d of %d bytes, error %v", address, len(got), len(text), err)
+		}
+		_ = c.Close()
+	}
+	eventually(t, "no connection is left", func() bool { return r.Stats().Connections == 0 })
+	if s := r.Stats(); s.Accepted != 2 || s.Refused != 0 || s.Bytes != 4*26<<16 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// The target says all first, and hears on.
+func TestTargetEndsFirst(t *testing.T) {
+	r := start(t)
+	got := make(chan string, 1)
+	relay := relayed(t, "tcp", "::1", serve(t, func(c *net.TCPConn) {
+		_, _ = io.WriteString(c, "hello")
+		_ = c.CloseWrite()
+		all, _ := io.ReadAll(c)
+		got <- string(all)
+	}))
+	r.set(t, "c1", relay)
+	c := connectTo(t, relay.Listen)
+	if all, err := io.ReadAll(c); err != nil || string(all) != "hello" {
+		t.Fatalf("%q, %v", all, err)
+	}
+	_, _ = io.WriteString(c, "bye")
+	_ = c.Close()
+	if all := <-got; all != "bye" {
+		t.Errorf("the container heard %q", all)
+	}
+}
+
+func isReset(err error) bool { return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) }
+
+// A container that refuses, or resets, has the client's connection reset.
+func TestResets(t *testing.T) {
+	r := start(t)
+	nobody := relayed(t, "tcp", "::1", at("127.0.0.2", free(t)))
+	rude := relayed(t, "tcp", "::1", serve(t, func(c *net.TCPConn) {
+		_, _ = io.ReadFull(c, make([]byte, 1))
+		_ = c.SetLinger(0)
+		_ = c.Close()
+	}))
+	r.set(t, "c1", nobody, rude)
+	for _, relay := range []firewall.Relay{nobody, rude} {
+		begin := time.Now()
+		if err := failure(relay.Listen); !isReset(err) || time.Since(begin) > time.Second {
+			t.Errorf("%v: %v after %v", relay, err, time.Since(begin))
+		}
+	}
+	eventually(t, "the refusal counts", func() bool { return r.Stats().Refused == 1 && r.Stats().Connections == 0 })
+}
+
+// A client that resets its connection has the container's reset, also when it
+// had said that it has said all.
+func TestClientResets(t *testing.T) {
+	for _, halfClosed := range []bool{false, true} {
+		r := start(t)
+		there, got := make(chan bool, 1), make(chan error, 1)
+		relay := relayed(t, "tcp", "::1", serve(t, func(c *net.TCPConn) {
+			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+			_, _ = c.Read(make([]byte, 1))
+			there <- true
+			_, err := c.Read(make([]byte, 1))
+			if halfClosed && errors.Is(err, io.EOF) {
+				err = nil
+				for err == nil {
+					time.Sleep(10 * time.Millisecond)
+					raw, _ := c.SyscallConn()
+					_ = raw.Control(func(fd uintptr) {
+						if code, _ := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); code != 0 {
+							err = unix.Errno(code)
+						}
+					})
+				}
+			}
+			got <- err
+		}))
+		r.set(t, "c1", relay)
+		c := connectTo(t, relay.Listen)
+		_, _ = io.WriteString(c, "?")
+		<-there
+		if halfClosed {
+			_ = c.CloseWrite()
+			time.Sleep(50 * time.Millisecond)
+		}
+		_ = c.SetLinger(0)
+		_ = c.Close()
+		select {
+		case err := <-got:
+			if !isReset(err) {
+				t.Errorf("half-closed %v: the container saw %v", halfClosed, err)
+			}
+		case <-time.After(3 * time.Second):
+			t.Errorf("half-closed %v: the container was never told", halfClosed)
+		}
+		eventually(t, "no connection is left", func() bool { return r.Stats().Connections == 0 })
+	}
+}
+
+// An address of the host itself is no target: the relay could be its own.
+func TestNoLoop(t *testing.T) {
+	r := start(t)
+	relay := relayed(t, "tcp", "::1", netip.AddrPort{})
+	relay.Target = relay.Listen
+	udp := relay
+	udp.Protocol = "udp"
+	r.set(t, "c1", relay, udp)
+	if err := failure(relay.Listen); !isReset(err) {
+		t.Error(err)
+	}
+	_, _ = io.WriteString(dialUDP(t, relay.Listen), "?")
+	eventually(t, "both are refused", func() bool {
+		s := r.Stats()
+		return s.Accepted == 2 && s.Refused == 2 && s.Connections == 0 && s.Sessions == 0
+	})
+}
+
+func TestAdmit(t *testing.T) {
+	r := start(t, func(r *Relay) { r.Admit = func(a netip.Addr) bool { return !a.IsLoopback() } })
+	relay := relayed(t, "tcp", "::1", serve(t, says("c1")))
+	udp := relay
+	udp.Protocol = "udp"
+	r.set(t, "c1", relay, udp)
+	if err := failure(relay.Listen); !isReset(err) {
+		t.Error(err)
+	}
+	_, _ = io.WriteString(dialUDP(t, relay.Listen), "?")
+	eventually(t, "both are refused", func() bool { return r.Stats().Refused == 2 && r.Stats().Sessions == 0 })
+}
+
+// What stays goes on, what goes is closed with its connections, and the port is
+// free at once.
+func TestSet(t *testing.T) {
+	r := start(t)
+	container := serve(t, echo)
+	stays, goes := relayed(t, "tcp", "::1", container), relayed(t, "tcp", "::", container)
+	r.set(t, "c1", stays, goes)
+	say := func(c net.Conn) error {
+		_, err := io.WriteString(c, "?")
+		if err == nil {
+			_, err = io.ReadFull(c, make([]byte, 1))
+		}
+		return err
+	}
+	a, b := connectTo(t, stays.Listen), connectTo(t, at("::1", goes.Listen.Port()))
+	if err := errors.Join(say(a), say(b)); err != nil {
+		t.Fatal(err)
+	}
+	r.set(t, "c1", stays)
+	if l, err := net.Listen("tcp6", goes.Listen.String()); err != nil {
+		t.Error("the port is not free: ", err)
+	} else {
+		_ = l.Close()
+	}
+	if err := say(a); err != nil {
+		t.Error("the port that stays: ", err)
+	}
+	if err := say(b); !isReset(err) {
+		t.Error("the port that goes: ", err)
+	}
+	if got := fmt.Sprint(r.Owners(), r.Stats().Ports, len(r.ports)); got != "[c1] 1 1" {
+		t.Error(got)
+	}
+	r.set(t, "c1")
+	if err := say(a); !isReset(err) || len(r.Owners()) != 0 || len(r.ports) != 0 || len(r.watched) != 0 {
+		t.Error("after the last: ", err, r.Owners(), r.ports, r.watched)
+	}
+}
+
+// A port goes from one container to the next, every time.
+func TestPassedOn(t *testing.T) {
+	r := start(t)
+	relay := relayed(t, "tcp", "::", netip.AddrPort{})
+	for i := range 100 {
+		owner := fmt.Sprint("c", i)
+		relay.Target = serve(t, says(owner))
+		r.set(t, owner, relay)
+		if got := heard(t, at("::1", relay.Listen.Port())); got != owner {
+			t.Fatalf("%s: heard %q", owner, got)
+		}
+		r.set(t, owner)
+	}
+}
+
+// Who comes first keeps a port until he lets go.
+func TestRivals(t *testing.T) {
+	r := start(t)
+	first := relayed(t, "tcp", "::1", serve(t, says("c1")))
+	second := first
+	second.Target = serve(t, says("c2"))
+	r.set(t, "c1", first)
+	if rivals, err := r.Set("c2", []firewall.Relay{second}); err != nil || !slices.Equal(rivals, []string{"c1"}) {
+		t.Error(rivals, err)
+	}
+	if got := heard(t, first.Listen); got != "c1" {
+		t.Error(got)
+	}
+	r.set(t, "c1")
+	if got := heard(t, first.Listen); got != "c2" {
+		t.Error(got)
+	}
+}
+
+// A socket of any address serves for that of ::1, too, whoever comes first.
+func TestOverlap(t *testing.T) {
+	for _, protocol := range []string{"tcp", "udp"} {
+		r := start(t)
+		any := relayed(t, protocol, "::", answering(t, protocol, "any"))
+		one := any
+		one.Listen, one.Target = at("::1", any.Listen.Port()), answering(t, protocol, "one")
+		steps := []struct{ owner, want string }{{"any", "any"}, {"one", "one"}, {"-any", "one"}, {"any", "one"}, {"-one", "any"}}
+		for _, step := range steps {
+			owner, gone := strings.CutPrefix(step.owner, "-")
+			relays := map[string][]firewall.Relay{"any": {any}, "one": {one}}[owner]
+			if gone {
+				relays = nil
+			}
+			r.set(t, owner, relays...)
+			var got string
+			if protocol == "tcp" {
+				got = heard(t, one.Listen)
+			} else {
+				got, _ = asked(dialUDP(t, one.Listen), "?")
+			}
+			if got != step.want {
+				t.Errorf("%s, after %s: heard %q, want %q", protocol, step.owner, got, step.want)
+			}
+		}
+	}
+}
+
+func answering(t *testing.T, protocol, word string) netip.AddrPort {
+	if protocol == "tcp" {
+		return serve(t, says(word))
+	}
+	return serveUDP(t, func(string) string { return word })
+}
+
+// A port that another program has is said once, tried again, and had as soon as
+// it is free.
+func TestTaken(t *testing.T) {
+	r := start(t, func(r *Relay) { r.limits.retry = 30 * time.Millisecond })
+	relay := relayed(t, "tcp", "::", serve(t, says("c1")))
+	other, err := net.Listen("tcp6", relay.Listen.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Set("c1", []firewall.Relay{relay})
+	if want := fmt.Sprintf("listen on %s/tcp: address already in use", relay.Listen); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	time.Sleep(200 * time.Millisecond)
+	if n := strings.Count(r.log.String(), "can't be served"); n != 1 || r.Stats().Waiting != 1 {
+		t.Errorf("said %d times: %s", n, r.log)
+	}
+	_ = other.Close()
+	eventually(t, "the port is had", func() bool { return r.Stats().Waiting == 0 })
+	if got := heard(t, at("::1", relay.Listen.Port())); got != "c1" || !strings.Contains(r.log.String(), "is served now") {
+		t.Error(got, r.log)
+	}
+	// Given up, it is not tried again.
+	other, _ = net.Listen("tcp6", "[::]:0")
+	relay.Listen = other.Addr().(*net.TCPAddr).AddrPort()
+	if _, err := r.Set("c1", []firewall.Relay{relay}); err == nil {
+		t.Error("had a port that another program has")
+	}
+	r.set(t, "c1")
+	if s := r.Stats(); s.Waiting != 0 {
+		t.Errorf("%+v", s)
+	}
+	_ = other.Close()
+}
+
+func TestTooManyConnections(t *testing.T) {
+	r := start(t, func(r *Relay) { r.limits.portConnections = 3 })
+	relay := relayed(t, "tcp", "::1", serve(t, echo))
+	r.set(t, "c1", relay)
+	var open []*net.TCPConn
+	for range 3 {
+		open = append(open, connectTo(t, relay.Listen))
+	}
+	eventually(t, "3 connections", func() bool { return r.Stats().Connections == 3 })
+	if err := failure(relay.Listen); !isReset(err) {
+		t.Error(err)
+	}
+	_ = open[0].Close()
+	eventually(t, "2 connections", func() bool { return r.Stats().Connections == 2 })
+	c := connectTo(t, relay.Listen)
+	_, _ = io.WriteString(c, "?")
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,140 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// A socket is one that listens on a port of the host.
+type socket struct {
+	protocol string
+	at       netip.AddrPort
+	fd       int
+	udp      *sessions // nil for other protocols
+}
+
+// open opens a listening socket and has it watched.
+func (r *Relay) open(protocol string, at netip.AddrPort) (*socket, error) {
+	fd, err := r.listen(protocol, at)
+	if err != nil {
+		if errors.Is(err, unix.EPROTONOSUPPORT) {
+			r.Log.Info("port is not served: the kernel lacks the protocol", "port", at.Port(), "protocol", protocol)
+		}
+		return nil, fmt.Errorf("listen on %s/%s: %w", at, protocol, err)
+	}
+	s := &socket{protocol: protocol, at: at, fd: fd}
+	if protocol == "udp" {
+		s.udp = &sessions{}
+	}
+	if err := r.add(fd, s); err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	return s, nil
+}
+
+// listen returns a listening socket: one that another process had, or a new one.
+func (r *Relay) listen(protocol string, at netip.AddrPort) (int, error) {
+	if fd, ok := r.adopted[Socket{protocol, at}]; ok {
+		delete(r.adopted, Socket{protocol, at})
+		return fd, nil
+	}
+	return listen(protocol, at, r.Mark)
+}
+
+// unsupported reports whether an error says that the kernel lacks IPv6 or a
+// protocol, which no trying again brings.
+func unsupported(err error) bool {
+	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EPROTONOSUPPORT)
+}
+
+// listen returns a socket that waits for peers at an IPv6 address and takes no
+// IPv4. The address need not be there: it may come later (or be tentative yet),
+// and IPv6 may be switched on.
+func listen(protocol string, at netip.AddrPort, mark uint32) (fd int, err error) {
+	const typeFlags = unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
+	switch protocol {
+	case "tcp":
+		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|typeFlags, unix.IPPROTO_TCP)
+	case "sctp":
+		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|typeFlags, unix.IPPROTO_SCTP)
+	default:
+		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|typeFlags, unix.IPPROTO_UDP)
+	}
+	if err != nil {
+		return -1, err
+	}
+	options := [][3]int{{unix.SOL_IPV6, unix.IPV6_V6ONLY, 1}, {unix.SOL_IPV6, unix.IPV6_FREEBIND, 1}}
+	if protocol == "udp" {
+		options = append(options, [3]int{unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1})
+	} else {
+		// Not for UDP, where two that have it may share a port.
+		options = append(options, [3]int{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1})
+	}
+	if mark != 0 {
+		options = append(options, [3]int{unix.SOL_SOCKET, unix.SO_MARK, int(mark)})
+	}
+	for _, o := range options {
+		if err == nil {
+			err = unix.SetsockoptInt(fd, o[0], o[1], o[2])
+		}
+	}
+	if err == nil {
+		err = unix.Bind(fd, sockaddr(at))
+	}
+	if err == nil && protocol != "udp" {
+		err = unix.Listen(fd, unix.SOMAXCONN)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+// address returns an IPv6 socket address, a link-local one with its link's
+// index as zone.
+func address(sa *unix.SockaddrInet6) netip.Addr {
+	a := netip.AddrFrom16(sa.Addr)
+	if sa.ZoneId != 0 {
+		a = a.WithZone(fmt.Sprint(sa.ZoneId))
+	}
+	return a
+}
+
+// admit tells whether somebody may use the relay.
+func (r *Relay) admit(client *unix.SockaddrInet6) bool {
+	return r.Admit == nil || r.Admit(address(client))
+}
+
+// watch changes what a socket is watched for; 0: nothing.
+func (s *socket) watch(r *Relay, events uint32) {
+	if r.watched[int32(s.fd)] == s { // not closed meanwhile
+		_ = r.control(unix.EPOLL_CTL_MOD, s.fd, events)
+	}
+}
+
+// ready serves what has come, but not for ever: others have something, too.
+func (s *socket) ready(r *Relay) {
+	for range turns {
+		if s.udp != nil && !s.receive(r) || s.udp == nil && !s.accept(r) {
+			return
+		}
+	}
+}
+
+// close closes a socket, with its sessions.
+func (s *socket) close(r *Relay) {
+	s.closeSessions(r, func(*session) bool { return true })
+	r.remove(s.fd)
+}

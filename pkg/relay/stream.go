@@ -1,0 +1,281 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience is how long a container may take to accept a connection.
+const patience = 10 * time.Second
+
+// keepAlive finds out that a peer is gone without a word: after 15 s of silence
+// and 9 questions, as with Docker.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 9}
+
+// A conn is a client's connection and the one to the container, of TCP or SCTP.
+type conn struct {
+	relay  *Relay
+	claim  *claim
+	ctx    context.Context // done when both are to be reset
+	abort  context.CancelFunc
+	client stream
+	target stream
+	stop   func() bool  // takes abort's effect away
+	ended  atomic.Int32 // how many of the two have said all
+	bytes  atomic.Uint64
+}
+
+// stream is what both ends are: a *net.TCPConn, which Go also takes an SCTP
+// socket for.
+type stream = *net.TCPConn
+
+// accept takes a connection; false if there is none, or none can be taken now.
+// It is called with the lock held.
+func (s *socket) accept(r *Relay) bool {
+	fd, from, err := unix.Accept4(s.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	switch {
+	case err == nil:
+	case errors.Is(err, unix.EAGAIN):
+		return false
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
+		r.pause(s)
+		return false
+	default:
+		return true // that client has given up
+	}
+	r.stats.Accepted++
+	c := r.claimed(s, fd)
+	client, ok := from.(*unix.SockaddrInet6)
+	if !ok || !r.admit(client) || c == nil || !r.room(c) {
+		r.stats.Refused++
+		reset(fd)
+		return true
+	}
+	r.serve(c, fd)
+	return true
+}
+
+// claimed returns who gets a connection, or nil.
+func (r *Relay) claimed(s *socket, fd int) *claim {
+	p := r.ports[portKey{s.protocol, s.at.Port()}]
+	if p == nil {
+		return nil
+	}
+	local := s.at.Addr()
+	if local.IsUnspecified() && len(p.claims) > 1 {
+		if sa, err := unix.Getsockname(fd); err == nil {
+			if sa, ok := sa.(*unix.SockaddrInet6); ok {
+				local = netip.AddrFrom16(sa.Addr)
+			}
+		}
+	}
+	return p.serving(local)
+}
+
+// room tells whether there may be one more connection.
+func (r *Relay) room(c *claim) bool {
+	return r.stats.Connections < r.limits.connections && len(c.conns) < r.limits.portConnections
+}
+
+// reset closes a connection so that the client knows that nobody served it.
+func reset(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // or it just ends
+	_ = unix.Close(fd)
+}
+
+// serve passes on a connection until it ends.
+func (r *Relay) serve(cl *claim, fd int) {
+	c := &conn{relay: r, claim: cl}
+	c.ctx, c.abort = context.WithCancel(context.Background())
+	if cl.conns == nil {
+		cl.conns = map[*conn]bool{}
+	}
+	cl.conns[c] = true
+	r.stats.Connections++
+	r.live.Go(func() {
+		refused := c.run(fd)
+		c.abort()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(cl.conns, c)
+		r.stats.Connections--
+		r.stats.Bytes += c.bytes.Load()
+		if refused {
+			r.stats.Refused++
+		}
+	})
+}
+
+// run connects to the container and passes on. It reports whether the container
+// could not be reached: the client's connection is reset then.
+func (c *conn) run(fd int) (refused bool) {
+	target, err := dial(c.ctx, c.claim.Protocol, c.claim.Target)
+	if err != nil {
+		reset(fd)
+		return true
+	}
+	c.target = target
+	if c.client, err = wrap(fd); err != nil {
+		resetStream(target)
+		return false
+	}
+	_ = c.client.SetKeepAliveConfig(keepAlive) // it may be gone already, which shows
+	c.stop = context.AfterFunc(c.ctx, func() {
+		resetStream(c.client)
+		resetStream(c.target)
+	})
+	there := make(chan struct{})
+	go func() {
+		defer close(there)
+		c.pass(c.target, c.client)
+	}()
+	c.pass(c.client, c.target)
+	<-there
+	return false
+}
+
+// pass passes on what one says until it says that this is all, and says so to
+// the other. Anything else ends both.
+func (c *conn) pass(to, from stream) {
+	n, err := copyStream(to, from, c.claim.Protocol)
+	c.bytes.Add(uint64(n))
+	if err == nil {
+		err = to.CloseWrite()
+	}
+	switch {
+	case err != nil:
+		c.abort()
+	case c.ended.Add(1) < 2:
+		c.watch(from)
+	case c.stop():
+		_ = c.client.Close() // both have said all
+		_ = c.target.Close()
+	}
+}
+
+// copyStream copies: within the kernel (splice) for TCP, and message by message
+// for SCTP.
+func copyStream(to, from stream, protocol string) (int64, error) {
+	if protocol == "tcp" {
+		return io.Copy(to, from)
+	}
+	return io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, 1<<16))
+}
+
+// watch waits until a connection that has nothing more to say is broken, and
+// ends both then: the other end may never say anything again. A client that is
+// gone for good shows by keep-alive.
+func (c *conn) watch(s stream) {
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return
+	}
+	broken := false
+	_ = raw.Read(func(fd uintptr) bool { // fails once it is closed
+		code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		broken = err == nil && code != 0
+		return broken || c.ctx.Err() != nil
+	})
+	if broken {
+		c.abort()
+	}
+}
+
+// resetStream closes a connection without a word more.
+func resetStream(s stream) {
+	_ = s.SetLinger(0) // or it just ends
+	_ = s.Close()
+}
+
+// wrap returns a descriptor as a connection, and closes the descriptor.
+func wrap(fd int) (stream, error) {
+	f := os.NewFile(uintptr(fd), "relay")
+	defer f.Close() // the connection has its own
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	s, ok := c.(stream)
+	if !ok {
+		_ = c.Close()
+		return nil, errors.ErrUnsupported
+	}
+	return s, nil
+}
+
+// dial connects to a container.
+func dial(ctx context.Context, protocol string, target netip.AddrPort) (stream, error) {
+	probe, err := connect(target)
+	if err != nil {
+		return nil, err
+	}
+	_ = unix.Close(probe) // nothing was sent: it is not the host's own, and there is a route
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if protocol == "sctp" {
+		return dialSCTP(ctx, target)
+	}
+	c, err := (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext(ctx, "tcp", target.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(stream), nil
+}
+
+// dialSCTP connects a one-to-one SCTP socket, which package net knows no name of.
+func dialSCTP(ctx context.Context, target netip.AddrPort) (stream, error) {
+	family := unix.AF_INET
+	if target.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_SCTP)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Connect(fd, sockaddr(target)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	s, err := wrap(fd)
+	if err != nil {
+		return nil, err
+	}
+	if err := connected(ctx, s); err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// connected waits until a connection stands.
+func connected(ctx context.Context, s stream) error {
+	stop := context.AfterFunc(ctx, func() { _ = s.SetWriteDeadline(time.Now()) })
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Write(func(fd uintptr) bool {
+		code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && code != 0 {
+			err = unix.Errno(code)
+		}
+		if _, unconnected := unix.Getpeername(int(fd)); err == nil && errors.Is(unconnected, unix.ENOTCONN) {
+			return false // not yet
+		}
+		failed = err
+		return true
+	})
+	if !stop() {
+		err = errors.Join(err, ctx.Err())
+	}
+	return errors.Join(err, failed)
+}
