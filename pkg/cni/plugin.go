@@ -111,7 +111,10 @@ func Main(p *Plugin) {
 		os.Exit(0)
 	}
 	serve(p.Name, func(store records.Store, machine *host.Host) verbs {
-		return &Engine{Plugin: p, Host: machine, Store: store, Source: Source(store, machine), Log: os.Stderr}
+		return &Engine{
+			Plugin: p, Host: machine, Store: store, Source: Source(store, machine),
+			Relay: host.RefreshRelay, Log: os.Stderr,
+		}
 	})
 }
 

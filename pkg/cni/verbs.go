@@ -11,6 +11,7 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
 	"dcni/pkg/names"
 	"dcni/pkg/network"
@@ -92,6 +93,9 @@ type Engine struct {
 	Store  Book
 	// Source returns where a network's addresses come from.
 	Source func(n Network) Addresses
+	// Relay tells whoever relays what netfilter can't publish that ports of an
+	// attachment came or went; nil: nobody.
+	Relay func(a wire.Attachment) error
 	// Log takes a line for each thing of the host's that was changed.
 	Log io.Writer
 }
@@ -224,6 +228,7 @@ func (e *Engine) attach(r *Request, mode Mode, rec *records.Record) (*types100.R
 	rec.IPAM = lease.From
 	result, shared, err := e.make(r, mode, rec, lease)
 	if err == nil {
+		e.relay(rec)
 		return result, nil
 	}
 	if undo := e.unmake(r, source, lease, shared); undo != nil {
@@ -390,11 +395,24 @@ func (e *Engine) detach(r *Request, rec *records.Record, source Addresses) error
 	if err := e.Store.Delete(r.Attachment, e.Plugin.Name); err != nil {
 		return errors.Join(err, unsaid)
 	}
+	e.relay(rec)
 	err := source.Release(r)
 	if missing := (errNoPlugin{}); rec == nil && errors.As(err, &missing) {
 		return nil // ADD failed for it, too: it gave nothing
 	}
 	return err
+}
+
+// relay has an attachment's ports relayed that came, or no more those that went,
+// if some want to be. It is no error where that can't be: all the rest of the
+// attachment is there, or gone.
+func (e *Engine) relay(rec *records.Record) {
+	if e.Relay == nil || rec == nil || rec.Endpoint == nil || len(firewall.Relays(rec.Endpoint)) == 0 {
+		return
+	}
+	if err := e.Relay(rec.Attachment); err != nil {
+		fmt.Fprintf(e.Log, "%s: not all ports of %s are relayed: %v\n", e.Plugin.Name, rec.Attachment, err)
+	}
 }
 
 // recorded returns the own objects of an attachment as its record has them:

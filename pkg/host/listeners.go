@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/agent"
 )
 
 // listener is a socket that waits for peers on a port of this host: a listening
@@ -17,6 +18,7 @@ type listener struct {
 	port   uint16
 	v6only bool   // an IPv6 socket that takes no IPv4
 	inode  uint32 // what names it in /proc/PID/fd
+	mark   uint32 // SO_MARK
 }
 
 // takes reports whether the listener's address clashes with a port's, in one
@@ -37,7 +39,9 @@ const (
 )
 
 // listListeners lists a protocol's listeners: one sock_diag dump per family. A
-// protocol that the kernel lacks has none.
+// protocol that the kernel lacks has none. dnetd's relay is left out: it listens
+// for a container that publishes the port, which the firewall knows of, or did
+// until a moment ago.
 func listListeners(proto string) ([]listener, error) {
 	conn, err := dialNetlink(unix.NETLINK_SOCK_DIAG)
 	if err != nil {
@@ -58,7 +62,7 @@ func listListeners(proto string) ([]listener, error) {
 			return nil, err
 		}
 		for _, p := range payloads {
-			if l, ok := parseDiag(p); ok {
+			if l, ok := parseDiag(p); ok && l.mark != agent.Mark {
 				list = append(list, l)
 			}
 		}
@@ -71,6 +75,7 @@ const (
 	diagRequestLen   = 56 // struct inet_diag_req_v2
 	diagMessageLen   = 72 // struct inet_diag_msg
 	diagV6Only       = 11 // INET_DIAG_SKV6ONLY
+	diagMark         = 15 // INET_DIAG_MARK, for who has CAP_NET_ADMIN
 )
 
 func diagRequest(family, proto byte, states uint32) []byte {
@@ -98,8 +103,11 @@ func parseDiag(b []byte) (l listener, ok bool) {
 		l.addr = netip.AddrFrom16([16]byte(b[8:24]))
 	}
 	attributes(b[diagMessageLen:], func(typ uint16, data []byte) {
-		if typ == diagV6Only {
+		switch {
+		case typ == diagV6Only:
 			l.v6only = len(data) > 0 && data[0] != 0
+		case typ == diagMark && len(data) >= 4:
+			l.mark = binary.NativeEndian.Uint32(data)
 		}
 	})
 	return l, true

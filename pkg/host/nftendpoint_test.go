@@ -7,11 +7,13 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/agent"
 	"dcni/pkg/wire"
 )
 
@@ -156,6 +158,54 @@ func TestListenersClash(t *testing.T) {
 			{port("", 1004, "udp", 80), ""},
 			{port("", 1004, "sctp", 80), ""},
 			{port("", 1005, "udp", 80), "0.0.0.0:1005/udp"},
+		} {
+			e := testEndpoint("c1", both, c.port)
+			_, err := f.ensureEndpoint(e)
+			if c.text != "" {
+				wantCode(t, err, wire.CodePortTaken, "failed to bind host port "+c.text+": address already in use")
+			} else if err != nil {
+				t.Errorf("%v: %v", c.port, err)
+			}
+			if err := f.removeEndpoint(e); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// What dnetd's relay listens on is no other program's.
+func TestRelayIsNoListener(t *testing.T) {
+	inNewNS(t, func() {
+		loUp(t)
+		f := newFirewall(t)
+		relay := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+			var err error
+			return errors.Join(c.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, agent.Mark)
+			}), err)
+		}}
+		for _, address := range []string{"[::1]:1001", "[::]:1002"} {
+			l, err := relay.Listen(t.Context(), "tcp6", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			u, err := relay.ListenPacket(t.Context(), "udp6", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer u.Close()
+		}
+		listenTCP(t, "tcp4", "127.0.0.1:1001")
+		for _, c := range []struct {
+			port firewall.Port
+			text string
+		}{
+			{port("", 1001, "udp", 80), ""},
+			{port("::", 1001, "tcp", 80), ""},
+			{port("", 1001, "tcp", 80), "0.0.0.0:1001/tcp"},
+			{port("", 1002, "tcp", 80), ""},
+			{port("::1", 1002, "udp", 80), ""},
 		} {
 			e := testEndpoint("c1", both, c.port)
 			_, err := f.ensureEndpoint(e)
