@@ -26,6 +26,7 @@ type dnetd struct {
 	memory *memory
 	door   *door
 	vault  vault
+	ports  *ports
 
 	manager manager
 
@@ -49,10 +50,14 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 	if err != nil {
 		return nil, err
 	}
+	ports, err := newPorts(store, log)
+	if err != nil {
+		return nil, err
+	}
 	server := dns.NewServer(dns.Config{})
 	d := &dnetd{
 		options: o, store: store, log: log, cookie: cookie,
-		server: server, vault: noVault{},
+		server: server, vault: noVault{}, ports: ports,
 		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, seen: map[wire.Attachment]time.Time{},
 	}
 	d.memory = newMemory(server, d.vault)
@@ -107,6 +112,7 @@ func (d *dnetd) begin() error {
 		}
 		lock.Unlock() // a plugin that comes now waits at the door
 		d.restore()
+		d.ports.restore()
 		err = nil
 	}
 	if err == nil {

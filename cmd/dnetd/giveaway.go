@@ -10,11 +10,15 @@ import (
 	"dcni/pkg/dns"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/names"
+	"dcni/pkg/relay"
 )
 
 // drainTime is how long clients over TCP, and queries that wait for upstreams,
 // are still served once a successor does.
 const drainTime = 5 * time.Second
+
+// relayDrainTime is how long connections through the relay may go on then.
+const relayDrainTime = time.Minute
 
 // maxParcel is how much of text goes in a parcel, in bytes, well below what a
 // message may have.
@@ -70,6 +74,12 @@ func (d *dnetd) sendAll(c *agent.Conn) error {
 		}
 	}
 	if err := out.send(); err != nil {
+		return err
+	}
+	err = d.ports.relay.HandOver(agent.MaxFiles, func(list []relay.Socket, files []int) error {
+		return c.Send(parcel{Relay: list}, files...)
+	})
+	if err != nil {
 		return err
 	}
 	return c.Send(parcel{Last: true})
@@ -143,6 +153,18 @@ func withFiles(list []*dns.Endpoint, files []int, f func(files []int) error) err
 	var err error
 	gone := list[0].Control(func(udp, tcp uintptr) { err = withFiles(list[1:], append(files, int(udp), int(tcp)), f) })
 	return errors.Join(gone, err)
+}
+
+// drain serves what was begun, for a while, and closes everything.
+func (d *dnetd) drain() {
+	var all sync.WaitGroup
+	all.Go(func() { d.memory.drain(drainTime) })
+	all.Go(func() {
+		if err := d.ports.relay.Drain(relayDrainTime); err != nil {
+			d.log.Warn("the relay's end", "error", err)
+		}
+	})
+	all.Wait()
 }
 
 // drain answers what has been read, as long as there is time, and closes all

@@ -20,6 +20,7 @@
 //	takeover.go    getting everything from the dnetd before; giveaway.go: giving
 //	               it to the next
 //	vault.go       who keeps sockets while no dnetd runs
+//	relay.go       published ports that netfilter can't serve
 //	upstream.go    who knows what is not local
 //	idle.go        the end, for one that a plugin started
 //	limits.go      how many files it may open

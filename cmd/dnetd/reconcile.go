@@ -23,6 +23,7 @@ func (d *dnetd) watchRecords(ctx context.Context) {
 		case <-tick.C:
 			d.yield()
 			d.reconcile(ctx)
+			d.ports.reconcile(ctx)
 		}
 	}
 }

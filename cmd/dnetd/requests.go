@@ -111,10 +111,10 @@ func (d *dnetd) forget(a *wire.Attachment) error {
 	return nil
 }
 
-// refresh reads an attachment's record again.
+// refresh reads an attachment's records again, for the ports that it publishes.
 func (d *dnetd) refresh(a *wire.Attachment) error {
 	if err := checkAttachment(a); err != nil {
 		return err
 	}
-	return nil
+	return d.ports.refresh(a.Container)
 }

@@ -184,7 +184,7 @@ func (d *dnetd) hear(err error) {
 func (d *dnetd) finish() {
 	switch {
 	case d.succeeded.Load():
-		d.memory.drain(drainTime)
+		d.drain()
 	case d.manager.store != nil:
 		d.memory.drain(finishTime)
 	}

@@ -12,6 +12,7 @@ import (
 	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/names"
+	"dcni/pkg/relay"
 )
 
 // takeOverTime is how long everything may take on its way to a successor.
@@ -19,11 +20,12 @@ const takeOverTime = 30 * time.Second
 
 // A parcel is a part of what a dnetd gives to its successor. The first has the
 // listening socket of the door as its descriptor, those that follow have those
-// of their items, one after the other.
+// of their items, or those of the relay, one after the other.
 type parcel struct {
-	Error string `json:"error,omitempty"` // there will be no other
-	Items []item `json:"items,omitempty"`
-	Last  bool   `json:"last,omitempty"`
+	Error string         `json:"error,omitempty"` // there will be no other
+	Items []item         `json:"items,omitempty"`
+	Relay []relay.Socket `json:"relay,omitempty"`
+	Last  bool           `json:"last,omitempty"`
 }
 
 // An item is what one attachment brought, and the first of a sandbox has its
@@ -67,6 +69,8 @@ func (d *dnetd) takeOver(prior *agent.Conn) (err error) {
 	if d.door, err = newDoor(d.options.socket, got.listener); err != nil {
 		return err
 	}
+	d.ports.relay.Adopt(got.relay, got.relayFiles)
+	d.ports.restore()
 	return prior.Send(verdict{d.memory.count()})
 }
 
@@ -74,6 +78,9 @@ func (d *dnetd) takeOver(prior *agent.Conn) (err error) {
 type estate struct {
 	listener *net.UnixListener
 	arrivals []arrival
+
+	relay      []relay.Socket
+	relayFiles []int
 }
 
 func (e *estate) close() {
@@ -83,6 +90,7 @@ func (e *estate) close() {
 	for _, a := range e.arrivals {
 		a.closeSockets()
 	}
+	agent.CloseAll(e.relayFiles)
 }
 
 // receiveAll reads parcels until the last. With an error the estate has what
@@ -102,6 +110,10 @@ func receiveAll(c *agent.Conn) (*estate, error) {
 			if err == nil {
 				files, err = e.take(i, files)
 			}
+		}
+		if n := len(p.Relay); err == nil && n <= len(files) {
+			e.relay, e.relayFiles = append(e.relay, p.Relay...), append(e.relayFiles, files[:n]...)
+			files = files[n:]
 		}
 		if err == nil && len(files) > 0 {
 			err = fmt.Errorf("%d descriptors too many", len(files))

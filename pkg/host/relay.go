@@ -2,8 +2,10 @@ package host
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/wire"
 )
@@ -20,4 +22,16 @@ func RefreshRelay(a wire.Attachment) error {
 		return nil
 	}
 	return err
+}
+
+// Internal reports whether a link of the host is the bridge of an internal
+// network, from which nothing that is published may be reached.
+func (h *Host) Internal(link int) (bool, error) {
+	l, err := h.root.rt.linkAt(link)
+	if err != nil {
+		return false, err
+	}
+	e := firewall.Element{Set: firewall.SetInternal, Key: []fmt.Stringer{firewall.IfName(l.name)}}
+	found, err := h.fw.look(encode(e))
+	return err == nil && found[0] != nil, err
 }

@@ -29,7 +29,7 @@ type session struct {
 	socket *socket
 	claim  *claim
 	client client
-	link   uint32 // the index of the one that the client is reached by, where it is a link-local one
+	link   uint32 // the index of the one that it came by, where that counts: for link-local addresses
 	fd     int
 	last   time.Time
 	place  *list.Element // in recent
@@ -51,7 +51,7 @@ func (s *socket) receive(r *Relay) bool {
 	c := client{sa.Addr, sa.ZoneId, uint16(sa.Port), local.As16()}
 	session := s.udp.by[c]
 	if session == nil {
-		if session = r.begin(s, c, sa, link); session == nil {
+		if session = r.begin(s, c, link); session == nil {
 			return true
 		}
 	}
@@ -64,30 +64,25 @@ func (s *socket) receive(r *Relay) bool {
 }
 
 // packetInfo reads a control message of IPV6_PKTINFO (RFC 3542, section 6): to
-// which address a datagram came, and by which link where that is a link-local
-// one.
-func packetInfo(oob []byte) (local netip.Addr, link uint32) {
+// which address something came, and by the link of which index.
+func packetInfo(oob []byte) (local netip.Addr, link int) {
 	const headerLen = unix.SizeofCmsghdr
 	if len(oob) < headerLen+unix.SizeofInet6Pktinfo {
 		return local, 0
 	}
 	level, typ := binary.NativeEndian.Uint32(oob[headerLen-8:]), binary.NativeEndian.Uint32(oob[headerLen-4:])
-	if level != unix.SOL_IPV6 || typ != unix.IPV6_PKTINFO {
+	if level != unix.SOL_IPV6 || typ != unix.IPV6_PKTINFO && typ != unix.IPV6_2292PKTINFO {
 		return local, 0
 	}
-	local = netip.AddrFrom16([16]byte(oob[headerLen:]))
-	if local.IsLinkLocalUnicast() {
-		link = binary.NativeEndian.Uint32(oob[headerLen+16:])
-	}
-	return local, link
+	return netip.AddrFrom16([16]byte(oob[headerLen:])), int(binary.NativeEndian.Uint32(oob[headerLen+16:]))
 }
 
 // begin makes a session for a new client, or returns nil.
-func (r *Relay) begin(s *socket, c client, from *unix.SockaddrInet6, link uint32) *session {
+func (r *Relay) begin(s *socket, c client, link int) *session {
 	p := r.ports[portKey{s.protocol, s.at.Port()}]
 	cl := p.serving(netip.AddrFrom16(c.local))
 	r.stats.Accepted++
-	if !r.admit(from) || cl == nil {
+	if cl == nil || !r.admit(s, link) {
 		r.stats.Refused++
 		return nil
 	}
@@ -100,7 +95,10 @@ func (r *Relay) begin(s *socket, c client, from *unix.SockaddrInet6, link uint32
 		}
 		return nil
 	}
-	n := &session{socket: s, claim: cl, client: c, link: link, fd: fd}
+	n := &session{socket: s, claim: cl, client: c, fd: fd}
+	if netip.AddrFrom16(c.local).IsLinkLocalUnicast() {
+		n.link = uint32(link)
+	}
 	if err := r.add(fd, n); err != nil {
 		r.stats.Refused++
 		_ = unix.Close(fd)

@@ -54,9 +54,10 @@ type Config struct {
 	Log *slog.Logger
 	// Mark is the mark of the listening sockets (SO_MARK), 0: none.
 	Mark uint32
-	// Admit tells whether a client may use the relay; nil: all may. A link-local
-	// client has its link's index as its zone. It must not wait for anything.
-	Admit func(client netip.Addr) bool
+	// Admit tells whether clients may use the relay that come by a link, which
+	// has that index; nil: all may. It is asked for each client, and must not
+	// wait for long. Those of SCTP come by link 0: the kernel doesn't say.
+	Admit func(link int) bool
 }
 
 // A Relay listens on ports and passes on what comes.

@@ -323,15 +323,20 @@ func TestNoLoop(t *testing.T) {
 }
 
 func TestAdmit(t *testing.T) {
-	r := start(t, func(r *Relay) { r.Admit = func(a netip.Addr) bool { return !a.IsLoopback() } })
-	relay := relayed(t, "tcp", "::1", serve(t, says("c1")))
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, func(r *Relay) { r.Admit = func(link int) bool { return link != lo.Index } })
+	relay := relayed(t, "tcp", "::", serve(t, says("c1")))
 	udp := relay
 	udp.Protocol = "udp"
 	r.set(t, "c1", relay, udp)
-	if err := failure(relay.Listen); !isReset(err) {
+	local := at("::1", relay.Listen.Port())
+	if err := failure(local); !isReset(err) {
 		t.Error(err)
 	}
-	_, _ = io.WriteString(dialUDP(t, relay.Listen), "?")
+	_, _ = io.WriteString(dialUDP(t, local), "?")
 	eventually(t, "both are refused", func() bool { return r.Stats().Refused == 2 && r.Stats().Sessions == 0 })
 }
 

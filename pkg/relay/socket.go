@@ -67,11 +67,10 @@ func listen(protocol string, at netip.AddrPort, mark uint32) (fd int, err error)
 	if err != nil {
 		return -1, err
 	}
-	options := [][3]int{{unix.SOL_IPV6, unix.IPV6_V6ONLY, 1}, {unix.SOL_IPV6, unix.IPV6_FREEBIND, 1}}
-	if protocol == "udp" {
-		options = append(options, [3]int{unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1})
-	} else {
-		// Not for UDP, where two that have it may share a port.
+	options := [][3]int{
+		{unix.SOL_IPV6, unix.IPV6_V6ONLY, 1}, {unix.SOL_IPV6, unix.IPV6_FREEBIND, 1}, {unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1},
+	}
+	if protocol != "udp" { // where two that have it may share a port
 		options = append(options, [3]int{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1})
 	}
 	if mark != 0 {
@@ -102,19 +101,9 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
-// address returns an IPv6 socket address, a link-local one with its link's
-// index as zone.
-func address(sa *unix.SockaddrInet6) netip.Addr {
-	a := netip.AddrFrom16(sa.Addr)
-	if sa.ZoneId != 0 {
-		a = a.WithZone(fmt.Sprint(sa.ZoneId))
-	}
-	return a
-}
-
-// admit tells whether somebody may use the relay.
-func (r *Relay) admit(client *unix.SockaddrInet6) bool {
-	return r.Admit == nil || r.Admit(address(client))
+// admit tells whether a client may use the relay that came by a link.
+func (r *Relay) admit(s *socket, link int) bool {
+	return r.Admit == nil || s.at.Addr().IsLoopback() || r.Admit(link)
 }
 
 // watch changes what a socket is watched for; 0: nothing.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,7 +41,7 @@ type stream = *net.TCPConn
 // accept takes a connection; false if there is none, or none can be taken now.
 // It is called with the lock held.
 func (s *socket) accept(r *Relay) bool {
-	fd, from, err := unix.Accept4(s.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	fd, _, err := unix.Accept4(s.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 	switch {
 	case err == nil:
 	case errors.Is(err, unix.EAGAIN):
@@ -53,8 +54,7 @@ func (s *socket) accept(r *Relay) bool {
 	}
 	r.stats.Accepted++
 	c := r.claimed(s, fd)
-	client, ok := from.(*unix.SockaddrInet6)
-	if !ok || !r.admit(client) || c == nil || !r.room(c) {
+	if c == nil || !r.admit(s, arrival(fd)) || !r.room(c) {
 		r.stats.Refused++
 		reset(fd)
 		return true
@@ -78,6 +78,21 @@ func (r *Relay) claimed(s *socket, fd int) *claim {
 		}
 	}
 	return p.serving(local)
+}
+
+// arrival returns the index of the link that a connection came by, 0 where the
+// kernel doesn't say: IPV6_RECVPKTINFO for TCP (RFC 2292, section 4.1, which
+// Linux keeps).
+func arrival(fd int) int {
+	var b [64]byte
+	size := uint32(len(b))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_IPV6, unix.IPV6_2292PKTOPTIONS,
+		uintptr(unsafe.Pointer(&b)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0
+	}
+	_, link := packetInfo(b[:size])
+	return link
 }
 
 // room tells whether there may be one more connection.
