@@ -42,7 +42,7 @@ func (b *run) measure() error {
 	if err := prepareFloor(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{b.times, b.manyPorts, b.processes, b.memory, b.burst, b.crowded, b.allocation, b.commandLine, b.names} {
+	for _, step := range []func() error{b.times, b.manyPorts, b.processes, b.memory, b.burst, b.crowded, b.allocation, b.commandLine, b.names, b.relayed} {
 		if err := step(); err != nil {
 			return err
 		}
