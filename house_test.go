@@ -107,6 +107,7 @@ var forbidden = []struct{ who, what, why string }{
 	{"dcni/plugins", "github.com/miekg/dns", "names are answered by dnetd; a plugin says which there are, with pkg/names"},
 	{"dcni/plugins", "dcni/pkg/dns", "names are answered by dnetd; a plugin says which there are, with pkg/names"},
 	{"dcni/plugins", "github.com/prometheus", "metrics are dnetd's; a plugin lives for some milliseconds"},
+	{"dcni/plugins", "dcni/pkg/relay", "ports that netfilter can't publish are dnetd's; a plugin tells it of them"},
 	{"dcni/plugins", "k8s.io", "only tests play the kubelet"},
 	{"dcni/plugins", "testing", "a plugin is not a test"},
 	{"dcni/plugins", "dcni/cmd", "plugins stand alone"},
@@ -123,6 +124,8 @@ var forbidden = []struct{ who, what, why string }{
 	{"dcni/pkg/host", "dcni/pkg/cni", "the kernel knows no protocol"},
 	{"dcni/pkg/dns", "dcni/pkg/records", "a name server is given sockets and views; what is on disk is dnetd's to read"},
 	{"dcni/pkg/dns", "dcni/pkg/host", "a name server is given sockets and views; namespaces are dnetd's to enter"},
+	{"dcni/pkg/relay", "dcni/pkg/records", "a relay is told what to serve; what is on disk is dnetd's to read"},
+	{"dcni/pkg/relay", "dcni/pkg/host", "a relay is told what to serve; the rules and their links are dnetd's to ask"},
 }
 
 func TestForbiddenDependencies(t *testing.T) {

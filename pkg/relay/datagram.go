@@ -88,6 +88,10 @@ func (r *Relay) begin(s *socket, c client, link int) *session {
 	}
 	r.makeRoom(s)
 	fd, err := connect(cl.Target)
+	if err == nil && tooHigh(fd) {
+		_ = unix.Close(fd)
+		err = unix.EMFILE
+	}
 	if err != nil {
 		r.stats.Refused++
 		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {

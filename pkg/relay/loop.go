@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"time"
 
@@ -73,9 +74,7 @@ func (r *Relay) housekeep(now time.Time) {
 	if len(r.busy) > 0 {
 		r.wakeIn(r.limits.sweep)
 	}
-	for k := range r.waiting {
-		_ = r.settle(k) // says itself what comes of it
-	}
+	_ = r.settleAll(maps.Keys(r.waiting)) // says itself what comes of it
 }
 
 // pause leaves a socket alone for a moment, and what comes there in its queue:

@@ -18,9 +18,10 @@
 package relay
 
 import (
-	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -173,7 +174,7 @@ func (r *Relay) Set(owner string, relays []firewall.Relay) (rivals []string, err
 	if len(kept) == 0 {
 		delete(r.owners, owner)
 	}
-	err = r.settleAll(touched)
+	err = r.settleAll(maps.Keys(touched))
 	return r.rivals(kept), err
 }
 
@@ -265,26 +266,63 @@ func (p *port) addresses() []netip.Addr {
 	return list
 }
 
-// settleAll settles ports. The error is the first one's, with how many there are.
-func (r *Relay) settleAll(ports map[portKey]bool) error {
-	var first error
-	failed := 0
+// settleAll settles ports, and says what became of them: of many in one line.
+// The error is the first one's, with how many there are.
+func (r *Relay) settleAll(ports iter.Seq[portKey]) error {
+	var failed, lost, had failures
 	for k := range ports {
-		if err := r.settle(k); err != nil {
-			first = err
-			failed++
+		err := r.settle(k)
+		switch before := r.waiting[k]; {
+		case err != nil && !before:
+			lost.add(err)
+			r.waiting[k] = true
+		case err == nil && before:
+			delete(r.waiting, k)
+			if r.ports[k] != nil { // not given up
+				had.add(fmt.Errorf("port %d/%s", k.number, k.protocol))
+			}
 		}
+		failed.add(err)
 	}
-	if failed > 1 {
-		return fmt.Errorf("%w, and %d more ports", first, failed-1)
+	if lost.count > 0 {
+		r.Log.Warn("ports can't be served, and will be tried again", "err", lost.err())
 	}
-	return first
+	if had.count > 0 {
+		r.Log.Info("ports can be served again", "which", had.err())
+	}
+	if failed.count > 0 {
+		r.wakeIn(r.limits.retry)
+	}
+	return failed.err()
+}
+
+// failures are the first of errors, and how many there are.
+type failures struct {
+	first error
+	count int
+}
+
+func (f *failures) add(err error) {
+	if err == nil {
+		return
+	}
+	if f.count == 0 {
+		f.first = err
+	}
+	f.count++
+}
+
+func (f *failures) err() error {
+	if f.count > 1 {
+		return fmt.Errorf("%w, and %d more", f.first, f.count-1)
+	}
+	return f.first
 }
 
 // settle opens the sockets that a port needs and lacks, and closes those that it
 // needs no more: these first, they may be in the way.
 func (r *Relay) settle(k portKey) error {
-	p := r.ports[k]
+	p := r.port(k)
 	need := p.addresses()
 	p.sockets = slices.DeleteFunc(p.sockets, func(s *socket) bool {
 		keep := slices.Contains(need, s.at.Addr())
@@ -293,7 +331,7 @@ func (r *Relay) settle(k portKey) error {
 		}
 		return !keep
 	})
-	var errs []error
+	var failed failures
 	for _, at := range need {
 		if slices.ContainsFunc(p.sockets, func(s *socket) bool { return s.at.Addr() == at }) {
 			continue
@@ -302,29 +340,13 @@ func (r *Relay) settle(k portKey) error {
 		if err == nil {
 			p.sockets = append(p.sockets, s)
 		} else if !unsupported(err) {
-			errs = append(errs, err)
+			failed.add(err)
 		}
 	}
 	if len(p.claims) == 0 {
 		delete(r.ports, k)
 	}
-	return r.await(k, errors.Join(errs...))
-}
-
-// await has a port that could not be settled tried again, and says so once.
-func (r *Relay) await(k portKey, err error) error {
-	switch before := r.waiting[k]; {
-	case err == nil && before:
-		r.Log.Info("port is served now", "port", k.number, "protocol", k.protocol)
-		delete(r.waiting, k)
-	case err != nil && !before:
-		r.Log.Warn("port can't be served, will be tried again", "port", k.number, "protocol", k.protocol, "err", err)
-		r.waiting[k] = true
-	}
-	if err != nil {
-		r.wakeIn(r.limits.retry)
-	}
-	return err
+	return failed.err()
 }
 
 // Close ends the relay, with all connections.

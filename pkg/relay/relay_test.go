@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -462,12 +463,12 @@ func TestTaken(t *testing.T) {
 		t.Errorf("%v, want %s", err, want)
 	}
 	time.Sleep(200 * time.Millisecond)
-	if n := strings.Count(r.log.String(), "can't be served"); n != 1 || r.Stats().Waiting != 1 {
+	if n := strings.Count(r.log.String(), "ports can't be served"); n != 1 || r.Stats().Waiting != 1 {
 		t.Errorf("said %d times: %s", n, r.log)
 	}
 	_ = other.Close()
 	eventually(t, "the port is had", func() bool { return r.Stats().Waiting == 0 })
-	if got := heard(t, at("::1", relay.Listen.Port())); got != "c1" || !strings.Contains(r.log.String(), "is served now") {
+	if got := heard(t, at("::1", relay.Listen.Port())); got != "c1" || !strings.Contains(r.log.String(), "ports can be served again") {
 		t.Error(got, r.log)
 	}
 	// Given up, it is not tried again.
@@ -477,10 +478,46 @@ func TestTaken(t *testing.T) {
 		t.Error("had a port that another program has")
 	}
 	r.set(t, "c1")
-	if s := r.Stats(); s.Waiting != 0 {
-		t.Errorf("%+v", s)
+	if s := r.Stats(); s.Waiting != 0 || strings.Count(r.log.String(), "again") != 3 {
+		t.Errorf("%+v %s", s, r.log)
 	}
 	_ = other.Close()
+}
+
+// A relay leaves some descriptors to the rest of the process, and says in one
+// line what it can't serve.
+func TestTooManyPorts(t *testing.T) {
+	r := start(t)
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	low := limit
+	low.Cur = 200
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit) }()
+	var relays []firewall.Relay
+	for i := range 300 {
+		relays = append(relays, firewall.Relay{Protocol: "tcp", Listen: at("::1", uint16(10000+i)), Target: at("127.0.0.2", 80)})
+	}
+	_, err := r.Set("c1", relays)
+	if err == nil || !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), " more") {
+		t.Error(err)
+	}
+	if n := strings.Count(r.log.String(), "\n"); n != 1 || r.Stats().Waiting < 100 || r.Stats().Ports != 300 {
+		t.Errorf("%+v %s", r.Stats(), r.log)
+	}
+	if f, err := os.Open(os.DevNull); err != nil {
+		t.Error("no descriptor is left: ", err)
+	} else {
+		_ = f.Close()
+	}
+	r.set(t, "c1", relays[0])
+	if s := r.Stats(); s.Waiting != 0 || s.Ports != 1 {
+		t.Errorf("%+v", s)
+	}
 }
 
 func TestTooManyConnections(t *testing.T) {

@@ -19,9 +19,13 @@ type socket struct {
 // open opens a listening socket and has it watched.
 func (r *Relay) open(protocol string, at netip.AddrPort) (*socket, error) {
 	fd, err := r.listen(protocol, at)
+	if err == nil && tooHigh(fd) {
+		_ = unix.Close(fd)
+		err = unix.EMFILE
+	}
 	if err != nil {
 		if errors.Is(err, unix.EPROTONOSUPPORT) {
-			r.Log.Info("port is not served: the kernel lacks the protocol", "port", at.Port(), "protocol", protocol)
+			r.Log.Info("a port is not served: the kernel lacks the protocol", "port", at.Port(), "protocol", protocol)
 		}
 		return nil, fmt.Errorf("listen on %s/%s: %w", at, protocol, err)
 	}
@@ -43,6 +47,13 @@ func (r *Relay) listen(protocol string, at netip.AddrPort) (int, error) {
 		return fd, nil
 	}
 	return listen(protocol, at, r.Mark)
+}
+
+// tooHigh reports whether a descriptor is one of the last that the process may
+// have: those are left to the rest of it.
+func tooHigh(fd int) bool {
+	var limit unix.Rlimit
+	return unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && uint64(fd) >= limit.Cur-limit.Cur/8
 }
 
 // unsupported reports whether an error says that the kernel lacks IPv6 or a

@@ -54,7 +54,7 @@ func (s *socket) accept(r *Relay) bool {
 	}
 	r.stats.Accepted++
 	c := r.claimed(s, fd)
-	if c == nil || !r.admit(s, arrival(fd)) || !r.room(c) {
+	if c == nil || !r.admit(s, arrival(fd)) || !r.room(c, fd) {
 		r.stats.Refused++
 		reset(fd)
 		return true
@@ -95,9 +95,9 @@ func arrival(fd int) int {
 	return link
 }
 
-// room tells whether there may be one more connection.
-func (r *Relay) room(c *claim) bool {
-	return r.stats.Connections < r.limits.connections && len(c.conns) < r.limits.portConnections
+// room tells whether there may be one more connection, which has that descriptor.
+func (r *Relay) room(c *claim, fd int) bool {
+	return !tooHigh(fd) && r.stats.Connections < r.limits.connections && len(c.conns) < r.limits.portConnections
 }
 
 // reset closes a connection so that the client knows that nobody served it.
