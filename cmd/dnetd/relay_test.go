@@ -120,7 +120,7 @@ func TestPortOfTheDead(t *testing.T) {
 }
 
 // Another program's port is an error for who asks, and nothing else.
-func TestPortTaken(t *testing.T) {
+func TestPortOfAnotherProgram(t *testing.T) {
 	r := newRig(t)
 	l, err := net.Listen("tcp6", "[::1]:0")
 	if err != nil {
