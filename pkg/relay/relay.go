@@ -3,9 +3,10 @@
 //
 // One [Relay] serves a whole host. All listening sockets are in one epoll
 // instance, which one goroutine waits for: a port costs a descriptor and some
-// 500 bytes. A TCP (or SCTP) connection has two goroutines while it lives. UDP
-// has none: a client has a socket towards the container, in the same epoll,
-// until it is silent for 90 s (Docker's UDPConnTrackTimeout).
+// 500 bytes. A TCP (or SCTP) connection has two goroutines while it lives, and
+// memory for what it says only while it says it. UDP has no goroutines: a client
+// has a socket towards the container, in the same epoll instance, until it is
+// silent for 90 s (Docker's UDPConnTrackTimeout).
 //
 // What a container sees as its client is the host.
 //

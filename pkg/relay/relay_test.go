@@ -514,10 +514,12 @@ func TestTooManyPorts(t *testing.T) {
 	} else {
 		_ = f.Close()
 	}
-	r.set(t, "c1", relays[0])
-	if s := r.Stats(); s.Waiting != 0 || s.Ports != 1 {
-		t.Errorf("%+v", s)
-	}
+	_, _ = r.Set("c1", relays[:10])
+	r.mu.Lock()
+	r.limits.retry = 10 * time.Millisecond
+	r.wakeIn(r.limits.retry)
+	r.mu.Unlock()
+	eventually(t, "there are descriptors again", func() bool { return r.Stats().Waiting == 0 && r.Stats().Ports == 10 })
 }
 
 func TestTooManyConnections(t *testing.T) {

@@ -3,11 +3,12 @@ package relay
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -160,7 +161,7 @@ func (c *conn) run(fd int) (refused bool) {
 // pass passes on what one says until it says that this is all, and says so to
 // the other. Anything else ends both.
 func (c *conn) pass(to, from stream) {
-	n, err := copyStream(to, from, c.claim.Protocol)
+	n, err := copyStream(to, from)
 	c.bytes.Add(uint64(n))
 	if err == nil {
 		err = to.CloseWrite()
@@ -176,13 +177,55 @@ func (c *conn) pass(to, from stream) {
 	}
 }
 
-// copyStream copies: within the kernel (splice) for TCP, and message by message
-// for SCTP.
-func copyStream(to, from stream, protocol string) (int64, error) {
-	if protocol == "tcp" {
-		return io.Copy(to, from)
+// buffers are for what is on its way. Who waits has none, so that thousands of
+// silent connections hold no memory; nor descriptors, as with splice(2), which
+// takes a pipe for each direction. A message of SCTP is one read and one write.
+var buffers = sync.Pool{New: func() any { return new([1 << 16]byte) }}
+
+// copyStream copies until the end of what one says.
+func copyStream(to, from stream) (total int64, err error) {
+	raw, err := from.SyscallConn()
+	if err != nil {
+		return 0, err
 	}
-	return io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, 1<<16))
+	for {
+		n, b, err := receive(raw)
+		if err != nil {
+			return total, err
+		}
+		if n > 0 {
+			_, err = to.Write(b[:n])
+			total += int64(n)
+		}
+		buffers.Put(b)
+		if n == 0 || err != nil {
+			return total, err
+		}
+	}
+}
+
+// receive waits until there is something to read, and reads it into a buffer,
+// which is nil with an error.
+func receive(raw syscall.RawConn) (n int, b *[1 << 16]byte, err error) {
+	var failed error
+	err = raw.Read(func(fd uintptr) bool {
+		b = buffers.Get().(*[1 << 16]byte)
+		for {
+			n, failed = unix.Read(int(fd), b[:])
+			if !errors.Is(failed, unix.EINTR) {
+				break
+			}
+		}
+		if failed != nil {
+			buffers.Put(b)
+			b = nil
+		}
+		return !errors.Is(failed, unix.EAGAIN)
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	return n, b, failed
 }
 
 // watch waits until a connection that has nothing more to say is broken, and
