@@ -28,7 +28,7 @@ func (a addr) ensure() (bool, error) {
 	if errors.Is(err, unix.EEXIST) {
 		// IPv6 answers so when the address is on this very link, IPv4 too:
 		// either finds only its own link's.
-		return false, nil
+		return a.ensureOnLink(rt, l)
 	}
 	return err == nil, err
 }
@@ -42,7 +42,28 @@ func (a addr) check() error {
 	if err == nil && !slices.Contains(list, a.o.Prefix) {
 		err = fmt.Errorf("missing")
 	}
+	if err == nil && a.lacksOnLink(rt, l) {
+		err = fmt.Errorf("its on-link route is missing")
+	}
 	return err
+}
+
+// lacksOnLink reports whether the route that the kernel makes with an address is
+// missing. In a sandbox, plugins behind ours in the chain may have put it into
+// another table.
+func (a addr) lacksOnLink(rt *rtnl, l *iface) bool {
+	return a.o.NetNS == "" && l.up() && !rt.reachesOnLink(l.index, a.o.Prefix)
+}
+
+func (a addr) ensureOnLink(rt *rtnl, l *iface) (bool, error) {
+	if !a.lacksOnLink(rt, l) {
+		return false, nil
+	}
+	err := rt.onLink(l.index, a.o.Prefix)
+	if errors.Is(err, unix.EEXIST) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (a addr) remove() error {

@@ -26,6 +26,7 @@ type iface struct {
 	index, master, peer int // peer: the other end of a veth, in its namespace
 	mtu                 int // bytes
 	flags               uint32
+	hairpin, isolated   bool // as the port of a bridge
 	name, kind, alias   string
 	mac                 net.HardwareAddr
 	conf4, conf6        []byte // the link's settings, see devconf
@@ -140,14 +141,34 @@ func parseIface(b []byte) *iface {
 		case unix.IFLA_AF_SPEC:
 			i.parseAFSpec(data)
 		case unix.IFLA_LINKINFO:
-			attributes(data, func(typ uint16, data []byte) {
-				if typ == unix.IFLA_INFO_KIND {
-					i.kind = cString(data)
-				}
-			})
+			i.parseLinkInfo(data)
 		}
 	})
 	return i
+}
+
+// parseLinkInfo reads a link's kind, and how it is set as the port of a bridge.
+func (i *iface) parseLinkInfo(data []byte) {
+	attributes(data, func(typ uint16, data []byte) {
+		switch typ {
+		case unix.IFLA_INFO_KIND:
+			i.kind = cString(data)
+		case unix.IFLA_INFO_SLAVE_DATA:
+			i.parsePort(data)
+		}
+	})
+}
+
+func (i *iface) parsePort(data []byte) {
+	attributes(data, func(typ uint16, data []byte) {
+		on := len(data) > 0 && data[0] != 0
+		switch typ {
+		case unix.IFLA_BRPORT_MODE:
+			i.hairpin = on
+		case unix.IFLA_BRPORT_ISOLATED:
+			i.isolated = on
+		}
+	})
 }
 
 // setUp raises or lowers a link.
@@ -272,10 +293,7 @@ func (m *message) metric(typ uint16, v int) {
 
 // rtmsg appends a struct rtmsg.
 func (m *message) rtmsg(o *wire.Route) {
-	family, scope := byte(unix.AF_INET), byte(o.Scope)
-	if o.Dst.Addr().Is6() {
-		family = unix.AF_INET6
-	}
+	family, scope := rtFamily(o.Dst.Addr()), byte(o.Scope)
 	if !o.HasScope && !o.Via.IsValid() {
 		scope = unix.RT_SCOPE_LINK
 	}
@@ -295,11 +313,7 @@ func (m *message) rtmsg(o *wire.Route) {
 // the address that they carry.
 func (r *rtnl) wayTo(a netip.Addr) (index int, source netip.Addr, err error) {
 	payloads, err := r.request(unix.RTM_GETROUTE, 0, func(m *message) {
-		family := byte(unix.AF_INET)
-		if a.Is6() {
-			family = unix.AF_INET6
-		}
-		m.b = append(m.b, family, byte(a.BitLen()), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) // struct rtmsg
+		m.b = append(m.b, rtFamily(a), byte(a.BitLen()), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) // struct rtmsg
 		m.raw(unix.RTA_DST, a.AsSlice())
 	})
 	if err != nil {

@@ -27,11 +27,15 @@ type veth struct {
 // ensure creates the pair in one message: both ends with their names, MACs and
 // MTU, the peer in the sandbox, the host's end a port of its bridge. What that
 // message can't carry follows in a second, and a third raises the host's end.
+// A pair that is there stays, with all that is on its other end.
 func (v veth) ensure() (bool, error) {
+	if v.o.NetNS == "" {
+		return v.mend()
+	}
 	err := v.create()
 	if errors.Is(err, unix.EEXIST) {
-		if v.joined() == nil {
-			return false, nil
+		if v.paired() == nil {
+			return v.mend()
 		}
 		// Its name is the proof that a left-over host end is ours; an
 		// interface of that name in the sandbox is not, and stays.
@@ -43,10 +47,42 @@ func (v veth) ensure() (bool, error) {
 	if err != nil {
 		return false, v.explain(err)
 	}
-	if err := v.dress(); err != nil {
-		return true, err
+	return true, v.finish()
+}
+
+// mend sets what differs at the host's end. A port that is to join the bridge is
+// down until it is isolated.
+func (v veth) mend() (bool, error) {
+	host, master, err := v.outside()
+	if err != nil {
+		return false, err
 	}
-	return true, v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *message) {
+	if v.differs(host, master) == nil {
+		return false, nil
+	}
+	defer v.h.relink()
+	if host.master != master.index || v.o.MTU != 0 && host.mtu != v.o.MTU {
+		err := v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *message) {
+			m.ifinfo(host.index, 0, unix.IFF_UP)
+			if v.o.MTU != 0 {
+				m.native(unix.IFLA_MTU, uint32(v.o.MTU))
+			}
+			m.native(unix.IFLA_MASTER, uint32(master.index))
+		})
+		if err != nil {
+			return false, v.explain(err)
+		}
+	}
+	return true, v.finish()
+}
+
+// finish sets the host's end as it is to be, and raises it.
+func (v veth) finish() error {
+	defer v.h.relink()
+	if err := v.dress(); err != nil {
+		return err
+	}
+	return v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *message) {
 		m.ifinfo(0, unix.IFF_UP, unix.IFF_UP)
 		m.str(unix.IFLA_IFNAME, v.o.Name)
 	})
@@ -163,31 +199,27 @@ func (v veth) isolated() bool {
 // check compares what nobody else has a reason to change. MACs are left out:
 // systemd-udevd rewrites the host end's, the tuning plugin the peer's.
 func (v veth) check() error {
-	err := v.joined()
-	if err != nil || !v.o.Isolated {
-		return err
-	}
-	nl, l, err := v.h.link("", v.o.Name)
+	host, master, err := v.outside()
 	if err != nil {
 		return err
 	}
-	port, err := nl.LinkGetProtinfo(l)
-	if err == nil && port.Isolated != v.isolated() {
-		err = fmt.Errorf("bridge port is isolated: %v, should be: %v", port.Isolated, v.isolated())
+	err = v.differs(host, master)
+	if v.o.NetNS == "" {
+		return err
 	}
-	return err
+	return errors.Join(err, v.paired())
 }
 
-// joined compares the two ends and the bridge.
-func (v veth) joined() error {
-	_, host, err := v.h.iface("", v.o.Name)
-	if err != nil {
-		return err
+// outside returns the host's end and its bridge.
+func (v veth) outside() (host, master *iface, err error) {
+	if _, host, err = v.h.iface("", v.o.Name); err == nil {
+		_, master, err = v.h.iface("", v.o.Bridge)
 	}
-	_, master, err := v.h.iface("", v.o.Bridge)
-	if err != nil {
-		return err
-	}
+	return host, master, err
+}
+
+// differs compares the host's end.
+func (v veth) differs(host, master *iface) error {
 	var errs []error
 	if host.master != master.index {
 		errs = append(errs, fmt.Errorf("link %s is no port of %s", v.o.Name, v.o.Bridge))
@@ -195,14 +227,32 @@ func (v veth) joined() error {
 	if !host.up() {
 		errs = append(errs, fmt.Errorf("link %s is down", v.o.Name))
 	}
+	if v.o.MTU != 0 && host.mtu != v.o.MTU {
+		errs = append(errs, fmt.Errorf("link %s has mtu %d", v.o.Name, host.mtu))
+	}
+	if host.master != 0 && !host.hairpin {
+		errs = append(errs, fmt.Errorf("bridge port has hairpin off"))
+	}
+	if want := v.isolated(); host.master != 0 && host.isolated != want {
+		errs = append(errs, fmt.Errorf("bridge port is isolated: %v, should be: %v", host.isolated, want))
+	}
+	return errors.Join(errs...)
+}
+
+// paired compares the sandbox's end with the host's.
+func (v veth) paired() error {
+	_, host, err := v.h.iface("", v.o.Name)
+	if err != nil {
+		return err
+	}
 	_, peer, err := v.h.iface(v.o.NetNS, v.o.Peer)
 	switch {
 	case err != nil:
-		errs = append(errs, fmt.Errorf("in sandbox: %w", err))
+		return fmt.Errorf("in sandbox: %w", err)
 	case host.peer != peer.index:
-		errs = append(errs, fmt.Errorf("%s in the sandbox is not the other end of %s", v.o.Peer, v.o.Name))
+		return fmt.Errorf("%s in the sandbox is not the other end of %s", v.o.Peer, v.o.Name)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (v veth) remove() error {

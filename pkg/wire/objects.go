@@ -36,7 +36,7 @@ func (b *Bridge) String() string {
 type Veth struct {
 	Name     string // host end, see [Attachment.HostLink]
 	Bridge   string // the host end's master
-	NetNS    string // path of the sandbox; "" when it is to be removed only
+	NetNS    string // path of the sandbox; "" for the host's end only, which is not made alone
 	Peer     string // CNI_IFNAME
 	MAC      string // of the peer
 	MTU      int    // bytes, of both ends

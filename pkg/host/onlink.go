@@ -1,0 +1,69 @@
+package host
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// reachesOnLink reports whether a link has the on-link route of its address: it
+// asks for the way to a neighbour, by that link, which costs the same whatever
+// number of routes the host has. What the kernel can't say is taken to be so.
+func (r *rtnl) reachesOnLink(index int, p netip.Prefix) bool {
+	to, ok := neighbour(p)
+	if !ok {
+		return true
+	}
+	payloads, err := r.request(unix.RTM_GETROUTE, 0, func(m *message) {
+		m.b = append(m.b, rtFamily(to), byte(to.BitLen()), 0, 0, 0, 0, 0, 0) // struct rtmsg
+		m.b = binary.NativeEndian.AppendUint32(m.b, unix.RTM_F_FIB_MATCH)
+		m.raw(unix.RTA_DST, to.AsSlice())
+		m.native(unix.RTA_OIF, uint32(index))
+	})
+	if err == nil {
+		return len(payloads) == 0 || len(payloads[0]) < 2 || int(payloads[0][1]) >= p.Bits()
+	}
+	return !errors.Is(err, unix.ENETUNREACH) && !errors.Is(err, unix.EHOSTUNREACH)
+}
+
+// neighbour returns an address that shares a prefix's link with its own.
+func neighbour(p netip.Prefix) (netip.Addr, bool) {
+	broadcast, _ := broadcastOf(p)
+	for _, a := range []netip.Addr{p.Addr().Next(), p.Addr().Prev()} {
+		if !p.Contains(a) || len(broadcast) > 0 && (string(a.AsSlice()) == string(broadcast) || a == p.Masked().Addr()) {
+			continue
+		}
+		return a, true
+	}
+	return netip.Addr{}, false
+}
+
+func rtFamily(a netip.Addr) byte {
+	if a.Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+// onLink adds an address's on-link route, as the kernel makes it.
+func (r *rtnl) onLink(index int, p netip.Prefix) error {
+	return r.change(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *message) {
+		scope := byte(unix.RT_SCOPE_LINK)
+		if p.Addr().Is6() {
+			scope = unix.RT_SCOPE_UNIVERSE
+		}
+		m.b = append(m.b, rtFamily(p.Addr()), byte(p.Bits()), 0, 0, // struct rtmsg
+			unix.RT_TABLE_MAIN, unix.RTPROT_KERNEL, scope, unix.RTN_UNICAST)
+		m.b = binary.NativeEndian.AppendUint32(m.b, 0)
+		m.raw(unix.RTA_DST, p.Masked().Addr().AsSlice())
+		m.native(unix.RTA_OIF, uint32(index))
+		if p.Addr().Is6() {
+			const metric = 256 // IP6_RT_PRIO_ADDRCONF in the kernel's net/ip6_route.h
+			m.native(unix.RTA_PRIORITY, metric)
+		} else {
+			m.raw(unix.RTA_PREFSRC, p.Addr().AsSlice())
+		}
+	})
+}
