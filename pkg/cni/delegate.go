@@ -127,7 +127,7 @@ func (d delegate) exec(verb string, r *Request) ([]byte, error) {
 	}
 	cmd := exec.CommandContext(context.Background(), path)
 	cmd.Env = append(os.Environ(), "CNI_COMMAND="+verb,
-		"CNI_CONTAINERID="+r.Container, "CNI_NETNS="+r.NetNS, "CNI_IFNAME="+r.IfName)
+		"CNI_CONTAINERID="+r.Container, "CNI_NETNS="+r.NetNS, "CNI_IFNAME="+r.IfName, "CNI_PATH="+r.Path)
 	var stderr bytes.Buffer
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(r.Conf), &stderr
 	out, err := cmd.Output()

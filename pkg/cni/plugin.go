@@ -104,18 +104,26 @@ type verbs interface {
 }
 
 // Main runs the plugin as the runtime asked, and does not return. Anything on
-// the command line asks for something else: `plan` prints what ADD would make.
+// the command line asks for something else: `plan` prints what ADD would make,
+// `heal` puts back what somebody took away.
 func Main(p *Plugin) {
 	if len(os.Args) > 1 {
 		exit(p.command(os.Args[1:], os.Stdin, os.Stdout))
 		os.Exit(0)
 	}
 	serve(p.Name, func(store records.Store, machine *host.Host) verbs {
-		return &Engine{
-			Plugin: p, Host: machine, Store: store, Source: Source(store, machine),
-			Relay: host.RefreshRelay, Log: os.Stderr,
-		}
+		return p.engine(store, machine)
 	})
+}
+
+// engine returns what works on the real machine. A program whose path nobody can
+// tell attaches all the same, and is not healed.
+func (p *Plugin) engine(store records.Store, machine *host.Host) *Engine {
+	program, _ := os.Executable()
+	return &Engine{
+		Plugin: p, Host: machine, Store: store, Source: Source(store, machine),
+		Relay: host.RefreshRelay, Log: os.Stderr, Program: program,
+	}
 }
 
 // serve runs one verb on the real machine, and does not return. What it opens
@@ -221,8 +229,13 @@ func (p *Plugin) command(args []string, stdin io.Reader, stdout io.Writer) error
 	if args[0] == host.PopCommand && len(args) == 4 && p.Guest != nil {
 		return pop(p.Name, wire.Attachment{Network: args[1], Container: args[2], IfName: args[3]})
 	}
-	if args[0] != "plan" {
-		return fmt.Errorf("%s: unknown command %q: known is plan (reads a configuration, prints what ADD would make)", p.Name, args[0])
+	switch args[0] {
+	case "plan":
+	case "heal":
+		return p.heal(args[1:], stdout)
+	default:
+		return fmt.Errorf("%s: unknown command %q: known are plan (reads a configuration, prints what ADD would make) "+
+			"and heal (puts back what the records say; behind it, networks)", p.Name, args[0])
 	}
 	conf, err := io.ReadAll(stdin)
 	if err != nil {

@@ -27,6 +27,14 @@ type Machine interface {
 	Enter(netns string) (wire.Sandbox, error)
 	// Still reports whether a path still is the namespace that was entered.
 	Still(netns string) bool
+	// Leave lets go of a sandbox, "" for none, and forgets what links there are.
+	Leave(netns string)
+	// Lives reports whether the namespace of a cookie is still at a path. What
+	// can't be told lives.
+	Lives(netns string, cookie uint64) bool
+	// Inhabited returns the cookies of the namespaces that somebody may still
+	// mean, at whatever path.
+	Inhabited() (map[uint64]bool, error)
 	// HasLink reports whether a namespace has a link of that name.
 	HasLink(netns, name string) (bool, error)
 	// Survey looks at a sandbox for a plugin that makes no interface in it.
@@ -98,6 +106,9 @@ type Engine struct {
 	Relay func(a wire.Attachment) error
 	// Log takes a line for each thing of the host's that was changed.
 	Log io.Writer
+	// Program is the absolute path of the plugin, for who is to heal what it
+	// attached.
+	Program string
 }
 
 // Add attaches. If it fails, what this call made is undone and nothing else.
@@ -144,7 +155,7 @@ func (e *Engine) begin(r *Request, mode Mode) (*records.Record, error) {
 	}
 	rec := &records.Record{
 		Attachment: r.Attachment, Plugin: e.Plugin.Name, State: records.Adding, Creator: r.creator(),
-		NetNS: r.NetNS, Cookie: found.Cookie, Config: r.Conf, Since: time.Now().UTC(),
+		NetNS: r.NetNS, Cookie: found.Cookie, Config: r.Conf, Since: time.Now().UTC(), Program: e.Program,
 		Names: e.names(r), Traits: mode.Network().Traits,
 	}
 	if e.Plugin.chained() {
@@ -374,26 +385,8 @@ func (e *Engine) network(r *Request, rec *records.Record) Network {
 // addresses, which another may get the moment they are free. The caller holds
 // the attachment's lock; rec is nil where nothing is on record.
 func (e *Engine) detach(r *Request, rec *records.Record, source Addresses) error {
-	site := Site{Attachment: r.Attachment}
-	if rec != nil {
-		site.NetNS, site.Cookie, site.Target = rec.NetNS, rec.Cookie, rec.Target
-	}
-	roots := e.Plugin.Roots(site)
-	var unsaid error
-	if rec != nil {
-		if known := e.recorded(rec); known != nil {
-			roots = known
-		}
-		// On a full disk the record can't say so, but it can go.
-		rec.State, rec.Since = records.Deleting, time.Now().UTC()
-		unsaid = e.Store.Put(rec)
-	}
-	if err := wire.Del(e.Host, roots); err != nil {
-		// What may still be there keeps its record and its addresses.
-		return errors.Join(err, unsaid)
-	}
-	if err := e.Store.Delete(r.Attachment, e.Plugin.Name); err != nil {
-		return errors.Join(err, unsaid)
+	if err := e.takeAway(r, rec); err != nil {
+		return err
 	}
 	e.relay(rec)
 	err := source.Release(r)
@@ -413,6 +406,37 @@ func (e *Engine) relay(rec *records.Record) {
 	if err := e.Relay(rec.Attachment); err != nil {
 		fmt.Fprintf(e.Log, "%s: not all ports of %s are relayed: %v\n", e.Plugin.Name, rec.Attachment, err)
 	}
+}
+
+// takeAway removes the kernel's part of an attachment, and its record.
+func (e *Engine) takeAway(r *Request, rec *records.Record) error {
+	unsaid, err := e.remove(r, rec)
+	if err == nil {
+		err = e.Store.Delete(r.Attachment, e.Plugin.Name)
+	}
+	if err != nil {
+		return errors.Join(err, unsaid)
+	}
+	return nil
+}
+
+// remove removes the kernel's part of an attachment. What may still be there on
+// an error keeps its record and its addresses. On a full disk the record can't
+// say that it is going, but it can go: that is unsaid.
+func (e *Engine) remove(r *Request, rec *records.Record) (unsaid, err error) {
+	site := Site{Attachment: r.Attachment}
+	if rec != nil {
+		site.NetNS, site.Cookie, site.Target = rec.NetNS, rec.Cookie, rec.Target
+	}
+	roots := e.Plugin.Roots(site)
+	if rec != nil {
+		if known := e.recorded(rec); known != nil {
+			roots = known
+		}
+		rec.State, rec.Since = records.Deleting, time.Now().UTC()
+		unsaid = e.Store.Put(rec)
+	}
+	return unsaid, wire.Del(e.Host, roots)
 }
 
 // recorded returns the own objects of an attachment as its record has them:

@@ -49,7 +49,8 @@ type Record struct {
 	Plugin  string    `json:"plugin"`
 	State   State     `json:"state"`
 	Creator Creator   `json:"creator"`
-	Since   time.Time `json:"since"` // when this state was entered
+	Program string    `json:"program,omitempty"` // absolute path of the plugin, for dnetd
+	Since   time.Time `json:"since"`             // when this state was entered
 
 	NetNS  string `json:"netns"`            // CNI_NETNS
 	Cookie uint64 `json:"cookie"`           // SO_NETNS_COOKIE: a path may come to mean another namespace

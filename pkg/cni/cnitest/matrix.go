@@ -24,6 +24,11 @@ func Matrix(t *testing.T, plugin *cni.Plugin, conf string) {
 	t.Run("die at every step of ADD, then GC", m.dieThenGC)
 	t.Run("die at every step of ADD, then ADD", m.dieThenAdd)
 	t.Run("die at every step of DEL, then another takes its place", m.dieThenOther)
+	t.Run("lose anything, then heal", m.loseThenHeal)
+	t.Run("lose all, then heal, itself failing or dying", m.brokenHeal)
+	t.Run("heal at every step of ADD and DEL", m.healBeside)
+	t.Run("collect, itself dying", m.collect)
+	t.Run("collect nothing that lives", m.collectNothing)
 }
 
 type matrix struct {
@@ -75,7 +80,7 @@ func (m matrix) dieThenDel(t *testing.T) {
 			alive := true
 			w.DieAt(k, func() { del(); alive = false })
 			m.mustDel(t, w, "c1")
-			gone(t, w, "c1")
+			left(t, w, "c1")
 			if !alive {
 				return // DEL had no k-th step
 			}
@@ -89,7 +94,7 @@ func (m matrix) dieThenGC(t *testing.T) {
 		if err := w.Engine.GC(w.Request(t, "", valid(m.conf, "c0"))); err != nil {
 			t.Fatal("GC:", err)
 		}
-		gone(t, w, "c1")
+		left(t, w, "c1")
 		if strings.Contains(w.State(t), "/c0/") {
 			m.checkConf(t, w, "c0", neighbour(m.conf))
 		}
@@ -111,7 +116,7 @@ func (m matrix) dieThenAdd(t *testing.T) {
 		m.mustAdd(t, w, "c1", neighbour(m.conf))
 		m.checkConf(t, w, "c1", neighbour(m.conf))
 		m.mustDel(t, w, "c1")
-		gone(t, w, "c1")
+		left(t, w, "c1")
 	})
 }
 
@@ -131,9 +136,9 @@ func (m matrix) dieThenOther(t *testing.T) {
 		if gc := w.Engine.GC(w.Request(t, "", valid(m.conf, "c0", "c2"))); gc != nil {
 			t.Fatal("GC:", gc)
 		}
-		gone(t, w, "c1")
+		left(t, w, "c1")
 		if err != nil {
-			gone(t, w, "c2")
+			left(t, w, "c2")
 			m.mustAdd(t, w, "c2", m.conf)
 		}
 		m.checkClean(t, w, "c2")
@@ -170,8 +175,8 @@ func (m matrix) checkConf(t *testing.T, w *World, container, conf string) {
 	}
 }
 
-// gone fails if anything tells of a container.
-func gone(t *testing.T, w *World, container string) {
+// left fails if anything tells of a container.
+func left(t *testing.T, w *World, container string) {
 	t.Helper()
 	for line := range strings.Lines(w.State(t)) {
 		if strings.Contains(line, "/"+container+"/") || strings.Contains(line, container+"/eth0") {
@@ -183,8 +188,8 @@ func gone(t *testing.T, w *World, container string) {
 			t.Fatalf("%s is gone, and left %s", container, s.Object)
 		}
 	}
-	if found, err := w.Engine.Host.Enter("/run/netns/" + container); err != nil || found.Own {
-		t.Fatalf("%s is gone, and its path leads to the host: %v", container, err)
+	if found, _ := w.Engine.Host.Enter(sandboxes + container); found.Own {
+		t.Fatalf("%s is gone, and its path leads to the host", container)
 	}
 	owners, err := w.Store.Leases("", w.Request(t, container, `{"name":"web"}`).Network).Owners()
 	if err != nil {

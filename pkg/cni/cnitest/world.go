@@ -6,6 +6,7 @@ package cnitest
 
 import (
 	"errors"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"net/netip"
@@ -30,6 +31,8 @@ type World struct {
 	Store  records.Store
 	Engine *cni.Engine
 
+	fates map[string]fate // of sandboxes, by path; those that live are not in it
+
 	// fault is asked before every step of a verb; see steps.
 	fault func(step int) error
 	step  int
@@ -44,13 +47,14 @@ func NewWorld(t testing.TB, plugin *cni.Plugin) *World {
 	dir := t.TempDir()
 	w := &World{
 		Host:  wiretest.New(),
+		fates: map[string]fate{},
 		Store: records.Store{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib")},
 	}
 	w.Host.Step = func(string, wire.Object) error { return w.next() }
 	source := cni.Source(w.Store, noHost{})
 	w.Engine = &cni.Engine{
 		Plugin: plugin,
-		Host:   machine{w.Host},
+		Host:   machine{w.Host, w},
 		Store:  book{w.Store, w},
 		Source: func(n cni.Network) cni.Addresses {
 			n.IPAM.Own.DataDir = w.Store.Lib
@@ -147,25 +151,72 @@ func (w *World) State(t testing.TB) string {
 }
 
 // machine gives the machine in memory what the engine asks besides.
-type machine struct{ *wiretest.Host }
+type machine struct {
+	*wiretest.Host
+	w *World
+}
+
+// A fate is what became of a sandbox.
+type fate int
+
+const (
+	gone   fate = iota + 1 // with all that was in it
+	hidden                 // it lives; its path leads to it in another mount namespace only
+)
+
+// Vanish is the end of a container's sandbox.
+func (w *World) Vanish(container string) {
+	w.fates[sandboxes+container] = gone
+	w.Host.Vanish(sandboxes + container)
+	w.Host.Lose("path " + sandboxes + container)
+}
+
+// Hide takes a container's sandbox from its path.
+func (w *World) Hide(container string) { w.fates[sandboxes+container] = hidden }
 
 func (m machine) Still(string) bool               { return true }
+func (m machine) Leave(string)                    {}
 func (m machine) WayOutMTU() int                  { return 1500 }
 func (m machine) Inside(string) ([]string, error) { return nil, nil }
 
-// Cookies of the machine's two kinds of namespace.
-const (
-	sandboxCookie = iota + 1
-	hostCookie
-)
+// hostCookie is the host's own namespace's.
+const hostCookie = 1
+
+// sandboxes is where paths of sandboxes begin.
+const sandboxes = "/run/netns/"
+
+// cookieOf returns the cookie of a sandbox: a number that its path gives.
+func cookieOf(netns string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(netns)) // never fails
+	return h.Sum64()
+}
 
 // Enter knows sandboxes by /run/netns. Any other path, and one that was made to
 // lead elsewhere, is the host's.
 func (m machine) Enter(netns string) (wire.Sandbox, error) {
-	if !strings.HasPrefix(netns, "/run/netns/") || m.Has("path "+netns) {
+	if !strings.HasPrefix(netns, sandboxes) || m.Has("path "+netns) {
 		return wire.Sandbox{Cookie: hostCookie, Own: true}, nil
 	}
-	return wire.Sandbox{Cookie: sandboxCookie}, nil
+	if m.w.fates[netns] != 0 {
+		return wire.Sandbox{}, wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: no such network namespace", netns)
+	}
+	return wire.Sandbox{Cookie: cookieOf(netns)}, nil
+}
+
+func (m machine) Lives(netns string, cookie uint64) bool {
+	found, err := m.Enter(netns)
+	return err == nil && found.Cookie == cookie
+}
+
+func (m machine) Inhabited() (map[uint64]bool, error) {
+	cookies := map[uint64]bool{hostCookie: true}
+	for netns, fate := range m.w.fates {
+		if fate == hidden {
+			cookies[cookieOf(netns)] = true
+		}
+	}
+	return cookies, nil
 }
 
 // Bundle knows of none.
@@ -183,6 +234,9 @@ func (m machine) Loopback(string) ([]netip.Prefix, error) {
 }
 
 func (m machine) HasLink(netns, name string) (bool, error) {
+	if netns == "" {
+		return m.Has("link " + name), nil
+	}
 	return m.Has("link " + name + " netns " + netns), nil
 }
 

@@ -5,6 +5,7 @@ package wiretest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -61,6 +62,9 @@ func (h *Host) Ensure(o wire.Object) (bool, error) {
 		return false, nil
 	}
 	want, key := describe(o), o.Key()
+	if v, ok := o.(*wire.Veth); ok && v.NetNS == "" {
+		return false, h.Check(o) // of a pair that is there; one end is not made alone
+	}
 	for _, r := range want.refers {
 		if !h.has(r) {
 			return false, fmt.Errorf("no such thing: %s", r)
@@ -134,16 +138,29 @@ func isBind(o wire.Object) bool {
 // Probe says that everything could be made.
 func (h *Host) Probe(o wire.Object) error { return h.step("probe", o) }
 
-// Vanish is the end of a network namespace: its links die, whichever end.
+// Vanish is the end of a network namespace: its links die, whichever end, and
+// all that is in it.
 func (h *Host) Vanish(netns string) {
 	for key, t := range h.there {
-		for _, p := range t.provides {
-			if strings.HasSuffix(p, " netns "+netns) {
+		for _, k := range append(t.provides, key) {
+			if strings.HasSuffix(k, " netns "+netns) {
 				h.drop(key)
 			}
 		}
 	}
 }
+
+// Lose takes a thing away, or what provides it, and what hangs on that, as
+// another program would.
+func (h *Host) Lose(key string) {
+	if owner, ok := h.provider(key); ok {
+		key = owner
+	}
+	h.drop(key)
+}
+
+// Keys lists the things on the machine, sorted.
+func (h *Host) Keys() []string { return slices.Sorted(maps.Keys(h.there)) }
 
 func (h *Host) drop(key string) {
 	t, ok := h.there[key]

@@ -1,0 +1,225 @@
+package cnitest
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"dcni/pkg/cni"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// heal runs Heal and returns what it reports.
+func (w *World) heal(t *testing.T) []wire.Repair {
+	t.Helper()
+	var list []wire.Repair
+	if err := w.Engine.Heal(cni.Scope{}, func(r wire.Repair) { list = append(list, r) }); err != nil {
+		t.Fatal("heal:", err)
+	}
+	return list
+}
+
+// healed wants Heal to have nothing to complain of.
+func (w *World) healed(t *testing.T) []wire.Repair {
+	t.Helper()
+	list := w.heal(t)
+	for _, r := range list {
+		if r.Error != "" {
+			t.Fatalf("heal: %+v", r)
+		}
+	}
+	return list
+}
+
+// whole is a world in which c0 and c1 are attached.
+func (m matrix) whole(t *testing.T) *World {
+	w := NewWorld(t, m.plugin)
+	m.mustAdd(t, w, "c0", neighbour(m.conf))
+	m.mustAdd(t, w, "c1", m.conf)
+	return w
+}
+
+// check runs CHECK of a container.
+func (m matrix) check(t *testing.T, w *World, container, conf string) error {
+	rec := m.record(t, w, container)
+	return w.Engine.Check(w.Request(t, container, with(conf, "prevResult", string(rec.Result))))
+}
+
+func (m matrix) record(t *testing.T, w *World, container string) *records.Record {
+	t.Helper()
+	rec, err := w.Store.Get(w.Request(t, container, m.conf).Attachment, m.plugin.Name)
+	if err != nil {
+		t.Fatalf("record of %s: %v", container, err)
+	}
+	return rec
+}
+
+// loseThenHeal: whatever CHECK would miss comes back, is told of once, and
+// nothing else is touched.
+func (m matrix) loseThenHeal(t *testing.T) {
+	keys := m.whole(t).Host.Keys()
+	for _, key := range keys {
+		t.Run(key, func(t *testing.T) {
+			w := m.whole(t)
+			before := w.State(t)
+			same(t, "after healing nothing", before, w.State(t))
+			w.Host.Lose(key)
+			missed := m.check(t, w, "c0", neighbour(m.conf)) != nil || m.check(t, w, "c1", m.conf) != nil
+			list := w.healed(t)
+			if missed != (len(list) > 0) {
+				t.Fatalf("CHECK misses something: %t; put back: %+v", missed, list)
+			}
+			if missed {
+				same(t, "healed", before, w.State(t))
+			}
+			if again := w.heal(t); len(again) > 0 {
+				t.Fatalf("healed once more: %+v", again)
+			}
+		})
+	}
+}
+
+// brokenHeal: what one that failed or died left, the next one finishes, or DEL
+// takes away.
+func (m matrix) brokenHeal(t *testing.T) {
+	lost := func(t *testing.T) (w *World, before string) {
+		w = m.whole(t)
+		before = w.State(t)
+		for _, key := range w.Host.Keys() {
+			w.Host.Lose(key)
+		}
+		return w, before
+	}
+	heal := func(w *World) func() {
+		return func() { _ = w.Engine.Heal(cni.Scope{}, func(wire.Repair) {}) }
+	}
+	probe, _ := lost(t)
+	steps := probe.Steps(heal(probe))
+	for n := 1; n <= steps; n++ {
+		for _, broken := range []func(w *World){
+			func(w *World) { w.FailAt(n, heal(w)) },
+			func(w *World) { w.DieAt(n, heal(w)) },
+		} {
+			w, _ := lost(t)
+			broken(w)
+			m.mustDel(t, w, "c1")
+			left(t, w, "c1")
+			w, _ = lost(t)
+			broken(w)
+			w.healed(t)
+			m.checkConf(t, w, "c0", neighbour(m.conf))
+			m.checkClean(t, w, "c1")
+			if list := w.heal(t); len(list) > 0 {
+				t.Fatalf("step %d: healed once more: %+v", n, list)
+			}
+		}
+	}
+}
+
+// healBeside: a heal in the middle of an ADD or DEL sees who is at work, and
+// leaves it alone.
+func (m matrix) healBeside(t *testing.T) {
+	add := func(w *World) { _, _ = w.add(t, "c1", m.conf) }
+	m.each(t, add, func(t *testing.T, w *World, n int) {
+		m.beside(t, w, n, func() { m.mustAdd(t, w, "c1", m.conf) })
+		m.checkClean(t, w, "c1")
+	})
+	del := func(w *World) {
+		m.mustAdd(t, w, "c1", m.conf)
+		w.step = 0
+		_ = w.Engine.Del(w.Request(t, "c1", m.conf))
+	}
+	m.each(t, del, func(t *testing.T, w *World, n int) {
+		m.mustAdd(t, w, "c1", m.conf)
+		m.beside(t, w, n, func() { m.mustDel(t, w, "c1") })
+		left(t, w, "c1")
+	})
+}
+
+// beside runs a verb for c1, and heals before its n-th step.
+func (m matrix) beside(t *testing.T, w *World, n int, verb func()) {
+	w.step = 0
+	w.fault = func(step int) error {
+		if step != n {
+			return nil
+		}
+		w.fault = nil
+		for _, r := range w.heal(t) {
+			if r.Container == "c1" && r.Did != wire.Left || r.Error != "" {
+				t.Fatalf("healed beside: %+v", r)
+			}
+		}
+		return nil
+	}
+	verb()
+	w.fault = nil
+}
+
+// age makes a record one that may be collected.
+func (m matrix) age(t *testing.T, w *World, container string, more ...func(*records.Record)) {
+	t.Helper()
+	rec := m.record(t, w, container)
+	rec.Since = rec.Since.Add(-cni.Grace - time.Second)
+	for _, change := range more {
+		change(rec)
+	}
+	if err := w.Store.Put(rec); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// collect: an attachment whose sandbox is gone goes too, whatever had become of
+// it, and however often who sees to that dies.
+func (m matrix) collect(t *testing.T) {
+	states := []func(*records.Record){
+		func(*records.Record) {},
+		func(r *records.Record) { r.State = records.Adding },
+		func(r *records.Record) { r.State = records.Deleting },
+	}
+	for _, state := range states {
+		for n := 1; ; n++ {
+			w := m.whole(t)
+			w.Vanish("c1")
+			if list := w.healed(t); len(list) > 0 && slices.ContainsFunc(list, func(r wire.Repair) bool { return r.Did == wire.Collected }) {
+				t.Fatalf("collected at once: %+v", list)
+			}
+			m.age(t, w, "c1", state)
+			alive := true
+			w.DieAt(n, func() { w.heal(t); alive = false })
+			if alive && strings.Contains(w.State(t), "/c1/eth0/") {
+				m.age(t, w, "c1") // DEL had begun, just now
+			}
+			w.healed(t)
+			left(t, w, "c1")
+			m.checkConf(t, w, "c0", neighbour(m.conf))
+			if !alive {
+				break
+			}
+		}
+	}
+}
+
+// collectNothing: a sandbox that is only out of sight is not gone, and what dnet
+// made is dnet's to end.
+func (m matrix) collectNothing(t *testing.T) {
+	w := m.whole(t)
+	w.Hide("c1")
+	m.age(t, w, "c1")
+	w.healed(t)
+	m.record(t, w, "c1")
+
+	// nor is it if somebody took its link
+	for _, key := range w.Host.Keys() {
+		w.Host.Lose(key)
+	}
+	w.heal(t)
+	m.record(t, w, "c1")
+
+	w = m.whole(t)
+	w.Vanish("c1")
+	m.age(t, w, "c1", func(r *records.Record) { r.Creator = records.ByDnet })
+	w.heal(t)
+	m.record(t, w, "c1")
+}

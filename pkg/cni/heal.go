@@ -1,0 +1,332 @@
+package cni
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"dcni/pkg/host"
+	"dcni/pkg/network"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// Grace is how old a record must be before its attachment may be collected: a
+// runtime that takes its namespace away also says DEL, before or right after.
+const Grace = 5 * time.Second
+
+// heal serves `<plugin> heal [NETWORK[/CONTAINER/IFNAME]...]`: it puts back what
+// the records say, of all networks or some, or of single attachments, and prints
+// a JSON object a line for each thing that was not as it should be
+// ([wire.Repair]).
+func (p *Plugin) heal(args []string, stdout io.Writer) error {
+	scope, err := parseScope(args)
+	if err != nil {
+		return fmt.Errorf("%s heal: %w", p.Name, err)
+	}
+	store := records.Default()
+	machine, err := host.New(store)
+	if err != nil {
+		return err
+	}
+	defer machine.Close()
+	lines := json.NewEncoder(stdout)
+	lines.SetEscapeHTML(false)
+	var unsaid error
+	failed := 0
+	err = p.engine(store, machine).Heal(scope, func(r wire.Repair) {
+		if r.Error != "" {
+			failed++
+		}
+		unsaid = errors.Join(unsaid, lines.Encode(r))
+	})
+	if err = errors.Join(err, unsaid); err == nil && failed > 0 {
+		err = fmt.Errorf("%s heal: %d of the above could not be put back", p.Name, failed)
+	}
+	return err
+}
+
+// A Scope is what is to be healed: whole networks, and single attachments of
+// others. The zero Scope is everything.
+type Scope struct {
+	Networks    []string
+	Attachments []wire.Attachment
+}
+
+func parseScope(args []string) (Scope, error) {
+	var s Scope
+	for _, arg := range args {
+		words := strings.Split(arg, "/")
+		if !network.ValidName(words[0]) || len(words) != 1 && len(words) != 3 {
+			return s, fmt.Errorf("%q: must be NETWORK or NETWORK/CONTAINER/IFNAME", arg)
+		}
+		if len(words) == 1 {
+			s.Networks = append(s.Networks, arg)
+		} else {
+			s.Attachments = append(s.Attachments, wire.Attachment{Network: words[0], Container: words[1], IfName: words[2]})
+		}
+	}
+	return s, nil
+}
+
+func (s Scope) all() bool { return len(s.Networks)+len(s.Attachments) == 0 }
+
+// Heal makes what the records `up` say so again where it is not, and deletes
+// attachments whose sandbox is gone for good and that nobody says DEL for. It
+// leaves alone what somebody is at work on, goes on past errors, and reports each
+// thing that was not as it should be. The error tells of records that can't be
+// read.
+func (e *Engine) Heal(s Scope, report func(wire.Repair)) error {
+	list, err := e.scope(s)
+	h := &healer{Engine: e, report: report}
+	// What all share comes first: with the rules, all published ports are back.
+	for _, name := range networksOf(list) {
+		if s.all() || slices.Contains(s.Networks, name) {
+			h.network(name, ofNetwork(list, name))
+		}
+	}
+	for _, rec := range list {
+		h.attachment(rec.Attachment)
+	}
+	return err
+}
+
+// scope lists this plugin's records within a scope.
+func (e *Engine) scope(s Scope) (list []*records.Record, err error) {
+	var errs []error
+	if s.all() {
+		list, err = e.Store.List("")
+		errs = append(errs, err)
+	}
+	for _, name := range s.Networks {
+		more, err := e.Store.List(name)
+		list, errs = append(list, more...), append(errs, err)
+	}
+	for _, a := range s.Attachments {
+		rec, err := e.Store.Get(a, e.Plugin.Name)
+		if err == nil && !slices.Contains(s.Networks, a.Network) {
+			list = append(list, rec)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	list = slices.DeleteFunc(list, func(rec *records.Record) bool { return rec.Plugin != e.Plugin.Name })
+	return list, errors.Join(errs...)
+}
+
+func networksOf(list []*records.Record) []string {
+	var names []string
+	for _, rec := range list {
+		names = append(names, rec.Network)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func ofNetwork(list []*records.Record, name string) []*records.Record {
+	return slices.DeleteFunc(slices.Clone(list), func(rec *records.Record) bool { return rec.Network != name })
+}
+
+// A healer is at work once.
+type healer struct {
+	*Engine
+	report func(wire.Repair)
+
+	counted   time.Time // when inhabited was found out; zero: not yet
+	inhabited map[uint64]bool
+}
+
+// network puts back what a network's attachments share. While it does, it holds
+// the lock of one that is up: so the network can't be removed meanwhile.
+func (h *healer) network(name string, list []*records.Record) {
+	say := h.teller(wire.Attachment{Network: name})
+	wanted := h.shared(list)
+	if wire.So(h.Host, wanted) {
+		h.Host.Leave("")
+		return
+	}
+	guard := h.guard(list)
+	if guard == nil {
+		return // about to go; who is next to be attached looks, too
+	}
+	defer guard.Unlock()
+	lock, err := h.Store.LockNetwork(name)
+	if err != nil {
+		say(nil, nil, err)
+		return
+	}
+	defer lock.Unlock()
+	h.Host.Leave("") // links may have changed meanwhile
+	wire.Heal(h.Host, wanted, say)
+	h.Host.Leave("")
+}
+
+// shared returns what attachments that are up share. Where a network was
+// configured anew in between, the youngest has its way, as with ADD.
+func (h *healer) shared(list []*records.Record) []wire.Object {
+	var wanted []wire.Object
+	known := map[string]bool{}
+	youngest := slices.SortedStableFunc(slices.Values(list), func(a, b *records.Record) int { return b.Since.Compare(a.Since) })
+	for _, rec := range youngest {
+		if rec.State != records.Up {
+			continue
+		}
+		plan, _, err := h.replan(rec)
+		if err != nil {
+			continue // said with its own objects
+		}
+		for _, o := range plan.Shared {
+			if !known[o.Key()] {
+				known[o.Key()] = true
+				wanted = append(wanted, o)
+			}
+		}
+	}
+	return wanted
+}
+
+// guard returns the lock of an attachment that is up and that nobody is at work
+// on, or nil.
+func (h *healer) guard(list []*records.Record) *records.Lock {
+	for _, rec := range list {
+		lock, free, err := h.Store.TryLockAttachment(rec.Attachment)
+		if err != nil || !free {
+			continue
+		}
+		if now, err := h.Store.Get(rec.Attachment, rec.Plugin); err == nil && now.State == records.Up {
+			return lock
+		}
+		lock.Unlock()
+	}
+	return nil
+}
+
+// attachment puts back what is one attachment's own, or deletes it if its sandbox
+// is gone.
+func (h *healer) attachment(a wire.Attachment) {
+	say := h.teller(a)
+	lock, free, err := h.Store.TryLockAttachment(a)
+	if err != nil {
+		say(nil, nil, err)
+		return
+	}
+	if !free {
+		h.report(wire.Repair{Attachment: a, Did: wire.Left, Was: "being attached, checked or deleted"})
+		return
+	}
+	defer lock.Unlock()
+	rec, err := h.Store.Get(a, h.Plugin.Name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return // deleted meanwhile
+	case err != nil:
+		say(nil, nil, err)
+		return
+	}
+	defer h.Host.Leave(rec.NetNS)
+	found, err := h.Host.Enter(rec.NetNS)
+	there := err == nil && at(rec, found)
+	if !there && h.bury(rec) || rec.State != records.Up {
+		return // of what is not up, its process died: DEL, or the next ADD, sees to it
+	}
+	plan, _, err := h.replan(rec)
+	if err != nil {
+		say(nil, nil, err)
+		return
+	}
+	own := plan.Own
+	if !there {
+		own = wire.Outside(own)
+	}
+	wire.Heal(h.Host, own, say)
+}
+
+// bury deletes an attachment whose sandbox is gone for good, and reports whether
+// it is gone. One that dnet made is dnet's to end.
+func (h *healer) bury(rec *records.Record) bool {
+	dead, err := h.dead(rec)
+	if err != nil || !dead {
+		if err != nil {
+			h.teller(rec.Attachment)(nil, nil, err)
+		}
+		return false
+	}
+	said := wire.Repair{Attachment: rec.Attachment, Did: wire.Collected, Was: "network namespace " + rec.NetNS + " is gone"}
+	if time.Since(rec.Since) < Grace {
+		said.Did = wire.Left
+	} else if err := h.detachDead(rec); err != nil {
+		said.Error = err.Error()
+	}
+	h.report(said)
+	return true
+}
+
+// dead reports whether a sandbox is gone for good. That its path leads nowhere
+// does not say so: it may lead there in another mount namespace. But a
+// namespace that lives keeps the other end of its veth alive, and so the host's;
+// where there is none, somebody is in it, has it mounted, or open.
+func (h *healer) dead(rec *records.Record) (bool, error) {
+	if rec.Creator == records.ByDnet || rec.Cookie == 0 || h.Host.Lives(rec.NetNS, rec.Cookie) {
+		return false, nil
+	}
+	if there, err := h.Host.HasLink("", rec.HostLink()); there || err != nil {
+		return false, err
+	}
+	if !h.counted.After(rec.Since) {
+		now := time.Now()
+		inhabited, err := h.Host.Inhabited()
+		if err != nil {
+			return false, fmt.Errorf("who uses network namespaces: %w", err)
+		}
+		h.counted, h.inhabited = now, inhabited
+	}
+	return !h.inhabited[rec.Cookie], nil
+}
+
+// detachDead deletes an attachment that nobody says DEL for, so that the record
+// goes last: who dies before leaves what the next one finds. Its addresses may be
+// another's by then; of an attachment whose DEL had begun nothing is removed by
+// its address. The IPAM plugin that gave them lies where this one does, as far
+// as anybody knows.
+func (h *healer) detachDead(rec *records.Record) error {
+	r, err := ParseRequest(&Call{
+		ContainerID: rec.Container, IfName: rec.IfName, Conf: rec.Config, Path: filepath.Dir(cmp.Or(rec.Program, h.Program)),
+	})
+	if err != nil {
+		return err
+	}
+	source := h.source(h.Engine.network(r, rec))
+	if unsaid, err := h.remove(r, rec); err != nil {
+		return errors.Join(err, unsaid)
+	}
+	if err := source.Release(r); err != nil {
+		return err
+	}
+	return h.Store.Delete(r.Attachment, h.Plugin.Name)
+}
+
+// A teller reports one object: how it was, and why it still is so.
+type teller func(o wire.Object, was, err error)
+
+func (h *healer) teller(a wire.Attachment) teller {
+	return func(o wire.Object, was, err error) {
+		r := wire.Repair{Attachment: a, Did: wire.PutBack}
+		if o != nil {
+			r.Object = o.String()
+		}
+		if was != nil {
+			r.Was = was.Error()
+		}
+		if err != nil {
+			r.Error = err.Error()
+		}
+		h.report(r)
+	}
+}

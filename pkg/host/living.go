@@ -1,0 +1,131 @@
+package host
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/netns"
+)
+
+// Leave lets go of a sandbox that was entered, if of one, and forgets what links
+// there are.
+func (h *Host) Leave(path string) { h.forget(path) }
+
+// Lives reports whether the namespace of a cookie is still at a path. What can't
+// be told lives.
+func (h *Host) Lives(path string, cookie uint64) bool { return Lives(path, cookie) }
+
+// Inhabited returns the cookies of the network namespaces that somebody may still
+// mean: those of processes, those that are mounted in any process's mount
+// namespace, which may hide them from us, and those that a process has open.
+// Sockets don't count: dnetd's would keep alive what nobody else remembers.
+func (h *Host) Inhabited() (map[uint64]bool, error) {
+	c := census{seen: map[nsID]bool{}, mounts: map[nsID]bool{}, cookies: map[uint64]bool{}}
+	for p := range processes() {
+		c.add(p.path("ns/net"))
+		c.mounted(p)
+		c.open(p)
+	}
+	return c.cookies, errors.Join(c.errs...)
+}
+
+// A census looks at each namespace once.
+type census struct {
+	seen, mounts map[nsID]bool
+	cookies      map[uint64]bool
+	errs         []error // what could not be looked at
+}
+
+// add counts the namespace at a path. One that is gone by now is none.
+func (c *census) add(path string) {
+	if id, err := nsAt(path); err == nil && c.seen[id] {
+		return
+	}
+	ns, err := netns.Open(path)
+	switch {
+	case ended(err) || errors.Is(err, netns.ErrNotNetNS):
+		return
+	case err != nil:
+		c.errs = append(c.errs, err)
+		return
+	}
+	defer ns.Close()
+	var st unix.Stat_t
+	cookie, err := ns.Cookie()
+	if err == nil {
+		err = unix.Fstat(ns.Fd(), &st) // it may be another than a moment ago
+	}
+	if err != nil {
+		c.errs = append(c.errs, fmt.Errorf("%s: %w", path, err))
+		return
+	}
+	c.seen[nsID{st.Dev, st.Ino}], c.cookies[cookie] = true, true
+}
+
+// ended reports whether an error says that a process or mount is gone.
+func ended(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOTDIR)
+}
+
+// mounted counts the namespaces that are mounted where a process sees them.
+func (c *census) mounted(p process) {
+	id := p.namespace("mnt")
+	if c.mounts[id] {
+		return
+	}
+	c.mounts[id] = id != nsID{}
+	f, err := os.Open(p.path("mountinfo"))
+	if err != nil {
+		if !ended(err) {
+			c.errs = append(c.errs, err)
+		}
+		return
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		const root, point = 3, 4 // proc_pid_mountinfo(5)
+		words := strings.Fields(lines.Text())
+		if len(words) > point && strings.HasPrefix(words[root], "net:[") {
+			c.add(p.path("root") + unescape(words[point]))
+		}
+	}
+	if err := lines.Err(); err != nil && !ended(err) {
+		c.errs = append(c.errs, err)
+	}
+}
+
+// unescape reads a path as the kernel writes it, white space and backslashes as
+// octal numbers.
+func unescape(path string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(path)
+}
+
+// open counts the namespaces that a process has open, but for us: dnetd and
+// this process open many, and mean none.
+func (c *census) open(p process) {
+	if int(p) == os.Getpid() || strings.TrimSpace(p.read("comm")) == "dnetd" {
+		return
+	}
+	dir, err := os.Open(p.path("fd"))
+	if err != nil {
+		if !ended(err) {
+			c.errs = append(c.errs, err)
+		}
+		return
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1) // what was read before the process ended is as good
+	for _, name := range names {
+		path := p.path("fd/" + name)
+		if target, err := os.Readlink(path); err == nil && strings.HasPrefix(target, "net:[") {
+			c.add(path)
+		}
+	}
+}

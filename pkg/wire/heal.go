@@ -1,0 +1,89 @@
+package wire
+
+// Heal makes so those of the objects that are not, in order. Each stands for
+// itself: nothing is undone, and it goes on past errors. It reports each object
+// that was not so: how it was, and nil or why it still is.
+func Heal(h Host, objects []Object, report func(o Object, was, err error)) {
+	for _, o := range objects {
+		was := h.Check(o)
+		if was == nil {
+			continue
+		}
+		changed, err := h.Ensure(o)
+		if err == nil && !changed {
+			// Somebody else did it meanwhile, or it can't be had.
+			if err = h.Check(o); err == nil {
+				continue
+			}
+		}
+		report(o, was, err)
+	}
+}
+
+// An Insider is an object that may be inside a sandbox, where it is out of
+// reach once the sandbox is gone, or its path is hidden.
+type Insider interface {
+	Object
+	// Outside returns what of the object is the host's: the object itself, a
+	// part of it, or nil.
+	Outside() Object
+}
+
+// Outside returns what of the objects is the host's.
+func Outside(objects []Object) []Object {
+	var list []Object
+	for _, o := range objects {
+		if i, ok := o.(Insider); ok {
+			o = i.Outside()
+		}
+		if o != nil {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+// Outside returns the veth without its sandbox's end.
+func (v *Veth) Outside() Object {
+	half := *v
+	half.NetNS = ""
+	return &half
+}
+
+// Outside returns the fact if the link is the host's.
+func (u *Up) Outside() Object { return ofHost(u, u.NetNS) }
+
+// Outside returns the setting if it is the host's.
+func (s *Sysctl) Outside() Object { return ofHost(s, s.NetNS) }
+
+// Outside returns the address if it is the host's.
+func (a *Addr) Outside() Object { return ofHost(a, a.NetNS) }
+
+// Outside returns the route if it is the host's.
+func (r *Route) Outside() Object { return ofHost(r, r.NetNS) }
+
+// Outside returns nil: the path that a bind is about is the sandbox's.
+func (b *Bind) Outside() Object { return nil }
+
+func ofHost(o Object, netns string) Object {
+	if netns != "" {
+		return nil
+	}
+	return o
+}
+
+// What was done about a thing that was not as the records say.
+const (
+	PutBack   = "put back"  // an object was made so again
+	Collected = "collected" // an attachment without a sandbox was deleted
+	Left      = "left"      // nothing, for now: somebody is at work on it
+)
+
+// A Repair is what healing did about one thing, or tried to.
+type Repair struct {
+	Attachment        // whose it is; without a container it is the network's
+	Did        string `json:"did"`              // PutBack, Collected or Left
+	Object     string `json:"object,omitempty"` // as one line, as ip(8) or nft(8) would print it
+	Was        string `json:"was,omitempty"`    // how it differed
+	Error      string `json:"error,omitempty"`  // why it could not be done
+}
