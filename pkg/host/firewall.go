@@ -42,7 +42,8 @@ func (n fwNetwork) ensure() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return n.h.fw.ensureNetwork(n.o)
+	changed, err := n.h.fw.ensureNetwork(n.o)
+	return changed || laid, err
 }
 
 func (n fwNetwork) check() error { return n.h.fw.checkNetwork(n.o) }

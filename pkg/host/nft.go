@@ -27,6 +27,11 @@ type nftFirewall struct {
 	mu   sync.Mutex   // one exchange at a time
 	conn *netlinkConn // nil until first used
 
+	// wary says that endpoints were compared with what is there, and so may be
+	// there in part. A claim of what is there fails, and the kernel then waits for
+	// an RCU grace period, 12 ms: so it is looked at all first.
+	wary bool
+
 	// kin returns the records of the other attachments of a container; nil where
 	// there are no records.
 	kin func(wire.Attachment) []*records.Record

@@ -118,7 +118,7 @@ func (f *nftFirewall) ensureEndpoint(e *firewall.Endpoint) (changed bool, err er
 		return false, err
 	}
 	list := bindings(e)
-	changed, err = f.claim(survey, list, lookAtRules)
+	changed, err = f.claim(survey, list, f.wary)
 	if errors.Is(err, unix.EEXIST) || isTaken(err) {
 		// Taken, maybe by ourselves: this endpoint was ensured before.
 		changed, err = f.claim(survey, list, lookAtAll)
@@ -212,6 +212,7 @@ func (f *nftFirewall) checkEndpoint(e *firewall.Endpoint) error {
 		return err
 	}
 	survey := &portSurvey{f: f, endpoint: e}
+	f.wary = lookAtAll
 	var errs []error
 	for _, b := range list {
 		what := "port " + b.port.HostAddr(b.v6) + "/" + b.port.Protocol
