@@ -27,6 +27,7 @@ type dnetd struct {
 	door   *door
 	vault  vault
 	ports  *ports
+	healer *healer
 
 	manager manager
 
@@ -57,7 +58,7 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 	server := dns.NewServer(dns.Config{})
 	d := &dnetd{
 		options: o, store: store, log: log, cookie: cookie,
-		server: server, vault: noVault{}, ports: ports,
+		server: server, vault: noVault{}, ports: ports, healer: newHealer(store, log),
 		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, seen: map[wire.Attachment]time.Time{},
 	}
 	d.memory = newMemory(server, d.vault)
@@ -83,7 +84,7 @@ func (d *dnetd) run(ctx context.Context) error {
 	defer d.door.leave()
 	var tasks sync.WaitGroup
 	for _, task := range []func(context.Context){
-		d.listen, d.watchUpstream, d.watchRecords, d.awaitIdle, d.serveHTTP, d.settleStore, d.tellManager,
+		d.listen, d.watchUpstream, d.watchRecords, d.healer.serve, d.awaitIdle, d.serveHTTP, d.settleStore, d.tellManager,
 	} {
 		tasks.Go(func() { task(ctx) })
 	}

@@ -24,6 +24,7 @@
 //	upstream.go    who knows what is not local
 //	idle.go        the end, for one that a plugin started
 //	limits.go      how many files it may open
+//	heal.go        what others take away comes back, by heal_run.go
 //
 // README.md beside this file is its manual.
 package main
@@ -132,6 +133,9 @@ func run(ctx context.Context, store records.Store, args []string, stdout, stderr
 	case o.version:
 		fmt.Fprintf(stdout, "dnetd %s\n", cni.Version)
 		return 0
+	}
+	if o.once {
+		return healOnce(ctx, store, stdout, stderr)
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.level}))
 	d, err := newDnetd(o, store, log)

@@ -177,12 +177,19 @@ func (h *Host) ownProc() (int, error) {
 	return dir, nil
 }
 
+// Attributes of a struct netconfmsg (uapi/linux/netconf.h), which x/sys lacks.
+const (
+	netconfIfIndex    = 1 // NETCONFA_IFINDEX
+	netconfForwarding = 2 // NETCONFA_FORWARDING
+
+	netconfAll = 0xffffffff // NETCONFA_IFINDEX_ALL
+)
+
 // forwards reports whether a namespace forwards packets of a family.
 func (r *rtnl) forwards(family byte) (bool, error) {
-	const ifindex, forwarding, all = 1, 2, 0xffffffff // NETCONFA_*, NETCONFA_IFINDEX_ALL
 	payloads, err := r.request(unix.RTM_GETNETCONF, 0, func(m *message) {
 		m.b = append(m.b, family, 0, 0, 0) // struct netconfmsg
-		m.native(ifindex, all)
+		m.native(netconfIfIndex, netconfAll)
 	})
 	if err != nil {
 		return false, err
@@ -193,7 +200,7 @@ func (r *rtnl) forwards(family byte) (bool, error) {
 			continue
 		}
 		attributes(p[4:], func(typ uint16, data []byte) {
-			if typ == forwarding && len(data) >= 4 {
+			if typ == netconfForwarding && len(data) >= 4 {
 				on = binary.NativeEndian.Uint32(data) != 0
 			}
 		})

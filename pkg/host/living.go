@@ -68,9 +68,10 @@ func (c *census) add(path string) {
 	c.seen[nsID{st.Dev, st.Ino}], c.cookies[cookie] = true, true
 }
 
-// ended reports whether an error says that a process or mount is gone.
+// ended reports whether an error says that a process or mount is gone. A process
+// that nobody has waited for yet has no mounts, which is EINVAL.
 func ended(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOTDIR)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EINVAL)
 }
 
 // mounted counts the namespaces that are mounted where a process sees them.

@@ -24,6 +24,7 @@ type rtnl struct {
 // iface is what is asked of a link.
 type iface struct {
 	index, master, peer int // peer: the other end of a veth, in its namespace
+	nsid                int // number of the peer's namespace, -1: none, as for one that is here
 	mtu                 int // bytes
 	flags               uint32
 	hairpin, isolated   bool // as the port of a bridge
@@ -117,6 +118,7 @@ func parseIface(b []byte) *iface {
 	i := &iface{
 		index: int(int32(binary.NativeEndian.Uint32(b[4:]))),
 		flags: binary.NativeEndian.Uint32(b[8:]),
+		nsid:  here,
 	}
 	attributes(b[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
 		number := func() int {
@@ -130,6 +132,8 @@ func parseIface(b []byte) *iface {
 			i.master = number()
 		case unix.IFLA_LINK:
 			i.peer = number()
+		case unix.IFLA_LINK_NETNSID:
+			i.nsid = number()
 		case unix.IFLA_MTU:
 			i.mtu = number()
 		case unix.IFLA_ADDRESS:

@@ -198,6 +198,27 @@ func (s Store) List(network string) ([]*Record, error) {
 	return s.read(network, "*")
 }
 
+// A Mark is a record by its name: nothing of it was read.
+type Mark struct {
+	wire.Attachment
+	Plugin string
+}
+
+// Marks lists all records by their names, sorted. It opens directories and no
+// record, so it may be called often.
+func (s Store) Marks() ([]Mark, error) {
+	paths, err := filepath.Glob(filepath.Join(s.attachments(), "*", "*", "*", "*.json"))
+	var marks []Mark
+	for _, path := range paths {
+		words := strings.Split(strings.TrimPrefix(path, s.attachments()+"/"), "/")
+		marks = append(marks, Mark{
+			Attachment: wire.Attachment{Network: words[0], Container: words[1], IfName: words[2]},
+			Plugin:     strings.TrimSuffix(words[3], ".json"),
+		})
+	}
+	return marks, err
+}
+
 // OfContainer returns the records of a container, on all its networks.
 func (s Store) OfContainer(container string) ([]*Record, error) { return s.read("*", container) }
 

@@ -1,0 +1,219 @@
+package host
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// What may have been lost.
+type What int
+
+// The kinds of hints.
+const (
+	// Anything: the kernel could not tell us all that happened.
+	Anything What = iota
+	// Rules: another program changed the table inet dcni, its users' chain
+	// excepted, or an element in it.
+	Rules
+	// Forwarding was switched off.
+	Forwarding
+	// Link: a link of the host was deleted, lowered, set in another way or taken
+	// out of its bridge, or it lost an address or a route: a bridge, or the
+	// host's end of a veth of ours.
+	Link
+	// Inside: the other end of a link, or its sandbox's lo, was lowered, or lost
+	// an address or a route, or another program changed rules of ours there.
+	Inside
+)
+
+// A Hint says where something may not be as it was.
+type Hint struct {
+	What What
+	Link string // name of the link, for Link and Inside
+}
+
+// A Watcher hears of all that happens to links, addresses, routes and nftables,
+// on the host and in all network namespaces that a link leads to from here, and
+// hints at losses. What is added, as with each ADD, is none.
+type Watcher struct {
+	hint   func(Hint)
+	ours   func(program string) bool
+	route  *eventSocket
+	rules  *eventSocket
+	rt     *rtnl
+	mu     sync.Mutex
+	state  linkWatch
+	ledger ruleWatch
+}
+
+// Watch begins to listen; [Watcher.Run] then calls hint, which must not wait.
+// Changes of rules by programs that are ours are no hints.
+func Watch(ours func(program string) bool, hint func(Hint)) (w *Watcher, err error) {
+	w = &Watcher{hint: hint, ours: ours, ledger: ruleWatch{}}
+	w.route, err = listenEvents(unix.NETLINK_ROUTE,
+		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+		unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF)
+	if err == nil {
+		w.rules, err = listenEvents(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)
+	}
+	if err == nil {
+		w.rt, err = dialRTNL()
+	}
+	if err == nil {
+		err = w.look()
+	}
+	if err != nil {
+		w.Close()
+		return nil, fmt.Errorf("listen to the kernel: %w", err)
+	}
+	return w, nil
+}
+
+// Run hints until the watcher is closed; the error then is that it is.
+func (w *Watcher) Run() error {
+	var wg sync.WaitGroup
+	errs := make([]error, 2)
+	wg.Go(func() { errs[0] = w.route.read(w.onRoute, w.onLoss) })
+	wg.Go(func() { errs[1] = w.rules.read(w.onRules, w.onLoss) })
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Close ends Run.
+func (w *Watcher) Close() {
+	for _, s := range []*eventSocket{w.route, w.rules} {
+		if s != nil {
+			s.file.Close()
+		}
+	}
+	if w.rt != nil {
+		w.rt.conn.close()
+	}
+}
+
+// look takes note of the links that there are.
+func (w *Watcher) look() error {
+	w.mu.Lock() // events wait: they are of before or after
+	defer w.mu.Unlock()
+	list, err := w.rt.links()
+	if err != nil {
+		return err
+	}
+	w.state = linkWatch{links: map[int]*iface{}, ask: w.rt.linkAt}
+	for _, l := range list {
+		w.state.note(l)
+	}
+	return nil
+}
+
+// onLoss is for events that the socket had no room for.
+func (w *Watcher) onLoss() {
+	_ = w.look() // what can't be listed now is noted as it changes
+	w.hint(Hint{What: Anything})
+}
+
+func (w *Watcher) onRoute(nsid int, r reply) {
+	w.mu.Lock()
+	hints := w.state.feed(nsid, r)
+	w.mu.Unlock()
+	for _, h := range hints {
+		w.hint(h)
+	}
+}
+
+func (w *Watcher) onRules(nsid int, r reply) {
+	if !w.ledger.feed(nsid, r, w.ours) {
+		return
+	}
+	if nsid == here {
+		w.hint(Hint{What: Rules})
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range w.state.leadingTo(nsid) {
+		w.hint(Hint{Inside, l.name})
+	}
+}
+
+// here is where events without a namespace's number are from.
+const here = -1
+
+// An eventSocket hears the multicast messages of all namespaces that have a
+// number in ours, as those have that a veth leads to.
+type eventSocket struct {
+	file *os.File
+	raw  syscall.RawConn
+}
+
+func listenEvents(protocol int, groups ...int) (*eventSocket, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	f := os.NewFile(uintptr(fd), "netlink")
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer) // or as much as the host allows
+	err = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_LISTEN_ALL_NSID, 1)
+	// Without an address it would pass for the kernel, and not get its own news.
+	err = errors.Join(err, unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}))
+	for _, group := range groups {
+		err = errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group))
+	}
+	raw, rawErr := f.SyscallConn()
+	if err = errors.Join(err, rawErr); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &eventSocket{f, raw}, nil
+}
+
+// read passes each message on, and what was lost, until the socket is closed, and
+// says so.
+func (s *eventSocket) read(on func(nsid int, r reply), lost func()) error {
+	buf, control := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4))
+	for {
+		var n, m int
+		var err error
+		closed := s.raw.Read(func(fd uintptr) bool {
+			n, m, _, _, err = unix.Recvmsg(int(fd), buf, control, 0)
+			return !errors.Is(err, unix.EAGAIN)
+		})
+		switch {
+		case closed != nil:
+			return closed
+		case errors.Is(err, unix.ENOBUFS):
+			lost()
+			continue
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return os.NewSyscallError("recvmsg", err)
+		}
+		nsid := nsidOf(control[:m])
+		messages, _ := parseReplies(buf[:n])
+		for _, r := range messages {
+			on(nsid, r)
+		}
+	}
+}
+
+// nsidOf reads a namespace's number out of a control message.
+func nsidOf(control []byte) int {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return here
+	}
+	for _, m := range messages {
+		if m.Header.Level == unix.SOL_NETLINK && m.Header.Type == unix.NETLINK_LISTEN_ALL_NSID && len(m.Data) >= 4 {
+			return int(int32(binary.NativeEndian.Uint32(m.Data)))
+		}
+	}
+	return here
+}

@@ -1,0 +1,59 @@
+package host
+
+import (
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+)
+
+// ruleWatch collects, for each namespace, whether the transaction that is being
+// told of takes anything of ours. Its last message says whose it was.
+type ruleWatch map[int]bool
+
+// nftaGenProcName is NFTA_GEN_PROC_NAME, which x/sys lacks.
+const nftaGenProcName = 3
+
+// feed reads one message, and reports whether a transaction has ended that took
+// something of ours and was not ours.
+func (w ruleWatch) feed(nsid int, r reply, ours func(program string) bool) bool {
+	if r.typ>>8 != unix.NFNL_SUBSYS_NFTABLES || len(r.data) < 4 {
+		return false
+	}
+	if r.typ&0xff != unix.NFT_MSG_NEWGEN {
+		w[nsid] = w[nsid] || takes(nsid, r)
+		return false
+	}
+	lost := w[nsid]
+	delete(w, nsid)
+	if !lost {
+		return false
+	}
+	program := ""
+	attributes(r.data[4:], func(typ uint16, data []byte) {
+		if typ == nftaGenProcName {
+			program = cString(data)
+		}
+	})
+	return !ours(program)
+}
+
+// takes reports whether a message is about something of ours that goes, or a rule
+// that comes among ours.
+func takes(nsid int, r reply) bool {
+	const table, chain = 1, 2 // attributes of all these messages
+	switch r.typ & 0xff {
+	case unix.NFT_MSG_DELTABLE, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELSET, unix.NFT_MSG_DELSETELEM,
+		unix.NFT_MSG_DELRULE, unix.NFT_MSG_NEWRULE:
+	default:
+		return false
+	}
+	names := map[uint16]string{}
+	attributes(r.data[4:], func(typ uint16, data []byte) {
+		if typ == table || typ == chain {
+			names[typ] = cString(data)
+		}
+	})
+	isRule := r.typ&0xff == unix.NFT_MSG_DELRULE || r.typ&0xff == unix.NFT_MSG_NEWRULE
+	return names[table] == firewall.TableName && (nsid != here || r.data[0] == unix.NFPROTO_INET) &&
+		(!isRule || names[chain] != firewall.UserChain)
+}
