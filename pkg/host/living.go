@@ -26,7 +26,11 @@ func (h *Host) Lives(path string, cookie uint64) bool { return Lives(path, cooki
 // namespace, which may hide them from us, and those that a process has open.
 // Sockets don't count: dnetd's would keep alive what nobody else remembers.
 func (h *Host) Inhabited() (map[uint64]bool, error) {
-	c := census{seen: map[nsID]bool{}, mounts: map[nsID]bool{}, cookies: map[uint64]bool{}}
+	own, err := nsAt(ownNetNS)
+	if err != nil {
+		return nil, err
+	}
+	c := census{nsfs: own.dev, seen: map[nsID]bool{}, mounts: map[nsID]bool{}, cookies: map[uint64]bool{}}
 	for p := range processes() {
 		c.add(p.path("ns/net"))
 		c.mounted(p)
@@ -37,6 +41,7 @@ func (h *Host) Inhabited() (map[uint64]bool, error) {
 
 // A census looks at each namespace once.
 type census struct {
+	nsfs         uint64 // the device that all namespaces are on
 	seen, mounts map[nsID]bool
 	cookies      map[uint64]bool
 	errs         []error // what could not be looked at
@@ -124,9 +129,17 @@ func (c *census) open(p process) {
 	defer dir.Close()
 	names, _ := dir.Readdirnames(-1) // what was read before the process ended is as good
 	for _, name := range names {
-		path := p.path("fd/" + name)
-		if target, err := os.Readlink(path); err == nil && strings.HasPrefix(target, "net:[") {
+		if path := p.path("fd/" + name); c.isNamespace(path) {
 			c.add(path)
 		}
 	}
+}
+
+// isNamespace reports whether an open file is a namespace, of any kind. Its name
+// does not tell: it is that of the mount by which it was opened. Nor are servers
+// of files asked that may be out of reach.
+func (c *census) isNamespace(path string) bool {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &st)
+	return err == nil && unix.Mkdev(st.Dev_major, st.Dev_minor) == c.nsfs
 }

@@ -68,3 +68,6 @@ func (r *Resolver) Network() Network {
 func (r *Resolver) Entry() Entry {
 	return Entry{Container: r.Owner.Container, IfName: r.Owner.IfName, Names: r.Names, Addresses: r.Addresses}
 }
+
+// Outside returns nil: all of it is in the sandbox, or for it.
+func (r *Resolver) Outside() wire.Object { return nil }
