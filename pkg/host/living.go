@@ -30,7 +30,7 @@ func (h *Host) Inhabited() (map[uint64]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := census{nsfs: own.dev, seen: map[nsID]bool{}, mounts: map[nsID]bool{}, cookies: map[uint64]bool{}}
+	c := census{nsfs: own.dev, tracer: mayTrace(), seen: map[nsID]bool{}, mounts: map[nsID]bool{}, cookies: map[uint64]bool{}}
 	for p := range processes() {
 		c.add(p.path("ns/net"))
 		c.mounted(p)
@@ -42,6 +42,7 @@ func (h *Host) Inhabited() (map[uint64]bool, error) {
 // A census looks at each namespace once.
 type census struct {
 	nsfs         uint64 // the device that all namespaces are on
+	tracer       bool   // see mayTrace
 	seen, mounts map[nsID]bool
 	cookies      map[uint64]bool
 	errs         []error // what could not be looked at
@@ -54,10 +55,10 @@ func (c *census) add(path string) {
 	}
 	ns, err := netns.Open(path)
 	switch {
-	case ended(err) || errors.Is(err, netns.ErrNotNetNS):
+	case errors.Is(err, netns.ErrNotNetNS):
 		return
 	case err != nil:
-		c.errs = append(c.errs, err)
+		c.fail(err)
 		return
 	}
 	defer ns.Close()
@@ -71,6 +72,23 @@ func (c *census) add(path string) {
 		return
 	}
 	c.seen[nsID{st.Dev, st.Ino}], c.cookies[cookie] = true, true
+}
+
+// fail takes note of what could not be looked at. Processes that have ended are no
+// matter, nor those of a user namespace above ours: this machine is a container
+// of theirs, and they are in none of its.
+func (c *census) fail(err error) {
+	if !ended(err) && !(c.tracer && errors.Is(err, fs.ErrPermission)) {
+		c.errs = append(c.errs, err)
+	}
+}
+
+// mayTrace reports whether the process may look into all others of its user
+// namespace.
+func mayTrace() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	return unix.Capget(&header, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_PTRACE) != 0
 }
 
 // ended reports whether an error says that a process or mount is gone. A process
@@ -88,9 +106,7 @@ func (c *census) mounted(p process) {
 	c.mounts[id] = id != nsID{}
 	f, err := os.Open(p.path("mountinfo"))
 	if err != nil {
-		if !ended(err) {
-			c.errs = append(c.errs, err)
-		}
+		c.fail(err)
 		return
 	}
 	defer f.Close()
@@ -102,8 +118,8 @@ func (c *census) mounted(p process) {
 			c.add(p.path("root") + unescape(words[point]))
 		}
 	}
-	if err := lines.Err(); err != nil && !ended(err) {
-		c.errs = append(c.errs, err)
+	if err := lines.Err(); err != nil {
+		c.fail(err)
 	}
 }
 
@@ -121,9 +137,7 @@ func (c *census) open(p process) {
 	}
 	dir, err := os.Open(p.path("fd"))
 	if err != nil {
-		if !ended(err) {
-			c.errs = append(c.errs, err)
-		}
+		c.fail(err)
 		return
 	}
 	defer dir.Close()
