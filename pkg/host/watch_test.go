@@ -1,0 +1,182 @@
+package host
+
+import (
+	"fmt"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// hints collects what a watcher hints at.
+type hints struct {
+	mu   sync.Mutex
+	list []Hint
+}
+
+func (h *hints) add(hint Hint) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.list = append(h.list, hint)
+}
+
+// take returns what came since the last time, sorted and each once. It waits for
+// a wanted one, at most 2 s, and then a moment for more.
+func (h *hints) take(wanted bool) []Hint {
+	for deadline := time.Now().Add(2 * time.Second); wanted && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		h.mu.Lock()
+		n := len(h.list)
+		h.mu.Unlock()
+		if n > 0 {
+			break
+		}
+	}
+	time.Sleep(30 * time.Millisecond)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := h.list
+	h.list = nil
+	slices.SortFunc(list, func(a, b Hint) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	return slices.Compact(list)
+}
+
+func (h Hint) String() string {
+	return []string{"anything", "rules", "forwarding", "link", "inside"}[h.What] + " " + h.Link
+}
+
+// sh runs a command in the thread's namespace.
+func sh(t *testing.T, command string) {
+	t.Helper()
+	if out, err := exec.Command("sh", "-ec", command).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", command, err, out)
+	}
+}
+
+// TestWatch takes things away and compares the hints: those that matter, and
+// none for what comes, or is another's.
+func TestWatch(t *testing.T) {
+	inNewNS(t, func() {
+		sandbox := exec.Command("unshare", "-n", "sleep", "60")
+		if err := sandbox.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = sandbox.Process.Kill(); _ = sandbox.Wait() }()
+		in := fmt.Sprintf("nsenter --net=/proc/%d/ns/net ", sandbox.Process.Pid)
+		waitForNamespace(t, sandbox.Process.Pid)
+		sh(t, "ip link set lo up; sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1; nft add table inet other")
+
+		var got hints
+		var nftIsOurs atomic.Bool
+		w, err := Watch(func(program string) bool { return program == "nft" && nftIsOurs.Load() }, got.add)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- w.Run() }()
+		defer func() { w.Close(); <-ended }()
+
+		const v, pair = "v0123456789abcd", "ip link add v0123456789abcd mtu 1500 master br0 type veth peer name eth0 netns "
+		pid := fmt.Sprint(sandbox.Process.Pid)
+		attach := pair + pid + "; ip link set " + v + " type bridge_slave hairpin on; ip link set " + v + " up;" +
+			in + "ip link set eth0 up;" + in + "ip addr add 10.9.0.2/24 dev eth0;" + in + "ip route add default via 10.9.0.1"
+		for _, c := range []struct{ do, want string }{
+			{"ip link add br0 type bridge; ip addr add 10.9.0.1/24 dev br0; ip link set br0 up", ""},
+			{attach, ""},
+			{in + "ip link set lo up", ""},
+			{"ip link set " + v + " down", "link " + v},
+			{"ip link set " + v + " up", ""},
+			{"ip link set " + v + " nomaster", "link " + v},
+			{"ip link set " + v + " master br0; ip link set " + v + " type bridge_slave hairpin on", ""},
+			{"bridge link set dev " + v + " hairpin off", "link " + v},
+			{"bridge link set dev " + v + " hairpin on", ""},
+			{"bridge link set dev " + v + " isolated on", "link " + v},
+			{"ip link set " + v + " mtu 1400", "link " + v},
+			{"ip addr del 10.9.0.1/24 dev br0", "link br0"},
+			{"ip addr add 10.9.0.1/24 dev br0", ""},
+			{"ip route del 10.9.0.0/24", "link br0"},
+			{"ip link set br0 down", "link br0"},
+			{"ip link set br0 up", ""},
+			{in + "ip route del default", "inside " + v},
+			{in + "ip addr del 10.9.0.2/24 dev eth0", "inside " + v},
+			{in + "ip link set eth0 down", "inside " + v},
+			{in + "ip link set eth0 up", ""},
+			{in + "ip link set lo down", "inside " + v},
+			{in + "ip link add x1 type veth peer name x2; " + in + "ip link set x1 up; " + in + "ip addr add 10.8.0.1/24 dev x1; " + in + "ip link del x1", ""},
+			{in + "nft 'add table ip dcni; add chain ip dcni a; add rule ip dcni a accept'", "inside " + v},
+			{in + "nft delete table ip dcni", "inside " + v},
+			{in + "nft 'add table ip other; delete table ip other'", ""},
+			{"nft 'add table inet dcni; add chain inet dcni dcni-user; add set inet dcni s { type ipv4_addr; }; add element inet dcni s { 1.1.1.1 }'", ""},
+			{"nft add rule inet dcni dcni-user accept; nft flush chain inet dcni dcni-user", ""},
+			{"nft delete element inet dcni s '{ 1.1.1.1 }'", "rules "},
+			{"nft 'add chain inet dcni forward; add rule inet dcni forward accept'", "rules "},
+			{"nft delete table inet other; nft add table ip dcni; nft delete table ip dcni", ""},
+			{"nft flush ruleset", "rules "},
+			{"sysctl -qw net.ipv4.ip_forward=0", "forwarding "},
+			{"sysctl -qw net.ipv4.ip_forward=1", ""},
+			{"sysctl -qw net.ipv6.conf.all.forwarding=0", "forwarding "},
+			{"ip link add d0 type bridge; ip link set d0 up; ip link add d1 master d0 type veth peer name d2; ip link del d1", ""},
+			{"ip link del " + v, "link " + v},
+			{"ip link del br0", "link br0"},
+		} {
+			sh(t, c.do)
+			var words []string
+			for _, h := range got.take(c.want != "") {
+				words = append(words, h.String())
+			}
+			// A veth that changes by itself as its bridge goes is no mistake.
+			if have := strings.Join(words, ", "); have != c.want && !strings.HasPrefix(c.do, "ip link del br0") {
+				t.Errorf("%s:\n hints %q\n want %q", strings.ReplaceAll(c.do, in, "in sandbox "), have, c.want)
+			}
+		}
+
+		nftIsOurs.Store(true)
+		sh(t, "nft 'add table inet dcni; delete table inet dcni'")
+		if list := got.take(false); len(list) > 0 {
+			t.Errorf("hints of a program of ours: %v", list)
+		}
+	})
+}
+
+// waitForNamespace waits until a process is in a namespace of its own.
+func waitForNamespace(t *testing.T, pid int) {
+	t.Helper()
+	own, err := nsAt("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		if id := process(pid).namespace("net"); id != own && id != (nsID{}) {
+			return
+		}
+		runtime.Gosched()
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatal("no namespace")
+}
+
+// TestWatchLoss: who can't keep up is told that anything may have happened.
+func TestWatchLoss(t *testing.T) {
+	inNewNS(t, func() {
+		var got hints
+		w, err := Watch(func(string) bool { return false }, got.add)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		small := func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<10) }
+		if err := w.route.raw.Control(small); err != nil {
+			t.Fatal(err)
+		}
+		sh(t, "for i in $(seq 50); do echo link set lo up; echo link set lo down; done | ip -batch -")
+		go func() { _ = w.Run() }()
+		if list := got.take(true); !slices.Contains(list, Hint{What: Anything}) {
+			t.Errorf("hints: %v", list)
+		}
+	})
+}
