@@ -71,7 +71,7 @@ func (d *dnetd) serve(r *names.Resolver, files []int) (agent.Reply, error) {
 		d.memory.remove(r.Owner)
 		return agent.Reply{}, err
 	}
-	d.log.Info("serves", "attachment", r.Owner, "names", r.Names)
+	d.log.Debug("serves", "attachment", r.Owner, "names", r.Names)
 	four, six := d.memory.ports(r.Cookie)
 	return agent.Reply{Port: four, Port6: six}, nil
 }
@@ -107,7 +107,7 @@ func (d *dnetd) forget(a *wire.Attachment) error {
 		return nil
 	}
 	d.memory.remove(*a)
-	d.log.Info("forgets", "attachment", *a)
+	d.log.Debug("forgets", "attachment", *a)
 	return nil
 }
 
