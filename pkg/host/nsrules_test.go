@@ -66,7 +66,7 @@ func TestMappingListsAsSaid(t *testing.T) {
 	} {
 		inNewNS(t, func() {
 			table := nsTableHere(t, c.m.six)
-			if err := table.lay(c.m); err != nil {
+			if err := table.lay(c.m, false); err != nil {
 				t.Fatal(err)
 			}
 			if got := nft(t, "list", "ruleset"); got != c.want {
@@ -90,7 +90,7 @@ func TestMappingNotices(t *testing.T) {
 			"delete rule ip dcni nameserver handle 2",
 			"add table ip dcni; add chain ip dcni other; add rule ip dcni other drop",
 		} {
-			if err := table.lay(plainMapping); err != nil {
+			if err := table.lay(plainMapping, true); err != nil {
 				t.Fatal(err)
 			}
 			nft(t, harm)
@@ -98,7 +98,7 @@ func TestMappingNotices(t *testing.T) {
 				t.Errorf("after %q it looks like %q, %v", harm, have, err)
 			}
 		}
-		if err := table.lay(interceptMapping); err != nil {
+		if err := table.lay(interceptMapping, true); err != nil {
 			t.Fatal(err)
 		}
 		if have, _, err := table.look(); err != nil || have.String() != interceptMapping.String() {

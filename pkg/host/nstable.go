@@ -72,10 +72,16 @@ func ruleComment(payload []byte) (note string) {
 	return note
 }
 
-// lay puts the table there, in place of one that may be there.
-func (t nsTable) lay(m mapping) error {
-	b, err := t.batch(m)
-	if err != nil {
+// lay puts the table there, in place of one that is there. Where none is, it
+// deletes nothing: the kernel frees what was deleted after an RCU grace period,
+// and lets the socket be closed, and so the process end, only then, 5 to 20 ms
+// later.
+func (t nsTable) lay(m mapping, there bool) error {
+	b := t.batch()
+	if there {
+		b.deleteTable()
+	}
+	if err := b.mapping(m); err != nil {
 		return err
 	}
 	return wrap("lay "+m.String(), noNFTables(b.commit()))
@@ -83,32 +89,39 @@ func (t nsTable) lay(m mapping) error {
 
 // remove takes the table away.
 func (t nsTable) remove() error {
-	b := t.clear()
+	b := t.batch()
+	b.deleteTable()
 	return wrap("remove rules", noNFTables(b.commit()))
 }
 
-// clear begins a transaction after which there is no table: one that does not
-// exist can't be deleted, and one that is there can be made again.
-func (t nsTable) clear() *batch {
+// batch begins a transaction on the table.
+func (t nsTable) batch() *batch {
 	b := t.conn.newBatch()
 	b.family = mapping{six: t.six}.family()
-	for _, msg := range []struct{ typ, flags uint16 }{{unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE}, {unix.NFT_MSG_DELTABLE, 0}} {
-		b.change(msg.typ, msg.flags, func(m *message) { m.str(unix.NFTA_TABLE_NAME, firewall.TableName) })
-	}
 	return b
 }
 
-// batch is the transaction that lays a mapping.
-func (t nsTable) batch(m mapping) (*batch, error) {
-	b := t.clear()
+// deleteTable appends that there is no table: one that does not exist can't be
+// deleted, and one that is there can be made again.
+func (b *batch) deleteTable() {
+	b.newTable()
+	b.change(unix.NFT_MSG_DELTABLE, 0, func(m *message) { m.str(unix.NFTA_TABLE_NAME, firewall.TableName) })
+}
+
+func (b *batch) newTable() {
 	b.change(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func(m *message) { m.str(unix.NFTA_TABLE_NAME, firewall.TableName) })
+}
+
+// mapping appends the table of a mapping.
+func (b *batch) mapping(m mapping) error {
+	b.newTable()
 	for _, c := range m.chains() {
 		b.chain(firewall.TableName, c.Chain)
 		for _, rule := range c.rules {
 			if err := b.compiled(firewall.TableName, c.Name, rule, m.String()); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return b, nil
+	return nil
 }

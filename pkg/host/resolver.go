@@ -106,12 +106,12 @@ func (h *Host) LeadToNameServer(r *names.Resolver) error {
 	}
 	defer lock.Unlock()
 	return h.eachTable(r, func(t nsTable, want mapping) error {
-		have, _, err := t.look()
+		have, there, err := t.look()
 		want = want.and(have)
 		if err != nil || have.String() == want.String() {
 			return err
 		}
-		return t.lay(want)
+		return t.lay(want, there)
 	})
 }
 
@@ -237,7 +237,7 @@ func (t nsTable) shrink(kin []*names.Resolver) error {
 	case want.port == 0:
 		return t.remove()
 	}
-	return t.lay(want)
+	return t.lay(want, there)
 }
 
 // probe tells whether dnetd answers or could be started, and whether the kernel
@@ -258,7 +258,7 @@ func probeMapping(r *names.Resolver) error {
 			if m.port == 0 {
 				continue
 			}
-			if err := (nsTable{conn, six}).lay(m); err != nil {
+			if err := (nsTable{conn, six}).lay(m, false); err != nil {
 				return fmt.Errorf("kernel can't take the rules of a container's name server: %w", err)
 			}
 		}
