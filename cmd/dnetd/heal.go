@@ -289,6 +289,7 @@ func (h *healer) heal(ctx context.Context, marks []records.Mark, targets []targe
 			h.slow(b, j, targets, wait)
 			continue
 		}
+		h.log.Debug("heals", "program", j.program, "of", j.args)
 		list, err := h.run(ctx, j.program, j.args)
 		if ctx.Err() != nil {
 			return
