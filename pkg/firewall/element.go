@@ -83,8 +83,8 @@ func (n *Network) Elements() []Element {
 }
 
 // Elements returns what publishes the endpoint's ports: one element a port and
-// family. A port not yet chosen has none; nor has one whose host address is of
-// a family that the container lacks.
+// family. A port not yet chosen has none; nor has one of an IPv4 address for a
+// container that has IPv6 only.
 func (e *Endpoint) Elements() []Element {
 	elements := make([]Element, 0, 2*len(e.Ports))
 	for i := range e.Ports {
@@ -105,7 +105,20 @@ func (e *Endpoint) PortElements(i int) []Element {
 			elements = append(elements, p.element(v6, target, Comment(e.Owner)))
 		}
 	}
+	_, has4 := e.target(false)
+	if _, has6 := e.target(true); has4 && !has6 && p.Family(true) {
+		elements = append(elements, p.relayedElement(Comment(e.Owner)))
+	}
 	return elements
+}
+
+// relayedElement claims a port of IPv6 for a container that lacks it.
+func (p Port) relayedElement(comment string) Element {
+	if p.Any() {
+		return Element{Set: SetRelayed6, Key: p.AnyKey(), Comment: comment}
+	}
+	key := append([]fmt.Stringer{p.HostIP.Unmap()}, p.AnyKey()...)
+	return Element{Set: SetRelayed6Addr, Key: key, Comment: comment}
 }
 
 func (p Port) element(v6 bool, target netip.Addr, comment string) Element {

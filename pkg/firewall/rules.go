@@ -31,12 +31,16 @@ const (
 	MapPorts4Addr  = "ports4_addr" // published on one address
 	MapPorts6      = "ports6"
 	MapPorts6Addr  = "ports6_addr"
+	// What is relayed to containers that have IPv4 only. No rule looks there: it
+	// is so that nobody else's is relayed from the same place.
+	SetRelayed6     = "relayed6"
+	SetRelayed6Addr = "relayed6_addr"
 )
 
 // Version is the word for the present rules: lay them again where another is
 // found. It is the hash of their text, which a test compares: to work it out
 // would cost every ADD more than to look.
-const Version = "rules 113bcaaa9c40ee00"
+const Version = "rules 7fc18c9838704e6d"
 
 // ChainUses is how often each chain is used when all rules are there: by its
 // rules, and by jumps to it, as the kernel counts (NFTA_CHAIN_USE). Users have
@@ -96,6 +100,8 @@ func sets() []Set {
 		{Name: MapPorts4Addr, Key: append([]Type{TypeIPv4}, anyKey...), Value: to4},
 		{Name: MapPorts6, Key: anyKey, Value: to6},
 		{Name: MapPorts6Addr, Key: append([]Type{TypeIPv6}, anyKey...), Value: to6},
+		{Name: SetRelayed6, Key: anyKey},
+		{Name: SetRelayed6Addr, Key: append([]Type{TypeIPv6}, anyKey...)},
 	}
 }
 

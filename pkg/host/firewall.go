@@ -171,7 +171,7 @@ func (f *nftFirewall) strays() ([]wire.Stray, error) {
 
 // removeByComment takes back all ports that carry a comment.
 func (f *nftFirewall) removeByComment(comment string) error {
-	all, err := f.list(portMaps...)
+	all, err := f.list(portSetNames()...)
 	if err != nil {
 		return err
 	}

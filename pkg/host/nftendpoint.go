@@ -13,15 +13,42 @@ import (
 	"dcni/pkg/wire"
 )
 
-var portMaps = []string{
-	firewall.MapPorts4, firewall.MapPorts4Addr, firewall.MapPorts6, firewall.MapPorts6Addr,
+// A portSet is where ports of one family are: on any address, and on one.
+type portSet struct {
+	wide, single string
+	v6           bool
+}
+
+// published are the maps that rules look at, and relayed the sets of what dnetd
+// passes on.
+var published = []portSet{
+	{firewall.MapPorts4, firewall.MapPorts4Addr, false},
+	{firewall.MapPorts6, firewall.MapPorts6Addr, true},
+	relayed,
+}
+
+var relayed = portSet{firewall.SetRelayed6, firewall.SetRelayed6Addr, true}
+
+// portSetOf returns where an element's ports are.
+func portSetOf(set string) portSet {
+	i := slices.IndexFunc(published, func(p portSet) bool { return p.wide == set || p.single == set })
+	return published[i]
+}
+
+// portSetNames returns the names of all.
+func portSetNames() []string {
+	var names []string
+	for _, p := range published {
+		names = append(names, p.wide, p.single)
+	}
+	return names
 }
 
 // binding is one element of one port, and what is there under its key.
 type binding struct {
 	element
+	portSet
 	port *firewall.Port
-	v6   bool
 	any  element  // the any-address binding of the same port, if this one is not it
 	have *element // what is there, or nil
 	rule *element // what is there under any, or nil
@@ -37,30 +64,14 @@ func bindings(e *firewall.Endpoint) []binding {
 			continue
 		}
 		for _, fe := range e.PortElements(i) {
-			b := binding{element: encode(fe)[0], port: p, v6: isV6(fe.Set)}
+			b := binding{element: encode(fe)[0], port: p, portSet: portSetOf(fe.Set)}
 			if !p.Any() {
-				b.any = encode(firewall.Element{Set: anyMap(b.v6), Key: p.AnyKey()})[0]
+				b.any = encode(firewall.Element{Set: b.wide, Key: p.AnyKey()})[0]
 			}
 			list = append(list, b)
 		}
 	}
 	return list
-}
-
-func isV6(set string) bool { return set == firewall.MapPorts6 || set == firewall.MapPorts6Addr }
-
-func anyMap(v6 bool) string {
-	if v6 {
-		return firewall.MapPorts6
-	}
-	return firewall.MapPorts4
-}
-
-func addrMap(v6 bool) string {
-	if v6 {
-		return firewall.MapPorts6Addr
-	}
-	return firewall.MapPorts4Addr
 }
 
 // lookBindings fills in what is there, in one exchange: under all keys, or only
@@ -248,7 +259,7 @@ func isComment(want string) func(string) bool {
 // removeByOwner takes back all ports that carry the owner's comment. It lists
 // the maps: it is for attachments whose ports nobody knows any more.
 func (f *nftFirewall) removeByOwner(owner wire.Attachment) error {
-	all, err := f.list(portMaps...)
+	all, err := f.list(portSetNames()...)
 	if err != nil {
 		return err
 	}
@@ -260,7 +271,7 @@ func (f *nftFirewall) removeByOwner(owner wire.Attachment) error {
 // owners returns the comments of all published ports, sorted: those that
 // [firewall.Comment] gives for their owners.
 func (f *nftFirewall) owners() ([]string, error) {
-	all, err := f.list(portMaps...)
+	all, err := f.list(portSetNames()...)
 	return comments(all), err
 }
 

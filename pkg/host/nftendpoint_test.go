@@ -173,6 +173,53 @@ func TestListenersClash(t *testing.T) {
 	})
 }
 
+// What is relayed to containers with IPv4 only is one's own, too.
+func TestRelayedPortsClash(t *testing.T) {
+	inNewNS(t, func() {
+		loUp(t)
+		f := newFirewall(t)
+		listenTCP(t, "tcp6", "[::]:1001")
+		four, six := []string{"10.1.0.2"}, []string{"fd00:1::2"}
+		for _, c := range []struct {
+			addresses     []string
+			first, second firewall.Port
+			taken         string
+		}{
+			{four, port("::", 1002, "tcp", 80), port("::", 1002, "tcp", 80), "[::]:1002"},
+			{four, port("", 1002, "tcp", 80), port("::", 1002, "tcp", 80), "[::]:1002"},
+			{four, port("::", 1002, "tcp", 80), port("", 1002, "tcp", 80), "[::]:1002"},
+			{four, port("::1", 1002, "tcp", 80), port("::", 1002, "tcp", 80), "[::]:1002"},
+			{four, port("::", 1002, "tcp", 80), port("::1", 1002, "tcp", 80), "[::1]:1002"},
+			{four, port("::1", 1002, "tcp", 80), port("::1", 1002, "tcp", 80), "[::1]:1002"},
+			{four, port("::", 1002, "tcp", 80), port("::", 1002, "udp", 80), ""},
+			{four, port("::", 1002, "tcp", 80), port("0.0.0.0", 1002, "tcp", 80), ""},
+			// The rules come before the relay: all but what they leave is the other's.
+			{six, port("::", 1002, "tcp", 80), port("::", 1002, "tcp", 80), ""},
+			// Another program's port: IPv4 is of use without it.
+			{four, port("", 1001, "tcp", 80), port("", 1003, "tcp", 80), ""},
+		} {
+			first, second := testEndpoint("c1", four, c.first), testEndpoint("c2", c.addresses, c.second)
+			if _, err := f.ensureEndpoint(first); err != nil {
+				t.Fatal(err)
+			}
+			_, err := f.ensureEndpoint(second)
+			if c.taken != "" {
+				wantCode(t, err, wire.CodePortTaken, "Bind for "+c.taken+" failed: port is already allocated")
+			} else if err := errors.Join(err, f.checkEndpoint(first), f.checkEndpoint(second)); err != nil {
+				t.Errorf("%v, %v: %v", c.first, c.second, err)
+			}
+			if err := errors.Join(f.removeEndpoint(first), f.removeEndpoint(second)); err != nil {
+				t.Error(err)
+			}
+			if got := nft(t, "list", "table", "inet", "dcni"); got != firewall.Rules().String() {
+				t.Fatalf("%v, %v leave\n%s", c.first, c.second, got)
+			}
+		}
+		_, err := f.ensureEndpoint(testEndpoint("c1", four, port("::", 1001, "tcp", 80)))
+		wantCode(t, err, wire.CodePortTaken, "failed to bind host port [::]:1001/tcp: address already in use")
+	})
+}
+
 // What dnetd's relay listens on is no other program's.
 func TestRelayIsNoListener(t *testing.T) {
 	inNewNS(t, func() {

@@ -23,10 +23,10 @@ import (
 type portSurvey struct {
 	f         *nftFirewall
 	endpoint  *firewall.Endpoint
-	listeners map[string][]listener      // by protocol
-	single    map[bool]map[uint64]string // by family: bindings to one address, their owner
-	local     map[netip.Addr]bool        // host addresses found to be the host's
-	kin       map[string]bool            // comments of the container's other attachments
+	listeners map[string][]listener        // by protocol
+	single    map[string]map[uint64]string // by set: bindings to one address, their owner
+	local     map[netip.Addr]bool          // host addresses found to be the host's
+	kin       map[string]bool              // comments of the container's other attachments
 }
 
 // free tells whether a binding that is not there may be added: nil, or who has
@@ -39,13 +39,16 @@ func (s *portSurvey) free(b binding) error {
 		return allocated(b)
 	}
 	if b.port.Any() {
-		single, err := s.singles(b.v6)
+		single, err := s.singles(b.portSet)
 		if err != nil {
 			return err
 		}
 		if owner, taken := single[portWord(*b.port)]; taken && owner != b.comment && !s.isKin(owner) {
 			return allocated(b)
 		}
+	}
+	if b.portSet == relayed && !b.port.HostIP.IsValid() {
+		return nil // IPv4 is of use without, and dnetd waits until it can listen
 	}
 	listeners, err := s.listening(b.port.Protocol)
 	if err != nil {
@@ -93,12 +96,12 @@ func portWord(p firewall.Port) uint64 {
 	return uint64(protocol[p.Protocol])<<16 | uint64(p.HostPort)
 }
 
-// singles lists the bindings to single addresses of a family.
-func (s *portSurvey) singles(v6 bool) (map[uint64]string, error) {
-	if single, ok := s.single[v6]; ok {
+// singles lists the bindings to single addresses.
+func (s *portSurvey) singles(of portSet) (map[uint64]string, error) {
+	if single, ok := s.single[of.single]; ok {
 		return single, nil
 	}
-	all, err := s.f.list(addrMap(v6))
+	all, err := s.f.list(of.single)
 	if err != nil {
 		return nil, err
 	}
@@ -111,9 +114,9 @@ func (s *portSurvey) singles(v6 bool) (map[uint64]string, error) {
 		}
 	}
 	if s.single == nil {
-		s.single = make(map[bool]map[uint64]string)
+		s.single = make(map[string]map[uint64]string)
 	}
-	s.single[v6] = single
+	s.single[of.single] = single
 	return single, nil
 }
 
