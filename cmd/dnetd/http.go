@@ -121,7 +121,14 @@ func (d *dnetd) serveHTTP(ctx context.Context) {
 
 // reading returns what the metrics say now.
 func (d *dnetd) reading() reading {
-	return reading{DNS: d.server.Stats(), Containers: d.memory.count(), Networks: d.memory.networkCount()}
+	relayed, healed := d.ports.relay.Stats(), d.healer.counts
+	return reading{
+		DNS: d.server.Stats(), Containers: d.memory.count(), Networks: d.memory.networkCount(),
+		Heals: map[string]uint64{
+			"put_back": healed.PutBack.Load(), "collected": healed.Collected.Load(), "failed": healed.Failed.Load(),
+		},
+		RelayPorts: relayed.Ports, RelayConnections: relayed.Connections + relayed.Sessions,
+	}
 }
 
 // health tells what is wrong with dnetd, or nil: plugins get no answer, or not

@@ -15,7 +15,7 @@ type reading struct {
 	DNS              dns.Stats
 	Containers       int               // sandboxes that are answered
 	Networks         int               // that have names
-	Heals            map[string]uint64 // what was put back, by kind
+	Heals            map[string]uint64 // what healing did, by kind
 	RelayPorts       int               // published ports that are relayed
 	RelayConnections int
 }
@@ -31,7 +31,7 @@ var (
 	tcpDesc        = desc("dns_tcp_connections", "TCP connections of containers to the name server.")
 	containersDesc = desc("containers", "Containers whose names are answered and whose queries are.")
 	networksDesc   = desc("networks", "Networks with such containers.")
-	healsDesc      = desc("heals_total", "Things put back as the records say, by kind.", "kind")
+	healsDesc      = desc("heals_total", "What healing did: things put_back, attachments collected, things it failed to put back.", "kind")
 	portsDesc      = desc("relay_ports", "Published ports that are relayed.")
 	relayedDesc    = desc("relay_connections", "Connections that are relayed.")
 	buildDesc      = desc("build_info", "Always 1; which dnetd this is.", "version", "goversion")
