@@ -16,7 +16,6 @@ import (
 
 // Enter opens a sandbox.
 func (h *Host) Enter(path string) (wire.Sandbox, error) {
-	go h.ownProc() //nolint:errcheck // who needs it asks again
 	s, err := h.sandbox(path)
 	if err != nil {
 		return wire.Sandbox{}, err

@@ -265,8 +265,10 @@ func (v veth) remove() error {
 
 func (v veth) probe() error { return errors.Join(probeKind("veth"), probeCookie()) }
 
-// HasLink reports whether a namespace has a link of that name.
+// HasLink reports whether a namespace has a link of that name. Who asks is about
+// to make it, and to write its settings.
 func (h *Host) HasLink(netns, name string) (bool, error) {
+	go h.ownProc() //nolint:errcheck // who needs it asks again
 	_, _, err := h.iface(netns, name)
 	if notFound(err) {
 		return false, nil

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/names"
+	"dcni/pkg/oncejson"
 	"dcni/pkg/wire"
 )
 
@@ -115,7 +116,7 @@ func (c *Conn) SetDeadline(t time.Time) error { return c.unix.SetDeadline(t) }
 // Send sends a message with descriptors, at most [MaxFiles], which stay the
 // caller's.
 func (c *Conn) Send(v any, fds ...int) error {
-	data, err := json.Marshal(v)
+	data, err := oncejson.Marshal(v, "") // a plugin sends one message in its life
 	if err != nil {
 		return err
 	}
