@@ -44,8 +44,10 @@ func (r *Request) inherits() []ipam.Assigned {
 			continue
 		}
 		ones, _ := ip.Address.Mask.Size()
-		gw, _ := netip.AddrFromSlice(ip.Gateway)
-		assigned := ipam.Assigned{Address: netip.PrefixFrom(a.Unmap(), ones), Gateway: gw.Unmap()}
+		assigned := ipam.Assigned{Address: netip.PrefixFrom(a.Unmap(), ones)}
+		if gw, ok := netip.AddrFromSlice(ip.Gateway); ok && !gw.Unmap().IsUnspecified() {
+			assigned.Gateway = gw.Unmap()
+		}
 		switch {
 		case ip.Interface == nil:
 			loose = append(loose, assigned)
