@@ -25,6 +25,7 @@ const (
 	healAfter  = 100 * time.Millisecond // from the first hint
 	healAgain  = 200 * time.Millisecond // where a plugin was at work
 	healEvery  = 30 * time.Second       // everything
+	healShare  = 50                     // or in so many times as long as it takes: 0.7 s of CPU time for 1,000 attachments
 	healTries  = 50                     // of what somebody is at work on; then everything's turn will come
 	healBatch  = 64                     // attachments in one run; more are a network
 	healBurst  = 20                     // runs for one target that mend, one after the other
@@ -238,8 +239,8 @@ func (h *healer) visit(ctx context.Context) {
 	}
 	if slices.Contains(list, target{}) {
 		clear(h.due) // everything is just that
-		h.add(target{}, healEvery)
 		h.heal(ctx, marks, nil)
+		h.add(target{}, max(healEvery, healShare*time.Since(now)))
 		return
 	}
 	list = slices.DeleteFunc(list, func(t target) bool { return !h.ready(t, marks) })
