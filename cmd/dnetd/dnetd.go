@@ -35,6 +35,7 @@ type dnetd struct {
 	resolvText *string // as it was read last; nil: never
 
 	reconcileEvery time.Duration // between two looks at the records
+	settleAfter    time.Duration // the start, systemd's store has what is served, and no more
 
 	succeeded atomic.Bool // a successor serves
 
@@ -59,7 +60,7 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 	d := &dnetd{
 		options: o, store: store, log: log, cookie: cookie,
 		server: server, vault: noVault{}, ports: ports, healer: newHealer(store, log),
-		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, seen: map[wire.Attachment]time.Time{},
+		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, settleAfter: settleTime, seen: map[wire.Attachment]time.Time{},
 	}
 	d.memory = newMemory(server, d.vault)
 	return d, nil

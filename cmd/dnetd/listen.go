@@ -33,7 +33,11 @@ type door struct {
 // openDoor makes the socket at a path, unless systemd has made it.
 func openDoor(path string, l *net.UnixListener) (*door, error) {
 	if l != nil {
-		return newDoor(path, l)
+		d, err := newDoor(path, l)
+		if err == nil {
+			d.lasting = true
+		}
+		return d, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err

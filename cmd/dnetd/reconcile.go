@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dcni/pkg/host"
+	"dcni/pkg/host/agent"
 	"dcni/pkg/names"
 	"dcni/pkg/wire"
 )
@@ -30,8 +31,12 @@ func (d *dnetd) watchRecords(ctx context.Context) {
 
 // yield ends dnetd if plugins speak to another one: somebody removed the socket,
 // and that one could not know of us. It serves all that is on record.
+// Where that is systemd's, being asked starts it.
 func (d *dnetd) yield() {
-	if d.door.replaced() {
+	if !d.door.replaced() {
+		return
+	}
+	if _, err := agent.Call(d.options.socket, priorTime, agent.Request{Op: agent.Status}); err == nil {
 		d.log.Error("another dnetd is at the socket", "socket", d.options.socket)
 		d.succeeded.Store(true)
 		d.end()

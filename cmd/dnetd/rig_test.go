@@ -49,6 +49,9 @@ func TestMain(m *testing.M) {
 // records.
 const testReconcile = 200 * time.Millisecond
 
+// testSettle is when it drops from systemd's store what nobody wants.
+const testSettle = 500 * time.Millisecond
+
 // child is a dnetd as a process of its own. The host's resolv.conf is in the
 // directory, too. It ends with its parent.
 func child(dir string, args []string) int {
@@ -64,7 +67,10 @@ func child(dir string, args []string) int {
 		d, err = newDnetd(o, records.Store{Run: dir, Lib: dir}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.level})))
 	}
 	if err == nil {
-		d.resolvConf, d.reconcileEvery = filepath.Join(dir, "resolv.conf"), testReconcile
+		d.resolvConf, d.reconcileEvery, d.settleAfter = filepath.Join(dir, "resolv.conf"), testReconcile, testSettle
+		err = d.join(os.Getenv, os.Getpid())
+	}
+	if err == nil {
 		err = d.run(ctx)
 	}
 	if err != nil {
@@ -132,9 +138,27 @@ func (r *rig) start(flags ...string) *process {
 // begin starts a dnetd.
 func (r *rig) begin(flags ...string) *process {
 	r.t.Helper()
-	p := &process{Cmd: exec.Command("/proc/self/exe", append([]string{"--socket", r.socket(), "--metrics", ""}, flags...)...), t: r.t, out: &output{}, done: make(chan error, 1)}
+	p := r.prepare(flags...)
+	r.launch(p)
+	return p
+}
+
+// prepare returns a dnetd that is not started yet.
+func (r *rig) prepare(flags ...string) *process {
+	r.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	p := &process{Cmd: exec.Command(exe, append([]string{"--socket", r.socket(), "--metrics", ""}, flags...)...), t: r.t, out: &output{}, done: make(chan error, 1)}
 	p.Env = append(os.Environ(), storeVariable+"="+r.store.Run, "GORACE=atexit_sleep_ms=0")
 	p.Stdout, p.Stderr = p.out, p.out
+	return p
+}
+
+// launch starts it.
+func (r *rig) launch(p *process) {
+	r.t.Helper()
 	if _, err := p.StdinPipe(); err != nil { // open as long as we live
 		r.t.Fatal(err)
 	}
@@ -148,7 +172,6 @@ func (r *rig) begin(flags ...string) *process {
 			r.t.Logf("dnetd %d:\n%s", p.Process.Pid, p.out)
 		}
 	})
-	return p
 }
 
 // await waits until the process answers at the socket.

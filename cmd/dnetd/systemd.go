@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -85,7 +86,7 @@ func (d *dnetd) prior() (*agent.Conn, error) {
 // priorTime is how long another dnetd may take to answer.
 const priorTime = time.Second
 
-// running returns the process of that ID if it is a dnetd, and another.
+// running returns the process of that ID if it is another of this program.
 func running(pid int) *os.Process {
 	if pid <= 0 || pid == os.Getpid() {
 		return nil
@@ -95,7 +96,8 @@ func running(pid int) *os.Process {
 		return nil
 	}
 	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	if err != nil || string(name) != "dnetd\n" {
+	own, failed := os.ReadFile("/proc/self/comm")
+	if err != nil || failed != nil || !bytes.Equal(name, own) {
 		return nil
 	}
 	return p
@@ -125,12 +127,12 @@ func (d *dnetd) settleStore(ctx context.Context) {
 	}
 	select {
 	case <-ctx.Done():
-	case <-time.After(settleTime):
+	case <-time.After(d.settleAfter):
 		d.manager.store.settle()
 	}
 }
 
-// settleTime is how long after the start the store is settled.
+// settleTime is how long after the start that is.
 const settleTime = 30 * time.Second
 
 // tellManager tells systemd how dnetd is, until the context ends: a line when
