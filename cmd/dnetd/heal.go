@@ -50,6 +50,11 @@ type healCounts struct {
 	Failed    atomic.Uint64 // things that could not be put back
 }
 
+// byKind returns the counts under the names that metrics have for them.
+func (c *healCounts) byKind() map[string]uint64 {
+	return map[string]uint64{"put_back": c.PutBack.Load(), "collected": c.Collected.Load(), "failed": c.Failed.Load()}
+}
+
 // A healer has one thing healed at a time.
 type healer struct {
 	store  records.Store

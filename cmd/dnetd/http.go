@@ -121,13 +121,9 @@ func (d *dnetd) serveHTTP(ctx context.Context) {
 
 // reading returns what the metrics say now.
 func (d *dnetd) reading() reading {
-	relayed, healed := d.ports.relay.Stats(), d.healer.counts
 	return reading{
 		DNS: d.server.Stats(), Containers: d.memory.count(), Networks: d.memory.networkCount(),
-		Heals: map[string]uint64{
-			"put_back": healed.PutBack.Load(), "collected": healed.Collected.Load(), "failed": healed.Failed.Load(),
-		},
-		RelayPorts: relayed.Ports, RelayConnections: relayed.Connections + relayed.Sessions,
+		Heals: d.healer.counts.byKind(), Relay: d.ports.relay.Stats(),
 	}
 }
 

@@ -8,16 +8,16 @@ import (
 
 	"dcni/pkg/cni"
 	"dcni/pkg/dns"
+	"dcni/pkg/relay"
 )
 
 // A reading is what the metrics say at one time.
 type reading struct {
-	DNS              dns.Stats
-	Containers       int               // sandboxes that are answered
-	Networks         int               // that have names
-	Heals            map[string]uint64 // what healing did, by kind
-	RelayPorts       int               // published ports that are relayed
-	RelayConnections int
+	DNS        dns.Stats
+	Containers int               // sandboxes that are answered
+	Networks   int               // that have names
+	Heals      map[string]uint64 // what healing did, by kind
+	Relay      relay.Stats
 }
 
 // Metrics of the name server and of the agent. Labels have few values, known
@@ -31,9 +31,14 @@ var (
 	tcpDesc        = desc("dns_tcp_connections", "TCP connections of containers to the name server.")
 	containersDesc = desc("containers", "Containers whose names are answered and whose queries are.")
 	networksDesc   = desc("networks", "Networks with such containers.")
-	healsDesc      = desc("heals_total", "What healing did: things put_back, attachments collected, things it failed to put back.", "kind")
+	healsDesc      = desc("heals_total", "What was put back, collected, or could be neither.", "kind")
 	portsDesc      = desc("relay_ports", "Published ports that are relayed.")
-	relayedDesc    = desc("relay_connections", "Connections that are relayed.")
+	noPortsDesc    = desc("relay_ports_waiting", "Of these, ports that another program has.")
+	relayedDesc    = desc("relay_connections", "TCP connections that are relayed.")
+	sessionsDesc   = desc("relay_sessions", "UDP clients that are relayed.")
+	acceptedDesc   = desc("relay_accepted_total", "Connections and UDP clients that came to relayed ports.")
+	refusedDesc    = desc("relay_refused_total", "Of these, how many the container, a limit or a rule refused.")
+	bytesDesc      = desc("relay_bytes_total", "Bytes passed on, both ways; of connections when they end.")
 	buildDesc      = desc("build_info", "Always 1; which dnetd this is.", "version", "goversion")
 )
 
@@ -57,7 +62,8 @@ func newRegistry(read func() reading) *prometheus.Registry {
 func (c collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		queriesDesc, latencyDesc, upstreamDesc, straysDesc, waitingDesc, tcpDesc,
-		containersDesc, networksDesc, healsDesc, portsDesc, relayedDesc, buildDesc,
+		containersDesc, networksDesc, healsDesc, buildDesc,
+		portsDesc, noPortsDesc, relayedDesc, sessionsDesc, acceptedDesc, refusedDesc, bytesDesc,
 	} {
 		out <- d
 	}
@@ -85,8 +91,13 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	for kind, n := range r.Heals {
 		counter(healsDesc, n, kind)
 	}
-	gauge(portsDesc, r.RelayPorts)
-	gauge(relayedDesc, r.RelayConnections)
+	gauge(portsDesc, r.Relay.Ports)
+	gauge(noPortsDesc, r.Relay.Waiting)
+	gauge(relayedDesc, r.Relay.Connections)
+	gauge(sessionsDesc, r.Relay.Sessions)
+	counter(acceptedDesc, r.Relay.Accepted)
+	counter(refusedDesc, r.Relay.Refused)
+	counter(bytesDesc, r.Relay.Bytes)
 	gauge(buildDesc, 1, cni.Version, runtime.Version())
 }
 

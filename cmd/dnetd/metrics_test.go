@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"dcni/pkg/dns"
+	"dcni/pkg/relay"
 )
 
 // get asks a server for a page.
@@ -37,7 +38,11 @@ func noComplaint(context.Context) error { return nil }
 // TestMetrics compares the page, without what Go and the process add, with what
 // Prometheus's text format says of the figures.
 func TestMetrics(t *testing.T) {
-	r := reading{Containers: 3, Networks: 2, Heals: map[string]uint64{"table": 1, "link": 4}, RelayPorts: 5, RelayConnections: 6}
+	var heals healCounts
+	heals.PutBack.Store(4)
+	heals.Failed.Store(1)
+	r := reading{Containers: 3, Networks: 2, Heals: heals.byKind()}
+	r.Relay = relay.Stats{Ports: 5, Waiting: 1, Connections: 6, Sessions: 7, Accepted: 20, Refused: 8, Bytes: 1000}
 	r.DNS.Answers = [7]uint64{dns.Local: 10, dns.Cached: 20, dns.Forwarded: 30, dns.Failed: 1, dns.Refused: 2, dns.Malformed: 3, dns.Dropped: 4}
 	r.DNS.Latency[0], r.DNS.Latency[3], r.DNS.Latency[len(dns.Buckets)] = 5, 2, 1
 	r.DNS.LatencySum = 4500 * time.Millisecond
@@ -82,11 +87,17 @@ dcni_dns_upstream_duration_seconds_count 8
 dcni_dns_upstream_errors_total 7
 dcni_dns_upstream_strays_total 8
 dcni_dns_upstream_waiting 9
-dcni_heals_total{kind="link"} 4
-dcni_heals_total{kind="table"} 1
+dcni_heals_total{kind="collected"} 0
+dcni_heals_total{kind="failed"} 1
+dcni_heals_total{kind="put_back"} 4
 dcni_networks 2
+dcni_relay_accepted_total 20
+dcni_relay_bytes_total 1000
 dcni_relay_connections 6
 dcni_relay_ports 5
+dcni_relay_ports_waiting 1
+dcni_relay_refused_total 8
+dcni_relay_sessions 7
 `
 	versions := regexp.MustCompile(`goversion="go[^"]+",version="v[^"]+"`)
 	if g := versions.ReplaceAllString(got.String(), `goversion="GO",version="VERSION"`); g != want {

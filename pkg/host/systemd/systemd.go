@@ -184,7 +184,7 @@ func (s *Service) send(state string, fds ...int) error {
 	}
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram"}) // at an address that the kernel chooses
 	if err == nil {
-		defer c.Close()
+		defer func() { _ = c.Close() }() // the message is sent
 		err = c.SetWriteDeadline(time.Now().Add(sendTimeout))
 	}
 	if err == nil {
