@@ -139,21 +139,18 @@ func (h *Host) eachTable(r *names.Resolver, f func(t nsTable, want mapping) erro
 // check asks dnetd, and looks at the rules. After a crash dnetd may have had to
 // take other ports than are on record.
 func (r resolver) check() error {
-	reply, err := agent.Call(r.h.agentSocket(), agentTimeout, agent.Request{Op: agent.Know, Resolver: r.o})
-	if err != nil {
-		return err
-	}
+	reply, unknown := agent.Call(r.h.agentSocket(), agentTimeout, agent.Request{Op: agent.Know, Resolver: r.o})
 	now := *r.o
 	if reply.Port != 0 {
 		now.Port, now.Port6 = reply.Port, reply.Port6
 	}
-	return r.h.eachTable(&now, func(t nsTable, want mapping) error {
+	return errors.Join(unknown, r.h.eachTable(&now, func(t nsTable, want mapping) error {
 		have, _, err := t.look()
 		if err == nil && want.and(have).String() != have.String() {
 			err = want.differs(have)
 		}
 		return err
-	})
+	}))
 }
 
 // remove has dnetd forget the attachment, and takes the rules away with the last
