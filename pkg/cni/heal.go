@@ -64,13 +64,13 @@ func parseScope(args []string) (Scope, error) {
 	var s Scope
 	for _, arg := range args {
 		words := strings.Split(arg, "/")
-		if !network.ValidName(words[0]) || len(words) != 1 && len(words) != 3 {
-			return s, fmt.Errorf("%q: must be NETWORK or NETWORK/CONTAINER/IFNAME", arg)
-		}
-		if len(words) == 1 {
+		switch {
+		case len(words) == 1 && network.ValidName(arg):
 			s.Networks = append(s.Networks, arg)
-		} else {
+		case len(words) == 3 && network.ValidName(words[0]) && network.ValidName(words[1]) && validIfName(words[2]):
 			s.Attachments = append(s.Attachments, wire.Attachment{Network: words[0], Container: words[1], IfName: words[2]})
+		default:
+			return s, fmt.Errorf("%q: must be NETWORK or NETWORK/CONTAINER/IFNAME", arg)
 		}
 	}
 	return s, nil

@@ -1,0 +1,85 @@
+package wire_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"dcni/pkg/wire"
+	"dcni/pkg/wire/wiretest"
+)
+
+// Each object stands for itself: one that can't be had keeps no other from being
+// put back, and what is so is not touched.
+func TestHeal(t *testing.T) {
+	p := bridgeAndVeth()
+	all := slices.Concat(p.Shared, p.Own)
+	h := wiretest.New()
+	if err := wire.Add(h, p); err != nil {
+		t.Fatal(err)
+	}
+	before := h.String()
+	heal := func() (said []string) {
+		wire.Heal(h, all, func(o wire.Object, was, err error) {
+			said = append(said, fmt.Sprintf("%s: %v, %v", o.Key(), was, err))
+		})
+		return said
+	}
+	if said := heal(); said != nil {
+		t.Errorf("nothing was lost, and put back was: %q", said)
+	}
+
+	h.Lose(p.Shared[1].Key()) // the bridge's address
+	h.Lose(p.Own[2].Key())    // that eth0 is up
+	refused := errors.New("refused")
+	h.Step = func(op string, o wire.Object) error {
+		if op == "ensure" && o == p.Shared[1] {
+			return refused
+		}
+		return nil
+	}
+	want := []string{p.Shared[1].Key() + ": missing, refused", p.Own[2].Key() + ": missing, <nil>"}
+	if said := heal(); !slices.Equal(said, want) {
+		t.Errorf("said %q, want %q", said, want)
+	}
+	h.Step = nil
+	if said := heal(); len(said) != 1 || h.String() != before {
+		t.Errorf("said %q, the machine is\n%s\nand was\n%s", said, h, before)
+	}
+}
+
+// What Ensure takes for done and Check does not is an error, or it would be put
+// back for ever.
+func TestHealOfWhatCantBe(t *testing.T) {
+	h := stubborn{wiretest.New()}
+	var said error
+	wire.Heal(h, bridgeAndVeth().Shared[:1], func(_ wire.Object, _, err error) { said = err })
+	if said == nil || !strings.Contains(said.Error(), "missing") {
+		t.Errorf("said %v", said)
+	}
+}
+
+// stubborn does nothing, and is content.
+type stubborn struct{ *wiretest.Host }
+
+func (stubborn) Ensure(wire.Object) (bool, error) { return false, nil }
+
+// Without its sandbox, an attachment's objects are those of the host.
+func TestOutside(t *testing.T) {
+	p := bridgeAndVeth()
+	if got := wire.Outside(p.Shared); !slices.Equal(got, p.Shared) {
+		t.Errorf("of the shared objects: %v", got)
+	}
+	flows := &wire.Flows{}
+	got := wire.Outside(append(slices.Clone(p.Own), &wire.Bind{Path: "/ns/c1"}, flows))
+	if len(got) != 2 || got[1] != wire.Object(flows) {
+		t.Fatalf("got %v", got)
+	}
+	half := *p.Own[0].(*wire.Veth)
+	half.NetNS = ""
+	if v, ok := got[0].(*wire.Veth); !ok || *v != half || p.Own[0].(*wire.Veth).NetNS == "" {
+		t.Errorf("of the veth: %+v", got[0])
+	}
+}
