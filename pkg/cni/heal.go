@@ -67,7 +67,7 @@ func parseScope(args []string) (Scope, error) {
 		switch {
 		case len(words) == 1 && network.ValidName(arg):
 			s.Networks = append(s.Networks, arg)
-		case len(words) == 3 && network.ValidName(words[0]) && network.ValidName(words[1]) && validIfName(words[2]):
+		case len(words) == 3 && network.ValidName(words[0]) && network.ValidName(words[1]) && words[2] != "" && validIfName(words[2]):
 			s.Attachments = append(s.Attachments, wire.Attachment{Network: words[0], Container: words[1], IfName: words[2]})
 		default:
 			return s, fmt.Errorf("%q: must be NETWORK or NETWORK/CONTAINER/IFNAME", arg)

@@ -23,6 +23,7 @@ func TestScope(t *testing.T) {
 		{[]string{"../x/y"}, Scope{}, `must be`},
 		{[]string{"web/../eth0"}, Scope{}, `must be`},
 		{[]string{"web/c1/.."}, Scope{}, `must be`},
+		{[]string{"web/c1/"}, Scope{}, `must be`},
 		{[]string{"web/c1/eth0/x"}, Scope{}, `must be`},
 		{[]string{"--help"}, Scope{}, `must be`},
 	} {
