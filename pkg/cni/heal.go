@@ -258,6 +258,9 @@ func (h *healer) bury(rec *records.Record) bool {
 		}
 		return false
 	}
+	if rec.Creator == records.ByDnet {
+		return true
+	}
 	said := wire.Repair{Attachment: rec.Attachment, Did: wire.Collected, Was: "network namespace " + rec.NetNS + " is gone"}
 	if time.Since(rec.Since) < Grace {
 		said.Did = wire.Left
@@ -273,7 +276,7 @@ func (h *healer) bury(rec *records.Record) bool {
 // namespace that lives keeps the other end of its veth alive, and so the host's;
 // where there is none, somebody is in it, has it mounted, or open.
 func (h *healer) dead(rec *records.Record) (bool, error) {
-	if rec.Creator == records.ByDnet || rec.Cookie == 0 || h.Host.Lives(rec.NetNS, rec.Cookie) {
+	if rec.Cookie == 0 || h.Host.Lives(rec.NetNS, rec.Cookie) {
 		return false, nil
 	}
 	if there, err := h.Host.HasLink("", rec.HostLink()); there || err != nil {

@@ -220,6 +220,8 @@ func (m matrix) collectNothing(t *testing.T) {
 	w = m.whole(t)
 	w.Vanish("c1")
 	m.age(t, w, "c1", func(r *records.Record) { r.Creator = records.ByDnet })
-	w.heal(t)
+	if list := w.heal(t); len(list) > 0 {
+		t.Errorf("of dnet's: %+v", list)
+	}
 	m.record(t, w, "c1")
 }
