@@ -28,8 +28,9 @@ const (
 	healShare  = 50                     // or in so many times as long as it takes: 0.7 s of CPU time for 1,000 attachments
 	healTries  = 50                     // of what somebody is at work on; then everything's turn will come
 	healBatch  = 64                     // attachments in one run; more are a network
-	healBurst  = 20                     // runs for one target that mend, one after the other
+	healBurst  = 60                     // runs for one target that mend, one after the other
 	healRefill = 5 * time.Second        // and then one in so much time
+	healIdle   = 0.1                    // what a run counts for that finds nothing amiss
 )
 
 // A target is what is to be healed: an attachment, a network, or for the zero
@@ -296,13 +297,16 @@ func (h *healer) heal(ctx context.Context, marks []records.Mark, targets []targe
 			continue
 		}
 		h.log.Debug("heals", "program", j.program, "of", j.args)
+		start := time.Now()
 		list, err := h.run(ctx, j.program, j.args)
 		if ctx.Err() != nil {
 			return
 		}
+		cost := healIdle
 		if h.account(list, err) {
-			b.use(time.Now())
+			cost = 1
 		}
+		b.use(time.Now(), max(cost, time.Since(start).Seconds()))
 	}
 	h.forgetBrakes()
 }
@@ -317,7 +321,7 @@ func (h *healer) slow(b *brake, j job, targets []target, wait time.Duration) {
 	}
 	if !b.told {
 		b.told = true
-		h.log.Warn("something else keeps removing what is put back; from now on that is done less often",
+		h.log.Warn("something keeps changing what is looked after; from now on that is done less often",
 			"program", j.program, "of", j.args, "every", healRefill)
 	}
 }
@@ -370,8 +374,8 @@ func (h *healer) forgetBrakes() {
 }
 
 // A brake keeps a target from being healed for ever, as fast as can be, where
-// something else removes what comes back: a bucket of runs that fills up again
-// slowly.
+// something else removes what comes back, or makes much noise: a bucket of runs,
+// which count for more if they mend or take long, that fills up again slowly.
 type brake struct {
 	used float64 // runs
 	at   time.Time
@@ -387,9 +391,9 @@ func (b *brake) wait(now time.Time) time.Duration {
 	return time.Duration((b.used - (healBurst - 1)) * float64(healRefill))
 }
 
-func (b *brake) use(now time.Time) {
+func (b *brake) use(now time.Time, cost float64) {
 	b.refill(now)
-	b.used++
+	b.used += cost
 }
 
 func (b *brake) refill(now time.Time) {

@@ -168,14 +168,15 @@ func TestHealSlowsDown(t *testing.T) {
 	if got := r.after(hint); len(got) != 1 {
 		t.Errorf("later: %q", got)
 	}
-	// Runs that find nothing amiss cost nothing.
+	// Runs that find nothing amiss count for little.
+	c3 := r.attach("dbridge", "web", "c3")
 	r.did = nil
 	ran = 0
-	for range 10 * healBurst {
-		ran += len(r.after(other))
+	for range 20 * healBurst {
+		ran += len(r.after(host.Hint{What: host.Inside, Link: c3.HostLink()}))
 	}
-	if ran != 10*healBurst {
-		t.Errorf("%d runs of %d that find nothing", ran, 10*healBurst)
+	if least, most := 9*healBurst, 11*healBurst; ran < least || ran > most {
+		t.Errorf("%d runs that find nothing, want %d to %d", ran, least, most)
 	}
 }
 
