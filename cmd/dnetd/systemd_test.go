@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -46,7 +47,8 @@ func (r *serviceRig) listen() {
 	r.t.Cleanup(func() { _ = r.listener.Close() })
 }
 
-// startService starts a dnetd with what is stored, and waits until it says that
+// startService starts a dnetd with what is stored and what a
+// service may do, and waits until it says that
 // it is ready.
 func (r *serviceRig) startService(env ...string) *process {
 	r.t.Helper()
@@ -59,7 +61,7 @@ func (r *serviceRig) startService(env ...string) *process {
 		fmt.Sprint("LISTEN_FDS=", len(files)), "LISTEN_FDNAMES="+strings.Join(fdNames, ":"))
 	p.Env = append(p.Env, env...)
 	// LISTEN_PID is the process's own, which a shell knows before it becomes it.
-	p.Path, p.Args = "/bin/sh", append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`}, p.Args...)
+	p.Path, p.Args = "/bin/sh", append([]string{"sh", "-c", `LISTEN_PID=$$ exec setpriv --no-new-privs --bounding-set "$0" "$@"`, capabilities(r.t)}, p.Args...)
 	p.ExtraFiles = files
 	r.launch(p)
 	for _, f := range files[1:] {
@@ -67,6 +69,20 @@ func (r *serviceRig) startService(env ...string) *process {
 	}
 	r.hears("READY=1")
 	return p
+}
+
+// capabilities returns those of the unit, as setpriv(1) wants them.
+func capabilities(t testing.TB) string {
+	t.Helper()
+	unit, err := os.ReadFile("../../scripts/systemd/dnetd.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`(?m)^CapabilityBoundingSet=(.*)$`).FindSubmatch(unit)
+	if line == nil {
+		t.Fatal("the unit has no CapabilityBoundingSet")
+	}
+	return "-all,+" + strings.ReplaceAll(strings.ToLower(strings.ReplaceAll(string(line[1]), "CAP_", "")), " ", ",+")
 }
 
 // hears waits for a message, whichever come before it.
@@ -129,6 +145,9 @@ func TestServiceRestarts(t *testing.T) {
 	r.hears("STOPPING=1")
 	if err := d.ends(time.Second); err != nil {
 		t.Error(err)
+	}
+	if strings.Contains(d.out.String(), "level=ERROR") {
+		t.Error("something is not possible for a service")
 	}
 }
 
