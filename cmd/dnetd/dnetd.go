@@ -89,7 +89,6 @@ func (d *dnetd) run(ctx context.Context) error {
 	} {
 		tasks.Go(func() { task(ctx) })
 	}
-	d.hear(d.manager.Ready())
 	<-ctx.Done()
 	d.hear(d.manager.Stopping())
 	tasks.Wait()

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"syscall"
 
+	"dcni/pkg/dns"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/host/systemd"
 	"dcni/pkg/names"
@@ -43,8 +45,11 @@ type fdStore struct {
 	service *systemd.Service
 	log     *slog.Logger
 
-	mu    sync.Mutex
-	there map[storeKey]stored
+	mu     sync.Mutex
+	there  map[storeKey]stored
+	owed   map[storeKey]bool // what is to be dropped, and could not be yet
+	behind bool              // systemd is too busy to be told: catchUp will
+	full   bool              // that there is no room is said
 }
 
 // stored is what the process knows of sockets in the store.
@@ -56,7 +61,7 @@ type stored struct {
 // newFDStore returns the store with what an earlier dnetd put there; of it what
 // makes no pair is dropped.
 func newFDStore(s *systemd.Service, log *slog.Logger, handed []systemd.Descriptor) *fdStore {
-	f := &fdStore{service: s, log: log, there: map[storeKey]stored{}}
+	f := &fdStore{service: s, log: log, there: map[storeKey]stored{}, owed: map[storeKey]bool{}}
 	byName := map[string][]int{}
 	for _, d := range handed {
 		byName[d.Name] = append(byName[d.Name], d.FD)
@@ -69,8 +74,7 @@ func newFDStore(s *systemd.Service, log *slog.Logger, handed []systemd.Descripto
 			continue
 		}
 		agent.CloseAll(fds)
-		f.say(name, s.Drop(name))
-		log.Warn("systemd had kept what is no name server's", "name", name, "descriptors", len(fds))
+		log.Warn("systemd had kept what is no name server's", "name", name, "descriptors", len(fds), "error", s.Drop(name))
 	}
 	return f
 }
@@ -99,8 +103,11 @@ func (f *fdStore) put(cookie uint64, family names.Family, udp, tcp int) {
 		return
 	}
 	f.remove(key)
+	if f.behind || f.owed[key] {
+		return
+	}
 	err := f.service.Keep(key.String(), udp, tcp)
-	if f.say(key.String(), err); err == nil {
+	if f.heard(err) {
 		f.there[key] = now
 	}
 }
@@ -148,13 +155,58 @@ func (f *fdStore) remove(key storeKey) {
 		agent.CloseAll([]int{s.udp, s.tcp})
 	}
 	delete(f.there, key)
-	f.say(key.String(), f.service.Drop(key.String()))
+	f.owed[key] = true
+	if !f.behind {
+		f.pay(key)
+	}
 }
 
-// say logs that systemd could not be told. Without the store, sockets are opened
-// again from the records: queries of a moment are lost, no more.
-func (f *fdStore) say(name string, err error) {
-	if err != nil {
-		f.log.Warn("systemd's file descriptor store", "name", name, "error", err)
+// pay has systemd drop what it is owed.
+func (f *fdStore) pay(key storeKey) {
+	if f.heard(f.service.Drop(key.String())) {
+		delete(f.owed, key)
 	}
+}
+
+// heard reports whether systemd was told, and logs if it was not. Without the
+// store, sockets are opened again from the records: queries of a moment are lost,
+// no more.
+func (f *fdStore) heard(err error) bool {
+	switch {
+	case err == nil:
+		return true
+	case !errors.Is(err, systemd.ErrFull):
+		f.behind = true
+		f.log.Warn("systemd's file descriptor store is not up to date", "error", err)
+	case !f.full:
+		f.full = true
+		f.log.Warn("not all sockets are stored", "error", err)
+	}
+	return false
+}
+
+// catchUp tells systemd what it was too busy for: what to drop, and of all that
+// is served what it lacks.
+func (f *fdStore) catchUp(served func(put func(storeKey, *dns.Endpoint))) {
+	f.mu.Lock()
+	f.behind = false
+	for key := range f.owed {
+		if !f.behind {
+			f.pay(key)
+		}
+	}
+	f.mu.Unlock()
+	served(func(key storeKey, e *dns.Endpoint) {
+		if f.lacks(key) {
+			_ = e.Control(func(udp, tcp uintptr) { f.put(key.cookie, key.family, int(udp), int(tcp)) }) // closed meanwhile
+		}
+	})
+}
+
+// lacks reports whether something is not in the store, and may be put there.
+func (f *fdStore) lacks(key storeKey) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, there := f.there[key]
+	return !there && !f.behind
 }

@@ -228,3 +228,16 @@ func (m *memory) pathsOf(s *sandbox) (list []string) {
 	}
 	return list
 }
+
+// served calls f for everything that is read.
+func (m *memory) served(f func(storeKey, *dns.Endpoint)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.sandboxes {
+		for family, e := range s.ears {
+			if e.endpoint != nil {
+				f(storeKey{s.cookie, names.Family(family)}, e.endpoint)
+			}
+		}
+	}
+}

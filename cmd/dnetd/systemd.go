@@ -135,8 +135,9 @@ func (d *dnetd) settleStore(ctx context.Context) {
 // settleTime is how long after the start that is.
 const settleTime = 30 * time.Second
 
-// tellManager tells systemd how dnetd is, until the context ends: a line when
-// something has changed, and, if it waits for that, that dnetd is well.
+// tellManager tells systemd that dnetd serves, and how it is, until the context
+// ends: what it was too busy for, a line when something has changed, and, if it
+// waits for that, that dnetd is well.
 func (d *dnetd) tellManager(ctx context.Context) {
 	m := d.manager
 	if m.Service == nil {
@@ -148,11 +149,13 @@ func (d *dnetd) tellManager(ctx context.Context) {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	var ready bool
 	var told string
 	for {
-		if now := d.status(); now != told {
+		ready = ready || d.hear(m.Ready())
+		m.store.catchUp(d.memory.served)
+		if now := d.status(); now != told && d.hear(m.Status(now)) {
 			told = now
-			d.hear(m.Status(now))
 		}
 		if m.Watchdog > 0 && d.well(ctx) {
 			d.hear(m.Alive())
@@ -173,11 +176,12 @@ func (d *dnetd) status() string {
 	return fmt.Sprintf("%d containers on %d networks", d.memory.count(), d.memory.networkCount())
 }
 
-// hear logs that systemd could not be told.
-func (d *dnetd) hear(err error) {
+// hear reports whether systemd was told, and logs if it was not.
+func (d *dnetd) hear(err error) bool {
 	if err != nil {
 		d.log.Warn("systemd can't be told", "error", err)
 	}
+	return err == nil
 }
 
 // finish answers what has been read, before the end. What is unread is for a

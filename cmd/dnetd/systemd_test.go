@@ -253,6 +253,25 @@ func TestServiceTells(t *testing.T) {
 	}
 }
 
+// TestServiceBusy: a systemd that hears nothing for a while holds nobody up, and
+// is told later.
+func TestServiceBusy(t *testing.T) {
+	r := newServiceRig(t)
+	r.startService("WATCHDOG_USEC=300000")
+	const n = 40 // more than wait in its queue
+	start := time.Now()
+	boxes, ports := r.boxes(n)
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("%d containers took %v", n, took)
+	}
+	boxes[0].in(ports[0], containerName(n-1), containerAddress(n-1))
+	var want []string
+	for _, b := range boxes {
+		want = append(want, inStore(b))
+	}
+	r.stores(want...)
+}
+
 // TestServiceElsewhere: systemd listens at another path than --socket says.
 func TestServiceElsewhere(t *testing.T) {
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: t.TempDir() + "/other.sock", Net: "unixpacket"})

@@ -55,8 +55,12 @@ type Service struct {
 // listening sockets.
 const maxNames = 128<<10 - 1<<10
 
-// sendTimeout is how long a message may wait for a systemd that is busy.
-const sendTimeout = 5 * time.Second
+// How long a message may wait for a systemd that is busy: its queue has room for
+// 512 (net.unix.max_dgram_qlen, as systemd sets it).
+const (
+	sayTimeout  = 5 * time.Second
+	keepTimeout = 100 * time.Millisecond // of messages with descriptors, that an ADD waits for
+)
 
 // firstFD is the number of the first descriptor handed over (SD_LISTEN_FDS_START).
 const firstFD = 3
@@ -121,16 +125,16 @@ func watchdog(getenv func(string) string, pid int) (time.Duration, error) {
 }
 
 // Ready says that the service does its work from now on.
-func (s *Service) Ready() error { return s.send("READY=1") }
+func (s *Service) Ready() error { return s.send(sayTimeout, "READY=1") }
 
 // Stopping says that the service is about to end.
-func (s *Service) Stopping() error { return s.send("STOPPING=1") }
+func (s *Service) Stopping() error { return s.send(sayTimeout, "STOPPING=1") }
 
 // Alive says that the service is well, see Watchdog.
-func (s *Service) Alive() error { return s.send("WATCHDOG=1") }
+func (s *Service) Alive() error { return s.send(sayTimeout, "WATCHDOG=1") }
 
 // Status says in a line how the service is, for systemctl status.
-func (s *Service) Status(line string) error { return s.send("STATUS=" + line) }
+func (s *Service) Status(line string) error { return s.send(sayTimeout, "STATUS="+line) }
 
 // ErrFull says that there is no room for another descriptor.
 var ErrFull = errors.New("systemd's file descriptor store is full")
@@ -148,14 +152,15 @@ func (s *Service) Keep(name string, fds ...int) error {
 	}
 	// Without FDPOLL=0 systemd drops a socket with an error waiting, as one has
 	// whose peer was not there.
-	if err := s.send("FDSTORE=1\nFDPOLL=0\nFDNAME="+name, fds...); err != nil {
+	if err := s.send(keepTimeout, "FDSTORE=1\nFDPOLL=0\nFDNAME="+name, fds...); err != nil {
 		return err
 	}
 	s.count(name, len(fds))
 	return nil
 }
 
-// Drop has systemd close all that it keeps under a name.
+// Drop has systemd close all that it keeps under a name. With an error it still
+// keeps them, and may be told again.
 func (s *Service) Drop(name string) error {
 	if s == nil {
 		return nil
@@ -165,8 +170,11 @@ func (s *Service) Drop(name string) error {
 	if s.kept[name] == 0 {
 		return nil
 	}
+	if err := s.send(keepTimeout, "FDSTOREREMOVE=1\nFDNAME="+name); err != nil {
+		return err
+	}
 	s.count(name, -s.kept[name])
-	return s.send("FDSTOREREMOVE=1\nFDNAME=" + name)
+	return nil
 }
 
 // count notes that more descriptors, or less, are kept under a name.
@@ -178,14 +186,14 @@ func (s *Service) count(name string, n int) {
 }
 
 // send sends one message.
-func (s *Service) send(state string, fds ...int) error {
+func (s *Service) send(timeout time.Duration, state string, fds ...int) error {
 	if s == nil {
 		return nil
 	}
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram"}) // at an address that the kernel chooses
 	if err == nil {
 		defer func() { _ = c.Close() }() // the message is sent
-		err = c.SetWriteDeadline(time.Now().Add(sendTimeout))
+		err = c.SetWriteDeadline(time.Now().Add(timeout))
 	}
 	if err == nil {
 		_, _, err = c.WriteMsgUnix([]byte(state), unix.UnixRights(fds...), s.notify)
