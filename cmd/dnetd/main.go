@@ -25,6 +25,9 @@
 //	idle.go        the end, for one that a plugin started
 //	limits.go      how many files it may open
 //	heal.go        what others take away comes back, by heal_run.go
+//	systemd.go     the start and the end by systemd; fdstore.go: what it keeps
+//	               meanwhile
+//	http.go        metrics and health; metrics.go: which
 //
 // README.md beside this file is its manual.
 package main
