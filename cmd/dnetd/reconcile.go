@@ -166,7 +166,8 @@ func (d *dnetd) settle(r *names.Resolver) error {
 }
 
 // leaveDeserted closes the sockets in namespaces that are not where their
-// attachments say and that no process is in: nothing but the sockets keeps them.
+// attachments say and that nobody may still mean: nothing but the sockets keeps
+// them.
 func (d *dnetd) leaveDeserted() {
 	var suspects []*sandbox
 	for _, s := range d.memory.all() {
@@ -177,9 +178,13 @@ func (d *dnetd) leaveDeserted() {
 	if len(suspects) == 0 {
 		return
 	}
-	inhabited := host.Inhabited()
+	inhabited, err := host.Inhabited()
+	if err != nil {
+		d.log.Warn("who is in which sandbox can't be told", "error", err)
+		return
+	}
 	for _, s := range suspects {
-		if ns, err := s.namespace(); err != nil || inhabited[ns] {
+		if inhabited[s.cookie] {
 			continue
 		}
 		owners := d.memory.ownersOf(s)

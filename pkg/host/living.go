@@ -21,11 +21,14 @@ func (h *Host) Leave(path string) { h.forget(path) }
 // be told lives.
 func (h *Host) Lives(path string, cookie uint64) bool { return Lives(path, cookie) }
 
+// Inhabited is [Inhabited], for who has a Host.
+func (h *Host) Inhabited() (map[uint64]bool, error) { return Inhabited() }
+
 // Inhabited returns the cookies of the network namespaces that somebody may still
 // mean: those of processes, those that are mounted in any process's mount
 // namespace, which may hide them from us, and those that a process has open.
 // Sockets don't count: dnetd's would keep alive what nobody else remembers.
-func (h *Host) Inhabited() (map[uint64]bool, error) {
+func Inhabited() (map[uint64]bool, error) {
 	own, err := nsAt(ownNetNS)
 	if err != nil {
 		return nil, err

@@ -29,15 +29,6 @@ func NamespaceOf(fd int) (Namespace, error) {
 // NamespaceAt returns the namespace that a path leads to.
 func NamespaceAt(path string) (Namespace, error) { return nsAt(path) }
 
-// Inhabited returns the network namespaces that processes are in.
-func Inhabited() map[Namespace]bool {
-	found := map[Namespace]bool{}
-	for p := range processes() {
-		found[p.namespace("net")] = true
-	}
-	return found
-}
-
 // SocketNamespace opens the network namespace that a socket is in.
 func SocketNamespace(fd int) (*netns.NS, error) {
 	ns, err := unix.IoctlRetInt(fd, unix.SIOCGSKNS)
