@@ -156,7 +156,9 @@ func TestDeserted(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(3 * testReconcile)
-	b.in(port, "one", "rcode 2")
+	b.in(port, "one", "10.0.0.2") // we have it open: somebody may still go there
+	a.ns.Close()
+	b.eventually(port, "one", "rcode 2")
 	d.settles(files)
 }
 
