@@ -100,15 +100,18 @@ func connected(ctx context.Context, f *os.File) error {
 		return err
 	}
 	var failed error
-	begun := false
 	err = raw.Write(func(fd uintptr) bool {
-		if !begun { // to write to it is what is waited for
-			begun = true
-			return false
-		}
+		// Once it has asked, the poller tells of what happens from then on only:
+		// it may be done already.
 		code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
 		if err == nil && code != 0 {
 			err = unix.Errno(code)
+		}
+		if err == nil {
+			_, err = unix.Getpeername(int(fd))
+		}
+		if errors.Is(err, unix.ENOTCONN) {
+			return false
 		}
 		failed = err
 		return true
