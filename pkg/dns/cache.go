@@ -61,13 +61,13 @@ func (c *cache) put(key string, e *entry, now time.Duration) {
 	if old := p.entries[key]; old != nil {
 		p.size -= cost(key, old)
 	}
-	e.used.Store(true)
 	p.entries[key] = e
 	p.size += cost(key, e)
-	// Go's maps are walked from a random place. Who was used since the last walk is spared once.
+	// Go's maps are walked from a random place. Who was asked for again since he
+	// was met last is spared once: a flood of new names drops new names.
 	for p.size > p.max {
 		for k, v := range p.entries {
-			if now >= v.born+v.life || !v.used.Swap(false) {
+			if k != key && (now >= v.born+v.life || !v.used.Swap(false)) {
 				delete(p.entries, k)
 				p.size -= cost(k, v)
 			}
