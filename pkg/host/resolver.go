@@ -46,13 +46,48 @@ func (r resolver) ensure() (bool, error) {
 	for _, s := range sockets {
 		fds = append(fds, s.UDP, s.TCP)
 	}
+	early := r.leadEarly()
 	reply, err := r.h.askDnetd(request, fds...)
+	led := <-early
 	if err != nil {
 		return true, err
+	}
+	if led && reply.Port == r.o.Port && reply.Port6 == r.o.Port6 {
+		return true, nil
 	}
 	r.o.Port, r.o.Port6 = reply.Port, reply.Port6
 	return true, r.h.LeadToNameServer(r.o)
 }
+
+// leadEarly lays the rules while dnetd is being asked: the ports will be ours,
+// unless the sandbox has a name server already, and then there are rules. It
+// tells whether they are laid; what kept it will keep the next try, too.
+func (r resolver) leadEarly() <-chan bool {
+	o, led := *r.o, make(chan bool, 1)
+	go func() {
+		lock, err := r.h.records.LockSandbox(o.Cookie)
+		if err != nil {
+			led <- false
+			return
+		}
+		defer lock.Unlock()
+		err = r.h.eachTable(&o, func(t nsTable, want mapping) error {
+			_, there, err := t.look()
+			if err == nil && there {
+				err = errLed
+			}
+			if err != nil {
+				return err
+			}
+			return t.lay(want, false)
+		})
+		led <- err == nil
+	}()
+	return led
+}
+
+// errLed says that there are rules already.
+var errLed = errors.New("the sandbox has rules already")
 
 // loopbackServers are the host's name servers that a container would look for in
 // its own namespace, as that of systemd-resolved.

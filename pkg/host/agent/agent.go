@@ -186,30 +186,6 @@ func credentials(c syscall.Conn) (*unix.Ucred, error) {
 	return cred, errors.Join(err, failed)
 }
 
-// Call sends one request to the dnetd at a path and returns its reply; the
-// descriptors stay the caller's. The error is ErrAbsent where none runs, and
-// what the reply says where that is one.
-func Call(path string, timeout time.Duration, r Request, fds ...int) (Reply, error) {
-	c, err := Dial(path, timeout)
-	if err != nil {
-		return Reply{}, err
-	}
-	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
-		return Reply{}, err
-	}
-	if err := c.Send(r, fds...); err != nil {
-		return Reply{}, absent(err)
-	}
-	var reply Reply
-	extra, err := c.Receive(&reply)
-	CloseAll(extra)
-	if err != nil {
-		return Reply{}, absent(err)
-	}
-	return reply, reply.err()
-}
-
 // Mark is the mark of the packets of dnetd's own sockets (SO_MARK), "dcni" in
 // ASCII: rules tell its queries from a container's by it, and plugins tell the
 // ports that it holds for published ones from those of other programs.
