@@ -272,9 +272,14 @@ func (b *box) sockets(six bool) host.NameServer {
 }
 
 // serve has the dnetd serve an attachment, writes the record, and returns the
-// port.
+// port. As a plugin does, it holds the attachment's lock meanwhile.
 func (r *rig) serve(b *box, resolver *names.Resolver) uint16 {
 	r.t.Helper()
+	lock, err := r.store.LockAttachment(resolver.Owner)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer lock.Unlock()
 	s := b.sockets(false)
 	defer s.Close()
 	reply, err := agent.Call(r.socket(), 5*time.Second, agent.Request{Op: agent.Serve, Resolver: resolver}, s.UDP, s.TCP)
@@ -289,6 +294,11 @@ func (r *rig) serve(b *box, resolver *names.Resolver) uint16 {
 // forget is a DEL: the record says so, dnetd forgets, and the record goes.
 func (r *rig) forget(resolver *names.Resolver) {
 	r.t.Helper()
+	lock, err := r.store.LockAttachment(resolver.Owner)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer lock.Unlock()
 	r.record(resolver, records.Deleting)
 	if _, err := agent.Call(r.socket(), 5*time.Second, agent.Request{Op: agent.Forget, Attachment: &resolver.Owner}); err != nil {
 		r.t.Fatal(err)
