@@ -95,7 +95,19 @@ func (e *Engine) Heal(s Scope, report func(wire.Repair)) error {
 	for _, rec := range list {
 		h.attachment(rec.Attachment)
 	}
+	h.sweep(s)
 	return err
+}
+
+// sweep removes the empty directories that processes left which died as they
+// wrote their first record or removed the last.
+func (h *healer) sweep(s Scope) {
+	if s.all() {
+		h.Store.Prune("")
+	}
+	for _, name := range s.Networks {
+		h.Store.Prune(name)
+	}
 }
 
 // scope lists this plugin's records within a scope.

@@ -176,10 +176,14 @@ func (s Store) Delete(a wire.Attachment, plugin string) error {
 	return nil
 }
 
-// Prune removes the empty directories of a network's attachments, which an ADD
-// leaves that dies before its record is written. Whoever is about to write one
-// makes them again.
+// Prune removes the empty directories of a network's attachments, or of all
+// networks' for "": an ADD leaves them that dies before its record is written,
+// and a DEL that dies after it is gone. Whoever is about to write one makes them
+// again.
 func (s Store) Prune(network string) {
+	if network == "" {
+		network = "*"
+	}
 	dir := filepath.Join(s.attachments(), network)
 	for _, pattern := range []string{"*/*", "*", ""} {
 		paths, _ := filepath.Glob(filepath.Join(dir, pattern)) // no pattern of ours is bad
