@@ -90,8 +90,8 @@ func TestEndpointElements(t *testing.T) {
 		{c1(), "127.0.0.1", `ports4_addr { 127.0.0.1 . tcp . 8080 comment "web c1/eth0" : 10.1.0.2 . 80 }`},
 		{c1(), "::ffff:127.0.0.1", `ports4_addr { 127.0.0.1 . tcp . 8080 comment "web c1/eth0" : 10.1.0.2 . 80 }`},
 		{c1(), "::1", `ports6_addr { ::1 . tcp . 8080 comment "web c1/eth0" : fd00:1::2 . 80 }`},
-		{v4only, "", `ports4 { tcp . 8080 comment "web c1/eth0" : 10.1.0.2 . 80 }` + "\n" +
-			`relayed6 { tcp . 8080 comment "web c1/eth0" }`},
+		{v4only, "", `ports4 { tcp . 8080 comment "web c1/eth0" : 10.1.0.2 . 80 }`},
+		{v4only, "::", `relayed6 { tcp . 8080 comment "web c1/eth0" }`},
 		{v4only, "::1", `relayed6_addr { ::1 . tcp . 8080 comment "web c1/eth0" }`},
 		{v4only, "0.0.0.0", `ports4 { tcp . 8080 comment "web c1/eth0" : 10.1.0.2 . 80 }`},
 		{v6only, "", `ports6 { tcp . 8080 comment "web c1/eth0" : fd00:1::2 . 80 }`},

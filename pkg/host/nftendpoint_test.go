@@ -186,13 +186,15 @@ func TestRelayedPortsClash(t *testing.T) {
 			taken         string
 		}{
 			{four, port("::", 1002, "tcp", 80), port("::", 1002, "tcp", 80), "[::]:1002"},
-			{four, port("", 1002, "tcp", 80), port("::", 1002, "tcp", 80), "[::]:1002"},
-			{four, port("::", 1002, "tcp", 80), port("", 1002, "tcp", 80), "[::]:1002"},
 			{four, port("::1", 1002, "tcp", 80), port("::", 1002, "tcp", 80), "[::]:1002"},
 			{four, port("::", 1002, "tcp", 80), port("::1", 1002, "tcp", 80), "[::1]:1002"},
 			{four, port("::1", 1002, "tcp", 80), port("::1", 1002, "tcp", 80), "[::1]:1002"},
 			{four, port("::", 1002, "tcp", 80), port("::", 1002, "udp", 80), ""},
 			{four, port("::", 1002, "tcp", 80), port("0.0.0.0", 1002, "tcp", 80), ""},
+			// A port of both families is claimed by its IPv4 element alone.
+			{four, port("", 1002, "tcp", 80), port("", 1002, "tcp", 80), "0.0.0.0:1002"},
+			{four, port("", 1002, "tcp", 80), port("::", 1002, "tcp", 80), ""},
+			{four, port("::", 1002, "tcp", 80), port("", 1002, "tcp", 80), "[::]:1002"},
 			// The rules come before the relay: all but what they leave is the other's.
 			{six, port("::", 1002, "tcp", 80), port("::", 1002, "tcp", 80), ""},
 			// Another program's port: IPv4 is of use without it.

@@ -47,8 +47,8 @@ func (s *portSurvey) free(b binding) error {
 			return allocated(b)
 		}
 	}
-	if b.portSet == relayed && !b.port.HostIP.IsValid() {
-		return nil // IPv4 is of use without, and dnetd waits until it can listen
+	if err := s.unrelayed(b); err != nil {
+		return err
 	}
 	listeners, err := s.listening(b.port.Protocol)
 	if err != nil {
@@ -58,6 +58,24 @@ func (s *portSurvey) free(b binding) error {
 		if l.port == b.port.HostPort && l.takes(*b.port, b.v6) && !s.reserved(l) {
 			return wire.Errorf(wire.CodePortTaken, "failed to bind host port %s/%s: address already in use",
 				b.port.HostAddr(b.v6), b.port.Protocol)
+		}
+	}
+	return nil
+}
+
+// unrelayed tells whether a port of both families, which a container with IPv4
+// only has relayed for IPv6, is relayed to nobody: nil, or that it is.
+func (s *portSurvey) unrelayed(b binding) error {
+	if b.v6 || b.port.HostIP.IsValid() || slices.ContainsFunc(s.endpoint.Addresses, netip.Addr.Is6) {
+		return nil
+	}
+	for _, set := range []string{relayed.wide, relayed.single} {
+		owners, err := s.singles(portSet{single: set})
+		if err != nil {
+			return err
+		}
+		if owner, taken := owners[portWord(*b.port)]; taken && owner != b.comment && !s.isKin(owner) {
+			return wire.Errorf(wire.CodePortTaken, "Bind for %s failed: port is already allocated", b.port.HostAddr(true))
 		}
 	}
 	return nil
