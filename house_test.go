@@ -1,4 +1,3 @@
-// Package dcni is the whole house: what is checked here holds for all of it.
 package dcni
 
 import (

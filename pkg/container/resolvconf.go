@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"dcni/pkg/names"
 )
 
 // DNS is how names are to be resolved: --dns, --dns-search and --dns-option, or
@@ -48,8 +50,8 @@ const (
 	ResolvedConf = "/run/systemd/resolve/resolv.conf"
 )
 
-// Embedded is the address of a container's own name server, see package names.
-const Embedded = "127.0.0.11"
+// embedded is the address of a container's own name server.
+var embedded = names.Address.String()
 
 // publicServers are used where the host names no server that a container can
 // reach, as Docker does. IPv6 ones are for containers that have IPv6.
@@ -91,16 +93,16 @@ func (c ResolvConf) Text() string {
 		return c.Host
 	}
 	conf := readResolvConf(c.Host)
-	embedded := slices.Contains(c.Result.Servers, Embedded)
+	own := slices.Contains(c.Result.Servers, embedded)
 	switch {
-	case embedded:
+	case own:
 		conf.embed(c.Result)
 	case c.Result.says():
 		conf = parsedConf{DNS: c.Result}
 	case !c.Shared:
 		conf.Servers = c.reachable(conf.Servers)
 	}
-	if c.Flags.Servers != nil && !embedded { // else it is the embedded one that asks them
+	if c.Flags.Servers != nil && !own { // else it is the embedded one that asks them
 		conf.Servers = c.Flags.Servers
 	}
 	if c.Flags.Search != nil {
@@ -109,7 +111,7 @@ func (c ResolvConf) Text() string {
 	if c.Flags.Options != nil {
 		conf.Options = c.Flags.Options
 	}
-	if embedded && !slices.ContainsFunc(conf.Options, isNdots) {
+	if own && !slices.ContainsFunc(conf.Options, isNdots) {
 		conf.Options = append(slices.Clone(conf.Options), "ndots:0")
 	}
 	return conf.String()
@@ -119,7 +121,7 @@ func (c ResolvConf) Text() string {
 // servers in its turn, so the rest of the host's file stays valid: its search
 // domains and options are kept, as in Docker, where the network says nothing else.
 func (c *parsedConf) embed(result DNS) {
-	c.Servers = []string{Embedded}
+	c.Servers = []string{embedded}
 	if len(result.Search) > 0 {
 		c.Search = result.Search
 	}
