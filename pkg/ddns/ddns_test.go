@@ -1,4 +1,4 @@
-package main
+package ddns
 
 import (
 	"testing"
@@ -6,10 +6,10 @@ import (
 	"dcni/pkg/cni/cnitest"
 )
 
-func TestPlans(t *testing.T) { cnitest.Plans(t, plugin) }
+func TestPlans(t *testing.T) { cnitest.Plans(t, Plugin) }
 
 func TestCrashMatrix(t *testing.T) {
-	cnitest.Matrix(t, plugin, `{
+	cnitest.Matrix(t, Plugin, `{
 		"cniVersion": "1.1.0", "name": "web", "type": "ddns", "intercept": true, "hosts": ["gw:host-gateway"],
 		"runtimeConfig": {"aliases": ["db"], "dns": {"servers": ["192.0.2.53"]}},
 		"prevResult": {
