@@ -2,18 +2,20 @@
 PROGRAMS := $(patsubst %/main.go,./%,$(wildcard plugins/*/main.go cmd/*/main.go))
 VERSION  ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo v0.0.0)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+LDFLAGS  := -s -w -X dcni/pkg/host/early.Version=$(VERSION)
+EARLY    := $(if $(filter amd64,$(shell go env GOARCH)),-E dcni/pkg/host/early.entry)
 RUN      ?= .
 export CGO_ENABLED := 0
 export DESTDIR # as it is: the shell would take words of it apart
 
-.PHONY: help setup build demo test unit integration bench lint install uninstall
+.PHONY: help setup build demo test unit integration bench lint install uninstall bin/test
 help: # list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*# /  make \1\t/p' Makefile | expand -t 20
 
 setup: # install the Debian packages that are missing
 	scripts/setup
-build: # static binaries of all plugins and commands in bin/
-	$(if $(PROGRAMS),go build -trimpath -ldflags "-s -w -X dcni/pkg/cni.Version=$(VERSION)" -o bin/ $(PROGRAMS))
+build: # static binaries of all plugins and commands in bin/; ddns begins in pkg/host/early
+	go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ $(PROGRAMS) && go build -trimpath -ldflags "$(LDFLAGS) $(EARLY)" -o bin/ ./plugins/ddns
 demo: setup build bin/test # a session with the plugins in a throwaway host
 	cd integration && ../scripts/root ../bin/test/integration.test -test.run TestDemo -test.v | ../scripts/session
 test: # the whole CI: set-up, build, lint, unit and integration tests
@@ -33,8 +35,6 @@ install: build # plugins to /opt/cni/bin, commands to /usr/local/bin, below DEST
 	scripts/install
 uninstall: # take away what install put there; networks and state stay
 	scripts/install --remove
-
-.PHONY: bin/test
 bin/test:
 	go build -o bin/test/ github.com/containernetworking/cni/cnitool github.com/containernetworking/plugins/plugins/main/loopback ./integration/bench
 	go test -c -o bin/test/ ./integration ./pkg/records

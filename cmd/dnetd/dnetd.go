@@ -31,6 +31,9 @@ type dnetd struct {
 
 	manager manager
 
+	errands      chan struct{} // has one for each that is being carried out
+	errandCounts errandCounts
+
 	resolvConf string  // path of the host's
 	resolvText *string // as it was read last; nil: never
 
@@ -61,6 +64,7 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 		options: o, store: store, log: log, cookie: cookie,
 		server: server, vault: noVault{}, ports: ports, healer: newHealer(store, log),
 		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, settleAfter: settleTime, seen: map[wire.Attachment]time.Time{},
+		errands: make(chan struct{}, maxErrands),
 	}
 	d.memory = newMemory(server, d.vault)
 	return d, nil

@@ -11,7 +11,7 @@ import (
 	"dcni/pkg/wire"
 )
 
-// answer reads a request and replies. Descriptors that nobody wants are closed.
+// answer reads a request and replies.
 func (d *dnetd) answer(c *agent.Conn) {
 	var req agent.Request
 	files, err := c.Receive(&req)
@@ -21,31 +21,48 @@ func (d *dnetd) answer(c *agent.Conn) {
 		return
 	}
 	d.log.Debug("request", "op", req.Op, "resolver", req.Resolver, "attachment", req.Attachment, "files", len(files))
-	if req.Op == agent.Serve {
-		reply, err := d.serve(req.Resolver, files)
+	switch {
+	case req.Op == agent.TakeOver:
+		agent.CloseAll(files)
+		d.giveAway(c)
+	case req.Errand != nil:
+		agent.CloseAll(files)
+		d.carryOut(c, req.Errand)
+	default:
+		reply, err := d.perform(req, files)
 		d.reply(c, reply, err)
-		return
+	}
+}
+
+// perform does what is asked with a request. Descriptors that nobody wants are
+// closed.
+func (d *dnetd) perform(req agent.Request, files []int) (agent.Reply, error) {
+	if req.Op == agent.Serve {
+		return d.serve(req.Resolver, files)
 	}
 	agent.CloseAll(files)
 	switch req.Op {
 	case agent.Know:
-		reply, err := d.knows(req.Resolver)
-		d.reply(c, reply, err)
+		return d.knows(req.Resolver)
 	case agent.Forget:
-		d.reply(c, agent.Reply{}, d.forget(req.Attachment))
+		return agent.Reply{}, d.forget(req.Attachment)
 	case agent.Refresh:
-		d.reply(c, agent.Reply{}, d.refresh(req.Attachment))
+		return agent.Reply{}, d.refresh(req.Attachment)
 	case agent.Status:
-		d.reply(c, agent.Reply{}, nil)
-	case agent.TakeOver:
-		d.giveAway(c)
-	default:
-		d.reply(c, agent.Reply{}, wire.Errorf(wire.CodeDecode, "request %q: not known", req.Op))
+		return agent.Reply{}, nil
 	}
+	return agent.Reply{}, wire.Errorf(wire.CodeDecode, "request %q: not known", req.Op)
 }
 
 // reply sends a reply, with the error if there is one.
 func (d *dnetd) reply(c *agent.Conn, r agent.Reply, err error) {
+	if err := c.Send(d.complete(r, err)); err != nil {
+		d.log.Debug("a reply is not heard", "error", err)
+	}
+}
+
+// complete returns a reply that says who replies, and the error if there is one.
+func (d *dnetd) complete(r agent.Reply, err error) agent.Reply {
 	r.PID, r.Version = os.Getpid(), cni.Version
 	if err != nil {
 		r.Error, r.Code = err.Error(), wire.CodeInternal
@@ -55,9 +72,7 @@ func (d *dnetd) reply(c *agent.Conn, r agent.Reply, err error) {
 		}
 		d.log.Warn("a request is refused", "error", err)
 	}
-	if err := c.Send(r); err != nil {
-		d.log.Debug("a reply is not heard", "error", err)
-	}
+	return r
 }
 
 // serve answers a sandbox from now on, on sockets that it owns.

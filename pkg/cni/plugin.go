@@ -24,13 +24,14 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"dcni/pkg/host"
+	"dcni/pkg/host/early"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
-// Version is set by the linker (make build).
-var Version = "v0.0.0-dev"
+// Version is that of all programs.
+var Version = early.Version
 
 // A Plugin is one CNI binary that attaches containers.
 type Plugin struct {
@@ -112,17 +113,17 @@ func Main(p *Plugin) {
 		os.Exit(0)
 	}
 	serve(p.Name, func(store records.Store, machine *host.Host) verbs {
-		return p.engine(store, machine)
+		e := p.engine(store, machine)
+		e.Program, _ = os.Executable() // whose path nobody can tell attaches all the same, and is not healed
+		return e
 	})
 }
 
-// engine returns what works on the real machine. A program whose path nobody can
-// tell attaches all the same, and is not healed.
+// engine returns what works on the real machine.
 func (p *Plugin) engine(store records.Store, machine *host.Host) *Engine {
-	program, _ := os.Executable()
 	return &Engine{
 		Plugin: p, Host: machine, Store: store, Source: Source(store, machine),
-		Relay: host.RefreshRelay, Log: os.Stderr, Program: program,
+		Relay: host.RefreshRelay, Log: os.Stderr,
 	}
 }
 
@@ -141,16 +142,36 @@ func serve(name string, of func(records.Store, *host.Host) verbs) {
 		about(os.Stderr, name)
 		os.Exit(0)
 	}
-	c, err := readCall(os.Getenv, os.Stdin)
-	version := ""
-	if err == nil {
-		version, err = c.run(open, os.Stdout)
-	}
-	if err != nil {
-		exit(report(err, version).print(os.Stdout))
+	self := process{os.Getenv, early.Stdin(), os.Stdout, os.Stderr, early.Unsure()}
+	if err := self.attend(open); err != nil {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// A process is what a call is made of, and where its outcome goes.
+type process struct {
+	getenv         func(string) string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	anew           bool // see Call.Anew
+}
+
+// attend carries out the call, and prints what it gives or how it failed.
+func (p process) attend(open func() (verbs, error)) error {
+	c, err := readCall(p.getenv, p.stdin)
+	c.Anew = p.anew
+	version := ""
+	if err == nil {
+		version, err = c.run(open, p.stdout)
+	}
+	if err == nil || errors.Is(err, ErrNotNow) {
+		return err
+	}
+	if unsaid := report(err, version).print(p.stdout); unsaid != nil {
+		fmt.Fprintln(p.stderr, unsaid)
+	}
+	return err
 }
 
 func exit(err error) {

@@ -194,7 +194,7 @@ func (e *Engine) clear(r *Request, found wire.Sandbox) error {
 		return wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: the sandbox has an interface of that name", r.IfName)
 	case old == nil:
 		return nil
-	case old.State == records.Up && there:
+	case old.State == records.Up && there && !r.Anew:
 		return wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: container %s is attached to %s by it; DEL comes first",
 			r.IfName, r.Container, r.Network)
 	}

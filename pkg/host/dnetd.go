@@ -29,12 +29,20 @@ const (
 // their usual place.
 func (h *Host) agentSocket() string { return filepath.Join(h.records.Run, "dnetd.sock") }
 
+// callDnetd sends dnetd a request, if it is there.
+func (h *Host) callDnetd(timeout time.Duration, r agent.Request, fds ...int) (agent.Reply, error) {
+	if h.Ask != nil {
+		return h.Ask(r, fds...)
+	}
+	return agent.Call(h.agentSocket(), timeout, r, fds...)
+}
+
 // askDnetd sends dnetd a request. Where none runs, it is started, also if it was
 // just ending. The error has code 11 if there is no way to have an answer now.
 func (h *Host) askDnetd(r agent.Request, fds ...int) (agent.Reply, error) {
 	deadline := time.Now().Add(agentStart)
 	for {
-		reply, err := agent.Call(h.agentSocket(), agentTimeout, r, fds...)
+		reply, err := h.callDnetd(agentTimeout, r, fds...)
 		coded := (*wire.Error)(nil)
 		if err == nil || errors.As(err, &coded) {
 			return reply, err
@@ -74,7 +82,7 @@ func (h *Host) startDnetd(deadline time.Time) error {
 
 // answers reports whether somebody answers at the socket.
 func (h *Host) answers() bool {
-	_, err := agent.Call(h.agentSocket(), agentTimeout, agent.Request{Op: agent.Status})
+	_, err := h.callDnetd(agentTimeout, agent.Request{Op: agent.Status})
 	return err == nil
 }
 
@@ -183,7 +191,7 @@ func (h *Host) spawnDnetd(program string, deadline time.Time) error {
 
 // probeDnetd tells whether dnetd answers or could be started.
 func (h *Host) probeDnetd() error {
-	_, err := agent.Call(h.agentSocket(), agentTimeout, agent.Request{Op: agent.Status})
+	_, err := h.callDnetd(agentTimeout, agent.Request{Op: agent.Status})
 	if errors.Is(err, agent.ErrAbsent) && dnetdUnit() == "" {
 		_, err = findDnetd()
 	} else if errors.Is(err, agent.ErrAbsent) {

@@ -174,7 +174,7 @@ func (h *Host) eachTable(r *names.Resolver, f func(t nsTable, want mapping) erro
 // check asks dnetd, and looks at the rules. After a crash dnetd may have had to
 // take other ports than are on record.
 func (r resolver) check() error {
-	reply, unknown := agent.Call(r.h.agentSocket(), agentTimeout, agent.Request{Op: agent.Know, Resolver: r.o})
+	reply, unknown := r.h.callDnetd(agentTimeout, agent.Request{Op: agent.Know, Resolver: r.o})
 	now := *r.o
 	if reply.Port != 0 {
 		now.Port, now.Port6 = reply.Port, reply.Port6
@@ -192,7 +192,7 @@ func (r resolver) check() error {
 // one of the sandbox. It goes on without dnetd: that drops by itself what has no
 // record any more.
 func (r resolver) remove() error {
-	_, _ = agent.Call(r.h.agentSocket(), agentForget, agent.Request{Op: agent.Forget, Attachment: &r.o.Owner})
+	_, _ = r.h.callDnetd(agentForget, agent.Request{Op: agent.Forget, Attachment: &r.o.Owner})
 	if r.o.NetNS == "" || !r.there() {
 		return nil
 	}

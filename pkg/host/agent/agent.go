@@ -2,7 +2,7 @@
 // agent: messages of JSON, each a packet (SOCK_SEQPACKET), some with
 // descriptors.
 //
-// A plugin sends a [Request] and reads a [Reply]. dnetd's records are those of
+// A plugin sends a [Request] and reads a [Reply], or it has dnetd run an [Errand]. dnetd's records are those of
 // package records: what a message says is in a record before, or right after,
 // so that an agent that is started anew knows as much. Nobody but root is
 // listened to.
@@ -18,13 +18,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/early"
 	"dcni/pkg/names"
 	"dcni/pkg/oncejson"
 	"dcni/pkg/wire"
 )
 
 // DefaultSocket is where dnetd listens.
-const DefaultSocket = "/run/dcni/dnetd.sock"
+const DefaultSocket = early.Socket
 
 // MaxFiles is how many descriptors one message may carry (SCM_MAX_FD in the
 // kernel's net/scm.h).
@@ -54,6 +55,8 @@ const (
 	Refresh Op = "refresh"
 	// Status asks whether dnetd is well, and which it is.
 	Status Op = "status"
+	// Run has dnetd carry out Errand. It is answered by [Conn.Answer].
+	Run Op = "run"
 	// TakeOver asks for all that dnetd has open, for another one that takes its
 	// place.
 	TakeOver Op = "take over"
@@ -64,6 +67,17 @@ type Request struct {
 	Op         Op               `json:"op"`
 	Resolver   *names.Resolver  `json:"resolver,omitempty"`
 	Attachment *wire.Attachment `json:"attachment,omitempty"`
+	Errand     *Errand          `json:"-"` // is no JSON
+}
+
+// unpack reads a request off a message.
+func (r *Request) unpack(data []byte) (err error) {
+	if !isErrand(data) {
+		return json.Unmarshal(data, r)
+	}
+	r.Op = Run
+	r.Errand, err = parseErrand(data)
+	return err
 }
 
 // A Reply is dnetd's answer.
@@ -76,8 +90,8 @@ type Reply struct {
 	Version string    `json:"version,omitempty"`
 }
 
-// err returns the error that a reply tells of, or nil.
-func (r Reply) err() error {
+// Err returns the error that a reply tells of, or nil.
+func (r Reply) Err() error {
 	if r.Error == "" {
 		return nil
 	}
@@ -146,6 +160,9 @@ func (c *Conn) Receive(v any) ([]int, error) {
 		return fds, err
 	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || n > maxMessage:
 		return fds, fmt.Errorf("message is longer than %d bytes", maxMessage)
+	}
+	if r, ok := v.(*Request); ok {
+		return fds, r.unpack(data[:n])
 	}
 	return fds, json.Unmarshal(data[:n], v)
 }

@@ -109,7 +109,7 @@ func readReply(fd int, path string) (Reply, error) {
 	if err != nil {
 		return Reply{}, absent(fmt.Errorf("%s: %w", path, err))
 	}
-	return reply, reply.err()
+	return reply, reply.Err()
 }
 
 func tooLong(n int) error { return fmt.Errorf("message of %d bytes: at most %d", n, maxMessage) }

@@ -1,0 +1,124 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/host/early"
+)
+
+// An Errand is a plugin's call that dnetd is asked to carry out in its place, see
+// package early.
+type Errand struct {
+	Version string            // of the plugin
+	Env     map[string]string // the protocol's variables
+	Conf    []byte            // standard input
+}
+
+// isErrand reports whether a message is one, and not JSON.
+func isErrand(data []byte) bool { return bytes.HasPrefix(data, []byte(early.Greeting+"\x00")) }
+
+// parseErrand reads a message.
+func parseErrand(data []byte) (*Errand, error) {
+	if len(data) >= early.MaxMessage {
+		return nil, fmt.Errorf("an errand of %d bytes: must be less than %d", len(data), early.MaxMessage)
+	}
+	e := &Errand{Env: map[string]string{}}
+	var words []string
+	for rest := data; ; {
+		word, behind, found := bytes.Cut(rest, []byte{0})
+		if !found {
+			return nil, errors.New("an errand without end: must be strings, and an empty one")
+		}
+		if rest = behind; len(word) == 0 {
+			e.Conf = rest
+			break
+		}
+		words = append(words, string(word))
+	}
+	if len(words) < 2 {
+		return nil, errors.New("an errand without a version")
+	}
+	e.Version = words[1]
+	for _, word := range words[2:] {
+		name, value, _ := strings.Cut(word, "=")
+		if _, twice := e.Env[name]; !twice { // as in the environment, the first counts
+			e.Env[name] = value
+		}
+	}
+	return e, nil
+}
+
+// A Caller is the process at the other end of a connection, as far as it
+// concerns who is to act for it.
+type Caller struct {
+	Program   string // absolute path
+	Neighbour bool   // its network and mount namespaces are ours: a path means the same
+}
+
+// Caller returns who is at the other end.
+func (c *Conn) Caller() (Caller, error) {
+	peer, err := c.Peer()
+	if err != nil {
+		return Caller{}, err
+	}
+	proc := fmt.Sprintf("/proc/%d/", peer.Pid)
+	program, err := os.Readlink(proc + "exe")
+	if err != nil {
+		return Caller{}, err
+	}
+	caller := Caller{Program: program, Neighbour: true}
+	for _, ns := range []string{"ns/net", "ns/mnt"} {
+		theirs, err := os.Readlink(proc + ns)
+		if err != nil {
+			return Caller{}, err
+		}
+		ours, err := os.Readlink("/proc/self/" + ns)
+		if err != nil {
+			return Caller{}, err
+		}
+		caller.Neighbour = caller.Neighbour && ours == theirs
+	}
+	return caller, nil
+}
+
+// Duplicate returns descriptors that are open apart from those given.
+func Duplicate(fds []int) ([]int, error) {
+	var list []int
+	for _, fd := range fds {
+		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			CloseAll(list)
+			return nil, os.NewSyscallError("fcntl", err)
+		}
+		list = append(list, own)
+	}
+	return list, nil
+}
+
+// Waits reports whether the other end is still open. It is not once its process
+// has been killed: sockets are closed before anybody can know that it is dead.
+func (c *Conn) Waits() bool {
+	raw, err := c.unix.SyscallConn()
+	if err != nil {
+		return false
+	}
+	open := false
+	gone := raw.Control(func(fd uintptr) {
+		_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		open = errors.Is(err, unix.EAGAIN)
+	})
+	return gone == nil && open
+}
+
+// Answer answers an errand with one of early's words, and what the plugin is to
+// print.
+func (c *Conn) Answer(status byte, stdout []byte) error {
+	_, err := c.unix.Write(append([]byte{status}, stdout...))
+	return err
+}
