@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -34,7 +35,7 @@ type ports struct {
 
 func newPorts(store records.Store, log *slog.Logger) (*ports, error) {
 	gate := &gate{store: store, log: log}
-	r, err := relay.New(relay.Config{Log: log, Mark: agent.Mark, Admit: gate.admit})
+	r, err := relay.New(relay.Config{Log: log, Mark: agent.Mark, Admit: gate.admit, LinkTo: gate.linkTo})
 	if err != nil {
 		return nil, err
 	}
@@ -160,9 +161,6 @@ const believe = time.Second
 
 // admit tells whether clients that come by a link may use the relay.
 func (g *gate) admit(link int) bool {
-	if link == 0 {
-		return true
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
@@ -183,12 +181,31 @@ func (g *gate) admit(link int) bool {
 }
 
 func (g *gate) internal(link int) (bool, error) {
-	if g.host == nil {
-		h, err := host.New(g.store)
-		if err != nil {
-			return false, err
-		}
-		g.host = h
+	if err := g.open(); err != nil {
+		return false, err
 	}
 	return g.host.Internal(link)
+}
+
+// linkTo returns the link that leads to a client, 0 if none is found: that one is
+// not admitted.
+func (g *gate) linkTo(client netip.Addr) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	err := g.open()
+	var link int
+	if err == nil {
+		link, err = g.host.LinkTo(client)
+	}
+	if err != nil {
+		g.log.Warn("the link to a client can't be looked up", "client", client, "error", err)
+	}
+	return link
+}
+
+func (g *gate) open() (err error) {
+	if g.host == nil {
+		g.host, err = host.New(g.store)
+	}
+	return err
 }

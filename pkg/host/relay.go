@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"dcni/pkg/firewall"
@@ -34,4 +35,10 @@ func (h *Host) Internal(link int) (bool, error) {
 	e := firewall.Element{Set: firewall.SetInternal, Key: []fmt.Stringer{firewall.IfName(l.name)}}
 	found, err := h.fw.look(encode(e))
 	return err == nil && found[0] != nil, err
+}
+
+// LinkTo returns the index of the link that leads to an address.
+func (h *Host) LinkTo(a netip.Addr) (int, error) {
+	link, _, err := h.root.rt.wayTo(a)
+	return link, err
 }

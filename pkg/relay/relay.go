@@ -58,8 +58,12 @@ type Config struct {
 	Mark uint32
 	// Admit tells whether clients may use the relay that come by a link, which
 	// has that index; nil: all may. It is asked for each client, and must not
-	// wait for long. Those of SCTP come by link 0: the kernel doesn't say.
+	// wait for long.
 	Admit func(link int) bool
+	// LinkTo tells Admit by which link a client came, where the kernel doesn't
+	// say, for SCTP: the one that leads there, which is where the handshake's
+	// answers went. nil: Admit is told 0.
+	LinkTo func(client netip.Addr) int
 }
 
 // A Relay listens on ports and passes on what comes.

@@ -341,6 +341,29 @@ func TestAdmit(t *testing.T) {
 	eventually(t, "both are refused", func() bool { return r.Stats().Refused == 2 && r.Stats().Sessions == 0 })
 }
 
+// TestAdmitSCTP: the kernel doesn't say by which link a client came.
+func TestAdmitSCTP(t *testing.T) {
+	client, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
+	if err != nil {
+		t.Skip("the kernel has no SCTP: ", err)
+	}
+	t.Cleanup(func() { _ = unix.Close(client) })
+	var asked netip.Addr
+	r := start(t, func(r *Relay) {
+		r.LinkTo = func(client netip.Addr) int { asked = client; return 7 }
+		r.Admit = func(link int) bool { return link != 7 }
+	})
+	relay := relayed(t, "sctp", "::", at("127.0.0.2", 1))
+	r.set(t, "c1", relay)
+	if err := unix.Connect(client, sockaddr(at("::1", relay.Listen.Port()))); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is refused", func() bool { return r.Stats().Refused == 1 && r.Stats().Connections == 0 })
+	if asked != netip.IPv6Loopback() {
+		t.Errorf("asked for the way to %v, want ::1", asked)
+	}
+}
+
 // What stays goes on, what goes is closed with its connections, and the port is
 // free at once.
 func TestSet(t *testing.T) {

@@ -42,7 +42,7 @@ type stream = *net.TCPConn
 // accept takes a connection; false if there is none, or none can be taken now.
 // It is called with the lock held.
 func (s *socket) accept(r *Relay) bool {
-	fd, _, err := unix.Accept4(s.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	fd, client, err := unix.Accept4(s.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 	switch {
 	case err == nil:
 	case errors.Is(err, unix.EAGAIN):
@@ -55,7 +55,7 @@ func (s *socket) accept(r *Relay) bool {
 	}
 	r.stats.Accepted++
 	c := r.claimed(s, fd)
-	if c == nil || !r.admit(s, arrival(fd)) || !r.room(c, fd) {
+	if c == nil || !r.admit(s, r.arrival(fd, client)) || !r.room(c, fd) {
 		r.stats.Refused++
 		reset(fd)
 		return true
@@ -81,19 +81,27 @@ func (r *Relay) claimed(s *socket, fd int) *claim {
 	return p.serving(local)
 }
 
-// arrival returns the index of the link that a connection came by, 0 where the
-// kernel doesn't say: IPV6_RECVPKTINFO for TCP (RFC 2292, section 4.1, which
-// Linux keeps).
-func arrival(fd int) int {
+// arrival returns the index of the link that a client's connection came by, 0
+// where nobody can say: IPV6_RECVPKTINFO for TCP (RFC 2292, section 4.1, which
+// Linux keeps); the scope of a link-local address; the link that leads there.
+func (r *Relay) arrival(fd int, client unix.Sockaddr) int {
 	var b [64]byte
 	size := uint32(len(b))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_IPV6, unix.IPV6_2292PKTOPTIONS,
 		uintptr(unsafe.Pointer(&b)), uintptr(unsafe.Pointer(&size)), 0)
-	if errno != 0 {
-		return 0
+	if errno == 0 {
+		if _, link := packetInfo(b[:size]); link != 0 {
+			return link
+		}
 	}
-	_, link := packetInfo(b[:size])
-	return link
+	c, ok := client.(*unix.SockaddrInet6)
+	switch {
+	case ok && c.ZoneId != 0:
+		return int(c.ZoneId)
+	case ok && r.LinkTo != nil:
+		return r.LinkTo(netip.AddrFrom16(c.Addr))
+	}
+	return 0
 }
 
 // room tells whether there may be one more connection, which has that descriptor.
