@@ -18,24 +18,27 @@ import (
 // the last is more than the patience that is left.
 var resend = []time.Duration{time.Second, 1500 * time.Millisecond, patience}
 
-// errBad is a message that can't be read.
-var errBad = errors.New("malformed answer")
+// Answers that can't be read.
+var (
+	errBad = errors.New("malformed answer")
+	errCut = errors.New("answer cut short") // in the midst of a record, by its sender or by our limit
+)
 
 // ask asks one server, over TCP too if the answer is truncated. It returns nil
 // if there is no answer in time, or none that can be read.
 func (u *Upstream) ask(ctx context.Context, server netip.AddrPort, r request, s *stats) *mdns.Msg {
 	start := time.Now()
 	m, err := u.askUDP(ctx, server, r, s)
+	if errors.Is(err, errCut) || err == nil && m.Truncated {
+		if whole, failed := u.askTCP(ctx, server, r, s); failed == nil {
+			m, err = whole, nil
+		}
+	}
 	if err != nil {
 		if !errors.Is(ctx.Err(), context.Canceled) { // which means that another was faster
 			s.upstreamErrors.Add(1)
 		}
 		return nil
-	}
-	if m.Truncated {
-		if whole, err := u.askTCP(ctx, server, r, s); err == nil {
-			m = whole
-		}
 	}
 	s.latency.observe(time.Since(start))
 	return m
@@ -77,10 +80,13 @@ func (r request) readUDP(conn net.Conn, query, b []byte, s *stats) (*mdns.Msg, e
 			continue
 		}
 		m := new(mdns.Msg)
-		if m.Unpack(b[:n]) != nil {
-			return nil, errBad
+		switch {
+		case m.Unpack(b[:n]) == nil:
+			return m, nil
+		case n == len(b) || be.Uint16(b[2:])&flagTC != 0:
+			return nil, errCut
 		}
-		return m, nil
+		return nil, errBad
 	}
 }
 

@@ -34,7 +34,7 @@
 // five hears of its failure. Queries go out again on the same socket when
 // nothing comes; each has a socket, and so a source port, and a random ID of
 // its own. What comes from elsewhere, or answers something else, is dropped. A
-// truncated answer is asked for again over TCP. EDNS is passed on: the client's
+// truncated answer, or one cut in the midst of a record, is asked for again over TCP. EDNS is passed on: the client's
 // DNSSEC flag, and whole messages where there are options.
 //
 // Answers are kept as long as the least of their TTLs says, a day at most; that

@@ -217,6 +217,43 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestCut has a server that cuts answers over UDP in the midst of a record, and
+// says so, or that sends more than was asked for: whole they are to be had over
+// TCP.
+func TestCut(t *testing.T) {
+	const count = 100
+	whole := func(q *mdns.Msg) *mdns.Msg { return recordsFor(q, strings.Repeat("example.com. 300 IN TXT \"x\"\n", count)) }
+	for name, respond := range map[string]respond{
+		"cut": func(w mdns.ResponseWriter, q *mdns.Msg) {
+			m := whole(q)
+			m.Truncated = true
+			_, _ = w.Write(mustPack(m)[:500])
+		},
+		"too long": func(w mdns.ResponseWriter, q *mdns.Msg) { _ = w.WriteMsg(whole(q)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := upstreamServer(t, func(w mdns.ResponseWriter, q *mdns.Msg) {
+				if w.LocalAddr().Network() == "udp" {
+					respond(w, q)
+				} else {
+					_ = w.WriteMsg(whole(q))
+				}
+			})
+			s := NewServer(Config{})
+			s.SetUpstream(upstreamOf(f))
+			r := serve(t, s, View{})
+			for _, question := range []string{"example.com TXT", "example.com TXT cookie"} {
+				if n := strings.Count(r.exchange("tcp", question), " TXT "); n != count {
+					t.Errorf("%s: %d records", question, n)
+				}
+			}
+			if n := s.Stats().UpstreamErrors; n > 0 {
+				t.Errorf("%d errors are counted", n)
+			}
+		})
+	}
+}
+
 // TestTruncatedWithoutTCP wants what there is, marked as truncated, and not
 // kept.
 func TestTruncatedWithoutTCP(t *testing.T) {
