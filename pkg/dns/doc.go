@@ -21,8 +21,8 @@
 // beginning with another one each time. PTR is the name of an address. SRV of
 // _port._proto.name, and of port.proto.name as Docker asks, is that port at
 // that name: a number, or a service name of services(5). ANY is both families.
-// Any other type is empty without error, and so is an address of a family that
-// the name lacks: what concerns a local name is never asked upstream.
+// Any other type or class is empty without error, and so is an address of a
+// family that the name lacks: what concerns a local name is never asked upstream.
 //
 // # Upstream
 //
@@ -34,8 +34,9 @@
 // five hears of its failure. Queries go out again on the same socket when
 // nothing comes; each has a socket, and so a source port, and a random ID of
 // its own. What comes from elsewhere, or answers something else, is dropped. A
-// truncated answer, or one cut in the midst of a record, is asked for again over TCP. EDNS is passed on: the client's
-// DNSSEC flag, and whole messages where there are options.
+// truncated answer, or one cut in the midst of a record, is asked for again over
+// TCP. EDNS is passed on: the client's DNSSEC flag, and whole messages where
+// there are options.
 //
 // Answers are kept as long as the least of their TTLs says, a day at most; that
 // something does not exist, as its SOA says (RFC 2308), three hours at most;

@@ -18,25 +18,23 @@ import (
 // nil if the view knows nothing of it.
 func answerLocal(m *mdns.Msg, view *names.View) *mdns.Msg {
 	q := m.Question[0]
-	if q.Qclass != mdns.ClassINET && q.Qclass != mdns.ClassANY {
-		return nil
-	}
+	internet := q.Qclass == mdns.ClassINET || q.Qclass == mdns.ClassANY // other classes have no records of ours
 	name := strings.ToLower(strings.TrimSuffix(q.Name, "."))
 	r := new(mdns.Msg)
 	r.SetReply(m)
 	r.RecursionAvailable, r.CheckingDisabled = true, m.CheckingDisabled
 	if _, known := view.Lookup([]byte(name), names.IPv4); known {
 		for _, t := range []uint16{mdns.TypeA, mdns.TypeAAAA} {
-			if q.Qtype == t || q.Qtype == mdns.TypeANY {
+			if internet && (q.Qtype == t || q.Qtype == mdns.TypeANY) {
 				r.Answer = append(r.Answer, addressRecords(q.Name, name, t, view)...)
 			}
 		}
 		return r
 	}
-	switch q.Qtype {
-	case mdns.TypePTR:
+	switch {
+	case internet && q.Qtype == mdns.TypePTR:
 		return answerPointer(r, name, view)
-	case mdns.TypeSRV:
+	case internet && q.Qtype == mdns.TypeSRV:
 		return answerService(r, name, view)
 	}
 	return nil
