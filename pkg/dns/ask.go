@@ -92,8 +92,8 @@ func (r request) readUDP(conn net.Conn, query, b []byte, s *stats) (*mdns.Msg, e
 
 func (u *Upstream) askTCP(ctx context.Context, server netip.AddrPort, r request, s *stats) (*mdns.Msg, error) {
 	select {
-	case s.streams <- struct{}{}:
-		defer func() { <-s.streams }()
+	case u.streams <- struct{}{}:
+		defer func() { <-u.streams }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

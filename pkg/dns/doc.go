@@ -51,8 +51,9 @@
 // instance watches the UDP sockets. An endpoint may have 256 queries
 // waiting for upstreams, and a server 1,024 different ones; more are refused at
 // once. TCP connections are 16 an endpoint and 512 in all, closed after ten
-// seconds of silence and when a query or an answer takes five. The cache has a
-// fixed size.
+// seconds of silence and when a query or an answer takes five. As many queries
+// and connections again are there for endpoints with few: some that take what
+// they can get take nothing from the others. The cache has a fixed size.
 //
 // Answers over UDP have at most 4,096 bytes, or what the client takes, if less;
 // what does not fit is left out and marked as truncated, and the client asks

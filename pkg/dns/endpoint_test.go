@@ -167,6 +167,23 @@ func TestSlowClients(t *testing.T) {
 	}
 }
 
+// TestManySlowClients has as many connections as a server may have, of a few
+// endpoints that say nothing. Others are let in meanwhile.
+func TestManySlowClients(t *testing.T) {
+	t.Parallel()
+	s := NewServer(Config{})
+	for range maxTCP / maxEndpointTCP {
+		r := serve(t, s, View{})
+		for range maxEndpointTCP {
+			r.dial()
+		}
+	}
+	await(t, "all are connected", func() bool { return s.Stats().Connections == maxTCP })
+	if got := serve(t, s, View{Names: table().View("web")}).exchange("tcp", "one A"); got != "NOERROR rd ra; one. 600 A 10.1.0.2" {
+		t.Error(got)
+	}
+}
+
 // TestHandOver serves the same sockets with one server after the other, in the
 // midst of queries over both protocols, some of which wait for an upstream: not
 // one may be lost.

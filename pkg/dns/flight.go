@@ -11,7 +11,9 @@ import (
 const (
 	maxWaiting     = 256  // queries of an endpoint
 	maxFlights     = 1024 // different queries of a server; Docker's limit for a container
-	maxUpstreamTCP = 64   // connections to upstreams
+	spareFlights   = 1024 // more, for endpoints with few
+	fewWaiting     = 16   // which is this many
+	maxUpstreamTCP = 64   // connections to the servers of an upstream
 )
 
 // keySize is the longest key: upstream, flags, type, name.
@@ -58,7 +60,7 @@ func (s *Server) join(key []byte, u *Upstream, c client, f *form, b []byte) bool
 		under.waiters = append(under.waiters, w)
 		return true
 	}
-	if !s.launch() {
+	if !s.launch(c.endpoint) {
 		c.release()
 		return false
 	}
@@ -68,9 +70,14 @@ func (s *Server) join(key []byte, u *Upstream, c client, f *form, b []byte) bool
 }
 
 // launch counts a query more that waits for upstreams, unless there are too
-// many.
-func (s *Server) launch() bool {
-	if s.stats.waiting.Add(1) > maxFlights {
+// many. A few endpoints that wait for servers which are silent must not be what
+// keeps the others from asking theirs.
+func (s *Server) launch(e *Endpoint) bool {
+	most := int32(maxFlights)
+	if e.waiting.Load() <= fewWaiting {
+		most += spareFlights
+	}
+	if s.stats.waiting.Add(1) > most {
 		s.stats.waiting.Add(-1)
 		return false
 	}
@@ -129,7 +136,7 @@ func (s *Server) pass(u *Upstream, c client, m *mdns.Msg) bool {
 	if !c.take() {
 		return false
 	}
-	if !s.launch() {
+	if !s.launch(c.endpoint) {
 		c.release()
 		return false
 	}

@@ -44,12 +44,10 @@ func NewServer(c Config) *Server {
 		c.Cache = DefaultCache
 	}
 	start := time.Now()
-	s := &Server{
+	return &Server{
 		cache: newCache(c.Cache), flights: map[string]*flight{},
 		now: func() time.Duration { return time.Since(start) },
 	}
-	s.stats.streams = make(chan struct{}, maxUpstreamTCP)
-	return s
 }
 
 // SetUpstream says which servers know what is not local: the host's. They are

@@ -55,7 +55,6 @@ type stats struct {
 	strays         atomic.Uint64
 	waiting        atomic.Int32
 	connections    atomic.Int32
-	streams        chan struct{} // has a place for each TCP connection to upstreams
 }
 
 type histogram struct {

@@ -14,6 +14,8 @@ import (
 const (
 	maxEndpointTCP = 16   // connections of an endpoint
 	maxTCP         = 512  // of a server
+	spareTCP       = 512  // more, for endpoints with few
+	fewTCP         = 4    // which is this many
 	maxTCPQuery    = 4096 // bytes
 	idle           = 10 * time.Second
 	parting        = time.Second     // like idle, once the endpoint drains
@@ -66,7 +68,11 @@ func (t *stream) register() bool {
 	if len(e.streams) >= maxEndpointTCP || e.closing.Load() {
 		return false
 	}
-	if e.server.stats.connections.Add(1) > maxTCP {
+	most := int32(maxTCP)
+	if len(e.streams) < fewTCP {
+		most += spareTCP
+	}
+	if e.server.stats.connections.Add(1) > most {
 		e.server.stats.connections.Add(-1)
 		return false
 	}

@@ -34,8 +34,9 @@ type Upstream struct {
 	id      uint32
 	servers []netip.AddrPort
 	dial    Dialer
-	first   atomic.Int32 // index of the server to ask first
-	until   atomic.Int64 // and how long, in Unix nanoseconds
+	streams chan struct{} // has a place for each TCP connection
+	first   atomic.Int32  // index of the server to ask first
+	until   atomic.Int64  // and how long, in Unix nanoseconds
 }
 
 // upstreams counts them, to tell their answers apart.
@@ -46,7 +47,7 @@ var upstreams atomic.Uint32
 // would ask us again. The first eight count. Without a dialer the servers are dialled from the
 // namespace of the process, the host's.
 func NewUpstream(servers []netip.AddrPort, dial Dialer, own ...netip.Addr) *Upstream {
-	u := &Upstream{id: upstreams.Add(1), dial: dial}
+	u := &Upstream{id: upstreams.Add(1), dial: dial, streams: make(chan struct{}, maxUpstreamTCP)}
 	if dial == nil {
 		u.dial = new(net.Dialer).DialContext
 	}

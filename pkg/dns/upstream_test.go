@@ -222,7 +222,9 @@ func TestFaults(t *testing.T) {
 // TCP.
 func TestCut(t *testing.T) {
 	const count = 100
-	whole := func(q *mdns.Msg) *mdns.Msg { return recordsFor(q, strings.Repeat("example.com. 300 IN TXT \"x\"\n", count)) }
+	whole := func(q *mdns.Msg) *mdns.Msg {
+		return recordsFor(q, strings.Repeat("example.com. 300 IN TXT \"x\"\n", count))
+	}
 	for name, respond := range map[string]respond{
 		"cut": func(w mdns.ResponseWriter, q *mdns.Msg) {
 			m := whole(q)
@@ -479,6 +481,70 @@ func TestLimits(t *testing.T) {
 		t.Errorf("%d queries wait", n)
 	}
 	await(t, "nothing waits", func() bool { return s.Stats().Waiting == 0 && flooded.endpoint.waiting.Load() == 0 })
+}
+
+// TestCrowd has as many queries wait as a server may have, of a few endpoints
+// whose servers are silent. Others are answered meanwhile.
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	s := NewServer(Config{})
+	s.SetUpstream(upstreamOf(upstreamServer(t, records(example))))
+	dead := upstreamOf(upstreamServer(t, silent))
+	for i := range maxFlights / maxWaiting {
+		conn, err := net.Dial("udp", serve(t, s, View{Own: dead}).address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		for j := 0; s.Stats().Waiting < (i+1)*maxWaiting && j < 10*maxWaiting; j++ {
+			if _, err := conn.Write(mustPack(ask(fmt.Sprintf("n%d-%d.example A", i, j)))); err != nil {
+				t.Fatal(err)
+			}
+			if j%20 == 0 {
+				time.Sleep(time.Millisecond) // the socket's buffer is small
+			}
+		}
+	}
+	if n := s.Stats().Waiting; n != maxFlights {
+		t.Fatalf("%d queries wait, want %d", n, maxFlights)
+	}
+	for _, question := range []string{"example.com A", "example.com A cookie"} {
+		got := serve(t, s, View{}).exchange("udp", question)
+		if !strings.Contains(got, "example.com. 300 A 192.0.2.80") {
+			t.Errorf("%s: %s", question, got)
+		}
+	}
+}
+
+// TestHungTCP has a container's own server truncate its answers and then hang
+// over TCP, for as many queries as may be asked so at a time. Truncated answers
+// of other servers are asked for again over TCP without delay.
+func TestHungTCP(t *testing.T) {
+	t.Parallel()
+	truncated := func(hangs bool) respond {
+		return func(w mdns.ResponseWriter, q *mdns.Msg) {
+			m := recordsFor(q, example)
+			if w.LocalAddr().Network() == "udp" {
+				m.Answer, m.Truncated = nil, true
+			} else if hangs {
+				return
+			}
+			_ = w.WriteMsg(m)
+		}
+	}
+	s := NewServer(Config{})
+	s.SetUpstream(upstreamOf(upstreamServer(t, truncated(false))))
+	hung := upstreamServer(t, truncated(true))
+	bad := serve(t, s, View{Own: upstreamOf(hung)})
+	for i := range maxUpstreamTCP {
+		go bad.exchange("udp", fmt.Sprintf("n%d.example A", i))
+	}
+	await(t, "all hang", func() bool { return hung.asked.Load() >= 2*maxUpstreamTCP })
+	start := time.Now()
+	got := serve(t, s, View{}).exchange("udp", "example.com A")
+	if got != "NOERROR rd ra; example.com. 300 A 192.0.2.80" || time.Since(start) > time.Second {
+		t.Errorf("%s after %v", got, time.Since(start))
+	}
 }
 
 func TestHistogram(t *testing.T) {
