@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -57,7 +58,7 @@ func (d *dnetd) check(r *names.Resolver) error {
 	}
 	for i, h := range r.Hosts {
 		field := fmt.Sprintf("hosts[%d]", i)
-		if err := errors.Join(names.Check(field, h.Name), checkAddresses(field, h.Addresses)); err != nil {
+		if err := errors.Join(names.Check(field, h.Name), checkHost(field, h.Addresses)); err != nil {
 			return err
 		}
 	}
@@ -69,6 +70,11 @@ func (d *dnetd) check(r *names.Resolver) error {
 	return errors.Join(
 		checkAddresses("addresses", r.Addresses), checkAddresses("gateways", r.Gateways), checkAddresses("local", r.Local),
 	)
+}
+
+// checkHost allows 0.0.0.0 and ::, which keep a container from a name.
+func checkHost(field string, list []netip.Addr) error {
+	return checkAddresses(field, slices.DeleteFunc(slices.Clone(list), netip.Addr.IsUnspecified))
 }
 
 func checkAddresses(field string, list []netip.Addr) error {
