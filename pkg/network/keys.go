@@ -226,7 +226,7 @@ func unknown(path, key string, known []string) error {
 		return wire.Errorf(wire.CodeConfig, "unknown key %q: did you mean %q?", join(path, key), join(path, near))
 	}
 	return wire.Errorf(wire.CodeConfig, "unknown key %q: known are %s", join(path, key),
-		strings.Join(slices.Sorted(slices.Values(known)), ", "))
+		strings.Join(slices.Compact(slices.Sorted(slices.Values(known))), ", "))
 }
 
 // distance is the number of letters to insert, delete or change to make one
