@@ -61,9 +61,11 @@ type Identity struct {
 func (i Identity) Names() []string {
 	short := i.Container[:min(len(i.Container), ShortID)]
 	var out []string
+	have := map[string]bool{}
 	for _, name := range slices.Concat([]string{i.Name}, i.Aliases, []string{short, i.Hostname}) {
 		name = strings.ToLower(name)
-		if valid(name) && !slices.Contains(out, name) {
+		if valid(name) && !have[name] {
+			have[name] = true
 			out = append(out, name)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"dcni/pkg/names"
 	"dcni/pkg/wire"
@@ -27,6 +28,22 @@ func TestNames(t *testing.T) {
 		if got := strings.Join(c.id.Names(), " "); got != c.want {
 			t.Errorf("%+v: %s, want %s", c.id, got, c.want)
 		}
+	}
+}
+
+// TestManyNames has a container with 100,000 names: comparing each with all
+// others takes ten seconds.
+func TestManyNames(t *testing.T) {
+	i := names.Identity{Container: "c1"}
+	for n := range 100_000 {
+		i.Aliases = append(i.Aliases, fmt.Sprint("alias-", n))
+	}
+	start := time.Now()
+	if got := len(i.Names()); got != 100_001 {
+		t.Errorf("%d names", got)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("took %v", took)
 	}
 }
 
