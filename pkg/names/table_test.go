@@ -148,6 +148,23 @@ func TestPointer(t *testing.T) {
 	}
 }
 
+// TestPointerTooLong has networks and containers with names that make no domain
+// name together: a label has 63 letters at most, a name 253.
+func TestPointerTooLong(t *testing.T) {
+	label := strings.Repeat("a", 60)
+	long := strings.Join([]string{label, label, label, label}, ".")
+	for _, c := range []struct{ network, name, want string }{
+		{strings.Repeat("n", 64), "one", "one"},
+		{"quite-long", long, long},
+		{"short", long, long + ".short"},
+	} {
+		table := new(names.Table).Add(names.Network{Name: c.network}, entry("c1", "eth0", "10.1.0.2", c.name))
+		if got, _, _ := table.View(c.network).Pointer(addr("10.1.0.2")); got != c.want {
+			t.Errorf("%s on %s: %s, want %s", c.name, c.network, got, c.want)
+		}
+	}
+}
+
 // TestPointerOfNewOwner has an address go to another container before the
 // table hears that the first one is gone.
 func TestPointerOfNewOwner(t *testing.T) {

@@ -79,8 +79,9 @@ func (z *zone) answer(n *node, f Family) (Answer, bool) {
 	return Answer{addresses, first, z.net.TTL}, len(addresses) > 0
 }
 
-// Pointer returns the name of an address: name.network, and its time to live
-// in seconds.
+// Pointer returns the name of an address and its time to live in seconds:
+// name.network, or the name alone where that is no domain name, as on a network
+// whose name has 64 letters.
 func (v *View) Pointer(a netip.Addr) (name string, ttl uint32, ok bool) {
 	if v == nil {
 		return "", 0, false
@@ -92,7 +93,11 @@ func (v *View) Pointer(a netip.Addr) (name string, ttl uint32, ok bool) {
 			continue
 		}
 		if last := owners[len(owners)-1]; len(last.Names) > 0 {
-			return last.Names[0] + z.suffix, z.net.TTL, true
+			name := last.Names[0] + z.suffix
+			if !valid(name) {
+				name = last.Names[0]
+			}
+			return name, z.net.TTL, true
 		}
 	}
 	return "", 0, false
