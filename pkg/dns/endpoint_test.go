@@ -15,6 +15,7 @@ import (
 	"time"
 
 	mdns "github.com/miekg/dns"
+	"golang.org/x/net/ipv4"
 )
 
 func TestLargeAnswer(t *testing.T) {
@@ -420,6 +421,11 @@ func TestFlood(t *testing.T) {
 			}
 		})
 	}
+	flooding := func() bool {
+		n := s.Stats().Answers
+		return n[Local] > 200 && n[Malformed] > 100
+	}
+	await(t, "there is a flood", flooding)
 	for i := range 40 {
 		network := []string{"udp", "tcp"}[i%2]
 		start := time.Now()
@@ -429,8 +435,38 @@ func TestFlood(t *testing.T) {
 	}
 	close(stop)
 	floods.Wait()
-	if n := s.Stats().Answers; n[Local] < 200 || n[Malformed] < 100 {
-		t.Errorf("that was no flood: %v", n)
+}
+
+// TestTurn wants a turn of an endpoint to be one batch, however much is there.
+func TestTurn(t *testing.T) {
+	udp, tcp := listen(t)
+	defer tcp.Close()
+	conn, err := net.Dial("udp", udp.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	own, err := detach(udp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	e := bare(View{Names: table().View("web")})
+	e.udp, e.packets = own, ipv4.NewPacketConn(own)
+	for range 2 * batchSize {
+		if _, err := conn.Write(mustPack(ask("one A"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := batches.Get().(*batch)
+	defer batches.Put(b)
+	for turn := range 2 {
+		if err := b.serve(e); err != nil {
+			t.Fatal(err)
+		}
+		if n := e.server.Stats().Answers[Local]; n != uint64(turn+1)*batchSize {
+			t.Errorf("%d answers after %d turns", n, turn+1)
+		}
 	}
 }
 

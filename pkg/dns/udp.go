@@ -17,10 +17,6 @@ const batchSize = 64
 // same lines of the processor's cache.
 const slotSize = maxUDP + 64
 
-// fairness is how many full batches an endpoint answers before others have
-// their turn.
-const fairness = 8
-
 // A batch is the memory to answer that many datagrams: only endpoints that have
 // something to read hold one.
 type batch struct {
@@ -64,23 +60,19 @@ func (e *Endpoint) hush() {
 	e.deaf = true
 }
 
-// serve answers what is there, until others should have their turn.
+// serve answers what is there, one batch at most: then others have their turn,
+// who would wait for milliseconds if a flood had several.
 func (b *batch) serve(e *Endpoint) error {
-	for range fairness {
-		n, err := e.packets.ReadBatch(b.in, syscall.MSG_DONTWAIT)
-		switch {
-		case errors.Is(err, syscall.EAGAIN), errors.Is(err, net.ErrClosed):
-			return nil
-		case err != nil:
-			return err
-		}
-		b.answer(e, b.in[:n])
-		e.server.stats.add(&b.tally)
-		b.send(e)
-		if n < batchSize {
-			return nil
-		}
+	n, err := e.packets.ReadBatch(b.in, syscall.MSG_DONTWAIT)
+	switch {
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, net.ErrClosed):
+		return nil
+	case err != nil:
+		return err
 	}
+	b.answer(e, b.in[:n])
+	e.server.stats.add(&b.tally)
+	b.send(e)
 	return nil
 }
 
