@@ -147,8 +147,8 @@ func (f *nftFirewall) ensureBase(relay relayFunc) (changed bool, err error) {
 // errNotLaid says that the rules are to be laid (again).
 var errNotLaid = errors.New("table inet " + firewall.TableName + " is not as it should be")
 
-// checkBase compares the rules' version, and how often each chain is used: by
-// its rules, and by jumps to it. Its cost depends on the number of chains only,
+// checkBase compares the rules' version, and the table's state, each chain's
+// policy, and how often it is used: by its rules, and by jumps to it. Its cost depends on the number of chains only,
 // which is constant.
 func (f *nftFirewall) checkBase() error {
 	unlock, err := f.lock()
@@ -166,21 +166,37 @@ func (f *nftFirewall) checkBase() error {
 	if _, version := countRules(payloads); version != firewall.Version {
 		return fmt.Errorf("%w: version %q instead of %q", errNotLaid, version, firewall.Version)
 	}
-	uses, err := f.chainUses()
+	have, err := f.outline()
 	if err != nil {
 		return fmt.Errorf("look at chains: %w", noNFTables(err))
 	}
+	if have.dormant {
+		return fmt.Errorf("%w: it is dormant", errNotLaid)
+	}
 	for _, want := range firewall.ChainUses {
-		if uses[want.Chain] != want.Times {
-			return fmt.Errorf("%w: chain %s is used %d times instead of %d", errNotLaid, want.Chain, uses[want.Chain], want.Times)
+		if uses := have.uses[want.Chain]; uses != want.Times {
+			return fmt.Errorf("%w: chain %s is used %d times instead of %d", errNotLaid, want.Chain, uses, want.Times)
+		}
+		if have.drops[want.Chain] {
+			return fmt.Errorf("%w: chain %s drops what its rules don't decide", errNotLaid, want.Chain)
 		}
 	}
 	return nil
 }
 
-// chainUses asks for all chains in one exchange. The caller holds the lock.
-func (f *nftFirewall) chainUses() (map[string]uint32, error) {
-	var m message
+// An outline is what the kernel tells of the table without its rules.
+type outline struct {
+	dormant bool
+	uses    map[string]uint32 // of each chain
+	drops   map[string]bool   // chains with another policy than ours
+}
+
+// outline asks for the table and all chains in one exchange. The caller holds the
+// lock.
+func (f *nftFirewall) outline() (o outline, err error) {
+	m := message{b: f.request(unix.NFT_MSG_GETTABLE, 0, func(m *message) {
+		m.str(unix.NFTA_TABLE_NAME, firewall.TableName)
+	})}
 	for _, want := range firewall.ChainUses {
 		m.b = append(m.b, f.request(unix.NFT_MSG_GETCHAIN, 0, func(m *message) {
 			m.str(unix.NFTA_CHAIN_TABLE, firewall.TableName)
@@ -189,29 +205,46 @@ func (f *nftFirewall) chainUses() (map[string]uint32, error) {
 	}
 	replies, err := f.conn.roundTrip(m.b)
 	if err != nil {
-		return nil, err
+		return o, err
 	}
-	uses := make(map[string]uint32)
+	o.uses, o.drops = make(map[string]uint32), make(map[string]bool)
 	for _, r := range replies {
-		if r.err != nil && !errors.Is(r.err, unix.ENOENT) {
-			return nil, r.err
+		switch {
+		case r.err != nil && !errors.Is(r.err, unix.ENOENT):
+			return o, r.err
+		case r.err != nil || len(r.data) < 4:
+		case r.typ&0xff == unix.NFT_MSG_NEWTABLE:
+			o.readTable(r.data[4:])
+		case r.typ&0xff == unix.NFT_MSG_NEWCHAIN:
+			o.readChain(r.data[4:])
 		}
-		if r.err != nil || len(r.data) < 4 {
-			continue
-		}
-		var name string
-		var use uint32
-		attributes(r.data[4:], func(typ uint16, data []byte) {
-			switch {
-			case typ == unix.NFTA_CHAIN_NAME:
-				name = cString(data)
-			case typ == unix.NFTA_CHAIN_USE && len(data) >= 4:
-				use = binary.BigEndian.Uint32(data)
-			}
-		})
-		uses[name] = use
 	}
-	return uses, nil
+	return o, nil
+}
+
+func (o *outline) readTable(attrs []byte) {
+	attributes(attrs, func(typ uint16, data []byte) {
+		if typ == unix.NFTA_TABLE_FLAGS && len(data) >= 4 {
+			o.dormant = binary.BigEndian.Uint32(data)&unix.NFT_TABLE_F_DORMANT != 0
+		}
+	})
+}
+
+func (o *outline) readChain(attrs []byte) {
+	var name string
+	var use uint32
+	policy := uint32(policyAccept) // which only base chains have
+	attributes(attrs, func(typ uint16, data []byte) {
+		switch {
+		case typ == unix.NFTA_CHAIN_NAME:
+			name = cString(data)
+		case typ == unix.NFTA_CHAIN_USE && len(data) >= 4:
+			use = binary.BigEndian.Uint32(data)
+		case typ == unix.NFTA_CHAIN_POLICY && len(data) >= 4:
+			policy = binary.BigEndian.Uint32(data)
+		}
+	})
+	o.uses[name], o.drops[name] = use, policy != policyAccept
 }
 
 // countRules returns the number of rules of each chain, and the comment in the

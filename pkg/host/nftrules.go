@@ -35,7 +35,10 @@ func typeOf(concat []firewall.Type) (id, length uint32) {
 // table appends the table, its sets and chains and, behind a flush of each
 // chain, the rules. Sets keep their elements; the users' chain keeps its rules.
 func (b *batch) table(t firewall.Table) error {
-	b.change(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func(m *message) { m.str(unix.NFTA_TABLE_NAME, t.Name) })
+	b.change(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func(m *message) {
+		m.str(unix.NFTA_TABLE_NAME, t.Name)
+		m.u32(unix.NFTA_TABLE_FLAGS, 0) // not dormant
+	})
 	for i, s := range t.Sets {
 		b.set(t.Name, s, uint32(i+1))
 	}
@@ -126,6 +129,9 @@ var hookNumbers = map[string]uint32{
 	"postrouting": unix.NF_INET_POST_ROUTING,
 }
 
+// policyAccept is NF_ACCEPT.
+const policyAccept = 1
+
 func (b *batch) chain(table string, c firewall.Chain) {
 	b.change(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, func(m *message) {
 		m.str(unix.NFTA_CHAIN_TABLE, table)
@@ -137,7 +143,7 @@ func (b *batch) chain(table string, c firewall.Chain) {
 		m.u32(unix.NFTA_HOOK_HOOKNUM, hookNumbers[c.Hook.Hook])
 		m.u32(unix.NFTA_HOOK_PRIORITY, uint32(c.Hook.Priority))
 		m.close(hook)
-		m.u32(unix.NFTA_CHAIN_POLICY, 1) // NF_ACCEPT
+		m.u32(unix.NFTA_CHAIN_POLICY, policyAccept)
 		m.str(unix.NFTA_CHAIN_TYPE, c.Hook.Type)
 	})
 	if c.Name == firewall.UserChain {

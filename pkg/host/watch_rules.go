@@ -13,6 +13,15 @@ type ruleWatch map[int]bool
 // nftaGenProcName is NFTA_GEN_PROC_NAME, which x/sys lacks.
 const nftaGenProcName = 3
 
+// NFT_MSG_DESTROYTABLE and so on, which x/sys lacks: what `nft destroy` did.
+const (
+	nftMsgDestroyTable = iota + 26
+	nftMsgDestroyChain
+	nftMsgDestroyRule
+	nftMsgDestroySet
+	nftMsgDestroySetElem
+)
+
 // feed reads one message, and reports whether a transaction has ended that took
 // something of ours and was not ours.
 func (w ruleWatch) feed(nsid int, r reply, ours func(program string) bool) bool {
@@ -37,13 +46,15 @@ func (w ruleWatch) feed(nsid int, r reply, ours func(program string) bool) bool 
 	return !ours(program)
 }
 
-// takes reports whether a message is about something of ours that goes, or a rule
-// that comes among ours.
+// takes reports whether a message is about something of ours that goes or is set
+// in another way, or a rule that comes among ours.
 func takes(nsid int, r reply) bool {
 	const table, chain = 1, 2 // attributes of all these messages
 	switch r.typ & 0xff {
 	case unix.NFT_MSG_DELTABLE, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELSET, unix.NFT_MSG_DELSETELEM,
-		unix.NFT_MSG_DELRULE, unix.NFT_MSG_NEWRULE:
+		unix.NFT_MSG_DELRULE, unix.NFT_MSG_NEWRULE,
+		unix.NFT_MSG_NEWTABLE, unix.NFT_MSG_NEWCHAIN, // and so, of one that is there, its flags or its policy
+		nftMsgDestroyTable, nftMsgDestroyChain, nftMsgDestroyRule, nftMsgDestroySet, nftMsgDestroySetElem:
 	default:
 		return false
 	}
@@ -53,7 +64,7 @@ func takes(nsid int, r reply) bool {
 			names[typ] = cString(data)
 		}
 	})
-	isRule := r.typ&0xff == unix.NFT_MSG_DELRULE || r.typ&0xff == unix.NFT_MSG_NEWRULE
+	isRule := r.typ&0xff == unix.NFT_MSG_DELRULE || r.typ&0xff == unix.NFT_MSG_NEWRULE || r.typ&0xff == nftMsgDestroyRule
 	return names[table] == firewall.TableName && (nsid != here || r.data[0] == unix.NFPROTO_INET) &&
 		(!isRule || names[chain] != firewall.UserChain)
 }
