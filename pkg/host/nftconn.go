@@ -48,6 +48,7 @@ func (c *netlinkConn) close() { _ = unix.Close(c.fd) }
 type reply struct {
 	seq  uint32
 	typ  uint16
+	flag uint16 // NLM_F_*
 	err  error  // what an error message says; nil in an acknowledgement
 	data []byte // behind the netlink header
 }
@@ -122,7 +123,7 @@ func parseReplies(b []byte) (replies []reply, interrupted bool) {
 			break
 		}
 		flags := binary.NativeEndian.Uint16(b[6:])
-		r := reply{typ: binary.NativeEndian.Uint16(b[4:]), seq: binary.NativeEndian.Uint32(b[8:]),
+		r := reply{typ: binary.NativeEndian.Uint16(b[4:]), flag: flags, seq: binary.NativeEndian.Uint32(b[8:]),
 			data: b[unix.SizeofNlMsghdr:length]}
 		if (r.typ == unix.NLMSG_ERROR || r.typ == unix.NLMSG_DONE) && len(r.data) >= 4 {
 			if errno := int32(binary.NativeEndian.Uint32(r.data)); errno < 0 {

@@ -61,8 +61,8 @@ func (w *linkWatch) feed(nsid int, r reply) []Hint {
 	switch r.typ {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		return w.link(r)
-	case unix.RTM_DELADDR, unix.RTM_DELROUTE:
-		if l := w.links[deviceOf(r)]; l != nil && l.kind == "bridge" {
+	case unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_NEWROUTE:
+		if l := w.links[deviceOf(r)]; l != nil && l.kind == "bridge" && (r.typ != unix.RTM_NEWROUTE || replaces(r)) {
 			return []Hint{{Link, l.name}}
 		}
 	case unix.RTM_NEWNETCONF:
@@ -111,18 +111,30 @@ func (w *linkWatch) inside(nsid int, r reply) []Hint {
 		index = deviceOf(r)
 	case unix.RTM_NEWLINK:
 		index = lowered(r.data)
+	case unix.RTM_NEWROUTE:
+		if !replaces(r) {
+			return nil
+		}
+		index = anyIndex
 	}
 	if index == 0 {
 		return nil
 	}
 	var hints []Hint
 	for _, l := range w.leadingTo(nsid) {
-		if index == loIndex || index == l.peer {
+		if index == loIndex || index == l.peer || index == anyIndex {
 			hints = append(hints, Hint{Inside, l.name})
 		}
 	}
 	return hints
 }
+
+// anyIndex stands for all links: the kernel says which route has replaced
+// another, and not which link that one was on.
+const anyIndex = -1
+
+// replaces reports whether a new route has replaced another.
+func replaces(r reply) bool { return r.flag&unix.NLM_F_REPLACE != 0 }
 
 // deviceOf returns the index of the link that an address or a route is on, 0 if
 // it is on none, or on several.
@@ -130,7 +142,7 @@ func deviceOf(r reply) (index int) {
 	switch {
 	case r.typ == unix.RTM_DELADDR && len(r.data) >= unix.SizeofIfAddrmsg:
 		return int(binary.NativeEndian.Uint32(r.data[4:]))
-	case r.typ == unix.RTM_DELROUTE && len(r.data) >= unix.SizeofRtMsg:
+	case (r.typ == unix.RTM_DELROUTE || r.typ == unix.RTM_NEWROUTE) && len(r.data) >= unix.SizeofRtMsg:
 		attributes(r.data[unix.SizeofRtMsg:], func(typ uint16, data []byte) {
 			if typ == unix.RTA_OIF && len(data) >= 4 {
 				index = int(binary.NativeEndian.Uint32(data))
