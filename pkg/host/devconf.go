@@ -44,14 +44,23 @@ func devconfOf(path string) (devconf, bool) {
 // of returns the setting's value on a link, and fs.ErrNotExist where the link
 // has nothing of that family.
 func (d devconf) of(l *iface) (string, error) {
+	value := d.bytes(l)
+	if value == nil {
+		return "", fs.ErrNotExist
+	}
+	return strconv.Itoa(int(int32(binary.NativeEndian.Uint32(value)))), nil
+}
+
+// bytes returns the setting's value as the kernel has it, or nil.
+func (d devconf) bytes(l *iface) []byte {
 	values, at := l.conf6, d.number
 	if d.family == unix.AF_INET {
 		values, at = l.conf4, d.number-1 // numbered from 1
 	}
 	if len(values) < 4*(at+1) {
-		return "", fs.ErrNotExist
+		return nil
 	}
-	return strconv.Itoa(int(int32(binary.NativeEndian.Uint32(values[4*at:])))), nil
+	return values[4*at : 4*(at+1)]
 }
 
 // set sets an IPv4 setting of a link.

@@ -153,7 +153,7 @@ type sandbox struct {
 }
 
 func (s *sandbox) close() {
-	s.rt.conn.close()
+	s.rt.close()
 	if s.route != nil {
 		s.route.Close()
 	}

@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -56,18 +57,60 @@ func (b bridge) create() (bool, error) {
 	return true, nl.LinkSetAlias(l, b.o.Alias)
 }
 
-// adopt takes the bridge as it is. One of ours may lack what an ADD that died
-// had not yet set.
+// adopt takes a user's bridge as it is. One of ours may lack what an ADD that
+// died had not yet set, or what somebody has set since.
 func (b bridge) adopt(l *iface) (bool, error) {
-	if b.ours(l) {
-		return b.deaf().ensure()
+	if !b.ours(l) {
+		return false, b.pin()
 	}
-	return false, b.pin()
+	mended, err := b.mend(l)
+	if err != nil {
+		return mended, err
+	}
+	changed, err := b.deaf().ensure()
+	return mended || changed, err
 }
 
 // ours reports whether it was us who made the bridge: nobody else gives it the
-// MAC that follows from its name.
-func (b bridge) ours(l *iface) bool { return l.mac.String() == b.o.MAC }
+// MAC that follows from its name. Other tools may have
+// changed that since: then its alias tells.
+func (b bridge) ours(l *iface) bool {
+	return l.mac.String() == b.o.MAC || b.o.Alias != "" && l.alias == b.o.Alias
+}
+
+// mend sets the MTU of a bridge of ours where it differs.
+func (b bridge) mend(l *iface) (bool, error) {
+	mtu, err := b.mtu(l)
+	if err != nil || l.mtu == mtu {
+		return false, err
+	}
+	defer b.h.relink()
+	err = b.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *message) {
+		m.ifinfo(l.index, 0, 0)
+		m.native(unix.IFLA_MTU, uint32(mtu))
+	})
+	return err == nil, err
+}
+
+// mtu returns the MTU in bytes that a bridge of ours should have: the least of
+// its ports, as the kernel gives it until somebody else does. Networks without
+// an MTU of their own may have ports of several, from before the way out changed.
+func (b bridge) mtu(l *iface) (int, error) {
+	if b.o.MTU == 0 || l.mtu == b.o.MTU {
+		return l.mtu, nil
+	}
+	ports, err := b.h.root.rt.ports(l.index)
+	if err != nil {
+		return 0, err
+	}
+	least := 0
+	for _, p := range ports {
+		if p.master == l.index && (least == 0 || p.mtu < least) {
+			least = p.mtu
+		}
+	}
+	return cmp.Or(least, b.o.MTU), nil
+}
 
 // deaf is the setting that keeps the host from taking router advertisements
 // from containers, which would make them its gateway (CVE-2020-13401). It
@@ -128,10 +171,17 @@ func (b bridge) notBridge(kind string) error {
 		b.o.Name, b.o.Name, kind)
 }
 
-// check looks at the setting of a bridge of ours only.
+// check looks at how a bridge of ours is set only.
 func (b bridge) check() error {
 	l, err := b.find()
 	if err != nil || !b.ours(l) {
+		return err
+	}
+	mtu, err := b.mtu(l)
+	if err == nil && l.mtu != mtu {
+		err = fmt.Errorf("has mtu %d instead of %d", l.mtu, mtu)
+	}
+	if err != nil {
 		return err
 	}
 	if err := b.deaf().check(); err != nil {

@@ -47,6 +47,14 @@ func dialRTNL() (*rtnl, error) {
 	return &rtnl{conn: conn}, nil
 }
 
+// close waits for the exchange that is under way; later ones fail.
+func (r *rtnl) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.conn.close()
+	r.conn.fd = -1
+}
+
 // request builds a message and returns what it yields.
 func (r *rtnl) request(typ, flags uint16, body func(m *message)) ([][]byte, error) {
 	r.mu.Lock()
@@ -86,8 +94,10 @@ func (r *rtnl) link(name string) (*iface, error) {
 // linkAt returns the link of an index.
 func (r *rtnl) linkAt(index int) (*iface, error) { return r.getLink(index, func(*message) {}) }
 
+// skipStats is RTEXT_FILTER_SKIP_STATS.
+const skipStats = 1 << 3
+
 func (r *rtnl) getLink(index int, by func(m *message)) (*iface, error) {
-	const skipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
 	payloads, err := r.request(unix.RTM_GETLINK, 0, func(m *message) {
 		m.ifinfo(index, 0, 0)
 		by(m)
@@ -103,8 +113,29 @@ func (r *rtnl) getLink(index int, by func(m *message)) (*iface, error) {
 }
 
 // links lists a namespace's links.
-func (r *rtnl) links() ([]*iface, error) {
-	payloads, err := r.request(unix.RTM_GETLINK, unix.NLM_F_DUMP, func(m *message) { m.ifinfo(0, 0, 0) })
+func (r *rtnl) links() ([]*iface, error) { return r.listLinks(func(*message) {}) }
+
+// bridges lists the bridges.
+func (r *rtnl) bridges() ([]*iface, error) {
+	return r.listLinks(func(m *message) {
+		info := m.open(unix.IFLA_LINKINFO)
+		m.str(unix.IFLA_INFO_KIND, "bridge")
+		m.close(info)
+	})
+}
+
+// ports lists the ports of a bridge.
+func (r *rtnl) ports(bridge int) ([]*iface, error) {
+	return r.listLinks(func(m *message) { m.native(unix.IFLA_MASTER, uint32(bridge)) })
+}
+
+// listLinks lists those links that the kernel is asked for.
+func (r *rtnl) listLinks(which func(m *message)) ([]*iface, error) {
+	payloads, err := r.request(unix.RTM_GETLINK, unix.NLM_F_DUMP, func(m *message) {
+		m.ifinfo(0, 0, 0)
+		which(m)
+		m.native(unix.IFLA_EXT_MASK, skipStats)
+	})
 	var list []*iface
 	for _, p := range payloads {
 		if len(p) >= unix.SizeofIfInfomsg {

@@ -34,7 +34,7 @@ func (v veth) ensure() (bool, error) {
 	}
 	err := v.create()
 	if errors.Is(err, unix.EEXIST) {
-		if v.paired() == nil {
+		if v.paired() == nil || v.rename() {
 			return v.mend()
 		}
 		// Its name is the proof that a left-over host end is ours; an
@@ -74,6 +74,29 @@ func (v veth) mend() (bool, error) {
 		}
 	}
 	return true, v.finish()
+}
+
+// rename gives the host's end its name back, if the interface in the sandbox leads
+// to one that is ours by its alias and has another name.
+func (v veth) rename() bool {
+	_, peer, err := v.h.iface(v.o.NetNS, v.o.Peer)
+	if err != nil {
+		return false
+	}
+	end, err := v.h.root.rt.linkAt(peer.peer)
+	if err != nil || end.kind != "veth" || v.o.Alias == "" || end.alias != v.alias() {
+		return false
+	}
+	defer v.h.relink()
+	rt := v.h.root.rt
+	if rt.setUp(end.index, false) != nil { // before Linux 6.0 it keeps its name as long as it is up
+		return false
+	}
+	err = rt.change(unix.RTM_NEWLINK, 0, func(m *message) {
+		m.ifinfo(end.index, 0, 0)
+		m.str(unix.IFLA_IFNAME, v.o.Name)
+	})
+	return err == nil
 }
 
 // finish sets the host's end as it is to be, and raises it.
@@ -180,6 +203,12 @@ func flag(on bool) uint8 {
 	return 0
 }
 
+// bridgeCall and one of the hooks is the setting by which bridged packets go
+// through the IP hooks.
+const bridgeCall = "net/bridge/bridge-nf-call-"
+
+var bridgeHooks = []string{"iptables", "ip6tables"}
+
 // isolated reports whether the port is to be isolated. Where bridged packets
 // go through the IP hooks, the rule set itself drops what is between two ports
 // of a network without icc. Isolation would then be too much: what is published
@@ -188,8 +217,8 @@ func (v veth) isolated() bool {
 	if !v.o.Isolated {
 		return false
 	}
-	for _, hook := range []string{"iptables", "ip6tables"} {
-		if have, err := readSysctl("net/bridge/bridge-nf-call-" + hook); err != nil || have != "1" {
+	for _, hook := range bridgeHooks {
+		if have, err := readSysctl(bridgeCall + hook); err != nil || have != "1" {
 			return true
 		}
 	}

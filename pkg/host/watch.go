@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -39,8 +40,9 @@ type Hint struct {
 }
 
 // A Watcher hears of all that happens to links, addresses, routes and nftables,
-// on the host and in all network namespaces that a link leads to from here, and
-// hints at losses. What is added, as with each ADD, is none.
+// on the host and in all network namespaces that a link leads to from here,
+// looks at the settings that the kernel does not tell of, and hints at losses.
+// What is added, as with each ADD, is none.
 type Watcher struct {
 	hint   func(Hint)
 	ours   func(program string) bool
@@ -50,12 +52,17 @@ type Watcher struct {
 	mu     sync.Mutex
 	state  linkWatch
 	ledger ruleWatch
+
+	settings settingWatch
+	closed   context.Context
+	close    context.CancelFunc
 }
 
 // Watch begins to listen; [Watcher.Run] then calls hint, which must not wait.
 // Changes of rules by programs that are ours are no hints.
 func Watch(ours func(program string) bool, hint func(Hint)) (w *Watcher, err error) {
 	w = &Watcher{hint: hint, ours: ours, ledger: ruleWatch{}}
+	w.closed, w.close = context.WithCancel(context.Background())
 	w.route, err = listenEvents(unix.NETLINK_ROUTE,
 		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
@@ -67,7 +74,13 @@ func Watch(ours func(program string) bool, hint func(Hint)) (w *Watcher, err err
 		w.rt, err = dialRTNL()
 	}
 	if err == nil {
+		w.settings.rt, err = dialRTNL()
+	}
+	if err == nil {
 		err = w.look()
+	}
+	if err == nil {
+		w.settings.look(w.sandboxes())
 	}
 	if err != nil {
 		w.Close()
@@ -82,19 +95,23 @@ func (w *Watcher) Run() error {
 	errs := make([]error, 2)
 	wg.Go(func() { errs[0] = w.route.read(w.onRoute, w.onLoss) })
 	wg.Go(func() { errs[1] = w.rules.read(w.onRules, w.onLoss) })
+	wg.Go(func() { w.poll(w.closed) })
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
 // Close ends Run.
 func (w *Watcher) Close() {
+	w.close()
 	for _, s := range []*eventSocket{w.route, w.rules} {
 		if s != nil {
 			s.file.Close()
 		}
 	}
-	if w.rt != nil {
-		w.rt.conn.close()
+	for _, rt := range []*rtnl{w.rt, w.settings.rt} {
+		if rt != nil {
+			rt.close()
+		}
 	}
 }
 

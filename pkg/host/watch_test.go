@@ -86,7 +86,8 @@ func TestWatch(t *testing.T) {
 		attach := pair + pid + "; ip link set " + v + " type bridge_slave hairpin on; ip link set " + v + " up;" +
 			in + "ip link set eth0 up;" + in + "ip addr add 10.9.0.2/24 dev eth0;" + in + "ip route add default via 10.9.0.1"
 		for _, c := range []struct{ do, want string }{
-			{"ip link add br0 type bridge; ip addr add 10.9.0.1/24 dev br0; ip link set br0 up", ""},
+			{"ip link add br0 address 02:00:00:00:00:02 mtu 1400 type bridge; ip link set br0 mtu 1500 addrgenmode none; ip addr add 10.9.0.1/24 dev br0; ip link set br0 up", "link br0"}, // how it is to be set, the plugin knows
+			{in + "sysctl -qw net.ipv4.conf.default.arp_notify=1 net.ipv6.conf.default.ndisc_notify=1 net.ipv6.conf.default.accept_dad=0", ""},
 			{attach, ""},
 			{in + "ip link set lo up", ""},
 			{"ip link set " + v + " down", "link " + v},
@@ -102,6 +103,15 @@ func TestWatch(t *testing.T) {
 			{"ip route del 10.9.0.0/24", "link br0"},
 			{"ip link set br0 down", "link br0"},
 			{"ip link set br0 up", ""},
+			{"sysctl -qw net.ipv4.conf.br0.route_localnet=1", "link br0"},
+			{"ip link set br0 mtu 1300", "link br0"},
+			{"ip link set br0 mtu 1500", "link br0"},
+			{"sysctl -qw net.ipv6.conf.br0.accept_ra=0", "link br0"},
+			{"sysctl -qw net.ipv4.conf.br0.rp_filter=0; ip link set br0 mtu 1400; ip link set br0 mtu 1500", ""}, // before anybody looks
+			{in + "sysctl -qw net.ipv4.conf.eth0.arp_notify=0", "inside " + v},
+			{in + "sysctl -qw net.ipv4.conf.lo.arp_notify=0", ""},
+			{in + "ip route replace default via 10.9.0.1 metric 7; " + in + "ip route replace default via 10.9.0.7 metric 7", "inside " + v},
+			{in + "ip route del default via 10.9.0.7", "inside " + v},
 			{in + "ip route del default", "inside " + v},
 			{in + "ip addr del 10.9.0.2/24 dev eth0", "inside " + v},
 			{in + "ip link set eth0 down", "inside " + v},
@@ -111,15 +121,21 @@ func TestWatch(t *testing.T) {
 			{in + "nft 'add table ip dcni; add chain ip dcni a; add rule ip dcni a accept'", "inside " + v},
 			{in + "nft delete table ip dcni", "inside " + v},
 			{in + "nft 'add table ip other; delete table ip other'", ""},
-			{"nft 'add table inet dcni; add chain inet dcni dcni-user; add set inet dcni s { type ipv4_addr; }; add element inet dcni s { 1.1.1.1 }'", ""},
+			{"nft 'add table inet dcni; add chain inet dcni dcni-user'", "rules "},
+			{"nft add table inet dcni '{ flags dormant; }'", "rules "},
+			{"nft 'add table inet dcni { flags dormant; }; add table inet other'", ""}, // it is already
+			{"nft 'add set inet dcni s { type ipv4_addr; }; add element inet dcni s { 1.1.1.1 }'", ""},
 			{"nft add rule inet dcni dcni-user accept; nft flush chain inet dcni dcni-user", ""},
 			{"nft delete element inet dcni s '{ 1.1.1.1 }'", "rules "},
 			{"nft 'add chain inet dcni forward; add rule inet dcni forward accept'", "rules "},
+			{"nft 'add chain inet dcni f { type filter hook forward priority 0; }'", "rules "},
+			{"nft 'add chain inet dcni f { policy drop; }'", "rules "},
 			{"nft delete table inet other; nft add table ip dcni; nft delete table ip dcni", ""},
 			{"nft flush ruleset", "rules "},
 			{"sysctl -qw net.ipv4.ip_forward=0", "forwarding "},
 			{"sysctl -qw net.ipv4.ip_forward=1", ""},
 			{"sysctl -qw net.ipv6.conf.all.forwarding=0", "forwarding "},
+			{"sleep 0.5", ""},
 			{"ip link add d0 type bridge; ip link set d0 up; ip link add d1 master d0 type veth peer name d2; ip link del d1", ""},
 			{"ip link del " + v, "link " + v},
 			{"ip link del br0", "link br0"},

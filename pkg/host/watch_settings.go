@@ -1,0 +1,152 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The kernel sends no messages about most settings below /proc/sys/net, and none
+// about a bridge's MTU that could be told from what the kernel does to it itself.
+// So they are looked at.
+const (
+	lookEvery = 400 * time.Millisecond
+	lookShare = 50  // or in so many times as long as a look takes: with 1,000 sandboxes, 10 ms
+	lookBatch = 256 // links in sandboxes that are asked for at once: the answers wait in the socket
+)
+
+// settingWatch knows how settings were, by the host's link that they are of or
+// that leads to theirs. What differs from one look to the next is a hint: also
+// what was put back meanwhile, which is then found to be so. Of a link that is
+// new, it is a hint if they are not as ADD leaves them.
+type settingWatch struct {
+	rt   *rtnl
+	seen map[int]string // by index
+}
+
+// bridgeFilter stands for the settings that say whether the rules see what is
+// bridged: whether ports are isolated depends on them.
+const bridgeFilter = -1
+
+// poll looks at settings until the context ends.
+func (w *Watcher) poll(ctx context.Context) {
+	for wait := lookEvery; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		start := time.Now()
+		for _, hint := range w.settings.look(w.sandboxes()) {
+			w.hint(hint)
+		}
+		wait = max(lookEvery, lookShare*time.Since(start))
+	}
+}
+
+// sandboxes returns the host's ends of veths of ours that lead to a namespace.
+func (w *Watcher) sandboxes() []*iface {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var list []*iface
+	for _, l := range w.state.links {
+		if l.kind == "veth" && l.nsid >= 0 {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+// look compares all settings with how they were. What can't be asked for now is no
+// hint.
+func (s *settingWatch) look(ends []*iface) (hints []Hint) {
+	now := make(map[int]string, len(s.seen))
+	see := func(index int, settings string, asADD bool, hint Hint) {
+		now[index] = settings
+		if before, ok := s.seen[index]; ok && before != settings || !ok && !asADD {
+			hints = append(hints, hint)
+		}
+	}
+	see(bridgeFilter, filterSettings(), true, Hint{What: Anything})
+	bridges, err := s.rt.bridges()
+	for _, l := range bridges {
+		if err == nil && l.kind == "bridge" {
+			// How one is to be set, depends on its network.
+			see(l.index, fmt.Sprintf("%x %d", l.settings(bridgeSettings), l.mtu), false, Hint{Link, l.name})
+		}
+	}
+	for some := range slices.Chunk(ends, lookBatch) {
+		for i, peer := range s.rt.peers(some) {
+			if peer != nil {
+				see(some[i].index, string(peer.settings(sandboxSettings)), peer.asADD(), Hint{Inside, some[i].name})
+			}
+		}
+	}
+	s.seen = now
+	return hints
+}
+
+// What plans set of a bridge, and of the link in a sandbox.
+var (
+	bridgeSettings = []devconf{
+		devconfs["ipv4/route_localnet"], devconfs["ipv6/accept_ra"], devconfs["ipv6/disable_ipv6"], devconfs["ipv6/accept_dad"],
+	}
+	arpNotify, ndiscNotify = devconfs["ipv4/arp_notify"], devconfs["ipv6/ndisc_notify"]
+	disableIPv6, acceptDAD = devconfs["ipv6/disable_ipv6"], devconfs["ipv6/accept_dad"]
+	sandboxSettings        = []devconf{arpNotify, ndiscNotify, disableIPv6, acceptDAD}
+)
+
+// asADD reports whether the link in a sandbox is set as one with IPv6, or without.
+func (i *iface) asADD() bool {
+	is := func(d devconf, value string) bool { have, err := d.of(i); return err != nil || have == value }
+	return is(arpNotify, "1") && (is(disableIPv6, "1") || is(ndiscNotify, "1") && is(acceptDAD, "0"))
+}
+
+// settings returns values to compare: as many bytes of each, or none where the
+// link has nothing of that family.
+func (i *iface) settings(list []devconf) (values []byte) {
+	for _, d := range list {
+		values = append(values, d.bytes(i)...)
+	}
+	return values
+}
+
+// filterSettings returns the settings of bridged packets, as they are.
+func filterSettings() (values string) {
+	for _, hook := range bridgeHooks {
+		value, err := readSysctl(bridgeCall + hook)
+		if err != nil {
+			value = "none" // the module is not loaded
+		}
+		values += value + " "
+	}
+	return values
+}
+
+// peers asks for the other ends of veths, all in one exchange and from here: no
+// namespace is entered. It has nil for those that are gone.
+func (r *rtnl) peers(ends []*iface) []*iface {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]*iface, len(ends))
+	var m message
+	first := r.conn.seq + 1
+	for _, end := range ends {
+		r.conn.seq++
+		at := m.begin(unix.RTM_GETLINK, 0, r.conn.seq)
+		m.ifinfo(end.peer, 0, 0)
+		m.native(unix.IFLA_TARGET_NETNSID, uint32(end.nsid))
+		m.native(unix.IFLA_EXT_MASK, skipStats)
+		m.end(at)
+	}
+	replies, _ := r.conn.roundTrip(m.b) // what is lost is looked at the next time
+	for _, reply := range replies {
+		if i := reply.seq - first; i < uint32(len(list)) && reply.typ == unix.RTM_NEWLINK && len(reply.data) >= unix.SizeofIfInfomsg {
+			list[i] = parseIface(reply.data)
+		}
+	}
+	return list
+}
