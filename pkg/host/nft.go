@@ -35,6 +35,9 @@ type nftFirewall struct {
 	// kin returns the records of the other attachments of a container; nil where
 	// there are no records.
 	kin func(wire.Attachment) []*records.Record
+	// endpoint returns what the owner with a comment publishes, by its record; nil
+	// where there is none. It is nil itself where there are no records.
+	endpoint func(comment string) *firewall.Endpoint
 	// leads reports whether an attachment is its sandbox's way out for IPv4, or
 	// IPv6; nil: none is.
 	leads func(a wire.Attachment, v6 bool) bool

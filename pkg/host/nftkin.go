@@ -33,6 +33,18 @@ func (h *Host) kin(a wire.Attachment) []*records.Record {
 	return kin
 }
 
+// endpoint returns what the owner with a comment publishes, or nil. It reads all
+// records: a comment may be cut.
+func (h *Host) endpoint(comment string) *firewall.Endpoint {
+	list, _ := h.records.List("")
+	for _, r := range list {
+		if r.Endpoint != nil && firewall.Comment(r.Attachment) == comment {
+			return r.Endpoint
+		}
+	}
+	return nil
+}
+
 // served reports whether another attachment of the same container has what is
 // there under a binding's key, and leads to the same port of the container.
 func (s *portSurvey) served(b binding, have *element) bool {

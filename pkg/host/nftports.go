@@ -47,7 +47,7 @@ func (s *portSurvey) free(b binding) error {
 			return allocated(b)
 		}
 	}
-	if err := s.unrelayed(b); err != nil {
+	if err := errors.Join(s.unrelayed(b), s.unpublished(b)); err != nil {
 		return err
 	}
 	listeners, err := s.listening(b.port.Protocol)
@@ -76,6 +76,30 @@ func (s *portSurvey) unrelayed(b binding) error {
 		}
 		if owner, taken := owners[portWord(*b.port)]; taken && owner != b.comment && !s.isKin(owner) {
 			return wire.Errorf(wire.CodePortTaken, "Bind for %s failed: port is already allocated", b.port.HostAddr(true))
+		}
+	}
+	return nil
+}
+
+// unpublished tells whether a port of IPv6 alone, which a container with IPv4 only
+// has relayed, is nobody's port of both families that is relayed as well: nil, or
+// that it is. That one is claimed by its IPv4 element alone, which an IPv4 port has
+// too; its owner's record tells.
+func (s *portSurvey) unpublished(b binding) error {
+	if b.portSet != relayed || s.f.endpoint == nil {
+		return nil
+	}
+	found, err := s.f.look([]element{encode(firewall.Element{Set: firewall.MapPorts4, Key: b.port.AnyKey()})[0]})
+	if err != nil || found[0] == nil || found[0].comment == b.comment || s.isKin(found[0].comment) {
+		return err
+	}
+	owner := s.f.endpoint(found[0].comment)
+	if owner == nil || slices.ContainsFunc(owner.Addresses, netip.Addr.Is6) {
+		return nil
+	}
+	for _, p := range owner.Ports {
+		if portWord(p) == portWord(*b.port) && !p.HostIP.IsValid() {
+			return allocated(b)
 		}
 	}
 	return nil
