@@ -118,31 +118,21 @@ func (h *healer) sweep(s Scope) {
 
 // scope lists this plugin's records within a scope.
 func (e *Engine) scope(s Scope) (list []*records.Record, err error) {
-	var errs []error
-	var wanted []wire.Attachment
+	var unlisted error
+	var wanted []records.Mark
 	if s.all() || len(s.Networks) > 0 {
-		marks, err := e.Store.Marks() // other plugins' records needn't be read
-		errs = append(errs, err)
-		for _, m := range marks {
-			if m.Plugin == e.Plugin.Name && (s.all() || slices.Contains(s.Networks, m.Network)) {
-				wanted = append(wanted, m.Attachment)
-			}
-		}
+		wanted, unlisted = e.Store.Marks()
+		wanted = slices.DeleteFunc(wanted, func(m records.Mark) bool {
+			return m.Plugin != e.Plugin.Name || !s.all() && !slices.Contains(s.Networks, m.Network)
+		})
 	}
 	for _, a := range s.Attachments {
 		if !slices.Contains(s.Networks, a.Network) {
-			wanted = append(wanted, a)
+			wanted = append(wanted, records.Mark{Attachment: a, Plugin: e.Plugin.Name})
 		}
 	}
-	for _, a := range wanted {
-		rec, err := e.Store.Get(a, e.Plugin.Name)
-		if err == nil {
-			list = append(list, rec)
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return list, errors.Join(errs...)
+	list, err = e.Store.GetAll(wanted)
+	return list, errors.Join(unlisted, err)
 }
 
 func networksOf(list []*records.Record) []string {

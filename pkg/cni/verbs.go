@@ -68,6 +68,7 @@ type Book interface {
 	Delete(a wire.Attachment, plugin string) error
 	List(network string) ([]*records.Record, error)
 	Marks() ([]records.Mark, error)
+	GetAll(marks []records.Mark) ([]*records.Record, error)
 	Others(a wire.Attachment) (bool, error)
 	// Beside returns what the other plugins of the attachment's chain have
 	// recorded of the network.

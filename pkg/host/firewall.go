@@ -79,7 +79,11 @@ func (h *Host) RemoveUnusedRules() error {
 // relay returns what the records say is up: what the sets must hold when
 // somebody flushed them.
 func (h *Host) relay() ([]*firewall.Network, []*firewall.Endpoint, error) {
-	list, err := h.records.List("")
+	marks, err := h.records.Marks()
+	if err != nil {
+		return nil, nil, err
+	}
+	list, err := h.records.GetAll(marks)
 	if err != nil {
 		return nil, nil, err
 	}

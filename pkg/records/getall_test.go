@@ -1,0 +1,59 @@
+package records
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"dcni/pkg/wire"
+)
+
+// TestGetAll: records come in the order that they were asked for; what vanished
+// is left out, and what can't be read is said.
+func TestGetAll(t *testing.T) {
+	dir := t.TempDir()
+	s := Store{Run: dir, Lib: dir}
+	var marks []Mark
+	for i := range 50 {
+		m := Mark{wire.Attachment{Network: "web", Container: fmt.Sprint("c", i), IfName: "eth0"}, "dbridge"}
+		if err := s.Put(&Record{Attachment: m.Attachment, Plugin: m.Plugin}); err != nil {
+			t.Fatal(err)
+		}
+		marks = append(marks, m)
+	}
+	slices.Reverse(marks)
+	if err := s.Delete(marks[7].Attachment, "dbridge"); err != nil {
+		t.Fatal(err)
+	}
+	want := slices.Delete(slices.Clone(marks), 7, 8)
+	check := func(list []*Record) {
+		t.Helper()
+		var got []Mark
+		for _, r := range list {
+			got = append(got, Mark{r.Attachment, r.Plugin})
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+	list, err := s.GetAll(marks)
+	if err != nil {
+		t.Error(err)
+	}
+	check(list)
+
+	if err := os.WriteFile(s.recordPath(want[3].Attachment, "dbridge"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	list, err = s.GetAll(marks)
+	if err == nil || !strings.Contains(err.Error(), want[3].Container+"/eth0") {
+		t.Errorf("a broken record: %v", err)
+	}
+	want = slices.Delete(want, 3, 4)
+	check(list)
+	if list, err := s.GetAll(nil); len(list) > 0 || err != nil {
+		t.Errorf("of none: %v, %v", list, err)
+	}
+}
