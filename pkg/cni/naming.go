@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"strings"
+	"slices"
 
 	"dcni/pkg/names"
 	"dcni/pkg/network"
@@ -17,13 +17,6 @@ import (
 // annotations is the capability that containerd's CRI and CRI-O offer: the
 // annotations of the pod.
 const annotations = "io.kubernetes.cri.pod-annotations"
-
-// Annotations of a pod that are for us.
-const (
-	annotationName     = "dcni-name"
-	annotationHostname = "dcni-hostname"
-	annotationAliases  = "dcni-aliases" // joined by commas
-)
 
 // naming reads what a runtime says of the container's names, and the result of
 // the plugins before.
@@ -65,17 +58,12 @@ func (r *Request) annotations(raw json.RawMessage) error {
 	if json.Unmarshal(raw, &all) != nil {
 		return wire.Errorf(wire.CodeConfig, "%s: must be an object of strings", field)
 	}
-	r.annotated = names.Identity{Name: all[annotationName], Hostname: all[annotationHostname]}
-	for alias := range strings.SplitSeq(all[annotationAliases], ",") {
-		if alias = strings.TrimSpace(alias); alias != "" {
-			r.annotated.Aliases = append(r.annotated.Aliases, alias)
-		}
-	}
+	r.annotated = names.Annotated(all)
 	return checkAnnotated(field, r.annotated)
 }
 
 func checkAnnotated(field string, i names.Identity) error {
-	for name, value := range map[string]string{annotationName: i.Name, annotationHostname: i.Hostname} {
+	for name, value := range map[string]string{names.AnnotationName: i.Name, names.AnnotationHostname: i.Hostname} {
 		if value == "" {
 			continue
 		}
@@ -84,7 +72,7 @@ func checkAnnotated(field string, i names.Identity) error {
 		}
 	}
 	for _, alias := range i.Aliases {
-		if err := names.Check(field+"."+annotationAliases, alias); err != nil {
+		if err := names.Check(field+"."+names.AnnotationAliases, alias); err != nil {
 			return err
 		}
 	}
@@ -97,8 +85,8 @@ func (r *Request) identity(bundle names.Identity) names.Identity {
 	return names.Identity{
 		Container: cmp.Or(bundle.Container, r.Container),
 		Name:      cmp.Or(r.Args["DNET_NAME"], r.annotated.Name, r.Args["K8S_POD_NAME"], bundle.Name),
-		Hostname:  cmp.Or(r.Args["DNET_HOSTNAME"], r.annotated.Hostname, r.Args["NERDCTL_CNI_DHCP_HOSTNAME"], bundle.Hostname),
-		Aliases:   append(r.Aliases, r.annotated.Aliases...),
+		Hostname:  cmp.Or(r.Args["DNET_HOSTNAME"], r.annotated.Hostname, bundle.Hostname, r.Args["NERDCTL_CNI_DHCP_HOSTNAME"]),
+		Aliases:   slices.Concat(r.Aliases, r.annotated.Aliases, bundle.Aliases),
 	}
 }
 
@@ -109,9 +97,9 @@ func (e *Engine) names(r *Request) []string {
 		return r.names()
 	}
 	i := r.identity(e.Host.Bundle(r.Container))
-	for what, name := range map[string]string{"name": i.Name, "hostname": i.Hostname} {
-		if name != "" && names.Check(what, name) != nil {
-			fmt.Fprintf(e.Log, "%s: %s %q of container %s is left out: it is no domain name\n", e.Plugin.Name, what, name, r.Container)
+	for _, name := range append(i.Aliases, i.Name, i.Hostname) {
+		if name != "" && names.Check("", name) != nil {
+			fmt.Fprintf(e.Log, "%s: name %q of container %s is left out: it is no domain name\n", e.Plugin.Name, name, r.Container)
 		}
 	}
 	return i.Names()
