@@ -24,7 +24,7 @@ test: # the whole CI: set-up, build, lint, unit and integration tests
 unit: # tests that need neither root nor a kernel
 	go test $$(go list ./... | grep -v /integration)
 integration: build bin/test # tests on the real kernel, as root; RUN=TestParity/dcni/talk runs one
-	cd integration && ../scripts/root ../bin/test/integration.test -test.timeout 20m -test.run '$(RUN)'
+	scripts/nerdctl bin/test/nerdctl && cd integration && ../scripts/root ../bin/test/integration.test -test.timeout 20m -test.run '$(RUN)'
 bench: build bin/test # measure beside the reference plugins; BENCH='-o docs/benchmarks.md' writes it down
 	scripts/setup bench
 	scripts/root bin/test/bench $(BENCH)

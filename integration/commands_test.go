@@ -32,6 +32,7 @@ func commands() map[string]command {
 		"containerd": cmdContainerd,
 		"pod":        cmdPod,
 		"podman":     cmdPodman,
+		"nerdctl":    cmdNerdctl,
 	}
 }
 

@@ -40,6 +40,7 @@
 //	pod down NAME                         stop and remove: both DELs
 //	podman ARG...                         run podman with its CNI backend; what "podman run" starts
 //	                                      is of the busybox image and in the background
+//	nerdctl ARG...                        likewise nerdctl, with the containerd that was started
 //
 // NET is a file with a list of plugins. "cni" is libcni in the test's process,
 // so chaining, prevResult, capabilities and the cache are what runtimes have.

@@ -95,6 +95,7 @@ type session struct {
 	calls     map[string]*call    // by attachment: how ADD was called
 	cri       *criClient          // nil until the script starts containerd
 	podman    bool                // the script has called podman
+	nerdctl   bool                // the script has called nerdctl
 }
 
 type sessionKey struct{}
