@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"syscall"
 	"time"
 
@@ -149,7 +150,9 @@ func (c *Conn) Send(v any, fds ...int) error {
 // which are the caller's, also with an error. The error is io.EOF when the other
 // end is closed.
 func (c *Conn) Receive(v any) ([]int, error) {
-	data, rights := make([]byte, maxMessage+1), make([]byte, unix.CmsgSpace(4*MaxFiles))
+	buffer := buffers.Get().(*[maxMessage + 1]byte)
+	defer buffers.Put(buffer)
+	data, rights := buffer[:], make([]byte, unix.CmsgSpace(4*MaxFiles))
 	n, m, flags, _, err := c.unix.ReadMsgUnix(data, rights)
 	if err != nil {
 		return nil, err
@@ -166,6 +169,10 @@ func (c *Conn) Receive(v any) ([]int, error) {
 	}
 	return fds, json.Unmarshal(data[:n], v)
 }
+
+// buffers are for messages, which are short: most of one that is made is zeroed
+// and never read.
+var buffers = sync.Pool{New: func() any { return new([maxMessage + 1]byte) }}
 
 // received returns the descriptors of a control message. The runtime has set
 // close-on-exec.

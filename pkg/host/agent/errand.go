@@ -36,7 +36,7 @@ func parseErrand(data []byte) (*Errand, error) {
 			return nil, errors.New("an errand without end: must be strings, and an empty one")
 		}
 		if rest = behind; len(word) == 0 {
-			e.Conf = rest
+			e.Conf = bytes.Clone(rest) // the message's room is used again
 			break
 		}
 		words = append(words, string(word))
