@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -91,11 +92,32 @@ func (s *webServer) Serve(ctx context.Context, address string) {
 	}
 }
 
+// maxWeb is how many connections there may be; each takes a descriptor, and
+// some 8 KB.
+const maxWeb = 256
+
+// atMost closes connections beyond a limit.
+func atMost(most int32) func(net.Conn, http.ConnState) {
+	var open atomic.Int32
+	return func(c net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			if open.Add(1) > most {
+				_ = c.Close() // the server sees it, and says that it is closed
+			}
+		case http.StateClosed, http.StateHijacked:
+			open.Add(-1)
+		case http.StateActive, http.StateIdle:
+		}
+	}
+}
+
 // serve serves until the context ends, with limits: anything on this machine may
 // connect.
 func (s *webServer) serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler:           s.Handler,
+		ConnState:         atMost(maxWeb),
 		ReadHeaderTimeout: 5 * time.Second,
 		WriteTimeout:      10 * time.Second,
 		IdleTimeout:       time.Minute,

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -184,6 +185,46 @@ func TestMetricsPortTaken(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "address already in use"); n != 1 {
 		t.Errorf("said %d times, want once:\n%s", n, log.String())
+	}
+}
+
+// TestManyWebClients has more connections than may be, which say nothing: one
+// too many is closed, and when they are gone others are served.
+func TestManyWebClients(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	server := &webServer{Handler: httpHandler(func() reading { return reading{} }, noComplaint)}
+	go func() { _ = server.serve(ctx, l) }()
+	var open []net.Conn
+	for range maxWeb + 1 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		open = append(open, c)
+	}
+	last := open[maxWeb]
+	_ = last.SetReadDeadline(time.Now().Add(2 * time.Second))
+	if _, err := last.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("a connection too many is open:", err)
+	}
+	for _, c := range open {
+		_ = c.Close()
+	}
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		resp, err := http.Get("http://" + l.Addr().String() + "/healthz")
+		if err == nil {
+			_ = resp.Body.Close()
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
 	}
 }
 
