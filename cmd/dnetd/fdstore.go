@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"syscall"
+	"time"
 
 	"dcni/pkg/dns"
 	"dcni/pkg/host/agent"
@@ -48,8 +50,10 @@ type fdStore struct {
 	mu     sync.Mutex
 	there  map[storeKey]stored
 	owed   map[storeKey]bool // what is to be dropped, and could not be yet
-	behind bool              // systemd is too busy to be told: catchUp will
+	behind error             // why systemd can't be told just now, most likely that it is busy: keepUp will; or nil
 	full   bool              // that there is no room is said
+
+	late chan struct{} // has something once systemd could not be told
 }
 
 // stored is what the process knows of sockets in the store.
@@ -61,7 +65,7 @@ type stored struct {
 // newFDStore returns the store with what an earlier dnetd put there; of it what
 // makes no pair is dropped.
 func newFDStore(s *systemd.Service, log *slog.Logger, handed []systemd.Descriptor) *fdStore {
-	f := &fdStore{service: s, log: log, there: map[storeKey]stored{}, owed: map[storeKey]bool{}}
+	f := &fdStore{service: s, log: log, there: map[storeKey]stored{}, owed: map[storeKey]bool{}, late: make(chan struct{}, 1)}
 	byName := map[string][]int{}
 	for _, d := range handed {
 		byName[d.Name] = append(byName[d.Name], d.FD)
@@ -103,7 +107,7 @@ func (f *fdStore) put(cookie uint64, family names.Family, udp, tcp int) {
 		return
 	}
 	f.remove(key)
-	if f.behind || f.owed[key] {
+	if f.behind != nil || f.owed[key] {
 		return
 	}
 	err := f.service.Keep(key.String(), udp, tcp)
@@ -156,7 +160,7 @@ func (f *fdStore) remove(key storeKey) {
 	}
 	delete(f.there, key)
 	f.owed[key] = true
-	if !f.behind {
+	if f.behind == nil {
 		f.pay(key)
 	}
 }
@@ -168,16 +172,18 @@ func (f *fdStore) pay(key storeKey) {
 	}
 }
 
-// heard reports whether systemd was told, and logs if it was not. Without the
-// store, sockets are opened again from the records: queries of a moment are lost,
-// no more.
+// heard reports whether systemd was told. Without the store, sockets are opened
+// again from the records: queries of a moment are lost, no more.
 func (f *fdStore) heard(err error) bool {
 	switch {
 	case err == nil:
 		return true
 	case !errors.Is(err, systemd.ErrFull):
-		f.behind = true
-		f.log.Warn("systemd's file descriptor store is not up to date", "error", err)
+		f.behind = err
+		select {
+		case f.late <- struct{}{}:
+		default:
+		}
 	case !f.full:
 		f.full = true
 		f.log.Warn("not all sockets are stored", "error", err)
@@ -185,13 +191,48 @@ func (f *fdStore) heard(err error) bool {
 	return false
 }
 
-// catchUp tells systemd what it was too busy for: what to drop, and of all that
-// is served what it lacks.
-func (f *fdStore) catchUp(served func(put func(storeKey, *dns.Endpoint))) {
+// catchUpAfter is how long systemd is left alone that could not be told; longer
+// each time, up to tellEvery.
+const catchUpAfter = 100 * time.Millisecond
+
+// keepUp tells systemd what it could not be told, until the context ends. Nobody
+// else waits meanwhile, and what lasts is logged.
+func (f *fdStore) keepUp(ctx context.Context, served func(put func(storeKey, *dns.Endpoint))) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.late:
+		}
+		since, said := time.Now(), false
+		for wait := catchUpAfter; ; wait = min(2*wait, tellEvery) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(wait):
+			}
+			err := f.catchUp(served)
+			if err == nil {
+				break
+			}
+			if !said && time.Since(since) > tellEvery {
+				said = true
+				f.log.Warn("systemd does not keep all sockets", "error", err)
+			}
+		}
+		if said {
+			f.log.Info("systemd keeps all sockets again", "after", time.Since(since))
+		}
+	}
+}
+
+// catchUp tells systemd what to drop, and of all that is served what it lacks.
+// It returns why systemd did not take all of it, or nil.
+func (f *fdStore) catchUp(served func(put func(storeKey, *dns.Endpoint))) error {
 	f.mu.Lock()
-	f.behind = false
+	f.behind = nil
 	for key := range f.owed {
-		if !f.behind {
+		if f.behind == nil {
 			f.pay(key)
 		}
 	}
@@ -201,6 +242,9 @@ func (f *fdStore) catchUp(served func(put func(storeKey, *dns.Endpoint))) {
 			_ = e.Control(func(udp, tcp uintptr) { f.put(key.cookie, key.family, int(udp), int(tcp)) }) // closed meanwhile
 		}
 	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.behind
 }
 
 // lacks reports whether something is not in the store, and may be put there.
@@ -208,5 +252,5 @@ func (f *fdStore) lacks(key storeKey) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, there := f.there[key]
-	return !there && !f.behind
+	return !there && f.behind == nil
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -8,13 +10,17 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"dcni/pkg/dns"
+	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/host/systemd"
 	"dcni/pkg/names"
+	"dcni/pkg/wire"
 )
 
 // A fakeStore is systemd's store: what it was told to keep, by name.
@@ -51,28 +57,53 @@ func newFakeStore(t *testing.T) (*fakeStore, *systemd.Service) {
 // read takes in all messages that have come.
 func (s *fakeStore) read() {
 	s.t.Helper()
+	for s.readOne() {
+		continue
+	}
+}
+
+// readOne takes in one message, if there is one.
+func (s *fakeStore) readOne() bool {
 	data, rights := make([]byte, 4096), make([]byte, 4096)
+	_ = s.conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+	n, oob, _, _, err := s.conn.ReadMsgUnix(data, rights)
+	if err != nil {
+		return false
+	}
+	var fds []int
+	messages, _ := syscall.ParseSocketControlMessage(rights[:oob])
+	for i := range messages {
+		list, _ := syscall.ParseUnixRights(&messages[i])
+		fds = append(fds, list...)
+	}
+	head, name, _ := strings.Cut(string(data[:n]), "\nFDNAME=")
+	switch head {
+	case "FDSTORE=1\nFDPOLL=0":
+		s.kept[name] = append(s.kept[name], fds...)
+	case "FDSTOREREMOVE=1":
+		agent.CloseAll(s.kept[name])
+		delete(s.kept, name)
+	default:
+		s.said = append(s.said, head)
+	}
+	return true
+}
+
+// fill leaves no room for a message.
+func (s *fakeStore) fill() {
+	s.t.Helper()
 	for {
-		_ = s.conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
-		n, oob, _, _, err := s.conn.ReadMsgUnix(data, rights)
+		c, err := net.DialUnix("unixgram", nil, s.conn.LocalAddr().(*net.UnixAddr))
+		if err == nil {
+			err = errors.Join(c.SetWriteDeadline(time.Now().Add(10*time.Millisecond)), c.SetWriteBuffer(1<<20))
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		_, err = c.Write([]byte("STATUS=busy"))
+		_ = c.Close()
 		if err != nil {
 			return
-		}
-		var fds []int
-		messages, _ := syscall.ParseSocketControlMessage(rights[:oob])
-		for i := range messages {
-			list, _ := syscall.ParseUnixRights(&messages[i])
-			fds = append(fds, list...)
-		}
-		head, name, _ := strings.Cut(string(data[:n]), "\nFDNAME=")
-		switch head {
-		case "FDSTORE=1\nFDPOLL=0":
-			s.kept[name] = append(s.kept[name], fds...)
-		case "FDSTOREREMOVE=1":
-			agent.CloseAll(s.kept[name])
-			delete(s.kept, name)
-		default:
-			s.said = append(s.said, head)
 		}
 	}
 }
@@ -172,6 +203,72 @@ func TestStore(t *testing.T) {
 	if got := fake.names(); got != "" {
 		t.Errorf("kept %s at the end", got)
 	}
+}
+
+// TestStoreBusy: ADDs and DELs don't wait for a systemd that takes its time, and
+// in the end it keeps all there is and nothing else.
+func TestStoreBusy(t *testing.T) {
+	const n, pace = 40, 20 * time.Millisecond
+	fake, service := newFakeStore(t)
+	store := newStore(service)
+	m := newMemory(dns.NewServer(dns.Config{}), store)
+	fake.fill()
+	ctx, cancel := context.WithCancel(t.Context())
+	var background sync.WaitGroup
+	background.Go(func() { store.keepUp(ctx, m.served) })
+	defer background.Wait()
+	defer cancel()
+
+	slow, done := context.WithCancel(ctx)
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for ; slow.Err() == nil; time.Sleep(pace) {
+			fake.readOne()
+		}
+	})
+	begin := time.Now()
+	var owners []wire.Attachment
+	for i := range n {
+		a := wire.Attachment{Network: "web", Container: containerName(i), IfName: "eth0"}
+		owners = append(owners, a)
+		if err := m.add(arrival{&names.Resolver{Owner: a, Cookie: uint64(i)}, listening(t)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.remove(owners[n/2:]...)
+	if took := time.Since(begin); took > n*pace/2 {
+		t.Errorf("%d ADDs and %d DELs took %v: they wait for systemd", n, n/2, took)
+	}
+	done()
+	reader.Wait()
+	kept := 0
+	for deadline := time.Now().Add(5 * time.Second); kept != n/2 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		fake.read()
+		kept = len(fake.kept)
+	}
+	for i := range n {
+		if fds := len(fake.kept[storeKey{uint64(i), names.IPv4}.String()]); fds != 2 && i < n/2 || fds != 0 && i >= n/2 {
+			t.Errorf("of sandbox %d %d descriptors are kept", i, fds)
+		}
+	}
+	m.remove(owners...)
+}
+
+// listening returns a name server's sockets.
+func listening(t *testing.T) (s [families]host.NameServer) {
+	t.Helper()
+	p := sockets(t) // the test closes these
+	at := &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+	if err := errors.Join(syscall.Bind(p.udp, at), syscall.Bind(p.tcp, at), syscall.Listen(p.tcp, 1)); err != nil {
+		t.Fatal(err)
+	}
+	udp, failed := syscall.Dup(p.udp)
+	tcp, err := syscall.Dup(p.tcp)
+	if err = errors.Join(failed, err); err != nil {
+		t.Fatal(err)
+	}
+	s[names.IPv4] = host.NameServer{UDP: udp, TCP: tcp, Port: 1}
+	return s
 }
 
 // TestStoreReplaces: sockets that were taken and are of no use give way to

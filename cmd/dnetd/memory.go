@@ -229,15 +229,18 @@ func (m *memory) pathsOf(s *sandbox) (list []string) {
 	return list
 }
 
-// served calls f for everything that is read.
+// served calls f for everything that is read, with one sandbox at a time kept
+// from changing: f may take a while.
 func (m *memory) served(f func(storeKey, *dns.Endpoint)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, s := range m.sandboxes {
-		for family, e := range s.ears {
-			if e.endpoint != nil {
-				f(storeKey{s.cookie, names.Family(family)}, e.endpoint)
+	for _, s := range m.all() {
+		m.mu.Lock()
+		if m.sandboxes[s.cookie] == s {
+			for family, e := range s.ears {
+				if e.endpoint != nil {
+					f(storeKey{s.cookie, names.Family(family)}, e.endpoint)
+				}
 			}
 		}
+		m.mu.Unlock()
 	}
 }

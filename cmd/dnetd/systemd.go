@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -136,8 +137,8 @@ func (d *dnetd) settleStore(ctx context.Context) {
 const settleTime = 30 * time.Second
 
 // tellManager tells systemd that dnetd serves, and how it is, until the context
-// ends: what it was too busy for, a line when something has changed, and, if it
-// waits for that, that dnetd is well.
+// ends: which sockets to keep, if it was too busy before, a line when something
+// has changed, and, if it waits for that, that dnetd is well.
 func (d *dnetd) tellManager(ctx context.Context) {
 	m := d.manager
 	if m.Service == nil {
@@ -147,13 +148,15 @@ func (d *dnetd) tellManager(ctx context.Context) {
 	if m.Watchdog > 0 {
 		every = min(every, m.Watchdog/3)
 	}
+	var store sync.WaitGroup
+	store.Go(func() { m.store.keepUp(ctx, d.memory.served) })
+	defer store.Wait()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	var ready bool
 	var told string
 	for {
 		ready = ready || d.hear(m.Ready())
-		m.store.catchUp(d.memory.served)
 		if now := d.status(); now != told && d.hear(m.Status(now)) {
 			told = now
 		}

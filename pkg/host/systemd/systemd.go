@@ -56,10 +56,11 @@ type Service struct {
 const maxNames = 128<<10 - 1<<10
 
 // How long a message may wait for a systemd that is busy: its queue has room for
-// 512 (net.unix.max_dgram_qlen, as systemd sets it).
+// 512 (net.unix.max_dgram_qlen, as systemd sets it). One with descriptors hardly
+// waits: ADDs do for it, one after the other, and it may be sent again.
 const (
 	sayTimeout  = 5 * time.Second
-	keepTimeout = 100 * time.Millisecond // of messages with descriptors, that an ADD waits for
+	keepTimeout = 5 * time.Millisecond
 )
 
 // firstFD is the number of the first descriptor handed over (SD_LISTEN_FDS_START).
