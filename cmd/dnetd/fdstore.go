@@ -51,6 +51,7 @@ type fdStore struct {
 	there  map[storeKey]stored
 	owed   map[storeKey]bool // what is to be dropped, and could not be yet
 	behind error             // why systemd can't be told just now, most likely that it is busy: keepUp will; or nil
+	told   int               // how many times it was told
 	full   bool              // that there is no room is said
 
 	late chan struct{} // has something once systemd could not be told
@@ -177,6 +178,7 @@ func (f *fdStore) pay(key storeKey) {
 func (f *fdStore) heard(err error) bool {
 	switch {
 	case err == nil:
+		f.told++
 		return true
 	case !errors.Is(err, systemd.ErrFull):
 		f.behind = err
@@ -192,8 +194,8 @@ func (f *fdStore) heard(err error) bool {
 }
 
 // catchUpAfter is how long systemd is left alone that could not be told; longer
-// each time, up to tellEvery.
-const catchUpAfter = 100 * time.Millisecond
+// each time that it takes nothing, up to tellEvery.
+const catchUpAfter = 20 * time.Millisecond
 
 // keepUp tells systemd what it could not be told, until the context ends. Nobody
 // else waits meanwhile, and what lasts is logged.
@@ -205,15 +207,18 @@ func (f *fdStore) keepUp(ctx context.Context, served func(put func(storeKey, *dn
 		case <-f.late:
 		}
 		since, said := time.Now(), false
-		for wait := catchUpAfter; ; wait = min(2*wait, tellEvery) {
+		for wait := catchUpAfter; ; {
 			select {
 			case <-ctx.Done():
 				return
 			case <-time.After(wait):
 			}
-			err := f.catchUp(served)
+			some, err := f.catchUp(served)
 			if err == nil {
 				break
+			}
+			if wait = min(2*wait, tellEvery); some {
+				wait = catchUpAfter
 			}
 			if !said && time.Since(since) > tellEvery {
 				said = true
@@ -227,10 +232,11 @@ func (f *fdStore) keepUp(ctx context.Context, served func(put func(storeKey, *dn
 }
 
 // catchUp tells systemd what to drop, and of all that is served what it lacks.
-// It returns why systemd did not take all of it, or nil.
-func (f *fdStore) catchUp(served func(put func(storeKey, *dns.Endpoint))) error {
+// It reports whether systemd took some of it, and why not all, or nil.
+func (f *fdStore) catchUp(served func(put func(storeKey, *dns.Endpoint))) (some bool, err error) {
 	f.mu.Lock()
 	f.behind = nil
+	before := f.told
 	for key := range f.owed {
 		if f.behind == nil {
 			f.pay(key)
@@ -244,7 +250,7 @@ func (f *fdStore) catchUp(served func(put func(storeKey, *dns.Endpoint))) error 
 	})
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.behind
+	return f.told > before, f.behind
 }
 
 // lacks reports whether something is not in the store, and may be put there.
