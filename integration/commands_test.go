@@ -33,6 +33,7 @@ func commands() map[string]command {
 		"pod":        cmdPod,
 		"podman":     cmdPodman,
 		"nerdctl":    cmdNerdctl,
+		"systemd":    cmdSystemd,
 	}
 }
 

@@ -41,6 +41,7 @@
 //	podman ARG...                         run podman with its CNI backend; what "podman run" starts
 //	                                      is of the busybox image and in the background
 //	nerdctl ARG...                        likewise nerdctl, with the containerd that was started
+//	systemd                               start a systemd, with dnetd's units, for systemctl --user
 //
 // NET is a file with a list of plugins. "cni" is libcni in the test's process,
 // so chaining, prevResult, capabilities and the cache are what runtimes have.
@@ -61,6 +62,7 @@
 //	[have:BINARY]                    bin/BINARY is built
 //	[kernel:sctp]                    also macvlan, ipvlan, vlan, vxlan
 //	[podman:cni]                     podman is installed, a version with the CNI backend
+//	[systemd]                        systemd is installed; it need not run
 //
 // # Configurations
 //

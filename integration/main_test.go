@@ -130,11 +130,13 @@ func (s suite) setup(env *testscript.Env) error {
 	return nil
 }
 
-// condition answers [suite:NAME], [have:BINARY], [kernel:FEATURE] and
-// [podman:cni].
+// condition answers [suite:NAME], [have:BINARY], [kernel:FEATURE], [podman:cni]
+// and [systemd].
 func (s suite) condition(cond string) (bool, error) {
 	kind, arg, _ := strings.Cut(cond, ":")
 	switch kind {
+	case "systemd":
+		return systemd != "", nil
 	case "suite":
 		return arg == s.name, nil
 	case "have":
@@ -145,7 +147,7 @@ func (s suite) condition(cond string) (bool, error) {
 	case "podman":
 		return arg == "cni" && podmanHasCNI(), nil
 	}
-	return false, fmt.Errorf("unknown condition %q: want suite:, have:, kernel: or podman: before it", cond)
+	return false, fmt.Errorf("unknown condition %q: want suite:, have:, kernel: or podman: before it, or systemd", cond)
 }
 
 // kernelHas tries what the kernel can do. The links are made in the script's
