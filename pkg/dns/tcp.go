@@ -100,8 +100,14 @@ func (t *stream) serve() {
 			return
 		}
 		answer := t.answer(query)
-		if answer != nil && t.write(answer) != nil {
+		if answer == nil {
+			continue
+		}
+		if t.write(answer) != nil {
 			return
+		}
+		if failed(answer) {
+			time.Sleep(maxEndpointTCP * faultPause) // all connections together are no faster than datagrams
 		}
 	}
 }
