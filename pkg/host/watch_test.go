@@ -135,7 +135,7 @@ func TestWatch(t *testing.T) {
 			{"sysctl -qw net.ipv4.ip_forward=1", ""},
 			{"sysctl -qw net.ipv6.conf.all.forwarding=0", "forwarding "},
 			{"sleep 0.5", ""},
-			{"ip link add d0 type bridge; ip link set d0 up; ip link add d1 master d0 type veth peer name d2; ip link del d1", ""},
+			{"ip link add d0 type bridge; ip link set d0 up; ip link add d1 master d0 type veth peer name d2; ip link del d1", "link d0"}, // new, and that is all
 			{"ip link del " + v, "link " + v},
 			{"ip link del br0", "link br0"},
 		} {
