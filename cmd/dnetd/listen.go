@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	maxRequests = 64              // at a time; more wait at the door
-	requestTime = 5 * time.Second // from when it is let in, for everything
+	maxRequests = 64                     // at a time; more wait at the door
+	knockTime   = 500 * time.Millisecond // from when it is let in until it has said what it wants
+	requestTime = 5 * time.Second        // from then on, for everything
 )
 
 // A door is the unix socket that plugins knock at.
@@ -191,7 +192,7 @@ func (d *door) reopen(but int) error {
 // welcome serves one connection: a request, and its reply.
 func (d *dnetd) welcome(c *agent.Conn) {
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(requestTime)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(knockTime)); err != nil {
 		return
 	}
 	if err := rootOnly(c); err != nil {

@@ -52,6 +52,23 @@ func (p *process) settles(files int) {
 	}
 }
 
+// TestSilentRequests has more connections than dnetd lets in that say nothing. Who
+// says something has his turn all the same.
+func TestSilentRequests(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	for range 2 * maxRequests {
+		c, err := agent.Dial(r.socket(), time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	if _, err := agent.Call(r.socket(), 4*knockTime, agent.Request{Op: agent.Status}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestBadRequests(t *testing.T) {
 	r := newRig(t)
 	d := r.start()
