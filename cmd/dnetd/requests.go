@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"os"
+	"syscall"
+	"time"
 
 	"dcni/pkg/cni"
 	"dcni/pkg/host"
@@ -15,9 +17,12 @@ import (
 func (d *dnetd) answer(c *agent.Conn) {
 	var req agent.Request
 	files, err := c.Receive(&req)
+	if deadline := c.SetDeadline(time.Now().Add(requestTime)); err == nil {
+		err = deadline
+	}
 	if err != nil {
 		agent.CloseAll(files)
-		d.reply(c, agent.Reply{}, wire.Errorf(wire.CodeDecode, "request: %v", err))
+		d.reply(c, agent.Reply{}, malformed(err))
 		return
 	}
 	d.log.Debug("request", "op", req.Op, "resolver", req.Resolver, "attachment", req.Attachment, "files", len(files))
@@ -34,6 +39,17 @@ func (d *dnetd) answer(c *agent.Conn) {
 	}
 }
 
+// malformed is the error for what can't be read, or can't be just now for want of
+// descriptors.
+func malformed(err error) error {
+	if outOfFiles(err) {
+		return &wire.Error{Code: wire.CodeTryAgain, Msg: "request", Err: err}
+	}
+	return wire.Errorf(wire.CodeDecode, "request: %v", err)
+}
+
+func outOfFiles(err error) bool { return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) }
+
 // perform does what is asked with a request. Descriptors that nobody wants are
 // closed.
 func (d *dnetd) perform(req agent.Request, files []int) (agent.Reply, error) {
@@ -45,7 +61,7 @@ func (d *dnetd) perform(req agent.Request, files []int) (agent.Reply, error) {
 	case agent.Know:
 		return d.knows(req.Resolver)
 	case agent.Forget:
-		return agent.Reply{}, d.forget(req.Attachment)
+		return d.forget(req.Attachment)
 	case agent.Refresh:
 		return agent.Reply{}, d.refresh(req.Attachment)
 	case agent.Status:
@@ -67,8 +83,11 @@ func (d *dnetd) complete(r agent.Reply, err error) agent.Reply {
 	if err != nil {
 		r.Error, r.Code = err.Error(), wire.CodeInternal
 		var coded *wire.Error
-		if errors.As(err, &coded) {
+		switch {
+		case errors.As(err, &coded):
 			r.Code = coded.Code
+		case outOfFiles(err):
+			r.Code = wire.CodeTryAgain
 		}
 		d.log.Warn("a request is refused", "error", err)
 	}
@@ -107,23 +126,25 @@ func (d *dnetd) checkServe(r *names.Resolver, files []int) (sockets [families]ho
 	for f := range len(files) / 2 {
 		sockets[f], err = host.CheckNameServer(files[2*f], files[2*f+1], r.Cookie, names.Family(f) == names.IPv6)
 		if err != nil {
-			return sockets, wire.Errorf(wire.CodeDecode, "%v", err)
+			return sockets, malformed(err)
 		}
 	}
 	return sockets, nil
 }
 
 // forget lets go of what an attachment brought, if it did.
-func (d *dnetd) forget(a *wire.Attachment) error {
+func (d *dnetd) forget(a *wire.Attachment) (agent.Reply, error) {
 	if err := checkAttachment(a); err != nil {
-		return err
+		return agent.Reply{}, err
 	}
-	if d.memory.get(*a) == nil {
-		return nil
+	known := d.memory.get(*a)
+	if known == nil {
+		return agent.Reply{}, nil
 	}
 	d.memory.remove(*a)
 	d.log.Debug("forgets", "attachment", *a)
-	return nil
+	four, six := d.memory.ports(known.Cookie)
+	return agent.Reply{Port: four, Port6: six}, nil
 }
 
 // refresh reads an attachment's records again, for the ports that it publishes.

@@ -47,8 +47,12 @@ func (h *Host) askDnetd(r agent.Request, fds ...int) (agent.Reply, error) {
 		if err == nil || errors.As(err, &coded) {
 			return reply, err
 		}
+		if errors.Is(err, agent.ErrTooLong) {
+			return reply, wire.Errorf(wire.CodeConfig, "aliases, names and hosts of the container: %v", err)
+		}
 		if errors.Is(err, agent.ErrAbsent) && time.Now().Before(deadline) {
-			if err = h.startDnetd(deadline); err == nil {
+			err = h.startDnetd(deadline)
+			if err == nil || errors.Is(err, errKilled) {
 				continue
 			}
 		}
@@ -155,6 +159,10 @@ func findDnetd() (string, error) {
 	return "", errors.New("no program dnetd: neither beside the plugin nor in PATH " + os.Getenv("PATH"))
 }
 
+// errKilled says that somebody killed the dnetd that was just started. The next
+// one may live.
+var errKilled = errors.New("killed")
+
 // spawnDnetd starts the program to outlive this process: in a session of its own,
 // with nothing open that is the runtime's, which may wait for the other end of a
 // pipe to close.
@@ -184,6 +192,9 @@ func (h *Host) spawnDnetd(program string, deadline time.Time) error {
 	ended := make(chan error, 1)
 	go func() {
 		state, err := p.Wait()
+		if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			err = errors.Join(err, errKilled)
+		}
 		ended <- errors.Join(err, fmt.Errorf("%s ended at once (%v): see %s", program, state, logFile))
 	}()
 	return h.awaitDnetd(deadline, ended)

@@ -192,7 +192,8 @@ func (r resolver) check() error {
 // one of the sandbox. It goes on without dnetd: that drops by itself what has no
 // record any more.
 func (r resolver) remove() error {
-	_, _ = r.h.callDnetd(agentForget, agent.Request{Op: agent.Forget, Attachment: &r.o.Owner})
+	// An error is a reply without ports.
+	reply, _ := r.h.callDnetd(agentForget, agent.Request{Op: agent.Forget, Attachment: &r.o.Owner})
 	if r.o.NetNS == "" || !r.there() {
 		return nil
 	}
@@ -202,8 +203,8 @@ func (r resolver) remove() error {
 	}
 	defer lock.Unlock()
 	kin, sure := r.kin()
-	if !sure {
-		return nil
+	if !sure || len(kin) == 0 && reply.Port+reply.Port6 != 0 {
+		return nil // the rest is an attachment's that is being made, or another container's in the same sandbox
 	}
 	s, err := r.h.sandbox(r.o.NetNS)
 	if err != nil {

@@ -46,7 +46,8 @@ const (
 	// Where dnetd has sockets in that namespace already it closes these. The
 	// reply has the ports of those that it reads.
 	Serve Op = "serve"
-	// Forget has dnetd let go of what Attachment brought.
+	// Forget has dnetd let go of what Attachment brought. The reply has the ports of
+	// the sandbox's sockets if another attachment needs them, of whatever container.
 	Forget Op = "forget"
 	// Know asks whether dnetd answers as Resolver says, whatever its ports are; an
 	// error says how not. The reply has the ports of the sockets that dnetd reads.
@@ -161,7 +162,9 @@ func (c *Conn) Receive(v any) ([]int, error) {
 	switch {
 	case err != nil:
 		return fds, err
-	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || n > maxMessage:
+	case flags&unix.MSG_CTRUNC != 0: // the kernel does not say which limit that was
+		return fds, fmt.Errorf("not all descriptors came: %w", unix.EMFILE)
+	case flags&unix.MSG_TRUNC != 0 || n > maxMessage:
 		return fds, fmt.Errorf("message is longer than %d bytes", maxMessage)
 	}
 	if r, ok := v.(*Request); ok {

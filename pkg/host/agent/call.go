@@ -112,4 +112,9 @@ func readReply(fd int, path string) (Reply, error) {
 	return reply, reply.Err()
 }
 
-func tooLong(n int) error { return fmt.Errorf("message of %d bytes: at most %d", n, maxMessage) }
+// ErrTooLong says that a message is longer than dnetd takes one.
+var ErrTooLong = errors.New("too long")
+
+func tooLong(n int) error {
+	return fmt.Errorf("message of %d bytes: %w, at most %d", n, ErrTooLong, maxMessage)
+}
