@@ -6,9 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dcni/pkg/netconn"
 )
 
 // DialFrom connects to an address, which is a literal with a port, from the
@@ -79,42 +80,12 @@ func connect(ctx context.Context, fd int, peer unix.Sockaddr) (net.Conn, error) 
 	f := os.NewFile(uintptr(fd), "socket")
 	defer f.Close()
 	if errors.Is(err, unix.EINPROGRESS) {
-		err = connected(ctx, f)
+		err = netconn.Established(ctx, f)
+	} else {
+		err = os.NewSyscallError("connect", err)
 	}
 	if err != nil {
-		return nil, os.NewSyscallError("connect", err)
+		return nil, err
 	}
 	return net.FileConn(f)
-}
-
-// connected waits for a connection to be made.
-func connected(ctx context.Context, f *os.File) error {
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := f.SetWriteDeadline(deadline); err != nil {
-			return err
-		}
-	}
-	defer context.AfterFunc(ctx, func() { _ = f.SetWriteDeadline(time.Unix(1, 0)) })()
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	err = raw.Write(func(fd uintptr) bool {
-		// Once it has asked, the poller tells of what happens from then on only:
-		// it may be done already.
-		code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
-		if err == nil && code != 0 {
-			err = unix.Errno(code)
-		}
-		if err == nil {
-			_, err = unix.Getpeername(int(fd))
-		}
-		if errors.Is(err, unix.ENOTCONN) {
-			return false
-		}
-		failed = err
-		return true
-	})
-	return errors.Join(err, failed)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -161,7 +160,7 @@ func TestDialFromInTime(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 		defer cancel()
 		start := time.Now()
-		if conn, err := DialFrom(ctx, s.UDP, "tcp", full.String(), 0); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) > time.Second {
+		if conn, err := DialFrom(ctx, s.UDP, "tcp", full.String(), 0); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > time.Second {
 			t.Errorf("%v, %v after %v", conn, err, time.Since(start))
 		}
 	})

@@ -13,6 +13,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"dcni/pkg/netconn"
 )
 
 // patience is how long a container may take to accept a connection.
@@ -314,34 +316,9 @@ func dialSCTP(ctx context.Context, target netip.AddrPort) (stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := connected(ctx, s); err != nil {
+	if err := netconn.Established(ctx, s); err != nil {
 		_ = s.Close()
 		return nil, err
 	}
 	return s, nil
-}
-
-// connected waits until a connection stands.
-func connected(ctx context.Context, s stream) error {
-	stop := context.AfterFunc(ctx, func() { _ = s.SetWriteDeadline(time.Now()) })
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	err = raw.Write(func(fd uintptr) bool {
-		code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
-		if err == nil && code != 0 {
-			err = unix.Errno(code)
-		}
-		if _, unconnected := unix.Getpeername(int(fd)); err == nil && errors.Is(unconnected, unix.ENOTCONN) {
-			return false // not yet
-		}
-		failed = err
-		return true
-	})
-	if !stop() {
-		err = errors.Join(err, ctx.Err())
-	}
-	return errors.Join(err, failed)
 }
