@@ -48,7 +48,9 @@ func malformed(err error) error {
 	return wire.Errorf(wire.CodeDecode, "request: %v", err)
 }
 
-func outOfFiles(err error) bool { return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) }
+func outOfFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
 
 // perform does what is asked with a request. Descriptors that nobody wants are
 // closed.
