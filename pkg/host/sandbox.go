@@ -20,13 +20,18 @@ func (h *Host) Enter(path string) (wire.Sandbox, error) {
 	if err != nil {
 		return wire.Sandbox{}, err
 	}
-	self, err := netns.Open(ownNetNS)
+	own, err := h.root.cookie()
 	if err != nil {
 		return wire.Sandbox{}, err
 	}
-	defer self.Close()
-	cookie, err := s.ns.Cookie()
-	return wire.Sandbox{Cookie: cookie, Own: s.ns.Same(self)}, err
+	cookie, err := s.cookie()
+	return wire.Sandbox{Cookie: cookie, Own: cookie == own}, err
+}
+
+// cookie returns the namespace's, see [netns.NS.Cookie].
+func (s *sandbox) cookie() (uint64, error) {
+	cookie, err := unix.GetsockoptUint64(s.rt.conn.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	return cookie, os.NewSyscallError("getsockopt", err)
 }
 
 // ownNetNS is the host's network namespace: that of the process, whose first
