@@ -41,12 +41,15 @@ func (r *rig) asked(name string) string {
 	return strings.TrimSpace(r.run("nsenter", "--net=/run/netns/c9", "dig", "+short", "+tries=1", "@127.0.0.11", name))
 }
 
-// nameless expects c1 to have neither rules nor sockets nor a record, and nobody
+// detourLeft lists what is left in c1 of the way of queries without a route.
+const detourLeft = "for f in -4 -6; do ip -n c1 $f rule; ip -n c1 $f route show table 1684237929 2>/dev/null; done | grep -v '^0:' | grep -v '^3276' || true"
+
+// nameless expects c1 to have neither rules nor routes nor sockets nor a record, and nobody
 // to know it; c9 is as it was.
 func (r *rig) nameless(what string) {
 	r.t.Helper()
 	for _, command := range []string{
-		"nsenter --net=/run/netns/c1 nft list ruleset", "nsenter --net=/run/netns/c1 ss -Hlnut", "find /run/dcni/attachments -path '*c1*'",
+		"nsenter --net=/run/netns/c1 nft list ruleset", detourLeft, "nsenter --net=/run/netns/c1 ss -Hlnut", "find /run/dcni/attachments -path '*c1*'",
 	} {
 		if out := r.run("sh", "-c", command); out != "" {
 			r.t.Errorf("%s: %s: %s", what, command, out)
@@ -96,6 +99,9 @@ func (r *rig) killedNames(p point, more string) (dead bool) {
 func (r *rig) named(what string) {
 	r.t.Helper()
 	r.ok(r.plugin("CHECK", "ddns", killNamesConf))
+	if r.run("sh", "-c", detourLeft) == "" {
+		r.t.Errorf("%s: nothing leads queries without a route", what)
+	}
 	if is := r.asked("c1"); is != "10.88.0.2" {
 		r.t.Errorf("%s: c1 is said to be %q", what, is)
 	}

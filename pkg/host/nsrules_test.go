@@ -21,7 +21,12 @@ func nsTableHere(t *testing.T, six bool) nsTable {
 		t.Skip("no nf_tables:", err)
 	}
 	t.Cleanup(conn.close)
-	return nsTable{conn, six}
+	rt, err := dialRTNL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(rt.close)
+	return nsTable{conn, six, detour{rt, six}}
 }
 
 func TestMappingListsAsSaid(t *testing.T) {

@@ -10,10 +10,12 @@ import (
 )
 
 // A nsTable is the table of one family in a sandbox that carries a [mapping]
-// out. It is ours alone, and constant: it is replaced whole or taken away.
+// out, and the [detour] to it. It is ours alone, and constant: it is replaced
+// whole or taken away.
 type nsTable struct {
-	conn *netlinkConn // in the sandbox
-	six  bool
+	conn   *netlinkConn // in the sandbox
+	six    bool
+	detour detour // what a mapping with intercept takes besides
 }
 
 // table returns a family's table of a sandbox.
@@ -27,7 +29,7 @@ func (s *sandbox) table(six bool) (nsTable, error) {
 			return nsTable{}, noNFTables(err)
 		}
 	}
-	return nsTable{s.nft, six}, nil
+	return nsTable{s.nft, six, detour{s.rt, six}}, nil
 }
 
 // look returns what mapping is there. Of a table that lacks rules, or has others,
@@ -70,6 +72,20 @@ func ruleComment(payload []byte) (note string) {
 		}
 	})
 	return note
+}
+
+// lead makes a mapping so, whatever is there. The detour comes after the table,
+// without which it leads nowhere, and goes before it.
+func (t nsTable) lead(m, have mapping, there bool) error {
+	if m.String() != have.String() {
+		if err := t.lay(m, there); err != nil {
+			return err
+		}
+	}
+	if m.intercept {
+		return t.detour.lay()
+	}
+	return nil
 }
 
 // lay puts the table there, in place of one that is there. Where none is, it

@@ -79,7 +79,7 @@ func (r resolver) leadEarly() <-chan bool {
 			if err != nil {
 				return err
 			}
-			return t.lay(want, false)
+			return t.lead(want, mapping{}, false)
 		})
 		led <- err == nil
 	}()
@@ -95,15 +95,19 @@ func (h *Host) loopbackServers() []netip.Addr {
 	return slices.DeleteFunc(h.Nameservers(), func(a netip.Addr) bool { return !a.IsLoopback() || a == names.Address })
 }
 
-// open opens the sockets: for IPv6 only where that is intercepted, and the kernel
-// has it.
-func (r resolver) open() ([]NameServer, error) {
-	families := []bool{false}
-	if _, err := os.Stat(procSys + "net/ipv6"); r.o.Intercept && err == nil {
-		families = append(families, true)
+// resolverFamilies are those that a name server needs sockets of: IPv6 only where
+// that is intercepted, and the kernel has it.
+func resolverFamilies(intercept bool) (six []bool) {
+	if _, err := os.Stat(procSys + "net/ipv6"); intercept && err == nil {
+		return []bool{false, true}
 	}
+	return []bool{false}
+}
+
+// open opens the sockets.
+func (r resolver) open() ([]NameServer, error) {
 	var list []NameServer
-	for _, six := range families {
+	for _, six := range resolverFamilies(r.o.Intercept) {
 		port := r.o.Port
 		if six {
 			port = r.o.Port6
@@ -133,7 +137,7 @@ func closeAll(list []NameServer) {
 
 // LeadToNameServer lays the rules that lead port 53 in a sandbox to the ports of
 // a resolver, and to what other attachments of the sandbox want that lead to the
-// same ports. Where they are, nothing is done.
+// same ports. Where they are, nothing changes.
 func (h *Host) LeadToNameServer(r *names.Resolver) error {
 	lock, err := h.records.LockSandbox(r.Cookie)
 	if err != nil {
@@ -142,11 +146,10 @@ func (h *Host) LeadToNameServer(r *names.Resolver) error {
 	defer lock.Unlock()
 	return h.eachTable(r, func(t nsTable, want mapping) error {
 		have, there, err := t.look()
-		want = want.and(have)
-		if err != nil || have.String() == want.String() {
+		if err != nil {
 			return err
 		}
-		return t.lay(want, there)
+		return t.lead(want.and(have), have, there)
 	})
 }
 
@@ -184,6 +187,9 @@ func (r resolver) check() error {
 		if err == nil && want.and(have).String() != have.String() {
 			err = want.differs(have)
 		}
+		if err == nil && want.intercept {
+			err = t.detour.check()
+		}
 		return err
 	}))
 }
@@ -213,7 +219,7 @@ func (r resolver) remove() error {
 	for _, six := range []bool{false, true} {
 		t, err := s.table(six)
 		if err == nil {
-			err = t.shrink(kin)
+			err = t.shrink(r.o, kin)
 		}
 		if err != nil {
 			return err
@@ -248,14 +254,31 @@ func (r resolver) kin() (list []*names.Resolver, sure bool) {
 	return list, true
 }
 
-// shrink leaves of the table what the resolvers want: nothing for none.
-func (t nsTable) shrink(kin []*names.Resolver) error {
+// shrink leaves what the resolvers of a sandbox want when one goes: nothing for
+// none. The table may be gone already, or only half of it be there.
+func (t nsTable) shrink(gone *names.Resolver, kin []*names.Resolver) error {
 	have, there, err := t.look()
-	if err != nil || !there {
+	if err != nil {
 		return err
 	}
-	var want mapping
-	for _, r := range kin {
+	want := t.wanted(kin, have)
+	if !want.intercept && (have.intercept || gone.Intercept) {
+		if err := t.detour.remove(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !there || want.String() == have.String():
+		return nil
+	case want.port == 0:
+		return t.remove()
+	}
+	return t.lay(want, there)
+}
+
+// wanted returns what resolvers want of the family together.
+func (t nsTable) wanted(list []*names.Resolver, have mapping) (want mapping) {
+	for _, r := range list {
 		at := *r
 		if have.port != 0 { // it counts, whatever the record says
 			at.Port, at.Port6 = have.port, have.port
@@ -264,13 +287,7 @@ func (t nsTable) shrink(kin []*names.Resolver) error {
 			want = m.and(want)
 		}
 	}
-	switch {
-	case want.String() == have.String():
-		return nil
-	case want.port == 0:
-		return t.remove()
-	}
-	return t.lay(want, there)
+	return want
 }
 
 // probe tells whether dnetd answers or could be started, and whether the kernel
@@ -284,14 +301,19 @@ func probeMapping(r *names.Resolver) error {
 			return noNFTables(err)
 		}
 		defer conn.close()
+		rt, err := dialRTNL()
+		if err != nil {
+			return err
+		}
+		defer rt.close()
+		if err := rt.setUp(loIndex, true); err != nil {
+			return wrap("raise lo", err)
+		}
 		at := *r
 		at.Port, at.Port6 = names.DNSPort, names.DNSPort
-		for _, six := range []bool{false, true} {
-			m := resolverMapping(&at, six)
-			if m.port == 0 {
-				continue
-			}
-			if err := (nsTable{conn, six}).lay(m, false); err != nil {
+		for _, six := range resolverFamilies(r.Intercept) {
+			t := nsTable{conn, six, detour{rt, six}}
+			if err := t.lead(resolverMapping(&at, six), mapping{}, false); err != nil {
 				return fmt.Errorf("kernel can't take the rules of a container's name server: %w", err)
 			}
 		}

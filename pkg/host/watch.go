@@ -29,7 +29,7 @@ const (
 	// host's end of a veth of ours.
 	Link
 	// Inside: the other end of a link, or its sandbox's lo, was lowered, or lost
-	// an address or a route, or another program changed rules of ours there.
+	// an address or a route, or a rule or table of ours there was changed.
 	Inside
 )
 
@@ -65,7 +65,7 @@ func Watch(ours func(program string) bool, hint func(Hint)) (w *Watcher, err err
 	w.closed, w.close = context.WithCancel(context.Background())
 	w.route, err = listenEvents(unix.NETLINK_ROUTE,
 		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
-		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
 		unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF)
 	if err == nil {
 		w.rules, err = listenEvents(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)

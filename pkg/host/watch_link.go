@@ -111,6 +111,10 @@ func (w *linkWatch) inside(nsid int, r reply) []Hint {
 		index = deviceOf(r)
 	case unix.RTM_NEWLINK:
 		index = lowered(r.data)
+	case unix.RTM_DELRULE:
+		if isDetourRule(r.data) {
+			index = loIndex
+		}
 	case unix.RTM_NEWROUTE:
 		if !replaces(r) {
 			return nil
