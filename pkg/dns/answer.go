@@ -84,7 +84,7 @@ func (w *scratch) answer(b []byte, n int, c client, now time.Duration) int {
 		w.tally[Local]++
 		return size
 	}
-	if q.qtype == typeSRV || q.qtype == typePTR || meta(q.qtype) || q.options {
+	if q.derived() || meta(q.qtype) || q.options {
 		return w.unusual(b, n, c)
 	}
 	return w.forward(b, c, view, now)

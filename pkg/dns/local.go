@@ -25,20 +25,20 @@ func answerLocal(m *mdns.Msg, view *names.View) *mdns.Msg {
 	r.RecursionAvailable, r.CheckingDisabled = true, m.CheckingDisabled
 	if _, known := view.Lookup([]byte(name), names.IPv4); known {
 		for _, t := range []uint16{mdns.TypeA, mdns.TypeAAAA} {
-			if internet && (q.Qtype == t || q.Qtype == mdns.TypeANY) {
+			if internet && asks(q, t) {
 				r.Answer = append(r.Answer, addressRecords(q.Name, name, t, view)...)
 			}
 		}
 		return r
 	}
-	switch {
-	case internet && q.Qtype == mdns.TypePTR:
-		return answerPointer(r, name, view)
-	case internet && q.Qtype == mdns.TypeSRV:
-		return answerService(r, name, view)
+	if answerPointer(r, name, view, internet) || answerService(r, name, view, internet) {
+		return r
 	}
 	return nil
 }
+
+// asks reports whether a question asks for records of a type.
+func asks(q mdns.Question, qtype uint16) bool { return q.Qtype == qtype || q.Qtype == mdns.TypeANY }
 
 // addressRecords returns those of a known name, under the name as it was asked.
 func addressRecords(owner, name string, qtype uint16, view *names.View) []mdns.RR {
@@ -60,18 +60,19 @@ func addressRecords(owner, name string, qtype uint16, view *names.View) []mdns.R
 	return out
 }
 
-func answerPointer(r *mdns.Msg, name string, view *names.View) *mdns.Msg {
+// answerPointer answers what is asked of the name of an address of ours, which
+// has a PTR record and no others, and reports whether it is one.
+func answerPointer(r *mdns.Msg, name string, view *names.View, internet bool) bool {
 	a, ok := parseReverse(name)
 	if !ok {
-		return nil
+		return false
 	}
 	target, ttl, ok := view.Pointer(a)
-	if !ok {
-		return nil
+	if ok && internet && asks(r.Question[0], mdns.TypePTR) {
+		header := mdns.RR_Header{Name: r.Question[0].Name, Rrtype: mdns.TypePTR, Class: mdns.ClassINET, Ttl: ttl}
+		r.Answer = []mdns.RR{&mdns.PTR{Hdr: header, Ptr: target + "."}}
 	}
-	header := mdns.RR_Header{Name: r.Question[0].Name, Rrtype: mdns.TypePTR, Class: mdns.ClassINET, Ttl: ttl}
-	r.Answer = []mdns.RR{&mdns.PTR{Hdr: header, Ptr: target + "."}}
-	return r
+	return ok
 }
 
 // parseReverse reads the address in a name of in-addr.arpa or ip6.arpa.
@@ -99,21 +100,42 @@ func parseReverse(name string) (netip.Addr, bool) {
 	return a, err == nil && len(nibbles) == 32
 }
 
-// answerService answers SRV: _port._proto.name, or port.proto.name.
-func answerService(r *mdns.Msg, name string, view *names.View) *mdns.Msg {
+// answerService answers what is asked of a service of a known name, which has an
+// SRV record and no others: _port._proto.name, or port.proto.name. It reports
+// whether the name is one. Without underscores, a name may be any other unless it
+// begins with a port, or SRV is asked for.
+func answerService(r *mdns.Msg, name string, view *names.View, internet bool) bool {
 	port, rest, _ := strings.Cut(name, ".")
 	proto, host, ok := strings.Cut(rest, ".")
-	if !ok || !slices.Contains([]string{"tcp", "udp", "sctp"}, strings.TrimPrefix(proto, "_")) {
-		return nil
+	if !ok || !isProtocol(proto) {
+		return false
 	}
-	v4, known := view.Lookup([]byte(host), names.IPv4)
-	if !known {
-		return nil
+	if _, known := view.Lookup([]byte(host), names.IPv4); !known {
+		return false
 	}
 	number := portNumber(strings.TrimPrefix(port, "_"), strings.TrimPrefix(proto, "_"))
 	if number == 0 {
-		return r
+		return strings.HasPrefix(port, "_") && strings.HasPrefix(proto, "_") || r.Question[0].Qtype == mdns.TypeSRV
 	}
+	if internet && asks(r.Question[0], mdns.TypeSRV) {
+		serviceRecords(r, host, number, view)
+	}
+	return true
+}
+
+// isProtocol reports whether a label names a protocol that has ports.
+func isProtocol(label string) bool {
+	switch strings.TrimPrefix(label, "_") {
+	case "tcp", "udp", "sctp":
+		return true
+	}
+	return false
+}
+
+// serviceRecords adds the SRV record of a port of a known name, and the name's
+// addresses.
+func serviceRecords(r *mdns.Msg, host string, port uint16, view *names.View) {
+	v4, _ := view.Lookup([]byte(host), names.IPv4)
 	ttl := v4.TTL
 	if v6, _ := view.Lookup([]byte(host), names.IPv6); len(v4.Addresses) == 0 {
 		ttl = v6.TTL
@@ -121,11 +143,10 @@ func answerService(r *mdns.Msg, name string, view *names.View) *mdns.Msg {
 	asked := r.Question[0].Name
 	target := asked[len(asked)-len(host)-1:]
 	header := mdns.RR_Header{Name: asked, Rrtype: mdns.TypeSRV, Class: mdns.ClassINET, Ttl: ttl}
-	r.Answer = []mdns.RR{&mdns.SRV{Hdr: header, Port: number, Target: target}}
+	r.Answer = []mdns.RR{&mdns.SRV{Hdr: header, Port: port, Target: target}}
 	for _, t := range []uint16{mdns.TypeA, mdns.TypeAAAA} {
 		r.Extra = append(r.Extra, addressRecords(target, host, t, view)...)
 	}
-	return r
 }
 
 // portNumber returns 0 for what is no port.

@@ -40,6 +40,16 @@ func TestLocal(t *testing.T) {
 		"_9._sctp.two SRV":          "NOERROR rd ra; _9._sctp.two. 600 SRV 0 0 9 two.; additional two. 600 A 10.1.0.3",
 		"_nosuch._tcp.two SRV":      "NOERROR rd ra",
 		"_99999._tcp.two SRV":       "NOERROR rd ra",
+		"_80._tcp.two A":            "NOERROR rd ra",
+		"80.tcp.two AAAA":           "NOERROR rd ra",
+		"_nosuch._tcp.two TXT":      "NOERROR rd ra",
+		"_80._tcp.two ANY":          "NOERROR rd ra; _80._tcp.two. 600 SRV 0 0 80 two.; additional two. 600 A 10.1.0.3",
+		"_80._tcp.four A":           "SERVFAIL rd ra",
+		"api.tcp.two A":             "SERVFAIL rd ra", // no port: any name
+		"2.0.1.10.in-addr.arpa A":   "NOERROR rd ra",
+		"2.0.1.10.IN-ADDR.ARPA MX":  "NOERROR rd ra",
+		"2.0.1.10.in-addr.arpa ANY": "NOERROR rd ra; 2.0.1.10.in-addr.arpa. 600 PTR one.web.",
+		"5.0.2.10.in-addr.arpa A":   "SERVFAIL rd ra",
 		"one A edns=512":            "NOERROR rd ra; edns 1232 do=false; one. 600 A 10.1.0.2",
 		"one A do":                  "NOERROR rd ra; edns 1232 do=true; one. 600 A 10.1.0.2",
 		"one A cookie":              "NOERROR rd ra; edns 1232 do=false; one. 600 A 10.1.0.2",
@@ -192,7 +202,7 @@ func TestTwoPaths(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	pick := func(words ...string) string { return words[r.IntN(len(words))] }
 	for range 2000 {
-		question := pick("one", "TWO", "six", "db", "db.web", "one.WEB", "host.docker.internal", "2.0.1.10.in-addr.arpa") + " " +
+		question := pick("one", "TWO", "six", "db", "db.web", "one.WEB", "host.docker.internal", "2.0.1.10.in-addr.arpa", "_80._tcp.two", "80.tcp.TWO") + " " +
 			pick("A", "AAAA", "MX", "TXT", "CNAME") + " " + pick("", "edns=1232", "do", "edns=4096 cd") + " " + pick("", "norec", "ad", "cd")
 		query := ask(question)
 		b, _ := query.Pack()

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"dcni/pkg/names"
@@ -196,6 +197,17 @@ func (f *form) room(limit int) int {
 
 // datagram returns how long an answer over UDP may be.
 func (f *form) datagram() int { return min(f.size, maxUDP) }
+
+// derived reports whether the query may be about a name that follows from one in
+// the view: that of an address, or of a service.
+func (q *query) derived() bool {
+	if q.qtype == typeSRV || q.qtype == typePTR || bytes.HasSuffix(q.name, []byte(".arpa")) {
+		return true
+	}
+	_, rest, _ := bytes.Cut(q.name, []byte("."))
+	proto, _, ok := bytes.Cut(rest, []byte("."))
+	return ok && len(proto) <= len("_sctp") && isProtocol(string(proto)) // of short ones no copy is allocated
+}
 
 // meta reports whether a type is none of records: transfers and the like, and
 // ANY (RFC 6895, section 3.1).
