@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,15 +23,12 @@ import (
 // does not tell, and sandboxes that are gone, are found by running them all now
 // and then.
 const (
-	healAfter  = 100 * time.Millisecond // from the first hint
-	healAgain  = 200 * time.Millisecond // where a plugin was at work
-	healEvery  = 30 * time.Second       // everything
-	healShare  = 50                     // or in so many times as long as it takes: 0.7 s of CPU time for 1,000 attachments
-	healTries  = 50                     // of what somebody is at work on; then everything's turn will come
-	healBatch  = 64                     // attachments in one run; more are a network
-	healBurst  = 60                     // runs for one target that mend, one after the other
-	healRefill = 5 * time.Second        // and then one in so much time
-	healIdle   = 0.1                    // what a run counts for that finds nothing amiss
+	healAfter = 100 * time.Millisecond // from the first hint
+	healAgain = 200 * time.Millisecond // where a plugin was at work
+	healEvery = 30 * time.Second       // everything
+	healShare = 50                     // or in so many times as long as it takes: 0.7 s of CPU time for 1,000 attachments
+	healTries = 50                     // of what somebody is at work on; then everything's turn will come
+	healBatch = 64                     // attachments in one run; more are a network
 )
 
 // A target is what is to be healed: an attachment, a network, or for the zero
@@ -42,6 +40,19 @@ func (t target) arg() string {
 		return t.Network
 	}
 	return t.Network + "/" + t.Container + "/" + t.IfName
+}
+
+// parseTarget reads what arg returns; for "" it is everything.
+func parseTarget(arg string) (t target) {
+	t.Network, arg, _ = strings.Cut(arg, "/")
+	t.Container, t.IfName, _ = strings.Cut(arg, "/")
+	return t
+}
+
+// has reports whether the target comprises an attachment, or is what those of a
+// network share.
+func (t target) has(a wire.Attachment) bool {
+	return t.Network == "" || t.Attachment == a || t.Container == "" && t.Network == a.Network
 }
 
 // healCounts are what is counted.
@@ -69,8 +80,9 @@ type healer struct {
 
 	// The rest is the loop's own.
 	due    map[target]*visit
-	brakes map[string]*brake
-	known  map[string]bool // errors that are logged already
+	brakes map[string]*brake // by program and target
+	lines  map[string]*brake // likewise
+	known  map[string]bool   // errors that are logged already
 }
 
 // A visit is when a target is to be looked at, and how often it was.
@@ -83,7 +95,7 @@ func newHealer(store records.Store, log *slog.Logger) *healer {
 	return &healer{
 		store: store, log: log, counts: &healCounts{}, run: runHeal,
 		hints: map[host.Hint]bool{}, woken: make(chan struct{}, 1),
-		due: map[target]*visit{}, brakes: map[string]*brake{}, known: map[string]bool{},
+		due: map[target]*visit{}, brakes: map[string]*brake{}, lines: map[string]*brake{}, known: map[string]bool{},
 	}
 }
 
@@ -283,17 +295,8 @@ func (h *healer) ready(t target, marks []records.Mark) bool {
 // before those behind them in the chain; nil: all.
 func (h *healer) heal(ctx context.Context, marks []records.Mark, targets []target) {
 	for _, j := range plan(h.store, marks, targets) {
-		key := j.program
-		for _, arg := range j.args {
-			key += " " + arg
-		}
-		b := h.brakes[key]
-		if b == nil {
-			b = &brake{}
-			h.brakes[key] = b
-		}
-		if wait := b.wait(time.Now()); wait > 0 {
-			h.slow(b, j, targets, wait)
+		j.args = slices.DeleteFunc(j.args, func(arg string) bool { return h.slow(j.program, arg) })
+		if targets != nil && len(j.args) == 0 || targets == nil && h.slow(j.program, "") {
 			continue
 		}
 		h.log.Debug("heals", "program", j.program, "of", j.args)
@@ -302,33 +305,17 @@ func (h *healer) heal(ctx context.Context, marks []records.Mark, targets []targe
 		if ctx.Err() != nil {
 			return
 		}
-		cost := healIdle
-		if h.account(list, err) {
-			cost = 1
-		}
-		b.use(time.Now(), max(cost, time.Since(start).Seconds()))
+		h.account(j.program, list, err)
+		h.charge(j, list, time.Since(start))
 	}
 	h.forgetBrakes()
 }
 
-// slow puts off what something else takes away as fast as it is put back.
-func (h *healer) slow(b *brake, j job, targets []target, wait time.Duration) {
-	if targets == nil {
-		targets = []target{{}}
-	}
-	for _, t := range targets {
-		h.add(t, wait)
-	}
-	if !b.told {
-		b.told = true
-		h.log.Warn("something keeps changing what is looked after; from now on that is done less often",
-			"program", j.program, "of", j.args, "every", healRefill)
-	}
-}
+// isAmiss reports whether something was not as it should be.
+func isAmiss(r wire.Repair) bool { return r.Error != "" || r.Did == wire.PutBack }
 
-// account counts and logs what a run did, and reports whether it found anything
-// amiss.
-func (h *healer) account(list []wire.Repair, err error) (amiss bool) {
+// account counts and logs what a run did.
+func (h *healer) account(program string, list []wire.Repair, err error) {
 	if err != nil {
 		h.complain(err)
 	}
@@ -336,13 +323,11 @@ func (h *healer) account(list []wire.Repair, err error) (amiss bool) {
 		log := h.log.With("network", r.Network, "container", r.Container, "interface", r.IfName)
 		switch {
 		case r.Error != "":
-			amiss = true
 			h.counts.Failed.Add(1)
 			h.complain(errors.New(r.Attachment.String() + ": " + r.Object + ": " + r.Error))
 		case r.Did == wire.PutBack:
-			amiss = true
 			h.counts.PutBack.Add(1)
-			log.Info("put back", "object", r.Object, "was", r.Was)
+			h.tell(log.With("object", r.Object, "was", r.Was), program+" "+target{r.Attachment}.arg())
 		case r.Did == wire.Collected:
 			h.counts.Collected.Add(1)
 			log.Info("collected", "reason", r.Was)
@@ -350,7 +335,6 @@ func (h *healer) account(list []wire.Repair, err error) (amiss bool) {
 			h.add(target{r.Attachment}, cni.Grace)
 		}
 	}
-	return amiss
 }
 
 // complain logs an error once, until there are too many to remember.
@@ -363,48 +347,4 @@ func (h *healer) complain(err error) {
 		h.known[text] = true
 		h.log.Warn("can't put back", "error", text)
 	}
-}
-
-func (h *healer) forgetBrakes() {
-	for key, b := range h.brakes {
-		if b.idle(time.Now()) {
-			delete(h.brakes, key)
-		}
-	}
-}
-
-// A brake keeps a target from being healed for ever, as fast as can be, where
-// something else removes what comes back, or makes much noise: a bucket of runs,
-// which count for more if they mend or take long, that fills up again slowly.
-type brake struct {
-	used float64 // runs
-	at   time.Time
-	told bool
-}
-
-// wait returns how long it takes until another run may begin.
-func (b *brake) wait(now time.Time) time.Duration {
-	b.refill(now)
-	if b.used <= healBurst-1 {
-		return 0
-	}
-	return time.Duration((b.used - (healBurst - 1)) * float64(healRefill))
-}
-
-func (b *brake) use(now time.Time, cost float64) {
-	b.refill(now)
-	b.used += cost
-}
-
-func (b *brake) refill(now time.Time) {
-	b.used = max(0, b.used-float64(now.Sub(b.at))/float64(healRefill))
-	b.at = now
-	if b.used < healBurst/2 {
-		b.told = false
-	}
-}
-
-func (b *brake) idle(now time.Time) bool {
-	b.refill(now)
-	return b.used == 0
 }

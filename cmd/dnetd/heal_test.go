@@ -22,17 +22,17 @@ import (
 // healRig is a healer with records, whose runs are written down instead of run.
 type healRig struct {
 	*healer
-	t     *testing.T
-	runs  []string
-	did   []wire.Repair // what each run reports
-	lines bytes.Buffer  // the log
+	t    *testing.T
+	runs []string
+	did  []wire.Repair // what each run reports
+	said bytes.Buffer  // the log
 }
 
 func newHealRig(t *testing.T) *healRig {
 	dir := t.TempDir()
 	r := &healRig{t: t}
 	store := records.Store{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib")}
-	r.healer = newHealer(store, slog.New(slog.NewTextHandler(&r.lines, nil)))
+	r.healer = newHealer(store, slog.New(slog.NewTextHandler(&r.said, nil)))
 	r.run = func(_ context.Context, program string, args []string) ([]wire.Repair, error) {
 		r.runs = append(r.runs, strings.Join(append([]string{filepath.Base(program)}, args...), " "))
 		return r.did, nil
@@ -152,8 +152,8 @@ func TestHealSlowsDown(t *testing.T) {
 	if v := r.due[target{c1}]; v == nil || time.Until(v.at) < healRefill/2 || time.Until(v.at) > healRefill {
 		t.Errorf("due %+v", r.due)
 	}
-	if n := strings.Count(r.lines.String(), "level=WARN"); n != 1 {
-		t.Errorf("%d warnings: %s", n, r.lines.String())
+	if n := strings.Count(r.said.String(), "level=WARN"); n != 1 {
+		t.Errorf("%d warnings: %s", n, r.said.String())
 	}
 	if n := r.counts.PutBack.Load(); n != healBurst {
 		t.Errorf("%d counted", n)
@@ -180,6 +180,59 @@ func TestHealSlowsDown(t *testing.T) {
 	}
 }
 
+// TestHealSlowsDownEach: who is bad is slowed down in whatever company, and the
+// company is not.
+func TestHealSlowsDownEach(t *testing.T) {
+	r := newHealRig(t)
+	bad := r.attach("dbridge", "web", "bad")
+	r.did = []wire.Repair{{Attachment: bad, Did: wire.PutBack, Object: "route"}}
+	ran, others := 0, 0
+	const n = 3 * healBurst
+	for i := range n {
+		other := r.attach("dbridge", "web", fmt.Sprintf("c%d", i%10))
+		for _, run := range r.after(host.Hint{What: host.Inside, Link: bad.HostLink()}, host.Hint{What: host.Inside, Link: other.HostLink()}) {
+			ran += strings.Count(run, "/bad/")
+			others += strings.Count(run, "/c")
+		}
+	}
+	if ran != healBurst || others != n {
+		t.Errorf("%d runs for the bad one, want %d, and %d for others, want %d", ran, healBurst, others, n)
+	}
+}
+
+// TestHealLogIsBounded: what comes and goes as slowly as it may do for ever is
+// counted, and does not fill the log.
+func TestHealLogIsBounded(t *testing.T) {
+	r := newHealRig(t)
+	c1 := r.attach("dbridge", "web", "c1")
+	c2 := r.attach("dbridge", "web", "c2")
+	r.did = []wire.Repair{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
+	const n = 10 * healBurst
+	for range n {
+		r.after(host.Hint{What: host.Inside, Link: c1.HostLink()})
+		for _, b := range r.brakes {
+			b.at = b.at.Add(-healRefill)
+		}
+	}
+	if lines := strings.Count(r.said.String(), "put back"); lines != healBurst || r.counts.PutBack.Load() != n {
+		t.Errorf("%d lines, want %d; counted %d, want %d", lines, healBurst, r.counts.PutBack.Load(), n)
+	}
+	if lines := strings.Count(r.said.String(), "more="); lines != 1 {
+		t.Errorf("%d lines say that there will be less", lines)
+	}
+	r.did = []wire.Repair{{Attachment: c2, Did: wire.PutBack, Object: "route"}}
+	if r.after(host.Hint{What: host.Inside, Link: c2.HostLink()}); !strings.Contains(r.said.String(), "container=c2") {
+		t.Error("no line about another")
+	}
+	for _, b := range r.lines {
+		b.at = b.at.Add(-healLine)
+	}
+	r.did = []wire.Repair{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
+	if r.after(host.Hint{What: host.Rules}); strings.Count(r.said.String(), "container=c1") != healBurst+1 {
+		t.Error("no line five minutes later")
+	}
+}
+
 func TestHealComplainsOnce(t *testing.T) {
 	r := newHealRig(t)
 	c1 := r.attach("dbridge", "web", "c1")
@@ -187,7 +240,7 @@ func TestHealComplainsOnce(t *testing.T) {
 	for range 3 {
 		r.after(host.Hint{What: host.Rules})
 	}
-	if n := strings.Count(r.lines.String(), "no such device"); n != 1 || r.counts.Failed.Load() != 3 {
+	if n := strings.Count(r.said.String(), "no such device"); n != 1 || r.counts.Failed.Load() != 3 {
 		t.Errorf("said %d times, counted %d", n, r.counts.Failed.Load())
 	}
 }
