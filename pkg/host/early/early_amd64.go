@@ -197,8 +197,9 @@ func answer(fd uintptr) int {
 	}
 }
 
-// printed writes what is behind the first byte of an answer to the standard output.
-// Where that takes it not, the plugin has to undo what nobody was told of.
+// printed writes what is behind the first byte of an answer to the standard output,
+// which may be one that does not block. Where that takes it not, the plugin has to
+// undo what nobody was told of.
 //
 //go:nosplit
 func printed(end int) bool {
@@ -208,9 +209,25 @@ func printed(end int) bool {
 		case 0:
 			begin += int(n)
 		case syscall.EINTR:
+		case syscall.EAGAIN: // some of it may be out: the runtime would print all, behind that
+			awaitRoom()
 		default:
 			return false
 		}
 	}
 	return true
+}
+
+// awaitRoom waits until the standard output takes more, however long, as a write
+// that blocks does. What comes between the next write meets again.
+//
+//go:nosplit
+func awaitRoom() {
+	const writable = 0x4 // POLLOUT
+	stdout := struct {   // pollfd
+		fd              int32
+		events, revents int16
+	}{fd: 1, events: writable}
+	const forEver = ^uintptr(0) // -1 ms
+	_, _, _ = syscall.RawSyscall(syscall.SYS_POLL, uintptr(unsafe.Pointer(&stdout)), 1, forEver)
 }
