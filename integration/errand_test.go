@@ -6,10 +6,13 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dcni/integration/lab"
 )
 
 // TestErrandNonBlockingOutput has a runtime read its plugin's output from a pipe
@@ -62,4 +65,51 @@ func TestErrandNonBlockingOutput(t *testing.T) {
 	}
 	r.ok(r.plugin("DEL", "ddns", conf))
 	r.nameless("DEL")
+}
+
+// TestErrandOpenSandbox has a runtime hand the sandbox to its plugin as an open
+// file. In dnetd's process the same path is another file, or none.
+func TestErrandOpenSandbox(t *testing.T) {
+	r := namesRig(t)
+	sandbox, err := os.Open(lab.NetNSPath("c1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sandbox.Close()
+	for _, path := range []string{"/proc/self/fd/3", "/proc/../proc/thread-self/fd/3", "/dev/fd/3"} {
+		for _, verb := range []string{"ADD", "DEL"} {
+			call := pluginCall(verb, "ddns", killNamesConf)
+			call.Env = append(call.Env, "CNI_NETNS="+path) // the last counts: os/exec
+			call.ExtraFiles = []*os.File{sandbox}
+			r.ok(outcomeOf(call))
+			if is := r.asked("c1"); verb == "ADD" && is != "10.88.0.2" {
+				t.Errorf("%s: c1 is said to be %q", path, is)
+			}
+		}
+	}
+	r.ok(r.plugin("DEL", "ddns", killNamesConf))
+	r.nameless("DEL")
+}
+
+// TestErrandOtherRoot has a runtime start its plugin in another root directory,
+// where the sandbox's path is that of another one.
+func TestErrandOtherRoot(t *testing.T) {
+	r := namesRig(t)
+	r.netns("c2")
+	const root = "/run/root"
+	r.run("mkdir", root)
+	r.run("mount", "--rbind", "/", root)
+	r.run("mount", "--make-rprivate", root)
+	defer r.run("umount", "-l", root)
+	r.run("mount", "--bind", lab.NetNSPath("c2"), root+lab.NetNSPath("c1"))
+	for _, verb := range []string{"ADD", "DEL"} {
+		call := pluginCall(verb, "ddns", killNamesConf)
+		call.Dir, call.SysProcAttr = "/", &syscall.SysProcAttr{Chroot: root}
+		r.ok(outcomeOf(call))
+		for name, listens := range map[string]bool{"c1": false, "c2": verb == "ADD"} {
+			if is := r.run("nsenter", "--net="+lab.NetNSPath(name), "ss", "-Hlnut"); (is != "") != listens {
+				t.Errorf("%s: %s has %q, want something: %t", verb, name, is, listens)
+			}
+		}
+	}
 }

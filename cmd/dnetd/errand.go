@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -75,9 +76,29 @@ func (d *dnetd) acceptable(c *agent.Conn, e *agent.Errand) (program string, err 
 	case filepath.Base(caller.Program) != plugin:
 		return "", fmt.Errorf("program %s: must be %s", caller.Program, plugin)
 	case !caller.Neighbour:
-		return "", errors.New("the plugin's network or mount namespace is another")
+		return "", errors.New("the plugin's namespaces or its root directory are others")
+	case !common(e.Env["CNI_NETNS"]):
+		return "", fmt.Errorf("CNI_NETNS %q: may lead the plugin elsewhere than dnetd", e.Env["CNI_NETNS"])
 	}
 	return caller.Program, nil
+}
+
+// common reports whether a path leads every process of these namespaces to the
+// same place: some runtimes hand the sandbox to the plugin as an open file,
+// /proc/self/fd/3. None at all is common.
+func common(path string) bool {
+	if path == "" {
+		return true
+	}
+	if !filepath.IsAbs(path) {
+		return false
+	}
+	for _, own := range []string{"/proc/self/", "/proc/thread-self/", "/dev/fd/", "/dev/std"} {
+		if strings.HasPrefix(filepath.Clean(path), own) {
+			return false
+		}
+	}
+	return true
 }
 
 // admitErrand finds a place for an errand.

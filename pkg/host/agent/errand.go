@@ -58,7 +58,7 @@ func parseErrand(data []byte) (*Errand, error) {
 // concerns who is to act for it.
 type Caller struct {
 	Program   string // absolute path
-	Neighbour bool   // its network and mount namespaces are ours: a path means the same
+	Neighbour bool   // its namespaces (user, network, mount) and its root directory are ours: an absolute path means the same
 }
 
 // Caller returns who is at the other end.
@@ -72,19 +72,42 @@ func (c *Conn) Caller() (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	caller := Caller{Program: program, Neighbour: true}
-	for _, ns := range []string{"ns/net", "ns/mnt"} {
-		theirs, err := os.Readlink(proc + ns)
-		if err != nil {
-			return Caller{}, err
+	neighbour, err := sameRoot(proc)
+	for _, ns := range []string{"ns/user", "ns/net", "ns/mnt"} {
+		if err != nil || !neighbour {
+			break
 		}
-		ours, err := os.Readlink("/proc/self/" + ns)
-		if err != nil {
-			return Caller{}, err
-		}
-		caller.Neighbour = caller.Neighbour && ours == theirs
+		neighbour, err = sameLink(proc+ns, "/proc/self/"+ns)
 	}
-	return caller, nil
+	return Caller{Program: program, Neighbour: neighbour}, err
+}
+
+// sameLink reports whether two symbolic links say the same.
+func sameLink(a, b string) (bool, error) {
+	one, err := os.Readlink(a)
+	if err != nil {
+		return false, err
+	}
+	other, err := os.Readlink(b)
+	return one == other, err
+}
+
+// sameRoot reports whether the root directory of a process is ours. Another
+// mount of the same directory may have other things mounted in it.
+func sameRoot(proc string) (bool, error) {
+	type place struct {
+		mount, inode uint64
+		major, minor uint32
+	}
+	var places [2]place
+	for i, path := range []string{proc + "root", "/"} {
+		var st unix.Statx_t
+		if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_MNT_ID, &st); err != nil {
+			return false, &os.PathError{Op: "statx", Path: path, Err: err}
+		}
+		places[i] = place{st.Mnt_id, st.Ino, st.Dev_major, st.Dev_minor}
+	}
+	return places[0] == places[1], nil
 }
 
 // Duplicate returns descriptors that are open apart from those given.
