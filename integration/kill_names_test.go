@@ -35,10 +35,13 @@ func namesRig(t *testing.T) *rig {
 	return r
 }
 
-// asked returns who c9 is told that a name is.
+// asked returns who c9 is told that a name is. A dnetd that has just started may
+// still be leading c9's queries to another port than before: that is a matter of
+// milliseconds, and of a second at most.
 func (r *rig) asked(name string) string {
 	r.t.Helper()
-	return strings.TrimSpace(r.run("nsenter", "--net=/run/netns/c9", "dig", "+short", "+tries=1", "@127.0.0.11", name))
+	return strings.TrimSpace(r.run("timeout", "1", "sh", "-c",
+		"until is=$(nsenter --net=/run/netns/c9 dig +short +tries=1 @127.0.0.11 "+name+"); do sleep 0.05; done; echo $is"))
 }
 
 // detourLeft lists what is left in c1 of the way of queries without a route.
@@ -146,12 +149,9 @@ func (r *rig) killDnetd(p point) (stop func() bool) {
 		r.t.Fatal(err)
 	}
 	return func() bool {
-		dead := r.run("sh", "-c", "grep -s ^State: /proc/"+pid+"/status | grep -v Z || true") == ""
-		if !dead {
-			_ = strace.Process.Signal(os.Interrupt) // it may be ending
-		}
+		_ = strace.Process.Signal(os.Interrupt) // it may be ending
 		_, _ = io.Copy(io.Discard, said)
 		_ = strace.Wait() // it ends as what it traces
-		return dead
+		return r.run("sh", "-c", "grep -s ^State: /proc/"+pid+"/status | grep -v Z || true") == ""
 	}
 }
