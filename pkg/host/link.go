@@ -95,6 +95,8 @@ func (b bridge) mend(l *iface) (bool, error) {
 // mtu returns the MTU in bytes that a bridge of ours should have: the least of
 // its ports, as the kernel gives it until somebody else does. Networks without
 // an MTU of their own may have ports of several, from before the way out changed.
+// Without ports it may have any: it gets one with the first, and to set it would
+// end that.
 func (b bridge) mtu(l *iface) (int, error) {
 	if b.o.MTU == 0 || l.mtu == b.o.MTU {
 		return l.mtu, nil
@@ -109,7 +111,7 @@ func (b bridge) mtu(l *iface) (int, error) {
 			least = p.mtu
 		}
 	}
-	return cmp.Or(least, b.o.MTU), nil
+	return cmp.Or(least, l.mtu), nil
 }
 
 // deaf is the setting that keeps the host from taking router advertisements
