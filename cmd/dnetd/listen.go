@@ -17,7 +17,8 @@ import (
 const (
 	maxRequests = 64                     // at a time; more wait at the door
 	knockTime   = 500 * time.Millisecond // from when it is let in until it has said what it wants
-	requestTime = 5 * time.Second        // from then on, for everything
+	requestTime = 5 * time.Second        // from then on, for everything but the errand of a plugin
+	shutTime    = time.Second            // how long nobody is let in, at most, while those who are in finish
 )
 
 // A door is the unix socket that plugins knock at.
@@ -157,7 +158,9 @@ func (d *door) rest(ctx context.Context) bool {
 }
 
 // shut lets nobody in and waits until nobody is in any more, but for some who
-// wait for it. Who knocks meanwhile waits outside.
+// wait for it. Who knocks meanwhile waits outside, which must not be for long:
+// plugins do. So with an error the door is open again: an errand may take as long
+// as somebody holds a lock.
 func (d *door) shut(but int) error {
 	select {
 	case d.pause <- struct{}{}:
@@ -167,8 +170,13 @@ func (d *door) shut(but int) error {
 	if err := d.listener.SetDeadline(time.Unix(1, 0)); err != nil {
 		return err
 	}
-	for range maxRequests - but {
-		d.slots <- struct{}{}
+	limit := time.After(shutTime)
+	for got := range maxRequests - but {
+		select {
+		case d.slots <- struct{}{}:
+		case <-limit:
+			return errors.Join(fmt.Errorf("a request that came before is not done after %s", shutTime), d.reopen(maxRequests-got))
+		}
 	}
 	return nil
 }

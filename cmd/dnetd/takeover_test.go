@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -156,4 +157,38 @@ func TestSuccessorDies(t *testing.T) {
 	boxes[2].in(ports[2], containerName(0), containerAddress(0))
 	r.start() // one that lives
 	boxes[2].in(ports[2], containerName(0), containerAddress(0))
+}
+
+// TestTakeOverBusy has a successor come while a request takes long. It is told to
+// come later, and everybody else is served.
+func TestTakeOverBusy(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	d := r.newHere()
+	var err error
+	if d.door, err = openDoor(r.socket(), nil); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	d.end = cancel
+	go d.listen(ctx)
+	d.door.slots <- struct{}{}
+	for range 2 {
+		start := time.Now()
+		err = r.begin().ends(2 * shutTime)
+		if took := time.Since(start); err == nil || took < shutTime {
+			t.Errorf("a successor ends after %s: %v", took, err)
+		}
+		if _, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Status}); err != nil {
+			t.Error(err)
+		}
+	}
+	<-d.door.slots
+	r.start()
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Second):
+		t.Error("who was before goes on")
+	}
 }
