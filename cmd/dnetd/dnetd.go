@@ -140,10 +140,10 @@ func (d *dnetd) succeed() (err error) {
 		}
 		err = d.takeOver(prior)
 		prior.Close()
-		if !lost(err) {
+		if !lost(err) && !errors.Is(err, errRefused) {
 			return err
 		}
-		d.log.Info("the dnetd before ended meanwhile", "error", err)
+		d.log.Info("once more, from the beginning", "error", err)
 	}
 	return err
 }

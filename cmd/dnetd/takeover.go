@@ -46,6 +46,9 @@ func lost(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
+// errRefused says that the dnetd that runs gives nothing away just now.
+var errRefused = errors.New("the dnetd that runs")
+
 // takeOver gets everything from the dnetd that runs. Until it hears that we
 // serve, it serves, too.
 func (d *dnetd) takeOver(prior *agent.Conn) (err error) {
@@ -101,7 +104,7 @@ func receiveAll(c *agent.Conn) (*estate, error) {
 		var p parcel
 		files, err := c.Receive(&p)
 		if err == nil && p.Error != "" {
-			err = errors.New(p.Error)
+			err = fmt.Errorf("%w: %s", errRefused, p.Error)
 		}
 		if err == nil && e.listener == nil {
 			files, err = e.takeListener(files)

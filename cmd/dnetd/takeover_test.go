@@ -159,8 +159,8 @@ func TestSuccessorDies(t *testing.T) {
 	boxes[2].in(ports[2], containerName(0), containerAddress(0))
 }
 
-// TestTakeOverBusy has a successor come while a request takes long. It is told to
-// come later, and everybody else is served.
+// TestTakeOverBusy has a successor come while a request takes long. It tries three
+// times, and everybody else is served.
 func TestTakeOverBusy(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -174,15 +174,13 @@ func TestTakeOverBusy(t *testing.T) {
 	d.end = cancel
 	go d.listen(ctx)
 	d.door.slots <- struct{}{}
-	for range 2 {
-		start := time.Now()
-		err = r.begin().ends(2 * shutTime)
-		if took := time.Since(start); err == nil || took < shutTime {
-			t.Errorf("a successor ends after %s: %v", took, err)
-		}
-		if _, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Status}); err != nil {
-			t.Error(err)
-		}
+	start := time.Now()
+	err = r.begin().ends(5 * shutTime)
+	if took := time.Since(start); err == nil || took < 3*shutTime {
+		t.Errorf("a successor ends after %s: %v", took, err)
+	}
+	if _, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Status}); err != nil {
+		t.Error(err)
 	}
 	<-d.door.slots
 	r.start()
