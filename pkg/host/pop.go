@@ -109,13 +109,14 @@ func (p *popper) wait() error {
 	if err != nil {
 		return err
 	}
-	defer ns.Close()
-	joined, err := newJoined(r)
+	down := make(chan error, 1)
+	err = ns.Do(func() error { return guardLo(down) })
+	ns.Close() // an open file keeps the sandbox's own mount from being taken away
 	if err != nil {
 		return err
 	}
-	down := make(chan error, 1)
-	if err := ns.Do(func() error { return guardLo(down) }); err != nil {
+	joined, err := newJoined(r)
+	if err != nil {
 		return err
 	}
 	for begin := time.Now(); time.Since(begin) < popLimit && p.current() && !joined.any(); {
