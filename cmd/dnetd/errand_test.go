@@ -15,6 +15,7 @@ import (
 	"dcni/pkg/ddns"
 	"dcni/pkg/host"
 	"dcni/pkg/host/early"
+	"dcni/pkg/names"
 	"dcni/pkg/wire"
 )
 
@@ -89,6 +90,9 @@ func TestErrand(t *testing.T) {
 	}
 }
 
+// An oddRoot is an object of a kind that no host knows.
+type oddRoot struct{ *names.Resolver }
+
 // TestErrandDeclined has errands that are the plugin's to carry out: nothing is
 // done and nothing printed.
 func TestErrandDeclined(t *testing.T) {
@@ -102,7 +106,11 @@ func TestErrandDeclined(t *testing.T) {
 	busy, gone, mad := errandFor(b, "ADD", "busy-id"), errandFor(b, "ADD", "gone-id"), errandFor(b, "ADD", "mad-id")
 	gone.Waits = func() bool { return false }
 	mad.Plugin = &cni.Plugin{Name: "ddns", Parse: func([]byte) (cni.Mode, error) { panic("of no use") }}
-	for name, e := range map[string]cni.Errand{"busy": busy, "gone": gone, "mad": mad} {
+	aside := errandFor(b, "DEL", "aside-id")
+	aside.Plugin = &cni.Plugin{Name: "ddns", Parse: ddns.Plugin.Parse, Guest: ddns.Plugin.Guest, Roots: func(cni.Site) []wire.Object {
+		return []wire.Object{oddRoot{}} // is removed in a goroutine of its own
+	}}
+	for name, e := range map[string]cni.Errand{"busy": busy, "gone": gone, "mad": mad, "aside": aside} {
 		var out bytes.Buffer
 		e.Stdout = &out
 		if status, _ := r.do(d, e); status != early.Declined || out.Len() > 0 {

@@ -130,15 +130,15 @@ func (h *Host) Probe(o wire.Object) error { return h.kind(o).probe() }
 // for both at once.
 func (h *Host) RemoveAll(objects []wire.Object) error {
 	errs := make([]error, len(objects))
-	var wg sync.WaitGroup
+	waits := make([]func(), len(objects))
 	for i, o := range objects {
-		wg.Go(func() {
+		waits[i] = aside(func() {
 			if err := h.Remove(o); err != nil {
 				errs[i] = &wire.OpError{Op: "remove", Object: o.String(), Err: err}
 			}
 		})
 	}
-	wg.Wait()
+	await(waits)
 	return errors.Join(errs...)
 }
 

@@ -46,9 +46,7 @@ func (r resolver) ensure() (bool, error) {
 	for _, s := range sockets {
 		fds = append(fds, s.UDP, s.TCP)
 	}
-	early := r.leadEarly()
-	reply, err := r.h.askDnetd(request, fds...)
-	led := <-early
+	reply, led, err := r.askAndLead(request, fds)
 	if err != nil {
 		return true, err
 	}
@@ -59,31 +57,38 @@ func (r resolver) ensure() (bool, error) {
 	return true, r.h.LeadToNameServer(r.o)
 }
 
-// leadEarly lays the rules while dnetd is being asked: the ports will be ours,
+// askAndLead asks dnetd, and lays the rules meanwhile: the ports will be ours,
 // unless the sandbox has a name server already, and then there are rules. It
 // tells whether they are laid; what kept it will keep the next try, too.
-func (r resolver) leadEarly() <-chan bool {
-	o, led := *r.o, make(chan bool, 1)
-	go func() {
-		lock, err := r.h.records.LockSandbox(o.Cookie)
-		if err != nil {
-			led <- false
-			return
-		}
-		defer lock.Unlock()
-		err = r.h.eachTable(&o, func(t nsTable, want mapping) error {
-			_, there, err := t.look()
-			if err == nil && there {
-				err = errLed
-			}
-			if err != nil {
-				return err
-			}
-			return t.lead(want, mapping{}, false)
-		})
-		led <- err == nil
+func (r resolver) askAndLead(request agent.Request, fds []int) (reply agent.Reply, led bool, err error) {
+	o, laid := *r.o, false
+	wait := aside(func() { laid = r.h.leadFirst(&o) == nil })
+	defer func() {
+		wait()
+		led = laid
 	}()
-	return led
+	reply, err = r.h.askDnetd(request, fds...)
+	return reply, false, err
+}
+
+// leadFirst lays the rules that lead to a resolver's ports in a sandbox that has
+// none; errLed in one that has.
+func (h *Host) leadFirst(r *names.Resolver) error {
+	lock, err := h.records.LockSandbox(r.Cookie)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return h.eachTable(r, func(t nsTable, want mapping) error {
+		_, there, err := t.look()
+		if err == nil && there {
+			err = errLed
+		}
+		if err != nil {
+			return err
+		}
+		return t.lead(want, mapping{}, false)
+	})
 }
 
 // errLed says that there are rules already.
