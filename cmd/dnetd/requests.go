@@ -33,6 +33,9 @@ func (d *dnetd) answer(c *agent.Conn) {
 	case req.Errand != nil:
 		agent.CloseAll(files)
 		d.carryOut(c, req.Errand)
+	case !c.Waits(): // no more: what its plugin did next, without us, may have been here before it
+		agent.CloseAll(files)
+		d.log.Debug("a request is too late", "op", req.Op)
 	default:
 		reply, err := d.perform(req, files)
 		d.reply(c, reply, err)

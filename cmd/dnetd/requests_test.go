@@ -269,3 +269,33 @@ func TestLeavesNothing(t *testing.T) {
 	}
 	s.Close()
 }
+
+// stop stops the process until SIGCONT.
+func (p *process) stop() {
+	p.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	if _, err := syscall.Wait4(p.Process.Pid, nil, syscall.WUNTRACED, nil); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// TestGivenUp has a request come that its plugin does not wait for any more: a
+// Forget, and after it the attachment's next Serve may be on its way.
+func TestGivenUp(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	d, b := r.start(), r.box()
+	resolver := b.attach("web", "one", "10.0.0.2")
+	port := r.serve(b, resolver)
+	for range 20 {
+		d.stop()
+		if _, err := agent.Call(r.socket(), 10*time.Millisecond, agent.Request{Op: agent.Forget, Attachment: &resolver.Owner}); err == nil {
+			t.Fatal("answered")
+		}
+		d.signal(syscall.SIGCONT)
+		if _, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Know, Resolver: resolver}); err != nil {
+			t.Error(err)
+		}
+	}
+	b.in(port, "one", "10.0.0.2")
+}
