@@ -17,6 +17,7 @@ import (
 const (
 	maxRequests = 64                     // at a time; more wait at the door
 	knockTime   = 500 * time.Millisecond // from when it is let in until it has said what it wants
+	lateTime    = 10 * time.Millisecond  // for another look then
 	requestTime = 5 * time.Second        // from then on, for everything but the errand of a plugin
 	shutTime    = time.Second            // how long nobody is let in, at most, while those who are in finish
 )

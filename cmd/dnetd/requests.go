@@ -17,6 +17,9 @@ import (
 func (d *dnetd) answer(c *agent.Conn) {
 	var req agent.Request
 	files, err := c.Receive(&req)
+	if errors.Is(err, os.ErrDeadlineExceeded) && c.SetDeadline(time.Now().Add(lateTime)) == nil {
+		files, err = c.Receive(&req) // dnetd may have been stopped, and it is there
+	}
 	if deadline := c.SetDeadline(time.Now().Add(requestTime)); err == nil {
 		err = deadline
 	}

@@ -299,3 +299,27 @@ func TestGivenUp(t *testing.T) {
 	}
 	b.in(port, "one", "10.0.0.2")
 }
+
+// TestStoppedMeanwhile has dnetd stopped between letting a plugin in and reading
+// what it says, for longer than that may take.
+func TestStoppedMeanwhile(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	d := r.start()
+	c, err := agent.Dial(r.socket(), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	time.Sleep(knockTime / 5) // it is let in
+	d.stop()
+	if err := c.Send(agent.Request{Op: agent.Status}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(knockTime)
+	d.signal(syscall.SIGCONT)
+	var reply agent.Reply
+	if _, err := c.Receive(&reply); err != nil || reply.Err() != nil {
+		t.Error(err, reply.Err())
+	}
+}
