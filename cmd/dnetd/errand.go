@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"dcni/pkg/cni"
 	"dcni/pkg/ddns"
@@ -148,11 +147,7 @@ func (d *dnetd) outcome(errand cni.Errand, machine *host.Host) (status byte) {
 // answerErrand tells the plugin. Nobody may be left to be told.
 func (d *dnetd) answerErrand(c *agent.Conn, status byte, stdout []byte) {
 	d.errandCounts[status].Add(1)
-	err := c.SetDeadline(time.Now().Add(requestTime))
-	if err == nil {
-		err = c.Answer(status, stdout)
-	}
-	if err != nil {
+	if err := c.Answer(status, stdout); err != nil {
 		d.log.Debug("the end of an errand is not heard", "error", err)
 	}
 }

@@ -20,8 +20,8 @@ func (d *dnetd) answer(c *agent.Conn) {
 	if errors.Is(err, os.ErrDeadlineExceeded) && c.SetDeadline(time.Now().Add(lateTime)) == nil {
 		files, err = c.Receive(&req) // dnetd may have been stopped, and it is there
 	}
-	if deadline := c.SetDeadline(time.Now().Add(requestTime)); err == nil {
-		err = deadline
+	if unlimited := c.SetDeadline(time.Time{}); err == nil {
+		err = unlimited // an answer finds room: it is the first
 	}
 	if err != nil {
 		agent.CloseAll(files)

@@ -46,53 +46,13 @@ func (r resolver) ensure() (bool, error) {
 	for _, s := range sockets {
 		fds = append(fds, s.UDP, s.TCP)
 	}
-	reply, led, err := r.askAndLead(request, fds)
+	reply, err := r.h.askDnetd(request, fds...)
 	if err != nil {
 		return true, err
-	}
-	if led && reply.Port == r.o.Port && reply.Port6 == r.o.Port6 {
-		return true, nil
 	}
 	r.o.Port, r.o.Port6 = reply.Port, reply.Port6
 	return true, r.h.LeadToNameServer(r.o)
 }
-
-// askAndLead asks dnetd, and lays the rules meanwhile: the ports will be ours,
-// unless the sandbox has a name server already, and then there are rules. It
-// tells whether they are laid; what kept it will keep the next try, too.
-func (r resolver) askAndLead(request agent.Request, fds []int) (reply agent.Reply, led bool, err error) {
-	o, laid := *r.o, false
-	wait := aside(func() { laid = r.h.leadFirst(&o) == nil })
-	defer func() {
-		wait()
-		led = laid
-	}()
-	reply, err = r.h.askDnetd(request, fds...)
-	return reply, false, err
-}
-
-// leadFirst lays the rules that lead to a resolver's ports in a sandbox that has
-// none; errLed in one that has.
-func (h *Host) leadFirst(r *names.Resolver) error {
-	lock, err := h.records.LockSandbox(r.Cookie)
-	if err != nil {
-		return err
-	}
-	defer lock.Unlock()
-	return h.eachTable(r, func(t nsTable, want mapping) error {
-		_, there, err := t.look()
-		if err == nil && there {
-			err = errLed
-		}
-		if err != nil {
-			return err
-		}
-		return t.lead(want, mapping{}, false)
-	})
-}
-
-// errLed says that there are rules already.
-var errLed = errors.New("the sandbox has rules already")
 
 // loopbackServers are the host's name servers that a container would look for in
 // its own namespace, as that of systemd-resolved.
@@ -103,10 +63,13 @@ func (h *Host) loopbackServers() []netip.Addr {
 // resolverFamilies are those that a name server needs sockets of: IPv6 only where
 // that is intercepted, and the kernel has it.
 func resolverFamilies(intercept bool) (six []bool) {
-	if _, err := os.Stat(procSys + "net/ipv6"); intercept && err == nil {
-		return []bool{false, true}
+	if !intercept {
+		return []bool{false}
 	}
-	return []bool{false}
+	if _, err := os.Stat(procSys + "net/ipv6"); err != nil {
+		return []bool{false}
+	}
+	return []bool{false, true}
 }
 
 // open opens the sockets.

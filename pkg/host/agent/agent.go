@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"syscall"
 	"time"
 
@@ -129,6 +128,20 @@ func (c *Conn) Close() error { return c.unix.Close() }
 // SetDeadline limits how long messages may take from now on.
 func (c *Conn) SetDeadline(t time.Time) error { return c.unix.SetDeadline(t) }
 
+// Ready reports whether a message is there.
+func (c *Conn) Ready() bool {
+	raw, err := c.unix.SyscallConn()
+	if err != nil {
+		return false
+	}
+	ready := false
+	gone := raw.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		ready = n == 1 && err == nil
+	})
+	return gone == nil && ready
+}
+
 // Send sends a message with descriptors, at most [MaxFiles], which stay the
 // caller's.
 func (c *Conn) Send(v any, fds ...int) error {
@@ -151,9 +164,9 @@ func (c *Conn) Send(v any, fds ...int) error {
 // which are the caller's, also with an error. The error is io.EOF when the other
 // end is closed.
 func (c *Conn) Receive(v any) ([]int, error) {
-	buffer := buffers.Get().(*[maxMessage + 1]byte)
-	defer buffers.Put(buffer)
-	data, rights := buffer[:], make([]byte, unix.CmsgSpace(4*MaxFiles))
+	data := takeBuffer()
+	defer returnBuffer(data)
+	rights := make([]byte, unix.CmsgSpace(4*MaxFiles))
 	n, m, flags, _, err := c.unix.ReadMsgUnix(data, rights)
 	if err != nil {
 		return nil, err
@@ -173,9 +186,25 @@ func (c *Conn) Receive(v any) ([]int, error) {
 	return fds, json.Unmarshal(data[:n], v)
 }
 
-// buffers are for messages, which are short: most of one that is made is zeroed
-// and never read.
-var buffers = sync.Pool{New: func() any { return new([maxMessage + 1]byte) }}
+// buffers have room for messages, which are short: most of one that is made is
+// zeroed and never read. Some are kept; a sync.Pool forgets them with the garbage.
+var buffers = make(chan []byte, 4)
+
+func takeBuffer() []byte {
+	select {
+	case b := <-buffers:
+		return b
+	default:
+		return make([]byte, maxMessage+1)
+	}
+}
+
+func returnBuffer(b []byte) {
+	select {
+	case buffers <- b:
+	default:
+	}
+}
 
 // received returns the descriptors of a control message. The runtime has set
 // close-on-exec.

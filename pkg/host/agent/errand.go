@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -72,42 +73,43 @@ func (c *Conn) Caller() (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	neighbour, err := sameRoot(proc)
-	for _, ns := range []string{"ns/user", "ns/net", "ns/mnt"} {
-		if err != nil || !neighbour {
-			break
-		}
-		neighbour, err = sameLink(proc+ns, "/proc/self/"+ns)
-	}
-	return Caller{Program: program, Neighbour: neighbour}, err
-}
-
-// sameLink reports whether two symbolic links say the same.
-func sameLink(a, b string) (bool, error) {
-	one, err := os.Readlink(a)
+	theirs, err := surroundingsOf(proc)
 	if err != nil {
-		return false, err
+		return Caller{}, err
 	}
-	other, err := os.Readlink(b)
-	return one == other, err
+	ours, err := ourSurroundings()
+	return Caller{Program: program, Neighbour: theirs == ours}, err
 }
 
-// sameRoot reports whether the root directory of a process is ours. Another
-// mount of the same directory may have other things mounted in it.
-func sameRoot(proc string) (bool, error) {
-	type place struct {
-		mount, inode uint64
-		major, minor uint32
-	}
-	var places [2]place
-	for i, path := range []string{proc + "root", "/"} {
-		var st unix.Statx_t
-		if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_MNT_ID, &st); err != nil {
-			return false, &os.PathError{Op: "statx", Path: path, Err: err}
+// surroundings are what makes an absolute path mean something to a process.
+type surroundings struct {
+	user, net, mount string // namespaces
+	root             place
+}
+
+// A place is a directory. Another mount of the same one may have other things
+// mounted in it.
+type place struct {
+	mount, inode uint64
+	major, minor uint32
+}
+
+// ourSurroundings are this process's, which never change.
+var ourSurroundings = sync.OnceValues(func() (surroundings, error) { return surroundingsOf("/proc/self/") })
+
+// surroundingsOf reads a process's, of which it gets the folder in /proc.
+func surroundingsOf(proc string) (s surroundings, err error) {
+	for name, to := range map[string]*string{"ns/user": &s.user, "ns/net": &s.net, "ns/mnt": &s.mount} {
+		if *to, err = os.Readlink(proc + name); err != nil {
+			return s, err
 		}
-		places[i] = place{st.Mnt_id, st.Ino, st.Dev_major, st.Dev_minor}
 	}
-	return places[0] == places[1], nil
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, proc+"root", 0, unix.STATX_INO|unix.STATX_MNT_ID, &st); err != nil {
+		return s, &os.PathError{Op: "statx", Path: proc + "root", Err: err}
+	}
+	s.root = place{st.Mnt_id, st.Ino, st.Dev_major, st.Dev_minor}
+	return s, nil
 }
 
 // Duplicate returns descriptors that are open apart from those given.
