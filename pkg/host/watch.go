@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -84,6 +84,7 @@ func Watch(ours func(program string) bool, hint func(Hint)) (w *Watcher, err err
 	}
 	if err != nil {
 		w.Close()
+		w.free()
 		return nil, fmt.Errorf("listen to the kernel: %w", err)
 	}
 	return w, nil
@@ -100,12 +101,21 @@ func (w *Watcher) Run() error {
 	return errors.Join(errs...)
 }
 
-// Close ends Run.
+// free is what Run does in the end.
+func (w *Watcher) free() {
+	for _, s := range []*eventSocket{w.route, w.rules} {
+		if s != nil {
+			s.free()
+		}
+	}
+}
+
+// Close ends Run, which is to be called once.
 func (w *Watcher) Close() {
 	w.close()
 	for _, s := range []*eventSocket{w.route, w.rules} {
 		if s != nil {
-			s.file.Close()
+			s.close()
 		}
 	}
 	for _, rt := range []*rtnl{w.rt, w.settings.rt} {
@@ -166,16 +176,23 @@ const here = -1
 // An eventSocket hears the multicast messages of all namespaces that have a
 // number in ours, as those have that a veth leads to.
 type eventSocket struct {
-	file *os.File
-	raw  syscall.RawConn
+	fd   int
+	over int // an eventfd: readable when the socket is to be closed
+
+	mu   sync.Mutex
+	gone bool // both are closed; guarded by mu
 }
+
+// gatherTime is how long messages are let come, from the first on. Each ADD
+// yields dozens, and to wake for every one takes a processor from it.
+const gatherTime = 20 * time.Millisecond
 
 func listenEvents(protocol int, groups ...int) (*eventSocket, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	f := os.NewFile(uintptr(fd), "netlink")
+	s := &eventSocket{fd: fd, over: -1}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer) // or as much as the host allows
 	// Without CAP_NET_BROADCAST it hears of the host only.
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_LISTEN_ALL_NSID, 1)
@@ -184,28 +201,67 @@ func listenEvents(protocol int, groups ...int) (*eventSocket, error) {
 	for _, group := range groups {
 		err = errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group))
 	}
-	raw, rawErr := f.SyscallConn()
-	if err = errors.Join(err, rawErr); err != nil {
-		f.Close()
+	if err == nil {
+		s.over, err = unix.Eventfd(0, unix.EFD_CLOEXEC)
+	}
+	if err != nil {
+		s.free()
 		return nil, err
 	}
-	return &eventSocket{f, raw}, nil
+	return s, nil
 }
 
-// read passes each message on, and what was lost, until the socket is closed, and
-// says so.
+// close has read return, who frees the socket.
+func (s *eventSocket) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.gone {
+		_, _ = unix.Write(s.over, binary.NativeEndian.AppendUint64(nil, 1)) // an eventfd takes that
+	}
+}
+
+func (s *eventSocket) free() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = true
+	unix.Close(s.fd)
+	if s.over >= 0 {
+		unix.Close(s.over)
+	}
+}
+
+// read passes each message on, and what was lost, until the socket is closed. It
+// keeps a thread, which sleeps: the runtime's poller would wake for each message.
 func (s *eventSocket) read(on func(nsid int, r reply), lost func()) error {
+	defer s.free()
 	buf, control := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4))
 	for {
-		var n, m int
-		var err error
-		closed := s.raw.Read(func(fd uintptr) bool {
-			n, m, _, _, err = unix.Recvmsg(int(fd), buf, control, 0)
-			return !errors.Is(err, unix.EAGAIN)
+		ready := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.over), Events: unix.POLLIN}}
+		err := retryEINTR(func() error {
+			_, err := unix.Poll(ready, -1)
+			return err
 		})
 		switch {
-		case closed != nil:
-			return closed
+		case err != nil:
+			return os.NewSyscallError("poll", err)
+		case ready[1].Revents != 0:
+			return os.ErrClosed
+		}
+		pause := unix.NsecToTimespec(gatherTime.Nanoseconds())
+		_ = unix.Nanosleep(&pause, nil) // a signal may end it
+		if err := s.drain(buf, control, on, lost); err != nil {
+			return err
+		}
+	}
+}
+
+// drain passes on what is there.
+func (s *eventSocket) drain(buf, control []byte, on func(nsid int, r reply), lost func()) error {
+	for {
+		n, m, _, _, err := unix.Recvmsg(s.fd, buf, control, unix.MSG_DONTWAIT)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return nil
 		case errors.Is(err, unix.ENOBUFS):
 			lost()
 			continue

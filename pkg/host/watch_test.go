@@ -188,8 +188,7 @@ func TestWatchLoss(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer w.Close()
-		small := func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<10) }
-		if err := w.route.raw.Control(small); err != nil {
+		if err := unix.SetsockoptInt(w.route.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<10); err != nil {
 			t.Fatal(err)
 		}
 		sh(t, "for i in $(seq 50); do echo link set lo up; echo link set lo down; done | ip -batch -")
