@@ -8,11 +8,12 @@
 // prints what comes back, and ends. dnetd runs the plugin's own engine, which is
 // warm there.
 //
-// Whatever else comes up is none of its business: no dnetd, one of another
-// version, more input than usual, a verb that is asked for seldom. Then the
-// runtime starts as ever, finds in [Stdin] what was read, and the plugin does all
-// by itself. The same holds for a program that is linked without the flag, and
-// for processors that no entry is written for.
+// Where anything is not so - no dnetd, one of another version, more input than
+// MaxMessage, a verb other than ADD, DEL and CHECK, an argument - it changes
+// nothing and goes on to the runtime's own entry. The program then runs as ever,
+// finds in [Stdin] what was read, and does all by itself. The same holds for a
+// program that is linked without the flag, and for processors that no entry is
+// written for.
 package early
 
 import (
