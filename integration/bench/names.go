@@ -52,7 +52,7 @@ func (b *run) names() error {
 			return err
 		}
 	}
-	for _, step := range []func() error{b.attachNamed, b.addWithNames, b.agentSize, b.agentReopens, b.ask, b.askDocker, b.flood} {
+	for _, step := range []func() error{b.attachNamed, b.calm, b.addWithNames, b.agentSize, b.agentReopens, b.ask, b.askDocker, b.flood} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -121,6 +121,47 @@ func (b *run) attachNamed() error {
 	}
 	workers.Wait()
 	return errors.Join(errs...)
+}
+
+// calm waits until dnetd has looked after all that has just come, a minute at
+// most: until it and what it starts take less than a tenth of a processor.
+func (b *run) calm() error {
+	const tenth = 10 // of the ticks of a second
+	pid, err := agent()
+	if err != nil {
+		return err
+	}
+	before, err := ticks(pid)
+	for range 60 {
+		if err != nil {
+			return err
+		}
+		time.Sleep(time.Second)
+		var now int
+		if now, err = ticks(pid); err == nil && now-before < tenth {
+			return nil
+		}
+		before = now
+	}
+	return err
+}
+
+// ticks returns the processor time that a process and its children that ended
+// have had, in 1/100 s (proc(5), /proc/PID/stat).
+func ticks(pid int) (sum int, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	for _, field := range fields[11:15] { // utime, stime, cutime, cstime
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
 }
 
 // agent returns dnetd's process.
