@@ -18,7 +18,7 @@ const (
 	maxRequests = 64                     // at a time; more wait at the door
 	knockTime   = 500 * time.Millisecond // from when it is let in until it has said what it wants
 	lateTime    = 10 * time.Millisecond  // for another look then
-	requestTime = 5 * time.Second        // from then on, for everything but the errand of a plugin
+	requestTime = 5 * time.Second        // for dnetd's own requests to another dnetd
 	shutTime    = time.Second            // how long nobody is let in, at most, while those who are in finish
 )
 
@@ -201,7 +201,7 @@ func (d *door) reopen(but int) error {
 // welcome serves one connection: a request, and its reply.
 func (d *dnetd) welcome(c *agent.Conn) {
 	defer c.Close()
-	if !c.Ready() { // or it would be too early: a limit of time costs more than to read, for it wakes the runtime's poller
+	if !c.Ready() { // mostly it is; to set a limit wakes the runtime's poller, which costs more than to read
 		if err := c.SetDeadline(time.Now().Add(knockTime)); err != nil {
 			return
 		}
