@@ -158,7 +158,7 @@ func (s *sandbox) close() {
 		s.route.Close()
 	}
 	if s.nft != nil {
-		s.nft.retire()
+		s.nft.close()
 	}
 	if s.ns != nil {
 		s.ns.Close()

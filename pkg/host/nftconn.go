@@ -38,35 +38,11 @@ func dialNetlink(protocol int) (*netlinkConn, error) {
 	}
 	// Errors needn't carry the request back.
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
-	return &netlinkConn{fd: fd, buf: takeBuffer()}, nil
+	return &netlinkConn{fd: fd, buf: make([]byte, 64<<10)}, nil
 }
 
 // close gives the socket back. There is nothing to be done about an error.
 func (c *netlinkConn) close() { _ = unix.Close(c.fd) }
-
-// retire is close, by the last user: what was for receiving is used again.
-func (c *netlinkConn) retire() {
-	c.close()
-	select {
-	case buffers <- c.buf:
-	default:
-	}
-	c.buf = nil
-}
-
-// buffers are for receiving, of sockets that are closed: a process that carries
-// out errands opens three for each.
-var buffers = make(chan []byte, 8)
-
-func takeBuffer() []byte {
-	const size = 64 << 10 // bytes: what the kernel's dumps may fill, and more
-	select {
-	case b := <-buffers:
-		return b
-	default:
-		return make([]byte, size)
-	}
-}
 
 // reply is one message of an answer.
 type reply struct {

@@ -51,7 +51,7 @@ func dialRTNL() (*rtnl, error) {
 func (r *rtnl) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.conn.retire()
+	r.conn.close()
 	r.conn.fd = -1
 }
 

@@ -2,7 +2,8 @@
 // agent: messages of JSON, each a packet (SOCK_SEQPACKET), some with
 // descriptors.
 //
-// A plugin sends a [Request] and reads a [Reply], or it has dnetd run an [Errand]. dnetd's records are those of
+// A plugin sends a [Request] and reads a [Reply], or it has dnetd run an [Errand].
+// dnetd's records are those of
 // package records: what a message says is in a record before, or right after,
 // so that an agent that is started anew knows as much. Nobody but root is
 // listened to.
