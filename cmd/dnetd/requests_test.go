@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -52,20 +53,23 @@ func (p *process) settles(files int) {
 	}
 }
 
-// TestSilentRequests has more connections than dnetd lets in that say nothing. Who
-// says something has his turn all the same.
-func TestSilentRequests(t *testing.T) {
-	r := newRig(t)
-	r.start()
-	for range 2 * maxRequests {
-		c, err := agent.Dial(r.socket(), time.Second)
-		if err != nil {
-			t.Fatal(err)
+// TestReplyCodes wants what passes by itself to be said to.
+func TestReplyCodes(t *testing.T) {
+	d := &dnetd{log: slog.New(slog.DiscardHandler)}
+	for _, test := range []struct {
+		err  error
+		want wire.Code
+	}{
+		{nil, 0},
+		{errors.New("other"), wire.CodeInternal},
+		{wire.Errorf(wire.CodeConfig, "coded"), wire.CodeConfig},
+		{fmt.Errorf("dup: %w", syscall.EMFILE), wire.CodeTryAgain},
+		{malformed(fmt.Errorf("descriptors: %w", syscall.ENFILE)), wire.CodeTryAgain},
+		{malformed(errors.New("no JSON")), wire.CodeDecode},
+	} {
+		if got := d.complete(agent.Reply{}, test.err); got.Code != test.want || (got.Err() != nil) != (test.err != nil) {
+			t.Errorf("%v: code %d, error %v, want code %d", test.err, got.Code, got.Err(), test.want)
 		}
-		defer c.Close()
-	}
-	if _, err := agent.Call(r.socket(), 4*knockTime, agent.Request{Op: agent.Status}); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -171,7 +175,7 @@ func TestSilentClients(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	if _, err := agent.Call(r.socket(), 4*requestTime, agent.Request{Op: agent.Status}); err != nil {
+	if _, err := agent.Call(r.socket(), 4*knockTime, agent.Request{Op: agent.Status}); err != nil {
 		t.Error(err)
 	}
 }
