@@ -10,7 +10,8 @@ import (
 	"golang.org/x/net/ipv4"
 )
 
-// batchSize is how many datagrams one system call reads or writes.
+// batchSize is how many datagrams one system call reads or writes. The kernel
+// takes no more answers as one burst (UDP_MAX_SEGMENTS; newer kernels take more).
 const batchSize = 64
 
 // slotSize is more than a datagram, for slots a page apart would all want the
@@ -27,13 +28,14 @@ const faultPause = 100 * time.Microsecond
 // something to read hold one.
 type batch struct {
 	scratch
-	in, out []ipv4.Message
-	slots   [batchSize][slotSize]byte // each with a query, and then with its answer
-	answers [batchSize][1][]byte
+	bursts bursts
+	in     []ipv4.Message
+	out    []outgoing
+	slots  [batchSize][slotSize]byte // each with a query, and then with its answer
 }
 
 var batches = sync.Pool{New: func() any {
-	b := &batch{in: make([]ipv4.Message, batchSize), out: make([]ipv4.Message, 0, batchSize)}
+	b := &batch{in: make([]ipv4.Message, batchSize), out: make([]outgoing, 0, batchSize)}
 	for i := range b.in {
 		b.in[i].Buffers = [][]byte{b.slots[i][:maxUDP]}
 	}
@@ -98,8 +100,7 @@ func (b *batch) answer(e *Endpoint, messages []ipv4.Message) (faults int) {
 		}
 		size := b.scratch.answer(slot, m.N, client{endpoint: e, address: m.Addr}, now)
 		if size > 0 {
-			b.answers[i][0] = slot[:size]
-			b.out = append(b.out, ipv4.Message{Buffers: b.answers[i][:], Addr: m.Addr})
+			b.out = append(b.out, outgoing{m.Addr.(*net.UDPAddr), slot[:size]})
 			if failed(slot) {
 				faults++
 			}
@@ -117,13 +118,18 @@ func failed(answer []byte) bool {
 }
 
 // send sends the answers. One that can't be sent is left out: its client is gone.
+// Those of a burst that can't be are sent alone.
 func (b *batch) send(e *Endpoint) {
-	for left := b.out; len(left) > 0; {
+	for left := b.bursts.pack(b.out); len(left) > 0; {
 		n, err := e.packets.WriteBatch(left, syscall.MSG_DONTWAIT)
-		if err != nil {
-			n = 1
+		switch parts := left[0].Buffers; {
+		case err == nil:
+			left = left[n:]
+		case len(parts) > 1:
+			left = append(alone(parts, left[0].Addr), left[1:]...)
+		default:
+			left = left[1:]
 		}
-		left = left[n:]
 	}
 }
 
