@@ -34,10 +34,8 @@ func (d *dnetd) giveAway(c *agent.Conn) {
 	d.work.Lock()
 	defer d.work.Unlock()
 	start := time.Now()
-	err := c.SetDeadline(start.Add(takeOverTime))
-	if err == nil {
-		err = d.sendAll(c)
-	}
+	c.SetDeadline(start.Add(takeOverTime))
+	err := d.sendAll(c)
 	var v verdict
 	if err == nil {
 		var files []int
@@ -59,11 +57,8 @@ func (d *dnetd) giveAway(c *agent.Conn) {
 
 // sendAll sends parcels with everything that is open.
 func (d *dnetd) sendAll(c *agent.Conn) error {
-	raw, err := d.door.listener.SyscallConn()
-	if err != nil {
-		return err
-	}
-	gone := raw.Control(func(fd uintptr) { err = c.Send(parcel{}, int(fd)) })
+	var err error
+	gone := d.door.listener.Control(func(fd uintptr) { err = c.Send(parcel{}, int(fd)) })
 	if err := errors.Join(gone, err); err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ type door struct {
 	path     string
 	file     os.FileInfo // of the socket, to know it by
 	lasting  bool        // systemd made it, and listens there when dnetd has ended
-	listener *net.UnixListener
+	listener *agent.Listener
 	slots    chan struct{} // who is in: requests, and who waits for the next one
 	pause    chan struct{} // has a value while nobody is let in
 	resume   chan struct{} // gets one when that is over
@@ -54,13 +54,16 @@ func openDoor(path string, l *net.UnixListener) (*door, error) {
 
 // newDoor returns the door of a socket that is open, and writes down that it is
 // ours.
-func newDoor(path string, l *net.UnixListener) (*door, error) {
-	l.SetUnlinkOnClose(false)
+func newDoor(path string, socket *net.UnixListener) (*door, error) {
+	l, err := agent.NewListener(socket)
+	if err != nil {
+		return nil, err
+	}
 	file, err := os.Lstat(path)
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	opener, err := agent.Opener(l)
+	opener, err := l.Opener()
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
@@ -125,17 +128,17 @@ func (d *dnetd) listen(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		conn, err := d.door.listener.AcceptUnix()
+		conn, err := d.door.listener.Accept()
 		if err == nil {
 			go func() {
 				defer func() { <-d.door.slots }()
-				d.welcome(agent.NewConn(conn))
+				d.welcome(conn)
 			}()
 			continue
 		}
 		<-d.door.slots
 		switch {
-		case errors.Is(err, net.ErrClosed):
+		case errors.Is(err, os.ErrClosed):
 			return
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if !d.door.rest(ctx) {
@@ -200,12 +203,7 @@ func (d *door) reopen(but int) error {
 
 // welcome serves one connection: a request, and its reply.
 func (d *dnetd) welcome(c *agent.Conn) {
-	defer c.Close()
-	if !c.Ready() { // mostly it is; to set a limit wakes the runtime's poller, which costs more than to read
-		if err := c.SetDeadline(time.Now().Add(knockTime)); err != nil {
-			return
-		}
-	}
+	defer func() { _ = c.Close() }() // all was said
 	if err := rootOnly(c); err != nil {
 		d.log.Warn("a request is refused", "error", err)
 		return

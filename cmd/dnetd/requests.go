@@ -16,13 +16,13 @@ import (
 // answer reads a request and replies.
 func (d *dnetd) answer(c *agent.Conn) {
 	var req agent.Request
+	c.SetDeadline(time.Now().Add(knockTime))
 	files, err := c.Receive(&req)
-	if errors.Is(err, os.ErrDeadlineExceeded) && c.SetDeadline(time.Now().Add(lateTime)) == nil {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.SetDeadline(time.Now().Add(lateTime))
 		files, err = c.Receive(&req) // dnetd may have been stopped, and it is there
 	}
-	if unlimited := c.SetDeadline(time.Time{}); err == nil {
-		err = unlimited // an answer finds room: it is the first
-	}
+	c.SetDeadline(time.Time{}) // an answer finds room: it is the first
 	if err != nil {
 		agent.CloseAll(files)
 		d.reply(c, agent.Reply{}, malformed(err))

@@ -55,9 +55,7 @@ func (d *dnetd) takeOver(prior *agent.Conn) (err error) {
 	if err := rootOnly(prior); err != nil {
 		return err
 	}
-	if err := prior.SetDeadline(time.Now().Add(takeOverTime)); err != nil {
-		return err
-	}
+	prior.SetDeadline(time.Now().Add(takeOverTime))
 	if err := prior.Send(agent.Request{Op: agent.TakeOver}); err != nil {
 		return err
 	}

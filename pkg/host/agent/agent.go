@@ -13,8 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"syscall"
+	"io"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -103,44 +102,51 @@ func (r Reply) Err() error {
 // ErrAbsent says that nobody listens at the socket.
 var ErrAbsent = errors.New("no dnetd is running")
 
-// A Conn is a connection between a plugin, or another dnetd, and dnetd.
-type Conn struct{ unix *net.UnixConn }
+// A Conn is a connection between a plugin, or another dnetd, and dnetd. It is for
+// one goroutine, whose thread it blocks: a message that is awaited mostly comes at
+// once, and to have the Go runtime's poller look for it takes longer.
+type Conn struct {
+	fd    int
+	limit time.Time // until when messages may take; zero: for ever
+}
 
 // Dial connects to the dnetd that listens at a path; ErrAbsent where there is
 // none.
 func Dial(path string, timeout time.Duration) (*Conn, error) {
-	d := net.Dialer{Timeout: timeout}
-	c, err := d.Dial("unixpacket", path)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
-		return nil, fmt.Errorf("%w at %s", ErrAbsent, path)
-	}
+	fd, err := dialBlocking(path, timeout)
 	if err != nil {
 		return nil, err
 	}
-	return NewConn(c.(*net.UnixConn)), nil
+	c := &Conn{fd: fd}
+	for _, option := range []int{unix.SO_SNDTIMEO, unix.SO_RCVTIMEO} {
+		err = errors.Join(err, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &unix.Timeval{}))
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
 }
 
-// NewConn returns a connection that was accepted.
-func NewConn(c *net.UnixConn) *Conn { return &Conn{c} }
-
 // Close ends the connection.
-func (c *Conn) Close() error { return c.unix.Close() }
+func (c *Conn) Close() error { return unix.Close(c.fd) }
 
-// SetDeadline limits how long messages may take from now on.
-func (c *Conn) SetDeadline(t time.Time) error { return c.unix.SetDeadline(t) }
+// SetDeadline says until when messages may take; zero: for ever. What comes later
+// is os.ErrDeadlineExceeded.
+func (c *Conn) SetDeadline(t time.Time) { c.limit = t }
 
-// Ready reports whether a message is there.
-func (c *Conn) Ready() bool {
-	raw, err := c.unix.SyscallConn()
-	if err != nil {
-		return false
+// within makes a system call for which there is a limit of time (SO_RCVTIMEO,
+// SO_SNDTIMEO).
+func (c *Conn) within(option int, call func() error) error {
+	if c.limit.IsZero() {
+		return again(call)
 	}
-	ready := false
-	gone := raw.Control(func(fd uintptr) {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-		ready = n == 1 && err == nil
+	return again(func() error {
+		left := unix.NsecToTimeval(max(time.Until(c.limit), time.Microsecond).Nanoseconds()) // 0 would be for ever
+		if err := unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, option, &left); err != nil {
+			return err
+		}
+		return call()
 	})
-	return gone == nil && ready
 }
 
 // Send sends a message with descriptors, at most [MaxFiles], which stay the
@@ -151,14 +157,18 @@ func (c *Conn) Send(v any, fds ...int) error {
 		return err
 	}
 	if len(data) > maxMessage {
-		return fmt.Errorf("message of %d bytes: at most %d", len(data), maxMessage)
+		return tooLong(len(data))
 	}
+	return c.send(data, fds)
+}
+
+// send sends a packet.
+func (c *Conn) send(data []byte, fds []int) error {
 	var rights []byte
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)
 	}
-	_, _, err = c.unix.WriteMsgUnix(data, rights, nil)
-	return err
+	return c.within(unix.SO_SNDTIMEO, func() error { return unix.Sendmsg(c.fd, data, rights, nil, unix.MSG_NOSIGNAL) })
 }
 
 // Receive reads a message into v and returns the descriptors that came with it,
@@ -167,24 +177,39 @@ func (c *Conn) Send(v any, fds ...int) error {
 func (c *Conn) Receive(v any) ([]int, error) {
 	data := takeBuffer()
 	defer returnBuffer(data)
-	rights := make([]byte, unix.CmsgSpace(4*MaxFiles))
-	n, m, flags, _, err := c.unix.ReadMsgUnix(data, rights)
+	n, fds, err := c.receive(data)
 	if err != nil {
-		return nil, err
-	}
-	fds, err := received(rights[:m])
-	switch {
-	case err != nil:
 		return fds, err
-	case flags&unix.MSG_CTRUNC != 0: // the kernel does not say which limit that was
-		return fds, fmt.Errorf("not all descriptors came: %w", unix.EMFILE)
-	case flags&unix.MSG_TRUNC != 0 || n > maxMessage:
-		return fds, fmt.Errorf("message is longer than %d bytes", maxMessage)
 	}
 	if r, ok := v.(*Request); ok {
 		return fds, r.unpack(data[:n])
 	}
 	return fds, json.Unmarshal(data[:n], v)
+}
+
+// receive reads a packet, which is shorter than the buffer.
+func (c *Conn) receive(data []byte) (n int, fds []int, err error) {
+	rights := make([]byte, unix.CmsgSpace(4*MaxFiles))
+	var m, flags int
+	err = c.within(unix.SO_RCVTIMEO, func() (err error) {
+		n, m, flags, _, err = unix.Recvmsg(c.fd, data, rights, unix.MSG_CMSG_CLOEXEC)
+		return err
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	fds, err = received(rights[:m])
+	switch {
+	case err != nil:
+		return 0, fds, err
+	case flags&unix.MSG_CTRUNC != 0: // the kernel does not say which limit that was
+		return 0, fds, fmt.Errorf("not all descriptors came: %w", unix.EMFILE)
+	case flags&unix.MSG_TRUNC != 0 || n == len(data):
+		return 0, fds, fmt.Errorf("message is longer than %d bytes", len(data)-1)
+	case n == 0:
+		return 0, fds, io.EOF
+	}
+	return n, fds, nil
 }
 
 // buffers have room for messages, which are short: most of one that is made is
@@ -227,20 +252,11 @@ func CloseAll(fds []int) {
 }
 
 // Peer returns who is at the other end (SO_PEERCRED).
-func (c *Conn) Peer() (*unix.Ucred, error) { return credentials(c.unix) }
+func (c *Conn) Peer() (*unix.Ucred, error) { return credentials(c.fd) }
 
 // credentials returns who connected a socket, or listens at it.
-func credentials(c syscall.Conn) (*unix.Ucred, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var cred *unix.Ucred
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	return cred, errors.Join(err, failed)
+func credentials(fd int) (*unix.Ucred, error) {
+	return unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 }
 
 // Mark is the mark of the packets of dnetd's own sockets (SO_MARK), "dcni" in

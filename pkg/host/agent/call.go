@@ -4,12 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"dcni/pkg/oncejson"
 )
 
 // maxReply is how long a reply may be, in bytes.
@@ -22,26 +20,20 @@ const maxReply = 8 << 10
 // It blocks its thread. A plugin calls once or twice in its life, and to set up
 // the network poller of the Go runtime takes longer than dnetd's answer.
 func Call(path string, timeout time.Duration, r Request, fds ...int) (Reply, error) {
-	data, err := oncejson.Marshal(r, "")
-	if err != nil {
-		return Reply{}, err
-	}
-	if len(data) > maxMessage {
-		return Reply{}, tooLong(len(data))
-	}
 	fd, err := dialBlocking(path, timeout)
 	if err != nil {
 		return Reply{}, err
 	}
-	defer unix.Close(fd)
-	var rights []byte
-	if len(fds) > 0 {
-		rights = unix.UnixRights(fds...)
-	}
-	if err := again(func() error { return unix.Sendmsg(fd, data, rights, nil, unix.MSG_NOSIGNAL) }); err != nil {
+	c := Conn{fd: fd}
+	defer c.Close()
+	if err := c.Send(r, fds...); err != nil {
 		return Reply{}, absent(fmt.Errorf("%s: %w", path, err))
 	}
-	return readReply(fd, path)
+	reply, err := c.readReply()
+	if err != nil {
+		return Reply{}, absent(fmt.Errorf("%s: %w", path, err))
+	}
+	return reply, reply.Err()
 }
 
 // dialBlocking connects to a dnetd, with a time limit for each thing that is done
@@ -84,32 +76,17 @@ func again(call func() error) error {
 	}
 }
 
-var errTimeout = errors.New("no answer: i/o timeout")
+var errTimeout = fmt.Errorf("no answer: %w", os.ErrDeadlineExceeded)
 
 // readReply reads the answer to a request.
-func readReply(fd int, path string) (Reply, error) {
-	buf, rights := make([]byte, maxReply), make([]byte, unix.CmsgSpace(4))
-	var n, m, flags int
-	err := again(func() (err error) {
-		n, m, flags, _, err = unix.Recvmsg(fd, buf, rights, unix.MSG_CMSG_CLOEXEC)
-		return err
-	})
-	extra, _ := received(rights[:max(m, 0)]) // none are meant to come
-	CloseAll(extra)
-	switch {
-	case err == nil && n == 0:
-		err = io.EOF
-	case err == nil && flags&unix.MSG_TRUNC != 0:
-		err = tooLong(n)
-	}
-	var reply Reply
-	if err == nil {
-		err = json.Unmarshal(buf[:n], &reply)
-	}
+func (c *Conn) readReply() (reply Reply, err error) {
+	buf := make([]byte, maxReply)
+	n, extra, err := c.receive(buf)
+	CloseAll(extra) // none are meant to come
 	if err != nil {
-		return Reply{}, absent(fmt.Errorf("%s: %w", path, err))
+		return Reply{}, err
 	}
-	return reply, reply.Err()
+	return reply, json.Unmarshal(buf[:n], &reply)
 }
 
 // ErrTooLong says that a message is longer than dnetd takes one.

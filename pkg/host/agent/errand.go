@@ -129,21 +129,13 @@ func Duplicate(fds []int) ([]int, error) {
 // Waits reports whether the other end is still open. It is not once its process
 // has been killed: sockets are closed before anybody can know that it is dead.
 func (c *Conn) Waits() bool {
-	raw, err := c.unix.SyscallConn()
-	if err != nil {
-		return false
-	}
-	open := false
-	gone := raw.Control(func(fd uintptr) {
-		_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		open = errors.Is(err, unix.EAGAIN)
-	})
-	return gone == nil && open
+	var b [1]byte
+	_, _, err := unix.Recvfrom(c.fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return errors.Is(err, unix.EAGAIN)
 }
 
 // Answer answers an errand with one of early's words, and what the plugin is to
 // print.
 func (c *Conn) Answer(status byte, stdout []byte) error {
-	_, err := c.unix.Write(append([]byte{status}, stdout...))
-	return err
+	return c.send(append([]byte{status}, stdout...), nil)
 }

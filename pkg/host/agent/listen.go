@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,12 +42,53 @@ func Listen(path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// Opener returns the ID of the process that made a listening socket: another's
-// where it was handed over.
-func Opener(l *net.UnixListener) (int, error) {
-	cred, err := credentials(l)
-	if err != nil {
-		return 0, err
+// A Listener is a socket that connections come from.
+type Listener struct {
+	file *os.File
+	raw  syscall.RawConn
+}
+
+// NewListener returns one in place of l, which is closed. Its file stays.
+func NewListener(l *net.UnixListener) (*Listener, error) {
+	l.SetUnlinkOnClose(false)
+	file, err := l.File()
+	if err = errors.Join(err, l.Close()); err != nil {
+		return nil, err
 	}
-	return int(cred.Pid), nil
+	raw, err := file.SyscallConn()
+	return &Listener{file, raw}, err
+}
+
+// Accept waits for the next connection.
+func (l *Listener) Accept() (*Conn, error) {
+	c, err := &Conn{}, error(nil)
+	gone := l.raw.Read(func(fd uintptr) bool {
+		c.fd, _, err = unix.Accept4(int(fd), unix.SOCK_CLOEXEC)
+		return !errors.Is(err, unix.EAGAIN)
+	})
+	if err = errors.Join(gone, os.NewSyscallError("accept4", err)); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// SetDeadline says until when Accept waits; zero: for ever.
+func (l *Listener) SetDeadline(t time.Time) error { return l.file.SetDeadline(t) }
+
+// Control calls f with the descriptor, which stays open meanwhile.
+func (l *Listener) Control(f func(fd uintptr)) error { return l.raw.Control(f) }
+
+// Close closes the socket. Others may have it open, too.
+func (l *Listener) Close() error { return l.file.Close() }
+
+// Opener returns the ID of the process that made the socket: another's where it
+// was handed over.
+func (l *Listener) Opener() (pid int, err error) {
+	gone := l.Control(func(fd uintptr) {
+		var cred *unix.Ucred
+		if cred, err = credentials(int(fd)); err == nil {
+			pid = int(cred.Pid)
+		}
+	})
+	return pid, errors.Join(gone, err)
 }
