@@ -29,12 +29,12 @@ func replaceFrom(temp, path string, data []byte, mode os.FileMode, sync bool) er
 		_ = os.Remove(temp) // on a full disk, half a file is in everybody's way
 		return err
 	}
-	err := os.Rename(temp, path)
+	err := rename(temp, path)
 	if errors.Is(err, os.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
-		err = os.Rename(temp, path)
+		err = rename(temp, path)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(temp))
@@ -47,12 +47,12 @@ func replaceFrom(temp, path string, data []byte, mode os.FileMode, sync bool) er
 
 func writeTemp(temp string, data []byte, mode os.FileMode, sync bool) error {
 	const flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
-	f, err := os.OpenFile(temp, flags, mode)
+	f, err := openFile(temp, flags, uint32(mode))
 	if errors.Is(err, os.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(temp), 0o755); err != nil {
 			return err
 		}
-		f, err = os.OpenFile(temp, flags, mode)
+		f, err = openFile(temp, flags, uint32(mode))
 	}
 	if err != nil {
 		return err

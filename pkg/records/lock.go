@@ -131,32 +131,6 @@ func setLock(fd, cmd int, typ int16, offset int64) error {
 	return err
 }
 
-// retry repeats a system call that a signal interrupted: the Go runtime sends
-// itself signals to preempt goroutines.
-func retry(call func() (int, error)) (int, error) {
-	for {
-		n, err := call()
-		if !errors.Is(err, unix.EINTR) {
-			return n, err
-		}
-	}
-}
-
-// open opens a file without the offer to the poller that os.OpenFile makes: six
-// system calls, all in vain for a file on a disk.
-func open(path string, flags int, perm uint32) (int, error) {
-	return retry(func() (int, error) { return unix.Open(path, flags|unix.O_CLOEXEC, perm) })
-}
-
-// openFile is open with an error that names the path.
-func openFile(path string, flags int, perm uint32) (*os.File, error) {
-	fd, err := open(path, flags, perm)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	return os.NewFile(uintptr(fd), path), nil
-}
-
 // Unlock lets the lock go. A child that is between fork and exec shares the
 // description, so closing alone could leave the lock held a moment longer.
 func (l *Lock) Unlock() {

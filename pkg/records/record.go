@@ -131,7 +131,7 @@ func (s Store) Beside(a wire.Attachment, plugin string) (network.Traits, error) 
 			State  State          `json:"state"`
 			Traits network.Traits `json:"traits"`
 		}
-		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		data, err := readFile(filepath.Join(dir, e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -149,7 +149,7 @@ func (s Store) Beside(a wire.Attachment, plugin string) (network.Traits, error) 
 }
 
 func readRecord(path string) (*Record, error) {
-	data, err := os.ReadFile(path)
+	data, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
