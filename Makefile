@@ -3,7 +3,7 @@ PROGRAMS := $(patsubst %/main.go,./%,$(wildcard plugins/*/main.go cmd/*/main.go)
 VERSION  ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo v0.0.0)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 LDFLAGS  := -s -w -X dcni/pkg/host/early.Version=$(VERSION)
-EARLY    := $(if $(filter amd64,$(shell go env GOARCH)),-E dcni/pkg/host/early.entry)
+EARLY     = -ldflags "$(LDFLAGS) -E dcni/pkg/host/early.entry" -asmflags dcni/pkg/host/early=-D=VERSION=0x$(shell printf %s '$(VERSION)' | sha256sum | head -c 8 | od -An -tx8 | tr -d ' ')
 RUN      ?= .
 export CGO_ENABLED := 0
 export DESTDIR # as it is: the shell would take words of it apart
@@ -15,7 +15,8 @@ help: # list the targets
 setup: # install the Debian packages that are missing
 	scripts/setup
 build: # static binaries of all plugins and commands in bin/; ddns begins in pkg/host/early
-	go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ $(PROGRAMS) && go build -trimpath -ldflags "$(LDFLAGS) $(EARLY)" -o bin/ ./plugins/ddns
+	go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ $(PROGRAMS)
+	$(if $(filter amd64,$(shell go env GOARCH)),go build -trimpath $(EARLY) -o bin/ ./plugins/ddns)
 demo: setup build bin/test # a session with the plugins in a throwaway host
 	cd integration && ../scripts/root ../bin/test/integration.test -test.run TestDemo -test.v | ../scripts/session
 test: # the whole CI: set-up, build, lint, unit and integration tests
@@ -26,8 +27,7 @@ unit: # tests that need neither root nor a kernel
 integration: build bin/test # tests on the real kernel, as root; RUN=TestParity/dcni/talk runs one
 	scripts/nerdctl bin/test/nerdctl && cd integration && ../scripts/root ../bin/test/integration.test -test.timeout 20m -test.run '$(RUN)'
 bench: build bin/test # measure beside the reference plugins; BENCH='-o docs/benchmarks.md' writes it down
-	scripts/setup bench
-	scripts/root bin/test/bench $(BENCH)
+	scripts/setup bench && scripts/root bin/test/bench $(BENCH)
 lint: # go vet and the linters of .golangci.yml
 	go vet ./...
 	go run $(LINT) run ./...

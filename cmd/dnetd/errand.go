@@ -63,6 +63,9 @@ func (d *dnetd) carryOut(c *agent.Conn, e *agent.Errand) {
 	d.answerErrand(c, status, stdout.Bytes())
 }
 
+// ownMark is what a plugin of our version calls it.
+var ownMark = early.Mark(early.Version)
+
 // acceptable returns the plugin that an errand is for, or tells why it is none
 // of dnetd's.
 func (d *dnetd) acceptable(c *agent.Conn, e *agent.Errand) (program string, err error) {
@@ -70,8 +73,8 @@ func (d *dnetd) acceptable(c *agent.Conn, e *agent.Errand) (program string, err 
 	switch {
 	case err != nil:
 		return "", err
-	case e.Version != early.Version:
-		return "", fmt.Errorf("version %q: this is %s", e.Version, early.Version)
+	case e.Mark != ownMark:
+		return "", fmt.Errorf("version %q: must be %s, as of %s", e.Mark, ownMark, early.Version)
 	case filepath.Base(caller.Program) != plugin:
 		return "", fmt.Errorf("program %s: must be %s", caller.Program, plugin)
 	case !caller.Neighbour:

@@ -144,7 +144,7 @@ func TestErrandOfWhom(t *testing.T) {
 	r := newRig(t)
 	r.start()
 	for name, message := range map[string]string{
-		"another program": "errand\x00" + early.Version + "\x00CNI_COMMAND=ADD\x00\x00{}",
+		"another program": "errand\x00" + ownMark + "\x00CNI_COMMAND=ADD\x00\x00{}",
 		"another version": "errand\x00v0.0.0-other\x00CNI_COMMAND=ADD\x00\x00{}",
 	} {
 		c, err := net.Dial("unixpacket", r.socket())

@@ -16,9 +16,9 @@ import (
 // An Errand is a plugin's call that dnetd is asked to carry out in its place, see
 // package early.
 type Errand struct {
-	Version string            // of the plugin
-	Env     map[string]string // the protocol's variables
-	Conf    []byte            // standard input
+	Mark string            // of the plugin's version, see [early.Mark]
+	Env  map[string]string // the protocol's variables
+	Conf []byte            // standard input
 }
 
 // isErrand reports whether a message is one, and not JSON.
@@ -45,7 +45,7 @@ func parseErrand(data []byte) (*Errand, error) {
 	if len(words) < 2 {
 		return nil, errors.New("an errand without a version")
 	}
-	e.Version = words[1]
+	e.Mark = words[1]
 	for _, word := range words[2:] {
 		name, value, _ := strings.Cut(word, "=")
 		if _, twice := e.Env[name]; !twice { // as in the environment, the first counts

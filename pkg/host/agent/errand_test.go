@@ -16,12 +16,12 @@ func TestParseErrand(t *testing.T) {
 	}{
 		"call": {
 			"errand\x00v1.2.3\x00CNI_COMMAND=ADD\x00CNI_ARGS=A=1;B=2\x00\x00{\"name\": \"web\"}",
-			Errand{Version: "v1.2.3", Env: map[string]string{"CNI_COMMAND": "ADD", "CNI_ARGS": "A=1;B=2"}, Conf: []byte(`{"name": "web"}`)}, "",
+			Errand{Mark: "v1.2.3", Env: map[string]string{"CNI_COMMAND": "ADD", "CNI_ARGS": "A=1;B=2"}, Conf: []byte(`{"name": "web"}`)}, "",
 		},
-		"no environment, no input": {"errand\x00v1\x00\x00", Errand{Version: "v1"}, ""},
-		"zeros are input":          {"errand\x00v1\x00\x00\x00a\x00", Errand{Version: "v1", Conf: []byte("\x00a\x00")}, ""},
-		"twice":                    {"errand\x00v1\x00CNI_PATH=a\x00CNI_PATH=b\x00\x00", Errand{Version: "v1", Env: map[string]string{"CNI_PATH": "a"}}, ""},
-		"no value":                 {"errand\x00v1\x00CNI_PATH\x00\x00", Errand{Version: "v1", Env: map[string]string{"CNI_PATH": ""}}, ""},
+		"no environment, no input": {"errand\x00v1\x00\x00", Errand{Mark: "v1"}, ""},
+		"zeros are input":          {"errand\x00v1\x00\x00\x00a\x00", Errand{Mark: "v1", Conf: []byte("\x00a\x00")}, ""},
+		"twice":                    {"errand\x00v1\x00CNI_PATH=a\x00CNI_PATH=b\x00\x00", Errand{Mark: "v1", Env: map[string]string{"CNI_PATH": "a"}}, ""},
+		"no value":                 {"errand\x00v1\x00CNI_PATH\x00\x00", Errand{Mark: "v1", Env: map[string]string{"CNI_PATH": ""}}, ""},
 		"no end":                   {"errand\x00v1\x00CNI_PATH=a\x00", Errand{}, "an errand without end: must be strings, and an empty one"},
 		"cut short":                {"errand\x00v1\x00CNI_PA", Errand{}, "an errand without end: must be strings, and an empty one"},
 		"no version":               {"errand\x00\x00{}", Errand{}, "an errand without a version"},
@@ -37,7 +37,7 @@ func TestParseErrand(t *testing.T) {
 				return
 			}
 			got := r.Errand
-			if r.Op != Run || got.Version != c.want.Version || string(got.Conf) != string(c.want.Conf) || !maps.Equal(got.Env, c.want.Env) {
+			if r.Op != Run || got.Mark != c.want.Mark || string(got.Conf) != string(c.want.Conf) || !maps.Equal(got.Env, c.want.Env) {
 				t.Errorf("got %q of %+v, want %+v", r.Op, got, c.want)
 			}
 		})
@@ -65,7 +65,7 @@ func FuzzErrand(f *testing.F) {
 		if r.unpack(message) != nil || r.Errand == nil {
 			return
 		}
-		size := len(early.Greeting) + len(r.Errand.Version) + len(r.Errand.Conf)
+		size := len(early.Greeting) + len(r.Errand.Mark) + len(r.Errand.Conf)
 		for name, value := range r.Errand.Env {
 			size += len(name) + len(value)
 		}

@@ -18,6 +18,8 @@ package early
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"os"
 )
@@ -26,10 +28,17 @@ import (
 // it is the same.
 var Version = "v0.0.0-dev"
 
+// Mark stands for a version in messages: the first eight hexadecimal digits of
+// its SHA-256. The plugin's is set by the assembler, see the Makefile.
+func Mark(version string) string {
+	sum := sha256.Sum256([]byte(version))
+	return hex.EncodeToString(sum[:4])
+}
+
 // Socket is where dnetd listens.
 const Socket = "/run/dcni/dnetd.sock"
 
-// Greeting begins the message: behind it come the version, the variables of the
+// Greeting begins the message: behind it come the [Mark] of the version, the variables of the
 // environment that begin with CNI_, and an empty string, each ended by a zero
 // byte, and then the standard input. No descriptor goes with it: a runtime reads
 // a plugin's standard output to its end, which would be dnetd's to say.
