@@ -18,7 +18,7 @@ import (
 // A dnetd is the agent.
 type dnetd struct {
 	options options
-	store   records.Store
+	store   *records.Listing
 	log     *slog.Logger
 	cookie  uint64 // of its own namespace, in which no container is
 
@@ -55,14 +55,15 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 	if err != nil {
 		return nil, err
 	}
-	ports, err := newPorts(store, log)
+	listing := records.NewListing(store)
+	ports, err := newPorts(listing, log)
 	if err != nil {
 		return nil, err
 	}
 	server := dns.NewServer(dns.Config{})
 	d := &dnetd{
-		options: o, store: store, log: log, cookie: cookie,
-		server: server, vault: noVault{}, ports: ports, healer: newHealer(store, log),
+		options: o, store: listing, log: log, cookie: cookie,
+		server: server, vault: noVault{}, ports: ports, healer: newHealer(listing, log),
 		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, settleAfter: settleTime, seen: map[wire.Attachment]time.Time{},
 		errands: make(chan struct{}, maxErrands),
 	}

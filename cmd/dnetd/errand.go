@@ -45,7 +45,7 @@ func (d *dnetd) carryOut(c *agent.Conn, e *agent.Errand) {
 		return
 	}
 	defer func() { <-d.errands }()
-	machine, err := host.New(d.store)
+	machine, err := host.New(d.store.Store)
 	if err != nil {
 		d.answerErrand(c, early.Declined, nil) // the plugin can say why
 		return
@@ -137,7 +137,7 @@ func (d *dnetd) outcome(errand cni.Errand, machine *host.Host) (status byte) {
 			status = early.Declined
 		}
 	}()
-	switch err := errand.Run(d.store, machine); {
+	switch err := errand.Run(d.store.Store, machine); {
 	case err == nil:
 		return early.Done
 	case errors.Is(err, cni.ErrNotNow):

@@ -69,7 +69,7 @@ func (c *healCounts) byKind() map[string]uint64 {
 
 // A healer has one thing healed at a time.
 type healer struct {
-	store  records.Store
+	store  *records.Listing
 	log    *slog.Logger
 	counts *healCounts
 	run    func(ctx context.Context, program string, args []string) ([]wire.Repair, error)
@@ -91,7 +91,7 @@ type visit struct {
 	tries int
 }
 
-func newHealer(store records.Store, log *slog.Logger) *healer {
+func newHealer(store *records.Listing, log *slog.Logger) *healer {
 	return &healer{
 		store: store, log: log, counts: &healCounts{}, run: runHeal,
 		hints: map[host.Hint]bool{}, woken: make(chan struct{}, 1),
@@ -294,7 +294,7 @@ func (h *healer) ready(t target, marks []records.Mark) bool {
 // heal runs the plugins that have targets among their records, main plugins
 // before those behind them in the chain; nil: all.
 func (h *healer) heal(ctx context.Context, marks []records.Mark, targets []target) {
-	for _, j := range plan(h.store, marks, targets) {
+	for _, j := range plan(h.store.Store, marks, targets) {
 		j.args = slices.DeleteFunc(j.args, func(arg string) bool { return h.slow(j.program, arg) })
 		if targets != nil && len(j.args) == 0 || targets == nil && h.slow(j.program, "") {
 			continue

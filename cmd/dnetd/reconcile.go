@@ -154,7 +154,7 @@ func (d *dnetd) settle(r *names.Resolver) error {
 	}
 	d.log.Info("another port is read than before", "attachment", r.Owner, "port", four, "port6", six)
 	record.Resolver.Port, record.Resolver.Port6 = four, six
-	h, err := host.New(d.store)
+	h, err := host.New(d.store.Store)
 	if err != nil {
 		return err
 	}

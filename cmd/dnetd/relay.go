@@ -26,15 +26,15 @@ const publisher = "dbridge"
 // container: which they are follows from its attachments together.
 type ports struct {
 	relay *relay.Relay
-	store records.Store
+	store *records.Listing
 	log   *slog.Logger
 
 	mu   sync.Mutex                    // held from the look at records until the relay is set as they say
 	seen map[wire.Attachment]time.Time // records that reconcile has dealt with, by when they were written
 }
 
-func newPorts(store records.Store, log *slog.Logger) (*ports, error) {
-	gate := &gate{store: store, log: log}
+func newPorts(store *records.Listing, log *slog.Logger) (*ports, error) {
+	gate := &gate{store: store.Store, log: log}
 	r, err := relay.New(relay.Config{Log: log, Mark: agent.Mark, Admit: gate.admit, LinkTo: gate.linkTo})
 	if err != nil {
 		return nil, err

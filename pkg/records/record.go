@@ -202,27 +202,6 @@ func (s Store) List(network string) ([]*Record, error) {
 	return s.read(network, "*")
 }
 
-// A Mark is a record by its name: nothing of it was read.
-type Mark struct {
-	wire.Attachment
-	Plugin string
-}
-
-// Marks lists all records by their names, sorted. It opens directories and no
-// record, so it may be called often.
-func (s Store) Marks() ([]Mark, error) {
-	paths, err := filepath.Glob(filepath.Join(s.attachments(), "*", "*", "*", "*.json"))
-	var marks []Mark
-	for _, path := range paths {
-		words := strings.Split(strings.TrimPrefix(path, s.attachments()+"/"), "/")
-		marks = append(marks, Mark{
-			Attachment: wire.Attachment{Network: words[0], Container: words[1], IfName: words[2]},
-			Plugin:     strings.TrimSuffix(words[3], ".json"),
-		})
-	}
-	return marks, err
-}
-
 // OfContainer returns the records of a container, on all its networks.
 func (s Store) OfContainer(container string) ([]*Record, error) { return s.read("*", container) }
 
@@ -244,40 +223,6 @@ func (s Store) read(network, container string) ([]*Record, error) {
 		}
 	}
 	return list, errors.Join(errs...)
-}
-
-// Stamps returns the attachments that a plugin has a record of, with the time
-// when that was written. It opens directories and no record, so it may be called
-// often. What vanishes meanwhile is left out.
-func (s Store) Stamps(plugin string) (map[wire.Attachment]time.Time, error) {
-	stamps := map[wire.Attachment]time.Time{}
-	root := s.attachments()
-	var errs []error
-	names := func(dir string) []string {
-		f, err := os.Open(dir)
-		if err == nil {
-			defer f.Close()
-			var list []string
-			if list, err = f.Readdirnames(-1); err == nil {
-				return list
-			}
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-		return nil
-	}
-	for _, network := range names(root) {
-		for _, container := range names(filepath.Join(root, network)) {
-			for _, ifname := range names(filepath.Join(root, network, container)) {
-				a := wire.Attachment{Network: network, Container: container, IfName: ifname}
-				if st, err := os.Lstat(s.recordPath(a, plugin)); err == nil {
-					stamps[a] = st.ModTime()
-				}
-			}
-		}
-	}
-	return stamps, errors.Join(errs...)
 }
 
 // Attached reports whether a network has an attachment, in whatever state. It

@@ -9,7 +9,7 @@ import (
 )
 
 func TestStamps(t *testing.T) {
-	s := Store{Run: filepath.Join(t.TempDir(), "run")}
+	s := NewListing(Store{Run: filepath.Join(t.TempDir(), "run")})
 	if stamps, err := s.Stamps("ddns"); err != nil || len(stamps) != 0 {
 		t.Errorf("before the first record: %v, %v", stamps, err)
 	}
