@@ -79,6 +79,7 @@ type healer struct {
 	woken chan struct{} // has one as long as there are hints
 
 	// The rest is the loop's own.
+	marks  []records.Mark // of this step, nil until needed
 	due    map[target]*visit
 	brakes map[string]*brake // by program and target
 	lines  map[string]*brake // likewise
@@ -170,6 +171,17 @@ func (h *healer) step(ctx context.Context) {
 	h.visit(ctx)
 }
 
+// list returns all records by their names, as they are in this step.
+func (h *healer) list() []records.Mark {
+	if h.marks == nil {
+		var err error
+		if h.marks, err = h.store.Marks(); err != nil {
+			h.complain(err)
+		}
+	}
+	return h.marks
+}
+
 // add has a target looked at after a while.
 func (h *healer) add(t target, after time.Duration) {
 	at := time.Now().Add(after)
@@ -206,10 +218,7 @@ func (h *healer) understand(hints []host.Hint) {
 	if len(links) == 0 {
 		return
 	}
-	marks, err := h.store.Marks()
-	if err != nil {
-		h.complain(err)
-	}
+	marks := h.list()
 	for _, m := range marks {
 		if links[m.HostLink()] {
 			h.add(target{m.Attachment}, 0)
@@ -241,6 +250,7 @@ func (h *healer) addBridge(name string, marks []records.Mark) {
 
 // visit heals what is due.
 func (h *healer) visit(ctx context.Context) {
+	defer func() { h.marks = nil }() // the next step's are others
 	now := time.Now()
 	var list []target
 	for t, v := range h.due {
@@ -251,10 +261,7 @@ func (h *healer) visit(ctx context.Context) {
 	if len(list) == 0 {
 		return
 	}
-	marks, err := h.store.Marks()
-	if err != nil {
-		h.complain(err)
-	}
+	marks := h.list()
 	if slices.Contains(list, target{}) {
 		clear(h.due) // everything is just that
 		h.heal(ctx, marks, nil)
