@@ -152,14 +152,20 @@ func (c *Conn) within(option int, call func() error) error {
 // Send sends a message with descriptors, at most [MaxFiles], which stay the
 // caller's.
 func (c *Conn) Send(v any, fds ...int) error {
-	data, err := oncejson.Marshal(v, "") // a plugin sends one message in its life
+	data, err := pack(v)
 	if err != nil {
 		return err
 	}
-	if len(data) > maxMessage {
-		return tooLong(len(data))
-	}
 	return c.send(data, fds)
+}
+
+// pack returns a message as it is sent.
+func pack(v any) ([]byte, error) {
+	data, err := oncejson.Marshal(v, "") // a plugin sends one message in its life
+	if err == nil && len(data) > maxMessage {
+		err = tooLong(len(data))
+	}
+	return data, err
 }
 
 // send sends a packet.

@@ -20,13 +20,17 @@ const maxReply = 8 << 10
 // It blocks its thread. A plugin calls once or twice in its life, and to set up
 // the network poller of the Go runtime takes longer than dnetd's answer.
 func Call(path string, timeout time.Duration, r Request, fds ...int) (Reply, error) {
+	data, err := pack(r)
+	if err != nil {
+		return Reply{}, err
+	}
 	fd, err := dialBlocking(path, timeout)
 	if err != nil {
 		return Reply{}, err
 	}
 	c := Conn{fd: fd}
 	defer c.Close()
-	if err := c.Send(r, fds...); err != nil {
+	if err := c.send(data, fds); err != nil {
 		return Reply{}, absent(fmt.Errorf("%s: %w", path, err))
 	}
 	reply, err := c.readReply()

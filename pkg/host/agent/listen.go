@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,8 +45,9 @@ func Listen(path string) (*net.UnixListener, error) {
 
 // A Listener is a socket that connections come from.
 type Listener struct {
-	file *os.File
-	raw  syscall.RawConn
+	file   *os.File
+	raw    syscall.RawConn
+	closed atomic.Bool
 }
 
 // NewListener returns one in place of l, which is closed. Its file stays.
@@ -56,20 +58,26 @@ func NewListener(l *net.UnixListener) (*Listener, error) {
 		return nil, err
 	}
 	raw, err := file.SyscallConn()
-	return &Listener{file, raw}, err
+	return &Listener{file: file, raw: raw}, err
 }
 
-// Accept waits for the next connection.
+// Accept waits for the next connection. The error is os.ErrClosed once the listener
+// is, and os.ErrDeadlineExceeded after the deadline.
 func (l *Listener) Accept() (*Conn, error) {
 	c, err := &Conn{}, error(nil)
 	gone := l.raw.Read(func(fd uintptr) bool {
 		c.fd, _, err = unix.Accept4(int(fd), unix.SOCK_CLOEXEC)
 		return !errors.Is(err, unix.EAGAIN)
 	})
-	if err = errors.Join(gone, os.NewSyscallError("accept4", err)); err != nil {
-		return nil, err
+	switch {
+	case gone == nil && err == nil:
+		return c, nil
+	case gone == nil:
+		return nil, os.NewSyscallError("accept4", err)
+	case l.closed.Load(): // which a RawConn does not tell
+		return nil, os.ErrClosed
 	}
-	return c, nil
+	return nil, gone
 }
 
 // SetDeadline says until when Accept waits; zero: for ever.
@@ -79,7 +87,10 @@ func (l *Listener) SetDeadline(t time.Time) error { return l.file.SetDeadline(t)
 func (l *Listener) Control(f func(fd uintptr)) error { return l.raw.Control(f) }
 
 // Close closes the socket. Others may have it open, too.
-func (l *Listener) Close() error { return l.file.Close() }
+func (l *Listener) Close() error {
+	l.closed.Store(true)
+	return l.file.Close()
+}
 
 // Opener returns the ID of the process that made the socket: another's where it
 // was handed over.
