@@ -107,8 +107,9 @@ func (s *Server) Close() error {
 }
 
 // Serve answers on a UDP socket and a TCP listener, which it owns from now on,
-// until they are closed. The listener may be nil.
-func (s *Server) Serve(udp *net.UDPConn, tcp net.Listener, v View) (*Endpoint, error) {
+// until they are closed. The listener may be nil. The socket is a *net.UDPConn, or
+// one of [Sockets].
+func (s *Server) Serve(udp net.PacketConn, tcp net.Listener, v View) (*Endpoint, error) {
 	p, err := s.start()
 	if err != nil {
 		return nil, err
@@ -129,26 +130,21 @@ func (s *Server) Serve(udp *net.UDPConn, tcp net.Listener, v View) (*Endpoint, e
 }
 
 // Sockets makes of two open descriptors, a UDP socket's and a TCP listener's,
-// what [Server.Serve] takes. The descriptors themselves are closed, also after
+// what [Server.Serve] takes. The descriptors are no longer the caller's, also after
 // an error. They must not block (O_NONBLOCK), and never do on the way: another
 // process may be reading from them.
-func Sockets(udp, tcp int) (*net.UDPConn, net.Listener, error) {
-	u, t := os.NewFile(uintptr(udp), "udp"), os.NewFile(uintptr(tcp), "tcp")
-	defer u.Close()
+func Sockets(udp, tcp int) (net.PacketConn, net.Listener, error) {
+	u, err := newSocket(udp)
+	t := os.NewFile(uintptr(tcp), "tcp")
 	defer t.Close()
-	conn, err := net.FilePacketConn(u)
 	if err != nil {
-		return nil, nil, fmt.Errorf("name server: descriptor %d is no UDP socket: %w", udp, err)
-	}
-	packets, ok := conn.(*net.UDPConn)
-	if !ok {
-		return nil, nil, errors.Join(fmt.Errorf("name server: descriptor %d is no UDP socket", udp), conn.Close())
+		return nil, nil, err
 	}
 	listener, err := net.FileListener(t)
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("name server: descriptor %d is no TCP listener: %w", tcp, err), conn.Close())
+		return nil, nil, errors.Join(fmt.Errorf("name server: descriptor %d is no TCP listener: %w", tcp, err), u.Close())
 	}
-	return packets, listener, nil
+	return u, listener, nil
 }
 
 // Control calls f with the descriptors of the sockets, which stay open meanwhile:

@@ -11,7 +11,7 @@ import (
 
 // A socket is a UDP socket that the Go runtime does not watch: its poller would
 // be woken by each datagram, also while they are being read, which takes a
-// tenth of the processor under load. The embedded connection is closed; it is
+// tenth of the processor under load. The embedded connection is none; it is
 // what golang.org/x/net recognizes a UDP socket by.
 type socket struct {
 	*net.UDPConn
@@ -19,28 +19,52 @@ type socket struct {
 	fd int          // -1: closed
 }
 
+// newSocket returns the socket of a descriptor, which it owns, also after an error.
+func newSocket(fd int) (*socket, error) {
+	s := &socket{UDPConn: &net.UDPConn{}, fd: fd}
+	kind, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
+	if err == nil && kind != syscall.SOCK_DGRAM {
+		err = fmt.Errorf("its type is %d: must be %d", kind, syscall.SOCK_DGRAM)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("name server: descriptor %d is no UDP socket: %w", fd, err), s.Close())
+	}
+	return s, nil
+}
+
 // detach takes a UDP socket from the runtime, and closes udp.
-func detach(udp *net.UDPConn) (*socket, error) {
-	raw, err := udp.SyscallConn()
+func detach(udp net.PacketConn) (*socket, error) {
+	if s, is := udp.(*socket); is {
+		return s, nil
+	}
+	conn, is := udp.(syscall.Conn)
+	if !is {
+		return nil, fmt.Errorf("name server socket: %T has no descriptor", udp)
+	}
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("name server socket: %w", err)
 	}
-	s := &socket{UDPConn: udp, fd: -1}
+	var own uintptr
 	var errno syscall.Errno
 	err = raw.Control(func(fd uintptr) {
-		var own uintptr
-		if own, _, errno = syscall.Syscall(syscall.SYS_FCNTL, fd, syscall.F_DUPFD_CLOEXEC, 0); errno == 0 {
-			s.fd = int(own)
-		}
+		own, _, errno = syscall.Syscall(syscall.SYS_FCNTL, fd, syscall.F_DUPFD_CLOEXEC, 0)
 	})
 	if errno != 0 {
 		err = os.NewSyscallError("fcntl", errno)
 	}
-	if err = errors.Join(err, udp.Close()); err != nil {
-		return nil, fmt.Errorf("name server socket: %w", errors.Join(err, s.Close()))
+	closed := udp.Close()
+	if err != nil {
+		return nil, fmt.Errorf("name server socket: %w", errors.Join(err, closed))
 	}
-	return s, nil
+	s, err := newSocket(int(own))
+	return s, errors.Join(err, closed)
 }
+
+// LocalAddr is for golang.org/x/net to put in its errors.
+func (s *socket) LocalAddr() net.Addr { return somewhere }
+
+var somewhere = &net.UDPAddr{}
 
 // Close closes the descriptor once nobody uses it.
 func (s *socket) Close() error {
