@@ -22,6 +22,9 @@ func (d *dnetd) watchRecords(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			if ctx.Err() != nil { // both may have come while a successor was asked
+				return
+			}
 			d.yield()
 			d.reconcile(ctx)
 			d.ports.reconcile(ctx)
