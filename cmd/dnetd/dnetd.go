@@ -90,7 +90,7 @@ func (d *dnetd) run(ctx context.Context) error {
 	}
 	defer d.door.leave()
 	var tasks sync.WaitGroup
-	tasks.Go(debug.FreeOSMemory) // reading the records took twice as much as what they say
+	tasks.Go(debug.FreeOSMemory) // what reading the records took is not needed again
 	for _, task := range []func(context.Context){
 		d.listen, d.watchUpstream, d.watchRecords, d.healer.serve, d.awaitIdle, d.serveHTTP, d.settleStore, d.tellManager,
 	} {

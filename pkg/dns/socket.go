@@ -53,12 +53,11 @@ func detach(udp net.PacketConn) (*socket, error) {
 	if errno != 0 {
 		err = os.NewSyscallError("fcntl", errno)
 	}
-	closed := udp.Close()
+	_ = udp.Close() // the socket stays, by the other descriptor
 	if err != nil {
-		return nil, fmt.Errorf("name server socket: %w", errors.Join(err, closed))
+		return nil, fmt.Errorf("name server socket: %w", err)
 	}
-	s, err := newSocket(int(own))
-	return s, errors.Join(err, closed)
+	return newSocket(int(own))
 }
 
 // LocalAddr is for golang.org/x/net to put in its errors.

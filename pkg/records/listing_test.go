@@ -44,18 +44,46 @@ func TestListing(t *testing.T) {
 			t.Fatalf("step %d: %v, %v: want %v", step, got, err, want)
 		}
 	}
-	if settled := listing.dirs[s.attachments()].settled; settled {
-		return
+}
+
+// TestListingRemembers: what was read long after its last change is not read again
+// until the next.
+func TestListingRemembers(t *testing.T) {
+	listing := NewListing(Store{Run: filepath.Join(t.TempDir(), "run")})
+	a := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
+	expect := func(want ...string) {
+		t.Helper()
+		var plugins []string
+		marks, err := listing.Marks()
+		for _, m := range marks {
+			plugins = append(plugins, m.Plugin)
+		}
+		if err != nil || !slices.Equal(plugins, want) {
+			t.Errorf("%v, %v: want %v", plugins, err, want)
+		}
 	}
-	time.Sleep(2 * settleTime)
-	for range 2 {
-		if _, err := listing.Marks(); err != nil {
+	put := func(plugin string) {
+		t.Helper()
+		if err := listing.Put(&Record{Attachment: a, Plugin: plugin, State: Up}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if !listing.dirs[s.attachments()].settled {
-		t.Error("nothing is ever remembered")
+	put("dbridge")
+	dir := filepath.Dir(listing.recordPath(a, "dbridge"))
+	forge := func() { // nobody who opens the directory finds that
+		c := listing.dirs[dir]
+		c.names = []string{"forged.json"}
+		listing.dirs[dir] = c
 	}
+	expect("dbridge")
+	forge()
+	expect("dbridge") // it has just changed, and may again within the same tick
+	time.Sleep(2 * settleTime)
+	expect("dbridge")
+	forge()
+	expect("forged")
+	put("ddns")
+	expect("dbridge", "ddns")
 }
 
 func TestMarks(t *testing.T) {

@@ -3,10 +3,9 @@
 // descriptors.
 //
 // A plugin sends a [Request] and reads a [Reply], or it has dnetd run an [Errand].
-// dnetd's records are those of
-// package records: what a message says is in a record before, or right after,
-// so that an agent that is started anew knows as much. Nobody but root is
-// listened to.
+// dnetd's records are those of package records: what a message says is in a record
+// before, or right after, so that an agent that is started anew knows as much.
+// Nobody but root is listened to.
 package agent
 
 import (
@@ -118,10 +117,7 @@ func Dial(path string, timeout time.Duration) (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{fd: fd}
-	for _, option := range []int{unix.SO_SNDTIMEO, unix.SO_RCVTIMEO} {
-		err = errors.Join(err, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &unix.Timeval{}))
-	}
-	if err != nil {
+	if err := limitEach(fd, unix.Timeval{}); err != nil { // from now on SetDeadline says
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil

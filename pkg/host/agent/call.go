@@ -48,10 +48,7 @@ func dialBlocking(path string, timeout time.Duration) (int, error) {
 		return -1, err
 	}
 	limit := unix.NsecToTimeval(max(timeout, time.Millisecond).Nanoseconds()) // 0 would be for ever
-	for _, option := range []int{unix.SO_SNDTIMEO, unix.SO_RCVTIMEO} {
-		err = errors.Join(err, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &limit))
-	}
-	if err == nil {
+	if err = limitEach(fd, limit); err == nil {
 		err = again(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
 	}
 	switch {
@@ -64,6 +61,15 @@ func dialBlocking(path string, timeout time.Duration) (int, error) {
 	}
 	_ = unix.Close(fd) // nothing was sent
 	return -1, err
+}
+
+// limitEach limits how long each thing that is done with a socket may take; zero:
+// for ever.
+func limitEach(fd int, limit unix.Timeval) (err error) {
+	for _, option := range []int{unix.SO_SNDTIMEO, unix.SO_RCVTIMEO} {
+		err = errors.Join(err, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &limit))
+	}
+	return err
 }
 
 // again repeats a system call that a signal interrupted, which the Go runtime

@@ -38,9 +38,9 @@ func Mark(version string) string {
 // Socket is where dnetd listens.
 const Socket = "/run/dcni/dnetd.sock"
 
-// Greeting begins the message: behind it come the [Mark] of the version, the variables of the
-// environment that begin with CNI_, and an empty string, each ended by a zero
-// byte, and then the standard input. No descriptor goes with it: a runtime reads
+// Greeting begins the message: behind it come the [Mark] of the version, the
+// variables of the environment that begin with CNI_, and an empty string, each
+// ended by a zero byte, and then the standard input. No descriptor goes with it: a runtime reads
 // a plugin's standard output to its end, which would be dnetd's to say.
 const Greeting = "errand"
 
