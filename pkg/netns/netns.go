@@ -17,7 +17,7 @@ import (
 func init() { runtime.LockOSThread() }
 
 // NS is an open network namespace. Holding it open keeps the namespace alive.
-type NS struct{ file *os.File }
+type NS struct{ fd int }
 
 // ErrNotNetNS says that a path is there, but is no network namespace.
 var ErrNotNetNS = errors.New("not a network namespace")
@@ -25,30 +25,39 @@ var ErrNotNetNS = errors.New("not a network namespace")
 // Open opens the network namespace at a path: a bind mount under /run/netns or
 // /proc/PID/ns/net. The error is os.ErrNotExist when nothing is there.
 func Open(path string) (*NS, error) {
-	// O_NONBLOCK: a FIFO at that path must not hang the runtime.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	fd, err := open(path)
 	if err != nil {
-		return nil, err
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE)
+	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
 	if err != nil || kind != unix.CLONE_NEWNET {
-		f.Close()
+		unix.Close(fd)
 		return nil, fmt.Errorf("%s: %w", path, ErrNotNetNS)
 	}
-	return &NS{file: f}, nil
+	return &NS{fd}, nil
+}
+
+// open opens a path without the offer to Go's poller that os.Open makes. With
+// O_NONBLOCK a FIFO there does not hang the runtime.
+func open(path string) (fd int, err error) {
+	for {
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if !errors.Is(err, unix.EINTR) {
+			return fd, err
+		}
+	}
 }
 
 // FromFD returns the namespace of an open descriptor, which it owns.
-func FromFD(fd int) *NS { return &NS{file: os.NewFile(uintptr(fd), "network namespace")} }
+func FromFD(fd int) *NS { return &NS{fd} }
 
 // Fd returns the namespace's descriptor, as netlink messages want it.
-func (n *NS) Fd() int { return int(n.file.Fd()) }
+func (n *NS) Fd() int { return n.fd }
 
 // Same reports whether two open namespaces are one.
 func (n *NS) Same(other *NS) bool {
-	a, errA := n.file.Stat()
-	b, errB := other.file.Stat()
-	return errA == nil && errB == nil && os.SameFile(a, b)
+	var a, b unix.Stat_t
+	return unix.Fstat(n.fd, &a) == nil && unix.Fstat(other.fd, &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
 }
 
 // Do runs fn with the calling thread in the namespace, and goes back. Sockets
@@ -72,7 +81,7 @@ func Scratch(fn func() error) error {
 // and takes it back.
 func away(leave, fn func() error) error {
 	runtime.LockOSThread()
-	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	home, err := open("/proc/thread-self/ns/net")
 	if err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("open own network namespace: %w", err)
@@ -109,4 +118,7 @@ func (n *NS) Cookie() (uint64, error) {
 
 // Close lets the namespace go. It was only open for reading, so there is
 // nothing that could fail to be done.
-func (n *NS) Close() { _ = n.file.Close() }
+func (n *NS) Close() {
+	unix.Close(n.fd)
+	n.fd = -1
+}

@@ -8,7 +8,6 @@
 package oncejson
 
 import (
-	"bytes"
 	"encoding"
 	"encoding/json"
 	"fmt"
@@ -20,143 +19,190 @@ import (
 )
 
 // Marshal returns v as [json.MarshalIndent] does with the given indentation, or
-// with "" as [json.Marshal] does. It takes what dcni's types are made of: structs with `json` tags (omitempty,
-// omitzero, embedding), pointers, slices, maps with string keys, strings,
-// numbers, booleans, [json.RawMessage], and what marshals itself as text.
-// Anything else is an error: json.Marshaler too, which would go the long way.
+// with "" as [json.Marshal] does. It takes what dcni's types are made of: structs
+// with `json` tags (omitempty, omitzero, embedding), pointers, slices, maps with
+// string keys, strings, numbers, booleans, [json.RawMessage], and what marshals
+// itself as text. Anything else is an error: json.Marshaler too, which would go
+// the long way.
+//
+// A [json.RawMessage] is written as it is, and must be JSON: the configuration of
+// a plugin, which has been read before, is most of what an ADD writes.
 func Marshal(v any, indent string) ([]byte, error) {
-	flat, err := appendValue(nil, reflect.ValueOf(v))
-	if err != nil {
-		return nil, err
-	}
-	if indent == "" {
-		return flat, nil
-	}
-	var out bytes.Buffer
-	out.Grow(2 * len(flat))
-	if err := json.Indent(&out, flat, "", indent); err != nil {
-		return nil, err // a json.RawMessage that is none
-	}
-	return out.Bytes(), nil
+	const usual = 2048 // bytes: a record
+	w := &writer{b: make([]byte, 0, usual), indent: indent}
+	err := w.value(reflect.ValueOf(v))
+	return w.b, err
 }
 
-func appendValue(b []byte, v reflect.Value) ([]byte, error) {
-	if !v.IsValid() {
-		return append(b, "null"...), nil
+// A writer has written b so far.
+type writer struct {
+	b      []byte
+	indent string // "": all in one line
+	depth  int    // of lists and objects that are open
+}
+
+// begin begins a list or an object.
+func (w *writer) begin(bracket byte) {
+	w.b = append(w.b, bracket)
+	w.depth++
+}
+
+// item begins an item of one.
+func (w *writer) item() {
+	if last := w.b[len(w.b)-1]; last != '[' && last != '{' {
+		w.b = append(w.b, ',')
 	}
-	switch text := v.Interface().(type) {
-	case json.RawMessage:
-		return append(b, orNull(text)...), nil
-	case encoding.TextMarshaler:
-		return appendText(b, v, text)
+	w.line()
+}
+
+// key begins an item of an object.
+func (w *writer) key(name string) {
+	w.item()
+	w.text(name)
+	w.b = append(w.b, ':')
+	if w.indent != "" {
+		w.b = append(w.b, ' ')
+	}
+}
+
+// end ends what began with the other bracket.
+func (w *writer) end(bracket byte) {
+	w.depth--
+	if last := w.b[len(w.b)-1]; last != bracket-2 { // '[' and ']', '{' and '}' have one between them
+		w.line()
+	}
+	w.b = append(w.b, bracket)
+}
+
+func (w *writer) line() {
+	if w.indent == "" {
+		return
+	}
+	w.b = append(w.b, '\n')
+	for range w.depth {
+		w.b = append(w.b, w.indent...)
+	}
+}
+
+func (w *writer) null() { w.b = append(w.b, "null"...) }
+
+func (w *writer) value(v reflect.Value) error {
+	if !v.IsValid() {
+		w.null()
+		return nil
+	}
+	if v.Type().NumMethod() > 0 { // the others need no copy made
+		switch text := v.Interface().(type) {
+		case json.RawMessage:
+			w.raw(text)
+			return nil
+		case encoding.TextMarshaler:
+			return w.marshaler(v, text)
+		}
 	}
 	switch v.Kind() {
 	case reflect.String:
-		return appendString(b, v.String()), nil
+		w.text(v.String())
 	case reflect.Bool:
-		return strconv.AppendBool(b, v.Bool()), nil
+		w.b = strconv.AppendBool(w.b, v.Bool())
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return strconv.AppendInt(b, v.Int(), 10), nil
+		w.b = strconv.AppendInt(w.b, v.Int(), 10)
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return strconv.AppendUint(b, v.Uint(), 10), nil
+		w.b = strconv.AppendUint(w.b, v.Uint(), 10)
 	case reflect.Pointer:
-		return appendValue(b, v.Elem())
+		return w.value(v.Elem())
 	case reflect.Slice:
-		return appendSlice(b, v)
+		return w.list(v)
 	case reflect.Map:
-		return appendMap(b, v)
+		return w.mapping(v)
 	case reflect.Struct:
-		return appendStruct(b, v)
+		w.begin('{')
+		err := w.fields(v)
+		w.end('}')
+		return err
+	default:
+		return fmt.Errorf("oncejson: no way to write a %s", v.Type())
 	}
-	return nil, fmt.Errorf("oncejson: no way to write a %s", v.Type())
+	return nil
 }
 
-func orNull(raw json.RawMessage) json.RawMessage {
-	if raw == nil {
-		return json.RawMessage("null")
+func (w *writer) raw(text json.RawMessage) {
+	if len(text) == 0 {
+		w.null()
+		return
 	}
-	return raw
+	w.b = append(w.b, text...)
 }
 
-func appendText(b []byte, v reflect.Value, text encoding.TextMarshaler) ([]byte, error) {
+func (w *writer) marshaler(v reflect.Value, text encoding.TextMarshaler) error {
 	if v.Kind() == reflect.Pointer && v.IsNil() {
-		return append(b, "null"...), nil
+		w.null()
+		return nil
 	}
 	s, err := text.MarshalText()
-	return appendString(b, string(s)), err
+	w.text(string(s))
+	return err
 }
 
-func appendSlice(b []byte, v reflect.Value) (_ []byte, err error) {
+func (w *writer) list(v reflect.Value) error {
 	if v.IsNil() {
-		return append(b, "null"...), nil
+		w.null()
+		return nil
 	}
-	b = append(b, '[')
+	w.begin('[')
 	for i := range v.Len() {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		if b, err = appendValue(b, v.Index(i)); err != nil {
-			return nil, err
+		w.item()
+		if err := w.value(v.Index(i)); err != nil {
+			return err
 		}
 	}
-	return append(b, ']'), nil
+	w.end(']')
+	return nil
 }
 
-func appendMap(b []byte, v reflect.Value) (_ []byte, err error) {
+func (w *writer) mapping(v reflect.Value) error {
 	if v.IsNil() {
-		return append(b, "null"...), nil
+		w.null()
+		return nil
 	}
 	values := map[string]reflect.Value{}
 	for _, key := range v.MapKeys() {
 		values[key.String()] = v.MapIndex(key)
 	}
-	b = append(b, '{')
-	for i, key := range slices.Sorted(maps.Keys(values)) {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(appendString(b, key), ':')
-		if b, err = appendValue(b, values[key]); err != nil {
-			return nil, err
+	w.begin('{')
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		w.key(key)
+		if err := w.value(values[key]); err != nil {
+			return err
 		}
 	}
-	return append(b, '}'), nil
+	w.end('}')
+	return nil
 }
 
-func appendStruct(b []byte, v reflect.Value) ([]byte, error) {
-	b = append(b, '{')
-	empty := len(b)
-	b, err := appendFields(b, empty, v)
-	return append(b, '}'), err
-}
-
-// appendFields writes the fields of a struct, those of an embedded one among
-// them; empty is the length of b while no field is written.
-func appendFields(b []byte, empty int, v reflect.Value) (_ []byte, err error) {
+// fields writes the fields of a struct, those of an embedded one among them.
+func (w *writer) fields(v reflect.Value) error {
 	for i := range v.NumField() {
 		field, value := v.Type().Field(i), v.Field(i)
 		if field.Anonymous && field.Type.Kind() == reflect.Struct {
-			if b, err = appendFields(b, empty, value); err != nil {
-				return nil, err
+			if err := w.fields(value); err != nil {
+				return err
 			}
 			continue
 		}
 		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if name == "" {
-			return nil, fmt.Errorf("oncejson: field %s of %s has no name", field.Name, v.Type())
+			return fmt.Errorf("oncejson: field %s of %s has no name", field.Name, v.Type())
 		}
 		if name == "-" || left(options, value) {
 			continue
 		}
-		if len(b) > empty {
-			b = append(b, ',')
-		}
-		b = append(appendString(b, name), ':')
-		if b, err = appendValue(b, value); err != nil {
-			return nil, err
+		w.key(name)
+		if err := w.value(value); err != nil {
+			return err
 		}
 	}
-	return b, nil
+	return nil
 }
 
 // left reports whether a field's options leave its value out.
@@ -176,15 +222,17 @@ func left(options string, v reflect.Value) bool {
 	return false
 }
 
-// appendString quotes a string. What needs an escape goes the long way, which
-// is short for a string.
-func appendString(b []byte, s string) []byte {
+// text quotes a string. What needs an escape goes the long way, which is short
+// for a string.
+func (w *writer) text(s string) {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || strings.IndexByte(`"\<>&`, c) >= 0 {
 			quoted, _ := json.Marshal(s) // a string always marshals
-			return append(b, quoted...)
+			w.b = append(w.b, quoted...)
+			return
 		}
 	}
-	b = append(append(b, '"'), s...)
-	return append(b, '"')
+	w.b = append(w.b, '"')
+	w.b = append(w.b, s...)
+	w.b = append(w.b, '"')
 }

@@ -97,9 +97,6 @@ func (s Store) Put(r *Record) error {
 	}
 	path := s.recordPath(r.Attachment, r.Plugin)
 	for {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("record of %s: %w", r.Attachment, err)
-		}
 		err := s.writeFile(path, append(data, '\n'))
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
