@@ -161,27 +161,37 @@ func (b *batch) rule(table, chain string, r firewall.Rule) error {
 
 // compiled appends a rule that is compiled already.
 func (b *batch) compiled(table, chain string, rule []expr.Any, comment string) error {
-	var parts [][]byte
-	for _, e := range rule {
-		part, err := expr.Marshal(b.family, e)
-		if err != nil {
-			return err
-		}
-		parts = append(parts, part)
+	list, err := encodeRule(b.family, rule)
+	if err == nil {
+		b.encoded(table, chain, list, comment)
 	}
+	return err
+}
+
+// encodeRule returns a rule's expressions as the kernel takes them, as the
+// elements of a list (NFTA_RULE_EXPRESSIONS).
+func encodeRule(family byte, rule []expr.Any) ([]byte, error) {
+	var list message
+	for _, e := range rule {
+		part, err := expr.Marshal(family, e)
+		if err != nil {
+			return nil, err
+		}
+		list.raw(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, part)
+	}
+	return list.b, nil
+}
+
+// encoded appends a rule of which the expressions are encoded already.
+func (b *batch) encoded(table, chain string, list []byte, comment string) {
 	b.change(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, func(m *message) {
 		m.str(unix.NFTA_RULE_TABLE, table)
 		m.str(unix.NFTA_RULE_CHAIN, chain)
-		list := m.open(unix.NFTA_RULE_EXPRESSIONS)
-		for _, part := range parts {
-			m.raw(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, part)
-		}
-		m.close(list)
+		m.raw(unix.NFTA_RULE_EXPRESSIONS|unix.NLA_F_NESTED, list)
 		if comment != "" {
 			m.raw(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, comment))
 		}
 	})
-	return nil
 }
 
 // expressions compiles a rule.

@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"sync/atomic"
 
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
@@ -21,15 +22,19 @@ type nsTable struct {
 // table returns a family's table of a sandbox.
 func (s *sandbox) table(six bool) (nsTable, error) {
 	if s.nft == nil {
-		err := s.do(func() (err error) {
-			s.nft, err = dialNetlink(unix.NETLINK_NETFILTER)
-			return err
-		})
-		if err != nil {
-			return nsTable{}, noNFTables(err)
+		if err := s.do(s.dialNFT); err != nil {
+			return nsTable{}, err
 		}
 	}
 	return nsTable{s.nft, six, detour{s.rt, six}}, nil
+}
+
+// dialNFT opens a sandbox's socket for tables, in the thread's namespace.
+func (s *sandbox) dialNFT() (err error) {
+	if s.nft == nil {
+		s.nft, err = dialNetlink(unix.NETLINK_NETFILTER)
+	}
+	return noNFTables(err)
 }
 
 // look returns what mapping is there. Of a table that lacks rules, or has others,
@@ -130,14 +135,53 @@ func (b *batch) newTable() {
 
 // mapping appends the table of a mapping.
 func (b *batch) mapping(m mapping) error {
+	encoded, err := m.encode()
+	if err != nil {
+		return err
+	}
 	b.newTable()
-	for _, c := range m.chains() {
+	for _, c := range encoded.chains {
 		b.chain(firewall.TableName, c.Chain)
 		for _, rule := range c.rules {
-			if err := b.compiled(firewall.TableName, c.Name, rule, m.String()); err != nil {
-				return err
-			}
+			b.encoded(firewall.TableName, c.Name, rule, encoded.comment)
 		}
 	}
 	return nil
+}
+
+// An encodedMapping is a mapping's rules as the kernel takes them.
+type encodedMapping struct {
+	six     bool
+	comment string
+	chains  []encodedChain
+}
+
+type encodedChain struct {
+	firewall.Chain
+	rules [][]byte // see encodeRule
+}
+
+// lastMapping is what was encoded last. In nearly all sandboxes the name server has
+// the same port, and so the same rules: dnetd encodes them once.
+var lastMapping atomic.Pointer[encodedMapping]
+
+// encode returns a mapping's rules, encoded.
+func (m mapping) encode() (*encodedMapping, error) {
+	e := &encodedMapping{six: m.six, comment: m.String()}
+	if last := lastMapping.Load(); last != nil && last.six == e.six && last.comment == e.comment {
+		return last, nil
+	}
+	for _, c := range m.chains() {
+		chain := encodedChain{Chain: c.Chain}
+		for _, rule := range c.rules {
+			list, err := encodeRule(m.family(), rule)
+			if err != nil {
+				return nil, err
+			}
+			chain.rules = append(chain.rules, list)
+		}
+		e.chains = append(e.chains, chain)
+	}
+	lastMapping.Store(e)
+	return e, nil
 }

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -72,30 +73,40 @@ func resolverFamilies(intercept bool) (six []bool) {
 	return []bool{false, true}
 }
 
-// open opens the sockets.
+// open opens the sockets, and what lays the rules: one visit to the sandbox is
+// enough for both.
 func (r resolver) open() ([]NameServer, error) {
-	var list []NameServer
-	for _, six := range resolverFamilies(r.o.Intercept) {
-		port := r.o.Port
-		if six {
-			port = r.o.Port6
-		}
-		s, err := OpenNameServer(r.o.NetNS, r.o.Cookie, port, six)
-		if errors.Is(err, ErrNoSandbox) {
-			err = &wire.Error{Code: wire.CodeNetNS, Msg: fmt.Sprintf("CNI_NETNS %q", r.o.NetNS), Err: err}
-		}
-		if err != nil {
-			return list, err
-		}
-		list = append(list, s)
-		if six {
-			r.o.Port6 = s.Port
-		} else {
-			r.o.Port = s.Port
-		}
+	s, err := r.h.sandbox(r.o.NetNS)
+	if err != nil {
+		return nil, err
 	}
-	return list, nil
+	var list []NameServer
+	err = s.do(func() error {
+		for _, six := range resolverFamilies(r.o.Intercept) {
+			port := &r.o.Port
+			if six {
+				port = &r.o.Port6
+			}
+			server, err := openNameServer(r.o.Cookie, cmp.Or(*port, usualPort), nameServerAddress(six))
+			if err != nil {
+				return fmt.Errorf("name server sockets: %w", err)
+			}
+			list = append(list, server)
+			*port = server.Port
+		}
+		return s.dialNFT()
+	})
+	if errors.Is(err, ErrNoSandbox) {
+		err = &wire.Error{Code: wire.CodeNetNS, Msg: fmt.Sprintf("CNI_NETNS %q", r.o.NetNS), Err: err}
+	}
+	return list, err
 }
+
+// usualPort is where a name server listens, unless somebody else does. It is
+// nobody's (IANA's registry of ports), and none of those that the kernel gives away
+// (net.ipv4.ip_local_port_range): after a restart it is free, and the rules that
+// lead there still hold.
+const usualPort = 11053
 
 func closeAll(list []NameServer) {
 	for _, s := range list {
