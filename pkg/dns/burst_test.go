@@ -123,6 +123,7 @@ func (a *asker) ask(i int) {
 	}
 	question := questions[i%len(questions)]
 	q := ask(question[0])
+	q.Id = uint16(i) // a random one may come twice
 	a.want[q.Id] = question[1]
 	write(a.t, a.conn, mustPack(q))
 }
