@@ -16,6 +16,7 @@ import (
 	"dcni/pkg/host"
 	"dcni/pkg/host/early"
 	"dcni/pkg/names"
+	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
 
@@ -105,7 +106,7 @@ func TestErrandDeclined(t *testing.T) {
 	defer lock.Unlock()
 	busy, gone, mad := errandFor(b, "ADD", "busy-id"), errandFor(b, "ADD", "gone-id"), errandFor(b, "ADD", "mad-id")
 	gone.Waits = func() bool { return false }
-	mad.Plugin = &cni.Plugin{Name: "ddns", Parse: func([]byte) (cni.Mode, error) { panic("of no use") }}
+	mad.Plugin = &cni.Plugin{Name: "ddns", Parse: func(network.Conf) (cni.Mode, error) { panic("of no use") }}
 	aside := errandFor(b, "DEL", "aside-id")
 	aside.Plugin = &cni.Plugin{Name: "ddns", Parse: ddns.Plugin.Parse, Guest: ddns.Plugin.Guest, Roots: func(cni.Site) []wire.Object {
 		return []wire.Object{oddRoot{}} // is removed in a goroutine of its own

@@ -10,7 +10,7 @@ import (
 
 // Check compares an attachment with its record and returns every difference.
 func (e *Engine) Check(r *Request) error {
-	mode, err := e.Plugin.Parse(r.Conf)
+	mode, err := e.Plugin.Parse(r.conf)
 	if err != nil {
 		return err
 	}

@@ -144,7 +144,7 @@ func (e *Engine) collectAddresses(r *Request, list []*records.Record, valid func
 // Status tells whether ADD could be served: nil, or an error of code 50 with
 // everything that is missing.
 func (e *Engine) Status(r *Request) error {
-	mode, err := e.Plugin.Parse(r.Conf)
+	mode, err := e.Plugin.Parse(r.conf)
 	if err != nil {
 		return err
 	}

@@ -21,10 +21,7 @@ const annotations = "io.kubernetes.cri.pod-annotations"
 // naming reads what a runtime says of the container's names, and the result of
 // the plugins before.
 func (r *Request) naming() error {
-	conf, err := network.Pick(r.Conf, "", "runtimeConfig", "prevResult")
-	if err != nil {
-		return err
-	}
+	conf := r.conf.Pick("runtimeConfig", "prevResult")
 	rc, err := network.Pick(conf["runtimeConfig"], "runtimeConfig", "aliases", annotations)
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ var Version = early.Version
 type Plugin struct {
 	Name string
 	// Parse reads a configuration; its errors carry their CNI codes.
-	Parse func(conf []byte) (Mode, error)
+	Parse func(conf network.Conf) (Mode, error)
 	// Roots are the objects that DEL removes when the record does not say all.
 	// Of the site it knows who, and where an ADD had begun, the sandbox.
 	Roots func(s Site) []wire.Object
@@ -79,6 +79,15 @@ type Network struct {
 	DNS      *network.DNS
 	Traits   network.Traits
 	Shares   string // path of the network namespace that a guest's sandboxes share; "": their own
+}
+
+// parse reads a configuration that no request came with.
+func (p *Plugin) parse(raw []byte) (Mode, error) {
+	conf, err := network.ReadConf(raw)
+	if err != nil {
+		return nil, err
+	}
+	return p.Parse(conf)
 }
 
 // Families says which subnets a network gets that its configuration does not
@@ -282,7 +291,7 @@ func (p *Plugin) PrintPlan(conf []byte, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	mode, err := p.Parse(conf)
+	mode, err := p.parse(conf)
 	if err != nil {
 		return err
 	}

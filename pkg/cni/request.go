@@ -34,6 +34,7 @@ type Request struct {
 	Aliases []string
 
 	annotated names.Identity // what the pod's annotations say
+	conf      network.Conf   // Conf, split
 
 	Prev *types100.Result // prevResult, or nil
 }
@@ -53,14 +54,9 @@ func ParseRequest(c *Call) (*Request, error) {
 		Anew:       c.Anew,
 		Args:       parseArgs(c.Args),
 	}
-	var head struct {
-		Name    string `json:"name"`
-		Version string `json:"cniVersion"`
+	if err := r.head(); err != nil {
+		return nil, err
 	}
-	if err := json.Unmarshal(c.Conf, &head); err != nil {
-		return nil, network.DecodeError(wire.CodeDecode, "", err)
-	}
-	r.Network, r.Version = head.Name, head.Version
 	r.Name = r.containerName()
 	switch {
 	case len(r.Container) > maxWord:
@@ -73,6 +69,26 @@ func ParseRequest(c *Call) (*Request, error) {
 	return r, nil
 }
 
+// head reads what every configuration has.
+func (r *Request) head() (err error) {
+	if r.conf, err = network.ReadConf(r.Conf); err != nil {
+		return err
+	}
+	head := r.conf.Pick("name", "cniVersion")
+	if r.Network, err = word("name", head["name"]); err == nil {
+		r.Version, err = word("cniVersion", head["cniVersion"])
+	}
+	return err
+}
+
+// word reads a string; "" where none is given.
+func word(key string, raw json.RawMessage) (s string, err error) {
+	if given(raw) && json.Unmarshal(raw, &s) != nil {
+		err = wire.Errorf(wire.CodeDecode, "%s: must be a string", key)
+	}
+	return s, err
+}
+
 // wishes reads what a runtime may ask for besides the configuration. Later
 // sources replace earlier ones, as in the reference plugins: CNI_ARGS, then
 // args.cni, then runtimeConfig.
@@ -83,10 +99,7 @@ func (r *Request) wishes() error {
 	if err := r.setMAC("CNI_ARGS MAC", r.Args["MAC"]); err != nil {
 		return err
 	}
-	conf, err := network.Pick(r.Conf, "", "args", "runtimeConfig", "prevResult")
-	if err != nil {
-		return err
-	}
+	conf := r.conf.Pick("args", "runtimeConfig", "prevResult")
 	if err := r.argsCNI(conf["args"]); err != nil {
 		return err
 	}

@@ -115,7 +115,7 @@ type Engine struct {
 
 // Add attaches. If it fails, what this call made is undone and nothing else.
 func (e *Engine) Add(r *Request) (*types100.Result, error) {
-	mode, err := e.Plugin.Parse(r.Conf)
+	mode, err := e.Plugin.Parse(r.conf)
 	if err != nil {
 		return nil, err
 	}
@@ -371,14 +371,13 @@ func (e *Engine) Del(r *Request) error {
 // deleted from: as it was recorded, or as it is configured now. A configuration
 // that can't be read leaves dipam in its usual place.
 func (e *Engine) network(r *Request, rec *records.Record) Network {
-	confs := [][]byte{r.Conf}
 	if rec != nil {
-		confs = [][]byte{rec.Config, r.Conf}
-	}
-	for _, conf := range confs {
-		if mode, err := e.Plugin.Parse(conf); err == nil {
+		if mode, err := e.Plugin.parse(rec.Config); err == nil {
 			return mode.Network()
 		}
+	}
+	if mode, err := e.Plugin.Parse(r.conf); err == nil {
+		return mode.Network()
 	}
 	return Network{Name: r.Network, IPAM: looseIPAM(r.Conf)}
 }
@@ -456,7 +455,7 @@ func (e *Engine) recorded(rec *records.Record) []wire.Object {
 
 // replan makes the plan of a recorded attachment again.
 func (e *Engine) replan(rec *records.Record) (wire.Plan, Site, error) {
-	mode, err := e.Plugin.Parse(rec.Config)
+	mode, err := e.Plugin.parse(rec.Config)
 	if err != nil {
 		return wire.Plan{}, Site{}, err
 	}

@@ -19,8 +19,8 @@ var Plugin = &cni.Plugin{Name: "ddns", Parse: parse, Roots: roots, Guest: &cni.G
 // DDNS is how the containers of a network find names, configured.
 type DDNS struct{ *network.DDNS }
 
-func parse(conf []byte) (cni.Mode, error) {
-	d, err := network.ParseDDNS(conf)
+func parse(conf network.Conf) (cni.Mode, error) {
+	d, err := conf.DDNS()
 	if err != nil {
 		return nil, err
 	}

@@ -107,8 +107,16 @@ func BridgeMAC(bridge string) string {
 
 // ParseBridge reads a dbridge configuration.
 func ParseBridge(conf []byte) (*Bridge, error) {
-	known := append(Known(&rawBridge{}), standard...)
-	keys, err := Keys(conf, "", known)
+	c, err := ReadConf(conf)
+	if err != nil {
+		return nil, err
+	}
+	return c.Bridge()
+}
+
+// Bridge reads the configuration as dbridge's.
+func (c Conf) Bridge() (*Bridge, error) {
+	keys, err := c.Keys(append(Known(&rawBridge{}), standard...))
 	if err != nil {
 		return nil, err
 	}

@@ -41,13 +41,12 @@ type DDNS struct {
 	hosts []string
 }
 
-// ParseDDNS reads a ddns configuration. What is said of name servers, search
+// DDNS reads the configuration as ddns's. What is said of name servers, search
 // domains and options in several places counts in this order: by the runtime for
 // the container (the capability dns), by the configuration, by its dns section,
 // by the plugins before it.
-func ParseDDNS(conf []byte) (*DDNS, error) {
-	known := append(Known(&rawDDNS{}), standard...)
-	keys, err := Keys(conf, "", known)
+func (c Conf) DDNS() (*DDNS, error) {
+	keys, err := c.Keys(append(Known(&rawDDNS{}), standard...))
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func TestParseDDNS(t *testing.T) {
 		{"keys fold", `"TTL": 5, "Intercept": true`, "servers [] search [] options [ndots:0] ttl 5 intercept"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d, err := ParseDDNS(ddnsConf(c.conf))
+			d, err := readDDNS(ddnsConf(c.conf))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,7 +104,7 @@ func TestParseDDNSErrors(t *testing.T) {
 		{`"runtimeConfig": {"dns": []}`, `runtimeConfig.dns: must be an object`},
 		{`"prevResult": {"dns": {"nameservers": ["x"]}}`, `prevResult.dns.nameservers[0] "x"`},
 	} {
-		_, err := ParseDDNS(ddnsConf(c.conf))
+		_, err := readDDNS(ddnsConf(c.conf))
 		var coded *wire.Error
 		if !errors.As(err, &coded) || coded.Code != wire.CodeConfig || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%s: %v, want code 7 and %s", c.conf, err, c.want)
@@ -113,7 +113,7 @@ func TestParseDDNSErrors(t *testing.T) {
 }
 
 func TestDDNSHosts(t *testing.T) {
-	d, err := ParseDDNS(ddnsConf(`"hosts": ["gw:host-gateway", "db=10.0.0.1"]`))
+	d, err := readDDNS(ddnsConf(`"hosts": ["gw:host-gateway", "db=10.0.0.1"]`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestDDNSQuiet(t *testing.T) {
 		{``, false, false}, {``, true, true},
 		{`"names": true`, true, false}, {`"names": false`, false, true},
 	} {
-		d, err := ParseDDNS(ddnsConf(c.conf))
+		d, err := readDDNS(ddnsConf(c.conf))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +149,7 @@ func FuzzParseDDNS(f *testing.F) {
 	f.Add(ddnsConf(`"servers": ["192.0.2.53", "[fd00::53]:5353"], "search": ["."], "options": ["ndots:5"], "ttl": 5`))
 	f.Add(ddnsConf(`"hosts": ["a:host-gateway", "b:[::1]"], "runtimeConfig": {"dns": {"Servers": ["1.1.1.1"]}}, "prevResult": {"dns": {}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d, err := ParseDDNS(data)
+		d, err := readDDNS(data)
 		if err != nil {
 			if coded := (*wire.Error)(nil); !errors.As(err, &coded) {
 				t.Fatalf("%q: an error without a code: %v", data, err)
@@ -174,4 +174,12 @@ func FuzzParseDDNS(f *testing.F) {
 			t.Errorf("%q is no JSON", data)
 		}
 	})
+}
+
+func readDDNS(raw []byte) (*DDNS, error) {
+	conf, err := ReadConf(raw)
+	if err != nil {
+		return nil, err
+	}
+	return conf.DDNS()
 }

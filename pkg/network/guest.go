@@ -20,9 +20,9 @@ type Guest struct {
 	DNS  *DNS
 }
 
-// ParseGuest reads the configuration of a network that has no options.
-func ParseGuest(conf []byte) (*Guest, error) {
-	keys, err := Keys(conf, "", standard)
+// Guest reads the configuration of a network that has no options.
+func (c Conf) Guest() (*Guest, error) {
+	keys, err := c.Keys(standard)
 	if err != nil {
 		return nil, err
 	}

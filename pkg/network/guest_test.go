@@ -17,7 +17,7 @@ func TestParseGuest(t *testing.T) {
 		{`[]`, "configuration: must be an object"},
 		{`{"name": 5}`, "name 5: must be a string"},
 	} {
-		n, err := ParseGuest([]byte(c.conf))
+		n, err := readGuest([]byte(c.conf))
 		switch {
 		case c.want == "" && (err != nil || n.Name != "none"):
 			t.Errorf("%s: %v, %v", c.conf, n, err)
@@ -25,4 +25,12 @@ func TestParseGuest(t *testing.T) {
 			t.Errorf("%s: %v, want %s", c.conf, err, c.want)
 		}
 	}
+}
+
+func readGuest(raw []byte) (*Guest, error) {
+	conf, err := ReadConf(raw)
+	if err != nil {
+		return nil, err
+	}
+	return conf.Guest()
 }

@@ -28,10 +28,41 @@ var standard = []string{
 // a container. Case folds as in encoding/json. The path is what errors call
 // the object: "" for the configuration itself, else "ipam".
 func Keys(raw []byte, path string, known []string) (Object, error) {
-	var have map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &have); err != nil {
+	all, err := split(raw)
+	if err != nil {
 		return nil, DecodeError(wire.CodeConfig, path, err)
 	}
+	return all.keys(path, known)
+}
+
+// parts are what a JSON object is made of, by the keys as they are written.
+type parts map[string]json.RawMessage
+
+func split(raw []byte) (all parts, err error) {
+	err = json.Unmarshal(raw, &all)
+	return all, err
+}
+
+// A Conf is the configuration of a plugin, split into its keys: once, for all who
+// look for some of them.
+type Conf struct{ all parts }
+
+// ReadConf splits a configuration. The error has code 6.
+func ReadConf(raw []byte) (Conf, error) {
+	all, err := split(raw)
+	if err != nil {
+		return Conf{}, DecodeError(wire.CodeDecode, "", err)
+	}
+	return Conf{all}, nil
+}
+
+// Keys is [Keys] of the configuration.
+func (c Conf) Keys(known []string) (Object, error) { return c.all.keys("", known) }
+
+// Pick is [Pick] of the configuration.
+func (c Conf) Pick(keys ...string) Object { return c.all.pick(keys) }
+
+func (have parts) keys(path string, known []string) (Object, error) {
 	out := Object{}
 	for _, key := range slices.Sorted(maps.Keys(have)) {
 		if strings.HasPrefix(key, "cni.dev/") {
@@ -56,10 +87,14 @@ func Pick(raw []byte, path string, keys ...string) (Object, error) {
 	if len(raw) == 0 {
 		return nil, nil
 	}
-	var have map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &have); err != nil {
+	all, err := split(raw)
+	if err != nil {
 		return nil, DecodeError(wire.CodeConfig, path, err)
 	}
+	return all.pick(keys), nil
+}
+
+func (have parts) pick(keys []string) Object {
 	out := Object{}
 	for key, value := range have {
 		i := slices.IndexFunc(keys, func(k string) bool { return strings.EqualFold(k, key) })
@@ -70,7 +105,7 @@ func Pick(raw []byte, path string, keys ...string) (Object, error) {
 			out[keys[i]] = value
 		}
 	}
-	return out, nil
+	return out
 }
 
 // Decode fills a struct from the object's keys. The path is as for [Keys].

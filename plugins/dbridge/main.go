@@ -26,8 +26,8 @@ func main() { cni.Main(plugin) }
 // Bridge is a bridge network, configured.
 type Bridge struct{ *network.Bridge }
 
-func parse(conf []byte) (cni.Mode, error) {
-	b, err := network.ParseBridge(conf)
+func parse(conf network.Conf) (cni.Mode, error) {
+	b, err := conf.Bridge()
 	if err != nil {
 		return nil, err
 	}

@@ -29,8 +29,8 @@ var allowed = wire.Permission{Path: "/etc/dcni/allow-host-network", What: "to sh
 // Host is the host's network.
 type Host struct{ *network.Guest }
 
-func parse(conf []byte) (cni.Mode, error) {
-	n, err := network.ParseGuest(conf)
+func parse(conf network.Conf) (cni.Mode, error) {
+	n, err := conf.Guest()
 	if err != nil {
 		return nil, err
 	}

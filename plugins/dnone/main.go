@@ -19,8 +19,8 @@ func main() { cni.Main(plugin) }
 // None is a network without a network.
 type None struct{ *network.Guest }
 
-func parse(conf []byte) (cni.Mode, error) {
-	n, err := network.ParseGuest(conf)
+func parse(conf network.Conf) (cni.Mode, error) {
+	n, err := conf.Guest()
 	if err != nil {
 		return nil, err
 	}
