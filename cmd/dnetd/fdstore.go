@@ -245,7 +245,7 @@ func (f *fdStore) catchUp(served func(put func(storeKey, *dns.Endpoint))) (some 
 	f.mu.Unlock()
 	served(func(key storeKey, e *dns.Endpoint) {
 		if f.lacks(key) {
-			_ = e.Control(func(udp, tcp uintptr) { f.put(key.cookie, key.family, int(udp), int(tcp)) }) // closed meanwhile
+			_ = e.Control(func(udp, tcp int) { f.put(key.cookie, key.family, udp, tcp) }) // closed meanwhile
 		}
 	})
 	f.mu.Lock()

@@ -146,7 +146,7 @@ func withFiles(list []*dns.Endpoint, files []int, f func(files []int) error) err
 		return f(files)
 	}
 	var err error
-	gone := list[0].Control(func(udp, tcp uintptr) { err = withFiles(list[1:], append(files, int(udp), int(tcp)), f) })
+	gone := list[0].Control(func(udp, tcp int) { err = withFiles(list[1:], append(files, udp, tcp), f) })
 	return errors.Join(gone, err)
 }
 

@@ -111,7 +111,7 @@ func (s *sandbox) use(f func(fd int)) error {
 	if e == nil {
 		return net.ErrClosed
 	}
-	return e.Control(func(udp, _ uintptr) { f(int(udp)) })
+	return e.Control(func(udp, _ int) { f(udp) })
 }
 
 // view is what the sandbox sees of a table.
@@ -145,7 +145,7 @@ func (s *sandbox) open(m *memory, sockets [families]host.NameServer) error {
 			socket.Close()
 		default:
 			m.vault.put(s.cookie, names.Family(f), socket.UDP, socket.TCP)
-			endpoint, err := serveSockets(m.server, socket, s.view(m.table))
+			endpoint, err := m.server.Serve(socket.UDP, socket.TCP, s.view(m.table))
 			if err != nil {
 				errs = append(errs, err)
 				continue
@@ -158,18 +158,6 @@ func (s *sandbox) open(m *memory, sockets [families]host.NameServer) error {
 		r.Port, r.Port6 = s.ears[names.IPv4].port, s.ears[names.IPv6].port
 	}
 	return errors.Join(errs...)
-}
-
-func serveSockets(server *dns.Server, socket host.NameServer, v dns.View) (*dns.Endpoint, error) {
-	udp, tcp, err := dns.Sockets(socket.UDP, socket.TCP)
-	if err != nil {
-		return nil, err
-	}
-	endpoint, err := server.Serve(udp, tcp, v)
-	if err != nil {
-		return nil, errors.Join(err, tcp.Close())
-	}
-	return endpoint, nil
 }
 
 // close closes the sockets.

@@ -70,7 +70,7 @@ func TestManyQuestions(t *testing.T) {
 					client.ask(i)
 				}
 			}
-			e, err := NewServer(Config{}).Serve(udp, nil, View{Names: table().View("web")})
+			e, err := NewServer(Config{}).Serve(detach(t, udp), -1, View{Names: table().View("web")})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -12,7 +12,7 @@
 //	endpoint.SetView(dns.View{Names: newer.View("web", "lab")})
 //
 // To hand an endpoint to another process, pass its descriptors on (see
-// [Endpoint.Control] and [Sockets]), wait until that process serves them, and
+// [Endpoint.Control]), wait until that process serves them, and
 // then Drain: for a while both read, and nothing is lost.
 //
 // # Local names
@@ -46,9 +46,9 @@
 //
 // # Limits
 //
-// An idle endpoint is two sockets and a goroutine that waits for connections,
-// without buffers: those are taken when there is something to read. One epoll
-// instance watches the UDP sockets. An endpoint may have 256 queries
+// An idle endpoint is two sockets, without buffers and without a goroutine: those
+// are taken when there is something to read. One epoll instance watches all
+// sockets. An endpoint may have 256 queries
 // waiting for upstreams, and a server 1,024 different ones; more are refused at
 // once. For each answer that is a failure, an endpoint is not read for 100 us, so
 // that nobody makes a processor busy by asking for more of them: 10,000 a

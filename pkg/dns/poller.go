@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// A poller has a few workers wait for datagrams on all sockets. A socket that
+// A poller has a few workers wait for all sockets to have something. A socket that
 // one of them reads is not watched meanwhile (EPOLLONESHOT), and then is last
 // in the queue again: a flood on one does not keep others from their turn.
 //
@@ -20,9 +20,17 @@ type poller struct {
 	raw     syscall.RawConn
 	workers sync.WaitGroup
 
-	mu        sync.RWMutex
-	endpoints map[int32]*Endpoint // by what epoll calls them
-	last      int32
+	mu      sync.RWMutex
+	sources map[int32]*source // by what epoll calls them
+	last    int32
+}
+
+// A source is a socket that is watched.
+type source struct {
+	poller *poller
+	id     int32
+	socket *descriptor
+	serve  func(*source) // reads what is there, and has it watched again
 }
 
 // newPoller starts workers, one for each processor that Go uses.
@@ -34,7 +42,7 @@ func newPoller() (*poller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("name server: epoll: %w", err)
 	}
-	p := &poller{file: os.NewFile(uintptr(fd), "epoll"), endpoints: map[int32]*Endpoint{}}
+	p := &poller{file: os.NewFile(uintptr(fd), "epoll"), sources: map[int32]*source{}}
 	if p.raw, err = p.file.SyscallConn(); err != nil {
 		return nil, err
 	}
@@ -51,37 +59,39 @@ func (p *poller) close() error {
 	return err
 }
 
-// add has a socket watched.
-func (p *poller) add(e *Endpoint) error {
+// newSource returns a source that is not watched yet.
+func (p *poller) newSource(socket *descriptor, serve func(*source)) *source {
 	p.mu.Lock()
-	for p.last++; p.last < 0 || p.endpoints[p.last] != nil; p.last++ {
-		p.last = max(p.last, 0) // after 2^31 endpoints numbers begin again
+	defer p.mu.Unlock()
+	for p.last++; p.last < 0 || p.sources[p.last] != nil; p.last++ {
+		p.last = max(p.last, 0) // after 2^31 sources numbers begin again
 	}
-	e.id = p.last
-	p.endpoints[e.id] = e
-	p.mu.Unlock()
-	err := p.watch(e, syscall.EPOLL_CTL_ADD)
-	if err != nil {
-		p.remove(e)
-	}
-	return err
+	s := &source{poller: p, id: p.last, socket: socket, serve: serve}
+	p.sources[s.id] = s
+	return s
 }
 
-// remove has a socket no longer watched. A worker may still be reading it.
-func (p *poller) remove(e *Endpoint) {
-	p.mu.Lock()
-	delete(p.endpoints, e.id)
-	p.mu.Unlock()
-	_ = p.watch(e, syscall.EPOLL_CTL_DEL) // it may not be there
+// begin has the socket watched the first time.
+func (s *source) begin() error { return s.watch(syscall.EPOLL_CTL_ADD) }
+
+// again has the socket watched after it was read. That fails if it is closed.
+func (s *source) again() { _ = s.watch(syscall.EPOLL_CTL_MOD) }
+
+// end has the socket no longer watched. A worker may still be reading it.
+func (s *source) end() {
+	s.poller.mu.Lock()
+	delete(s.poller.sources, s.id)
+	s.poller.mu.Unlock()
+	_ = s.watch(syscall.EPOLL_CTL_DEL) // it may not be there
 }
 
 // watch has a socket watched until there is something to read, once, or no
 // longer.
-func (p *poller) watch(e *Endpoint, op int) error {
-	event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLONESHOT, Fd: e.id}
+func (s *source) watch(op int) error {
+	event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLONESHOT, Fd: s.id}
 	var err error
-	closed := e.udp.use(func(udp uintptr) {
-		gone := p.raw.Control(func(fd uintptr) { err = syscall.EpollCtl(int(fd), op, int(udp), &event) })
+	closed := s.socket.use(func(socket int) {
+		gone := s.poller.raw.Control(func(fd uintptr) { err = syscall.EpollCtl(int(fd), op, socket, &event) })
 		if gone != nil {
 			err = gone
 		}
@@ -105,10 +115,10 @@ func (p *poller) work() {
 	}
 	for p.raw.Read(ready) == nil {
 		p.mu.RLock()
-		e := p.endpoints[events[0].Fd]
+		s := p.sources[events[0].Fd]
 		p.mu.RUnlock()
-		if e != nil {
-			e.serveUDP()
+		if s != nil {
+			s.serve(s)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -136,7 +137,8 @@ type rig struct {
 func serve(t testing.TB, s *Server, v View) *rig {
 	t.Helper()
 	udp, tcp := listen(t)
-	e, err := s.Serve(udp, tcp, v)
+	address := tcp.Addr().String()
+	e, err := s.Serve(detach(t, udp), detach(t, tcp), v)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +147,20 @@ func serve(t testing.TB, s *Server, v View) *rig {
 			t.Error(err)
 		}
 	})
-	return &rig{t, s, e, tcp.Addr().String()}
+	return &rig{t, s, e, address}
+}
+
+// detach takes a socket's descriptor from the Go runtime.
+func detach(t testing.TB, c interface {
+	syscall.Conn
+	Close() error
+}) int {
+	t.Helper()
+	fd := duplicate(t, c)
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return fd
 }
 
 func listen(t testing.TB) (*net.UDPConn, *net.TCPListener) {

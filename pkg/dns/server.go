@@ -3,9 +3,6 @@ package dns
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -64,18 +61,20 @@ type View struct {
 // An Endpoint is a pair of sockets that a server answers on.
 type Endpoint struct {
 	server   *Server
-	poller   *poller
-	id       int32 // by which the poller knows it
 	udp      *socket
 	packets  *ipv4.PacketConn // the same
-	tcp      net.Listener
+	tcp      *descriptor      // nil: none
 	view     atomic.Pointer[View]
 	waiting  atomic.Int32 // queries that wait for upstreams
 	draining atomic.Bool  // connections are to end soon
 	closing  atomic.Bool  // and now
 
-	reading sync.Mutex // held while datagrams are read
-	deaf    bool       // none are read any more; guarded by reading
+	datagrams, connections *source // of udp and tcp; nil: not watched
+
+	reading   sync.Mutex // held while datagrams are read
+	deaf      bool       // none are read any more; guarded by reading
+	accepting sync.Mutex // held while a connection is taken
+	shut      bool       // none is taken any more; guarded by accepting
 
 	readers sync.WaitGroup // goroutines that read connections
 	pending sync.WaitGroup // queries that wait
@@ -106,61 +105,69 @@ func (s *Server) Close() error {
 	return p.close()
 }
 
-// Serve answers on a UDP socket and a TCP listener, which it owns from now on,
-// until they are closed. The listener may be nil. The socket is a *net.UDPConn, or
-// one of [Sockets].
-func (s *Server) Serve(udp net.PacketConn, tcp net.Listener, v View) (*Endpoint, error) {
-	p, err := s.start()
-	if err != nil {
-		return nil, err
+// Serve answers on a UDP socket and a TCP listener until they are closed. It owns
+// the descriptors from now on, also after an error; tcp may be -1, for none. They
+// must not block (O_NONBLOCK), and never do on the way: another process may be
+// reading from them.
+func (s *Server) Serve(udp, tcp int, v View) (*Endpoint, error) {
+	e := &Endpoint{server: s, udp: newSocket(udp), streams: map[*stream]bool{}}
+	if tcp >= 0 {
+		e.tcp = &descriptor{fd: tcp}
 	}
-	own, err := detach(udp)
-	if err != nil {
-		return nil, err
-	}
-	e := &Endpoint{server: s, poller: p, udp: own, packets: ipv4.NewPacketConn(own), tcp: tcp, streams: map[*stream]bool{}}
+	e.packets = ipv4.NewPacketConn(e.udp)
 	e.SetView(v)
-	if err := p.add(e); err != nil {
-		return nil, errors.Join(err, own.Close())
-	}
-	if tcp != nil {
-		e.readers.Go(e.accept)
+	if err := e.begin(); err != nil {
+		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
 }
 
-// Sockets makes of two open descriptors, a UDP socket's and a TCP listener's,
-// what [Server.Serve] takes. The descriptors are no longer the caller's, also after
-// an error. They must not block (O_NONBLOCK), and never do on the way: another
-// process may be reading from them.
-func Sockets(udp, tcp int) (net.PacketConn, net.Listener, error) {
-	u, err := newSocket(udp)
-	t := os.NewFile(uintptr(tcp), "tcp")
-	defer t.Close()
+// begin has the sockets read.
+func (e *Endpoint) begin() error {
+	p, err := e.server.start()
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	listener, err := net.FileListener(t)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("name server: descriptor %d is no TCP listener: %w", tcp, err), u.Close())
+	if err := e.udp.check(syscall.SOCK_DGRAM); err != nil {
+		return err
 	}
-	return u, listener, nil
+	if e.tcp != nil {
+		if err := e.tcp.check(syscall.SOCK_STREAM); err != nil {
+			return err
+		}
+		e.connections = p.newSource(e.tcp, e.accept)
+		if err := e.connections.begin(); err != nil {
+			return err
+		}
+	}
+	e.datagrams = p.newSource(&e.udp.descriptor, e.serveUDP)
+	return e.datagrams.begin()
+}
+
+// hush ends the reading: no datagram is read and no connection taken from now on.
+func (e *Endpoint) hush() {
+	for _, s := range []*source{e.datagrams, e.connections} {
+		if s != nil {
+			s.end()
+		}
+	}
+	e.reading.Lock()
+	e.deaf = true
+	e.reading.Unlock()
+	e.accepting.Lock()
+	e.shut = true
+	e.accepting.Unlock()
 }
 
 // Control calls f with the descriptors of the sockets, which stay open meanwhile:
 // to hand them to another process. They belong to the endpoint.
-func (e *Endpoint) Control(f func(udp, tcp uintptr)) error {
-	l, ok := e.tcp.(syscall.Conn)
-	if !ok {
-		return errors.New("name server: the endpoint has no TCP listener with a descriptor")
-	}
-	raw, err := l.SyscallConn()
-	if err != nil {
-		return err
+func (e *Endpoint) Control(f func(udp, tcp int)) error {
+	if e.tcp == nil {
+		return errors.New("name server: the endpoint has no TCP listener")
 	}
 	var closed error
-	err = raw.Control(func(tcp uintptr) {
-		closed = e.udp.use(func(udp uintptr) { f(udp, tcp) })
+	err := e.tcp.use(func(tcp int) {
+		closed = e.udp.use(func(udp int) { f(udp, tcp) })
 	})
 	return errors.Join(err, closed)
 }
@@ -186,14 +193,8 @@ func (e *Endpoint) upstream(v *View) *Upstream {
 // When the context ends, queries still waiting are dropped.
 func (e *Endpoint) Drain(ctx context.Context) error {
 	e.draining.Store(true)
-	past := time.Unix(1, 0)
 	e.hush()
 	var errs []error
-	if l, ok := e.tcp.(*net.TCPListener); ok {
-		errs = append(errs, l.SetDeadline(past))
-	} else if e.tcp != nil {
-		errs = append(errs, e.tcp.Close())
-	}
 	e.eachStream((*stream).part)
 	done := make(chan struct{})
 	go func() {
@@ -216,19 +217,11 @@ func (e *Endpoint) Close() error {
 	e.hush()
 	err := e.udp.Close()
 	if e.tcp != nil {
-		err = errors.Join(err, closed(e.tcp))
+		err = errors.Join(err, e.tcp.Close())
 	}
 	e.eachStream(func(t *stream) { _ = t.conn.Close() }) // nobody is left to be told
 	e.readers.Wait()
 	return err
-}
-
-// closed closes what may be closed already.
-func closed(c interface{ Close() error }) error {
-	if err := c.Close(); !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
 }
 
 func (e *Endpoint) eachStream(f func(*stream)) {

@@ -1,7 +1,6 @@
 package dns
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -9,84 +8,75 @@ import (
 	"syscall"
 )
 
-// A socket is a UDP socket that the Go runtime does not watch: its poller would
-// be woken by each datagram, also while they are being read, which takes a
-// tenth of the processor under load. The embedded connection is none; it is
-// what golang.org/x/net recognizes a UDP socket by.
-type socket struct {
-	*net.UDPConn
-	mu sync.RWMutex // held while the descriptor is used
+// A descriptor is an open socket that the Go runtime does not watch.
+type descriptor struct {
+	mu sync.RWMutex // held while it is used
 	fd int          // -1: closed
 }
 
-// newSocket returns the socket of a descriptor, which it owns, also after an error.
-func newSocket(fd int) (*socket, error) {
-	s := &socket{UDPConn: &net.UDPConn{}, fd: fd}
-	kind, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
-	if err == nil && kind != syscall.SOCK_DGRAM {
-		err = fmt.Errorf("its type is %d: must be %d", kind, syscall.SOCK_DGRAM)
+// Close closes the descriptor once nobody uses it.
+func (d *descriptor) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fd < 0 {
+		return nil
 	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("name server: descriptor %d is no UDP socket: %w", fd, err), s.Close())
-	}
-	return s, nil
+	err := os.NewSyscallError("close", syscall.Close(d.fd))
+	d.fd = -1
+	return err
 }
 
-// detach takes a UDP socket from the runtime, and closes udp.
-func detach(udp net.PacketConn) (*socket, error) {
-	if s, is := udp.(*socket); is {
-		return s, nil
+// use calls f with the descriptor, which stays open meanwhile.
+func (d *descriptor) use(f func(fd int)) error {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.fd < 0 {
+		return net.ErrClosed
 	}
-	conn, is := udp.(syscall.Conn)
-	if !is {
-		return nil, fmt.Errorf("name server socket: %T has no descriptor", udp)
-	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil, fmt.Errorf("name server socket: %w", err)
-	}
-	var own uintptr
-	var errno syscall.Errno
-	err = raw.Control(func(fd uintptr) {
-		own, _, errno = syscall.Syscall(syscall.SYS_FCNTL, fd, syscall.F_DUPFD_CLOEXEC, 0)
-	})
-	if errno != 0 {
-		err = os.NewSyscallError("fcntl", errno)
-	}
-	_ = udp.Close() // the socket stays, by the other descriptor
-	if err != nil {
-		return nil, fmt.Errorf("name server socket: %w", err)
-	}
-	return newSocket(int(own))
+	f(d.fd)
+	return nil
 }
+
+// check tells what is wrong with a socket that is to be of a kind.
+func (d *descriptor) check(kind int) error {
+	is, err := syscall.GetsockoptInt(d.fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
+	if err == nil && is != kind {
+		err = fmt.Errorf("socket type is %d: must be %d", is, kind)
+	}
+	if err == nil && kind == syscall.SOCK_STREAM {
+		var listens int
+		listens, err = syscall.GetsockoptInt(d.fd, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
+		if err == nil && listens == 0 {
+			err = fmt.Errorf("it does not listen")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("name server: descriptor %d: %w", d.fd, err)
+	}
+	return nil
+}
+
+// A socket is a UDP socket. Go's poller would be woken by each datagram, also
+// while they are being read, which takes a tenth of the processor under load. The
+// embedded connection is none; it is what golang.org/x/net recognizes a UDP socket
+// by.
+type socket struct {
+	*net.UDPConn
+	descriptor
+}
+
+// newSocket returns the socket of a descriptor, which it owns.
+func newSocket(fd int) *socket {
+	return &socket{UDPConn: &net.UDPConn{}, descriptor: descriptor{fd: fd}}
+}
+
+// Close closes the descriptor once nobody uses it.
+func (s *socket) Close() error { return s.descriptor.Close() }
 
 // LocalAddr is for golang.org/x/net to put in its errors.
 func (s *socket) LocalAddr() net.Addr { return somewhere }
 
 var somewhere = &net.UDPAddr{}
-
-// Close closes the descriptor once nobody uses it.
-func (s *socket) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.fd < 0 {
-		return nil
-	}
-	err := os.NewSyscallError("close", syscall.Close(s.fd))
-	s.fd = -1
-	return err
-}
-
-// use calls f with the descriptor, which stays open meanwhile.
-func (s *socket) use(f func(fd uintptr)) error {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.fd < 0 {
-		return net.ErrClosed
-	}
-	f(uintptr(s.fd))
-	return nil
-}
 
 // SyscallConn has golang.org/x/net use the descriptor. Calls must not wait
 // (MSG_DONTWAIT).
@@ -95,16 +85,12 @@ func (s *socket) SyscallConn() (syscall.RawConn, error) { return rawSocket{s}, n
 // rawSocket is a socket as a [syscall.RawConn].
 type rawSocket struct{ socket *socket }
 
-func (r rawSocket) Control(f func(fd uintptr)) error { return r.socket.use(f) }
+func (r rawSocket) Control(f func(fd uintptr)) error {
+	return r.socket.use(func(fd int) { f(uintptr(fd)) })
+}
 
 func (r rawSocket) Read(f func(fd uintptr) bool) error {
-	r.socket.mu.RLock()
-	defer r.socket.mu.RUnlock()
-	if r.socket.fd < 0 {
-		return net.ErrClosed
-	}
-	f(uintptr(r.socket.fd))
-	return nil
+	return r.socket.use(func(fd int) { f(uintptr(fd)) })
 }
 
 func (r rawSocket) Write(f func(fd uintptr) bool) error { return r.Read(f) }

@@ -2,11 +2,13 @@ package dns
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -31,19 +33,38 @@ type stream struct {
 	pending  sync.WaitGroup // queries that wait for upstreams
 }
 
-// accept takes connections until the listener is closed or its deadline over.
-func (e *Endpoint) accept() {
-	for {
-		conn, err := e.tcp.Accept()
-		switch {
-		case err == nil:
-			e.welcome(conn)
-		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
-			return
-		default:
-			time.Sleep(10 * time.Millisecond) // no descriptors, most likely: some will be closed
-		}
+// accept takes a connection that is there, and has the listener watched again.
+func (e *Endpoint) accept(s *source) {
+	e.accepting.Lock()
+	defer e.accepting.Unlock()
+	if e.shut {
+		return
 	}
+	conn, err := e.tcp.accept()
+	switch {
+	case err == nil:
+		e.welcome(conn)
+	case errors.Is(err, net.ErrClosed):
+		return
+	case !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR) && !errors.Is(err, syscall.ECONNABORTED):
+		time.AfterFunc(10*time.Millisecond, s.again) // no descriptors, most likely: some will be closed
+		return
+	}
+	s.again()
+}
+
+// accept takes a connection. Its socket is Go's to watch.
+func (d *descriptor) accept() (net.Conn, error) {
+	fd, err := -1, error(nil)
+	closed := d.use(func(listener int) {
+		fd, _, err = syscall.Accept4(listener, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+	})
+	if closed != nil || err != nil {
+		return nil, cmp.Or(closed, err)
+	}
+	file := os.NewFile(uintptr(fd), "tcp")
+	defer file.Close() // the connection has another descriptor
+	return net.FileConn(file)
 }
 
 // welcome serves a connection, unless there are too many.

@@ -43,7 +43,7 @@ var batches = sync.Pool{New: func() any {
 }}
 
 // serveUDP answers datagrams that are there, and has the socket watched again.
-func (e *Endpoint) serveUDP() {
+func (e *Endpoint) serveUDP(s *source) {
 	e.reading.Lock()
 	defer e.reading.Unlock()
 	if e.deaf {
@@ -52,24 +52,15 @@ func (e *Endpoint) serveUDP() {
 	b := batches.Get().(*batch)
 	faults, err := b.serve(e)
 	batches.Put(b)
-	watch := func() { _ = e.poller.watch(e, syscall.EPOLL_CTL_MOD) } // fails if it is closed
 	pause := time.Duration(faults) * faultPause
 	if err != nil {
 		pause = 10 * time.Millisecond // no memory, most likely
 	}
 	if pause > 0 {
-		time.AfterFunc(pause, watch)
+		time.AfterFunc(pause, s.again)
 		return
 	}
-	watch()
-}
-
-// hush ends the reading of datagrams.
-func (e *Endpoint) hush() {
-	e.poller.remove(e)
-	e.reading.Lock()
-	defer e.reading.Unlock()
-	e.deaf = true
+	s.again()
 }
 
 // serve answers what is there, one batch at most: then others have their turn,
