@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,34 +76,62 @@ func ipNet(p netip.Prefix) net.IPNet {
 // The library would panic at a list with null in it, and pass an address that is
 // missing on as "<nil>".
 func readResult(raw []byte, version string) (*types100.Result, error) {
-	var lists struct {
-		Interfaces []*struct{}                  `json:"interfaces"`
-		IPs        []*struct{ Address *string } `json:"ips"`
-		Routes     []*struct{ Dst *string }     `json:"routes"`
-	}
-	if err := json.Unmarshal(raw, &lists); err != nil {
-		return nil, err
-	}
-	for i, one := range lists.Interfaces {
-		if one == nil {
-			return nil, fmt.Errorf("interfaces[%d]: must be an object, not null", i)
-		}
-	}
-	for i, one := range lists.IPs {
-		if one == nil || one.Address == nil {
-			return nil, fmt.Errorf("ips[%d]: must be an object with an address", i)
-		}
-	}
-	for i, one := range lists.Routes {
-		if one == nil || one.Dst == nil {
-			return nil, fmt.Errorf("routes[%d]: must be an object with a dst", i)
+	if bytes.Contains(raw, []byte("null")) {
+		if err := checkLists(raw); err != nil {
+			return nil, err
 		}
 	}
 	result, err := create.Create(version, raw)
 	if err != nil {
 		return nil, err
 	}
-	return types100.NewResultFromResult(result)
+	r, err := types100.NewResultFromResult(result)
+	if err != nil {
+		return nil, err
+	}
+	for i, ip := range r.IPs {
+		if ip.Address.IP == nil {
+			return nil, noAddress(i)
+		}
+	}
+	for i, route := range r.Routes {
+		if route.Dst.IP == nil {
+			return nil, noDst(i)
+		}
+	}
+	return r, nil
+}
+
+func noAddress(i int) error { return fmt.Errorf("ips[%d]: must be an object with an address", i) }
+
+func noDst(i int) error { return fmt.Errorf("routes[%d]: must be an object with a dst", i) }
+
+// checkLists looks for null where an object must be.
+func checkLists(raw []byte) error {
+	var lists struct {
+		Interfaces []*struct{}                  `json:"interfaces"`
+		IPs        []*struct{ Address *string } `json:"ips"`
+		Routes     []*struct{ Dst *string }     `json:"routes"`
+	}
+	if err := json.Unmarshal(raw, &lists); err != nil {
+		return err
+	}
+	for i, one := range lists.Interfaces {
+		if one == nil {
+			return fmt.Errorf("interfaces[%d]: must be an object, not null", i)
+		}
+	}
+	for i, one := range lists.IPs {
+		if one == nil || one.Address == nil {
+			return noAddress(i)
+		}
+	}
+	for i, one := range lists.Routes {
+		if one == nil || one.Dst == nil {
+			return noDst(i)
+		}
+	}
+	return nil
 }
 
 // merge appends a result to the one of the plugin before in the chain.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"dcni/pkg/names"
 	"dcni/pkg/wire"
@@ -29,6 +30,11 @@ type rawDDNS struct {
 	Prev      json.RawMessage `json:"prevResult"`
 }
 
+var (
+	keysOfDDNS = sync.OnceValue(func() []string { return append(Known(&rawDDNS{}), standard...) })
+	keysOfDNS  = sync.OnceValue(func() []string { return Known(&DNS{}) })
+)
+
 // DDNS is how a network's containers find names.
 type DDNS struct {
 	Name      string
@@ -46,7 +52,7 @@ type DDNS struct {
 // the container (the capability dns), by the configuration, by its dns section,
 // by the plugins before it.
 func (c Conf) DDNS() (*DDNS, error) {
-	keys, err := c.Keys(append(Known(&rawDDNS{}), standard...))
+	keys, err := c.Keys(keysOfDDNS())
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +143,7 @@ func previousDNS(result json.RawMessage) (DNS, error) {
 	if err != nil {
 		return DNS{}, err
 	}
-	keys, err := Pick(prev["dns"], "prevResult.dns", Known(&DNS{})...)
+	keys, err := Pick(prev["dns"], "prevResult.dns", keysOfDNS()...)
 	if err != nil {
 		return DNS{}, err
 	}

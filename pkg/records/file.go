@@ -1,7 +1,6 @@
 package records
 
 import (
-	"bytes"
 	"errors"
 	"os"
 
@@ -34,21 +33,39 @@ func openFile(path string, flags int, perm uint32) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// readFile is os.ReadFile, with open.
+// readFile reads a file that is replaced whole, and so does not grow.
 func readFile(path string) ([]byte, error) {
-	f, err := openFile(path, os.O_RDONLY, 0)
+	fd, err := open(path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var info unix.Stat_t
+	if err := unix.Fstat(fd, &info); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	data := make([]byte, info.Size)
+	for done := 0; done < len(data); {
+		n, err := retry(func() (int, error) { return unix.Read(fd, data[done:]) })
+		if err != nil {
+			return nil, &os.PathError{Op: "read", Path: path, Err: err}
+		}
+		if n == 0 {
+			return data[:done], nil
+		}
+		done += n
+	}
+	return data, nil
+}
+
+// namesIn lists a directory, in no order.
+func namesIn(dir string) ([]string, error) {
+	f, err := openFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	var data bytes.Buffer
-	data.Grow(int(info.Size()) + bytes.MinRead) // a file that is shorter is read at once
-	_, err = data.ReadFrom(f)
-	return data.Bytes(), err
+	return f.Readdirnames(-1)
 }
 
 // rename is os.Rename for files: that looks first whether the new name is a

@@ -113,13 +113,13 @@ func (s Store) Get(a wire.Attachment, plugin string) (*Record, error) {
 // same attachment, tell of the network.
 func (s Store) Beside(a wire.Attachment, plugin string) (network.Traits, error) {
 	dir := filepath.Dir(s.recordPath(a, plugin))
-	entries, err := os.ReadDir(dir)
+	files, err := namesIn(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return network.Traits{}, nil
 	}
 	var all network.Traits
-	for _, e := range entries {
-		name, isRecord := strings.CutSuffix(e.Name(), ".json")
+	for _, file := range files {
+		name, isRecord := strings.CutSuffix(file, ".json")
 		if !isRecord || name == plugin {
 			continue
 		}
@@ -128,7 +128,7 @@ func (s Store) Beside(a wire.Attachment, plugin string) (network.Traits, error) 
 			State  State          `json:"state"`
 			Traits network.Traits `json:"traits"`
 		}
-		data, err := readFile(filepath.Join(dir, e.Name()))
+		data, err := readFile(filepath.Join(dir, file))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -136,7 +136,7 @@ func (s Store) Beside(a wire.Attachment, plugin string) (network.Traits, error) 
 			err = json.Unmarshal(data, &one)
 		}
 		if err != nil {
-			return all, fmt.Errorf("record %s: %w", filepath.Join(dir, e.Name()), err)
+			return all, fmt.Errorf("record %s: %w", filepath.Join(dir, file), err)
 		}
 		if one.State == Up {
 			all = all.And(one.Traits)
