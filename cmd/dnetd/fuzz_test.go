@@ -37,7 +37,7 @@ func FuzzResolver(f *testing.F) {
 			t.Errorf("what was said is not known: %v", err)
 		}
 		d.memory.remove(req.Resolver.Owner, other.Owner)
-		if m := d.memory; len(m.sandboxes)+len(m.owners)+len(m.networks)+len(m.stale) > 0 {
+		if m := d.memory; len(m.sandboxes)+len(m.owners)+len(m.networks)+len(m.views)+len(m.changed)+len(m.stale) > 0 {
 			t.Errorf("something stays: %+v", m)
 		}
 	})

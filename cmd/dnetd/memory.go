@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"dcni/pkg/dns"
@@ -15,9 +16,9 @@ import (
 // A memory is what dnetd answers from: sandboxes, what their attachments
 // brought, and the names of all networks.
 //
-// A change touches the table and marks the sandboxes on its network; show
-// gives each of these its new view. In a burst of changes many are shown at
-// once.
+// A change touches the table and marks its network and its sandbox; show has the
+// views of the one show the new table, and the other see what it is on now. In a
+// burst of changes many are shown at once.
 type memory struct {
 	server *dns.Server
 	vault  vault
@@ -27,14 +28,25 @@ type memory struct {
 	sandboxes map[uint64]*sandbox          // by the cookie of the namespace
 	owners    map[wire.Attachment]*sandbox // who brought something to which
 	networks  map[string]map[*sandbox]bool // who is on which
-	stale     map[*sandbox]bool            // whose view is to be made again
+	views     map[string]*view             // by their networks
+	changed   map[string]bool              // networks that views are to show again
+	stale     map[*sandbox]bool            // who may be on other networks now
+}
+
+// A view is seen by all sandboxes on the same networks: a new name is shown to
+// them at once, however many they are.
+type view struct {
+	names *names.View
+	key   string // of the memory's views
+	users int
 }
 
 func newMemory(s *dns.Server, v vault) *memory {
 	return &memory{
 		server: s, vault: v, table: &names.Table{},
 		sandboxes: map[uint64]*sandbox{}, owners: map[wire.Attachment]*sandbox{},
-		networks: map[string]map[*sandbox]bool{}, stale: map[*sandbox]bool{},
+		networks: map[string]map[*sandbox]bool{},
+		views:    map[string]*view{}, changed: map[string]bool{}, stale: map[*sandbox]bool{},
 	}
 }
 
@@ -63,6 +75,7 @@ func (m *memory) add(list ...arrival) error {
 	for _, a := range list {
 		closing = append(closing, m.know(a.resolver)...)
 	}
+	m.showNames()
 	var errs []error
 	for _, a := range list {
 		errs = append(errs, m.sandboxes[a.resolver.Cookie].open(m, a.sockets))
@@ -93,7 +106,7 @@ func (m *memory) know(r *names.Resolver) (closing []*sandbox) {
 		m.networks[r.Owner.Network] = members
 	}
 	members[s] = true
-	m.mark(r.Owner.Network)
+	m.changed[r.Owner.Network], m.stale[s] = true, true
 	return closing
 }
 
@@ -119,7 +132,7 @@ func (m *memory) forget(owner wire.Attachment) (closing []*sandbox) {
 	}
 	delete(m.owners, owner)
 	s.drop(owner)
-	m.mark(owner.Network)
+	m.changed[owner.Network], m.stale[s] = true, true
 	m.table = m.table.Remove(owner.Network, owner.Container, owner.IfName)
 	if !s.on(owner.Network) {
 		delete(m.networks[owner.Network], s)
@@ -132,25 +145,62 @@ func (m *memory) forget(owner wire.Attachment) (closing []*sandbox) {
 	}
 	delete(m.sandboxes, s.cookie)
 	delete(m.stale, s)
+	m.unsee(s)
 	m.vault.drop(s.cookie)
 	return []*sandbox{s}
 }
 
-// mark has the sandboxes on a network get new views.
-func (m *memory) mark(network string) {
-	for s := range m.networks[network] {
-		m.stale[s] = true
-	}
-}
-
-// show gives new views to who is marked.
+// show has everybody see what has changed.
 func (m *memory) show() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.showNames()
 	for s := range m.stale {
-		s.show(m.table)
+		s.show(m.viewOf(s))
 	}
 	clear(m.stale)
+}
+
+// showNames has views show what has changed on their networks.
+func (m *memory) showNames() {
+	for _, v := range m.views {
+		for network := range m.changed {
+			if v.names.On(network) {
+				v.names.Show(m.table)
+				break
+			}
+		}
+	}
+	clear(m.changed)
+}
+
+// viewOf returns what a sandbox is answered from.
+func (m *memory) viewOf(s *sandbox) dns.View {
+	networks := s.networks()
+	key := strings.Join(networks, "/") // no name has one in it
+	if s.sees == nil || s.sees.key != key {
+		m.unsee(s)
+		v := m.views[key]
+		if v == nil {
+			v = &view{names: m.table.View(networks...), key: key}
+			m.views[key] = v
+		}
+		v.users++
+		s.sees = v
+	}
+	return dns.View{Names: s.sees.names, Own: s.upstream, Internal: s.internal()}
+}
+
+// unsee takes a sandbox's view from it, and forgets one that nobody has any more.
+func (m *memory) unsee(s *sandbox) {
+	v := s.sees
+	if v == nil {
+		return
+	}
+	s.sees = nil
+	if v.users--; v.users == 0 {
+		delete(m.views, v.key)
+	}
 }
 
 // closeAll closes the sockets of sandboxes that are in no memory any more.

@@ -22,6 +22,7 @@ type sandbox struct {
 	cookie    uint64
 	resolvers []*names.Resolver // of its attachments, in the order in which their networks are asked
 	ears      [families]ear
+	sees      *view            // the names; nil: not asked for yet
 	servers   []netip.AddrPort // of its own
 	upstream  *dns.Upstream    // which asks them; nil: none
 
@@ -114,19 +115,22 @@ func (s *sandbox) use(f func(fd int)) error {
 	return e.Control(func(udp, _ int) { f(udp) })
 }
 
-// view is what the sandbox sees of a table.
-func (s *sandbox) view(t *names.Table) dns.View {
-	networks, internal := make([]string, 0, len(s.resolvers)), true
+// networks are those that the sandbox is on, in the order in which they are asked.
+func (s *sandbox) networks() []string {
+	list := make([]string, 0, len(s.resolvers))
 	for _, r := range s.resolvers {
-		networks = append(networks, r.Owner.Network)
-		internal = internal && r.Internal
+		list = append(list, r.Owner.Network)
 	}
-	return dns.View{Names: t.View(networks...), Own: s.upstream, Internal: internal}
+	return list
 }
 
-// show has the sandbox see a table.
-func (s *sandbox) show(t *names.Table) {
-	v := s.view(t)
+// internal reports whether all of them are.
+func (s *sandbox) internal() bool {
+	return !slices.ContainsFunc(s.resolvers, func(r *names.Resolver) bool { return !r.Internal })
+}
+
+// show has the sandbox's sockets answered from a view.
+func (s *sandbox) show(v dns.View) {
 	for _, e := range s.ears {
 		if e.endpoint != nil {
 			e.endpoint.SetView(v)
@@ -145,7 +149,7 @@ func (s *sandbox) open(m *memory, sockets [families]host.NameServer) error {
 			socket.Close()
 		default:
 			m.vault.put(s.cookie, names.Family(f), socket.UDP, socket.TCP)
-			endpoint, err := m.server.Serve(socket.UDP, socket.TCP, s.view(m.table))
+			endpoint, err := m.server.Serve(socket.UDP, socket.TCP, m.viewOf(s))
 			if err != nil {
 				errs = append(errs, err)
 				continue

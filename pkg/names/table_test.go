@@ -318,3 +318,23 @@ func BenchmarkLookup(b *testing.B) {
 		})
 	}
 }
+
+// TestShow has one view show one table after the other.
+func TestShow(t *testing.T) {
+	web, lab := names.Network{Name: "web"}, names.Network{Name: "lab"}
+	one := names.Entry{Container: "c1", IfName: "eth0", Names: []string{"one"}, Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.2")}}
+	empty := new(names.Table)
+	v := empty.View("web")
+	for _, c := range []struct {
+		table *names.Table
+		known bool
+	}{{empty, false}, {empty.Add(web, one), true}, {empty.Add(lab, one), false}} {
+		v.Show(c.table)
+		if _, known := v.Lookup([]byte("one"), names.IPv4); known != c.known {
+			t.Errorf("known %v, want %v", known, c.known)
+		}
+	}
+	if !v.On("web") || v.On("lab") {
+		t.Error("the view is of other networks")
+	}
+}

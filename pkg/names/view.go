@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // A Family is one of addresses.
@@ -15,8 +16,15 @@ const (
 	IPv6
 )
 
-// A View is what one container sees of a table. A nil View is empty.
+// A View is what containers on the same networks see of a table. It may be asked by
+// any number of them while [View.Show] changes it. A nil View is empty.
 type View struct {
+	networks []string
+	now      atomic.Pointer[sight]
+}
+
+// A sight is a view of one table.
+type sight struct {
 	zones     []*zone // in the order in which they are asked
 	qualified []*zone // the same for name.network: names of networks with fewest dots first
 }
@@ -24,18 +32,28 @@ type View struct {
 // View returns what is seen by who is on these networks, in this order: that of
 // gateways, in Docker. A network of which the table knows nothing has no names.
 func (t *Table) View(networks ...string) *View {
-	v := &View{}
-	for _, network := range networks {
-		if z := t.zones[network]; z != nil && !slices.Contains(v.zones, z) {
-			v.zones = append(v.zones, z)
-		}
-	}
-	v.qualified = slices.Clone(v.zones)
-	slices.SortStableFunc(v.qualified, func(a, b *zone) int {
-		return strings.Count(a.suffix, ".") - strings.Count(b.suffix, ".")
-	})
+	v := &View{networks: networks}
+	v.Show(t)
 	return v
 }
+
+// Show has a view be one of another table from now on.
+func (v *View) Show(t *Table) {
+	s := &sight{}
+	for _, network := range v.networks {
+		if z := t.zones[network]; z != nil && !slices.Contains(s.zones, z) {
+			s.zones = append(s.zones, z)
+		}
+	}
+	s.qualified = slices.Clone(s.zones)
+	slices.SortStableFunc(s.qualified, func(a, b *zone) int {
+		return strings.Count(a.suffix, ".") - strings.Count(b.suffix, ".")
+	})
+	v.now.Store(s)
+}
+
+// On reports whether the view is one of a network.
+func (v *View) On(network string) bool { return slices.Contains(v.networks, network) }
 
 // An Answer is addresses of one family.
 type Answer struct {
@@ -51,7 +69,8 @@ func (v *View) Lookup(name []byte, f Family) (a Answer, known bool) {
 	if v == nil {
 		return a, false
 	}
-	for _, z := range v.zones {
+	s := v.now.Load()
+	for _, z := range s.zones {
 		if node := z.find(name); node != nil {
 			known = true
 			if a, ok := z.answer(node, f); ok {
@@ -59,7 +78,7 @@ func (v *View) Lookup(name []byte, f Family) (a Answer, known bool) {
 			}
 		}
 	}
-	for _, z := range v.qualified {
+	for _, z := range s.qualified {
 		at := len(name) - len(z.suffix)
 		if at <= 0 || string(name[at:]) != z.suffix {
 			continue
@@ -87,7 +106,7 @@ func (v *View) Pointer(a netip.Addr) (name string, ttl uint32, ok bool) {
 		return "", 0, false
 	}
 	a = a.Unmap()
-	for _, z := range v.zones {
+	for _, z := range v.now.Load().zones {
 		owners := z.owners.get(a.String())
 		if len(owners) == 0 || z.net.Quiet {
 			continue
