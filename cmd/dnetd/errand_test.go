@@ -17,6 +17,7 @@ import (
 	"dcni/pkg/host/early"
 	"dcni/pkg/names"
 	"dcni/pkg/network"
+	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
@@ -87,6 +88,33 @@ func TestErrand(t *testing.T) {
 		}
 		if n := d.memory.count(); n != step.known {
 			t.Errorf("%s: %d sandboxes are known, want %d", step.verb, n, step.known)
+		}
+	}
+}
+
+// TestErrandOnRecord wants the record to say where the name server listens, be it
+// as foreseen or not.
+func TestErrandOnRecord(t *testing.T) {
+	for _, taken := range []bool{false, true} {
+		r := newRig(t)
+		d, b := r.newHere(), r.box()
+		if taken {
+			s, err := host.OpenNameServer(b.path, b.cookie, names.UsualPort, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+		}
+		if status, _ := r.do(d, errandFor(b, "ADD", "one-id")); status != early.Done {
+			t.Fatalf("status %d", status)
+		}
+		rec, err := r.store.Get(wire.Attachment{Network: "web", Container: "one-id", IfName: "eth0"}, plugin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		port, _ := d.memory.ports(b.cookie)
+		if rec.State != records.Up || rec.Resolver.Port != port || (port == names.UsualPort) == taken {
+			t.Errorf("on record %s at port %d, served at %d, the usual port taken: %v", rec.State, rec.Resolver.Port, port, taken)
 		}
 	}
 }

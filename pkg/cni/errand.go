@@ -45,6 +45,7 @@ func (e Errand) Run(store records.Store, machine *host.Host) error {
 	return p.attend(func() (verbs, error) {
 		engine := e.Plugin.engine(store, machine)
 		engine.Store, engine.Program, engine.Log = begun{store, e.Waits}, e.Program, p.stderr
+		engine.Foresees = e.Plugin.chained()
 		return engine, nil
 	})
 }

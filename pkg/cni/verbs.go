@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"net/netip"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -111,6 +113,11 @@ type Engine struct {
 	// Program is the absolute path of the plugin, for who is to heal what it
 	// attached.
 	Program string
+	// Foresees has ADD record at once what will be, in place of a first record that
+	// says only that something is being made: half the writing. It is for plugins
+	// that make nothing outside of the sandbox, in a process that makes so by
+	// itself what a record says is up, when it starts again after a death: dnetd.
+	Foresees bool
 }
 
 // Add attaches. If it fails, what this call made is undone and nothing else.
@@ -136,10 +143,10 @@ func (e *Engine) Add(r *Request) (*types100.Result, error) {
 	defer lock.Unlock()
 
 	rec, err := e.begin(r, mode)
-	if err != nil {
-		return nil, err
+	if err == nil && !e.Foresees {
+		err = e.Store.Put(rec)
 	}
-	if err := e.Store.Put(rec); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return e.attach(r, mode, rec)
@@ -257,6 +264,11 @@ func (e *Engine) make(r *Request, mode Mode, rec *records.Record, l *Lease) (*ty
 	if err != nil {
 		return nil, nil, err
 	}
+	if e.Foresees {
+		if err := e.foresee(r, rec, plan, site, l); err != nil {
+			return nil, nil, err
+		}
+	}
 	shared, err := e.share(r.Network, plan.Shared)
 	if err != nil {
 		return nil, nil, err
@@ -333,23 +345,52 @@ func (e *Engine) share(name string, objects []wire.Object) ([]wire.Object, error
 	return changed, err
 }
 
-// finish records the attachment as up and returns its result.
+// results returns what ADD prints, and what of it is the plugin's own, which is
+// recorded.
+func (e *Engine) results(r *Request, plan wire.Plan, s Site, l *Lease) (whole, own *types100.Result) {
+	own = resultOf(plan, s, l.DNS)
+	if !e.Plugin.chained() {
+		return merge(r.Prev, own), own
+	}
+	own.IPs = nil // as they are in the result before
+	whole = merge(r.Prev, own)
+	return whole, whole
+}
+
+// foresee records the attachment as it is expected to be.
+func (e *Engine) foresee(r *Request, rec *records.Record, plan wire.Plan, s Site, l *Lease) error {
+	_, own := e.results(r, plan, s, l)
+	if err := remember(rec, plan, s, own); err != nil {
+		return err
+	}
+	if rec.Resolver != nil {
+		rec.Resolver = rec.Resolver.Foreseen()
+	}
+	return e.Store.Put(rec)
+}
+
+// finish records the attachment as up, unless it is on record as it came, and
+// returns its result.
 func (e *Engine) finish(r *Request, rec *records.Record, plan wire.Plan, s Site, l *Lease) (*types100.Result, error) {
 	if !e.Host.Still(r.NetNS) {
 		return nil, wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: vanished during ADD", r.NetNS)
 	}
-	own := resultOf(plan, s, l.DNS)
-	if e.Plugin.chained() {
-		own.IPs = nil // as they are in the result before
-	}
-	whole := merge(r.Prev, own)
-	if e.Plugin.chained() {
-		own = whole
+	whole, own := e.results(r, plan, s, l)
+	if e.Foresees && cameAs(rec, plan) {
+		return whole, nil
 	}
 	if err := remember(rec, plan, s, own); err != nil {
 		return nil, err
 	}
 	return whole, e.Store.Put(rec)
+}
+
+// cameAs reports whether a plan's objects are as a record foresaw them.
+func cameAs(rec *records.Record, plan wire.Plan) bool {
+	return !slices.ContainsFunc(plan.Own, func(o wire.Object) bool {
+		r, is := o.(*names.Resolver)
+		return is && !reflect.DeepEqual(r, rec.Resolver)
+	})
 }
 
 // Del detaches. It works from the record; without one, from the identity. It

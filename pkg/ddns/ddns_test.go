@@ -8,8 +8,12 @@ import (
 
 func TestPlans(t *testing.T) { cnitest.Plans(t, Plugin) }
 
-func TestCrashMatrix(t *testing.T) {
-	cnitest.Matrix(t, Plugin, `{
+func TestCrashMatrix(t *testing.T) { cnitest.Matrix(t, Plugin, wishes) }
+
+func TestCrashMatrixOfErrands(t *testing.T) { cnitest.Errands(t, Plugin, wishes) }
+
+// wishes is all that can be asked for.
+const wishes = `{
 		"cniVersion": "1.1.0", "name": "web", "type": "ddns", "intercept": true, "hosts": ["gw:host-gateway"],
 		"runtimeConfig": {"aliases": ["db"], "dns": {"servers": ["192.0.2.53"]}},
 		"prevResult": {
@@ -17,5 +21,4 @@ func TestCrashMatrix(t *testing.T) {
 			"interfaces": [{"name": "br0"}, {"name": "eth0", "sandbox": "/run/netns/c1"}],
 			"ips": [{"address": "10.1.0.2/24", "gateway": "10.1.0.1", "interface": 1}]
 		}
-	}`)
-}
+	}`

@@ -87,7 +87,7 @@ func (r resolver) open() ([]NameServer, error) {
 			if six {
 				port = &r.o.Port6
 			}
-			server, err := openNameServer(r.o.Cookie, cmp.Or(*port, usualPort), nameServerAddress(six))
+			server, err := openNameServer(r.o.Cookie, cmp.Or(*port, names.UsualPort), nameServerAddress(six))
 			if err != nil {
 				return fmt.Errorf("name server sockets: %w", err)
 			}
@@ -101,12 +101,6 @@ func (r resolver) open() ([]NameServer, error) {
 	}
 	return list, err
 }
-
-// usualPort is where a name server listens, unless somebody else does. It is
-// nobody's (IANA's registry of ports), and none of those that the kernel gives away
-// (net.ipv4.ip_local_port_range): after a restart it is free, and the rules that
-// lead there still hold.
-const usualPort = 11053
 
 func closeAll(list []NameServer) {
 	for _, s := range list {

@@ -39,6 +39,21 @@ type Resolver struct {
 	Port6 uint16 `json:"port6,omitempty"` // of those at ::1, where IPv6 is intercepted; 0: none
 }
 
+// UsualPort is where a sandbox's name server listens, unless somebody else does. It
+// is nobody's (IANA's registry of ports), and none of those that the kernel gives
+// away (net.ipv4.ip_local_port_range): after a restart it is free, and the rules
+// that lead there still hold.
+const UsualPort = 11053
+
+// Foreseen returns the resolver as it is once it is made so, as a rule.
+func (r *Resolver) Foreseen() *Resolver {
+	own := *r
+	if own.Port == 0 {
+		own.Port = UsualPort
+	}
+	return &own
+}
+
 // Key names the attachment.
 func (r *Resolver) Key() string { return "resolver " + r.Owner.String() }
 

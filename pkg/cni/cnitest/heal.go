@@ -35,7 +35,7 @@ func (w *World) healed(t *testing.T) []wire.Repair {
 
 // whole is a world in which c0 and c1 are attached.
 func (m matrix) whole(t *testing.T) *World {
-	w := NewWorld(t, m.plugin)
+	w := m.world(t)
 	m.mustAdd(t, w, "c0", neighbour(m.conf))
 	m.mustAdd(t, w, "c1", m.conf)
 	return w
