@@ -24,6 +24,8 @@ import (
 // and then.
 const (
 	healAfter = 100 * time.Millisecond // from the first hint
+	healLate  = 300 * time.Millisecond // likewise, where there are many attachments to look through
+	healLook  = 40                     // or in so many times as long as that takes: 6 ms for 1,000 of them, while containers come and go
 	healAgain = 200 * time.Millisecond // where a plugin was at work
 	healEvery = 30 * time.Second       // everything
 	healShare = 50                     // or in so many times as long as it takes: 0.7 s of CPU time for 1,000 attachments
@@ -79,6 +81,7 @@ type healer struct {
 	woken chan struct{} // has one as long as there are hints
 
 	// The rest is the loop's own.
+	wait   time.Duration  // from a hint on; 0: healAfter
 	marks  []records.Mark // of this step, nil until needed
 	due    map[target]*visit
 	brakes map[string]*brake // by program and target
@@ -164,9 +167,11 @@ func (h *healer) step(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(healAfter):
+		case <-time.After(max(h.wait, healAfter)):
 		}
+		start := time.Now()
 		h.understand(h.takeHints())
+		h.wait = min(healLook*time.Since(start), healLate)
 	}
 	h.visit(ctx)
 }
