@@ -117,15 +117,17 @@ func (r *serviceRig) stores(want ...string) {
 
 func inStore(b *box) string { return fmt.Sprintf("%s:2", storeKey{b.cookie, names.IPv4}) }
 
-// TestServiceRestarts: neither a restart nor a kill loses a query, whether the
-// container's own or that of a neighbour.
+// TestServiceRestarts: a restart loses no query, and a kill none but those that
+// were read by then.
 func TestServiceRestarts(t *testing.T) {
 	r := newServiceRig(t)
 	d := r.startService()
 	boxes, ports := r.boxes(3)
 	r.stores(inStore(boxes[0]), inStore(boxes[1]), inStore(boxes[2]))
-	load := boxes[0].load(ports[0], containerName(2))
+	const batch = 64 // queries that are read at once: a dnetd that is killed may have some that it has not answered
+	mayLose := map[os.Signal]int{syscall.SIGTERM: 0, syscall.SIGKILL: batch}
 	for i, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL} {
+		load := boxes[0].load(ports[0], containerName(2))
 		time.Sleep(200 * time.Millisecond)
 		d.signal(signal)
 		err := d.ends(2 * time.Second)
@@ -136,9 +138,9 @@ func TestServiceRestarts(t *testing.T) {
 			t.Fatalf("%d, %v: the socket is gone: %v", i, signal, err)
 		}
 		d = r.startService()
-	}
-	if lost := load.lost(); lost > 0 {
-		t.Errorf("%d of %d lost", lost, load.sent.Load())
+		if lost := load.lost(); lost > mayLose[signal] {
+			t.Errorf("%d, %v: %d of %d lost", i, signal, lost, load.sent.Load())
+		}
 	}
 	r.stores(inStore(boxes[0]), inStore(boxes[1]), inStore(boxes[2]))
 	d.signal(syscall.SIGTERM)
