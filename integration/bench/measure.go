@@ -200,7 +200,8 @@ func (b *run) crowded() error {
 	if b.ours == nil {
 		return nil
 	}
-	if err := b.sandboxes(max(b.rounds+1, burst), b.crowd+b.rounds); err != nil {
+	first := max(b.rounds+1, burst)
+	if err := b.sandboxes(first, b.crowd+b.rounds); err != nil {
 		return err
 	}
 	for i := range b.crowd {
@@ -218,6 +219,22 @@ func (b *run) crowded() error {
 	}
 	b.table.times(fmt.Sprintf("ADD, %d containers present: p50", b.crowd), adds, 50)
 	b.table.times(fmt.Sprintf("DEL, %d containers present: p50", b.crowd), dels, 50)
+	return b.disperse(first)
+}
+
+// disperse takes the crowd away, and the sandboxes that were made for it: what is
+// measured next has a number of containers of its own.
+func (b *run) disperse(first int) error {
+	for i := range b.crowd {
+		if err := b.ours.del(attachment(i, 1)); err != nil {
+			return err
+		}
+	}
+	for i := first; i < b.crowd+b.rounds; i++ {
+		if err := b.host.DelNetNS(sandbox(i)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
