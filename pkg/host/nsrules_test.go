@@ -84,6 +84,24 @@ func TestMappingListsAsSaid(t *testing.T) {
 	}
 }
 
+// TestMappingEncodedOnce wants what was encoded last to be used again for the same
+// rules, and for no others: those of both families can have one comment.
+func TestMappingEncodedOnce(t *testing.T) {
+	four := mapping{port: 40001, intercept: true}
+	first, err := four.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := four.encode(); again != first {
+		t.Error("the same mapping is encoded twice")
+	}
+	for _, other := range []mapping{sixMapping, plainMapping, {port: 40002, intercept: true}} {
+		if last, _ := other.encode(); last.comment != other.String() || last.six != other.six {
+			t.Errorf("for %q of IPv6 %v: %q of IPv6 %v", other, other.six, last.comment, last.six)
+		}
+	}
+}
+
 // TestMappingNotices wants what others do to the table to be seen, and to be put
 // right.
 func TestMappingNotices(t *testing.T) {

@@ -23,10 +23,10 @@ import (
 type State string
 
 // An attachment is Adding from before its first side effect until ADD is
-// done, and Deleting from the first step of DEL. One that dnetd adds in a chained
-// plugin's place is Up from before its first side effect (cni.Engine.Foresees). A record found in either
-// state by somebody who holds the attachment's lock belongs to a process that
-// died.
+// done, and Deleting from the first step of DEL. A record found in either state by
+// somebody who holds the attachment's lock belongs to a process that died. What
+// dnetd adds in a chained plugin's place is Up from before its first side effect
+// (cni.Engine.Foresees).
 const (
 	Adding   State = "adding"
 	Up       State = "up"
