@@ -1,8 +1,6 @@
 package cni
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +11,6 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/containernetworking/cni/pkg/types/create"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
@@ -70,68 +67,6 @@ func resultRoute(o *wire.Route) *types.Route {
 
 func ipNet(p netip.Prefix) net.IPNet {
 	return net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
-}
-
-// readResult reads what another plugin printed, or a runtime says that one did.
-// The library would panic at a list with null in it, and pass an address that is
-// missing on as "<nil>".
-func readResult(raw []byte, version string) (*types100.Result, error) {
-	if bytes.Contains(raw, []byte("null")) {
-		if err := checkLists(raw); err != nil {
-			return nil, err
-		}
-	}
-	result, err := create.Create(version, raw)
-	if err != nil {
-		return nil, err
-	}
-	r, err := types100.NewResultFromResult(result)
-	if err != nil {
-		return nil, err
-	}
-	for i, ip := range r.IPs {
-		if ip.Address.IP == nil {
-			return nil, noAddress(i)
-		}
-	}
-	for i, route := range r.Routes {
-		if route.Dst.IP == nil {
-			return nil, noDst(i)
-		}
-	}
-	return r, nil
-}
-
-func noAddress(i int) error { return fmt.Errorf("ips[%d]: must be an object with an address", i) }
-
-func noDst(i int) error { return fmt.Errorf("routes[%d]: must be an object with a dst", i) }
-
-// checkLists looks for null where an object must be.
-func checkLists(raw []byte) error {
-	var lists struct {
-		Interfaces []*struct{}                  `json:"interfaces"`
-		IPs        []*struct{ Address *string } `json:"ips"`
-		Routes     []*struct{ Dst *string }     `json:"routes"`
-	}
-	if err := json.Unmarshal(raw, &lists); err != nil {
-		return err
-	}
-	for i, one := range lists.Interfaces {
-		if one == nil {
-			return fmt.Errorf("interfaces[%d]: must be an object, not null", i)
-		}
-	}
-	for i, one := range lists.IPs {
-		if one == nil || one.Address == nil {
-			return noAddress(i)
-		}
-	}
-	for i, one := range lists.Routes {
-		if one == nil || one.Dst == nil {
-			return noDst(i)
-		}
-	}
-	return nil
 }
 
 // merge appends a result to the one of the plugin before in the chain.
