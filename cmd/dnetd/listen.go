@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"dcni/pkg/host/agent"
@@ -16,6 +18,7 @@ import (
 
 const (
 	maxRequests = 64                     // at a time; more wait at the door
+	spare       = 2                      // who wait for the next one
 	knockTime   = 500 * time.Millisecond // from when it is let in until it has said what it wants
 	lateTime    = 10 * time.Millisecond  // for another look then
 	requestTime = 5 * time.Second        // for dnetd's own requests to another dnetd
@@ -30,7 +33,10 @@ type door struct {
 	listener *agent.Listener
 	slots    chan struct{} // who is in: requests, and who waits for the next one
 	pause    chan struct{} // has a value while nobody is let in
-	resume   chan struct{} // gets one when that is over
+	waiting  atomic.Int32  // who waits for the next request, or soon will
+
+	mu     sync.Mutex
+	opened chan struct{} // is closed while the door is open
 }
 
 // openDoor makes the socket at a path, unless systemd has made it.
@@ -69,8 +75,9 @@ func newDoor(path string, socket *net.UnixListener) (*door, error) {
 	}
 	d := &door{
 		path: path, file: file, lasting: opener == 1, listener: l,
-		slots: make(chan struct{}, maxRequests), pause: make(chan struct{}, 1), resume: make(chan struct{}, 1),
+		slots: make(chan struct{}, maxRequests), pause: make(chan struct{}, 1), opened: make(chan struct{}),
 	}
+	close(d.opened)
 	pid := strconv.Itoa(os.Getpid()) + "\n"
 	if err := os.WriteFile(pidPath(path), []byte(pid), 0o644); err != nil {
 		return nil, errors.Join(err, l.Close())
@@ -122,39 +129,68 @@ func (d *door) leave() {
 func (d *dnetd) listen(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() { _ = d.door.listener.Close() })
 	defer stop()
+	d.door.waiting.Add(spare)
+	for range spare {
+		go d.attend(ctx)
+	}
+	<-ctx.Done()
+}
+
+// attend lets requests in and serves them itself, one after the other, as long as
+// few wait for the next one. To hand a request to another goroutine has the Go runtime
+// wake a thread, which takes a twentieth of an ADD of ddns. Who lets one in and
+// leaves nobody waiting finds somebody.
+func (d *dnetd) attend(ctx context.Context) {
 	for {
-		select {
-		case d.door.slots <- struct{}{}:
-		case <-ctx.Done():
+		conn := d.letIn(ctx)
+		if conn == nil {
 			return
 		}
-		conn, err := d.door.listener.Accept()
-		if err == nil {
-			go func() {
-				defer func() { <-d.door.slots }()
-				d.welcome(conn)
-			}()
-			continue
+		if d.door.waiting.Add(-1) == 0 {
+			d.door.waiting.Add(1)
+			go d.attend(ctx)
 		}
+		d.welcome(conn)
 		<-d.door.slots
-		switch {
-		case errors.Is(err, os.ErrClosed):
+		if d.door.waiting.Add(1) > spare {
+			d.door.waiting.Add(-1)
 			return
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			if !d.door.rest(ctx) {
-				return
-			}
-		default:
-			d.log.Warn("a request can't be let in", "error", err)
-			time.Sleep(50 * time.Millisecond) // no descriptors, most likely: some will be closed
 		}
 	}
 }
 
-// rest waits until the door is open again; false if it never is.
+// letIn waits for the next request, which has a slot then; nil once nobody is let
+// in any more.
+func (d *dnetd) letIn(ctx context.Context) *agent.Conn {
+	for d.door.rest(ctx) {
+		select {
+		case d.door.slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		conn, err := d.door.listener.Accept()
+		if err == nil {
+			return conn
+		}
+		<-d.door.slots
+		switch {
+		case errors.Is(err, os.ErrClosed):
+			return nil
+		case !errors.Is(err, os.ErrDeadlineExceeded): // which is how it shuts
+			d.log.Warn("a request can't be let in", "error", err)
+			time.Sleep(50 * time.Millisecond) // no descriptors, most likely: some will be closed
+		}
+	}
+	return nil
+}
+
+// rest waits until the door is open; false if it never is again.
 func (d *door) rest(ctx context.Context) bool {
+	d.mu.Lock()
+	opened := d.opened
+	d.mu.Unlock()
 	select {
-	case <-d.resume:
+	case <-opened:
 		return true
 	case <-ctx.Done():
 		return false
@@ -171,6 +207,9 @@ func (d *door) shut(but int) error {
 	default:
 		return errors.New("somebody else has just asked for that")
 	}
+	d.mu.Lock()
+	d.opened = make(chan struct{})
+	d.mu.Unlock()
 	if err := d.listener.SetDeadline(time.Unix(1, 0)); err != nil {
 		return err
 	}
@@ -193,11 +232,11 @@ func (d *door) reopen(but int) error {
 	if err := d.listener.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	opened := d.opened
 	<-d.pause // before anybody comes in who wants the same
-	select {
-	case d.resume <- struct{}{}:
-	default: // one is there that nobody has needed
-	}
+	close(opened)
 	return nil
 }
 
