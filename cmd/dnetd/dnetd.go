@@ -80,6 +80,7 @@ func (d *dnetd) run(ctx context.Context) error {
 	ctx, d.end = context.WithCancel(ctx)
 	defer d.end()
 	raiseFileLimit(d.log)
+	slacken(d.log)
 	d.readUpstream()
 	switch err := d.begin(); {
 	case errors.Is(err, errServed):
