@@ -1,13 +1,11 @@
 package main
 
 import (
-	"errors"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
+
+	"dcni/pkg/host"
 )
 
 // wantFiles is how many files should be possible: a container takes two to
@@ -27,23 +25,15 @@ func raiseFileLimit(log *slog.Logger) {
 	}
 }
 
-// timerSlack is by how much the kernel may wake a thread late that sleeps
-// (PR_SET_TIMERSLACK(2const)); 50 µs is the usual. The Go runtime's monitor sleeps
-// 20 µs at a time while anything is done: it took a tenth of what dnetd does for an
-// ADD, on the processor where that was being done. What dnetd itself waits for are
-// tens of milliseconds and more.
+// timerSlack is by how much threads may be woken late. The Go runtime's monitor
+// sleeps 20 µs at a time while anything is done: it took a tenth of what dnetd does
+// for an ADD, on the processor where that was being done. What dnetd itself waits
+// for are tens of milliseconds and more.
 const timerSlack = time.Millisecond
 
-// slacken sets the timer slack of the threads that there are. Those to come have
-// that of who makes them. Under systemd the unit says so.
+// slacken has threads woken when others are. Under systemd the unit says so.
 func slacken(log *slog.Logger) {
-	threads, err := os.ReadDir("/proc/self/task")
-	for _, thread := range threads {
-		path := filepath.Join("/proc", thread.Name(), "timerslack_ns")
-		ns := strconv.FormatInt(timerSlack.Nanoseconds(), 10)
-		err = errors.Join(err, os.WriteFile(path, []byte(ns), 0))
-	}
-	if err != nil {
+	if err := host.SetTimerSlack(timerSlack); err != nil {
 		log.Debug("threads wake more often than they need to", "error", err)
 	}
 }
