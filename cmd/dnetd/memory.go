@@ -224,6 +224,13 @@ func (m *memory) networkCount() int {
 	return len(m.networks)
 }
 
+// knows reports whether any attachment of a sandbox is known.
+func (m *memory) knows(cookie uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sandboxes[cookie] != nil
+}
+
 // ports returns the ports of a sandbox's sockets; 0: none.
 func (m *memory) ports(cookie uint64) (four, six uint16) {
 	m.mu.Lock()

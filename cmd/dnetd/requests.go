@@ -152,7 +152,7 @@ func (d *dnetd) forget(a *wire.Attachment) (agent.Reply, error) {
 	d.memory.remove(*a)
 	d.log.Debug("forgets", "attachment", *a)
 	four, six := d.memory.ports(known.Cookie)
-	return agent.Reply{Port: four, Port6: six}, nil
+	return agent.Reply{Port: four, Port6: six, Last: !d.memory.knows(known.Cookie)}, nil
 }
 
 // refresh reads an attachment's records again, for the ports that it publishes.

@@ -163,20 +163,23 @@ func TestGarbage(t *testing.T) {
 	d.settles(files)
 }
 
-// TestSilentClients has more of them than dnetd lets in.
+// TestSilentClients has half as many of them as dnetd lets in, which nobody
+// notices, and more than it lets in.
 func TestSilentClients(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	r.start()
-	for range 2 * maxRequests {
-		c, err := agent.Dial(r.socket(), time.Second)
-		if err != nil {
-			t.Fatal(err)
+	for clients, within := range map[int]time.Duration{maxRequests / 2: knockTime / 2, 2 * maxRequests: 4 * knockTime} {
+		r := newRig(t)
+		r.start()
+		for range clients {
+			c, err := agent.Dial(r.socket(), time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
 		}
-		defer c.Close()
-	}
-	if _, err := agent.Call(r.socket(), 4*knockTime, agent.Request{Op: agent.Status}); err != nil {
-		t.Error(err)
+		if _, err := agent.Call(r.socket(), within, agent.Request{Op: agent.Status}); err != nil {
+			t.Errorf("beside %d: %v", clients, err)
+		}
 	}
 }
 
@@ -199,6 +202,32 @@ func TestKnow(t *testing.T) {
 	resolver.Names, resolver.TTL = []string{"uno"}, 5
 	if _, err := know(); err == nil || !strings.Contains(err.Error(), "names is [one]: want [uno]") || !strings.Contains(err.Error(), "ttl is 600: want 5") {
 		t.Error(err)
+	}
+}
+
+// The last attachment of a sandbox is told so when it goes, and only that.
+func TestLast(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.start()
+	b := r.box()
+	one, two := b.attach("web", "one", "10.0.0.2"), b.attach("db", "one", "10.1.0.2")
+	port := r.serve(b, one)
+	r.serve(b, two)
+	for _, c := range []struct {
+		of   *names.Resolver
+		want agent.Reply
+	}{
+		{one, agent.Reply{Port: port}},
+		{one, agent.Reply{}}, // is not known any more
+		{two, agent.Reply{Last: true}},
+		{two, agent.Reply{}},
+	} {
+		got, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Forget, Attachment: &c.of.Owner})
+		got.PID, got.Version = 0, ""
+		if err != nil || got != c.want {
+			t.Errorf("%s: %+v %v; want %+v", c.of.Owner, got, err, c.want)
+		}
 	}
 }
 

@@ -171,7 +171,7 @@ func (r resolver) check() error {
 // one of the sandbox. It goes on without dnetd: that drops by itself what has no
 // record any more.
 func (r resolver) remove() error {
-	// An error is a reply without ports.
+	// An error is a reply that says nothing.
 	reply, _ := r.h.callDnetd(agentForget, agent.Request{Op: agent.Forget, Attachment: &r.o.Owner})
 	if r.o.NetNS == "" || !r.there() {
 		return nil
@@ -181,9 +181,12 @@ func (r resolver) remove() error {
 		return err
 	}
 	defer lock.Unlock()
-	kin, sure := r.kin()
-	if !sure || len(kin) == 0 && reply.Port+reply.Port6 != 0 {
-		return nil // the rest is an attachment's that is being made, or another container's in the same sandbox
+	var kin []*names.Resolver
+	if !reply.Last { // to ask the records takes longer than all the rest, on a host with many networks
+		var sure bool
+		if kin, sure = r.kin(); !sure || len(kin) == 0 && reply.Port+reply.Port6 != 0 {
+			return nil // the rest is an attachment's that is being made, or another container's in the same sandbox
+		}
 	}
 	s, err := r.h.sandbox(r.o.NetNS)
 	if err != nil {

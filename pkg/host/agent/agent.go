@@ -45,7 +45,8 @@ const (
 	// reply has the ports of those that it reads.
 	Serve Op = "serve"
 	// Forget has dnetd let go of what Attachment brought. The reply has the ports of
-	// the sandbox's sockets if another attachment needs them, of whatever container.
+	// the sandbox's sockets if another attachment needs them, of whatever container,
+	// and says if it was the last one.
 	Forget Op = "forget"
 	// Know asks whether dnetd answers as Resolver says, whatever its ports are; an
 	// error says how not. The reply has the ports of the sockets that dnetd reads.
@@ -86,6 +87,7 @@ type Reply struct {
 	Code    wire.Code `json:"code,omitempty"` // the error's, as plugins report it
 	Port    uint16    `json:"port,omitempty"`
 	Port6   uint16    `json:"port6,omitempty"`
+	Last    bool      `json:"last,omitempty"`
 	PID     int       `json:"pid,omitempty"`
 	Version string    `json:"version,omitempty"`
 }
