@@ -171,9 +171,8 @@ func (r resolver) check() error {
 // one of the sandbox. It goes on without dnetd: that drops by itself what has no
 // record any more.
 func (r resolver) remove() error {
-	// An error is a reply that says nothing.
-	reply, _ := r.h.callDnetd(agentForget, agent.Request{Op: agent.Forget, Attachment: &r.o.Owner})
 	if r.o.NetNS == "" || !r.there() {
+		r.forget()
 		return nil
 	}
 	lock, err := r.h.records.LockSandbox(r.o.Cookie)
@@ -181,6 +180,7 @@ func (r resolver) remove() error {
 		return err
 	}
 	defer lock.Unlock()
+	reply := r.forget() // here: who has looked at the rules under this lock, and counts on them, dnetd knows of
 	var kin []*names.Resolver
 	if !reply.Last { // to ask the records takes longer than all the rest, on a host with many networks
 		var sure bool
@@ -202,6 +202,12 @@ func (r resolver) remove() error {
 		}
 	}
 	return nil
+}
+
+// forget has dnetd forget the attachment. An error is a reply that says nothing.
+func (r resolver) forget() agent.Reply {
+	reply, _ := r.h.callDnetd(agentForget, agent.Request{Op: agent.Forget, Attachment: &r.o.Owner})
+	return reply
 }
 
 // there reports whether the path still leads to the sandbox.
