@@ -127,19 +127,18 @@ func (d *door) leave() {
 
 // listen lets requests in until the context ends.
 func (d *dnetd) listen(ctx context.Context) {
-	stop := context.AfterFunc(ctx, func() { _ = d.door.listener.Close() })
-	defer stop()
-	d.door.waiting.Add(spare)
-	for range spare {
+	for d.door.stays() {
 		go d.attend(ctx)
 	}
 	<-ctx.Done()
+	_ = d.door.listener.Close() // nobody is left to be told
 }
 
 // attend lets requests in and serves them itself, one after the other, as long as
 // few wait for the next one. To hand a request to another goroutine has the Go runtime
 // wake a thread, which takes a twentieth of an ADD of ddns. Who lets one in and
-// leaves nobody waiting finds somebody.
+// leaves nobody waiting finds somebody, for which it matters that nobody counts who
+// will not wait.
 func (d *dnetd) attend(ctx context.Context) {
 	for {
 		conn := d.letIn(ctx)
@@ -152,9 +151,21 @@ func (d *dnetd) attend(ctx context.Context) {
 		}
 		d.welcome(conn)
 		<-d.door.slots
-		if d.door.waiting.Add(1) > spare {
-			d.door.waiting.Add(-1)
+		if !d.door.stays() {
 			return
+		}
+	}
+}
+
+// stays counts one more that waits, unless there are enough.
+func (d *door) stays() bool {
+	for {
+		n := d.waiting.Load()
+		if n >= spare {
+			return false
+		}
+		if d.waiting.CompareAndSwap(n, n+1) {
+			return true
 		}
 	}
 }

@@ -151,8 +151,11 @@ func (d *dnetd) forget(a *wire.Attachment) (agent.Reply, error) {
 	}
 	d.memory.remove(*a)
 	d.log.Debug("forgets", "attachment", *a)
-	four, six := d.memory.ports(known.Cookie)
-	return agent.Reply{Port: four, Port6: six, Last: !d.memory.knows(known.Cookie)}, nil
+	reply := agent.Reply{}
+	if reply.Port, reply.Port6 = d.memory.ports(known.Cookie); !d.memory.knows(known.Cookie) {
+		reply.Last = known.Cookie
+	}
+	return reply, nil
 }
 
 // refresh reads an attachment's records again, for the ports that it publishes.

@@ -220,7 +220,7 @@ func TestLast(t *testing.T) {
 	}{
 		{one, agent.Reply{Port: port}},
 		{one, agent.Reply{}}, // is not known any more
-		{two, agent.Reply{Last: true}},
+		{two, agent.Reply{Last: b.cookie}},
 		{two, agent.Reply{}},
 	} {
 		got, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Forget, Attachment: &c.of.Owner})

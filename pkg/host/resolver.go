@@ -182,7 +182,7 @@ func (r resolver) remove() error {
 	defer lock.Unlock()
 	reply := r.forget() // here: who has looked at the rules under this lock, and counts on them, dnetd knows of
 	var kin []*names.Resolver
-	if !reply.Last { // to ask the records takes longer than all the rest, on a host with many networks
+	if reply.Last != r.o.Cookie { // to ask the records takes longer than all the rest, on a host with many networks
 		var sure bool
 		if kin, sure = r.kin(); !sure || len(kin) == 0 && reply.Port+reply.Port6 != 0 {
 			return nil // the rest is an attachment's that is being made, or another container's in the same sandbox

@@ -31,7 +31,7 @@ func TestLastGoesAsAnotherComes(t *testing.T) {
 				done <- err
 			case <-time.After(100 * time.Millisecond):
 			}
-			return agent.Reply{Last: true}, nil
+			return agent.Reply{Last: cookie}, nil
 		}
 		if err := (resolver{going, of("web")}).remove(); err != nil {
 			t.Error(err)

@@ -46,7 +46,7 @@ const (
 	Serve Op = "serve"
 	// Forget has dnetd let go of what Attachment brought. The reply has the ports of
 	// the sandbox's sockets if another attachment needs them, of whatever container,
-	// and says if it was the last one.
+	// and says of which sandbox it was the last one, if it was.
 	Forget Op = "forget"
 	// Know asks whether dnetd answers as Resolver says, whatever its ports are; an
 	// error says how not. The reply has the ports of the sockets that dnetd reads.
@@ -87,7 +87,7 @@ type Reply struct {
 	Code    wire.Code `json:"code,omitempty"` // the error's, as plugins report it
 	Port    uint16    `json:"port,omitempty"`
 	Port6   uint16    `json:"port6,omitempty"`
-	Last    bool      `json:"last,omitempty"`
+	Last    uint64    `json:"last,omitempty"` // cookie of the sandbox that nobody is left in
 	PID     int       `json:"pid,omitempty"`
 	Version string    `json:"version,omitempty"`
 }
