@@ -1,8 +1,13 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"testing"
+	"time"
+
+	"dcni/pkg/host/agent"
 )
 
 // Who finds enough waiting at the door is never counted among them: others would
@@ -26,4 +31,23 @@ func TestStays(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// Once nobody lets requests in, who knocks finds nobody, and need not wait for what
+// else is to end.
+func TestListenCloses(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for range 200 {
+		door, err := openDoor(r.socket(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(100*time.Microsecond, cancel)
+		(&dnetd{door: door}).listen(ctx)
+		if _, err := agent.Dial(r.socket(), time.Second); !errors.Is(err, agent.ErrAbsent) {
+			t.Fatal(err)
+		}
+	}
 }

@@ -40,7 +40,7 @@ func readResult(raw []byte, version string) (*types100.Result, error) {
 	return r, nil
 }
 
-// parseResult has the library read a result, where it is one to read.
+// parseResult reads a result of a version. The library does, unless it is plain.
 func parseResult(raw []byte, version string) (*types100.Result, error) {
 	if r, plain := plainResult(raw); plain && r.CNIVersion == version && strings.HasPrefix(version, "1.") {
 		r.CNIVersion = types100.ImplementedSpecVersion
