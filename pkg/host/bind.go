@@ -4,13 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"slices"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/detach"
 	"dcni/pkg/netns"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -123,24 +122,14 @@ func (r *rtnl) raiseLo() (down bool, err error) {
 	return true, r.setUp(loIndex, true)
 }
 
-// startPop starts this program once more, to outlive this process: in a session
-// of its own, and with nothing open that is the runtime's, which may wait for
-// the other end of a pipe to close. It is in the runtime's namespaces, for there
-// the bind is seen. See [Host.Pop].
+// startPop starts this program once more, to outlive this process. It is in the
+// runtime's namespaces, for there the bind is seen. See [Host.Pop].
 func (b bind) startPop() error {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer null.Close()
-	// What the runtime left open for us by mistake is not for it either.
-	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return err
-	}
 	a := b.o.Owner
-	p, err := os.StartProcess("/proc/self/exe", []string{os.Args[0], PopCommand, a.Network, a.Container, a.IfName}, &os.ProcAttr{
-		Dir: "/", Env: []string{}, Files: []*os.File{null, null, null}, Sys: &syscall.SysProcAttr{Setsid: true},
-	})
+	p, err := detach.Command{
+		Path: detach.Self, Args: []string{os.Args[0], PopCommand, a.Network, a.Container, a.IfName},
+		Env: []string{}, Dir: "/", Files: make([]*os.File, 3),
+	}.Start()
 	if err != nil {
 		return err
 	}

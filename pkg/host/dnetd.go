@@ -4,16 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/detach"
 	"dcni/pkg/wire"
 )
 
@@ -163,29 +161,19 @@ func findDnetd() (string, error) {
 // one may live.
 var errKilled = errors.New("killed")
 
-// spawnDnetd starts the program to outlive this process: in a session of its own,
-// with nothing open that is the runtime's, which may wait for the other end of a
-// pipe to close.
+// spawnDnetd starts the program to outlive this process, with a log in place of
+// its output.
 func (h *Host) spawnDnetd(program string, deadline time.Time) error {
-	null, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer null.Close()
 	logFile := filepath.Join(h.records.Run, "dnetd.log")
 	log, err := os.OpenFile(logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	// What the runtime left open for us by mistake is not for it either.
-	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return err
-	}
-	p, err := os.StartProcess(program, []string{"dnetd", "--on-demand", "--socket", h.agentSocket()}, &os.ProcAttr{
-		Dir: "/", Env: []string{"PATH=" + os.Getenv("PATH")}, Files: []*os.File{null, log, log},
-		Sys: &syscall.SysProcAttr{Setsid: true},
-	})
+	p, err := detach.Command{
+		Path: program, Args: []string{"dnetd", "--on-demand", "--socket", h.agentSocket()},
+		Env: []string{"PATH=" + os.Getenv("PATH")}, Dir: "/", Files: []*os.File{nil, log, log},
+	}.Start()
 	if err != nil {
 		return err
 	}

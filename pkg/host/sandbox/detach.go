@@ -2,13 +2,13 @@ package sandbox
 
 import (
 	"errors"
-	"fmt"
 	"io"
-	"math"
 	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"dcni/pkg/host/detach"
 )
 
 // detached is the program's first argument (argv[0]) where [Detach] started it,
@@ -31,22 +31,13 @@ func IsDetached() bool {
 // session of its own, and returns what it says by [Ready] once all is well. If
 // it ends without a word, its exit status is returned, and the word is empty.
 func Detach() (word string, status int, err error) {
-	if err := keepFiles(); err != nil {
-		return "", 0, err
-	}
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return "", 0, err
-	}
-	defer null.Close()
 	r, w, err := os.Pipe()
 	if err != nil {
 		return "", 0, err
 	}
-	args := append([]string{detached}, os.Args[1:]...)
-	proc, err := os.StartProcess("/proc/self/exe", args, &os.ProcAttr{
-		Files: []*os.File{null, null, os.Stderr, w}, Sys: &syscall.SysProcAttr{Setsid: true},
-	})
+	proc, err := detach.Command{
+		Path: detach.Self, Args: append([]string{detached}, os.Args[1:]...), Files: []*os.File{nil, nil, os.Stderr, w},
+	}.Start()
 	_ = w.Close() // the child's end
 	if err != nil {
 		return "", 0, err
@@ -60,16 +51,6 @@ func Detach() (word string, status int, err error) {
 		return "", 0, err
 	}
 	return "", Status(state.Sys().(syscall.WaitStatus)), nil
-}
-
-// keepFiles keeps whatever files the caller has open, but for the first three,
-// from programs that this one starts: what goes on in the background would hold
-// its locks, and its pipes would never end.
-func keepFiles() error {
-	if err := unix.CloseRange(readyFd, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return fmt.Errorf("close_range: %w", err)
-	}
-	return nil
 }
 
 // Ready says a word to who called [Detach], and lets go of what this process

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/detach"
 	_ "dcni/pkg/netns" // pins the main goroutine to the first thread, which is what others see and what a child dies with
 	"dcni/pkg/records"
 )
@@ -57,14 +57,6 @@ func enter(p records.Process) error {
 // Spawn starts a command in a sandbox that is there, in a session of its own,
 // and returns when it runs.
 func Spawn(cmd Command) error {
-	if err := keepFiles(); err != nil {
-		return err
-	}
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer null.Close()
 	hear, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -73,12 +65,13 @@ func Spawn(cmd Command) error {
 	if err != nil {
 		return err
 	}
-	_, err = forkSelf(join, &syscall.SysProcAttr{Setsid: true}, null, null, null, hear, say)
+	p, err := detach.Command{Path: detach.Self, Args: childArgs(join), Files: []*os.File{nil, nil, nil, hear, say}}.Start()
 	hear.Close()
 	_ = say.Close() // the child's end
 	if err != nil {
 		return err
 	}
+	_ = p.Release() // nothing waits for it
 	if err := tell(w, cmd); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/detach"
 	"dcni/pkg/records"
 )
 
@@ -113,13 +114,16 @@ func forkSelf(mode string, attr *syscall.SysProcAttr, files ...*os.File) (int, e
 	for _, f := range files {
 		fds = append(fds, f.Fd())
 	}
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{"dnet", MainArg, mode},
+	pid, err := syscall.ForkExec(detach.Self, childArgs(mode),
 		&syscall.ProcAttr{Env: os.Environ(), Files: fds, Sys: attr})
 	if err != nil {
 		return 0, fmt.Errorf("make namespaces: %w", err)
 	}
 	return pid, nil
 }
+
+// childArgs is the command line by which this program becomes a child.
+func childArgs(mode string) []string { return []string{"dnet", MainArg, mode} }
 
 // identify finds what tells the child from other processes.
 func (c *Child) identify(network bool) error {
