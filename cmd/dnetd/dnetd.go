@@ -19,7 +19,7 @@ import (
 // A dnetd is the agent.
 type dnetd struct {
 	options options
-	store   *records.Listing
+	store   *records.CachedStore
 	log     *slog.Logger
 	cookie  uint64 // of its own namespace, in which no container is
 
@@ -56,15 +56,15 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 	if err != nil {
 		return nil, err
 	}
-	listing := records.NewListing(store)
-	ports, err := newPorts(listing, log)
+	cached := records.NewCachedStore(store)
+	ports, err := newPorts(cached, log)
 	if err != nil {
 		return nil, err
 	}
 	server := dns.NewServer(dns.Config{})
 	d := &dnetd{
-		options: o, store: listing, log: log, cookie: cookie,
-		server: server, vault: noVault{}, ports: ports, healer: newHealer(listing, log),
+		options: o, store: cached, log: log, cookie: cookie,
+		server: server, vault: noVault{}, ports: ports, healer: newHealer(cached, log),
 		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, settleAfter: settleTime, seen: map[wire.Attachment]time.Time{},
 		errands: make(chan struct{}, maxErrands),
 	}

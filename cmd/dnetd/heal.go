@@ -71,7 +71,7 @@ func (c *healCounts) byKind() map[string]uint64 {
 
 // A healer has one thing healed at a time.
 type healer struct {
-	store  *records.Listing
+	store  *records.CachedStore
 	log    *slog.Logger
 	counts *healCounts
 	run    func(ctx context.Context, program string, args []string) ([]wire.Repair, error)
@@ -81,8 +81,8 @@ type healer struct {
 	woken chan struct{} // has one as long as there are hints
 
 	// The rest is the loop's own.
-	wait   time.Duration  // from a hint on; 0: healAfter
-	marks  []records.Mark // of this step, nil until needed
+	wait   time.Duration       // from a hint on; 0: healAfter
+	keys   []records.RecordKey // of this step, nil until needed
 	due    map[target]*visit
 	brakes map[string]*brake // by program and target
 	lines  map[string]*brake // likewise
@@ -95,7 +95,7 @@ type visit struct {
 	tries int
 }
 
-func newHealer(store *records.Listing, log *slog.Logger) *healer {
+func newHealer(store *records.CachedStore, log *slog.Logger) *healer {
 	return &healer{
 		store: store, log: log, counts: &healCounts{}, run: runHeal,
 		hints: map[host.Hint]bool{}, woken: make(chan struct{}, 1),
@@ -177,14 +177,14 @@ func (h *healer) step(ctx context.Context) {
 }
 
 // list returns all records by their names, as they are in this step.
-func (h *healer) list() []records.Mark {
-	if h.marks == nil {
+func (h *healer) list() []records.RecordKey {
+	if h.keys == nil {
 		var err error
-		if h.marks, err = h.store.Marks(); err != nil {
+		if h.keys, err = h.store.Keys(); err != nil {
 			h.complain(err)
 		}
 	}
-	return h.marks
+	return h.keys
 }
 
 // add has a target looked at after a while.
@@ -223,24 +223,24 @@ func (h *healer) understand(hints []host.Hint) {
 	if len(links) == 0 {
 		return
 	}
-	marks := h.list()
-	for _, m := range marks {
+	keys := h.list()
+	for _, m := range keys {
 		if links[m.HostLink()] {
 			h.add(target{m.Attachment}, 0)
 		}
 	}
 	for link := range links {
 		if !wire.IsHostLink(link) {
-			h.addBridge(link, marks)
+			h.addBridge(link, keys)
 		}
 	}
 }
 
 // addBridge has the networks looked at that are on a bridge: it is on record
 // with each of their attachments.
-func (h *healer) addBridge(name string, marks []records.Mark) {
+func (h *healer) addBridge(name string, keys []records.RecordKey) {
 	known := map[string]bool{}
-	for _, m := range marks {
+	for _, m := range keys {
 		if known[m.Network] {
 			continue
 		}
@@ -255,7 +255,7 @@ func (h *healer) addBridge(name string, marks []records.Mark) {
 
 // visit heals what is due.
 func (h *healer) visit(ctx context.Context) {
-	defer func() { h.marks = nil }() // the next step's are others
+	defer func() { h.keys = nil }() // the next step's are others
 	now := time.Now()
 	var list []target
 	for t, v := range h.due {
@@ -266,23 +266,23 @@ func (h *healer) visit(ctx context.Context) {
 	if len(list) == 0 {
 		return
 	}
-	marks := h.list()
+	keys := h.list()
 	if slices.Contains(list, target{}) {
 		clear(h.due) // everything is just that
-		h.heal(ctx, marks, nil)
+		h.heal(ctx, keys, nil)
 		h.add(target{}, max(healEvery, healShare*time.Since(now)))
 		return
 	}
-	list = slices.DeleteFunc(list, func(t target) bool { return !h.ready(t, marks) })
+	list = slices.DeleteFunc(list, func(t target) bool { return !h.ready(t, keys) })
 	if len(list) > 0 {
-		h.heal(ctx, marks, list)
+		h.heal(ctx, keys, list)
 	}
 }
 
 // ready reports whether a target is there and nobody is at work on it. If it is
 // busy, its turn comes again.
-func (h *healer) ready(t target, marks []records.Mark) bool {
-	there := slices.ContainsFunc(marks, func(m records.Mark) bool {
+func (h *healer) ready(t target, keys []records.RecordKey) bool {
+	there := slices.ContainsFunc(keys, func(m records.RecordKey) bool {
 		return m.Attachment == t.Attachment || t.Container == "" && m.Network == t.Network
 	})
 	if !there || t.Container == "" {
@@ -305,8 +305,8 @@ func (h *healer) ready(t target, marks []records.Mark) bool {
 
 // heal runs the plugins that have targets among their records, main plugins
 // before those behind them in the chain; nil: all.
-func (h *healer) heal(ctx context.Context, marks []records.Mark, targets []target) {
-	for _, j := range plan(h.store.Store, marks, targets) {
+func (h *healer) heal(ctx context.Context, keys []records.RecordKey, targets []target) {
+	for _, j := range plan(h.store.Store, keys, targets) {
 		j.args = slices.DeleteFunc(j.args, func(arg string) bool { return h.slow(j.program, arg) })
 		if targets != nil && len(j.args) == 0 || targets == nil && h.slow(j.program, "") {
 			continue

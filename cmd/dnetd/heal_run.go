@@ -29,10 +29,10 @@ type job struct {
 
 // plan returns the runs that heal targets, nil: everything. Each plugin heals its
 // own records; where its program is, they say.
-func plan(store records.Store, marks []records.Mark, targets []target) []job {
+func plan(store records.Store, keys []records.RecordKey, targets []target) []job {
 	args := map[string][]string{} // by plugin
 	for _, t := range targets {
-		for _, m := range marks {
+		for _, m := range keys {
 			if t.Network != m.Network || t.Container != "" && t.Attachment != m.Attachment {
 				continue
 			}
@@ -42,12 +42,12 @@ func plan(store records.Store, marks []records.Mark, targets []target) []job {
 		}
 	}
 	var jobs []job
-	for _, plugin := range pluginsOf(marks) {
+	for _, plugin := range pluginsOf(keys) {
 		list := args[plugin]
 		if targets != nil && list == nil {
 			continue
 		}
-		program := programOf(store, marks, plugin)
+		program := programOf(store, keys, plugin)
 		if program == "" {
 			continue // of records that went meanwhile, or that a version before wrote
 		}
@@ -72,9 +72,9 @@ func coarse(args []string) []string {
 
 // pluginsOf lists plugins in the order that they are run: those that make
 // interfaces come first, by the chance of their names.
-func pluginsOf(marks []records.Mark) []string {
+func pluginsOf(keys []records.RecordKey) []string {
 	var list []string
-	for _, m := range marks {
+	for _, m := range keys {
 		list = append(list, m.Plugin)
 	}
 	slices.Sort(list)
@@ -83,8 +83,8 @@ func pluginsOf(marks []records.Mark) []string {
 
 // programOf returns where a plugin is, by the first record of it that names one
 // that may be run; else by the first that names any.
-func programOf(store records.Store, marks []records.Mark, plugin string) (first string) {
-	for _, m := range marks {
+func programOf(store records.Store, keys []records.RecordKey, plugin string) (first string) {
+	for _, m := range keys {
 		if m.Plugin != plugin {
 			continue
 		}
@@ -182,9 +182,9 @@ func owner(info fs.FileInfo) [2]uint32 {
 // healOnce puts everything back as the records say and prints what was done. It
 // returns the exit status. A dnetd that runs is not asked, and need not run.
 func healOnce(ctx context.Context, store records.Store, stdout, stderr io.Writer) int {
-	marks, err := store.Marks()
+	keys, err := store.Keys()
 	errs := []error{err}
-	for _, j := range plan(store, marks, nil) {
+	for _, j := range plan(store, keys, nil) {
 		list, err := runHeal(ctx, j.program, j.args)
 		errs = append(errs, err)
 		for _, r := range list {

@@ -32,7 +32,7 @@ func newHealRig(t *testing.T) *healRig {
 	dir := t.TempDir()
 	r := &healRig{t: t}
 	store := records.Store{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib")}
-	r.healer = newHealer(records.NewListing(store), slog.New(slog.NewTextHandler(&r.said, nil)))
+	r.healer = newHealer(records.NewCachedStore(store), slog.New(slog.NewTextHandler(&r.said, nil)))
 	r.run = func(_ context.Context, program string, args []string) ([]wire.Repair, error) {
 		r.runs = append(r.runs, strings.Join(append([]string{filepath.Base(program)}, args...), " "))
 		return r.did, nil

@@ -70,7 +70,7 @@ func (d *dnetd) reconcile(ctx context.Context) {
 	if ctx.Err() != nil {
 		return // a successor has everything
 	}
-	stamps, err := d.store.Stamps(plugin)
+	stamps, err := d.store.ModTimes(plugin)
 	if err != nil {
 		d.log.Error("records can't be listed", "error", err)
 		return

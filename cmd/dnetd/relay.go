@@ -26,14 +26,14 @@ const publisher = "dbridge"
 // container: which they are follows from its attachments together.
 type ports struct {
 	relay *relay.Relay
-	store *records.Listing
+	store *records.CachedStore
 	log   *slog.Logger
 
 	mu   sync.Mutex                    // held from the look at records until the relay is set as they say
 	seen map[wire.Attachment]time.Time // records that reconcile has dealt with, by when they were written
 }
 
-func newPorts(store *records.Listing, log *slog.Logger) (*ports, error) {
+func newPorts(store *records.CachedStore, log *slog.Logger) (*ports, error) {
 	gate := &gate{store: store.Store, log: log}
 	r, err := relay.New(relay.Config{Log: log, Mark: agent.Mark, Admit: gate.admit, LinkTo: gate.linkTo})
 	if err != nil {
@@ -47,7 +47,7 @@ func newPorts(store *records.Listing, log *slog.Logger) (*ports, error) {
 func (p *ports) restore() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	stamps, err := p.store.Stamps(publisher)
+	stamps, err := p.store.ModTimes(publisher)
 	list, broken := p.store.List("")
 	if err := errors.Join(err, broken); err != nil {
 		p.log.Error("not all records can be read", "error", err)
@@ -115,7 +115,7 @@ func (p *ports) reconcile(ctx context.Context) {
 	if ctx.Err() != nil {
 		return // a successor has everything
 	}
-	stamps, err := p.store.Stamps(publisher)
+	stamps, err := p.store.ModTimes(publisher)
 	if err != nil {
 		p.log.Error("records can't be listed", "error", err)
 		return

@@ -20,7 +20,7 @@ import (
 func openPorts(t *testing.T, store records.Store) (*ports, *output) {
 	t.Helper()
 	log := &output{}
-	p, err := newPorts(records.NewListing(store), slog.New(slog.NewTextHandler(log, nil)))
+	p, err := newPorts(records.NewCachedStore(store), slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ const plugin = "ddns"
 func (d *dnetd) restore() {
 	d.work.Lock()
 	defer d.work.Unlock()
-	stamps, err := d.store.Stamps(plugin)
+	stamps, err := d.store.ModTimes(plugin)
 	if err != nil {
 		d.log.Error("records can't be listed", "error", err)
 	}

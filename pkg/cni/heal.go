@@ -119,16 +119,16 @@ func (h *healer) sweep(s Scope) {
 // scope lists this plugin's records within a scope.
 func (e *Engine) scope(s Scope) (list []*records.Record, err error) {
 	var unlisted error
-	var wanted []records.Mark
+	var wanted []records.RecordKey
 	if s.all() || len(s.Networks) > 0 {
-		wanted, unlisted = e.Store.Marks()
-		wanted = slices.DeleteFunc(wanted, func(m records.Mark) bool {
+		wanted, unlisted = e.Store.Keys()
+		wanted = slices.DeleteFunc(wanted, func(m records.RecordKey) bool {
 			return m.Plugin != e.Plugin.Name || !s.all() && !slices.Contains(s.Networks, m.Network)
 		})
 	}
 	for _, a := range s.Attachments {
 		if !slices.Contains(s.Networks, a.Network) {
-			wanted = append(wanted, records.Mark{Attachment: a, Plugin: e.Plugin.Name})
+			wanted = append(wanted, records.RecordKey{Attachment: a, Plugin: e.Plugin.Name})
 		}
 	}
 	list, err = e.Store.GetAll(wanted)

@@ -69,8 +69,8 @@ type Book interface {
 	Get(a wire.Attachment, plugin string) (*records.Record, error)
 	Delete(a wire.Attachment, plugin string) error
 	List(network string) ([]*records.Record, error)
-	Marks() ([]records.Mark, error)
-	GetAll(marks []records.Mark) ([]*records.Record, error)
+	Keys() ([]records.RecordKey, error)
+	GetAll(keys []records.RecordKey) ([]*records.Record, error)
 	Others(a wire.Attachment) (bool, error)
 	// Beside returns what the other plugins of the attachment's chain have
 	// recorded of the network.

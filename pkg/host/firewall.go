@@ -79,11 +79,11 @@ func (h *Host) RemoveUnusedRules() error {
 // relay returns what the records say is up: what the sets must hold when
 // somebody flushed them.
 func (h *Host) relay() ([]*firewall.Network, []*firewall.Endpoint, error) {
-	marks, err := h.records.Marks()
+	keys, err := h.records.Keys()
 	if err != nil {
 		return nil, nil, err
 	}
-	list, err := h.records.GetAll(marks)
+	list, err := h.records.GetAll(keys)
 	if err != nil {
 		return nil, nil, err
 	}

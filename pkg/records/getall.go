@@ -8,22 +8,22 @@ import (
 	"sync/atomic"
 )
 
-// GetAll returns the records of marks, in their order; those that vanish meanwhile
-// are left out. It reads on all processors: with 1,000 of them, who waits for it
-// has lost all that the records say.
-func (s Store) GetAll(marks []Mark) ([]*Record, error) {
-	found, errs := make([]*Record, len(marks)), make([]error, len(marks))
+// GetAll returns the records of some keys, in their order. It leaves out records that
+// are removed during the call. It reads on all processors: the caller restores rules
+// or attachments that were lost, and 1,000 reads in a row would delay that.
+func (s Store) GetAll(keys []RecordKey) ([]*Record, error) {
+	found, errs := make([]*Record, len(keys)), make([]error, len(keys))
 	var next atomic.Int64
 	var readers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(marks)) {
+	for range min(runtime.GOMAXPROCS(0), len(keys)) {
 		readers.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(marks)); i = next.Add(1) - 1 {
-				found[i], errs[i] = s.Get(marks[i].Attachment, marks[i].Plugin)
+			for i := next.Add(1) - 1; i < int64(len(keys)); i = next.Add(1) - 1 {
+				found[i], errs[i] = s.Get(keys[i].Attachment, keys[i].Plugin)
 			}
 		})
 	}
 	readers.Wait()
-	list := make([]*Record, 0, len(marks))
+	list := make([]*Record, 0, len(keys))
 	for i, err := range errs {
 		switch {
 		case err == nil:

@@ -15,30 +15,30 @@ import (
 func TestGetAll(t *testing.T) {
 	dir := t.TempDir()
 	s := Store{Run: dir, Lib: dir}
-	var marks []Mark
+	var keys []RecordKey
 	for i := range 50 {
-		m := Mark{wire.Attachment{Network: "web", Container: fmt.Sprint("c", i), IfName: "eth0"}, "dbridge"}
-		if err := s.Put(&Record{Attachment: m.Attachment, Plugin: m.Plugin}); err != nil {
+		key := RecordKey{wire.Attachment{Network: "web", Container: fmt.Sprint("c", i), IfName: "eth0"}, "dbridge"}
+		if err := s.Put(&Record{Attachment: key.Attachment, Plugin: key.Plugin}); err != nil {
 			t.Fatal(err)
 		}
-		marks = append(marks, m)
+		keys = append(keys, key)
 	}
-	slices.Reverse(marks)
-	if err := s.Delete(marks[7].Attachment, "dbridge"); err != nil {
+	slices.Reverse(keys)
+	if err := s.Delete(keys[7].Attachment, "dbridge"); err != nil {
 		t.Fatal(err)
 	}
-	want := slices.Delete(slices.Clone(marks), 7, 8)
+	want := slices.Delete(slices.Clone(keys), 7, 8)
 	check := func(list []*Record) {
 		t.Helper()
-		var got []Mark
+		var got []RecordKey
 		for _, r := range list {
-			got = append(got, Mark{r.Attachment, r.Plugin})
+			got = append(got, RecordKey{r.Attachment, r.Plugin})
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 	}
-	list, err := s.GetAll(marks)
+	list, err := s.GetAll(keys)
 	if err != nil {
 		t.Error(err)
 	}
@@ -47,7 +47,7 @@ func TestGetAll(t *testing.T) {
 	if err := os.WriteFile(s.recordPath(want[3].Attachment, "dbridge"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	list, err = s.GetAll(marks)
+	list, err = s.GetAll(keys)
 	if err == nil || !strings.Contains(err.Error(), want[3].Container+"/eth0") {
 		t.Errorf("a broken record: %v", err)
 	}

@@ -12,10 +12,11 @@ import (
 	"dcni/pkg/wire"
 )
 
-// TestListing has records come and go, and asks who remembers and who looks anew.
-func TestListing(t *testing.T) {
+// TestCachedStore adds and removes records, and compares a cached store's answer with
+// that of a new one.
+func TestCachedStore(t *testing.T) {
 	s := Store{Run: filepath.Join(t.TempDir(), "run")}
-	listing := NewListing(s)
+	cached := NewCachedStore(s)
 	for step := range 300 {
 		a := wire.Attachment{
 			Network: fmt.Sprint("n", rand.IntN(3)), Container: fmt.Sprint("c", rand.IntN(4)), IfName: fmt.Sprint("eth", rand.IntN(2)),
@@ -31,32 +32,32 @@ func TestListing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if step%100 == 50 {
-			time.Sleep(2 * settleTime) // so that there is something to remember
-			if _, err := listing.Marks(); err != nil {
+			time.Sleep(2 * settleTime) // so that directories are settled and cached
+			if _, err := cached.Keys(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		want, err := s.Marks()
+		want, err := s.Keys()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := listing.Marks(); err != nil || !slices.Equal(got, want) {
+		if got, err := cached.Keys(); err != nil || !slices.Equal(got, want) {
 			t.Fatalf("step %d: %v, %v: want %v", step, got, err, want)
 		}
 	}
 }
 
-// TestListingRemembers: what was read long after its last change is not read again
-// until the next.
-func TestListingRemembers(t *testing.T) {
-	listing := NewListing(Store{Run: filepath.Join(t.TempDir(), "run")})
+// TestCachedStoreRemembers: a directory that was read long after its last change is not
+// read again until the next change.
+func TestCachedStoreRemembers(t *testing.T) {
+	cached := NewCachedStore(Store{Run: filepath.Join(t.TempDir(), "run")})
 	a := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
 	expect := func(want ...string) {
 		t.Helper()
 		var plugins []string
-		marks, err := listing.Marks()
-		for _, m := range marks {
-			plugins = append(plugins, m.Plugin)
+		keys, err := cached.Keys()
+		for _, key := range keys {
+			plugins = append(plugins, key.Plugin)
 		}
 		if err != nil || !slices.Equal(plugins, want) {
 			t.Errorf("%v, %v: want %v", plugins, err, want)
@@ -64,16 +65,16 @@ func TestListingRemembers(t *testing.T) {
 	}
 	put := func(plugin string) {
 		t.Helper()
-		if err := listing.Put(&Record{Attachment: a, Plugin: plugin, State: Up}); err != nil {
+		if err := cached.Put(&Record{Attachment: a, Plugin: plugin, State: Up}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	put("dbridge")
-	dir := filepath.Dir(listing.recordPath(a, "dbridge"))
-	forge := func() { // nobody who opens the directory finds that
-		c := listing.dirs[dir]
+	dir := filepath.Dir(cached.recordPath(a, "dbridge"))
+	forge := func() { // a name that is only in the cache
+		c := cached.dirs[dir]
 		c.names = []string{"forged.json"}
-		listing.dirs[dir] = c
+		cached.dirs[dir] = c
 	}
 	expect("dbridge")
 	forge()
@@ -86,14 +87,14 @@ func TestListingRemembers(t *testing.T) {
 	expect("dbridge", "ddns")
 }
 
-func TestMarks(t *testing.T) {
+func TestKeys(t *testing.T) {
 	s := Store{Run: filepath.Join(t.TempDir(), "run")}
-	if marks, err := s.Marks(); err != nil || len(marks) > 0 {
-		t.Errorf("before the first record: %v, %v", marks, err)
+	if keys, err := s.Keys(); err != nil || len(keys) > 0 {
+		t.Errorf("before the first record: %v, %v", keys, err)
 	}
 	web, lab := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}, wire.Attachment{Network: "lab", Container: "c1", IfName: "eth1"}
-	for _, m := range []Mark{{web, "ddns"}, {web, "dbridge"}, {lab, "dbridge"}} {
-		if err := s.Put(&Record{Attachment: m.Attachment, Plugin: m.Plugin, State: Up}); err != nil {
+	for _, key := range []RecordKey{{web, "ddns"}, {web, "dbridge"}, {lab, "dbridge"}} {
+		if err := s.Put(&Record{Attachment: key.Attachment, Plugin: key.Plugin, State: Up}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -102,8 +103,8 @@ func TestMarks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := []Mark{{lab, "dbridge"}, {web, "dbridge"}, {web, "ddns"}}
-	if marks, err := s.Marks(); err != nil || !slices.Equal(marks, want) {
-		t.Errorf("%v, %v: want %v", marks, err, want)
+	want := []RecordKey{{lab, "dbridge"}, {web, "dbridge"}, {web, "ddns"}}
+	if keys, err := s.Keys(); err != nil || !slices.Equal(keys, want) {
+		t.Errorf("%v, %v: want %v", keys, err, want)
 	}
 }

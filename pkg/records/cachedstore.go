@@ -1,0 +1,134 @@
+package records
+
+import (
+	"cmp"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/wire"
+)
+
+// A RecordKey names a record, which was not read.
+type RecordKey struct {
+	wire.Attachment
+	Plugin string
+}
+
+// Keys lists all records by their names, sorted. It opens directories and no
+// record. A caller that lists often uses a [CachedStore].
+func (s Store) Keys() ([]RecordKey, error) { return NewCachedStore(s).Keys() }
+
+// A CachedStore is a store that caches the names in each directory of records. It
+// opens only directories that have changed since it last read them. Its methods may be
+// called from several goroutines.
+type CachedStore struct {
+	Store
+	mu   sync.Mutex
+	dirs map[string]contents // by path
+}
+
+// NewCachedStore returns a store with an empty cache.
+func NewCachedStore(s Store) *CachedStore { return &CachedStore{Store: s} }
+
+// contents are the names in a directory, as they were read.
+type contents struct {
+	names   []string // sorted
+	changed unix.Timespec
+	inode   uint64
+	settled bool // a later change of the directory also changes its time
+}
+
+// settleTime is the age at which a directory's last change is sure to have another
+// time than the next: the kernel's clock for files goes in ticks of at most 10 ms.
+const settleTime = 100 * time.Millisecond
+
+// Keys lists all records by their names, sorted. Records that are added or removed
+// during the call may be missing.
+func (s *CachedStore) Keys() ([]RecordKey, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := cacheWalk{before: s.dirs, now: make(map[string]contents, len(s.dirs))}
+	var keys []RecordKey
+	root := s.attachments()
+	for _, network := range w.names(root) {
+		for _, container := range w.names(filepath.Join(root, network)) {
+			for _, ifname := range w.names(filepath.Join(root, network, container)) {
+				a := wire.Attachment{Network: network, Container: container, IfName: ifname}
+				for _, file := range w.names(filepath.Join(root, network, container, ifname)) {
+					if plugin, is := strings.CutSuffix(file, ".json"); is {
+						keys = append(keys, RecordKey{a, plugin})
+					}
+				}
+			}
+		}
+	}
+	s.dirs = w.now
+	return keys, errors.Join(w.errs...)
+}
+
+// ModTimes returns the attachments that a plugin has a record of, with the time at
+// which each record was written. It leaves out records that are removed during the call.
+func (s *CachedStore) ModTimes(plugin string) (map[wire.Attachment]time.Time, error) {
+	keys, err := s.Keys()
+	times := map[wire.Attachment]time.Time{}
+	for _, key := range keys {
+		if key.Plugin != plugin {
+			continue
+		}
+		if st, err := os.Lstat(s.recordPath(key.Attachment, plugin)); err == nil {
+			times[key.Attachment] = st.ModTime()
+		}
+	}
+	return times, err
+}
+
+// A cacheWalk is one pass over all directories.
+type cacheWalk struct {
+	before, now map[string]contents
+	errs        []error
+}
+
+// names returns the names in a directory. It returns none if the path is gone or is
+// not a directory.
+func (w *cacheWalk) names(dir string) []string {
+	c, err := w.read(dir)
+	switch {
+	case err == nil:
+		w.now[dir] = c
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR):
+		w.errs = append(w.errs, err)
+	}
+	return c.names
+}
+
+// read returns the contents of a directory: the cached ones if they are still right.
+func (w *cacheWalk) read(dir string) (contents, error) {
+	begun := time.Now()
+	var st unix.Stat_t
+	if _, err := retry(func() (int, error) { return 0, unix.Stat(dir, &st) }); err != nil {
+		return contents{}, &os.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	before, known := w.before[dir]
+	if known && before.settled && before.changed == st.Mtim && before.inode == st.Ino {
+		return before, nil
+	}
+	f, err := openFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return contents{}, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	slices.SortFunc(names, cmp.Compare)
+	return contents{
+		names: names, changed: st.Mtim, inode: st.Ino,
+		settled: begun.Sub(time.Unix(st.Mtim.Unix())) > settleTime,
+	}, err
+}
