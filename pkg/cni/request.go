@@ -13,7 +13,6 @@ import (
 	"dcni/pkg/ipam"
 	"dcni/pkg/names"
 	"dcni/pkg/network"
-	"dcni/pkg/oncejson"
 	"dcni/pkg/wire"
 )
 
@@ -84,9 +83,6 @@ func (r *Request) head() (err error) {
 
 // word reads a string; "" where none is given.
 func word(key string, raw json.RawMessage) (s string, err error) {
-	if s, plain := oncejson.Text(raw); plain {
-		return s, nil
-	}
 	if given(raw) && json.Unmarshal(raw, &s) != nil {
 		err = wire.Errorf(wire.CodeDecode, "%s: must be a string", key)
 	}

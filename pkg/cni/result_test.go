@@ -98,42 +98,6 @@ func TestReadResult(t *testing.T) {
 	}
 }
 
-// What is read without the library is what the library reads.
-func TestPlainResult(t *testing.T) {
-	for body, plain := range map[string]bool{
-		`"dns": {}`: true,
-		`"interfaces": [{"name": "br-web", "mac": "02:42:0a:01:00:01"}, {"name": "eth0", "mtu": 1450, "sandbox": "/run/netns/c1"}],
-		 "ips": [{"interface": 1, "address": "10.1.0.2/24", "gateway": "10.1.0.1"}, {"address": "fd00::2/64", "gateway": "fd00::1"}],
-		 "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1", "mtu": 1400, "advmss": 1360, "priority": 7, "table": 0, "scope": 253}, {"dst": "::/0"}],
-		 "dns": {"nameservers": ["10.1.0.1"], "domain": "example.com", "search": ["a", "b"], "options": ["ndots:0"]}`: true,
-		`"interfaces": [{"name": "eth0", "socketPath": "/s"}]`:               false,
-		`"interfaces": [{"name": "\u0065th0"}]`:                              false,
-		`"interfaces": [{"NAME": "eth0"}]`:                                   false,
-		`"interfaces": [{"name": "a"}], "interfaces": [{"mac": "b"}]`:        false,
-		`"interfaces": null`:                                                 false,
-		`"interfaces": [{"name": 1}]`:                                        false,
-		`"ips": [{"interface": null, "address": "10.1.0.2/24"}]`:             false,
-		`"ips": [{"interface": 1.5, "address": "10.1.0.2/24"}]`:              false,
-		`"ips": [{"address": "10.1.0.2"}]`:                                   false,
-		`"ips": [{"address": "10.1.0.2/24", "gateway": ""}]`:                 false,
-		`"ips": [{"address": "10.1.0.2/24", "gateway": "nobody"}]`:           false,
-		`"routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1", "color": "red"}]`: false,
-		`"dns": []`:                       false,
-		`"ips": {}`:                       false,
-		`"remark": "of a foreign plugin"`: false,
-	} {
-		raw := []byte(`{"cniVersion": "1.1.0", ` + body + `}`)
-		got, ok := plainResult(raw)
-		if ok != plain {
-			t.Errorf("%s: plain must be %t", body, plain)
-		}
-		want, err := types100.NewResult(raw)
-		if ok && (err != nil || !reflect.DeepEqual(got, want)) {
-			t.Errorf("%s: %+v; want %+v %v", body, got, want, err)
-		}
-	}
-}
-
 // The version of a result is the configuration's, whoever reads it.
 func TestResultVersion(t *testing.T) {
 	for _, version := range []string{"0.4.0", "1.0.0", "1.1.0"} {

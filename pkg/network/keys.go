@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"dcni/pkg/oncejson"
 	"dcni/pkg/wire"
 )
 
@@ -39,8 +38,8 @@ func Keys(raw []byte, path string, known []string) (Object, error) {
 // parts are what a JSON object is made of, by the keys as they are written.
 type parts map[string]json.RawMessage
 
-func split(raw []byte) (parts, error) {
-	all, err := oncejson.Split(raw)
+func split(raw []byte) (all parts, err error) {
+	err = json.Unmarshal(raw, &all)
 	return all, err
 }
 
@@ -154,12 +153,6 @@ func decodeValue(raw json.RawMessage, path string, v reflect.Value) error {
 		return Strict(raw, path, v.Addr().Interface())
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 		return decodeList(raw, path, v)
-	}
-	if t.Kind() == reflect.String {
-		if text, ok := oncejson.Text(raw); ok {
-			v.SetString(text)
-			return nil
-		}
 	}
 	if json.Unmarshal(raw, v.Addr().Interface()) != nil {
 		return wrongType(raw, path, t)

@@ -1,14 +1,9 @@
-// Package oncejson writes and splits JSON as encoding/json does, for a process
-// that writes a value of each type once, and reads few.
+// Package oncejson writes JSON as encoding/json does, for a process that writes a
+// value of each type once.
 //
-// encoding/json studies a type first and keeps what it found for the next
-// value. A plugin ends before there is a next one: studying the record and the
-// result was a tenth of what an ADD took. This package walks the value, and notes
-// little.
-//
-// It reads no value into a type. It splits objects and lists, which is what most of
-// reading a configuration is: others decode what they look for, and leave the
-// rest. What is unusual or wrong goes to encoding/json, which has the errors.
+// encoding/json studies a type first and keeps what it found for the next value. A
+// plugin ends before there is a next one: studying the record and the result was a
+// tenth of what an ADD took. This package walks the value and notes little.
 package oncejson
 
 import (

@@ -140,17 +140,17 @@ func (s Store) Beside(a wire.Attachment, plugin string) (network.Traits, error) 
 	return all, err
 }
 
-// traitsIn returns the traits in a record that is up. The whole of it is ten times
-// as much to decode.
-func traitsIn(record []byte) (traits network.Traits, err error) {
-	members, err := oncejson.Split(record)
-	if state, _ := oncejson.Text(members["state"]); err != nil || State(state) != Up {
-		return traits, err
+// traitsIn returns the traits in a record that is up. It decodes only those: the
+// whole record takes much longer.
+func traitsIn(record []byte) (network.Traits, error) {
+	var r struct {
+		State  State          `json:"state"`
+		Traits network.Traits `json:"traits"`
 	}
-	if given := members["traits"]; given != nil {
-		err = json.Unmarshal(given, &traits)
+	if err := json.Unmarshal(record, &r); err != nil || r.State != Up {
+		return network.Traits{}, err
 	}
-	return traits, err
+	return r.Traits, nil
 }
 
 func readRecord(path string) (*Record, error) {
