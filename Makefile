@@ -2,8 +2,7 @@
 PROGRAMS := $(patsubst %/main.go,./%,$(wildcard plugins/*/main.go cmd/*/main.go))
 VERSION  ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo v0.0.0)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-LDFLAGS  := -s -w -X dcni/pkg/host/early.Version=$(VERSION)
-EARLY     = -ldflags "$(LDFLAGS) -E dcni/pkg/host/early.entry" -asmflags dcni/pkg/host/early=-D=VERSION=0x$(shell printf %s '$(VERSION)' | sha256sum | head -c 8 | od -An -tx8 | tr -d ' ')
+LDFLAGS  := -s -w -X dcni/pkg/cni.Version=$(VERSION)
 RUN      ?= .
 export CGO_ENABLED := 0
 export DESTDIR # as it is: the shell would take words of it apart
@@ -14,9 +13,8 @@ help: # list the targets
 
 setup: # install the Debian packages that are missing
 	scripts/setup
-build: # static binaries of all plugins and commands in bin/; ddns begins in pkg/host/early
+build: # static binaries of all plugins and commands in bin/
 	go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ $(PROGRAMS)
-	$(if $(filter amd64,$(shell go env GOARCH)),go build -trimpath $(EARLY) -o bin/ ./plugins/ddns)
 demo: setup build bin/test # a session with the plugins in a throwaway host
 	cd integration && ../scripts/root ../bin/test/integration.test -test.run TestDemo -test.v | ../scripts/session
 test: # the whole CI: set-up, build, lint, unit and integration tests

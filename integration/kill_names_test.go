@@ -1,10 +1,7 @@
 package integration
 
 import (
-	"bufio"
 	"fmt"
-	"io"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -66,20 +63,17 @@ func (r *rig) nameless(what string) {
 	}
 }
 
-// TestKilledNames kills ADD and DEL of ddns at every point: where dnetd does the
-// work, and with a configuration that is too long for that.
+// TestKilledNames kills ADD and DEL of ddns at every point.
 func TestKilledNames(t *testing.T) {
 	r := namesRig(t)
-	for _, more := range []string{"", fmt.Sprintf(`, "comment": "%070000d"`, 0)} {
-		eachPoint(t, func(p point) bool { return r.killedNames(p, more) })
-	}
+	eachPoint(t, r.killedNames)
 }
 
 // killedNames kills ADD and DEL at a point. A DEL, or a GC, makes all as it was;
 // another ADD what it was to be.
-func (r *rig) killedNames(p point, more string) (dead bool) {
-	conf := killNames("c1", "10.88.0.2", more)
-	gc := killNames("c1", "10.88.0.2", more+`, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}]`)
+func (r *rig) killedNames(p point) (dead bool) {
+	conf := killNames("c1", "10.88.0.2", "")
+	gc := killNames("c1", "10.88.0.2", `, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}]`)
 	dead = p.kill(r.t, pluginCall("ADD", "ddns", conf))
 	if p.n%2 == 0 {
 		r.ok(r.plugin("DEL", "ddns", conf, "netns="))
@@ -107,51 +101,5 @@ func (r *rig) named(what string) {
 	}
 	if is := r.asked("c1"); is != "10.88.0.2" {
 		r.t.Errorf("%s: c1 is said to be %q", what, is)
-	}
-}
-
-// TestKilledErrand kills dnetd at every point of an ADD and a DEL that it carries
-// out. The plugin carries it out then, and its runtime sees nothing of it.
-func TestKilledErrand(t *testing.T) {
-	r := namesRig(t)
-	eachPoint(t, func(p point) (dead bool) {
-		for _, verb := range []string{"ADD", "DEL"} {
-			what := fmt.Sprintf("dnetd %s of %s", p, verb)
-			stop := r.killDnetd(p)
-			r.ok(r.plugin(verb, "ddns", killNamesConf))
-			dead = stop() || dead
-			r.run(pluginDir+"/dnetd", "--once") // starts one where none is
-			if verb == "ADD" {
-				r.named(what)
-			} else {
-				r.nameless(what)
-			}
-		}
-		return dead
-	})
-}
-
-// killDnetd has dnetd be killed at a point from now on, until the function that
-// it returns is called, which reports whether it was.
-func (r *rig) killDnetd(p point) (stop func() bool) {
-	r.t.Helper()
-	pid := strings.TrimSpace(r.run("cat", "/run/dcni/dnetd.pid"))
-	strace := exec.Command("strace", "-f", "-o", "/dev/null", "-p", pid, "-e", "trace="+p.call,
-		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", p.call, p.n))
-	said, err := strace.StderrPipe()
-	if err == nil {
-		err = strace.Start()
-	}
-	if err == nil {
-		_, err = bufio.NewReader(said).ReadString('\n') // attached
-	}
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return func() bool {
-		_ = strace.Process.Signal(os.Interrupt) // it may be ending
-		_, _ = io.Copy(io.Discard, said)
-		_ = strace.Wait() // it ends as what it traces
-		return r.run("sh", "-c", "grep -s ^State: /proc/"+pid+"/status | grep -v Z || true") == ""
 	}
 }

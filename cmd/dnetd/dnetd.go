@@ -32,9 +32,6 @@ type dnetd struct {
 
 	manager manager
 
-	errands      chan struct{} // has one for each that is being carried out
-	errandCounts errandCounts
-
 	resolvConf string  // path of the host's
 	resolvText *string // as it was read last; nil: never
 
@@ -66,7 +63,6 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 		options: o, store: cached, log: log, cookie: cookie,
 		server: server, vault: noVault{}, ports: ports, healer: newHealer(cached, log),
 		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, settleAfter: settleTime, seen: map[wire.Attachment]time.Time{},
-		errands: make(chan struct{}, maxErrands),
 	}
 	d.memory = newMemory(server, d.vault)
 	return d, nil
@@ -80,7 +76,6 @@ func (d *dnetd) run(ctx context.Context) error {
 	ctx, d.end = context.WithCancel(ctx)
 	defer d.end()
 	raiseFileLimit(d.log)
-	slacken(d.log)
 	d.readUpstream()
 	switch err := d.begin(); {
 	case errors.Is(err, errServed):

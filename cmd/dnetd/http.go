@@ -145,7 +145,7 @@ func (d *dnetd) serveHTTP(ctx context.Context) {
 func (d *dnetd) reading() reading {
 	return reading{
 		DNS: d.server.Stats(), Containers: d.memory.count(), Networks: d.memory.networkCount(),
-		Heals: d.healer.counts.byKind(), Relay: d.ports.relay.Stats(), Errands: d.errandCounts.byOutcome(),
+		Heals: d.healer.counts.byKind(), Relay: d.ports.relay.Stats(),
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"dcni/pkg/host/agent"
@@ -18,7 +17,6 @@ import (
 
 const (
 	maxRequests = 64                     // at a time; more wait at the door
-	spare       = 2                      // who wait for the next one
 	knockTime   = 500 * time.Millisecond // from when it is let in until it has said what it wants
 	lateTime    = 10 * time.Millisecond  // for another look then
 	requestTime = 5 * time.Second        // for dnetd's own requests to another dnetd
@@ -33,7 +31,6 @@ type door struct {
 	listener *agent.Listener
 	slots    chan struct{} // who is in: requests, and who waits for the next one
 	pause    chan struct{} // has a value while nobody is let in
-	waiting  atomic.Int32  // who waits for the next request, or soon will
 
 	mu     sync.Mutex
 	opened chan struct{} // is closed while the door is open
@@ -125,53 +122,25 @@ func (d *door) leave() {
 	_ = d.listener.Close()
 }
 
-// listen lets requests in until the context ends.
+// listen accepts requests until the context ends, and serves each in a goroutine
+// of its own.
 func (d *dnetd) listen(ctx context.Context) {
-	for d.door.stays() {
-		go d.attend(ctx)
-	}
+	var served sync.WaitGroup
+	served.Go(func() {
+		for conn := d.letIn(ctx); conn != nil; conn = d.letIn(ctx) {
+			served.Go(func() {
+				defer func() { <-d.door.slots }()
+				d.welcome(conn)
+			})
+		}
+	})
 	<-ctx.Done()
-	_ = d.door.listener.Close() // nobody is left to be told
+	_ = d.door.listener.Close() // a client that connects now finds no dnetd
+	served.Wait()
 }
 
-// attend lets requests in and serves them itself, one after the other, as long as
-// few wait for the next one. To hand a request to another goroutine has the Go runtime
-// wake a thread, which takes a twentieth of an ADD of ddns. Who lets one in and
-// leaves nobody waiting finds somebody, for which it matters that nobody counts who
-// will not wait.
-func (d *dnetd) attend(ctx context.Context) {
-	for {
-		conn := d.letIn(ctx)
-		if conn == nil {
-			return
-		}
-		if d.door.waiting.Add(-1) == 0 {
-			d.door.waiting.Add(1)
-			go d.attend(ctx)
-		}
-		d.welcome(conn)
-		<-d.door.slots
-		if !d.door.stays() {
-			return
-		}
-	}
-}
-
-// stays counts one more that waits, unless there are enough.
-func (d *door) stays() bool {
-	for {
-		n := d.waiting.Load()
-		if n >= spare {
-			return false
-		}
-		if d.waiting.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-// letIn waits for the next request, which has a slot then; nil once nobody is let
-// in any more.
+// letIn waits for the next request, which has a slot then; nil once the listener
+// is closed.
 func (d *dnetd) letIn(ctx context.Context) *agent.Conn {
 	for d.door.rest(ctx) {
 		select {
@@ -188,7 +157,7 @@ func (d *dnetd) letIn(ctx context.Context) *agent.Conn {
 		case errors.Is(err, os.ErrClosed):
 			return nil
 		case !errors.Is(err, os.ErrDeadlineExceeded): // which is how it shuts
-			d.log.Warn("a request can't be let in", "error", err)
+			d.log.Warn("a request can't be accepted", "error", err)
 			time.Sleep(50 * time.Millisecond) // no descriptors, most likely: some will be closed
 		}
 	}

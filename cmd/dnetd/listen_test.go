@@ -3,38 +3,14 @@ package main
 import (
 	"context"
 	"errors"
-	"sync"
 	"testing"
 	"time"
 
 	"dcni/pkg/host/agent"
 )
 
-// Who finds enough waiting at the door is never counted among them: others would
-// leave, too, and nobody be there.
-func TestStays(t *testing.T) {
-	d := &door{}
-	for range spare {
-		if !d.stays() {
-			t.Fatal("nobody waits, and one more is too many")
-		}
-	}
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			for range 20000 {
-				if d.stays() || d.waiting.Load() != spare {
-					t.Errorf("%d wait", d.waiting.Load())
-					return
-				}
-			}
-		})
-	}
-	all.Wait()
-}
-
-// Once nobody lets requests in, who knocks finds nobody, and need not wait for what
-// else is to end.
+// Once dnetd accepts no requests, a client is refused at once: it need not wait for
+// the rest of dnetd to end.
 func TestListenCloses(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

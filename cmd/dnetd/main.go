@@ -14,7 +14,6 @@
 //	dnetd.go       what the agent holds, and the tasks that it runs
 //	listen.go      the unix socket: who may speak, how many, how long
 //	requests.go    what is asked; check.go: what of it is refused
-//	errand.go      what plugins have dnetd do in their place
 //	memory.go      the sandboxes and their names; sandbox.go: one of them
 //	restore.go     records become sockets, at the start
 //	reconcile.go   and what they say later

@@ -18,7 +18,6 @@ type reading struct {
 	Networks   int               // that have names
 	Heals      map[string]uint64 // what healing did, by kind
 	Relay      relay.Stats
-	Errands    map[string]uint64 // calls of plugins, by how they ended
 }
 
 // Metrics of the name server and of the agent. Labels have few values, known
@@ -40,7 +39,6 @@ var (
 	acceptedDesc   = desc("relay_accepted_total", "Connections and UDP clients that came to relayed ports.")
 	refusedDesc    = desc("relay_refused_total", "Of these, how many the container, a limit or a rule refused.")
 	bytesDesc      = desc("relay_bytes_total", "Bytes passed on, both ways; of connections when they end.")
-	errandsDesc    = desc("errands_total", "Calls that ddns handed over; those declined it carried out itself.", "outcome")
 	buildDesc      = desc("build_info", "Always 1; which dnetd this is.", "version", "goversion")
 )
 
@@ -65,7 +63,7 @@ func (c collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		queriesDesc, latencyDesc, upstreamDesc, straysDesc, waitingDesc, tcpDesc,
 		containersDesc, networksDesc, healsDesc, buildDesc,
-		portsDesc, noPortsDesc, relayedDesc, sessionsDesc, acceptedDesc, refusedDesc, bytesDesc, errandsDesc,
+		portsDesc, noPortsDesc, relayedDesc, sessionsDesc, acceptedDesc, refusedDesc, bytesDesc,
 	} {
 		out <- d
 	}
@@ -100,9 +98,6 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter(acceptedDesc, r.Relay.Accepted)
 	counter(refusedDesc, r.Relay.Refused)
 	counter(bytesDesc, r.Relay.Bytes)
-	for outcome, n := range r.Errands {
-		counter(errandsDesc, n, outcome)
-	}
 	gauge(buildDesc, 1, cni.Version, runtime.Version())
 }
 

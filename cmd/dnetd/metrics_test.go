@@ -43,7 +43,6 @@ func TestMetrics(t *testing.T) {
 	heals.PutBack.Store(4)
 	heals.Failed.Store(1)
 	r := reading{Containers: 3, Networks: 2, Heals: heals.byKind()}
-	r.Errands = map[string]uint64{"done": 9, "declined": 1}
 	r.Relay = relay.Stats{Ports: 5, Waiting: 1, Connections: 6, Sessions: 7, Accepted: 20, Refused: 8, Bytes: 1000}
 	r.DNS.Answers = [7]uint64{dns.Local: 10, dns.Cached: 20, dns.Forwarded: 30, dns.Failed: 1, dns.Refused: 2, dns.Malformed: 3, dns.Dropped: 4}
 	r.DNS.Latency[0], r.DNS.Latency[3], r.DNS.Latency[len(dns.Buckets)] = 5, 2, 1
@@ -89,8 +88,6 @@ dcni_dns_upstream_duration_seconds_count 8
 dcni_dns_upstream_errors_total 7
 dcni_dns_upstream_strays_total 8
 dcni_dns_upstream_waiting 9
-dcni_errands_total{outcome="declined"} 1
-dcni_errands_total{outcome="done"} 9
 dcni_heals_total{kind="collected"} 0
 dcni_heals_total{kind="failed"} 1
 dcni_heals_total{kind="put_back"} 4

@@ -33,9 +33,6 @@ func (d *dnetd) answer(c *agent.Conn) {
 	case req.Op == agent.TakeOver:
 		agent.CloseAll(files)
 		d.giveAway(c)
-	case req.Errand != nil:
-		agent.CloseAll(files)
-		d.carryOut(c, req.Errand)
 	case !c.Waits(): // no more: what its plugin did next, without us, may have been here before it
 		agent.CloseAll(files)
 		d.log.Debug("a request is too late", "op", req.Op)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"log/slog"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -157,6 +158,16 @@ func TestSuccessorDies(t *testing.T) {
 	boxes[2].in(ports[2], containerName(0), containerAddress(0))
 	r.start() // one that lives
 	boxes[2].in(ports[2], containerName(0), containerAddress(0))
+}
+
+// newHere returns a dnetd in this process, with no tasks.
+func (r *rig) newHere() *dnetd {
+	r.t.Helper()
+	d, err := newDnetd(options{socket: r.socket()}, r.store, slog.New(slog.DiscardHandler))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return d
 }
 
 // TestTakeOverBusy has a successor come while a request takes long. It tries three

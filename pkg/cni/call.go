@@ -23,7 +23,6 @@ type Call struct {
 	Args        string // CNI_ARGS
 	Path        string // CNI_PATH
 	Conf        []byte // standard input
-	Anew        bool   // somebody may have carried it out already, and nobody heard
 }
 
 // The library's dispatcher (pkg/skel) does the same. It brings regular

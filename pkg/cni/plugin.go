@@ -24,14 +24,13 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"dcni/pkg/host"
-	"dcni/pkg/host/early"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
-// Version is that of all programs.
-var Version = early.Version
+// Version is that of all programs. The linker sets it (-X, see the Makefile).
+var Version = "v0.0.0-dev"
 
 // A Plugin is one CNI binary that attaches containers.
 type Plugin struct {
@@ -151,7 +150,7 @@ func serve(name string, of func(records.Store, *host.Host) verbs) {
 		about(os.Stderr, name)
 		os.Exit(0)
 	}
-	self := process{os.Getenv, early.Stdin(), os.Stdout, os.Stderr, early.Unsure()}
+	self := process{os.Getenv, os.Stdin, os.Stdout, os.Stderr}
 	if err := self.attend(open); err != nil {
 		os.Exit(1)
 	}
@@ -163,19 +162,17 @@ type process struct {
 	getenv         func(string) string
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	anew           bool // see Call.Anew
 }
 
 // attend carries out the call, and prints what it gives or how it failed.
 func (p process) attend(open func() (verbs, error)) error {
 	c, err := readCall(p.getenv, p.stdin)
-	c.Anew = p.anew
 	version := ""
 	if err == nil {
 		version, err = c.run(open, p.stdout)
 	}
-	if err == nil || errors.Is(err, ErrNotNow) {
-		return err
+	if err == nil {
+		return nil
 	}
 	if unsaid := report(err, version).print(p.stdout); unsaid != nil {
 		fmt.Fprintln(p.stderr, unsaid)

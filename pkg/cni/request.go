@@ -23,7 +23,6 @@ type Request struct {
 	Path    string // CNI_PATH, for delegates
 	Version string // of the configuration
 	Conf    []byte // standard input
-	Anew    bool   // an ADD for it may have come to its end, and nobody heard: it counts for nothing
 
 	Args    map[string]string // CNI_ARGS
 	Name    string            // the container's name where the runtime tells it, else ""
@@ -51,7 +50,6 @@ func ParseRequest(c *Call) (*Request, error) {
 		NetNS:      c.NetNS,
 		Path:       c.Path,
 		Conf:       c.Conf,
-		Anew:       c.Anew,
 		Args:       parseArgs(c.Args),
 	}
 	if err := r.head(); err != nil {

@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"path/filepath"
-	"reflect"
-	"slices"
 	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -113,11 +111,6 @@ type Engine struct {
 	// Program is the absolute path of the plugin, for who is to heal what it
 	// attached.
 	Program string
-	// Foresees has ADD record at once what will be, in place of a first record that
-	// says only that something is being made: half the writing. It is for plugins
-	// that make nothing outside of the sandbox, in a process that makes so by
-	// itself what a record says is up, when it starts again after a death: dnetd.
-	Foresees bool
 }
 
 // Add attaches. If it fails, what this call made is undone and nothing else.
@@ -143,7 +136,7 @@ func (e *Engine) Add(r *Request) (*types100.Result, error) {
 	defer lock.Unlock()
 
 	rec, err := e.begin(r, mode)
-	if err == nil && !e.Foresees {
+	if err == nil {
 		err = e.Store.Put(rec)
 	}
 	if err != nil {
@@ -203,7 +196,7 @@ func (e *Engine) clear(r *Request, found wire.Sandbox) error {
 		return wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: the sandbox has an interface of that name", r.IfName)
 	case old == nil:
 		return nil
-	case old.State == records.Up && there && !r.Anew:
+	case old.State == records.Up && there:
 		return wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: container %s is attached to %s by it; DEL comes first",
 			r.IfName, r.Container, r.Network)
 	}
@@ -263,11 +256,6 @@ func (e *Engine) make(r *Request, mode Mode, rec *records.Record, l *Lease) (*ty
 	plan, site, err := e.plan(r, mode, rec, l)
 	if err != nil {
 		return nil, nil, err
-	}
-	if e.Foresees {
-		if err := e.foresee(r, rec, plan, site, l); err != nil {
-			return nil, nil, err
-		}
 	}
 	shared, err := e.share(r.Network, plan.Shared)
 	if err != nil {
@@ -357,40 +345,16 @@ func (e *Engine) results(r *Request, plan wire.Plan, s Site, l *Lease) (whole, o
 	return whole, whole
 }
 
-// foresee records the attachment as it is expected to be.
-func (e *Engine) foresee(r *Request, rec *records.Record, plan wire.Plan, s Site, l *Lease) error {
-	_, own := e.results(r, plan, s, l)
-	if err := remember(rec, plan, s, own); err != nil {
-		return err
-	}
-	if rec.Resolver != nil {
-		rec.Resolver = rec.Resolver.Foreseen()
-	}
-	return e.Store.Put(rec)
-}
-
-// finish records the attachment as up, unless it is on record as it came, and
-// returns its result.
+// finish records the attachment as up, and returns its result.
 func (e *Engine) finish(r *Request, rec *records.Record, plan wire.Plan, s Site, l *Lease) (*types100.Result, error) {
 	if !e.Host.Still(r.NetNS) {
 		return nil, wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: vanished during ADD", r.NetNS)
 	}
 	whole, own := e.results(r, plan, s, l)
-	if e.Foresees && cameAs(rec, plan) {
-		return whole, nil
-	}
 	if err := remember(rec, plan, s, own); err != nil {
 		return nil, err
 	}
 	return whole, e.Store.Put(rec)
-}
-
-// cameAs reports whether a plan's objects are as a record foresaw them.
-func cameAs(rec *records.Record, plan wire.Plan) bool {
-	return !slices.ContainsFunc(plan.Own, func(o wire.Object) bool {
-		r, is := o.(*names.Resolver)
-		return is && !reflect.DeepEqual(r, rec.Resolver)
-	})
 }
 
 // Del detaches. It works from the record; without one, from the identity. It

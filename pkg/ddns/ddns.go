@@ -1,5 +1,4 @@
-// Package ddns is the mode of the plugin ddns, apart from its program: dnetd
-// carries its calls out, too.
+// Package ddns is the mode of the plugin ddns.
 //
 // The name server itself is dnetd. What there must be for one attachment is that
 // dnetd answers, at 127.0.0.11 in the container's own namespace: [DDNS.Plan]
@@ -13,7 +12,7 @@ import (
 	"dcni/pkg/wire"
 )
 
-// Plugin is what the program ddns does, and dnetd in its place.
+// Plugin is what the program ddns does.
 var Plugin = &cni.Plugin{Name: "ddns", Parse: parse, Roots: roots, Guest: &cni.Guest{Chained: true}}
 
 // DDNS is how the containers of a network find names, configured.

@@ -10,8 +10,6 @@ func TestPlans(t *testing.T) { cnitest.Plans(t, Plugin) }
 
 func TestCrashMatrix(t *testing.T) { cnitest.Matrix(t, Plugin, wishes) }
 
-func TestCrashMatrixOfErrands(t *testing.T) { cnitest.Errands(t, Plugin, wishes) }
-
 // wishes is all that can be asked for.
 const wishes = `{
 		"cniVersion": "1.1.0", "name": "web", "type": "ddns", "intercept": true, "hosts": ["gw:host-gateway"],

@@ -29,9 +29,6 @@ func (h *Host) agentSocket() string { return filepath.Join(h.records.Run, "dnetd
 
 // callDnetd sends dnetd a request, if it is there.
 func (h *Host) callDnetd(timeout time.Duration, r agent.Request, fds ...int) (agent.Reply, error) {
-	if h.Ask != nil {
-		return h.Ask(r, fds...)
-	}
 	return agent.Call(h.agentSocket(), timeout, r, fds...)
 }
 

@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
-	"dcni/pkg/host/agent"
 	"dcni/pkg/names"
 	"dcni/pkg/netns"
 	"dcni/pkg/records"
@@ -27,10 +26,6 @@ import (
 // Host is the machine that the process runs on, as seen from the network
 // namespace that it was started in.
 type Host struct {
-	// Ask is asked in place of the dnetd that listens at the socket, where it is
-	// set: dnetd's own errands ask dnetd. Descriptors stay the caller's.
-	Ask func(r agent.Request, fds ...int) (agent.Reply, error)
-
 	records records.Store
 	fw      *nftFirewall
 	laid    bool    // the rules were missing, and were laid

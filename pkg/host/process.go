@@ -1,13 +1,11 @@
 package host
 
 import (
-	"errors"
 	"iter"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -106,16 +104,4 @@ func alphanumeric(s string, i int) bool {
 	}
 	c := s[i]
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-}
-
-// SetTimerSlack says by how much the kernel may wake this process's threads late
-// that sleep (PR_SET_TIMERSLACK(2const)); 50 µs is the usual. Threads to come have
-// what the one has that makes them. It takes CAP_SYS_NICE.
-func SetTimerSlack(slack time.Duration) error {
-	threads, err := os.ReadDir("/proc/self/task")
-	text := []byte(strconv.FormatInt(slack.Nanoseconds(), 10))
-	for _, thread := range threads {
-		err = errors.Join(err, os.WriteFile("/proc/"+thread.Name()+"/timerslack_ns", text, 0))
-	}
-	return err
 }

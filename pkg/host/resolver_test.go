@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -24,15 +25,15 @@ func TestLastGoesAsAnotherComes(t *testing.T) {
 			t.Fatal(err)
 		}
 		done := make(chan error, 1)
-		going.Ask = func(agent.Request, ...int) (agent.Reply, error) {
+		serveOnce(t, going.agentSocket(), func() agent.Reply {
 			go func() { done <- coming.LeadToNameServer(of("db")) }()
 			select {
 			case err := <-done: // too early
 				done <- err
 			case <-time.After(100 * time.Millisecond):
 			}
-			return agent.Reply{Last: cookie}, nil
-		}
+			return agent.Reply{Last: cookie}
+		})
 		if err := (resolver{going, of("web")}).remove(); err != nil {
 			t.Error(err)
 		}
@@ -41,6 +42,39 @@ func TestLastGoesAsAnotherComes(t *testing.T) {
 		}
 		if have, _, err := nsTableHere(t, false).look(); err != nil || have.port != 40001 {
 			t.Errorf("rules %q, %v", have, err)
+		}
+	})
+}
+
+// serveOnce plays a dnetd that answers one request.
+func serveOnce(t *testing.T, socket string, answer func() agent.Reply) {
+	t.Helper()
+	unixSocket, err := agent.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := agent.NewListener(unixSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() {
+		served <- func() error {
+			conn, err := l.Accept()
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			var r agent.Request
+			if _, err := conn.Receive(&r); err != nil {
+				return err
+			}
+			return conn.Send(answer())
+		}()
+	}()
+	t.Cleanup(func() {
+		if err := errors.Join(<-served, l.Close()); err != nil {
+			t.Error(err)
 		}
 	})
 }

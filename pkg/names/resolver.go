@@ -45,15 +45,6 @@ type Resolver struct {
 // that lead there still hold.
 const UsualPort = 11053
 
-// Foreseen returns the resolver as it is once it is made so, as a rule.
-func (r *Resolver) Foreseen() *Resolver {
-	own := *r
-	if own.Port == 0 {
-		own.Port = UsualPort
-	}
-	return &own
-}
-
 // Key names the attachment.
 func (r *Resolver) Key() string { return "resolver " + r.Owner.String() }
 

@@ -2,10 +2,8 @@
 // server. It comes in a list behind the plugin that makes the container's
 // interface, be it one of ours or of another suite.
 //
-// What there must be for one attachment is said in package ddns. Where dnetd runs
-// it is dnetd that makes it so, and this program ends before it has begun, see
-// package early; else the program does as every plugin. README.md beside this
-// file is its manual.
+// What there must be for one attachment is said in package ddns. README.md beside
+// this file is its manual.
 package main
 
 import (

@@ -18,13 +18,7 @@ import (
 // ports and addresses included: the last row wants another container to find
 // them taken.
 func Matrix(t *testing.T, plugin *cni.Plugin, conf string) {
-	matrix{plugin, conf, false}.run(t)
-}
-
-// Errands is Matrix for calls that dnetd carries out: [cni.Engine.Foresees]. Who
-// comes after one that died there is the plugin itself, and knows.
-func Errands(t *testing.T, plugin *cni.Plugin, conf string) {
-	matrix{plugin, conf, true}.run(t)
+	matrix{plugin, conf}.run(t)
 }
 
 func (m matrix) run(t *testing.T) {
@@ -41,22 +35,18 @@ func (m matrix) run(t *testing.T) {
 }
 
 type matrix struct {
-	plugin  *cni.Plugin
-	conf    string
-	errands bool
+	plugin *cni.Plugin
+	conf   string
 }
 
 func (m matrix) world(t *testing.T) *World {
-	w := NewWorld(t, m.plugin)
-	w.Engine.Foresees = m.errands
-	return w
+	return NewWorld(t, m.plugin)
 }
 
 // again adds a container that died as it was added.
 func (m matrix) again(t *testing.T, w *World, container, conf string) {
 	t.Helper()
 	r := w.Request(t, container, conf)
-	r.Anew = m.errands
 	if _, err := w.Engine.Add(r); err != nil {
 		t.Fatalf("ADD %s again: %v", container, err)
 	}
@@ -136,7 +126,7 @@ func (m matrix) dieThenAdd(t *testing.T) {
 	// The second may ask for less: nothing of the first may stay.
 	m.each(t, func(w *World) { _, _ = w.add(t, "c1", m.conf) }, func(t *testing.T, w *World, n int) {
 		w.DieAt(n, func() { _, _ = w.add(t, "c1", m.conf) })
-		if rec, err := w.Store.Get(w.Request(t, "c1", m.conf).Attachment, m.plugin.Name); err == nil && rec.State == records.Up && !m.errands {
+		if rec, err := w.Store.Get(w.Request(t, "c1", m.conf).Attachment, m.plugin.Name); err == nil && rec.State == records.Up {
 			return
 		}
 		m.again(t, w, "c1", neighbour(m.conf))

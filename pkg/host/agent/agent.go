@@ -2,8 +2,7 @@
 // agent: messages of JSON, each a packet (SOCK_SEQPACKET), some with
 // descriptors.
 //
-// A plugin sends a [Request] and reads a [Reply], or it has dnetd run an [Errand].
-// dnetd's records are those of package records: what a message says is in a record
+// A plugin sends a [Request] and reads a [Reply]. dnetd's records are those of package records: what a message says is in a record
 // before, or right after, so that an agent that is started anew knows as much.
 // Nobody but root is listened to.
 package agent
@@ -17,14 +16,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dcni/pkg/host/early"
 	"dcni/pkg/names"
 	"dcni/pkg/oncejson"
 	"dcni/pkg/wire"
 )
 
 // DefaultSocket is where dnetd listens.
-const DefaultSocket = early.Socket
+const DefaultSocket = "/run/dcni/dnetd.sock"
 
 // MaxFiles is how many descriptors one message may carry (SCM_MAX_FD in the
 // kernel's net/scm.h).
@@ -56,8 +54,6 @@ const (
 	Refresh Op = "refresh"
 	// Status asks whether dnetd is well, and which it is.
 	Status Op = "status"
-	// Run has dnetd carry out Errand. It is answered by [Conn.Answer].
-	Run Op = "run"
 	// TakeOver asks for all that dnetd has open, for another one that takes its
 	// place.
 	TakeOver Op = "take over"
@@ -68,17 +64,6 @@ type Request struct {
 	Op         Op               `json:"op"`
 	Resolver   *names.Resolver  `json:"resolver,omitempty"`
 	Attachment *wire.Attachment `json:"attachment,omitempty"`
-	Errand     *Errand          `json:"-"` // is no JSON
-}
-
-// unpack reads a request off a message.
-func (r *Request) unpack(data []byte) (err error) {
-	if !isErrand(data) {
-		return json.Unmarshal(data, r)
-	}
-	r.Op = Run
-	r.Errand, err = parseErrand(data)
-	return err
 }
 
 // A Reply is dnetd's answer.
@@ -185,9 +170,6 @@ func (c *Conn) Receive(v any) ([]int, error) {
 	if err != nil {
 		return fds, err
 	}
-	if r, ok := v.(*Request); ok {
-		return fds, r.unpack(data[:n])
-	}
 	return fds, json.Unmarshal(data[:n], v)
 }
 
@@ -253,6 +235,14 @@ func CloseAll(fds []int) {
 	for _, fd := range fds {
 		_ = unix.Close(fd) // nothing was written
 	}
+}
+
+// Waits reports whether the other end is still open. It is not once its process
+// was killed: the kernel closes sockets before it reports the death.
+func (c *Conn) Waits() bool {
+	var b [1]byte
+	_, _, err := unix.Recvfrom(c.fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return errors.Is(err, unix.EAGAIN)
 }
 
 // Peer returns who is at the other end (SO_PEERCRED).

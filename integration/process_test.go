@@ -15,10 +15,10 @@ import (
 	"dcni/integration/lab"
 )
 
-// TestErrandNonBlockingOutput has a runtime read its plugin's output from a pipe
+// TestNonBlockingOutput has a runtime read its plugin's output from a pipe
 // that does not block and takes a page at a time. The result comes whole, and
 // once.
-func TestErrandNonBlockingOutput(t *testing.T) {
+func TestNonBlockingOutput(t *testing.T) {
 	r := namesRig(t)
 	const routes = 300
 	var list []string
@@ -67,9 +67,9 @@ func TestErrandNonBlockingOutput(t *testing.T) {
 	r.nameless("DEL")
 }
 
-// TestErrandOpenSandbox has a runtime hand the sandbox to its plugin as an open
-// file. In dnetd's process the same path is another file, or none.
-func TestErrandOpenSandbox(t *testing.T) {
+// TestOpenSandbox has a runtime hand the sandbox to its plugin as an open
+// file, by a path that means another file to dnetd, or none.
+func TestOpenSandbox(t *testing.T) {
 	r := namesRig(t)
 	sandbox, err := os.Open(lab.NetNSPath("c1"))
 	if err != nil {
@@ -91,9 +91,9 @@ func TestErrandOpenSandbox(t *testing.T) {
 	r.nameless("DEL")
 }
 
-// TestErrandOtherRoot has a runtime start its plugin in another root directory,
+// TestOtherRoot has a runtime start its plugin in another root directory,
 // where the sandbox's path is that of another one.
-func TestErrandOtherRoot(t *testing.T) {
+func TestOtherRoot(t *testing.T) {
 	r := namesRig(t)
 	r.netns("c2")
 	const root = "/run/root"
