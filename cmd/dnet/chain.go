@@ -21,34 +21,42 @@ import (
 	"dcni/pkg/records"
 )
 
-// plugins executes plugins each in a process group of its own: ^C at the
-// terminal is not for them, least of all while they clean up.
-type plugins struct{ *version.PluginDecoder }
+// pluginExec executes each plugin in a process group of its own: ^C at the
+// terminal must not end a plugin while it cleans up.
+type pluginExec struct {
+	*version.PluginDecoder
+	stderr *os.File
+}
+
+// newCNI returns what runs plugins. libcni keeps its own files in cacheDir.
+func (a *app) newCNI(path []string, cacheDir string) *libcni.CNIConfig {
+	return libcni.NewCNIConfigWithCacheDir(path, cacheDir, pluginExec{&version.PluginDecoder{}, a.stderr})
+}
 
 // FindInPath finds a plugin.
-func (plugins) FindInPath(plugin string, paths []string) (string, error) {
+func (pluginExec) FindInPath(plugin string, paths []string) (string, error) {
 	return invoke.FindInPath(plugin, paths)
 }
 
-// ExecPlugin runs a plugin; its error is what it answers on stdout.
-func (plugins) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
+// ExecPlugin runs a plugin. The error is the one that the plugin prints on stdout.
+func (p pluginExec) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, path)
-	cmd.Env, cmd.Stdin, cmd.Stderr = environ, bytes.NewReader(stdin), os.Stderr
+	cmd.Env, cmd.Stdin, cmd.Stderr = environ, bytes.NewReader(stdin), p.stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.Output()
 	if err == nil {
 		return out, nil
 	}
-	said := &types.Error{}
-	if json.Unmarshal(out, said) != nil {
-		said.Msg = fmt.Sprintf("%s: %v: %s", filepath.Base(path), err, bytes.TrimSpace(out))
+	printed := &types.Error{}
+	if json.Unmarshal(out, printed) != nil {
+		printed.Msg = fmt.Sprintf("%s: %v: %s", filepath.Base(path), err, bytes.TrimSpace(out))
 	}
-	return nil, said
+	return nil, printed
 }
 
-// installed makes sure that all plugins of a network are there: what can't be
-// deleted is not to be added.
-func installed(n Network, path []string) error {
+// checkInstalled returns an error if a plugin of a network is missing. Without
+// all plugins an attachment could be added and not deleted.
+func checkInstalled(n Network, path []string) error {
 	for _, conf := range n.Plugins {
 		var plugin struct {
 			Type string `json:"type"`
@@ -72,21 +80,21 @@ func installed(n Network, path []string) error {
 	return nil
 }
 
-// chain readies an attachment of a container for libcni, whose own notes go to
-// the container's folder, and with it.
-func (a *app) chain(c *records.Container, at records.Attachment, netns string) (*libcni.CNIConfig, *libcni.NetworkConfigList, *libcni.RuntimeConf, error) {
+// chainOf returns an attachment of a container in libcni's terms. libcni's own
+// files are in the container's folder, and are removed with it.
+func (a *app) chainOf(c *records.Container, at records.Attachment, netns string) (*libcni.CNIConfig, *libcni.NetworkConfigList, *libcni.RuntimeConf, error) {
 	list, err := libcni.NetworkConfFromBytes(at.Conf)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("network %s: %w", at.Network, err)
 	}
-	return libcni.NewCNIConfigWithCacheDir(at.Path, a.store.ContainerDir(c.ID), plugins{&version.PluginDecoder{}}), list, &libcni.RuntimeConf{
+	return a.newCNI(at.Path, a.store.ContainerDir(c.ID)), list, &libcni.RuntimeConf{
 		ContainerID: c.ID, NetNS: netns, IfName: at.IfName, Args: at.Args, CapabilityArgs: at.Values,
 	}, nil
 }
 
 // attach runs a network's plugins with ADD.
 func (a *app) attach(c *records.Container, at records.Attachment, netns string) (*types100.Result, error) {
-	cni, list, rt, err := a.chain(c, at, netns)
+	cni, list, rt, err := a.chainOf(c, at, netns)
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +105,8 @@ func (a *app) attach(c *records.Container, at records.Attachment, netns string) 
 	return types100.NewResultFromResult(result)
 }
 
-// detach runs the plugins of all networks with DEL, the last first. It goes on
-// past errors.
+// detach runs the plugins of all networks with DEL, the last network first. It
+// goes on past errors.
 func (a *app) detach(c *records.Container, netns string) error {
 	var errs []error
 	for i := len(c.Networks) - 1; i >= 0; i-- {
@@ -107,11 +115,11 @@ func (a *app) detach(c *records.Container, netns string) error {
 	return errors.Join(errs...)
 }
 
-// detachOne runs the plugins of one network with DEL. A plugin that does not know
-// the version of the configuration has done nothing for a container that never
-// ran, and is passed over: it would refuse for ever.
+// detachOne runs the plugins of one network with DEL. If the container never ran,
+// detachOne skips a plugin that does not know the configuration's version: that
+// plugin refused ADD as well, and would refuse DEL for ever.
 func (a *app) detachOne(c *records.Container, at records.Attachment, netns string) error {
-	cni, list, rt, err := a.chain(c, at, netns)
+	cni, list, rt, err := a.chainOf(c, at, netns)
 	if err == nil {
 		err = cni.DelNetworkList(context.Background(), list, rt)
 		for c.Stage == records.Created && foreignVersion(err) && len(list.Plugins) > 0 {
@@ -125,25 +133,25 @@ func (a *app) detachOne(c *records.Container, at records.Attachment, netns strin
 	return nil
 }
 
-// foreignVersion reports whether a plugin said that it does not know a
-// configuration's version.
+// foreignVersion reports whether a plugin does not know a configuration's
+// version.
 func foreignVersion(err error) bool {
-	var said *types.Error
-	return errors.As(err, &said) && said.Code == types.ErrIncompatibleCNIVersion
+	var printed *types.Error
+	return errors.As(err, &printed) && printed.Code == types.ErrIncompatibleCNIVersion
 }
 
-// chainError is what a plugin said, in the place of where libcni was when it
-// did.
+// chainError returns a plugin's own error. libcni's words around it say only
+// where in the chain libcni was.
 func chainError(at records.Attachment, err error) error {
-	var said *types.Error
-	if !errors.As(err, &said) {
+	var printed *types.Error
+	if !errors.As(err, &printed) {
 		return fmt.Errorf("network %s: %w", at.Network, err)
 	}
-	words := *said
-	words.Details = ""
-	if said.Details != "" {
-		words.Msg += ": " + said.Details
+	out := *printed
+	out.Details = ""
+	if printed.Details != "" {
+		out.Msg += ": " + printed.Details
 	}
-	words.Msg = "network " + at.Network + ": " + strings.TrimSpace(words.Msg)
-	return &words
+	out.Msg = "network " + at.Network + ": " + strings.TrimSpace(out.Msg)
+	return &out
 }

@@ -12,22 +12,22 @@ import (
 	"github.com/spf13/cobra"
 
 	"dcni/pkg/cni"
-	"dcni/pkg/host"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
-// createFlags are the flags that are not an option of a network as they stand.
+// createFlags are the flags whose values have to be converted to options of a
+// network.
 type createFlags struct {
-	driven, ipamOptions, aux, labels []string
-	ranges                           []net.IPNet
-	gateways                         []net.IP
-	ipv4, ipv6                       bool
-	swarm                            swarmFlags
+	driverOptions, ipamOptions, aux, labels []string
+	ranges                                  []net.IPNet
+	gateways                                []net.IP
+	ipv4, ipv6                              bool
+	swarm                                   swarmFlags
 }
 
-// swarmFlags are those that only mean something in a Docker swarm.
+// swarmFlags are the flags that only mean something in a Docker swarm.
 type swarmFlags struct {
 	scope, configFrom   string
 	configOnly, ingress bool
@@ -59,12 +59,12 @@ func newCreateCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// declare declares Docker's flags. Those whose values are K=V take commas as
-// part of the value.
+// declare declares Docker's flags. Flags with K=V values take commas as part of
+// the value.
 func (f *createFlags) declare(cmd *cobra.Command, o *network.Options) {
 	flags := cmd.Flags()
 	flags.StringVarP(&o.Driver, "driver", "d", "bridge", "Driver to manage the network")
-	flags.StringArrayVarP(&f.driven, "opt", "o", nil, "Set driver specific options")
+	flags.StringArrayVarP(&f.driverOptions, "opt", "o", nil, "Set driver specific options")
 	flags.StringArrayVar(&f.labels, "label", nil, "Set metadata on a network")
 	flags.BoolVar(&o.Internal, "internal", false, "Restrict external access to the network")
 	flags.BoolVar(&f.ipv4, "ipv4", true, "Enable or disable IPv4 address assignment")
@@ -82,7 +82,7 @@ func (f *createFlags) declare(cmd *cobra.Command, o *network.Options) {
 	flags.StringVar(&f.swarm.configFrom, "config-from", "", "Refused: there is no swarm")
 }
 
-// fill types what the flags gave.
+// fill puts the flags' values into the options.
 func (f *createFlags) fill(o *network.Options) error {
 	if err := f.swarm.check(); err != nil {
 		return err
@@ -96,7 +96,7 @@ func (f *createFlags) fill(o *network.Options) error {
 			return fmt.Errorf("label '%s' contains whitespaces", trimmed)
 		}
 	}
-	o.Labels, o.Driven, o.IPAMOptions, o.Aux = pairs(f.labels), pairs(f.driven), pairs(f.ipamOptions), pairs(f.aux)
+	o.Labels, o.DriverOptions, o.IPAMOptions, o.Aux = pairs(f.labels), pairs(f.driverOptions), pairs(f.ipamOptions), pairs(f.aux)
 	for _, r := range f.ranges {
 		ip, _ := netip.AddrFromSlice(r.IP)
 		bits, _ := r.Mask.Size()
@@ -109,7 +109,7 @@ func (f *createFlags) fill(o *network.Options) error {
 	return nil
 }
 
-// check refuses what would make another network than was asked for.
+// check refuses flags that dnet can't honour.
 func (s swarmFlags) check() error {
 	switch {
 	case s.scope != "" && s.scope != "local":
@@ -124,7 +124,7 @@ func (s swarmFlags) check() error {
 	return nil
 }
 
-// pairs reads K=V words; the last one of a key counts.
+// pairs reads K=V words. The last one of a key counts.
 func pairs(words []string) map[string]string {
 	out := map[string]string{}
 	for _, word := range words {
@@ -135,20 +135,20 @@ func pairs(words []string) map[string]string {
 }
 
 // create creates a network: it chooses and registers the subnets, writes the
-// file and prints the ID. Nothing is made in the kernel before somebody is
-// attached.
+// file and prints the ID. The kernel's objects are made when the first container
+// is attached.
 func (a *app) create(o *network.Options) error {
 	draft, err := o.Draft()
 	if err != nil {
 		return err
 	}
-	machine, err := host.New(a.store)
+	m, err := a.openHost(a.store)
 	if err != nil {
 		return err
 	}
-	defer machine.Close()
+	defer m.Close()
 	// The link must be a bridge, if it is there.
-	if err := machine.Probe(&wire.Bridge{Name: draft.Bridge.Bridge}); err != nil {
+	if err := m.Probe(&wire.Bridge{Name: draft.Bridge.Bridge}); err != nil {
 		return err
 	}
 	lock, err := a.store.LockNetwork(o.Name)
@@ -156,21 +156,21 @@ func (a *app) create(o *network.Options) error {
 		return err
 	}
 	defer lock.Unlock()
-	if err := a.clear(machine, o.Name); err != nil {
+	if err := a.removeLeftovers(m, o.Name); err != nil {
 		return err
 	}
 	c := creation{app: a, draft: draft, name: o.Name, registry: a.store.Networks("")}
-	if err := c.run(machine); err != nil {
+	if err := c.run(m); err != nil {
 		return err
 	}
 	fmt.Fprintln(a.stdout, network.ID(o.Name))
 	return nil
 }
 
-// clear takes away what a removal that was killed left of a network of that
-// name. The caller holds the network's lock.
-func (a *app) clear(machine *host.Host, name string) error {
-	list, _, err := a.read()
+// removeLeftovers removes what a killed `dnet rm` left of a network of that name.
+// The caller holds the network's lock.
+func (a *app) removeLeftovers(m machine, name string) error {
+	list, _, err := a.readNetworks()
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (a *app) clear(machine *host.Host, name string) error {
 		return err
 	}
 	if len(attached) > 0 {
-		return fmt.Errorf("%w: no file in %s configures it, but it has active endpoints (%s)", alreadyExists(name), a.conf, who(attached))
+		return fmt.Errorf("%w: no file in %s configures it, but it has active endpoints (%s)", alreadyExists(name), a.conf, endpointList(attached))
 	}
 	known, err := a.store.Networks("").Get(name)
 	switch {
@@ -190,10 +190,10 @@ func (a *app) clear(machine *host.Host, name string) error {
 		return nil
 	case err != nil:
 		return err
-	case elsewhere(known):
+	case configuredElsewhere(known):
 		return fmt.Errorf("%w: %s", alreadyExists(name), known.Conf)
 	}
-	return a.dismantle(machine, &target{name: name, bridge: known.Bridge})
+	return a.dismantle(m, &removal{name: name, bridge: known.Bridge})
 }
 
 func alreadyExists(name string) error { return fmt.Errorf("network with name %s already exists", name) }
@@ -229,7 +229,8 @@ func (c *creation) run(facts cni.Facts) error {
 		})
 }
 
-// check compares the network with all others: nobody can add one meanwhile.
+// check compares the network with all others. The registry is locked, so none is
+// added at the same time.
 func (c *creation) check(reg records.Registration) error {
 	files, err := c.conf.List()
 	if err != nil {
@@ -238,7 +239,7 @@ func (c *creation) check(reg records.Registration) error {
 	if slices.ContainsFunc(files, func(f records.ConfFile) bool { return f.Path == c.conf.Path(c.name) }) {
 		return fmt.Errorf("%w: %s", alreadyExists(c.name), c.conf.Path(c.name))
 	}
-	if c.others, _, err = c.read(); err != nil {
+	if c.others, _, err = c.readNetworks(); err != nil {
 		return err
 	}
 	for _, other := range c.others {
@@ -247,7 +248,7 @@ func (c *creation) check(reg records.Registration) error {
 		}
 		f, err := other.Facts(nil)
 		if err != nil {
-			f = network.Facts{} // nobody can be attached to it
+			f = network.Facts{} // no container can be attached to it
 		}
 		c.facts = append(c.facts, f)
 		if err := c.conflict(other, f); err != nil {
@@ -257,7 +258,8 @@ func (c *creation) check(reg records.Registration) error {
 	return c.registered(reg)
 }
 
-// conflict says what another network's file keeps this one from having.
+// conflict returns an error if another network's file has a subnet or the bridge
+// of this one.
 func (c *creation) conflict(other Network, f network.Facts) error {
 	for _, s := range f.Subnets {
 		for _, own := range c.draft.Bridge.IPAM.Own.Subnets {
@@ -293,8 +295,8 @@ func (c *creation) registered(reg records.Registration) error {
 	return nil
 }
 
-// configured returns the subnets of the others: nobody may have been attached
-// to them yet.
+// configured returns the subnets of the others' files. A network that was never
+// used is in no registry.
 func (c *creation) configured() []netip.Prefix {
 	var list []netip.Prefix
 	for _, f := range c.facts {

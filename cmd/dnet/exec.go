@@ -38,12 +38,12 @@ func newExecCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// exec becomes the command: there is no process between it and the caller.
+// exec becomes the command: no dnet process stays between it and the caller.
 func (a *app) exec(o *execOptions, word string, args []string) error {
 	if err := container.CheckEnv(o.env); err != nil {
 		return err
 	}
-	if o.interactive && o.terminal && !o.detach && !sandbox.IsTerminal(os.Stdin) {
+	if o.interactive && o.terminal && !o.detach && !sandbox.IsTerminal(a.stdin) {
 		return errors.New("the input device is not a TTY")
 	}
 	c, err := a.container(word)
@@ -54,7 +54,7 @@ func (a *app) exec(o *execOptions, word string, args []string) error {
 	if c.Stage != records.Running {
 		return stopped
 	}
-	cmd := sandbox.Command{Args: args, Env: environment(c.Hostname, o.env), Dir: o.workdir, Join: &c.Process}
+	cmd := sandbox.Command{Args: args, Env: environment(a.env, c.Hostname, o.env), Dir: o.workdir, Join: &c.Process}
 	if cmd.Dir == "" {
 		if cmd.Dir, err = os.Getwd(); err != nil {
 			return err
@@ -63,7 +63,7 @@ func (a *app) exec(o *execOptions, word string, args []string) error {
 	if o.detach {
 		err = sandbox.Spawn(cmd)
 	} else {
-		err = sandbox.Enter(cmd, o.interactive)
+		err = sandbox.Enter(cmd, o.interactive) // returns only errors
 	}
 	failed := &sandbox.ExecError{}
 	switch {

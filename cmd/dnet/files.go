@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -12,27 +13,27 @@ import (
 	"dcni/pkg/container"
 )
 
-// The files that a container has to itself, where they are seen in it.
+// The files that a container has of its own, by their paths in the container.
 const (
 	resolvConf = "/etc/resolv.conf"
 	hostsFile  = "/etc/hosts"
 	hostname   = "/etc/hostname"
 )
 
-// files writes the container's own files and returns where each is to be seen.
-// One is shown in its own place as well: by that mount, which no host lacks the
-// place for, the container's processes are known (see [sandbox.Sweep]).
-func (l *life) files() (map[string]string, error) {
-	hosts, err := l.hosts()
+// files writes the container's own files and returns which one is mounted on
+// which path. One file is mounted on its own path as well: [sandbox.Sweep] knows
+// the container's processes by that mount, and every host has that path.
+func (r *containerRun) files() (map[string]string, error) {
+	hosts, err := r.hosts()
 	if err != nil {
 		return nil, err
 	}
 	files := map[string]string{}
 	for target, text := range map[string]string{
-		resolvConf: l.resolvConf(), hostsFile: hosts, hostname: l.c.Hostname + "\n",
+		resolvConf: r.resolvConf(), hostsFile: hosts, hostname: r.c.Hostname + "\n",
 	} {
 		name := target[strings.LastIndexByte(target, '/')+1:]
-		if files[target], err = l.store.WriteContainerFile(l.c.ID, name, text); err != nil {
+		if files[target], err = r.store.WriteContainerFile(r.c.ID, name, text); err != nil {
 			return nil, err
 		}
 	}
@@ -41,51 +42,60 @@ func (l *life) files() (map[string]string, error) {
 	return files, nil
 }
 
-func (l *life) resolvConf() string {
-	conf := container.ResolvConf{Flags: l.spec.DNS, Shared: l.spec.HostNetwork()}
-	host, _ := os.ReadFile(resolvConf) // a host without has no name server
-	conf.Host = string(host)
+// hostFile reads a file of the host.
+func (a *app) hostFile(path string) ([]byte, error) {
+	return os.ReadFile(filepath.Join(a.root, path))
+}
+
+// resolvConf returns the text of the container's resolv.conf.
+func (r *containerRun) resolvConf() string {
+	conf := container.ResolvConf{Flags: r.spec.DNS, Shared: r.spec.HostNetwork()}
+	own, _ := r.hostFile(resolvConf) // a host without the file has no name server
+	conf.Host = string(own)
 	if !conf.Shared && container.NeedsResolved(conf.Host) {
-		if behind, err := os.ReadFile(container.ResolvedConf); err == nil {
-			conf.Host = string(behind)
+		if resolved, err := r.hostFile(container.ResolvedConf); err == nil {
+			conf.Host = string(resolved)
 		}
 	}
-	conf.IPv6 = slices.ContainsFunc(l.addresses(), netip.Addr.Is6)
-	for _, r := range l.results {
-		conf.Result.Servers = append(conf.Result.Servers, r.DNS.Nameservers...)
-		conf.Result.Search = append(conf.Result.Search, r.DNS.Search...)
-		if len(r.DNS.Search) == 0 && r.DNS.Domain != "" {
-			conf.Result.Search = append(conf.Result.Search, r.DNS.Domain)
+	conf.IPv6 = slices.ContainsFunc(r.addresses(), netip.Addr.Is6)
+	for _, result := range r.results {
+		dns := result.DNS
+		conf.Result.Servers = append(conf.Result.Servers, dns.Nameservers...)
+		conf.Result.Search = append(conf.Result.Search, dns.Search...)
+		if len(dns.Search) == 0 && dns.Domain != "" {
+			conf.Result.Search = append(conf.Result.Search, dns.Domain)
 		}
-		conf.Result.Options = append(conf.Result.Options, r.DNS.Options...)
+		conf.Result.Options = append(conf.Result.Options, dns.Options...)
 	}
 	return conf.Text()
 }
 
-func (l *life) hosts() (string, error) {
+// hosts returns the text of the container's hosts file. On the host's network
+// without --add-host it is the host's own file.
+func (r *containerRun) hosts() (string, error) {
 	file := container.HostsFile{
-		Hostname: l.c.Hostname, Name: l.c.Name, Addresses: l.addresses(),
-		Extra: l.spec.Hosts, Gateways: l.gateways(),
+		Hostname: r.c.Hostname, Name: r.c.Name, Addresses: r.addresses(),
+		Extra: r.spec.Hosts, Gateways: r.gateways(),
 	}
-	if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
+	if _, err := os.Stat(filepath.Join(r.root, "/proc/net/if_inet6")); err == nil {
 		file.IPv6 = true
 	}
-	if l.spec.HostNetwork() && len(l.spec.Hosts) == 0 {
-		text, _ := os.ReadFile(hostsFile) // a host without has none to show
+	if r.spec.HostNetwork() && len(r.spec.Hosts) == 0 {
+		text, _ := r.hostFile(hostsFile) // a host without the file: an empty one
 		return string(text), nil
 	}
-	if l.spec.HostNetwork() {
+	if r.spec.HostNetwork() {
 		file.Name, file.Addresses = "", []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 1, 1})}
 	}
 	return file.Text()
 }
 
-// addresses are the container's, in the order of its networks.
-func (l *life) addresses() []netip.Addr {
+// addresses returns the container's addresses, in the order of its networks.
+func (r *containerRun) addresses() []netip.Addr {
 	var list []netip.Addr
-	for _, r := range l.results {
-		for _, ip := range r.IPs {
-			if inside(r, ip) {
+	for _, result := range r.results {
+		for _, ip := range result.IPs {
+			if inSandbox(result, ip) {
 				list = appendIP(list, ip.Address.IP)
 			}
 		}
@@ -93,24 +103,24 @@ func (l *life) addresses() []netip.Addr {
 	return list
 }
 
-// inside reports whether an address of a result is the container's.
-func inside(r *types100.Result, ip *types100.IPConfig) bool {
+// inSandbox reports whether an address of a result is the container's.
+func inSandbox(result *types100.Result, ip *types100.IPConfig) bool {
 	i := ip.Interface
-	return i == nil || *i < 0 || *i >= len(r.Interfaces) || r.Interfaces[*i].Sandbox != ""
+	return i == nil || *i < 0 || *i >= len(result.Interfaces) || result.Interfaces[*i].Sandbox != ""
 }
 
-// gateways are the host's own addresses as the container sees them, one of each
-// family: those of its first bridge.
-func (l *life) gateways() []netip.Addr {
-	if l.spec.HostNetwork() {
+// gateways returns the addresses by which the container reaches the host, one of
+// each family: those of its first bridge.
+func (r *containerRun) gateways() []netip.Addr {
+	if r.spec.HostNetwork() {
 		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 	}
 	var four, six []netip.Addr
-	for i, r := range l.results {
-		if l.nets[i].list.Driver != "bridge" {
+	for i, result := range r.results {
+		if r.requests[i].list.Driver != "bridge" {
 			continue
 		}
-		for _, ip := range r.IPs {
+		for _, ip := range result.IPs {
 			if ip.Gateway.To4() != nil {
 				four = appendIP(four, ip.Gateway)
 			} else {
@@ -128,18 +138,21 @@ func appendIP(list []netip.Addr, ip net.IP) []netip.Addr {
 	return list
 }
 
-// environment is the caller's with what was asked for, and the container's name
-// of the host.
-func environment(hostname string, set []string) []string {
-	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "HOSTNAME=") })
-	env = append(env, "HOSTNAME="+hostname)
+// environment returns the caller's environment with HOSTNAME and the variables of
+// -e set. A NAME without a value is the caller's, and is there already.
+func environment(caller []string, hostname string, set []string) []string {
+	env := setVariable(slices.Clone(caller), "HOSTNAME="+hostname)
 	for _, kv := range set {
-		name, _, given := strings.Cut(kv, "=")
-		if !given {
-			continue // the caller's, which is there already
+		if strings.Contains(kv, "=") {
+			env = setVariable(env, kv)
 		}
-		env = slices.DeleteFunc(env, func(old string) bool { return strings.HasPrefix(old, name+"=") })
-		env = append(env, kv)
 	}
 	return env
+}
+
+// setVariable replaces a variable of an environment.
+func setVariable(env []string, kv string) []string {
+	name, _, _ := strings.Cut(kv, "=")
+	env = slices.DeleteFunc(env, func(old string) bool { return strings.HasPrefix(old, name+"=") })
+	return append(env, kv)
 }

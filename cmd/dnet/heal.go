@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"time"
 
@@ -10,9 +9,10 @@ import (
 	"dcni/pkg/records"
 )
 
-// heal cleans up after containers whose dnet was killed: nobody has their lock.
-// What can't be cleaned up is told of, stays on record, and is nobody else's
-// trouble. Without permission there is nothing to be done, nor to be told.
+// heal cleans up after containers whose dnet was killed. It knows them by their
+// lock, which is free. A container that can't be cleaned up stays on record; heal
+// prints a warning and goes on. Without permission to read records, heal does
+// nothing.
 func (a *app) heal() {
 	list, broken, err := a.store.Containers()
 	if errors.Is(err, fs.ErrPermission) {
@@ -20,7 +20,7 @@ func (a *app) heal() {
 	}
 	for _, err := range append(broken, err, a.store.SweepContainers()) {
 		if err != nil {
-			fmt.Fprintf(a.stderr, "dnet: warning: %v\n", err)
+			a.warn("%v", err)
 		}
 	}
 	for _, c := range list {
@@ -28,11 +28,12 @@ func (a *app) heal() {
 			continue
 		}
 		if err := a.healOne(c.ID); err != nil {
-			fmt.Fprintf(a.stderr, "dnet: warning: clean up container %s: %v\n", c.Name, err)
+			a.warn("clean up container %s: %v", c.Name, err)
 		}
 	}
 }
 
+// healOne cleans up after a container unless its dnet still runs.
 func (a *app) healOne(id string) error {
 	lock, free, err := a.store.TryLockContainer(id)
 	if err != nil || !free {
@@ -42,8 +43,8 @@ func (a *app) healOne(id string) error {
 	return a.healLocked(id)
 }
 
-// healLocked cleans up after a container whose lock we have, and so nobody
-// else.
+// healLocked cleans up after a container whose dnet is gone. The caller holds the
+// container's lock.
 func (a *app) healLocked(id string) error {
 	c, err := a.store.Container(id)
 	switch {
@@ -57,14 +58,14 @@ func (a *app) healLocked(id string) error {
 	return a.finish(c, "")
 }
 
-// finish ends what a container has on the host: processes, attachments, and
-// last its record, or that it says more than that it was.
+// finish removes what a container has on the host: processes, attachments, and
+// last its record. A container that is not to be forgotten is recorded as exited.
 func (a *app) finish(c *records.Container, netns string) error {
 	err := errors.Join(
 		sandbox.Sweep(c.Process, "/containers/"+c.ID+"/"),
 		a.detach(c, netns))
 	if err != nil {
-		return err // on record as it is, for the next one to try
+		return err // the record stays as it is, and the next dnet tries again
 	}
 	if c.Remove {
 		return a.store.RemoveContainer(c.ID)

@@ -32,8 +32,7 @@ func newInspectCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// inspectAll prints the networks that are found, and then fails for those that
-// are not.
+// inspectAll prints the networks that it finds, and then fails if it missed some.
 func (a *app) inspectAll(words []string, format string) error {
 	show, err := inspector(format)
 	if err != nil {
@@ -65,7 +64,7 @@ func (a *app) inspectAll(words []string, format string) error {
 		errs = append(errs, err)
 	}
 	for _, err := range errs {
-		a.tell(err)
+		a.printError(err)
 	}
 	if len(errs) > 0 {
 		return &statusErr{status: statusError}
@@ -104,8 +103,8 @@ func inspector(format string) (func([]*network.Inspection) ([]byte, error), erro
 	}, nil
 }
 
-// fill executes a template. As with Docker, names of the JSON are understood,
-// too: {{.Id}} for {{.ID}}.
+// fill executes a template. As with Docker, a template may also use the JSON's
+// names: {{.Id}} for {{.ID}}.
 func fill(t *template.Template, one *network.Inspection) (string, error) {
 	var text strings.Builder
 	if t.Execute(&text, one) == nil {
@@ -139,15 +138,15 @@ func listJSON(found []*network.Inspection, indent string) ([]byte, error) {
 }
 
 // inspect describes a network from its file, the registry, and the records of
-// what is attached, whichever runtime did that.
+// what any runtime attached to it.
 func (a *app) inspect(n Network) (*network.Inspection, error) {
 	f, err := n.Facts(a.registered(n))
 	if err != nil {
-		fmt.Fprintf(a.stderr, "dnet: warning: %s: %v\n", n.Path, err)
+		a.warn("%s: %v", n.Path, err)
 	}
 	attached, err := a.store.List(n.Name)
-	if err != nil { // the others are there all the same
-		fmt.Fprintf(a.stderr, "dnet: warning: %v\n", err)
+	if err != nil { // the other records were read all the same
+		a.warn("%v", err)
 	}
 	leased, err := a.store.Leases(f.DataDir, n.Name).Taken()
 	if err != nil {

@@ -87,16 +87,16 @@ func networkListing(f listFlags) listing {
 	return l
 }
 
-// A row is a network as the templates of ls have it. What has to be looked up is
-// looked up if a template asks for it.
+// A row is a network as the templates of ls have it. The network's facts are read
+// if a template asks for one of them.
 type row struct {
 	app   *app
 	n     Network
 	trunc bool
-	facts *network.Facts
+	known *network.Facts // nil: not read yet
 }
 
-// ID is the network's, the first 12 digits unless all are wanted.
+// ID is the network's, the first 12 digits unless --no-trunc was given.
 func (r *row) ID() string {
 	if r.trunc {
 		return r.n.ID()[:network.ShortID]
@@ -110,17 +110,17 @@ func (r *row) Name() string { return r.n.Name }
 // Driver is Docker's word, or another suite's plugin type.
 func (r *row) Driver() string { return r.n.Driver }
 
-// Scope is that of all networks.
+// Scope is local for every network.
 func (r *row) Scope() string { return network.Scope }
 
 // IPv4 tells whether containers get an IPv4 address.
-func (r *row) IPv4() string { return strconv.FormatBool(r.look().IPv4) }
+func (r *row) IPv4() string { return strconv.FormatBool(r.facts().IPv4) }
 
 // IPv6 tells whether containers get an IPv6 address.
-func (r *row) IPv6() string { return strconv.FormatBool(r.look().IPv6) }
+func (r *row) IPv6() string { return strconv.FormatBool(r.facts().IPv6) }
 
-// Internal tells whether there is no way out.
-func (r *row) Internal() string { return strconv.FormatBool(r.look().Internal) }
+// Internal tells whether the network has no route out of the host.
+func (r *row) Internal() string { return strconv.FormatBool(r.facts().Internal) }
 
 // Labels are KEY=VALUE words with commas between.
 func (r *row) Labels() string {
@@ -137,17 +137,17 @@ func (r *row) Label(key string) string { return r.n.Labels[key] }
 // CreatedAt is when the network's file was written.
 func (r *row) CreatedAt() string { return r.n.Created.String() }
 
-func (r *row) look() *network.Facts {
-	if r.facts == nil {
-		// ADD will tell what is wrong with the configuration, and so does inspect.
-		f, _ := r.n.Facts(r.app.registered(r.n))
-		r.facts = &f
+// facts reads the network's facts once.
+func (r *row) facts() *network.Facts {
+	if r.known == nil {
+		f, _ := r.n.Facts(r.app.registered(r.n)) // inspect and ADD report the error
+		r.known = &f
 	}
-	return r.facts
+	return r.known
 }
 
-// MarshalJSON writes the fields that have no parameter, as `{{json .}}` of
-// Docker's list.
+// MarshalJSON writes the fields that have no parameter, as Docker's `{{json .}}`
+// does.
 func (r *row) MarshalJSON() ([]byte, error) {
 	out, err := toJSON(map[string]string{
 		"CreatedAt": r.CreatedAt(), "Driver": r.Driver(), "ID": r.ID(), "IPv4": r.IPv4(), "IPv6": r.IPv6(),
@@ -158,10 +158,10 @@ func (r *row) MarshalJSON() ([]byte, error) {
 
 // registered returns the subnets that a network's registration gives it.
 func (a *app) registered(n Network) []netip.Prefix {
-	f, _ := n.Facts(nil) // for its dataDir, which is the usual one if it can't be read
+	f, _ := n.Facts(nil) // for its dataDir; the usual one if the configuration can't be read
 	known, err := a.store.Networks(f.DataDir).Get(n.Name)
 	if err != nil {
-		return nil // never used
+		return nil // the network was never used
 	}
 	return known.Subnets
 }

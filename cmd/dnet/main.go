@@ -2,9 +2,9 @@
 // `dnet X`.
 //
 // There is no daemon behind it. A network is a file that every CNI runtime
-// reads, and dnet reads and writes such files; who is attached it reads from
-// the records that the plugins keep. There is one file for each command:
-// flags in, words out. What it decides is in packages.
+// reads, and dnet reads and writes such files. Which containers are attached
+// dnet reads from the records that the plugins keep. Each command has one file
+// here, which reads flags and prints. Decisions are in packages.
 //
 // README.md beside this file is its manual.
 package main
@@ -12,16 +12,18 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"dcni/pkg/cni"
+	"dcni/pkg/host"
 	"dcni/pkg/host/sandbox"
 	"dcni/pkg/records"
+	"dcni/pkg/wire"
 )
 
 // Exit statuses, which are Docker's.
@@ -30,20 +32,50 @@ const (
 	statusUsage = 125 // a flag that is unknown or has no such value
 )
 
-// confDirVariable names the directory of networks in place of /etc/cni/net.d:
-// cnitool's and nerdctl's word for it.
+// confDirVariable is the environment variable that names the directory of
+// networks in place of /etc/cni/net.d. cnitool and nerdctl read the same one.
 const confDirVariable = "NETCONFPATH"
 
-// An app is what all commands work with.
+// An app is what all commands work with. No command but main looks at the
+// process's own files, arguments and environment.
 type app struct {
 	store  records.Store
 	conf   records.ConfDir
-	stdin  io.Reader
-	stdout io.Writer
-	stderr io.Writer
+	args   []string // the command line without the program's name
+	env    []string // NAME=VALUE
+	stdin  *os.File
+	stdout *os.File
+	stderr *os.File
+	root   string // the host's files are below it
+	// detached says that this process does in the background what another dnet
+	// was asked for.
+	detached bool
+	openHost func(records.Store) (machine, error)
 }
 
-// A statusErr ends dnet with a status; a nil error has been told already.
+// A machine is the host's kernel, as far as dnet looks at it and changes it.
+type machine interface {
+	wire.Host
+	cni.Facts
+	// RemoveUnusedRules deletes the base rules if no network is in them.
+	RemoveUnusedRules() error
+	Close()
+}
+
+// openHost opens the host that dnet runs on.
+func openHost(store records.Store) (machine, error) { return host.New(store) }
+
+// getenv returns a variable of the environment, "" if it is not set.
+func (a *app) getenv(name string) string {
+	for _, kv := range a.env {
+		if k, v, _ := strings.Cut(kv, "="); k == name {
+			return v
+		}
+	}
+	return ""
+}
+
+// A statusErr ends dnet with a status. err is nil if it was printed before.
 type statusErr struct {
 	status int
 	err    error
@@ -64,18 +96,19 @@ func main() {
 	}
 	a := &app{
 		store: records.Default(), conf: records.DefaultConfDir,
-		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		args: os.Args[1:], env: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		root: "/", detached: sandbox.IsDetached(), openHost: openHost,
 	}
-	if dir := os.Getenv(confDirVariable); dir != "" {
-		a.conf = records.ConfDir(dir)
-	}
-	os.Exit(a.run(os.Args[1:]))
+	os.Exit(a.run())
 }
 
-// run runs one command and returns the exit status.
-func (a *app) run(args []string) int {
+// run runs the command that the arguments name and returns the exit status.
+func (a *app) run() int {
+	if dir := a.getenv(confDirVariable); dir != "" {
+		a.conf = records.ConfDir(dir)
+	}
 	root := a.command()
-	root.SetArgs(args)
+	root.SetArgs(a.args)
 	err := root.Execute()
 	if err == nil {
 		return 0
@@ -86,14 +119,14 @@ func (a *app) run(args []string) int {
 		status, err = e.status, e.err
 	}
 	if err != nil {
-		a.tell(err)
+		a.printError(err)
 	}
 	return status
 }
 
-// tell says what went wrong, and what would help where it was for want of
-// permission.
-func (a *app) tell(err error) {
+// printError prints an error to stderr. If permission was missing, it adds what
+// would help.
+func (a *app) printError(err error) {
 	hint := ""
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 		hint = ": run as root"
@@ -101,7 +134,12 @@ func (a *app) tell(err error) {
 	fmt.Fprintf(a.stderr, "dnet: %v%s\n", err, hint)
 }
 
-// command returns the root command, with a line here for each of the others.
+// warn prints a warning to stderr.
+func (a *app) warn(format string, args ...any) {
+	fmt.Fprintf(a.stderr, "dnet: warning: "+format+"\n", args...)
+}
+
+// command returns the root command. Each other command is one line here.
 func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "dnet",
@@ -112,7 +150,7 @@ func (a *app) command() *cobra.Command {
 		Args:          noCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(*cobra.Command, []string) error {
-			dir, err := filepath.Abs(string(a.conf)) // the registry remembers it
+			dir, err := filepath.Abs(string(a.conf)) // the registry remembers the path
 			a.conf = records.ConfDir(dir)
 			return err
 		},
@@ -140,7 +178,7 @@ func (a *app) command() *cobra.Command {
 	return root
 }
 
-// noCommand says that the root command takes no argument of its own.
+// noCommand refuses arguments of the root command: they name no command.
 func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -148,7 +186,7 @@ func noCommand(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command: %s %s\n\n%s", cmd.Name(), args[0], usage(cmd))
 }
 
-// exactly wants n arguments, in Docker's words.
+// exactly refuses any other number of arguments than n, in Docker's words.
 func exactly(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -161,7 +199,7 @@ func exactly(n int) cobra.PositionalArgs {
 	}
 }
 
-// atLeast wants n arguments or more.
+// atLeast refuses fewer arguments than n, in Docker's words.
 func atLeast(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) >= n {
@@ -178,7 +216,7 @@ func plural(word string, n int) string {
 	return word + "s"
 }
 
-// usage is what an error about a command line ends with.
+// usage returns how a command is used, for the end of an error about its arguments.
 func usage(cmd *cobra.Command) string {
 	return fmt.Sprintf("Usage:  %s\n\nRun '%s --help' for more information", cmd.UseLine(), cmd.CommandPath())
 }

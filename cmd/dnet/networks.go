@@ -15,20 +15,20 @@ type Network struct {
 	Created time.Time // when the file was last written; zero for one that is built in
 }
 
-// networks returns the networks of the host, those of files first, and tells
-// of files that are left out on stderr.
+// networks returns the networks of the host, those of files first. It prints a
+// warning for each file that it leaves out.
 func (a *app) networks() ([]Network, error) {
-	list, broken, err := a.read()
+	list, broken, err := a.readNetworks()
 	for _, b := range broken {
-		fmt.Fprintf(a.stderr, "dnet: warning: %v: left out\n", b)
+		a.warn("%v: left out", b)
 	}
 	return list, err
 }
 
-// read returns the networks of the host, and what is wrong with files that say
-// nothing one can understand. So is the second of two that configure one
-// network: as with the runtimes, the first counts.
-func (a *app) read() (list []Network, broken []error, err error) {
+// readNetworks returns the networks of the host, and what is wrong with the files
+// that it leaves out. If two files configure one network it leaves out the
+// second: runtimes take the first.
+func (a *app) readNetworks() (list []Network, broken []error, err error) {
 	files, err := a.conf.List()
 	if err != nil {
 		return nil, nil, err
@@ -63,7 +63,7 @@ func (a *app) read() (list []Network, broken []error, err error) {
 	return list, broken, nil
 }
 
-// find returns the network that a word means, see [network.Find].
+// find returns the network that a word names, see [network.Find].
 func find(list []Network, word string) (Network, error) {
 	names := make([]string, len(list))
 	for i, n := range list {
@@ -81,8 +81,8 @@ func find(list []Network, word string) (Network, error) {
 	return Network{}, &network.NotFoundError{Word: word}
 }
 
-// named reports whether a word is a network's name, or the beginning of its ID.
-func named(word string) func(name string) bool {
+// isNamed reports whether a word is a network's name, or the beginning of its ID.
+func isNamed(word string) func(name string) bool {
 	return func(name string) bool {
 		return name == word || word != "" && strings.HasPrefix(network.ID(name), word)
 	}

@@ -112,8 +112,8 @@ func (a *app) psRow(c *records.Container, long bool, now time.Time) (psRow, erro
 	}, nil
 }
 
-// networkNames are the names of a container's networks. One without an
-// attachment has the host's.
+// networkNames returns the names of a container's networks. A container without an
+// attachment uses the host's network.
 func networkNames(c *records.Container) []string {
 	if len(c.Networks) == 0 {
 		return []string{"host"}
@@ -127,7 +127,7 @@ func networkNames(c *records.Container) []string {
 
 func since(t, now time.Time) string { return container.Ago(int64(now.Sub(t) / time.Second)) }
 
-// status says how a container is, in Docker's words.
+// status describes a container's state in Docker's words.
 func status(c *records.Container, now time.Time) string {
 	switch c.Stage {
 	case records.Running:
@@ -138,8 +138,8 @@ func status(c *records.Container, now time.Time) string {
 	return "Created"
 }
 
-// parseFilters reads --filter. Values of one key are alternatives; what asks for
-// containers that have ended shows them, too.
+// parseFilters reads --filter. Values of one key are alternatives. all says that
+// a filter asks for containers that may have ended.
 func parseFilters(filters []string) (keep func(*records.Container) bool, all bool, err error) {
 	asked := map[string][]string{}
 	for _, f := range filters {
@@ -165,11 +165,11 @@ func parseFilters(filters []string) (keep func(*records.Container) bool, all boo
 	}, asked["status"] != nil || asked["exited"] != nil, nil
 }
 
-// psFilters say whether a container is one of those asked for.
+// psFilters tell for each key of --filter whether a container has the value.
 var psFilters = map[string]func(c *records.Container, value string) bool{
 	"id":      func(c *records.Container, v string) bool { return strings.HasPrefix(c.ID, v) },
 	"name":    func(c *records.Container, v string) bool { return strings.Contains(c.Name, strings.TrimPrefix(v, "/")) },
-	"network": func(c *records.Container, v string) bool { return slices.ContainsFunc(networkNames(c), named(v)) },
+	"network": func(c *records.Container, v string) bool { return slices.ContainsFunc(networkNames(c), isNamed(v)) },
 	"status":  func(c *records.Container, v string) bool { return string(c.Stage) == v },
 	"exited": func(c *records.Container, v string) bool {
 		return c.Stage == records.Exited && strconv.Itoa(c.ExitCode) == v

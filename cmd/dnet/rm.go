@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"dcni/pkg/firewall"
-	"dcni/pkg/host"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -29,25 +28,25 @@ func newRemoveCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// removeAll removes networks, one after the other, and goes on past errors.
+// removeAll removes networks one after the other, and goes on past errors.
 func (a *app) removeAll(words []string, force bool) error {
-	a.heal()                                // a container whose dnet was killed is on no network
-	if _, err := a.networks(); err != nil { // once, for what it tells of files
+	a.heal()                                // a container whose dnet was killed must not count as attached
+	if _, err := a.networks(); err != nil { // prints the warnings about files once
 		return err
 	}
-	machine, err := host.New(a.store)
+	m, err := a.openHost(a.store)
 	if err != nil {
 		return err
 	}
-	defer machine.Close()
+	defer m.Close()
 	status := 0
 	for _, word := range words {
-		err := a.remove(machine, word)
+		err := a.remove(m, word)
 		if notFound := (*network.NotFoundError)(nil); force && errors.As(err, &notFound) {
 			continue
 		}
 		if err != nil {
-			a.tell(err)
+			a.printError(err)
 			status = statusError
 			continue
 		}
@@ -59,57 +58,59 @@ func (a *app) removeAll(words []string, force bool) error {
 	return nil
 }
 
-// A target is a network to be removed.
-type target struct {
+// A removal is a network to be removed.
+type removal struct {
 	name    string
-	path    string // its file; "" if there is none any more
-	conf    []byte // and what is in it
+	path    string // its file; "" if that is gone
+	conf    []byte // what is in the file
 	bridge  string
 	dataDir string
 }
 
-// remove removes one network. The file goes first, so that nobody is attached
-// any more, the registration last: who is killed between the two has left what
-// another remove, or a create of that name, finds there and goes on with.
-func (a *app) remove(machine *host.Host, word string) error {
-	t, err := a.target(word)
+// remove removes one network. It removes the file first, so that no container is
+// attached any more, and the registration last. If dnet is killed between the
+// two, another `dnet rm`, or `dnet create` of that name, finds the registration
+// and removes the rest.
+func (a *app) remove(m machine, word string) error {
+	r, err := a.removalOf(word)
 	if err != nil {
 		return err
 	}
-	if err := a.reap(t); err != nil {
+	if err := a.reap(r); err != nil {
 		return err
 	}
-	lock, err := a.store.LockNetwork(t.name)
+	lock, err := a.store.LockNetwork(r.name)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	// An ADD writes its record before it asks for this lock, or looks whether
-	// the bridge is there. One that comes now makes the network anew.
-	attached, err := a.store.List(t.name)
+	// An ADD writes its record before it waits for this lock or looks for the
+	// bridge. So an ADD without a record makes the network anew.
+	attached, err := a.store.List(r.name)
 	if err != nil {
 		return err
 	}
 	if len(attached) > 0 {
-		return fmt.Errorf("error while removing network: network %s has active endpoints (%s)", t.name, who(attached))
+		return fmt.Errorf("error while removing network: network %s has active endpoints (%s)", r.name, endpointList(attached))
 	}
-	if t.path != "" {
-		if err := a.conf.Remove(t.path); err != nil {
+	if r.path != "" {
+		if err := a.conf.Remove(r.path); err != nil {
 			return err
 		}
 	}
-	return a.dismantle(machine, t)
+	return a.dismantle(m, r)
 }
 
-// target finds the network that a word means, and says whether it may go.
-func (a *app) target(word string) (*target, error) {
-	list, _, err := a.read()
+// removalOf finds the network that a word names, and refuses one that dnet may
+// not remove.
+func (a *app) removalOf(word string) (*removal, error) {
+	list, _, err := a.readNetworks()
 	if err != nil {
 		return nil, err
 	}
 	n, err := find(list, word)
 	if notFound := (*network.NotFoundError)(nil); errors.As(err, &notFound) {
-		return a.removed(list, word)
+		return a.removalWithoutFile(list, word)
 	}
 	switch {
 	case err != nil:
@@ -119,19 +120,19 @@ func (a *app) target(word string) (*target, error) {
 	case !n.Ours:
 		return nil, fmt.Errorf("network %s is not dcni's (its plugin is %s): remove it with what made it, or its file %s", n.Name, n.Type, n.Path)
 	}
-	t := &target{name: n.Name, path: n.Path, conf: n.Raw}
-	// Of a configuration that can't be read, what is left is in its usual place.
+	r := &removal{name: n.Name, path: n.Path, conf: n.Raw}
+	// If the configuration can't be read, the usual places are looked at.
 	f, _ := n.Facts(nil)
-	t.bridge, t.dataDir = f.Bridge, f.DataDir
-	if known, err := a.store.Networks(t.dataDir).Get(n.Name); err == nil && known.Bridge != "" {
-		t.bridge = known.Bridge
+	r.bridge, r.dataDir = f.Bridge, f.DataDir
+	if known, err := a.store.Networks(r.dataDir).Get(n.Name); err == nil && known.Bridge != "" {
+		r.bridge = known.Bridge
 	}
-	return t, nil
+	return r, nil
 }
 
-// removed finds a network that has no file any more, but was not forgotten: its
-// removal was killed, or somebody removed the file by hand.
-func (a *app) removed(list []Network, word string) (*target, error) {
+// removalWithoutFile finds a network that is registered and has no file: its
+// `dnet rm` was killed, or a user removed the file by hand.
+func (a *app) removalWithoutFile(list []Network, word string) (*removal, error) {
 	registered, err := a.store.Networks("").List()
 	if err != nil {
 		return nil, err
@@ -139,7 +140,7 @@ func (a *app) removed(list []Network, word string) (*target, error) {
 	var names []string
 	for _, n := range registered {
 		here := slices.ContainsFunc(list, func(l Network) bool { return l.Name == n.Name })
-		if !here && !network.Predefined(n.Name) && !elsewhere(n) {
+		if !here && !network.Predefined(n.Name) && !configuredElsewhere(n) {
 			names = append(names, n.Name)
 		}
 	}
@@ -148,14 +149,17 @@ func (a *app) removed(list []Network, word string) (*target, error) {
 		return nil, err
 	}
 	known, err := a.store.Networks("").Get(name)
-	return &target{name: name, bridge: known.Bridge}, err
+	return &removal{name: name, bridge: known.Bridge}, err
 }
 
-// elsewhere reports whether dnet has made a network's file, and it is there.
-func elsewhere(n records.Network) bool { return n.Conf != "" && records.Configured(n.Conf, n.Name) }
+// configuredElsewhere reports whether a network's file is there, in whichever
+// directory dnet wrote it.
+func configuredElsewhere(n records.Network) bool {
+	return n.Conf != "" && records.Configured(n.Conf, n.Name)
+}
 
-// who names attachments as Docker names endpoints.
-func who(attached []*records.Record) string {
+// endpointList lists attachments as Docker lists endpoints.
+func endpointList(attached []*records.Record) string {
 	attached = records.Interfaces(attached)
 	list := make([]string, len(attached))
 	for i, r := range attached {
@@ -164,8 +168,8 @@ func who(attached []*records.Record) string {
 	return strings.Join(list, ", ")
 }
 
-// containerName is what the runtime called the container, its ID where it told
-// none.
+// containerName returns the name that the runtime gave the container, or its ID
+// if the runtime gave none.
 func containerName(r *records.Record) string {
 	if len(r.Names) > 0 {
 		return r.Names[0]
@@ -173,26 +177,26 @@ func containerName(r *records.Record) string {
 	return r.Container
 }
 
-// dismantle takes away what a network without attachments has left: the bridge,
-// unless it is the user's, what the firewall knows, leases, and last its
-// subnets. The caller holds the network's lock.
-func (a *app) dismantle(machine *host.Host, t *target) error {
-	if t.bridge != "" {
-		// The bridge comes first: an ADD that misses it waits for the lock.
+// dismantle removes what a network without attachments has: the bridge, unless
+// it is the user's, the firewall's elements, leases, and last its registration.
+// The caller holds the network's lock.
+func (a *app) dismantle(m machine, r *removal) error {
+	if r.bridge != "" {
+		// The bridge goes first: an ADD that misses it waits for the lock.
 		objects := []wire.Object{
-			&firewall.Network{Name: t.name, Bridge: t.bridge},
-			&wire.Bridge{Name: t.bridge, MAC: network.BridgeMAC(t.bridge)},
+			&firewall.Network{Name: r.name, Bridge: r.bridge},
+			&wire.Bridge{Name: r.bridge, MAC: network.BridgeMAC(r.bridge)},
 		}
-		if err := wire.Undo(machine, objects); err != nil {
+		if err := wire.Undo(m, objects); err != nil {
 			return err
 		}
-		if err := machine.RemoveUnusedRules(); err != nil {
+		if err := m.RemoveUnusedRules(); err != nil {
 			return err
 		}
 	}
-	a.store.Prune(t.name)
-	if err := a.store.Leases(t.dataDir, t.name).Drop(); err != nil {
+	a.store.Prune(r.name)
+	if err := a.store.Leases(r.dataDir, r.name).Drop(); err != nil {
 		return err
 	}
-	return a.store.Networks(t.dataDir).Forget(t.name)
+	return a.store.Networks(r.dataDir).Forget(r.name)
 }

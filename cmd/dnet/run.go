@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -11,8 +10,7 @@ import (
 	"dcni/pkg/host/sandbox"
 )
 
-// runOptions are the flags of `dnet run` that are not about what is in the
-// container.
+// runOptions are the flags of `dnet run`.
 type runOptions struct {
 	container.Options
 	detach, remove        bool
@@ -61,34 +59,34 @@ func newRunCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// runCommand runs a container and ends with its status.
+// runCommand runs a container and ends with the container's status.
 func (a *app) runCommand(o *runOptions, args []string) error {
 	spec, err := o.Parse()
 	if err != nil {
 		return &statusErr{statusUsage, err}
 	}
-	if o.interactive && o.terminal && !o.detach && !sandbox.IsTerminal(os.Stdin) {
+	if o.interactive && o.terminal && !o.detach && !sandbox.IsTerminal(a.stdin) {
 		return &statusErr{statusError, errors.New("the input device is not a TTY")}
 	}
-	if o.detach && !sandbox.IsDetached() {
+	if o.detach && !a.detached {
 		return a.runDetached()
 	}
-	l := &life{app: a, spec: spec, opts: o, args: args}
-	if status, err := l.live(); err != nil || status != 0 {
+	r := &containerRun{app: a, spec: spec, opts: o, args: args}
+	if status, err := r.run(); err != nil || status != 0 {
 		return &statusErr{status, err}
 	}
 	return nil
 }
 
-// runDetached has a copy of dnet do what was asked for, and says which
-// container came of it.
+// runDetached has a second dnet do the same in the background, and prints the ID
+// of the container that it started.
 func (a *app) runDetached() error {
-	id, status, err := sandbox.Detach()
+	id, status, err := sandbox.Detach(a.args, a.stderr)
 	switch {
 	case err != nil:
 		return &statusErr{statusUsage, err}
 	case id == "":
-		return &statusErr{max(status, statusError), nil} // it has told
+		return &statusErr{max(status, statusError), nil} // the second dnet printed the error
 	}
 	_, err = io.WriteString(a.stdout, id+"\n")
 	return err

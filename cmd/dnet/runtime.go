@@ -18,9 +18,9 @@ import (
 const pluginDir = "/opt/cni/bin"
 
 // pluginPath returns where plugins are: CNI_PATH if it is set, else the usual
-// place, and beside dnet.
-func pluginPath() []string {
-	if path := os.Getenv("CNI_PATH"); path != "" {
+// directory and dnet's own.
+func (a *app) pluginPath() []string {
+	if path := a.getenv("CNI_PATH"); path != "" {
 		return filepath.SplitList(path)
 	}
 	dirs := []string{pluginDir}
@@ -30,27 +30,27 @@ func pluginPath() []string {
 	return dirs
 }
 
-// reap detaches those whose namespace is gone, or whose ADD or DEL died: nobody
-// else will.
-func (a *app) reap(t *target) error {
-	list, err := a.store.List(t.name)
+// reap detaches a network's attachments whose namespace is gone, or whose ADD or
+// DEL died. No runtime will.
+func (a *app) reap(n *removal) error {
+	list, err := a.store.List(n.name)
 	if err != nil {
 		return err
 	}
 	for _, r := range list {
-		if !a.dead(r) {
+		if !a.orphaned(r) {
 			continue
 		}
-		if err := detach(t.conf, r); err != nil {
+		if err := a.deleteOrphan(n.conf, r); err != nil {
 			return fmt.Errorf("detach %s, whose sandbox is gone: %w", r.Attachment, err)
 		}
 	}
 	return nil
 }
 
-// dead reports whether an attachment is nobody's any more. While somebody is at
-// work on it he holds its lock, and what it says is what he left when he let go.
-func (a *app) dead(r *records.Record) bool {
+// orphaned reports whether no runtime will detach an attachment. A plugin at work
+// holds the attachment's lock, so the record is read again under the lock.
+func (a *app) orphaned(r *records.Record) bool {
 	lock, free, err := a.store.TryLockAttachment(r.Attachment)
 	if err != nil || !free {
 		return false
@@ -60,9 +60,9 @@ func (a *app) dead(r *records.Record) bool {
 	return err == nil && (now.State != records.Up || !host.Lives(now.NetNS, now.Cookie))
 }
 
-// detach has the plugins of a network's file delete an attachment, or where the
-// file is gone, the plugin by what it recorded.
-func detach(conf []byte, r *records.Record) error {
+// deleteOrphan runs DEL of the plugins in a network's file. If the file is gone,
+// it runs DEL of the recorded plugin with the recorded configuration.
+func (a *app) deleteOrphan(conf []byte, r *records.Record) error {
 	if conf == nil {
 		var err error
 		if conf, err = listOf(r); err != nil {
@@ -73,11 +73,11 @@ func detach(conf []byte, r *records.Record) error {
 	if err != nil {
 		return err
 	}
-	runtime := libcni.NewCNIConfig(pluginPath(), nil)
-	return runtime.DelNetworkList(context.Background(), list, &libcni.RuntimeConf{ContainerID: r.Container, IfName: r.IfName})
+	return a.newCNI(a.pluginPath(), "").DelNetworkList(context.Background(), list,
+		&libcni.RuntimeConf{ContainerID: r.Container, IfName: r.IfName})
 }
 
-// listOf makes a list of a recorded configuration.
+// listOf returns a configuration list with the recorded configuration in it.
 func listOf(r *records.Record) ([]byte, error) {
 	var head struct {
 		CNIVersion string `json:"cniVersion"`

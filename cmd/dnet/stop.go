@@ -38,14 +38,14 @@ func newStopCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// stopAll stops one after the other, and goes on past errors.
+// stopAll stops containers one after the other, and goes on past errors.
 func (a *app) stopAll(o *stopOptions, words []string) error {
 	failed := false
 	for _, word := range words {
 		err := a.stop(o, word)
 		if err != nil {
 			failed = true
-			a.tell(err)
+			a.printError(err)
 			continue
 		}
 		fmt.Fprintln(a.stdout, word)
@@ -56,14 +56,14 @@ func (a *app) stopAll(o *stopOptions, words []string) error {
 	return nil
 }
 
-// stop ends a container. When it returns, nothing of it is on the host, but for
-// what a plugin failed to take away that is to be forgotten all the same.
+// stop ends a container. When it returns without an error, nothing of the container
+// is on the host. With --rm --force a plugin's failure is only a warning.
 func (a *app) stop(o *stopOptions, word string) error {
 	c, err := a.container(word)
 	if err != nil {
 		return err
 	}
-	lock, err := a.await(c, o.seconds)
+	lock, err := a.end(c, o.seconds)
 	if err != nil {
 		return fmt.Errorf("cannot stop container %s: %w", word, err)
 	}
@@ -73,7 +73,7 @@ func (a *app) stop(o *stopOptions, word string) error {
 		if !o.remove || !o.force {
 			return err
 		}
-		fmt.Fprintf(a.stderr, "dnet: warning: %v\n", err)
+		a.warn("%v", err)
 	}
 	if o.remove {
 		return a.store.RemoveContainer(c.ID)
@@ -81,12 +81,13 @@ func (a *app) stop(o *stopOptions, word string) error {
 	return nil
 }
 
-// killTime is how long a container may take to end that was killed.
+// killTime is how long a container may take to end after SIGKILL.
 const killTime = 20 * time.Second
 
-// await asks a container to end, makes it when it takes too long, and returns
-// its lock: its own dnet lets that go when all is cleaned up.
-func (a *app) await(c *records.Container, seconds int) (*records.Lock, error) {
+// end sends SIGTERM to a container, and SIGKILL when the container takes longer
+// than seconds. It returns the container's lock, which the container's own dnet
+// holds until all is cleaned up.
+func (a *app) end(c *records.Container, seconds int) (*records.Lock, error) {
 	type taken struct {
 		lock *records.Lock
 		err  error
@@ -98,7 +99,7 @@ func (a *app) await(c *records.Container, seconds int) (*records.Lock, error) {
 	}()
 	var timeout <-chan time.Time
 	if c.Stage != records.Exited {
-		if err := tell(c, syscall.SIGTERM); err != nil {
+		if err := sendSignal(c, syscall.SIGTERM); err != nil {
 			return nil, err
 		}
 		if seconds >= 0 {
@@ -113,7 +114,7 @@ func (a *app) await(c *records.Container, seconds int) (*records.Lock, error) {
 			if sent {
 				return nil, fmt.Errorf("its dnet does not end %s after SIGKILL", killTime)
 			}
-			if err := tell(c, syscall.SIGKILL); err != nil {
+			if err := sendSignal(c, syscall.SIGKILL); err != nil {
 				return nil, err
 			}
 			timeout = time.After(killTime)
@@ -121,8 +122,8 @@ func (a *app) await(c *records.Container, seconds int) (*records.Lock, error) {
 	}
 }
 
-// tell sends a signal to a container's first process, which may have ended.
-func tell(c *records.Container, sig syscall.Signal) error {
+// sendSignal sends a signal to a container's first process, which may have ended.
+func sendSignal(c *records.Container, sig syscall.Signal) error {
 	err := sandbox.Signal(c.Process, sig)
 	if errors.Is(err, sandbox.ErrGone) {
 		return nil

@@ -1,31 +1,32 @@
 package container
 
-// A Way is a network of a container as a way out of it.
-type Way struct {
+// A GatewayCandidate is a network of a container, as far as the choice of the
+// gateway network is concerned.
+type GatewayCandidate struct {
 	Name     string
 	Internal bool
 	Priority int
 }
 
-// Gateway returns which network is a container's way out, and so the one that
-// publishes its ports: that of the highest priority, one that is not internal
-// before one that is, the name that sorts first.
-func Gateway(list []Way) int {
+// Gateway returns which network has a container's default route, and so publishes
+// its ports: the highest priority wins, then a network that is not internal, then
+// the name that sorts first.
+func Gateway(list []GatewayCandidate) int {
 	best := 0
-	for i, w := range list {
-		if w.before(list[best]) {
+	for i, c := range list {
+		if c.before(list[best]) {
 			best = i
 		}
 	}
 	return best
 }
 
-func (w Way) before(o Way) bool {
+func (c GatewayCandidate) before(o GatewayCandidate) bool {
 	switch {
-	case w.Priority != o.Priority:
-		return w.Priority > o.Priority
-	case w.Internal != o.Internal:
-		return !w.Internal
+	case c.Priority != o.Priority:
+		return c.Priority > o.Priority
+	case c.Internal != o.Internal:
+		return !c.Internal
 	}
-	return w.Name < o.Name
+	return c.Name < o.Name
 }

@@ -87,7 +87,7 @@ func TestFind(t *testing.T) {
 }
 
 func TestGateway(t *testing.T) {
-	for want, ways := range map[string][]Way{
+	for want, ways := range map[string][]GatewayCandidate{
 		"a": {{Name: "b"}, {Name: "a"}},
 		"b": {{Name: "a", Internal: true}, {Name: "b"}, {Name: "c"}},
 		"c": {{Name: "a"}, {Name: "b"}, {Name: "c", Internal: true, Priority: 1}},

@@ -17,13 +17,13 @@ import (
 
 // Options are what `docker network create` is told.
 type Options struct {
-	Name       string
-	Driver     string            // Docker's name
-	Driven     map[string]string // -o: the driver's own options
-	Labels     map[string]string
-	Internal   bool
-	Attachable bool
-	IPv4, IPv6 *bool // nil: not told
+	Name          string
+	Driver        string            // Docker's name
+	DriverOptions map[string]string // -o: the driver's own options
+	Labels        map[string]string
+	Internal      bool
+	Attachable    bool
+	IPv4, IPv6    *bool // nil: not told
 
 	Subnets     []string
 	Ranges      []netip.Prefix
@@ -70,7 +70,7 @@ func (o *Options) Draft() (*Draft, error) {
 }
 
 func draftBridge(o *Options) (*Draft, error) {
-	if err := checkDockerOptions(o.Driven); err != nil {
+	if err := checkDockerOptions(o.DriverOptions); err != nil {
 		return nil, err
 	}
 	subnets, err := o.match()
@@ -123,7 +123,7 @@ type namesConf struct {
 // Docker's names, so that dnet inspect shows them as they were given.
 func (d *Draft) plugin(subnets []ipam.RawSubnet, ipv6 *bool) (json.RawMessage, error) {
 	conf := bridgeConf{
-		Type: "dbridge", Internal: d.options.Internal, IPv6: ipv6, Options: d.options.Driven,
+		Type: "dbridge", Internal: d.options.Internal, IPv6: ipv6, Options: d.options.DriverOptions,
 		Capabilities: map[string]bool{"aliases": true, "ipRanges": true, "ips": true, "mac": true, "portMappings": true},
 		IPAM:         ipam.Raw{Type: "dipam"},
 	}

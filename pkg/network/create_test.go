@@ -104,7 +104,7 @@ func TestFamilies(t *testing.T) {
 		}
 	}
 	// Docker's option says the same as the flag.
-	o := Options{Name: "web", Driver: "bridge", Driven: map[string]string{"com.docker.network.enable_ipv6": "true"}}
+	o := Options{Name: "web", Driver: "bridge", DriverOptions: map[string]string{"com.docker.network.enable_ipv6": "true"}}
 	if d, err := o.Draft(); err != nil || !d.WantULA {
 		t.Errorf("enable_ipv6: %+v, %v", d, err)
 	}
@@ -114,9 +114,9 @@ func TestFamilies(t *testing.T) {
 func TestConflistReads(t *testing.T) {
 	o := Options{
 		Name: "a.b-c_d", Driver: "bridge", Internal: true, Attachable: true, IPv6: yes(),
-		Labels:      map[string]string{"html": "<&>", "none": ""},
-		Driven:      map[string]string{"com.docker.network.bridge.name": "br0", "com.docker.network.container_iface_prefix": "net"},
-		IPAMOptions: map[string]string{"allocation": "lowest", "sticky": "true"},
+		Labels:        map[string]string{"html": "<&>", "none": ""},
+		DriverOptions: map[string]string{"com.docker.network.bridge.name": "br0", "com.docker.network.container_iface_prefix": "net"},
+		IPAMOptions:   map[string]string{"allocation": "lowest", "sticky": "true"},
 	}
 	d, err := o.Draft()
 	if err != nil {

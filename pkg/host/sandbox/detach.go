@@ -27,16 +27,16 @@ func IsDetached() bool {
 	return true
 }
 
-// Detach starts this very program once more with the same arguments, in a
-// session of its own, and returns what it says by [Ready] once all is well. If
-// it ends without a word, its exit status is returned, and the word is empty.
-func Detach() (word string, status int, err error) {
+// Detach starts this very program once more with the given arguments, in a
+// session of its own, and returns the word that it passes to [Ready] once all is
+// well. If it ends before that, the word is empty, and status is its exit status.
+func Detach(args []string, stderr *os.File) (word string, status int, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return "", 0, err
 	}
 	proc, err := detach.Command{
-		Path: detach.Self, Args: append([]string{detached}, os.Args[1:]...), Files: []*os.File{nil, nil, os.Stderr, w},
+		Path: detach.Self, Args: append([]string{detached}, args...), Files: []*os.File{nil, nil, stderr, w},
 	}.Start()
 	_ = w.Close() // the child's end
 	if err != nil {

@@ -1,0 +1,278 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"dcni/pkg/container"
+	"dcni/pkg/host/sandbox"
+	"dcni/pkg/records"
+)
+
+// A containerRun is a container from its start to its end, in the dnet that is
+// the parent of its first process. If that dnet is killed the container ends, and
+// the next dnet cleans up (see [app.heal]).
+type containerRun struct {
+	*app
+	spec *container.Spec
+	opts *runOptions
+	args []string
+
+	requests []networkRequest
+	c        *records.Container
+	lock     *records.Lock // of the container, held till the end
+	child    *sandbox.Child
+	netns    *os.File // holds the network namespace for DEL; nil on the network host
+	results  []*types100.Result
+	silent   *os.File // keeps the pipe open that is the command's standard input; nothing writes to it
+	signals  chan os.Signal
+}
+
+// killed is the status of a container whose dnet was killed: the container is
+// killed with it.
+const killed = 128 + int(syscall.SIGKILL)
+
+// run runs the container and returns its exit status.
+func (r *containerRun) run() (int, error) {
+	r.catchSignals()
+	r.heal()
+	var err error
+	if r.requests, err = r.networkRequests(r.spec); err != nil {
+		return statusUsage, err
+	}
+	if err := r.begin(); err != nil {
+		return statusUsage, err
+	}
+	status, err := r.work()
+	return status, errors.Join(err, r.end(status))
+}
+
+// begin starts the child and records the container. Before the record is written
+// there is nothing to clean up: the child dies with this process.
+func (r *containerRun) begin() error {
+	var random [32]byte
+	rand.Read(random[:])
+	r.c = &records.Container{
+		ID: hex.EncodeToString(random[:]), Name: r.spec.Name, Hostname: r.spec.Hostname, Command: r.args,
+		Stage: records.Created, Created: time.Now().UTC(), Remove: r.opts.remove,
+	}
+	if r.c.Name == "" {
+		r.c.Name = container.MadeName(r.args[0], r.c.ID)
+	}
+	var err error
+	if r.lock, err = r.store.LockContainer(r.c.ID); err != nil {
+		return err
+	}
+	if err = r.start(); err == nil {
+		err = r.record()
+	}
+	if err != nil {
+		if r.child != nil {
+			err = errors.Join(err, r.child.Kill())
+		}
+		r.lock.Unlock()
+	}
+	return err
+}
+
+// start makes the child. The child prepares its namespaces while this process
+// goes on.
+func (r *containerRun) start() error {
+	stdin, err := r.commandStdin()
+	if err != nil {
+		return err
+	}
+	stdout, stderr := r.stdout, r.stderr
+	if r.opts.detach {
+		// Nothing reads the output.
+		if stdout, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+			return err
+		}
+		stderr = stdout
+	}
+	if err := sandbox.Adopt(); err != nil {
+		return err
+	}
+	r.child, err = sandbox.Start(sandbox.Options{
+		Stdin: stdin, Stdout: stdout, Stderr: stderr,
+		Network: !r.spec.HostNetwork(), Terminal: r.opts.interactive && !r.opts.detach && sandbox.IsTerminal(stdin),
+	})
+	if err != nil || r.spec.HostNetwork() {
+		return err
+	}
+	r.netns, err = os.Open(r.child.NetNSPath())
+	return err
+}
+
+// commandStdin returns the command's standard input: dnet's own with -i, else an
+// empty one. In the background -i means a pipe to which nothing is written, so
+// that a shell waits for ever.
+func (r *containerRun) commandStdin() (*os.File, error) {
+	switch {
+	case !r.opts.interactive:
+		return os.Open(os.DevNull)
+	case !r.opts.detach:
+		return r.stdin, nil
+	}
+	in, out, err := os.Pipe()
+	r.silent = out
+	return in, err
+}
+
+// record writes the container's first record, which has all that DEL needs.
+func (r *containerRun) record() error {
+	r.c.Process = r.child.Process
+	if r.c.Hostname == "" {
+		r.c.Hostname = container.ShortID(r.c.ID)
+		if r.spec.HostNetwork() {
+			r.c.Hostname, _ = os.Hostname() // uname(2) does not fail
+		}
+	}
+	for i, n := range r.requests {
+		at, err := n.attachment(r.c, "eth"+strconv.Itoa(i), r.pluginPath())
+		if err != nil {
+			return err
+		}
+		r.c.Networks = append(r.c.Networks, at)
+	}
+	return r.store.AddContainer(r.c, func(others []*records.Container) error { return nameTaken(r.c.Name, others) })
+}
+
+// nameTaken returns Docker's error if another container has a name.
+func nameTaken(name string, others []*records.Container) error {
+	for _, o := range others {
+		if o.Name == name {
+			return fmt.Errorf("Conflict. The container name %q is already in use by container %q. "+ //nolint:staticcheck // Docker's sentence
+				"You have to remove (or rename) that container to be able to reuse that name.", "/"+o.Name, o.ID)
+		}
+	}
+	return nil
+}
+
+// work attaches the child to its networks, has it become the command, and waits
+// until the command ends.
+func (r *containerRun) work() (int, error) {
+	for i := range r.c.Networks {
+		result, err := r.connect(i)
+		if err != nil && r.child.Ended() {
+			return r.wait() // `dnet stop` ended the child, and that made the plugin fail
+		}
+		if err != nil {
+			return statusUsage, err
+		}
+		r.results = append(r.results, result)
+	}
+	files, err := r.files()
+	if err != nil {
+		return statusUsage, err
+	}
+	if sig := r.pending(); sig != 0 {
+		return 128 + int(sig), nil
+	}
+	dir := r.spec.Workdir
+	if dir == "" {
+		if dir, err = os.Getwd(); err != nil {
+			return statusUsage, err
+		}
+	}
+	err = r.child.Run(sandbox.Command{
+		Args: r.args, Env: environment(r.env, r.c.Hostname, r.spec.Env), Dir: dir, Hostname: r.c.Hostname, Files: files,
+	})
+	if failed := (&sandbox.ExecError{}); errors.As(err, &failed) {
+		return failed.Status, err
+	}
+	if err != nil {
+		return statusUsage, err
+	}
+	return r.watch()
+}
+
+// watch records that the command runs, and passes signals on until it ends.
+func (r *containerRun) watch() (int, error) {
+	r.c.Stage, r.c.Started = records.Running, time.Now().UTC()
+	if err := r.store.PutContainer(r.c); err != nil {
+		return statusUsage, err
+	}
+	if r.opts.detach {
+		if err := sandbox.Ready(r.c.ID); err != nil {
+			return statusUsage, err
+		}
+	}
+	go func() {
+		for sig := range r.signals {
+			_ = r.child.Signal(sig.(syscall.Signal)) // if the child has ended, so will dnet
+		}
+	}()
+	return r.wait()
+}
+
+// wait waits for the command's end and returns its status.
+func (r *containerRun) wait() (int, error) {
+	ws, err := r.child.Wait()
+	if err != nil {
+		return statusUsage, err
+	}
+	return sandbox.Status(ws), nil
+}
+
+// end removes everything of the container but its record. The record of a
+// container that never ran is removed as well.
+func (r *containerRun) end(status int) error {
+	defer r.lock.Unlock()
+	err := r.child.Kill()
+	r.c.ExitCode = status
+	r.c.Remove = r.c.Remove || r.c.Stage == records.Created
+	netns := ""
+	if r.netns != nil {
+		netns = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), r.netns.Fd())
+	}
+	if left := r.finish(r.c, netns); left != nil {
+		err = errors.Join(err, fmt.Errorf("clean up container %s: %w", r.c.Name, left))
+	}
+	return err
+}
+
+// notForwarded are the signals that are not passed on: those that can't be
+// caught, and those that are about this process itself.
+var notForwarded = map[syscall.Signal]bool{
+	syscall.SIGKILL: true, syscall.SIGSTOP: true, syscall.SIGCHLD: true, syscall.SIGPIPE: true, syscall.SIGURG: true,
+	syscall.SIGTSTP: true, syscall.SIGTTIN: true, syscall.SIGTTOU: true,
+	syscall.SIGSEGV: true, syscall.SIGBUS: true, syscall.SIGFPE: true, syscall.SIGILL: true, syscall.SIGTRAP: true, syscall.SIGPROF: true,
+}
+
+// catchSignals keeps every other signal for the command. SIGHUP stays ignored if
+// it is: nohup did that.
+func (r *containerRun) catchSignals() {
+	const last, waiting = 64, 64
+	r.signals = make(chan os.Signal, waiting)
+	for sig := syscall.Signal(1); sig <= last; sig++ {
+		if !notForwarded[sig] && (sig != syscall.SIGHUP || !signal.Ignored(sig)) {
+			signal.Notify(r.signals, sig)
+		}
+	}
+}
+
+// pending returns a signal that came before the command ran, and would have
+// ended it; 0: none.
+func (r *containerRun) pending() syscall.Signal {
+	for {
+		select {
+		case sig := <-r.signals:
+			switch sig {
+			case syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT:
+				return sig.(syscall.Signal)
+			}
+		default:
+			return 0
+		}
+	}
+}

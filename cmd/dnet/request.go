@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"dcni/pkg/container"
+	"dcni/pkg/network"
+	"dcni/pkg/records"
+)
+
+// A networkRequest is a network that a container is to be attached to, and how.
+type networkRequest struct {
+	container.Network
+	list      Network
+	ports     []container.Publish // of the gateway network only
+	dns       container.DNS
+	candidate container.GatewayCandidate
+}
+
+// networkRequests finds the networks of a container. The network host needs no
+// plugin, so there is no request for it.
+func (a *app) networkRequests(spec *container.Spec) ([]networkRequest, error) {
+	var lists []Network
+	if !spec.HostNetwork() {
+		var err error
+		if lists, err = a.resolve(spec); err != nil {
+			return nil, err
+		}
+	}
+	if spec.HostNetwork() { // resolve may have put that name in place of an ID
+		if len(spec.Ports) > 0 {
+			fmt.Fprintln(a.stderr, "WARNING: Published ports are discarded when using host network mode")
+		}
+		return nil, nil
+	}
+	requests := make([]networkRequest, len(lists))
+	candidates := make([]container.GatewayCandidate, len(lists))
+	for i, n := range spec.Networks {
+		requests[i] = networkRequest{Network: n, list: lists[i], dns: spec.DNS}
+		if err := errors.Join(requests[i].read(), checkInstalled(lists[i], a.pluginPath())); err != nil {
+			return nil, err
+		}
+		candidates[i] = requests[i].candidate
+	}
+	gateway := &requests[container.Gateway(candidates)]
+	gateway.ports = spec.Ports
+	if len(spec.Ports) > 0 && !gateway.hasCapability("portMappings") && gateway.list.Driver != "null" {
+		fmt.Fprintf(a.stderr, "WARNING: Published ports are discarded: no plugin of network %s has the capability portMappings\n", gateway.list.Name)
+	}
+	return requests, nil
+}
+
+// resolve finds the networks that a container's words name, and replaces the
+// words by the networks' names: the rules for a name hold for the ID as well.
+func (a *app) resolve(spec *container.Spec) ([]Network, error) {
+	known, err := a.networks()
+	if err != nil {
+		return nil, err
+	}
+	lists := make([]Network, len(spec.Networks))
+	for i := range spec.Networks {
+		n := &spec.Networks[i]
+		if lists[i], err = find(known, n.Name); err != nil {
+			return nil, err
+		}
+		n.Name = lists[i].Name
+	}
+	return lists, container.CheckNetworks(spec.Networks)
+}
+
+// read reads what the gateway network is chosen by from the network's first
+// plugin, and writes the priority that was asked for into the configuration.
+func (r *networkRequest) read() error {
+	if !r.list.Ours && r.GwPriority != nil {
+		return fmt.Errorf("network %s: gw-priority needs a network of dcni, not of %s", r.list.Name, r.list.Type)
+	}
+	var conf struct {
+		Internal   bool `json:"internal"`
+		GwPriority int  `json:"gwPriority"`
+	}
+	if err := json.Unmarshal(r.list.Plugins[0], &conf); err != nil {
+		return fmt.Errorf("network %s: %w", r.list.Name, err)
+	}
+	r.candidate = container.GatewayCandidate{Name: r.list.Name, Internal: conf.Internal, Priority: conf.GwPriority}
+	if r.GwPriority == nil {
+		return nil
+	}
+	r.candidate.Priority = *r.GwPriority
+	raw, err := network.WithPriority(r.list.Raw, *r.GwPriority)
+	if err != nil {
+		return fmt.Errorf("network %s: %w", r.list.Name, err)
+	}
+	r.list.Conflist, err = network.ParseConflist(raw)
+	return err
+}
+
+// hasCapability reports whether a plugin of the network takes a capability's
+// value.
+func (r *networkRequest) hasCapability(capability string) bool {
+	for _, plugin := range r.list.Plugins {
+		var conf struct {
+			Capabilities map[string]bool `json:"capabilities"`
+		}
+		if json.Unmarshal(plugin, &conf) == nil && conf.Capabilities[capability] {
+			return true
+		}
+	}
+	return false
+}
+
+// portMapping is a published port as the capability portMappings has it.
+type portMapping struct {
+	HostPort      uint16 `json:"hostPort"`
+	ContainerPort uint16 `json:"containerPort"`
+	Protocol      string `json:"protocol"`
+	HostIP        string `json:"hostIP,omitempty"`
+}
+
+// attachment returns all that the plugins are given. A value that no plugin takes
+// as a capability is passed in CNI_ARGS, as Podman does.
+func (r *networkRequest) attachment(c *records.Container, ifname string, path []string) (records.Attachment, error) {
+	at := records.Attachment{
+		Network: r.list.Name, IfName: ifname, Path: path, Values: map[string]any{},
+		Args: [][2]string{
+			{"IgnoreUnknown", "1"}, {"DNET_CREATOR", string(records.ByDnet)}, {"DNET_NAME", c.Name}, {"DNET_HOSTNAME", c.Hostname},
+		},
+	}
+	var conf bytes.Buffer
+	if err := json.Compact(&conf, r.list.Raw); err != nil {
+		return at, err
+	}
+	at.Conf = conf.Bytes()
+	var ips []string
+	for _, ip := range []netip.Addr{r.IPv4, r.IPv6} {
+		if ip.IsValid() {
+			ips = append(ips, ip.String())
+		}
+	}
+	r.addValues(&at, "ips", "IP", ips)
+	if r.MAC != "" {
+		r.addValues(&at, "mac", "MAC", []string{r.MAC})
+		at.Values["mac"] = r.MAC
+	}
+	if len(r.Aliases) > 0 {
+		at.Values["aliases"] = map[string][]string{r.list.Name: r.Aliases}
+	}
+	if dns := r.dns; len(dns.Servers)+len(dns.Search)+len(dns.Options) > 0 {
+		at.Values["dns"] = dnsConfig{dns.Servers, dns.Search, dns.Options}
+	}
+	at.Values["portMappings"] = portMappings(r.ports)
+	return at, nil
+}
+
+// dnsConfig is how names are to be resolved as the capability dns has it (the
+// CRI's DNSConfig, as containerd passes it on).
+type dnsConfig struct {
+	Servers  []string `json:"servers,omitempty"`
+	Searches []string `json:"searches,omitempty"`
+	Options  []string `json:"options,omitempty"`
+}
+
+// addValues passes values as a capability, or else in CNI_ARGS.
+func (r *networkRequest) addValues(at *records.Attachment, capability, arg string, values []string) {
+	switch {
+	case len(values) == 0:
+	case r.hasCapability(capability):
+		at.Values[capability] = values
+	default:
+		for _, v := range values {
+			at.Args = append(at.Args, [2]string{arg, v})
+		}
+	}
+}
+
+func portMappings(ports []container.Publish) []portMapping {
+	list := []portMapping{}
+	for _, p := range ports {
+		m := portMapping{HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: p.Protocol}
+		if p.HostIP.IsValid() {
+			m.HostIP = p.HostIP.String()
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+// connect attaches the child to its i-th network. If a published port was given
+// as a range of host ports, connect goes on to the next one when a port is taken.
+// If the network refuses, it is the last one in the record: the container's end
+// runs DEL for all networks there.
+func (r *containerRun) connect(i int) (*types100.Result, error) {
+	at, request := &r.c.Networks[i], &r.requests[i]
+	for {
+		result, err := r.attach(r.c, *at, r.child.NetNSPath())
+		if err == nil {
+			return result, nil
+		}
+		if container.Next(request.ports, container.Taken(err)) {
+			at.Values["portMappings"] = portMappings(request.ports)
+			if err = r.store.PutContainer(r.c); err == nil {
+				continue
+			}
+		}
+		r.c.Networks = r.c.Networks[:i+1]
+		return nil, err
+	}
+}
