@@ -116,8 +116,8 @@ func TestBadRequests(t *testing.T) {
 		{"no address", func(r *names.Resolver) { r.Addresses = []netip.Addr{{}} }, nil, "addresses[0]"},
 		{"any address", func(r *names.Resolver) { r.Addresses = []netip.Addr{netip.IPv6Unspecified()} }, nil, "addresses[0]"},
 		{"no gateway", func(r *names.Resolver) { r.Gateways = []netip.Addr{{}} }, nil, "gateways[0]"},
-		{"a bad host", func(r *names.Resolver) { r.Hosts = []names.Host{{Name: "-\x00"}} }, nil, "hosts[0]"},
-		{"a host's address", func(r *names.Resolver) { r.Hosts = []names.Host{{Name: "x", Addresses: []netip.Addr{{}}}} }, nil, "hosts[0]"},
+		{"a bad host", func(r *names.Resolver) { r.Hosts = []names.HostEntry{{Name: "-\x00"}} }, nil, "hosts[0]"},
+		{"a host's address", func(r *names.Resolver) { r.Hosts = []names.HostEntry{{Name: "x", Addresses: []netip.Addr{{}}}} }, nil, "hosts[0]"},
 		{"no port", func(r *names.Resolver) { r.Servers = []netip.AddrPort{netip.AddrPortFrom(names.Address, 0)} }, nil, "servers[0]"},
 		{"a long time", func(r *names.Resolver) { r.TTL = 1 << 31 }, nil, "ttl"},
 	} {

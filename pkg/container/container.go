@@ -1,6 +1,6 @@
-// Package container is what `dnet run` is told, read: Docker's options in
-// Docker's syntax and with Docker's errors, text to typed, once. It also writes
-// the files that a container has to itself: resolv.conf and hosts.
+// Package container parses the options of `dnet run`: Docker's options in Docker's
+// syntax and with Docker's errors. It also composes the files that each container has
+// of its own: resolv.conf and hosts.
 package container
 
 import (
@@ -29,15 +29,16 @@ type Options struct {
 	DNSOptions []string
 }
 
-// A Spec is a container to be, checked as far as that needs no look at the host.
+// A Spec describes a container that is to be made. All that can be checked without
+// the host has been checked.
 type Spec struct {
-	Name     string // "": one is made
+	Name     string // "": dnet makes one
 	Hostname string // "": the short ID, or the host's on the network host
-	Workdir  string // "": where dnet was called
+	Workdir  string // "": the working directory of dnet
 	Env      []string
 	Networks []Network // at least one; the first is eth0
 	Ports    []Publish
-	Hosts    []Host
+	Hosts    []HostEntry
 	DNS      DNS
 }
 
@@ -55,8 +56,8 @@ func (o *Options) Parse() (*Spec, error) {
 	return s, nil
 }
 
-// lazily compiles a regular expression when it is first asked for: all of them
-// together cost a start of dnet a twentieth.
+// lazily compiles a regular expression at its first use. Compiling all of them took a
+// twentieth of the time that dnet needs to start.
 func lazily(expr string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
 }
@@ -84,7 +85,7 @@ func (o *Options) words(s *Spec) error {
 	return CheckEnv(o.Env)
 }
 
-// CheckEnv refuses what is no K=V or K.
+// CheckEnv refuses a variable that is neither K=V nor K.
 func CheckEnv(env []string) error {
 	for _, kv := range env {
 		if kv == "" || strings.HasPrefix(kv, "=") {
@@ -141,8 +142,8 @@ func (o *Options) files(s *Spec) error {
 	return err
 }
 
-// MadeName makes a name for a container that was given none: its command and
-// the first digits of its ID.
+// MadeName makes a name for a container without one: its command and the first digits
+// of its ID.
 func MadeName(command, id string) string {
 	base := command[strings.LastIndexByte(command, '/')+1:]
 	base = strings.Map(func(r rune) rune {
@@ -159,10 +160,10 @@ func MadeName(command, id string) string {
 	return base[:min(len(base), most)] + "-" + id[:4]
 }
 
-// ShortID is an ID as people read it.
+// ShortID returns the part of an ID that is shown to people.
 func ShortID(id string) string { return id[:min(len(id), 12)] }
 
-// Named is a container by its names.
+// Named is a container's ID and name.
 type Named struct{ ID, Name string }
 
 // Find returns which of the containers a word means: by its ID, its name, or

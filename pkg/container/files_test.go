@@ -83,7 +83,7 @@ func TestNeedsResolved(t *testing.T) {
 func TestHostsFile(t *testing.T) {
 	addrs := []netip.Addr{netip.MustParseAddr("10.1.0.5"), netip.MustParseAddr("fd00::5")}
 	gw := []netip.Addr{netip.MustParseAddr("10.1.0.1")}
-	extra := []Host{{Name: "up", Gateway: true}, {Name: "db", Addr: netip.MustParseAddr("192.0.2.7")}}
+	extra := []HostEntry{{Name: "up", Gateway: true}, {Name: "db", Addr: netip.MustParseAddr("192.0.2.7")}}
 	for name, c := range map[string]struct {
 		in   HostsFile
 		want string

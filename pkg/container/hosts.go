@@ -8,15 +8,15 @@ import (
 	"unicode"
 )
 
-// A Host is one --add-host.
-type Host struct {
+// A HostEntry is one --add-host.
+type HostEntry struct {
 	Name    string
 	Addr    netip.Addr
 	Gateway bool // host-gateway: the host's own address as the container sees it
 }
 
-func parseHosts(list []string) ([]Host, error) {
-	var out []Host
+func parseHosts(list []string) ([]HostEntry, error) {
+	var out []HostEntry
 	for _, s := range list {
 		h, err := ParseHost(s)
 		if err != nil {
@@ -29,14 +29,14 @@ func parseHosts(list []string) ([]Host, error) {
 
 // ParseHost reads one --add-host: NAME:ADDR or NAME=ADDR, the address of IPv6
 // with brackets or without, or host-gateway in its place.
-func ParseHost(s string) (Host, error) {
+func ParseHost(s string) (HostEntry, error) {
 	at := strings.IndexAny(s, "=:")
 	if at < 1 {
-		return Host{}, fmt.Errorf("bad format for add-host: %q", s)
+		return HostEntry{}, fmt.Errorf("bad format for add-host: %q", s)
 	}
-	h, text := Host{Name: s[:at]}, s[at+1:]
+	h, text := HostEntry{Name: s[:at]}, s[at+1:]
 	if strings.ContainsFunc(s, unprintable) || strings.Contains(h.Name, "#") {
-		return Host{}, fmt.Errorf("bad format for add-host: %q", s)
+		return HostEntry{}, fmt.Errorf("bad format for add-host: %q", s)
 	}
 	if text == "host-gateway" {
 		h.Gateway = true
@@ -48,23 +48,23 @@ func ParseHost(s string) (Host, error) {
 	}
 	var err error
 	if h.Addr, err = netip.ParseAddr(bare); err != nil {
-		return Host{}, fmt.Errorf("invalid IP address in add-host: %q", text)
+		return HostEntry{}, fmt.Errorf("invalid IP address in add-host: %q", text)
 	}
 	return h, nil
 }
 
-// unprintable reports whether a letter would end a word of hosts or resolv.conf,
-// or do worse to who reads them.
+// unprintable reports whether a letter would end a word of hosts or resolv.conf, or
+// could mislead a program or a person that reads them.
 func unprintable(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
 
-// A HostsFile is what /etc/hosts of a container says.
+// A HostsFile has the contents of a container's /etc/hosts.
 type HostsFile struct {
 	Hostname  string       // with a domain or without
 	Name      string       // of the container; "": left out
 	Addresses []netip.Addr // the container's own
 	IPv6      bool         // the container has IPv6, at least on lo
-	Extra     []Host
-	Gateways  []netip.Addr // what host-gateway stands for; none: it can't be had
+	Extra     []HostEntry
+	Gateways  []netip.Addr // what host-gateway stands for; none: using it is an error
 }
 
 const (

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// A Network is one --network: which network, and what is asked of it.
+// A Network is one --network: a network, and the options of the container's
+// attachment to it.
 type Network struct {
 	Name       string // or ID, as it was given
 	IPv4, IPv6 netip.Addr
@@ -95,20 +96,20 @@ func parseMAC(s string) (string, error) {
 	return strings.ToLower(strings.ReplaceAll(s, "-", ":")), nil
 }
 
-// predefined are the networks that are no user's own.
+// predefined are the networks that users don't create.
 var predefined = []string{"bridge", "default", "host", "none"}
 
 func (n Network) userDefined() bool { return !slices.Contains(predefined, n.Name) }
 
-// flags are what --ip, --ip6, --mac-address and --network-alias say for the
-// first network.
+// flags are --ip, --ip6, --mac-address and --network-alias, which are about the first
+// network.
 type flags struct {
 	ip, ip6, mac string
 	aliases      []string
 }
 
-// merge puts the flags that are for the first network into it. Saying one
-// thing both ways is an error, as in Docker.
+// merge puts the flags into the first network. A flag and a field for the same thing
+// are an error together, as in Docker.
 func (n *Network) merge(f flags) error {
 	both := func(flag, field string) error {
 		return fmt.Errorf("conflicting options: cannot specify both %s and per-network %s", flag, field)
@@ -141,8 +142,8 @@ func (n *Network) merge(f flags) error {
 	return err
 }
 
-// CheckNetworks refuses what Docker refuses of several networks, and of options
-// with networks that can't honour them.
+// CheckNetworks refuses what Docker refuses: some networks together, and options that
+// a network does not support.
 func CheckNetworks(list []Network) error {
 	for i, n := range list {
 		if slices.ContainsFunc(list[:i], func(o Network) bool { return o.Name == n.Name }) {

@@ -10,12 +10,12 @@ import (
 	"dcni/pkg/firewall"
 )
 
-// A Publish is one -p, read. Ports that are published on a host port each come
-// one by one; of a range of host ports for one container port (Last), the first
-// free one is taken.
+// A Publish is a parsed -p, or one port of it: a -p with a host port for each
+// container port becomes one Publish per port. Where a range of host ports is for one
+// container port, the first free port up to Last is taken.
 type Publish struct {
 	firewall.Port
-	Last uint16 // the range's last host port; HostPort where there is no choice
+	Last uint16 // the range's last host port; HostPort if there is no range
 }
 
 // ParsePublish reads one -p in Docker's forms:
@@ -61,7 +61,7 @@ func ParsePublish(s string) ([]Publish, error) {
 	return publish(firewall.Port{HostIP: host, Protocol: proto}, outer, inner), nil
 }
 
-// publish lays two ranges beside one another.
+// publish pairs the ports of two ranges.
 func publish(p firewall.Port, outer, inner span) []Publish {
 	if inner.size() == 1 {
 		p.HostPort, p.ContainerPort = outer.first, inner.first
@@ -97,7 +97,7 @@ func shortForm(s string) (string, error) {
 	return value["published"] + ":" + value["target"] + "/" + value["protocol"], nil
 }
 
-// cutLast cuts what follows the last colon off.
+// cutLast cuts a text at its last colon.
 func cutLast(s string) (rest, last string) {
 	i := strings.LastIndexByte(s, ':')
 	if i < 0 {
@@ -145,8 +145,8 @@ func hostIP(s string) (netip.Addr, error) {
 	return ip, nil
 }
 
-// spread has every choice of host ports begin at one that no other of the list
-// has: those without a choice come first.
+// spread makes each range of host ports begin at a port that no other entry has.
+// Entries without a range have their port before the others choose.
 func spread(list []Publish) {
 	for i := range list {
 		if list[i].Last == list[i].HostPort {
@@ -166,9 +166,9 @@ func spread(list []Publish) {
 	}
 }
 
-// Next moves a choice of host ports on to the next that no other of the list
-// has, and reports whether there was one. The port that was taken tells which of
-// several choices to move.
+// Next moves on an entry with a range of host ports to the next port that no other
+// entry has, and reports whether there was one. The entry is the one whose port was
+// found taken.
 func Next(list []Publish, taken uint16) bool {
 	for i := range list {
 		if list[i].HostPort != taken || taken == list[i].Last {
@@ -185,7 +185,7 @@ func Next(list []Publish, taken uint16) bool {
 	return false
 }
 
-// from returns the choice at the first port from one on that is free.
+// from returns the entry with the first free port of its range, beginning at a port.
 func (p Publish) from(port uint16, free func(Publish) bool) (Publish, bool) {
 	for ; p.HostPort != 0 && port <= p.Last && port != 0; port++ {
 		if p.HostPort = port; free(p) {
@@ -195,12 +195,12 @@ func (p Publish) from(port uint16, free func(Publish) bool) (Publish, bool) {
 	return p, false
 }
 
-// clashes reports whether two would be published on one host port.
+// clashes reports whether two entries use the same host port.
 func (p Publish) clashes(o Publish) bool {
 	return p.HostPort == o.HostPort && p.Protocol == o.Protocol && p.Overlaps(o.Port)
 }
 
-// Ports returns the ports as they are to be tried now.
+// Ports returns the ports with the host ports to try now.
 func Ports(list []Publish) []firewall.Port {
 	ports := make([]firewall.Port, len(list))
 	for i, p := range list {
@@ -212,8 +212,7 @@ func Ports(list []Publish) []firewall.Port {
 // takenForm finds the host port in what dbridge says of one that is taken.
 var takenForm = lazily(`:(\d+)(/[a-z]+: address already in use| failed: port is already allocated)`)
 
-// Taken returns the host port that an error says is taken; 0: it is of
-// something else.
+// Taken returns the host port that an error says is taken, or 0 for another error.
 func Taken(err error) uint16 {
 	m := takenForm().FindStringSubmatch(err.Error())
 	if m == nil {

@@ -9,8 +9,8 @@ import (
 	"dcni/pkg/names"
 )
 
-// DNS is how names are to be resolved: --dns, --dns-search and --dns-option, or
-// the dns part of a CNI result. What is nil is not said.
+// DNS is the configuration of a resolver: --dns, --dns-search and --dns-option, or
+// the dns part of a CNI result. A nil field is not given.
 type DNS struct {
 	Servers []string // addresses
 	Search  []string
@@ -40,8 +40,8 @@ func ParseDNS(servers, search, options []string) (DNS, error) {
 	return DNS{servers, search, options}, nil
 }
 
-// says reports whether anything is said.
-func (d DNS) says() bool { return len(d.Servers)+len(d.Search)+len(d.Options) > 0 }
+// given reports whether any field is given.
+func (d DNS) given() bool { return len(d.Servers)+len(d.Search)+len(d.Options) > 0 }
 
 // ResolvedStub is the name server of systemd-resolved, which listens on the
 // host's loopback only; ResolvedConf is the file with the servers behind it.
@@ -53,16 +53,16 @@ const (
 // embedded is the address of a container's own name server.
 var embedded = names.Address.String()
 
-// publicServers are used where the host names no server that a container can
-// reach, as Docker does. IPv6 ones are for containers that have IPv6.
+// publicServers are used, as Docker does, where the host has no server that a container
+// can reach. The IPv6 ones are for containers that have IPv6.
 var publicServers = []string{"8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860::8844"}
 
-// A ResolvConf is what /etc/resolv.conf of a container is made from, in the
-// order in which later sources replace earlier ones.
+// A ResolvConf has the sources of a container's /etc/resolv.conf. A later source
+// replaces an earlier one.
 type ResolvConf struct {
 	Host   string // the host's file
-	Result DNS    // what the networks said
-	Flags  DNS    // what the command line said
+	Result DNS    // of the networks
+	Flags  DNS    // of the command line
 	// Shared says that the container has the host's network, and so its loopback.
 	Shared bool
 	IPv6   bool // the container has IPv6
@@ -75,8 +75,7 @@ func NeedsResolved(host string) bool {
 	return len(servers) == 1 && servers[0] == ResolvedStub
 }
 
-// Nameservers returns the servers that a resolv.conf names, as far as they are
-// addresses.
+// Nameservers returns the servers of a resolv.conf that are addresses.
 func Nameservers(text string) []netip.Addr {
 	var out []netip.Addr
 	for _, s := range readResolvConf(text).Servers {
@@ -89,7 +88,7 @@ func Nameservers(text string) []netip.Addr {
 
 // Text returns the file.
 func (c ResolvConf) Text() string {
-	if c.Shared && !c.Flags.says() {
+	if c.Shared && !c.Flags.given() {
 		return c.Host
 	}
 	conf := readResolvConf(c.Host)
@@ -97,12 +96,12 @@ func (c ResolvConf) Text() string {
 	switch {
 	case own:
 		conf.embed(c.Result)
-	case c.Result.says():
+	case c.Result.given():
 		conf = parsedConf{DNS: c.Result}
 	case !c.Shared:
 		conf.Servers = c.reachable(conf.Servers)
 	}
-	if c.Flags.Servers != nil && !own { // else it is the embedded one that asks them
+	if c.Flags.Servers != nil && !own { // with its own server, that one asks them
 		conf.Servers = c.Flags.Servers
 	}
 	if c.Flags.Search != nil {
@@ -117,9 +116,9 @@ func (c ResolvConf) Text() string {
 	return conf.String()
 }
 
-// embed makes the container's own name server the only one. It asks the host's
-// servers in its turn, so the rest of the host's file stays valid: its search
-// domains and options are kept, as in Docker, where the network says nothing else.
+// embed makes the container's own name server the only one. That server asks the
+// host's servers, so the rest of the host's file stays valid: as in Docker, its search
+// domains and options are kept unless the network gives its own.
 func (c *parsedConf) embed(result DNS) {
 	c.Servers = []string{embedded}
 	if len(result.Search) > 0 {
@@ -132,8 +131,9 @@ func (c *parsedConf) embed(result DNS) {
 	}
 }
 
-// isNdots reports whether an option says how many dots a name needs to be asked
-// for as it is. A name server that knows names without a dot wants 0.
+// isNdots reports whether an option is ndots: how many dots a name needs so that it is
+// asked for before the search domains are added. For the container's own name server,
+// which knows names without a dot, it is 0.
 func isNdots(option string) bool { return strings.HasPrefix(option, "ndots:") }
 
 // reachable leaves the servers that a container can reach: not those on the
@@ -157,7 +157,7 @@ func (c ResolvConf) reachable(servers []string) []string {
 	return out
 }
 
-// parsedConf is a resolv.conf(5), read.
+// parsedConf is a parsed resolv.conf(5).
 type parsedConf struct {
 	DNS
 	other []string // lines that are left as they are

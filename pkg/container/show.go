@@ -9,7 +9,7 @@ import (
 	"dcni/pkg/firewall"
 )
 
-// Ago says how long something lasted, in Docker's words.
+// Ago returns a duration in Docker's words.
 func Ago(seconds int64) string {
 	const minute, hour, day = 60, 60 * 60, 24 * 60 * 60
 	switch {

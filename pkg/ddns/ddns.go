@@ -46,7 +46,7 @@ func (d DDNS) Plan(s cni.Site) (wire.Plan, error) {
 	r := resolver(s)
 	r.Names, r.Addresses = s.Names, s.IPs()
 	r.Gateways, r.Hosts, r.TTL = s.Gateways(), hosts, d.TTL
-	r.Quiet, r.Internal, r.Priority = d.Quiet(s.Traits), s.Traits.Internal, s.Traits.Priority
+	r.NoNames, r.Internal, r.Priority = d.Quiet(s.Traits), s.Traits.Internal, s.Traits.Priority
 	r.Servers, r.Intercept = d.Servers, d.Intercept
 	if found := s.Resolver; found != nil {
 		r.Port, r.Port6, r.Local = found.Port, found.Port6, found.Local

@@ -2,16 +2,16 @@ package names
 
 import "strings"
 
-// Annotations by which whoever starts a container names it on its networks: of a
-// pod, or of a container itself (OCI runtime specification).
+// Annotations of a pod, or of a container (OCI runtime specification), that give a
+// container its names on its networks.
 const (
 	AnnotationName     = "dcni-name"
 	AnnotationHostname = "dcni-hostname"
 	AnnotationAliases  = "dcni-aliases" // joined by commas
 )
 
-// Annotated returns what annotations say of a container's names, unchecked.
-// Others are not looked at.
+// Annotated returns a container's names as annotations give them, unchecked. It
+// ignores other annotations.
 func Annotated(all map[string]string) Identity {
 	i := Identity{Name: all[AnnotationName], Hostname: all[AnnotationHostname]}
 	for alias := range strings.SplitSeq(all[AnnotationAliases], ",") {

@@ -73,8 +73,9 @@ func ParseServers(field string, list []string) ([]netip.AddrPort, error) {
 	return servers, nil
 }
 
-// A Host is a name with addresses that no container has.
-type Host struct {
+// A HostEntry is a line of the network's extra hosts: a name with addresses, as in
+// /etc/hosts.
+type HostEntry struct {
 	Name      string       `json:"name"`
 	Addresses []netip.Addr `json:"addresses"`
 }
@@ -86,8 +87,8 @@ const hostGateway = "host-gateway"
 // or NAME=ADDRESS, an IPv6 address with brackets or without; ADDRESS may be
 // host-gateway. Lines of one name add up. The field is what errors call the
 // list.
-func ParseHosts(field string, list []string, gateways []netip.Addr) ([]Host, error) {
-	var hosts []Host
+func ParseHosts(field string, list []string, gateways []netip.Addr) ([]HostEntry, error) {
+	var hosts []HostEntry
 	for i, text := range list {
 		field := fmt.Sprintf("%s[%d]", field, i)
 		at := strings.IndexAny(text, ":=")
@@ -125,12 +126,12 @@ func hostAddresses(field, text string, gateways []netip.Addr) ([]netip.Addr, err
 	return []netip.Addr{a.Unmap()}, nil
 }
 
-func addHost(hosts []Host, name string, addresses []netip.Addr) []Host {
+func addHost(hosts []HostEntry, name string, addresses []netip.Addr) []HostEntry {
 	for i := range hosts {
 		if hosts[i].Name == name {
 			hosts[i].Addresses = append(hosts[i].Addresses, addresses...)
 			return hosts
 		}
 	}
-	return append(hosts, Host{name, slices.Clone(addresses)})
+	return append(hosts, HostEntry{name, slices.Clone(addresses)})
 }

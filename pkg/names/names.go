@@ -17,12 +17,12 @@
 // A name is first looked for as it is, in the networks in the view's order,
 // and then as name.network. The first network that has an address of the wanted
 // family answers; a name that several containers share has all their addresses
-// there, beginning with another one each time. A network may be quiet: its
-// containers have no names, as on Docker's default bridge.
+// there, beginning with another one each time. A network may give its containers no
+// names (NoNames), as Docker's default bridge does.
 //
 // Tables and views never change, so they are read without locks. Adding or
 // removing an attachment makes a new table that shares nearly all memory with
-// the old one. The only thing that moves is whose turn it is to be first.
+// the old one. Only the order of the addresses in answers changes.
 package names
 
 import (
@@ -46,7 +46,7 @@ const (
 	maxLabel = 63
 )
 
-// An Identity is by what a container can be called on a network.
+// An Identity has the words that a container's names on a network are made of.
 type Identity struct {
 	Container string // ID
 	Name      string // or ""
@@ -93,7 +93,7 @@ func valid(name string) bool {
 	return true
 }
 
-// strange reports whether a letter has no place in a name.
+// strange reports whether a letter is not allowed in a name.
 func strange(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
 }

@@ -6,17 +6,17 @@ import (
 	"sync/atomic"
 )
 
-// A node is what one name means in one network. It is shared by tables and
-// never changed, but for whose turn it is.
+// A node has the addresses of one name in one network. Tables share it. It never
+// changes, but for the turn of each family.
 type node struct {
-	owners   []*Entry // whose addresses these are, or nil
+	owners   []*Entry // the attachments that have these addresses, or nil
 	families [2]family
 }
 
 // A family has the addresses of one: IPv4, IPv6.
 type family struct {
-	addresses []netip.Addr // sorted, each once
-	turn      atomic.Uint32
+	addresses []netip.Addr  // sorted, each once
+	turn      atomic.Uint32 // how many answers were given
 }
 
 func newNode(owners []*Entry, addresses []netip.Addr) *node {
@@ -33,7 +33,7 @@ func newNode(owners []*Entry, addresses []netip.Addr) *node {
 	return n
 }
 
-// and returns the node with an owner more. There may be no node yet.
+// and returns the node with one more owner. The receiver may be nil.
 func (n *node) and(e *Entry) *node {
 	if n == nil {
 		return ownedBy([]*Entry{e})
@@ -44,7 +44,7 @@ func (n *node) and(e *Entry) *node {
 	return ownedBy(append(slices.Clone(n.owners), e))
 }
 
-// without returns the node without an owner, or nil if nobody is left.
+// without returns the node without an owner, or nil if no owner is left.
 func (n *node) without(e *Entry) *node {
 	if n == nil {
 		return nil
@@ -64,8 +64,8 @@ func ownedBy(owners []*Entry) *node {
 	return newNode(owners, all)
 }
 
-// next returns the addresses of a family and the index of the one whose turn
-// it is to be first.
+// next returns the addresses of a family and the index of the one that comes first
+// in this answer.
 func (f *family) next() ([]netip.Addr, int) {
 	if len(f.addresses) < 2 {
 		return f.addresses, 0

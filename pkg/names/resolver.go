@@ -15,8 +15,8 @@ var Address = netip.AddrFrom4([4]byte{127, 0, 0, 11})
 // what the container is called on that network, and how it is answered there.
 // A sandbox has one name server, whatever number of networks it is on.
 //
-// It is an object of the plan: to make it so is to have dnetd answer, on sockets
-// that are opened in the sandbox, and to lead port 53 to them.
+// It is an object of the plan: Ensure opens sockets in the sandbox, on which dnetd
+// answers, and redirects port 53 to them.
 type Resolver struct {
 	Owner  wire.Attachment `json:"owner"`
 	NetNS  string          `json:"netns"`  // path of the sandbox, see wire.Veth
@@ -25,9 +25,9 @@ type Resolver struct {
 	Names     []string     `json:"names,omitempty"`     // of the container, see [Identity.Names]
 	Addresses []netip.Addr `json:"addresses,omitempty"` // of its interface
 	Gateways  []netip.Addr `json:"gateways,omitempty"`  // what host.docker.internal stands for
-	Hosts     []Host       `json:"hosts,omitempty"`     // extra ones of the network
+	Hosts     []HostEntry  `json:"hosts,omitempty"`     // extra ones of the network
 	TTL       uint32       `json:"ttl"`                 // of the network's answers, in seconds
-	Quiet     bool         `json:"quiet,omitempty"`     // the network's containers have no names
+	NoNames   bool         `json:"quiet,omitempty"`     // the network's containers have no names
 	Internal  bool         `json:"internal,omitempty"`  // the network leads nowhere: the host's servers are not asked
 	Priority  int          `json:"priority,omitempty"`  // the network of the highest is asked first, then the first by name
 
@@ -39,10 +39,10 @@ type Resolver struct {
 	Port6 uint16 `json:"port6,omitempty"` // of those at ::1, where IPv6 is intercepted; 0: none
 }
 
-// UsualPort is where a sandbox's name server listens, unless somebody else does. It
-// is nobody's (IANA's registry of ports), and none of those that the kernel gives
-// away (net.ipv4.ip_local_port_range): after a restart it is free, and the rules
-// that lead there still hold.
+// UsualPort is where a sandbox's name server listens, unless another program does. It
+// is not assigned (IANA's registry of ports), and outside the range that the kernel
+// chooses from (net.ipv4.ip_local_port_range). So it is free after a restart of dnetd,
+// and the rules that redirect to it still hold.
 const UsualPort = 11053
 
 // Key names the attachment.
@@ -56,7 +56,7 @@ func (r *Resolver) Root() {}
 
 func (r *Resolver) String() string {
 	s := fmt.Sprintf("nameserver %s names %s", Address, strings.Join(r.Names, ","))
-	if r.Quiet {
+	if r.NoNames {
 		s = fmt.Sprintf("nameserver %s", Address)
 	}
 	if r.Intercept {
@@ -67,7 +67,7 @@ func (r *Resolver) String() string {
 
 // Network returns what the resolver says of its network.
 func (r *Resolver) Network() Network {
-	return Network{Name: r.Owner.Network, Gateways: r.Gateways, Hosts: r.Hosts, Quiet: r.Quiet, TTL: r.TTL}
+	return Network{Name: r.Owner.Network, Gateways: r.Gateways, Hosts: r.Hosts, NoNames: r.NoNames, TTL: r.TTL}
 }
 
 // Entry returns what its attachment answers to.

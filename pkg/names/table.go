@@ -7,20 +7,20 @@ import (
 	"strings"
 )
 
-// A Network is what a network's configuration says about names. Each
-// attachment brings it along, and the newest is believed.
+// A Network is what a network's configuration says about names. Each attachment
+// brings one along, and that of the newest attachment counts.
 type Network struct {
 	Name     string
 	Gateways []netip.Addr // what host.docker.internal and gateway.docker.internal stand for
-	Hosts    []Host       // extra ones
-	Quiet    bool         // its containers have no names
+	Hosts    []HostEntry  // extra ones
+	NoNames  bool         // its containers have no names
 	TTL      uint32       // of its answers, in seconds
 }
 
 // equal reports whether two networks say the same.
 func (n Network) equal(o Network) bool {
-	same := func(a, b Host) bool { return a.Name == b.Name && slices.Equal(a.Addresses, b.Addresses) }
-	return n.Name == o.Name && n.Quiet == o.Quiet && n.TTL == o.TTL &&
+	same := func(a, b HostEntry) bool { return a.Name == b.Name && slices.Equal(a.Addresses, b.Addresses) }
+	return n.Name == o.Name && n.NoNames == o.NoNames && n.TTL == o.TTL &&
 		slices.Equal(n.Gateways, o.Gateways) && slices.EqualFunc(n.Hosts, o.Hosts, same)
 }
 
@@ -45,8 +45,8 @@ func (t *Table) Add(n Network, e Entry) *Table {
 	return t.with(n.Name, t.zone(n).add(e))
 }
 
-// Remove returns a table without an attachment, and without its network if
-// that was the last one there. What is not there stays away.
+// Remove returns a table without an attachment, and without its network if that was
+// the last attachment there. It returns the same table if there is no such attachment.
 func (t *Table) Remove(network, container, ifname string) *Table {
 	z := t.zones[network]
 	if z == nil || z.entries.get(key(container, ifname)) == nil {
@@ -85,10 +85,10 @@ func (t *Table) with(network string, z *zone) *Table {
 type zone struct {
 	net     Network
 	suffix  string           // "." and the network's name, in lower case
-	fixed   map[string]*node // what no attachment brings
+	fixed   map[string]*node // names that are no container's
 	entries shards[*Entry]   // by key
 	names   shards[*node]    // of containers
-	owners  shards[[]*Entry] // by address; the last is who got it last
+	owners  shards[[]*Entry] // by address; the newest owner is the last
 }
 
 func newZone(n Network) *zone {
@@ -154,7 +154,7 @@ func (z *zone) find(name []byte) *node {
 	if node := z.fixed[string(name)]; node != nil {
 		return node
 	}
-	if z.net.Quiet {
+	if z.net.NoNames {
 		return nil
 	}
 	return z.names.find(name)

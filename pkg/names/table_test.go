@@ -16,7 +16,7 @@ import (
 func web() names.Network {
 	return names.Network{
 		Name: "web", TTL: 600, Gateways: []netip.Addr{addr("10.1.0.1"), addr("fd01::1")},
-		Hosts: []names.Host{{Name: "Printer", Addresses: []netip.Addr{addr("192.0.2.9")}}},
+		Hosts: []names.HostEntry{{Name: "Printer", Addresses: []netip.Addr{addr("192.0.2.9")}}},
 	}
 }
 
@@ -107,7 +107,7 @@ func TestQualified(t *testing.T) {
 
 func TestQuiet(t *testing.T) {
 	quiet := web()
-	quiet.Quiet = true
+	quiet.NoNames = true
 	table := twoNetworks().Add(quiet, entry("c4", "eth0", "10.1.0.4", "four"))
 	view := table.View("web")
 	for name, want := range map[string]string{

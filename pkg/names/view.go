@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// A Family is one of addresses.
+// A Family is a family of addresses.
 type Family int
 
 // The families.
@@ -29,15 +29,15 @@ type sight struct {
 	qualified []*zone // the same for name.network: names of networks with fewest dots first
 }
 
-// View returns what is seen by who is on these networks, in this order: that of
-// gateways, in Docker. A network of which the table knows nothing has no names.
+// View returns what a container on these networks sees. Docker asks the networks in
+// the order of their gateway priorities. A network that is not in the table has no names.
 func (t *Table) View(networks ...string) *View {
 	v := &View{networks: networks}
 	v.Show(t)
 	return v
 }
 
-// Show has a view be one of another table from now on.
+// Show makes the view one of another table.
 func (v *View) Show(t *Table) {
 	s := &sight{}
 	for _, network := range v.networks {
@@ -63,8 +63,8 @@ type Answer struct {
 }
 
 // Lookup returns the addresses of a name, which is in lower case and without
-// the last dot. Known says that somebody has the name, maybe without an
-// address of that family. It does not allocate.
+// the last dot. Known says that the name exists, maybe without an address of that
+// family. It does not allocate.
 func (v *View) Lookup(name []byte, f Family) (a Answer, known bool) {
 	if v == nil {
 		return a, false
@@ -108,7 +108,7 @@ func (v *View) Pointer(a netip.Addr) (name string, ttl uint32, ok bool) {
 	a = a.Unmap()
 	for _, z := range v.now.Load().zones {
 		owners := z.owners.get(a.String())
-		if len(owners) == 0 || z.net.Quiet {
+		if len(owners) == 0 || z.net.NoNames {
 			continue
 		}
 		if last := owners[len(owners)-1]; len(last.Names) > 0 {

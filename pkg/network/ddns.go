@@ -255,7 +255,7 @@ func checkOptions(field string, list []string) error {
 }
 
 // Hosts returns the extra hosts of the network, once its gateways are known.
-func (d *DDNS) Hosts(gateways []netip.Addr) ([]names.Host, error) {
+func (d *DDNS) Hosts(gateways []netip.Addr) ([]names.HostEntry, error) {
 	return names.ParseHosts("hosts", d.hosts, gateways)
 }
 
