@@ -93,7 +93,8 @@ func (e *Endpoint) String() string {
 	return joinElements(elements)
 }
 
-// maxComment is what nft takes as a comment when a listing is loaded again.
+// maxComment is the length that nft accepts for a comment when a listing is loaded
+// again.
 const maxComment = 127
 
 // Comment returns the comment that marks an attachment's elements as its own:

@@ -5,18 +5,17 @@ import (
 	"net/netip"
 )
 
-// A Relay is what netfilter can't publish: ::1, which the kernel can't route off
-// lo, and an IPv6 address of the host for a container that has IPv4 only. A
-// program listens there and passes on what it gets.
+// A Relay publishes what netfilter can't: a port on ::1, which the kernel can't route
+// off lo, and a port on an IPv6 address of the host for a container that has IPv4
+// only. dnetd listens there and copies the data (Docker's userland proxy).
 type Relay struct {
 	Protocol string         // tcp, udp or sctp
 	Listen   netip.AddrPort // ::1, one other IPv6 address of the host, or :: for all of them
 	Target   netip.AddrPort // the container's
 }
 
-// Relays returns what has to be relayed to publish the ports of a container's
-// attachments; dnetd does it. Where several of them publish a port on all
-// addresses, one with IPv6 does.
+// Relays returns the relays that the ports of a container's attachments need. Where
+// several attachments publish a port on all addresses, one with IPv6 gets it.
 func Relays(endpoints ...*Endpoint) []Relay {
 	type port struct {
 		protocol string

@@ -31,20 +31,20 @@ const (
 	MapPorts4Addr  = "ports4_addr" // published on one address
 	MapPorts6      = "ports6"
 	MapPorts6Addr  = "ports6_addr"
-	// What is relayed to containers that have IPv4 only. No rule looks there: it
-	// is so that nobody else's is relayed from the same place.
+	// Ports that are relayed to containers that have IPv4 only. No rule uses these
+	// sets: their elements claim the ports against other endpoints.
 	SetRelayed6     = "relayed6"
 	SetRelayed6Addr = "relayed6_addr"
 )
 
-// Version is the word for the present rules: lay them again where another is
-// found. It is the hash of their text, which a test compares: to work it out
-// would cost every ADD more than to look.
+// Version identifies the present rules. ADD installs them again where it finds another
+// version. It is the hash of their text, written down because hashing them would cost
+// each ADD more than looking them up. A test compares the two.
 const Version = "rules 7fc18c9838704e6d"
 
 // ChainUses is how often each chain is used when all rules are there: by its
-// rules, and by jumps to it, as the kernel counts (NFTA_CHAIN_USE). Users have
-// their own way with their chain. A test counts them, as for [Version].
+// rules, and by jumps to it, as the kernel counts (NFTA_CHAIN_USE). The users' chain is
+// left out, since they change it. A test counts them, as for [Version].
 var ChainUses = []struct {
 	Chain string
 	Times uint32
@@ -59,7 +59,7 @@ func digestOf(t Table) string {
 	return fmt.Sprintf("rules %016x", h.Sum64())
 }
 
-// encoding is to be raised when the same text is to be encoded in another way.
+// encoding is raised when pkg/host encodes the same text in another way.
 const encoding = 1
 
 // Rules returns the whole constant rule set.
@@ -122,8 +122,8 @@ func rawChain() Chain {
 
 func toPublish() []Rule { return []Rule{rule(Jump("publish"), Local)} }
 
-// publishChain sends what is for a published port to the container. Fields that
-// are in no element's key (ICMP has no port) find nothing.
+// publishChain sends packets for a published port to the container. Packets without
+// these fields (ICMP has no port) match no element.
 func publishChain() Chain {
 	return Chain{"publish", nil, []Rule{
 		rule(DNAT{false, []Field{FieldDst4, FieldProto, FieldDstSvc}, MapPorts4Addr}),
@@ -135,9 +135,9 @@ func publishChain() Chain {
 	}}
 }
 
-// forwardChain decides who may talk to whom. The order matters: internal stands
-// before what was published, and the last drop is what closes containers' own
-// addresses to other networks and to the outside.
+// forwardChain decides which containers may talk. The order matters: the drops of
+// internal networks stand before the accept of published ports, and the last drop
+// closes containers' own addresses to other networks and to the outside.
 func forwardChain() Chain {
 	return Chain{"forward", &Hook{"filter", "forward", 0, "filter"}, []Rule{
 		rule(Jump(UserChain)),

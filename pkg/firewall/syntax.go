@@ -40,8 +40,8 @@ type Chain struct {
 	Rules []Rule
 }
 
-// Hook says where packets enter a base chain. Its policy is accept: a foreign
-// packet is none of our business.
+// Hook says where packets enter a base chain. Its policy is accept: packets that are
+// not a container's pass.
 type Hook struct {
 	Type     string // filter or nat
 	Hook     string // forward, prerouting, output or postrouting
@@ -97,7 +97,7 @@ type AddrIn struct {
 // State is a match of the connection's state; [Established] is the one in use.
 type State string
 
-// Established matches what belongs to a connection that was let through.
+// Established matches packets of a connection that was accepted.
 const Established State = "established,related"
 
 // Status is a match of what was done to the connection; see [DNATed].

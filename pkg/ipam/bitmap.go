@@ -81,7 +81,7 @@ type Span struct {
 	Gateway  netip.Addr
 }
 
-// Contains reports whether a dynamic address may be a.
+// Contains reports whether an address is in the span.
 func (s Span) Contains(a netip.Addr) bool {
 	return a.Is4() == s.From.Is4() && !a.Less(s.From) && !s.To.Less(a)
 }

@@ -23,8 +23,8 @@ const (
 	Lowest Allocation = "lowest"
 )
 
-// Config is a valid `ipam` section, defaults filled in. Nothing downstream
-// looks at it again.
+// Config is a valid `ipam` section, with its defaults filled in. Later code does not
+// check it again.
 type Config struct {
 	Subnets    []Subnet // none: the caller takes one from the pools, see With
 	Routes     []Route

@@ -1,8 +1,8 @@
 // Package ipam decides addresses: what a network's `ipam` section means, which
 // subnet a network without one gets, which addresses an attachment may have and
-// which one is next. It is pure: it imports pkg/wire and the standard library,
-// and what is taken comes in as a value or through the small interface [Bitmap].
-// Remembering it is the business of package records.
+// which one is next. It is pure: it imports pkg/wire and the standard library.
+// Taken addresses come in as a value or through the small interface [Bitmap];
+// package records stores them.
 //
 // # Which addresses are handed out
 //

@@ -9,18 +9,18 @@ import (
 	"dcni/pkg/wire"
 )
 
-// blocks are the private blocks that the default pools are cut from. They are
-// the pools' base: a route that is not longer than its block is about the whole
-// block or more (a VPN that takes everything), and says nothing about a pool.
+// blocks are the private blocks that the default pools are cut from. A route that is
+// not longer than its block is about the whole block or more, such as that of a VPN
+// that takes all traffic. It does not exclude a pool.
 var blocks = []netip.Prefix{
 	netip.MustParsePrefix("172.16.0.0/12"),
 	netip.MustParsePrefix("192.168.0.0/16"),
 	netip.MustParsePrefix("fd00::/8"),
 }
 
-// leastOnLink is the shortest on-link route that counts. An interface with a
-// whole /8 on its link is thinkable; 0.0.0.0/1 "on link" is a tunnel that wants
-// all traffic, and would leave no pool at all.
+// leastOnLink is the prefix length of the shortest on-link route that counts. An
+// interface may have a whole /8 on its link. 0.0.0.0/1 "on link" is a tunnel that takes
+// all traffic; if it counted, no pool would be left.
 const leastOnLink = 8
 
 // HostRoute is a route of the host.
@@ -30,7 +30,7 @@ type HostRoute struct {
 }
 
 // Avoid returns what a pool must not overlap: the subnets of other networks,
-// the name servers, and the routes that say something. These are
+// the name servers, and some of the routes. These are
 //
 //   - on-link routes, but not those shorter than /8;
 //   - routes with a next hop that are longer than the private block they are in.

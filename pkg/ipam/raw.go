@@ -1,7 +1,7 @@
 package ipam
 
-// Raw is the `ipam` section of a network configuration as it is written: texts,
-// not yet looked at. [Raw.Config] is the only way across.
+// Raw is the `ipam` section of a network configuration as it is written: unchecked
+// texts. [Raw.Config] is the only way to a [Config].
 type Raw struct {
 	Type         string            `json:"type,omitempty"`
 	Subnet       string            `json:"subnet,omitempty"`

@@ -12,7 +12,7 @@ import (
 // Request is what one attachment asks for.
 type Request struct {
 	Owner  wire.Attachment
-	Name   string       // who a sticky address belongs to; "" = the container ID
+	Name   string       // the name that a sticky address is kept for; "" = the container ID
 	Static []netip.Addr // addresses asked for by value, see ParseStatic
 	Ranges []Set        // capability ipRanges, see Config.Ranges; nil = the configured subnets
 }
@@ -30,12 +30,12 @@ type Assigned struct {
 type Plan struct {
 	Fixed    []Assigned            // these very addresses
 	Sets     []Set                 // one of each
-	Reserved map[netip.Addr]string // handed out to nobody, and why
+	Reserved map[netip.Addr]string // never handed out, and why
 	families []bool                // Is4 of the families in the order of the result
 }
 
 // ParseStatic reads addresses with or without a prefix length, as runtimes send
-// them; the length that counts is the subnet's. One that is there twice counts
+// them; the length that counts is the subnet's. An address that is given twice counts
 // once: "podman network reload" asks for the static address and for the present
 // one. The field is named in errors.
 func ParseStatic(field string, list []string) ([]netip.Addr, error) {
@@ -149,8 +149,8 @@ func (p *Plan) fix(home Span, a netip.Addr) error {
 
 // InUse is the error for an address that belongs to another: code 101 and
 // Docker's words.
-func InUse(a netip.Addr, whose string) error {
-	return wire.Errorf(wire.CodeAddressTaken, "Address already in use: %s is %s", a, whose)
+func InUse(a netip.Addr, owner string) error {
+	return wire.Errorf(wire.CodeAddressTaken, "Address already in use: %s is %s", a, owner)
 }
 
 // Exhausted is the error for a network without a free address: code 11 and

@@ -9,12 +9,11 @@ import (
 	"dcni/pkg/wire"
 )
 
-// linkLocal is the block every IPv6 interface has for itself. It may be a
-// subnet as a whole, as with Docker; a part of it, or more, would be a second
-// opinion on the same addresses.
+// linkLocal is the block from which every IPv6 interface has an address. A subnet may
+// be this block as a whole, as with Docker, but not a part of it and not a larger one.
 var linkLocal = netip.MustParsePrefix("fe80::/64")
 
-// unfit are the blocks no container address can come from.
+// unfit are the blocks that container addresses can't come from.
 var unfit = []struct {
 	prefix netip.Prefix
 	why    string
@@ -41,10 +40,10 @@ func checkFit(field string, p netip.Prefix) error {
 	return nil
 }
 
-// subnet types one subnet; at is where it is written, up to the dot.
+// subnet types one subnet. Errors name a field as at and its key.
 func (r RawSubnet) subnet(at string) (Subnet, error) {
 	if r.Subnet == "" {
-		return Subnet{}, r.orphan(at)
+		return Subnet{}, r.noSubnet(at)
 	}
 	var s Subnet
 	var err error
@@ -75,8 +74,8 @@ func (r RawSubnet) subnet(at string) (Subnet, error) {
 	return s, nil
 }
 
-// orphan says which field lacks its subnet.
-func (r RawSubnet) orphan(at string) error {
+// noSubnet is the error for fields that are given without their subnet.
+func (r RawSubnet) noSubnet(at string) error {
 	const why = "every ipRange, gateway or auxAddresses must have a corresponding subnet"
 	switch {
 	case r.IPRange != "":
@@ -134,8 +133,8 @@ func parseMember(field, text string, parent netip.Prefix) (netip.Addr, error) {
 	return a, nil
 }
 
-// aux types the auxiliary addresses. Names are looked at in order, so that the
-// same mistake is reported every time.
+// aux types the auxiliary addresses. It goes through the names in order, so that the
+// same configuration gets the same error every time.
 func (r RawSubnet) aux(at string, s Subnet) (map[string]netip.Addr, error) {
 	if len(r.AuxAddresses) == 0 {
 		return nil, nil
@@ -170,7 +169,7 @@ func (s Subnet) useless() bool {
 	return true
 }
 
-// reserve notes the addresses that are handed out to nobody, and why.
+// reserve notes the addresses that are never handed out, and why.
 func (s Subnet) reserve(into map[netip.Addr]string) {
 	for name, a := range s.Aux {
 		into[a] = fmt.Sprintf("the auxiliary address %q", name)

@@ -7,9 +7,9 @@ import (
 	"net/netip"
 )
 
-// Usage counts the addresses of a subnet, up to 2^64-1: those that nobody can
-// get any more, for they are leased or reserved, and those that a container can
-// still get without asking for one.
+// Usage counts the addresses of a subnet, up to 2^64-1: those in use, which are
+// leased or reserved, and those that a container can still get without asking for
+// a certain one.
 func (s Subnet) Usage(leased []netip.Addr) (inUse, available uint64) {
 	taken := make(map[netip.Addr]string)
 	s.reserve(taken)

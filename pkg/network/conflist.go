@@ -9,8 +9,8 @@ import (
 	"dcni/pkg/wire"
 )
 
-// A Conflist is a network as its file has it, whoever wrote that: the network
-// configuration list of the CNI specification.
+// A Conflist is a network as its file describes it: the network configuration list of
+// the CNI specification. Any program may have written the file.
 type Conflist struct {
 	Name    string
 	Driver  string            // Docker's word (bridge), or another suite's plugin type
@@ -20,14 +20,15 @@ type Conflist struct {
 	Plugins []json.RawMessage // in the order of the chain
 	Raw     []byte            // the list, as runtimes read it
 
-	Attachable bool // as it was created with; no container is refused for it
+	Attachable bool // --attachable of `dnet create`; it has no effect
 }
 
 // ID returns the network's ID, see [ID].
 func (c *Conflist) ID() string { return ID(c.Name) }
 
-// cniVersions are those that a file of ours names: the first is for runtimes
-// that know one (containerd 1.6 refuses 1.1.0), the list for those that choose.
+// cniVersions are the versions in a file of ours. The first is its cniVersion, for
+// runtimes that read only that (containerd 1.6 refuses 1.1.0); the list is for runtimes
+// that choose.
 var cniVersions = []string{"1.0.0", "1.1.0"}
 
 // conflistFile is the JSON of a list.
@@ -39,19 +40,18 @@ type conflistFile struct {
 	Plugins     []json.RawMessage `json:"plugins"`
 }
 
-// conflistArgs is what a list says to programs like this one; runtimes pass it
-// by.
+// conflistArgs are the args of a list that dnet reads and writes; runtimes ignore them.
 type conflistArgs struct {
 	Dnet struct {
 		Attachable bool `json:"attachable,omitempty"`
 	} `json:"dnet,omitzero"`
-	// Labels are where Podman has those of a network: so it shows ours, and dnet
-	// shows its.
+	// Labels are where Podman keeps a network's labels: it shows dnet's, and dnet shows
+	// Podman's.
 	Labels map[string]string `json:"podman_labels,omitempty"`
 }
 
-// ParseConflist reads a network's file: a list of plugins, or one plugin. What
-// a plugin's own configuration says is not looked at.
+// ParseConflist reads a network's file: a list of plugins, or one plugin. It does not
+// check the plugins' own configurations.
 func ParseConflist(data []byte) (*Conflist, error) {
 	var raw conflistFile
 	var first struct {
@@ -78,7 +78,7 @@ func ParseConflist(data []byte) (*Conflist, error) {
 	}
 	c := &Conflist{Name: raw.Name, Labels: map[string]string{}, Plugins: raw.Plugins, Raw: data}
 	var args conflistArgs
-	if json.Unmarshal(raw.Args, &args) == nil { // whatever else others have there
+	if json.Unmarshal(raw.Args, &args) == nil { // other programs may have anything there
 		c.Attachable = args.Dnet.Attachable
 		maps.Copy(c.Labels, args.Labels)
 	}
@@ -93,7 +93,7 @@ func ParseConflist(data []byte) (*Conflist, error) {
 	return c, nil
 }
 
-// checkName says whether libcni takes a name for a network's.
+// checkName returns an error if libcni refuses a network's name.
 func checkName(name string) error {
 	switch {
 	case name == "":

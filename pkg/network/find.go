@@ -11,14 +11,14 @@ import (
 const ShortID = 12
 
 // ID returns the ID of a network: 64 hexadecimal digits, as Docker's. It is the
-// SHA-256 of the name, so a network that somebody wrote by hand has one too,
-// and the same on every host.
+// SHA-256 of the name, so a file that was written by hand has an ID, too, and a
+// network has the same ID on every host.
 func ID(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return hex.EncodeToString(sum[:])
 }
 
-// NotFoundError says that no network is meant by a word.
+// NotFoundError says that a word is no network's name or ID.
 type NotFoundError struct{ Word string }
 
 func (e *NotFoundError) Error() string { return "network " + e.Word + " not found" }

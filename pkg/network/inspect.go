@@ -12,9 +12,8 @@ import (
 	"dcni/pkg/wire"
 )
 
-// An Inspection is a network as `docker network inspect` shows it: Docker's
-// names in Docker's order. Ports of an endpoint are what Docker has no place for
-// here.
+// An Inspection is a network as `docker network inspect` shows it, with Docker's names
+// in Docker's order. Only the ports of an endpoint are not in Docker's output.
 type Inspection struct {
 	Name       string
 	ID         string       `json:"Id"`
@@ -73,7 +72,7 @@ type InspectedStatus struct {
 	}
 }
 
-// InspectedUsage is that of one subnet, see [ipam.Subnet.Usage].
+// InspectedUsage counts the addresses of one subnet, see [ipam.Subnet.Usage].
 type InspectedUsage struct {
 	IPsInUse            uint64
 	DynamicIPsAvailable uint64
@@ -88,8 +87,8 @@ type Endpoint struct {
 	Ports     []firewall.Port
 }
 
-// Inspect shows a network with its facts and who is attached. leased are the
-// addresses in use, of dipam's.
+// Inspect shows a network with its facts and its attachments. leased are the addresses
+// that dipam has leased.
 func (c *Conflist) Inspect(created fmt.Stringer, f Facts, attached []Endpoint, leased []netip.Addr) *Inspection {
 	out := &Inspection{
 		Name: c.Name, ID: c.ID(), Created: created, Scope: Scope, Driver: c.Driver,
@@ -104,7 +103,7 @@ func (c *Conflist) Inspect(created fmt.Stringer, f Facts, attached []Endpoint, l
 		}
 		out.IPAM.Config = append(out.IPAM.Config, shown)
 		if f.IPAM != "default" {
-			continue // who counts its addresses?
+			continue // another IPAM plugin counts its addresses
 		}
 		if out.Status == nil {
 			out.Status = &InspectedStatus{}
@@ -116,9 +115,9 @@ func (c *Conflist) Inspect(created fmt.Stringer, f Facts, attached []Endpoint, l
 	return out
 }
 
-// inspectEndpoints shows attachments by container. With Docker a container has
-// one to a network; where it has more, the others have the key that Docker
-// gives endpoints without a container.
+// inspectEndpoints shows attachments by container. In Docker a container has one
+// attachment to a network. Where it has more, the others get the key that Docker gives
+// endpoints without a container.
 func inspectEndpoints(attached []Endpoint) map[string]InspectedEndpoint {
 	out := map[string]InspectedEndpoint{}
 	slices.SortStableFunc(attached, func(a, b Endpoint) int { return cmp.Compare(a.IfName, b.IfName) })
@@ -152,8 +151,8 @@ func (e Endpoint) inspect() InspectedEndpoint {
 	return out
 }
 
-// hostSide returns where the host has a port: one for any address is there once
-// for each family that the container has.
+// hostSide returns the host's addresses of a port. A port on any address is listed
+// once for each family that the container has.
 func (e InspectedEndpoint) hostSide(p firewall.Port) []InspectedPort {
 	number := strconv.Itoa(int(p.HostPort))
 	if p.HostIP.IsValid() {

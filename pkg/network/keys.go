@@ -35,7 +35,7 @@ func Keys(raw []byte, path string, known []string) (Object, error) {
 	return all.keys(path, known)
 }
 
-// parts are what a JSON object is made of, by the keys as they are written.
+// parts are the values of a JSON object, by the keys as they are written.
 type parts map[string]json.RawMessage
 
 func split(raw []byte) (all parts, err error) {
@@ -43,8 +43,7 @@ func split(raw []byte) (all parts, err error) {
 	return all, err
 }
 
-// A Conf is the configuration of a plugin, split into its keys: once, for all who
-// look for some of them.
+// A Conf is the configuration of a plugin, split into its keys once for all readers.
 type Conf struct{ all parts }
 
 // ReadConf splits a configuration. The error has code 6.
@@ -80,9 +79,9 @@ func (have parts) keys(path string, known []string) (Object, error) {
 	return out, nil
 }
 
-// Pick returns some keys of a JSON object and leaves the others alone: they are
-// for other plugins. Case folds as in encoding/json. No object, or null, has no
-// keys. The path is as for [Keys].
+// Pick returns some keys of a JSON object and ignores the others, which are for other
+// plugins. Case folds as in encoding/json. A missing object, or null, has no keys. The
+// path is as for [Keys].
 func Pick(raw []byte, path string, keys ...string) (Object, error) {
 	if len(raw) == 0 {
 		return nil, nil
@@ -110,9 +109,9 @@ func (have parts) pick(keys []string) Object {
 
 // Decode fills a struct from the object's keys. The path is as for [Keys].
 //
-// Each value is decoded by itself: the error is then that value's, and a
-// plugin, which decodes a handful of keys once, does not pay for encoding/json
-// to study the whole struct.
+// Each value is decoded by itself. So an error names that value, and a plugin, which
+// decodes a handful of keys once, saves the time that encoding/json needs to inspect
+// the whole struct.
 func (o Object) Decode(path string, into any) error {
 	v := reflect.ValueOf(into).Elem()
 	for i := range v.NumField() {
@@ -203,8 +202,8 @@ func tag(f reflect.StructField) string {
 	return name
 }
 
-// DecodeError says what is no JSON, or no object, or has a value of another type
-// than its key's. The path is as for [Keys].
+// DecodeError is the error for a text that is no JSON, is no object, or has a value of
+// the wrong type. The path is as for [Keys].
 func DecodeError(code wire.Code, path string, err error) error {
 	wrong, must := (*json.UnmarshalTypeError)(nil), "an object"
 	if errors.As(err, &wrong) && wrong.Field != "" {
@@ -286,14 +285,14 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// same reports whether two JSON values say the same, white space aside.
+// same reports whether two JSON values are equal except for white space.
 func same(a, b json.RawMessage) bool {
 	var x, y bytes.Buffer
 	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 }
 
-// merge puts a value in under a key that another name already may have filled:
-// naming one thing both ways with different values is an error.
+// merge sets a key that another name may have set already. Two different values are an
+// error.
 func (o Object) merge(key string, value json.RawMessage, name string) error {
 	if have, ok := o[key]; ok && !same(have, value) {
 		return wire.Errorf(wire.CodeConfig, "%s %s: differs from %s %s; give one of them", name, value, key, have)

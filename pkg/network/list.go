@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Scope is that of all networks so far: one host's.
+// Scope is the scope of all networks: one host.
 const Scope = "local"
 
 // Filters are the values of --filter by name.
@@ -98,7 +98,8 @@ func Natural(a, b string) int {
 	return strings.Compare(a, b)
 }
 
-// chunk cuts off the digits, or what is none, that a string begins with.
+// chunk cuts off the digits that a string begins with, or the part before the first
+// digit.
 func chunk(s string) (first, rest string) {
 	digits := isDigit(s[0])
 	for i := range len(s) {

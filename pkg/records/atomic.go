@@ -26,7 +26,7 @@ func replace(tmp, path string, data []byte, sync bool) error {
 // replaceFrom is replace with the other name, and the file's mode.
 func replaceFrom(temp, path string, data []byte, mode os.FileMode, sync bool) error {
 	if err := writeTemp(temp, data, mode, sync); err != nil {
-		_ = os.Remove(temp) // on a full disk, half a file is in everybody's way
+		_ = os.Remove(temp) // on a full disk, half a file takes up room
 		return err
 	}
 	err := rename(temp, path)

@@ -13,8 +13,8 @@ import (
 // DefaultConfDir is where runtimes look for networks.
 const DefaultConfDir = "/etc/cni/net.d"
 
-// ConfDir is a directory with a file for each network. It is shared with
-// everybody who configures networks for CNI.
+// ConfDir is a directory with a file for each network. All programs that configure
+// CNI networks share it.
 type ConfDir string
 
 // A ConfFile is one of its files.
@@ -39,7 +39,7 @@ func (d ConfDir) List() ([]ConfFile, error) {
 			continue
 		}
 		f := readConf(filepath.Join(string(d), e.Name()))
-		if !errors.Is(f.Err, fs.ErrNotExist) { // removed meanwhile
+		if !errors.Is(f.Err, fs.ErrNotExist) { // not removed since the directory was read
 			files = append(files, f)
 		}
 	}
@@ -82,9 +82,9 @@ func (d ConfDir) Path(name string) string {
 }
 
 // Write puts a network's file there whole: runtimes watch the directory, and
-// must not read half of one. The other name is one that they don't look at, and
-// always the same, so that what a killed writer leaves does not pile up. The
-// caller is in [Networks.Create], so there is one writer.
+// must not read half a file. The temporary name has an ending that runtimes ignore.
+// It is always the same, so a killed writer's file is overwritten by the next one.
+// Only [Networks.Create] calls Write, under a lock, so there is one writer.
 func (d ConfDir) Write(name string, data []byte) error {
 	return replaceFrom(filepath.Join(string(d), ".dcni.tmp"), d.Path(name), data, 0o644, true)
 }

@@ -38,7 +38,7 @@ func TestConfDir(t *testing.T) {
 		t.Errorf("listed %s", got)
 	}
 	if !d.Configures("web") || !d.Configures("a") || d.Configures("notes") || !Configured(d.Path("web"), "web") || Configured(d.Path("web"), "a") {
-		t.Error("who is configured")
+		t.Error("Configures or Configured is wrong")
 	}
 	info, err := os.Stat(d.Path("web"))
 	if err != nil || info.Mode().Perm() != 0o644 {
@@ -84,7 +84,7 @@ func TestCreateNetwork(t *testing.T) {
 	if again, _ := n.Get("web"); again.Conf != "/web" {
 		t.Error("ADD has forgotten the file")
 	}
-	// A registration of nobody's is given back.
+	// A registration that no file names is given back.
 	if err := n.Create(pool("db"), "/db", nothing, written); err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,8 @@ import (
 type Stage string
 
 // A container is Created from its first record until its command runs, and
-// Exited when all that it had on the host is gone. One that is found in
-// another stage by somebody who holds its lock belongs to a dnet that died.
+// Exited when all that it had on the host is gone. A caller that holds its lock and
+// finds another stage knows that its dnet died.
 const (
 	Created Stage = "created"
 	Running Stage = "running"
@@ -43,8 +43,8 @@ type Container struct {
 	Networks []Attachment `json:"networks,omitempty"`
 }
 
-// A Process is one by its number and what tells it from later ones of the same
-// number, and the namespaces that it was given.
+// A Process is identified by its number and its start time, which tells it from a
+// later process of the same number. It also holds the namespaces that it was given.
 type Process struct {
 	PID   int    `json:"pid"`
 	Start uint64 `json:"start"` // clock ticks since boot (proc(5), stat)
@@ -72,20 +72,20 @@ func (s Store) containerPath(id string) string {
 	return filepath.Join(s.ContainerDir(id), "config.json")
 }
 
-// LockContainer waits until nobody else has a container. Its dnet has it from
-// before its first record until after its last one; the kernel frees the lock
-// when that dnet dies.
+// LockContainer waits until it gets the lock of a container. The container's dnet
+// holds it from before the first record until after the last one; the kernel frees
+// the lock when that dnet dies.
 func (s Store) LockContainer(id string) (*Lock, error) { return s.lock(kindContainer, id) }
 
 // TryLockContainer takes a container's lock if it is free. ok is false, with no
-// error, if somebody has it.
+// error, if another process holds it.
 func (s Store) TryLockContainer(id string) (l *Lock, ok bool, err error) {
 	return s.try(kindContainer, id)
 }
 
 // AddContainer writes the first record of a container, whose lock the caller
-// has. Names are compared under a lock of the list: free says whether the new
-// one may be added to the others.
+// holds. Under a lock of the list, free compares the new container's name with the
+// others: its error refuses the container.
 func (s Store) AddContainer(c *Container, free func(others []*Container) error) error {
 	lock, err := s.lock(kindContainerList, "")
 	if err != nil {
@@ -102,9 +102,10 @@ func (s Store) AddContainer(c *Container, free func(others []*Container) error) 
 	return s.PutContainer(c)
 }
 
-// SweepContainers removes folders without a record: of a container whose dnet
-// died as it wrote the first one, or as it removed the last. The lock of the
-// list, under which alone folders are made, is taken only if there are any.
+// SweepContainers removes folders without a record. A dnet leaves one if it dies
+// while it writes the first record or removes the last one. Folders are made under
+// the lock of the list only; SweepContainers takes that lock only if there is one to
+// remove.
 func (s Store) SweepContainers() error {
 	if len(s.recordless()) == 0 {
 		return nil
@@ -159,9 +160,9 @@ func (s Store) Container(id string) (*Container, error) {
 	return c, nil
 }
 
-// Containers lists the containers, the newest first. One whose record says
-// nothing that one can read is left out, and is nobody else's trouble: broken
-// has what is wrong with it.
+// Containers lists the containers, the newest first. It leaves out those whose
+// record can't be read, so that one broken record does not hide the others; their
+// errors are in broken.
 func (s Store) Containers() (list []*Container, broken []error, err error) {
 	entries, err := os.ReadDir(s.containers())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -183,8 +184,8 @@ func (s Store) Containers() (list []*Container, broken []error, err error) {
 	return list, broken, nil
 }
 
-// RemoveContainer forgets a container, whose lock the caller has: the record
-// first, for a folder without one is rubbish and known as such.
+// RemoveContainer forgets a container, whose lock the caller holds. It removes the
+// record first: SweepContainers removes a folder without one.
 func (s Store) RemoveContainer(id string) error {
 	if err := os.Remove(s.containerPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -192,8 +193,8 @@ func (s Store) RemoveContainer(id string) error {
 	return os.RemoveAll(s.ContainerDir(id))
 }
 
-// WriteContainerFile writes a file that is to be mounted in a container, where
-// anybody may read it, and returns its path.
+// WriteContainerFile writes a file that is to be mounted in a container, readable
+// for all users there, and returns its path.
 func (s Store) WriteContainerFile(id, name, text string) (string, error) {
 	path := filepath.Join(s.ContainerDir(id), name)
 	const readable = 0o644

@@ -13,9 +13,9 @@ import (
 // epochDigits is the length of an epoch, in hexadecimal digits.
 const epochDigits = 12
 
-// Epoch returns the word that stands for this boot. The first who asks makes
-// it: written under a name of its own and then linked, so that it is there
-// whole or not at all, and the first of several wins. It needs no lock.
+// Epoch returns the word that stands for this boot. The first call makes it: it
+// writes the word under a random name and then links it, so that the file is there
+// whole or not at all, and the first of several processes wins. It needs no lock.
 func (s Store) Epoch() (string, error) {
 	path := filepath.Join(s.Run, "epoch")
 	word, err := readEpoch(path)

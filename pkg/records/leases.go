@@ -18,26 +18,26 @@ import (
 // no address is ever handed out twice, whatever else is wrong. What could go
 // wrong is the bitmap, which is beside the links so that finding an address
 // costs the same with ten leases and with 60,000, and by-owner, without which
-// nobody finds what to release.
+// a release does not find its addresses.
 //
-// Everything happens under the network's lock. Whoever is going to change
+// Everything happens under the network's lock. A session that is going to change
 // something first writes "dirty" to .state, in one write of one page of the
-// page cache, which a kill can't divide. After the last change he writes
+// page cache, which a kill can't divide. After its last change it writes
 // "clean" with the time at which the directory of links was last changed. The
-// next one begins by reading .state and rebuilds bitmap and by-owner from the
+// next session begins by reading .state. It rebuilds bitmap and by-owner from the
 // links if
 //
-//   - it says dirty, or can't be understood: the last one died in between. A
-//     claim it had half made is then a lease like others, and its owner's
-//     release finds it. A release it had half made is a smaller lease;
+//   - .state says dirty, or can't be understood: the last session died in
+//     between. A claim that it had half made is then a lease like others, and its
+//     owner's release finds it. A release that it had half made is a smaller lease;
 //   - its epoch is not this boot's. Also, a power failure may have kept some
 //     files and not others;
 //   - the directory has changed since: an operator removed a link.
 //
-// Where file times are coarse, a link removed by hand within a tick of a change
-// of ours goes unseen. Its address then looks taken, so a network is believed
-// full only after a rebuild; and a link made by hand is met by symlink(2),
-// after which there is a rebuild too. So nothing is lost for ever either.
+// Where file times are coarse, a session does not see that an operator removed a link
+// within a tick of its last change. The address then looks taken. That is why a network
+// counts as full only after a rebuild. A link that an operator made is met by
+// symlink(2), which also leads to a rebuild. So no address is lost for ever.
 //
 // A rebuild drops leases of another epoch, whose sandboxes died with their
 // boot: not every runtime cleans up after one. What belongs to a name stays.
@@ -56,15 +56,15 @@ func (s Store) Leases(dataDir, network string) Leases {
 	return Leases{store: s, network: network, dir: filepath.Join(s.dataDir(dataDir), "leases", network)}
 }
 
-// Locked returns the same leases for a caller who holds the network's lock.
+// Locked returns the same leases for a caller that holds the network's lock.
 func (l Leases) Locked() Leases {
 	l.locked = true
 	return l
 }
 
-// Claim leases the addresses that a request asks for, or none. What the owner
-// had on this network is released first, also by a claim that fails, and is
-// what he gets again if he may.
+// Claim leases the addresses that a request asks for, or none. It first releases
+// what the owner had on this network, also if the claim then fails. The owner gets
+// the same addresses again if they are still allowed.
 //
 // Errors: code 7 for an address the network does not have, 101 for one that
 // belongs to another, 11 if the network is full.
@@ -125,7 +125,7 @@ func (l Leases) ByOwner(owner wire.Attachment) ([]netip.Addr, error) {
 	return out, err
 }
 
-// Owners returns everyone who has a lease, in order.
+// Owners returns every attachment that has a lease, in order.
 func (l Leases) Owners() ([]wire.Attachment, error) {
 	var out []wire.Attachment
 	err := l.session(false, func(s *session) (err error) {
@@ -136,7 +136,7 @@ func (l Leases) Owners() ([]wire.Attachment, error) {
 }
 
 // ReleaseExcept frees the addresses of every attachment that is not valid any
-// more, and returns whose they were. It goes on past errors.
+// more, and returns those attachments. It goes on past errors.
 func (l Leases) ReleaseExcept(valid func(wire.Attachment) bool) ([]wire.Attachment, error) {
 	var gone []wire.Attachment
 	err := l.session(false, func(s *session) error {
@@ -206,9 +206,9 @@ func (l Leases) Check(owner wire.Attachment, addrs []netip.Addr) error {
 	return errors.Join(errs...)
 }
 
-// Forget removes the directory of a network that has no leases, with where
-// next-fit goes on: what remains of a network whose first claim came to
-// nothing. Leases that are there stay, and it reports false.
+// Forget removes the directory of a network that has no leases, and the cursors of
+// next-fit with it. A network whose first claim failed leaves such a directory. If
+// there are leases, Forget changes nothing and reports false.
 func (l Leases) Forget() (empty bool, err error) {
 	if !l.locked {
 		lock, err := l.store.LockNetwork(l.network)
@@ -228,12 +228,12 @@ func (l Leases) Forget() (empty bool, err error) {
 }
 
 // Drop removes all leases of a network that is being removed, those that are
-// kept for a name, too. The caller holds the network's lock and knows that
-// nobody is attached.
+// kept for a name, too. The caller holds the network's lock and knows that the
+// network has no attachment.
 func (l Leases) Drop() error { return os.RemoveAll(l.dir) }
 
 // Taken returns the leased addresses of this boot, those that are kept for a
-// name included. It takes no lock: it is for people.
+// name included. It takes no lock: its result is only shown to people.
 func (l Leases) Taken() ([]netip.Addr, error) {
 	links, err := (&session{l: l}).links()
 	switch {

@@ -14,7 +14,7 @@ import (
 // ends with it is run again after a rebuild.
 var errStale = errors.New("the bitmap of leases differs from the links")
 
-// A claim is one request on its way.
+// A claim is one request that is being served.
 type claim struct {
 	owner  wire.Attachment
 	plan   ipam.Plan
@@ -80,12 +80,12 @@ func (s *session) choose(c *claim) ([]ipam.Assigned, error) {
 	return out, nil
 }
 
-// checkFixed refuses a static address that is another's. The link decides; the
-// bitmap alone says that it is kept for a name.
+// checkFixed refuses a static address that is another's. The link decides. An
+// address without a link that is set in the bitmap may be kept for a name.
 func (s *session) checkFixed(c *claim, a netip.Addr) error {
 	l, err := s.link(a)
 	if err == nil {
-		return ipam.InUse(a, "leased to "+l.who())
+		return ipam.InUse(a, "leased to "+l.ownerText())
 	}
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -103,7 +103,7 @@ func (s *session) checkFixed(c *claim, a netip.Addr) error {
 			return ipam.InUse(a, "kept for "+r.name)
 		}
 	}
-	return nil // freed by hand; the bitmap does not know yet
+	return nil // an operator removed the link; the bitmap is older than that
 }
 
 // pick chooses one address of a set: one of those preferred, the next free one,
@@ -118,7 +118,7 @@ func (s *session) pick(c *claim, set ipam.Set) (ipam.Assigned, error) {
 		return a, err
 	}
 	if !s.state.exact {
-		// Believed full only if the links say so too.
+		// The bitmap may be older than the links: it is full only if they say so, too.
 		if err := s.rebuild(); err != nil {
 			return a, err
 		}
@@ -213,8 +213,8 @@ func (c *claim) take(span ipam.Span, a netip.Addr) ipam.Assigned {
 	return ipam.Assigned{Address: netip.PrefixFrom(a, span.Subnet.Bits()), Gateway: span.Gateway}
 }
 
-// put makes the links. The order matters only in that a link is first: it is
-// what makes an address somebody's.
+// put makes the links. Only one order matters: the link of an address comes first,
+// because the link is the lease.
 func (s *session) put(c *claim, addrs []netip.Addr) error {
 	target := lease{owner: c.owner, epoch: s.epoch, name: c.name}.target()
 	for _, a := range addrs {

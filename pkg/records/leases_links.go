@@ -32,10 +32,10 @@ func (l lease) target() string {
 	return t
 }
 
-// who names the owner for people.
-func (l lease) who() string {
+// ownerText names the owner for people.
+func (l lease) ownerText() string {
 	if l.owner.Container == "" {
-		return "somebody unknown: its link can't be read"
+		return "an unknown owner: its link can't be read"
 	}
 	return l.owner.String()
 }
@@ -68,7 +68,7 @@ func checkWords(a wire.Attachment) error {
 	return nil
 }
 
-// canOwn reports whether an identity may have got a lease at all.
+// canOwn reports whether Claim accepts an identity.
 func canOwn(a wire.Attachment) bool { return checkWords(a) == nil }
 
 // parseName reads the name of a link: the canonical text of an address.
@@ -195,7 +195,7 @@ func (s *session) writeList(addrs []netip.Addr, kind, dir, name string) error {
 	if !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	temp := s.path(".link") // whoever made it died, or we hold the lock
+	temp := s.path(".link") // if it is there, the session that made it died
 	if err := os.Remove(temp); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -255,7 +255,7 @@ func (s *session) unlink(owner wire.Attachment, addrs []netip.Addr) (had []netip
 	for _, a := range addrs {
 		l, err := s.link(a)
 		if errors.Is(err, os.ErrNotExist) || err == nil && l.owner != owner {
-			continue // not his any more
+			continue // not the owner's any more
 		}
 		if err != nil {
 			return nil, "", err

@@ -102,8 +102,8 @@ func (m *model) claim(t *testing.T, l Leases, cfg ipam.Config, req ipam.Request)
 	}
 	var addrs []netip.Addr
 	for _, a := range got {
-		if who := m.holder(a.Address.Addr()); who != "" {
-			t.Errorf("%s is %s's, and given to %s", a.Address, who, req.Owner)
+		if holder := m.holder(a.Address.Addr()); holder != "" {
+			t.Errorf("%s is %s's, and given to %s", a.Address, holder, req.Owner)
 		}
 		addrs = append(addrs, a.Address.Addr())
 	}

@@ -18,14 +18,14 @@ type session struct {
 	file    *os.File // .state
 	state   state
 	pages   *pages
-	begun   bool // .state says dirty, and we made it so
+	begun   bool // this session wrote dirty to .state
 	torn    bool // a change is half made
 	rebuilt bool
 }
 
 // session runs f under the network's lock, with bitmap and by-owner in order.
-// Without create it does nothing where nothing was ever leased. If a change
-// stays half made the state stays dirty, and the next session repairs it.
+// Without create it does nothing on a network without any lease so far. If a change
+// fails halfway, the state stays dirty and the next session repairs it.
 func (l Leases) session(create bool, f func(*session) error) error {
 	if err := checkWords(wire.Attachment{Network: l.network, Container: "-", IfName: "-"}); err != nil {
 		return err
@@ -63,7 +63,7 @@ func (l Leases) open(create bool) (*session, error) {
 	s := &session{l: l}
 	file, err := openFile(s.path(".state"), flags, 0o644)
 	if errors.Is(err, unix.ENOTDIR) && !create {
-		return nil, nil // nor can there ever have been a lease
+		return nil, nil // so there never was a lease
 	}
 	if errors.Is(err, os.ErrNotExist) {
 		if !create {
@@ -221,14 +221,14 @@ func (s *session) rebuildOwners(links map[netip.Addr]lease) error {
 	return nil
 }
 
-// rebuildKept returns the addresses that are kept for names. One that is leased
-// to somebody else was being taken over when its taker died: it is his.
+// rebuildKept returns the addresses that are kept for names. If an address is leased
+// to another name, a claim died while it took the address over: the lease counts.
 func (s *session) rebuildKept(links map[netip.Addr]lease) ([]netip.Addr, error) {
 	var out []netip.Addr
 	err := s.eachList("by-name", func(name, ifName string) error {
 		addrs, err := s.kept(name, ifName)
 		if err != nil {
-			return s.removeList("by-name", name, ifName) // made by nobody we know
+			return s.removeList("by-name", name, ifName) // not a list of ours
 		}
 		var lost []netip.Addr
 		for _, a := range addrs {

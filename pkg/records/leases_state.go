@@ -44,8 +44,8 @@ type cursor struct {
 	last netip.Addr
 }
 
-// readState returns false if the file can't be understood: it is new, or
-// somebody else's. The cursors that can be read are kept.
+// readState returns false if the file can't be understood: it is new, or foreign.
+// The cursors that can be read are kept.
 func readState(f io.ReaderAt) (state, bool, error) {
 	data := make([]byte, stateSize)
 	n, err := f.ReadAt(data, 0)

@@ -89,8 +89,9 @@ func (s *session) unkeep(name, ifName string, addrs []netip.Addr) error {
 	return s.touch(name, ifName, since.ModTime())
 }
 
-// free clears the addresses of a list that are not in another one either, nor
-// leased: a second container of the same name has one that is not kept.
+// free clears the addresses of a list from the bitmap, except those of another list
+// and those that are leased: the name may have moved on while a second container of
+// that name has the address.
 func (s *session) free(list, except []netip.Addr) error {
 	for _, a := range list {
 		if slices.Contains(except, a) {
@@ -167,7 +168,8 @@ func (s *session) eachList(kind string, f func(dir, name string) error) error {
 			return err
 		}
 		if len(names) == 0 {
-			// Its maker died before the link. If this fails it is in nobody's way.
+			// The session that made it died before it made the link. An empty
+			// directory does no harm, so an error does not matter.
 			_ = unix.Rmdir(s.path(kind, d.Name()))
 		}
 		for _, n := range names {

@@ -138,13 +138,13 @@ func TestForeignHands(t *testing.T) {
 		}
 		verify(t, l)
 	}
-	// Somebody else's file: its address is taken, and it is left alone.
+	// A foreign file: its address is taken, and it is left alone.
 	os.Remove(l.dir + "/10.1.0.3")
 	os.WriteFile(l.dir+"/10.1.0.3", nil, 0o600)
 	os.Mkdir(l.dir+"/10.1.00.3", 0o700)
 	want(t, claimText(l, request("c8"), cfg), full)
 	want(t, claimText(l, request("c8", "10.1.0.3"), cfg),
-		"error 101: Address already in use: 10.1.0.3 is leased to somebody unknown: its link can't be read")
+		"error 101: Address already in use: 10.1.0.3 is leased to an unknown owner: its link can't be read")
 }
 
 func TestReboot(t *testing.T) {

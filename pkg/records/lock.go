@@ -24,8 +24,8 @@ import (
 // the same lock.
 //
 // Two names may share a byte, with a chance of one in 2^59: then one waits for
-// the other for no reason. Who held one and asked for the second would wait for
-// himself, so nobody holds two locks of one kind. The order of kinds is
+// the other for no reason. A process that held the first and asked for the second would
+// wait for itself, so no process holds two locks of one kind. The order of kinds is
 // agent, container, list of containers, attachment, network, firewall, registry, sandbox,
 // start of the agent: a lock is asked for only under locks of kinds before it.
 type kind int64
@@ -44,10 +44,10 @@ const (
 
 const kindShift = 59 // offsets are positive 64-bit numbers
 
-// Lock is a lock that is held.
+// A Lock is held until Unlock.
 type Lock struct{ fd int }
 
-// LockAttachment waits until nobody else works on an attachment.
+// LockAttachment waits until it gets the lock of an attachment, which each verb holds.
 func (s Store) LockAttachment(a wire.Attachment) (*Lock, error) {
 	return s.lock(kindAttachment, attachmentKey(a))
 }
@@ -58,19 +58,19 @@ func (s Store) TryLockAttachment(a wire.Attachment) (l *Lock, ok bool, err error
 	return s.try(kindAttachment, attachmentKey(a))
 }
 
-// LockNetwork waits until nobody else changes what a network shares: its
-// leases, its bridge.
+// LockNetwork waits until it gets the lock under which the shared parts of a network
+// change: its leases, its bridge.
 func (s Store) LockNetwork(name string) (*Lock, error) { return s.lock(kindNetwork, name) }
 
-// LockFirewall waits until nobody else changes what networks allow, or looks for
-// host ports.
+// LockFirewall waits until it gets the lock under which the firewall of networks
+// changes and host ports are chosen.
 func (s Store) LockFirewall() (*Lock, error) { return s.lock(kindFirewall, "") }
 
-// LockAgent waits until no other dnetd is about to begin at a socket.
+// LockAgent waits until it gets the lock under which a dnetd begins at a socket.
 func (s Store) LockAgent(socket string) (*Lock, error) { return s.lock(kindAgent, socket) }
 
-// LockSandbox waits until nobody else changes what the attachments of one
-// network namespace share. It is told by its cookie.
+// LockSandbox waits until it gets the lock under which the shared parts of a network
+// namespace change. The cookie identifies the namespace.
 func (s Store) LockSandbox(cookie uint64) (*Lock, error) {
 	return s.lock(kindSandbox, strconv.FormatUint(cookie, 16))
 }
@@ -131,8 +131,8 @@ func setLock(fd, cmd int, typ int16, offset int64) error {
 	return err
 }
 
-// Unlock lets the lock go. A child that is between fork and exec shares the
-// description, so closing alone could leave the lock held a moment longer.
+// Unlock releases the lock. A child between fork and exec shares the description,
+// so closing alone could leave the lock held a moment longer.
 func (l *Lock) Unlock() {
 	if l == nil || l.fd < 0 {
 		return

@@ -54,13 +54,14 @@ type Registration struct {
 
 // Register returns the subnets of a network, in the order IPv4 from the pool,
 // explicit ones, IPv6 of the host's own, and remembers them. What was chosen
-// once is chosen again. Networks that nothing names any more (no lease of this
-// boot, and not alive) are forgotten if they are in the way.
+// once is chosen again. Networks that are gone (no lease of this boot, and not alive)
+// are forgotten if their subnet is in the way.
 //
 // Errors: code 7 if an explicit subnet overlaps another network's, 11 if the
 // pools are exhausted.
 func (n Networks) Register(r Registration) ([]netip.Prefix, error) {
-	// Most calls find what they want, and replaced files are read whole: no lock.
+	// Most calls find the network registered. Files are replaced whole, so this
+	// needs no lock.
 	if known, err := n.Get(r.Name); err == nil && r.fits(known) {
 		return known.Subnets, nil
 	}
@@ -86,10 +87,10 @@ func (n Networks) Register(r Registration) ([]netip.Prefix, error) {
 
 // Create registers a network that is about to be configured, and configures it:
 // the subnets it gets are remembered as explicit ones, for its file will name
-// them. Nobody registers meanwhile. check looks whether the network may be
-// created; configure writes the file, whose path is conf. If either fails, all
-// is as before. Who is killed between the two leaves a registration that
-// nothing names: it is forgotten as soon as it is in the way.
+// them. The registry stays locked. check looks whether the network may be created;
+// configure writes the file, whose path is conf. If either fails, all is as before. A
+// process that is killed before it wrote the file leaves a registration that no file
+// names: the next network that needs the subnet removes it.
 func (n Networks) Create(r Registration, conf string, check func() error, configure func(Network) error) error {
 	return n.locked(func() error {
 		if err := check(); err != nil {
@@ -230,8 +231,8 @@ type overlapError struct {
 
 func (e *overlapError) Unwrap() error { return e.error }
 
-// clear makes sure that no other network has a part of a subnet: one that
-// nothing names any more is forgotten.
+// clear makes sure that no other network has a part of a subnet. It forgets networks
+// that are gone.
 func (n Networks) clear(r Registration, p netip.Prefix, others []Network) error {
 	for _, o := range others {
 		i := slices.IndexFunc(o.Subnets, p.Overlaps)
@@ -318,7 +319,7 @@ func (n Networks) List() ([]Network, error) {
 		}
 		network, err := readNetwork(filepath.Join(dir, e.Name()))
 		if errors.Is(err, os.ErrNotExist) {
-			continue // forgotten meanwhile
+			continue // forgotten after the directory was read
 		}
 		if err != nil {
 			return nil, err

@@ -24,7 +24,7 @@ func (s Store) Probe(dataDirs ...string) error {
 // or full.
 func writable(dir string) error {
 	for {
-		err := unix.Access(dir+"/.", unix.W_OK|unix.X_OK) // what is no directory is not called forbidden
+		err := unix.Access(dir+"/.", unix.W_OK|unix.X_OK) // "/." makes a file fail with ENOTDIR, not EACCES
 		if !errors.Is(err, unix.ENOENT) || dir == filepath.Dir(dir) {
 			if err == nil {
 				err = hasRoom(dir)

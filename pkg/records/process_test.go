@@ -50,7 +50,7 @@ func child(s Store, what string, before ...string) *exec.Cmd {
 }
 
 // churnConfig has fewer addresses than there are processes that want three, in
-// IPv4, so there is always somebody who must do without.
+// IPv4, so some claims always fail.
 func churnConfig() ipam.Config {
 	c, err := ipam.Raw{Subnets: []ipam.RawSubnet{{Subnet: "10.1.0.0/28"}, {Subnet: "fd00:1::/64"}}}.Config()
 	if err != nil {
@@ -60,7 +60,7 @@ func churnConfig() ipam.Config {
 }
 
 // churn claims and releases. A file with O_EXCL for each address proves that
-// nobody else thinks he has it.
+// no other process believes that it has the address.
 func churn(s Store) error {
 	cfg, held := churnConfig(), filepath.Join(filepath.Dir(s.Run), "held")
 	var have [3][]string
@@ -245,7 +245,7 @@ func afterKill(t *testing.T, s Store, cfg ipam.Config) {
 	l := s.Leases("", "web")
 	for _, line := range verify(t, l) {
 		if !strings.HasSuffix(line, " c1") && !strings.HasSuffix(line, " c2") && !strings.HasSuffix(line, " c3") {
-			t.Errorf("lease of nobody: %s", line)
+			t.Errorf("lease of an unknown owner: %s", line)
 		}
 	}
 	for _, c := range []string{"c1", "c2", "c3"} {

@@ -23,8 +23,8 @@ import (
 type State string
 
 // An attachment is Adding from before its first side effect until ADD is
-// done, and Deleting from the first step of DEL. A record found in either state by
-// somebody who holds the attachment's lock belongs to a process that died. What
+// done, and Deleting from the first step of DEL. A caller that holds the attachment's
+// lock and finds either state knows that the process of that ADD or DEL died. What
 // dnetd adds in a chained plugin's place is Up from before its first side effect
 // (cni.Engine.Foresees).
 const (
@@ -33,8 +33,8 @@ const (
 	Deleting State = "deleting"
 )
 
-// A Creator says who makes and ends an attachment. Garbage collection by a
-// runtime leaves alone what dnet made.
+// A Creator says whether a CNI runtime or dnet makes and ends an attachment. A
+// runtime's GC leaves alone what dnet made.
 type Creator string
 
 // The creators.
@@ -74,7 +74,7 @@ type Record struct {
 	Result    json.RawMessage    `json:"result,omitempty"`   // what ADD printed, as CNI 1.1.0
 }
 
-// IPAM says where the addresses came from, for the day they go back.
+// IPAM says where the addresses came from, so that DEL can give them back.
 type IPAM struct {
 	Type    string `json:"type"`
 	DataDir string `json:"dataDir,omitempty"` // of dipam
@@ -86,8 +86,8 @@ func (s Store) recordPath(a wire.Attachment, plugin string) string {
 	return filepath.Join(s.attachments(), a.Network, a.Container, a.IfName, plugin+".json")
 }
 
-// Put writes a record whole. Its directories come and go with attachments, so
-// one may vanish under it: then it starts again.
+// Put writes a record whole. A DEL may remove a directory on the path at any time:
+// Put then starts again.
 func (s Store) Put(r *Record) error {
 	if err := checkWords(r.Attachment); err != nil {
 		return err
@@ -173,7 +173,7 @@ func (s Store) Delete(a wire.Attachment, plugin string) error {
 		return err
 	}
 	for dir := filepath.Dir(path); dir != s.attachments(); dir = filepath.Dir(dir) {
-		// rmdir(2) itself tells whether anybody else is there.
+		// rmdir(2) itself refuses a directory that has other entries.
 		if err := syscall.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
@@ -182,9 +182,8 @@ func (s Store) Delete(a wire.Attachment, plugin string) error {
 }
 
 // Prune removes the empty directories of a network's attachments, or of all
-// networks' for "": an ADD leaves them that dies before its record is written,
-// and a DEL that dies after it is gone. Whoever is about to write one makes them
-// again.
+// networks' for "". An ADD that dies before it wrote its record leaves them, and so
+// does a DEL that dies after it removed the record. An ADD at work makes them again.
 func (s Store) Prune(network string) {
 	if network == "" {
 		network = "*"
@@ -199,7 +198,7 @@ func (s Store) Prune(network string) {
 }
 
 // List returns the records of a network, or of all networks for "", sorted by
-// path. Records that vanish meanwhile are left out.
+// path. It leaves out records that are removed during the call.
 func (s Store) List(network string) ([]*Record, error) {
 	if network == "" {
 		network = "*"
@@ -236,7 +235,7 @@ func (s Store) Attached(network string) (bool, error) {
 	attached := false
 	err := filepath.WalkDir(filepath.Join(s.attachments(), network), func(_ string, d fs.DirEntry, err error) error {
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // none, or it went meanwhile
+		case errors.Is(err, fs.ErrNotExist): // none, or it was removed during the walk
 			return nil
 		case err != nil:
 			return err
@@ -275,7 +274,7 @@ func Interfaces(list []*Record) []*Record {
 		case !known:
 			at[r.Attachment] = len(out)
 			out = append(out, r)
-		case out[i].Resolver != nil: // that one was chained
+		case out[i].Resolver != nil: // the first one was chained
 			out[i] = r
 		}
 	}

@@ -17,7 +17,7 @@
 //
 //	/var/lib/dcni/leases/web/
 //	    10.1.0.5 -> c1/eth0@6f1e0c55a2d9         a lease: owner @ epoch
-//	    10.1.0.6 -> c2/eth0@6f1e0c55a2d9:db      a sticky one: and for whom
+//	    10.1.0.6 -> c2/eth0@6f1e0c55a2d9:db      a sticky one: with its name
 //	    by-owner/c1/eth0 -> 10.1.0.5,fd00::5     all addresses of an attachment
 //	    by-name/db/eth0 -> 10.1.0.6              what is kept for a name
 //	    .pages/10.1.0.0                          bitmap of 2^15 addresses
@@ -41,7 +41,7 @@
 //
 //	/var/lib/dcni/networks/web.json    {"name", "subnets", "fromPool", "bridge", "conf"}
 //
-// remembers which subnets are whose; "fromPool" lists those that were chosen
+// remembers the subnets of each network; "fromPool" lists those that were chosen
 // and are in no file; "conf" is the file, where dnet made it.
 //
 // The networks themselves are files that all CNI runtimes read, see [ConfDir].
