@@ -57,7 +57,7 @@ func under(path string, roots ...string) bool {
 // part of the standard library that touches nothing.
 var pure = []string{
 	"dcni/pkg/wire", "dcni/pkg/network", "dcni/pkg/firewall", "dcni/pkg/ipam", "dcni/pkg/names",
-	"dcni/pkg/oncejson", "dcni/pkg/container",
+	"dcni/pkg/jsonenc", "dcni/pkg/container",
 }
 
 // effects are what a pure package may not import itself.

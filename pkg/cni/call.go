@@ -8,8 +8,8 @@ import (
 	"strings"
 	"unicode"
 
+	"dcni/pkg/jsonenc"
 	"dcni/pkg/network"
-	"dcni/pkg/oncejson"
 	"dcni/pkg/wire"
 )
 
@@ -126,7 +126,7 @@ type failure struct {
 
 // print writes the error to w.
 func (f *failure) print(w io.Writer) error {
-	b, err := oncejson.Marshal(f, "    ")
+	b, err := jsonenc.Marshal(f, "    ")
 	if err == nil {
 		_, err = w.Write(append(b, '\n'))
 	}

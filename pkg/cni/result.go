@@ -14,9 +14,9 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
+	"dcni/pkg/jsonenc"
 	"dcni/pkg/names"
 	"dcni/pkg/network"
-	"dcni/pkg/oncejson"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -174,7 +174,7 @@ func encodeResult(r *types100.Result, indent string) ([]byte, error) {
 	for _, t := range r.Routes {
 		p.Routes = append(p.Routes, printedRoute{t.Dst.String(), t.GW, t.MTU, t.AdvMSS, t.Priority, t.Table, t.Scope})
 	}
-	b, err := oncejson.Marshal(p, indent)
+	b, err := jsonenc.Marshal(p, indent)
 	if err != nil {
 		return nil, fmt.Errorf("result: %w", err)
 	}

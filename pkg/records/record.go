@@ -13,9 +13,9 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
+	"dcni/pkg/jsonenc"
 	"dcni/pkg/names"
 	"dcni/pkg/network"
-	"dcni/pkg/oncejson"
 	"dcni/pkg/wire"
 )
 
@@ -92,7 +92,7 @@ func (s Store) Put(r *Record) error {
 	if err := checkWords(r.Attachment); err != nil {
 		return err
 	}
-	data, err := oncejson.Marshal(r, "  ")
+	data, err := jsonenc.Marshal(r, "  ")
 	if err != nil {
 		return fmt.Errorf("record of %s: %w", r.Attachment, err)
 	}

@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/jsonenc"
 	"dcni/pkg/names"
-	"dcni/pkg/oncejson"
 	"dcni/pkg/wire"
 )
 
@@ -144,7 +144,7 @@ func (c *Conn) Send(v any, fds ...int) error {
 
 // pack returns a message as it is sent.
 func pack(v any) ([]byte, error) {
-	data, err := oncejson.Marshal(v, "") // a plugin sends one message in its life
+	data, err := jsonenc.Marshal(v, "") // a plugin sends one message in its life
 	if err == nil && len(data) > maxMessage {
 		err = tooLong(len(data))
 	}

@@ -1,10 +1,12 @@
-// Package oncejson writes JSON as encoding/json does, for a process that writes a
-// value of each type once.
+// Package jsonenc encodes JSON as encoding/json does, faster where a type is
+// encoded once.
 //
-// encoding/json studies a type first and keeps what it found for the next value. A
-// plugin ends before there is a next one: studying the record and the result was a
-// tenth of what an ADD took. This package walks the value and notes little.
-package oncejson
+// encoding/json analyses a type the first time and keeps an encoder for the next
+// value. A plugin's process ends before there is a next one: with encoding/json,
+// the result and the record take 0.9 ms of an ADD, with this package 0.2 ms
+// (BenchmarkFirst compares the two). Faster JSON libraries prepare even more: with
+// go-json-experiment, segmentio/encoding and goccy/go-json it took 0.9 to 4.6 ms.
+package jsonenc
 
 import (
 	"encoding"
@@ -21,33 +23,33 @@ import (
 // Marshal returns v as [json.MarshalIndent] does with the given indentation, or
 // with "" as [json.Marshal] does. It takes what dcni's types are made of: structs
 // with `json` tags (omitempty, omitzero, embedding), pointers, slices, maps with
-// string keys, strings, numbers, booleans, [json.RawMessage], and what marshals
-// itself as text. Anything else is an error: json.Marshaler too, which would go
-// the long way.
+// string keys, strings, whole numbers, booleans, [json.RawMessage] and
+// [encoding.TextMarshaler]. Anything else is an error, [json.Marshaler] as well.
 //
-// A [json.RawMessage] is written as it is, and must be JSON: the configuration of
-// a plugin, which has been read before, is most of what an ADD writes.
+// A [json.RawMessage] must be JSON and is written as it is, neither checked nor
+// indented: a plugin's configuration, which was decoded before, is most of what an
+// ADD writes.
 func Marshal(v any, indent string) ([]byte, error) {
-	const usual = 2048 // bytes: a record
+	const usual = 2048 // bytes of a record
 	w := &writer{b: make([]byte, 0, usual), indent: indent}
 	err := w.value(reflect.ValueOf(v))
 	return w.b, err
 }
 
-// A writer has written b so far.
+// A writer appends to b.
 type writer struct {
 	b      []byte
-	indent string // "": all in one line
-	depth  int    // of lists and objects that are open
+	indent string // "" for all in one line
+	depth  int    // lists and objects that are open
 }
 
-// begin begins a list or an object.
+// begin opens a list or an object.
 func (w *writer) begin(bracket byte) {
 	w.b = append(w.b, bracket)
 	w.depth++
 }
 
-// item begins an item of one.
+// item starts the next item of the list or object.
 func (w *writer) item() {
 	if last := w.b[len(w.b)-1]; last != '[' && last != '{' {
 		w.b = append(w.b, ',')
@@ -55,7 +57,7 @@ func (w *writer) item() {
 	w.line()
 }
 
-// key begins an item of an object.
+// key starts the next member of an object.
 func (w *writer) key(name string) {
 	w.item()
 	w.text(name)
@@ -65,10 +67,10 @@ func (w *writer) key(name string) {
 	}
 }
 
-// end ends what began with the other bracket.
+// end closes the list or object with its closing bracket.
 func (w *writer) end(bracket byte) {
 	w.depth--
-	if last := w.b[len(w.b)-1]; last != bracket-2 { // '[' and ']', '{' and '}' have one between them
+	if last := w.b[len(w.b)-1]; last != bracket-2 { // in ASCII, a closing bracket is two after its opening one: the list is not empty
 		w.line()
 	}
 	w.b = append(w.b, bracket)
@@ -91,7 +93,7 @@ func (w *writer) value(v reflect.Value) error {
 		w.null()
 		return nil
 	}
-	if v.Type().NumMethod() > 0 { // the others need no copy made
+	if v.Type().NumMethod() > 0 { // Interface copies the value: only where it may help
 		switch text := v.Interface().(type) {
 		case json.RawMessage:
 			w.raw(text)
@@ -114,14 +116,14 @@ func (w *writer) value(v reflect.Value) error {
 	case reflect.Slice:
 		return w.list(v)
 	case reflect.Map:
-		return w.mapping(v)
+		return w.object(v)
 	case reflect.Struct:
 		w.begin('{')
 		err := w.fields(v)
 		w.end('}')
 		return err
 	default:
-		return fmt.Errorf("oncejson: no way to write a %s", v.Type())
+		return fmt.Errorf("jsonenc: can't encode a %s", v.Type())
 	}
 	return nil
 }
@@ -160,7 +162,7 @@ func (w *writer) list(v reflect.Value) error {
 	return nil
 }
 
-func (w *writer) mapping(v reflect.Value) error {
+func (w *writer) object(v reflect.Value) error {
 	if v.IsNil() {
 		w.null()
 		return nil
@@ -180,7 +182,7 @@ func (w *writer) mapping(v reflect.Value) error {
 	return nil
 }
 
-// fields writes the fields of a struct, those of an embedded one among them.
+// fields writes the fields of a struct. Those of an embedded struct are among them.
 func (w *writer) fields(v reflect.Value) error {
 	list, err := fieldsOf(v.Type())
 	if err != nil {
@@ -191,7 +193,7 @@ func (w *writer) fields(v reflect.Value) error {
 		switch {
 		case field.embedded:
 			err = w.fields(value)
-		case field.name != "-" && !left(field.options, value):
+		case field.name != "-" && !omitted(field.options, value):
 			w.key(field.name)
 			err = w.value(value)
 		}
@@ -202,18 +204,18 @@ func (w *writer) fields(v reflect.Value) error {
 	return nil
 }
 
-// A field of a struct, as its tag has it.
+// A field is what the tag of a struct's field says.
 type field struct {
 	name, options string
 	embedded      bool
 }
 
-// seen are the fields of the structs that were written: dnetd writes the same ones
-// for each ADD. It is a small part of what encoding/json notes.
-var seen sync.Map // []field by reflect.Type
+// structs caches the fields of struct types: dnetd encodes the same ones again and
+// again.
+var structs sync.Map // []field by reflect.Type
 
 func fieldsOf(t reflect.Type) ([]field, error) {
-	if list, ok := seen.Load(t); ok {
+	if list, ok := structs.Load(t); ok {
 		return list.([]field), nil
 	}
 	list := make([]field, t.NumField())
@@ -222,16 +224,16 @@ func fieldsOf(t reflect.Type) ([]field, error) {
 		f := field{embedded: of.Anonymous && of.Type.Kind() == reflect.Struct}
 		f.name, f.options, _ = strings.Cut(of.Tag.Get("json"), ",")
 		if f.name == "" && !f.embedded {
-			return nil, fmt.Errorf("oncejson: field %s of %s has no name", of.Name, t)
+			return nil, fmt.Errorf("jsonenc: field %s of %s has no name", of.Name, t)
 		}
 		list[i] = f
 	}
-	seen.Store(t, list)
+	structs.Store(t, list)
 	return list, nil
 }
 
-// left reports whether a field's options leave its value out.
-func left(options string, v reflect.Value) bool {
+// omitted reports whether a field's options leave its value out.
+func omitted(options string, v reflect.Value) bool {
 	switch options {
 	case "omitzero":
 		return v.IsZero()
@@ -247,8 +249,7 @@ func left(options string, v reflect.Value) bool {
 	return false
 }
 
-// text quotes a string. What needs an escape goes the long way, which is short
-// for a string.
+// text quotes a string. encoding/json quotes those that need an escape.
 func (w *writer) text(s string) {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || strings.IndexByte(`"\<>&`, c) >= 0 {
