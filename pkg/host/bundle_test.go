@@ -45,3 +45,13 @@ func TestBundle(t *testing.T) {
 		}
 	}
 }
+
+func FuzzBundle(f *testing.F) {
+	f.Add("0123", []byte(`{"hostname": "x", "annotations": {"nerdctl/name": "db", "dcni-aliases": "a, b,"}}`))
+	f.Add("", []byte(`{`))
+	f.Fuzz(func(t *testing.T, id string, config []byte) {
+		if i := identityOf(id, config); i.Container != id {
+			t.Errorf("container %q became %q", id, i.Container)
+		}
+	})
+}

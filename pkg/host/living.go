@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -113,16 +114,34 @@ func (c *census) mounted(p process) {
 		return
 	}
 	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		const root, point = 3, 4 // proc_pid_mountinfo(5)
-		words := strings.Fields(lines.Text())
-		if len(words) > point && strings.HasPrefix(words[root], "net:[") {
-			c.add(p.path("root") + unescape(words[point]))
-		}
+	points, err := netNSMounts(f)
+	for _, point := range points {
+		c.add(p.path("root") + point)
 	}
-	if err := lines.Err(); err != nil {
+	if err != nil {
 		c.fail(err)
+	}
+}
+
+// netNSMounts returns where network namespaces are mounted, by a process's
+// mountinfo. Only the beginning of a line matters: a container can make its line
+// as long as the options of its overlay file system.
+func netNSMounts(mountinfo io.Reader) (points []string, err error) {
+	lines := bufio.NewReaderSize(mountinfo, 64<<10)
+	for rest := false; ; {
+		line, more, err := lines.ReadLine()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return points, err
+		}
+		const root, point = 3, 4 // proc_pid_mountinfo(5)
+		words := strings.Fields(string(line))
+		if !rest && len(words) > point && strings.HasPrefix(words[root], "net:[") {
+			points = append(points, unescape(words[point]))
+		}
+		rest = more
 	}
 }
 

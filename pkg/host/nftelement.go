@@ -205,13 +205,19 @@ func decodeElement(b []byte) (e element) {
 	return e
 }
 
-// comment reads a comment out of user data, which anybody may have written.
+// comment reads a comment out of user data: type, length and value, repeated. Any
+// program may have written it, a container's into its own tables too.
 func comment(data []byte, typ userdata.Type) string {
-	for len(data) >= 2 && len(data) >= 2+int(data[1]) {
-		if userdata.Type(data[0]) == typ {
-			return cString(data[2 : 2+data[1]])
+	const header = 2
+	for len(data) >= header {
+		end := header + int(data[1])
+		if end > len(data) {
+			return ""
 		}
-		data = data[2+int(data[1]):]
+		if userdata.Type(data[0]) == typ {
+			return cString(data[header:end])
+		}
+		data = data[end:]
 	}
 	return ""
 }

@@ -67,10 +67,12 @@ func (p process) belongs(container string) bool {
 	return hasWord(p.read("cgroup"), container) || slices.Contains(p.parent().args(), container)
 }
 
-// parent returns the process's parent. It is the second word behind the name,
-// which is in parentheses and may have any in it.
-func (p process) parent() process {
-	stat := p.read("stat")
+// parent returns the process's parent.
+func (p process) parent() process { return parentIn(p.read("stat")) }
+
+// parentIn reads a process's parent out of its stat (proc_pid_stat(5)). It is the
+// second word behind the name, which is in parentheses and may hold any character.
+func parentIn(stat string) process {
 	words := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
 	if len(words) < 2 {
 		return 0

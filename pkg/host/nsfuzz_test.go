@@ -1,0 +1,41 @@
+package host
+
+import (
+	"testing"
+
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+)
+
+func FuzzSandboxRule(f *testing.F) {
+	var m message
+	m.nfHeader(unix.NFPROTO_IPV4, 0)
+	m.raw(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, mapping{port: 5353, intercept: true}.String()))
+	f.Add(m.b, true)
+	f.Add([]byte{}, false)
+	f.Fuzz(func(t *testing.T, payload []byte, six bool) {
+		m := parseMapping(ruleComment(payload), six)
+		if again := parseMapping(m.String(), six); again.String() != m.String() {
+			t.Errorf("%q came back as %q", m, again)
+		}
+		_ = m.and(m)
+	})
+}
+
+func FuzzSandboxRoute(f *testing.F) {
+	var rule, route message
+	detour{}.ruleMessage(&rule, unix.IPPROTO_UDP)
+	detour{}.routeMessage(&route)
+	f.Add(rule.b)
+	f.Add(route.b)
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		for _, d := range []detour{{}, {six: true}} {
+			if d.among([][]byte{payload}, unix.IPPROTO_UDP) && !isDetourRule(payload) {
+				t.Error("a rule of ours leads elsewhere")
+			}
+			if d.isRoute(payload) && payload[0] != d.family() {
+				t.Error("a route of the other family")
+			}
+		}
+	})
+}
