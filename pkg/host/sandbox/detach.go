@@ -11,8 +11,8 @@ import (
 	"dcni/pkg/host/detach"
 )
 
-// detached is the program's first argument (argv[0]) where [Detach] started it,
-// and readyFd where it says that all is well.
+// detached is argv[0] of a program that [Detach] started, and readyFd is the
+// descriptor to which it writes that all is well.
 const (
 	detached = "dnet-detached"
 	readyFd  = 3
@@ -53,8 +53,8 @@ func Detach(args []string, stderr *os.File) (word string, status int, err error)
 	return "", Status(state.Sys().(syscall.WaitStatus)), nil
 }
 
-// Ready says a word to who called [Detach], and lets go of what this process
-// has of it: its standard error and its directory.
+// Ready sends a word to the process that called [Detach], and gives up what this
+// process shares with it: standard error and the working directory.
 func Ready(word string) error {
 	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -62,10 +62,10 @@ func Ready(word string) error {
 	}
 	err = errors.Join(unix.Dup3(null, unix.Stderr, 0), unix.Close(null), os.Chdir("/"))
 	pipe := os.NewFile(readyFd, "ready")
-	_, told := pipe.WriteString(word)
-	_ = pipe.Close() // who called may be gone
-	if errors.Is(told, unix.EPIPE) {
-		told = nil
+	_, sent := pipe.WriteString(word)
+	_ = pipe.Close()
+	if errors.Is(sent, unix.EPIPE) {
+		sent = nil // the caller has ended
 	}
-	return errors.Join(err, told)
+	return errors.Join(err, sent)
 }

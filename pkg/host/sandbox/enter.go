@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/detach"
-	_ "dcni/pkg/netns" // pins the main goroutine to the first thread, which is what others see and what a child dies with
+	_ "dcni/pkg/netns" // pins the main goroutine to the first thread: others look at that one, and a child dies with it
 	"dcni/pkg/records"
 )
 
-// Enter becomes a command in a sandbox that is there, with this process's
-// standard input or with none. It returns only an error: [ErrGone], or an
-// [ExecError].
+// Enter turns this process into a command in an existing sandbox. Without input
+// the command's standard input is empty. Enter returns only on an error: [ErrGone],
+// or an [ExecError].
 func Enter(cmd Command, input bool) error {
 	runtime.LockOSThread()
 	if !input {
@@ -29,11 +29,11 @@ func Enter(cmd Command, input bool) error {
 	return cmd.become()
 }
 
-// enter takes this process into the namespaces of another one. Who looks for
-// processes left in them (see [Sweep]) does so after that one has ended: if it
-// is still there when we are in, we are found.
+// enter moves this process into the namespaces of another one. [Sweep] looks for
+// processes in these namespaces after the other process has ended. So if that one
+// is still there once this process is in, Sweep will find this process.
 //
-// Others look at a process's first thread, so it must be that one's.
+// Sweep looks at a process's first thread, so enter must run on that one.
 func enter(p records.Process) error {
 	fd, err := open(p)
 	if err != nil {
@@ -54,26 +54,26 @@ func enter(p records.Process) error {
 	return nil
 }
 
-// Spawn starts a command in a sandbox that is there, in a session of its own,
-// and returns when it runs.
+// Spawn starts a command in an existing sandbox, in a session of its own, and
+// returns when the command runs.
 func Spawn(cmd Command) error {
-	hear, w, err := os.Pipe()
+	command, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	r, say, err := os.Pipe()
+	r, status, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	p, err := detach.Command{Path: detach.Self, Args: childArgs(join), Files: []*os.File{nil, nil, nil, hear, say}}.Start()
-	hear.Close()
-	_ = say.Close() // the child's end
+	p, err := detach.Command{Path: detach.Self, Args: childArgs(join), Files: []*os.File{nil, nil, nil, command, status}}.Start()
+	command.Close()
+	_ = status.Close() // the child's end
 	if err != nil {
 		return err
 	}
-	_ = p.Release() // nothing waits for it
-	if err := tell(w, cmd); err != nil {
+	_ = p.Release() // this process does not wait for it
+	if err := sendCommand(w, cmd); err != nil {
 		return err
 	}
-	return answer(r)
+	return readStatus(r)
 }

@@ -11,12 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exit statuses where there is no command that could have one: a shell's and
-// Docker's.
+// Exit statuses when no command was started: those of a shell and of Docker.
 const (
-	own           = 125 // the sandbox could not be made
-	notExecutable = 126
-	notFound      = 127
+	statusNoSandbox     = 125 // the sandbox could not be made
+	statusNotExecutable = 126
+	statusNotFound      = 127
 )
 
 // exec becomes the command, or returns an [ExecError].
@@ -24,19 +23,19 @@ func (cmd *Command) exec() error {
 	if err := os.Chdir(cmd.Dir); err != nil {
 		return execError("chdir to cwd (\""+cmd.Dir+"\")", err)
 	}
-	path, err := cmd.look()
+	path, err := cmd.findExecutable()
 	if err != nil {
 		return err
 	}
 	return execError("exec "+path, syscall.Exec(path, cmd.Args, cmd.Env))
 }
 
-// look finds the command as a shell does. The path that counts is the one of
-// the command's own environment.
-func (cmd *Command) look() (string, error) {
+// findExecutable finds the command's file as a shell does, by PATH of the
+// command's own environment.
+func (cmd *Command) findExecutable() (string, error) {
 	name := cmd.Args[0]
 	if strings.Contains(name, "/") {
-		err := executable(name)
+		err := checkExecutable(name)
 		switch {
 		case errors.Is(err, unix.ENOENT):
 			return "", execError(fmt.Sprintf("exec: %q: stat %s", name, name), err)
@@ -48,7 +47,7 @@ func (cmd *Command) look() (string, error) {
 	var denied error
 	for _, dir := range filepath.SplitList(value(cmd.Env, "PATH")) {
 		path := filepath.Join(dir, name)
-		switch err := executable(path); {
+		switch err := checkExecutable(path); {
 		case err == nil:
 			return path, nil
 		case errors.Is(err, unix.EACCES):
@@ -58,10 +57,10 @@ func (cmd *Command) look() (string, error) {
 	if denied != nil {
 		return "", execError(fmt.Sprintf("exec: %q", name), denied)
 	}
-	return "", &ExecError{notFound, fmt.Sprintf("exec: %q: executable file not found in $PATH", name)}
+	return "", &ExecError{statusNotFound, fmt.Sprintf("exec: %q: executable file not found in $PATH", name)}
 }
 
-func executable(path string) error {
+func checkExecutable(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
@@ -76,14 +75,15 @@ func executable(path string) error {
 func execError(what string, err error) *ExecError {
 	var errno syscall.Errno
 	errors.As(err, &errno)
-	status := notExecutable
+	status := statusNotExecutable
 	if errno == unix.ENOENT {
-		status = notFound
+		status = statusNotFound
 	}
 	return &ExecError{status, fmt.Sprintf("%s: %v", what, errno)}
 }
 
-// value returns a variable of an environment, of which the last counts.
+// value returns a variable of an environment. If it is there twice, the last
+// counts.
 func value(env []string, name string) string {
 	var found string
 	for _, kv := range env {

@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// TestLook has a shell's rules of where a command is, and its statuses.
-func TestLook(t *testing.T) {
+// TestFindExecutable checks a shell's rules of where a command is, and a shell's
+// statuses.
+func TestFindExecutable(t *testing.T) {
 	dir := t.TempDir()
 	for name, mode := range map[string]os.FileMode{"runs": 0o755, "data": 0o644} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, mode); err != nil {
@@ -28,7 +29,7 @@ func TestLook(t *testing.T) {
 		dir:            {message: `exec: "` + dir + `": is a directory`, status: 126},
 	} {
 		cmd := Command{Args: []string{name}, Env: []string{"PATH=/other", "PATH=/nosuch:" + dir}}
-		path, err := cmd.look()
+		path, err := cmd.findExecutable()
 		failed := &ExecError{}
 		switch {
 		case c.message == "" && (err != nil || path != c.path):

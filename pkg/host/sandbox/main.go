@@ -14,18 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MainArg is the argument by which the program knows that it is to be a child.
+// MainArg is the argument that makes this program a child.
 const MainArg = "sandbox-child"
 
-// What a child is to make ready before it is told its command.
+// What a child prepares before it reads its command.
 const (
 	ownNetwork  = "own-network"
 	hostNetwork = "host-network"
-	join        = "join" // nothing: the sandbox is there
+	join        = "join" // nothing: the sandbox exists
 )
 
-// Main is the child's side: it makes ready, waits to be told its command, and
-// becomes that. It returns the exit status if it can't.
+// Main is the child's side: it prepares the sandbox, reads its command, and becomes
+// that. If it can't, it returns the exit status.
 func Main(mode string) int {
 	runtime.LockOSThread()
 	unix.CloseOnExec(commandFd)
@@ -33,28 +33,28 @@ func Main(mode string) int {
 	ready := prepare(mode)
 	data, err := io.ReadAll(os.NewFile(commandFd, "command"))
 	if err != nil || len(data) == 0 {
-		return notExecutable // the parent gave up
+		return statusNotExecutable // the parent gave up
 	}
-	cmd, err := hear(data)
+	cmd, err := parseCommand(data)
 	if err = errors.Join(ready, err); err == nil {
 		err = cmd.become()
 	}
 	e := &ExecError{}
 	if !errors.As(err, &e) {
-		e = &ExecError{Status: own, Message: err.Error()}
+		e = &ExecError{Status: statusNoSandbox, Message: err.Error()}
 	}
 	if data, err = json.Marshal(e); err == nil {
-		_, _ = os.NewFile(statusFd, "status").Write(data) // nobody is there who could be told
+		_, _ = os.NewFile(statusFd, "status").Write(data) // if the parent has ended, there is no reader
 	}
 	return e.Status
 }
 
-// prepare makes ready what needs nobody's word.
+// prepare makes the mounts of the sandbox, and brings up lo.
 func prepare(mode string) error {
 	if mode == join {
 		return nil
 	}
-	// What is mounted here stays here; what is mounted on the host shows.
+	// Mounts of the sandbox stay in the sandbox; later mounts of the host show there.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("keep mounts from the host: %w", err)
 	}
@@ -64,8 +64,8 @@ func prepare(mode string) error {
 	return errors.Join(mountSys(), loopbackUp())
 }
 
-// mountSys shows the new network namespace's links in /sys/class/net. The
-// cgroups, which are mounted in there, stay.
+// mountSys mounts a sysfs that shows the new network namespace's links. The
+// cgroups, which are mounted below /sys, stay.
 func mountSys() error {
 	const sys, cgroups = "/sys", "/sys/fs/cgroup"
 	var stat unix.Statfs_t
@@ -93,7 +93,7 @@ func mountSys() error {
 	return nil
 }
 
-// loopbackUp brings lo up: to a CNI runtime that is its own work.
+// loopbackUp brings lo up, as CNI leaves that to the runtime.
 func loopbackUp() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -124,17 +124,17 @@ func (cmd *Command) become() error {
 		}
 	}
 	for _, target := range slices.Sorted(maps.Keys(cmd.Files)) {
-		if err := show(cmd.Files[target], target); err != nil {
+		if err := mountFile(cmd.Files[target], target); err != nil {
 			return err
 		}
 	}
 	return cmd.exec()
 }
 
-// show mounts a file over another one. Where that is a symbolic link, the link
-// itself is covered: what it leads to may be replaced at any time, and belongs
-// to somebody. A path that is not there is left so.
-func show(file, target string) error {
+// mountFile mounts a file over another one. If the target is a symbolic link, the
+// mount covers the link itself: another program owns the link's target, and may
+// replace it at any time. A target that does not exist is not made.
+func mountFile(file, target string) error {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, file, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", file, err)

@@ -22,7 +22,7 @@ func startTime(pid int) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The second field is the program's name in parentheses, and may hold any.
+	// The second field is the program's name in parentheses, and may have any bytes.
 	const starttime = 22
 	_, rest, _ := strings.Cut(string(data[bytes.LastIndexByte(data, ')')+1:]), " ")
 	fields := strings.Fields(rest)
@@ -46,11 +46,10 @@ func nsInode(pid int, kind string) (uint64, error) {
 	return stat.Ino, nil
 }
 
-// ErrGone says that a process is not there any more.
+// ErrGone says that a process has ended.
 var ErrGone = errors.New("the process has ended")
 
-// open returns a descriptor of a process that is there and alive, ErrGone if it
-// is not.
+// open returns a descriptor of a process that runs, ErrGone if it has ended.
 func open(p records.Process) (int, error) {
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if err != nil {
@@ -63,7 +62,8 @@ func open(p records.Process) (int, error) {
 	return fd, nil
 }
 
-// ended reports whether a process has ended: then its descriptor is readable.
+// ended reports whether a process has ended. The descriptor of one that has is
+// readable.
 func ended(pidfd int) bool {
 	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds, 0)
@@ -85,16 +85,16 @@ func Signal(p records.Process, sig unix.Signal) error {
 	return nil
 }
 
-// sweepTime is how long processes may take to die that were killed. One that
-// sleeps in the kernel can take any time.
+// sweepTime is how long killed processes may take to end. A process that sleeps in
+// the kernel can take any time.
 const sweepTime = 5 * time.Second
 
-// Sweep kills every process that is left in a sandbox, and waits until they are
-// gone. marker is a word that only the sandbox's own mounts have in them (see
-// proc(5), mountinfo): a namespace's number may be another's by now.
+// Sweep kills every process that is left in a sandbox, and waits until they have
+// ended. marker is a word that only the sandbox's own mounts contain (see proc(5),
+// mountinfo): a namespace's number alone may be that of a newer namespace.
 func Sweep(p records.Process, marker string) error {
 	if fd, err := open(p); err == nil {
-		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // before it has any mounts
+		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // it may have no mounts yet
 		unix.Close(fd)
 	}
 	killed := map[int]bool{}
@@ -108,13 +108,13 @@ func Sweep(p records.Process, marker string) error {
 			return fmt.Errorf("processes %v were killed and don't end", left)
 		}
 		for _, pid := range left {
-			_ = unix.Kill(pid, unix.SIGKILL) // gone by itself meanwhile
+			_ = unix.Kill(pid, unix.SIGKILL) // an error: it has ended by itself
 			killed[pid] = true
 		}
 	}
 }
 
-// reap takes note of the ends of orphans that this process adopted.
+// reap waits for orphans that this process adopted and that have ended.
 func reap() {
 	for {
 		pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
@@ -124,10 +124,11 @@ func reap() {
 	}
 }
 
-// members lists the processes that are left of a sandbox: those in one of its
-// namespaces, and of those that this process adopted, all that are not simply
-// where it is itself: who started dnet by exec(2) has children, too. One that
-// is dying has no namespace any more, and is known as one that was killed.
+// members lists the processes that are left of a sandbox. These are the processes
+// in one of its namespaces that have the marker. Of this process's own children
+// these are all that are in another mount namespace: a program that became dnet by
+// exec(2) may have left children in this one. A process that is dying has no
+// namespace any more; it counts if it was killed before.
 func members(p records.Process, marker string, killed map[int]bool) []int {
 	entries, _ := os.ReadDir("/proc") // there on every Linux
 	var list []int
@@ -136,23 +137,23 @@ func members(p records.Process, marker string, killed map[int]bool) []int {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		if in(pid, p) && marked(pid, marker) {
+		if inNamespaceOf(pid, p) && hasMarker(pid, marker) {
 			list = append(list, pid)
 		}
 	}
-	own, _ := nsInode(os.Getpid(), "mnt") // there for whoever lives
+	own, _ := nsInode(os.Getpid(), "mnt") // this process is alive, so there is one
 	for _, pid := range children() {
 		mnt, err := nsInode(pid, "mnt")
-		if killed[pid] || in(pid, p) || err == nil && mnt != own {
+		if killed[pid] || inNamespaceOf(pid, p) || err == nil && mnt != own {
 			list = append(list, pid)
 		}
 	}
 	return list
 }
 
-// in reports whether a process shares a namespace with a sandbox's first one.
-// Who makes himself a mount namespace (unshare -m) keeps the marker in it.
-func in(pid int, p records.Process) bool {
+// inNamespaceOf reports whether a process shares a namespace with a sandbox's first
+// one.
+func inNamespaceOf(pid int, p records.Process) bool {
 	for kind, inode := range map[string]uint64{"mnt": p.MntNS, "net": p.NetNS, "uts": p.UTSNS} {
 		if inode == 0 {
 			continue // the host's
@@ -164,17 +165,19 @@ func in(pid int, p records.Process) bool {
 	return false
 }
 
-func marked(pid int, marker string) bool {
+// hasMarker reports whether a process sees one of the sandbox's own mounts. A
+// process that makes itself a mount namespace (unshare -m) keeps them.
+func hasMarker(pid int, marker string) bool {
 	mounts, err := os.ReadFile(procPath(pid, "mountinfo"))
 	return err == nil && strings.Contains(string(mounts), marker)
 }
 
-// children lists the children of this process, of all its threads.
+// children lists the children of all threads of this process.
 func children() []int {
 	paths, _ := filepath.Glob("/proc/self/task/*/children")
 	var list []int
 	for _, path := range paths {
-		data, _ := os.ReadFile(path) // the thread has ended
+		data, _ := os.ReadFile(path) // an error: the thread has ended
 		for word := range strings.FieldsSeq(string(data)) {
 			if pid, err := strconv.Atoi(word); err == nil {
 				list = append(list, pid)

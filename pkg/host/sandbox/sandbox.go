@@ -1,16 +1,16 @@
 // Package sandbox runs commands in namespaces of their own, on the host's file
 // system.
 //
-// A [Child] is made by cloning this very program into fresh mount and UTS
-// namespaces, and a fresh network namespace if it is to have one. It makes
-// ready what needs nobody's word ([Main] is its side), and waits; meanwhile its
-// parent attaches it to networks by /proc/PID/ns/net. [Child.Run] then tells it
-// which command to become.
+// A [Child] is this very program, cloned into fresh mount and UTS namespaces and,
+// if asked for, a fresh network namespace. The child prepares its mounts and lo
+// ([Main] is its side) and waits. At the same time its parent attaches it to
+// networks by /proc/PID/ns/net. Then [Child.Run] sends the child the command that
+// it becomes.
 //
-// Nothing of a namespace is bound to a path, so that nothing is left when
-// everybody is killed: a child dies with its parent (PR_SET_PDEATHSIG), and its
-// namespaces with the last process in them. Who is left when the first one has
-// ended is found by [Sweep].
+// No namespace is bound to a path, so nothing is left when all processes are
+// killed: a child dies with its parent (PR_SET_PDEATHSIG), and its namespaces with
+// the last process in them. [Sweep] finds the processes that are left when the
+// first one has ended.
 package sandbox
 
 import (
@@ -38,15 +38,15 @@ type Options struct {
 	Terminal bool
 }
 
-// A Command is what a sandbox is to run, and what is its own.
+// A Command is what a sandbox runs, and what the sandbox has of its own.
 type Command struct {
-	Args []string // Args[0] is looked for in PATH of Env
+	Args []string // Args[0] is searched for in PATH of Env
 	Env  []string
 	Dir  string
 
-	Hostname string            // "": as it is
-	Files    map[string]string // path in the sandbox: file to be seen there
-	Join     *records.Process  // a sandbox that is there, in place of a fresh one
+	Hostname string            // "": unchanged
+	Files    map[string]string // by path in the sandbox: the file to mount there
+	Join     *records.Process  // of an existing sandbox, to be entered in place of a fresh one
 }
 
 // A Child is a process in a sandbox: dnet's own program before [Child.Run], the
@@ -56,11 +56,11 @@ type Child struct {
 	pidfd    int
 	ended    bool
 	terminal *os.File // nil: it has none
-	command  *os.File // what it is to become
-	status   *os.File // how that went
+	command  *os.File // the command is written there
+	status   *os.File // the error is read from there, if the command can't be started
 }
 
-// The descriptors by which a child is told, and tells.
+// The child's descriptors of the two pipes.
 const (
 	commandFd = 3
 	statusFd  = 4
@@ -70,7 +70,7 @@ const (
 // child is to: a child dies with its parent's thread.
 func Start(o Options) (*Child, error) {
 	var pipes [4]*os.File
-	defer func() { // what the child has, or nobody
+	defer func() { // the child's ends, and on an error all of them
 		for _, f := range pipes {
 			_ = f.Close()
 		}
@@ -108,7 +108,7 @@ func Start(o Options) (*Child, error) {
 	return c, nil
 }
 
-// forkSelf starts this program's [Main] with the files as descriptors 0 up.
+// forkSelf starts this program's [Main]. The files become descriptors 0 up.
 func forkSelf(mode string, attr *syscall.SysProcAttr, files ...*os.File) (int, error) {
 	var fds []uintptr
 	for _, f := range files {
@@ -122,10 +122,10 @@ func forkSelf(mode string, attr *syscall.SysProcAttr, files ...*os.File) (int, e
 	return pid, nil
 }
 
-// childArgs is the command line by which this program becomes a child.
+// childArgs returns the command line with which this program is a child.
 func childArgs(mode string) []string { return []string{"dnet", MainArg, mode} }
 
-// identify finds what tells the child from other processes.
+// identify reads what tells the child from other processes.
 func (c *Child) identify(network bool) error {
 	var err error
 	if c.Start, err = startTime(c.PID); err != nil {
@@ -154,17 +154,17 @@ type ExecError struct {
 
 func (e *ExecError) Error() string { return e.Message }
 
-// Run has the child become the command. It returns when it is, or an
-// [ExecError].
+// Run has the child become the command. It returns nil when that is done or the
+// child has died, or an [ExecError].
 func (c *Child) Run(cmd Command) error {
-	err := tell(c.command, cmd)
-	if err != nil && !errors.Is(err, unix.EPIPE) { // who is dead doesn't listen
+	err := sendCommand(c.command, cmd)
+	if err != nil && !errors.Is(err, unix.EPIPE) { // EPIPE: the child has died
 		return err
 	}
-	return answer(c.status)
+	return readStatus(c.status)
 }
 
-// A wireCommand is a Command on its way to a child. What a command line has are
+// A wireCommand is a Command in the pipe to a child. A command line may have any
 // bytes; JSON would replace those that are not UTF-8 if they were strings.
 type wireCommand struct {
 	Args, Env [][]byte
@@ -174,8 +174,8 @@ type wireCommand struct {
 	Join      *records.Process
 }
 
-// tell sends a command to a child.
-func tell(w *os.File, cmd Command) error {
+// sendCommand sends a command to a child.
+func sendCommand(w *os.File, cmd Command) error {
 	data, err := json.Marshal(wireCommand{
 		convert[[]byte](cmd.Args), convert[[]byte](cmd.Env), []byte(cmd.Dir), cmd.Hostname, cmd.Files, cmd.Join,
 	})
@@ -185,8 +185,8 @@ func tell(w *os.File, cmd Command) error {
 	return errors.Join(err, w.Close())
 }
 
-// hear reads what tell sent.
-func hear(data []byte) (Command, error) {
+// parseCommand reads what sendCommand sent.
+func parseCommand(data []byte) (Command, error) {
 	var c wireCommand
 	err := json.Unmarshal(data, &c)
 	return Command{convert[string](c.Args), convert[string](c.Env), string(c.Dir), c.Hostname, c.Files, c.Join}, err
@@ -201,9 +201,9 @@ func convert[To, From string | []byte](list []From) []To {
 	return out
 }
 
-// answer reads how a child fared: the pipe closes when it becomes the command,
-// or dies.
-func answer(r *os.File) error {
+// readStatus returns the child's error. The pipe closes without one when the child
+// becomes the command, or dies.
+func readStatus(r *os.File) error {
 	data, err := io.ReadAll(r)
 	if err = errors.Join(err, r.Close()); err != nil || len(data) == 0 {
 		return err
@@ -215,9 +215,8 @@ func answer(r *os.File) error {
 	return e
 }
 
-// Signal sends a signal to the child, and never to another process that has got
-// its number. One that continues this job in the foreground takes the child
-// there, too.
+// Signal sends a signal to the child, and never to another process that has the
+// same number later. SIGCONT gives the child the terminal, if this process has it.
 func (c *Child) Signal(sig syscall.Signal) error {
 	if sig == unix.SIGCONT {
 		c.foreground()
@@ -229,8 +228,8 @@ func (c *Child) Signal(sig syscall.Signal) error {
 	return err
 }
 
-// Wait waits for the child's end, and reaps whatever orphan of it this process
-// was given meanwhile (see [Adopt]). Nobody else may wait for a process.
+// Wait waits for the child's end. It also reaps the child's orphans, whose parent
+// this process became (see [Adopt]), so no other goroutine may wait for a process.
 func (c *Child) Wait() (syscall.WaitStatus, error) {
 	for {
 		var ws syscall.WaitStatus
@@ -249,9 +248,9 @@ func (c *Child) Wait() (syscall.WaitStatus, error) {
 	}
 }
 
-// Ended reports whether the child has ended, by whoever's doing, or is about to:
-// a process that exits has let go of its namespaces, which others see, before
-// it shows as ended (do_exit in the kernel's kernel/exit.c).
+// Ended reports whether the child has ended or is about to. A process that exits
+// leaves its namespaces before it shows as ended (do_exit in the kernel's
+// kernel/exit.c).
 func (c *Child) Ended() bool {
 	if c.ended || ended(c.pidfd) {
 		return true
@@ -272,8 +271,8 @@ func (c *Child) Kill() error {
 	return err
 }
 
-// Status returns what a shell says of a process that ended: its status, or 128
-// and the signal.
+// Status returns the status that a shell gives a process: its exit status, or 128
+// plus the signal that ended it.
 func Status(ws syscall.WaitStatus) int {
 	if ws.Signaled() {
 		const signaled = 128

@@ -13,15 +13,15 @@ func IsTerminal(f *os.File) bool {
 	return err == nil
 }
 
-// foreground gives the terminal to the child, if it is ours to give: a job in
-// the background has none.
+// foreground gives the terminal to the child, if this process's own group has it. A
+// job in the background has no terminal to give.
 func (c *Child) foreground() {
 	if c.terminal == nil {
 		return
 	}
 	fd := int(c.terminal.Fd())
 	if group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP); err == nil && group == unix.Getpgrp() {
-		_ = unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, c.PID) // else it stops when it reads, as jobs do
+		_ = unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, c.PID) // on an error the child stops when it reads, as a job does
 	}
 }
 
@@ -32,18 +32,18 @@ func (c *Child) background() {
 	}
 	fd := int(c.terminal.Fd())
 	if group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP); err == nil && group == c.PID {
-		signal.Ignore(unix.SIGTTOU) // who is not in the foreground may not take it otherwise
+		signal.Ignore(unix.SIGTTOU) // otherwise a process in the background may not take it
 		_ = unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, unix.Getpgrp())
 		signal.Reset(unix.SIGTTOU)
 	}
 }
 
-// stopped is called when the child was stopped, by ^Z or by reading from a
-// terminal that is not its own. Then this process's own job stops too, for the
-// shell to see, and when it is continued so is the child.
+// stopped is called when the child was stopped by ^Z, or by reading from a terminal
+// in the background. It stops this process's own job, so that the shell sees it.
+// When the shell continues the job, stopped continues the child.
 func (c *Child) stopped() {
 	if c.terminal == nil {
-		return // somebody's wish, who will continue it
+		return // another program stopped the child, and will continue it
 	}
 	c.background()
 	_ = unix.Kill(0, unix.SIGTSTP)
