@@ -15,14 +15,10 @@ import (
 // put back, and what is so is not touched.
 func TestHeal(t *testing.T) {
 	p := bridgeAndVeth()
-	all := slices.Concat(p.Shared, p.Own)
-	h := wiretest.New()
-	if err := wire.Add(h, p); err != nil {
-		t.Fatal(err)
-	}
+	h := ensured(t, all(p))
 	before := h.String()
 	heal := func() (said []string) {
-		wire.Heal(h, all, func(o wire.Object, was, err error) {
+		wire.Heal(h, all(p), func(o wire.Object, was, err error) {
 			said = append(said, fmt.Sprintf("%s: %v, %v", o.Key(), was, err))
 		})
 		return said

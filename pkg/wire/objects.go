@@ -89,6 +89,17 @@ type Sysctl struct {
 // Key is the path.
 func (s *Sysctl) Key() string { return "sysctl " + s.Path + at(s.NetNS) }
 
+// Refers names the link that the setting is of, if it is one's: it comes and
+// goes with that.
+func (s *Sysctl) Refers() []string {
+	if _, conf, ok := strings.Cut(s.Path, "/conf/"); ok {
+		if dev, _, ok := strings.Cut(conf, "/"); ok && dev != "all" && dev != "default" {
+			return refers(s.NetNS, dev)
+		}
+	}
+	return nil
+}
+
 func (s *Sysctl) String() string {
 	return "sysctl " + s.Path + "=" + s.Value + in(s.NetNS)
 }

@@ -35,16 +35,44 @@ func Undo(h Host, changed []Object) error {
 	return errors.Join(errs...)
 }
 
-// Add makes the whole plan so. If it fails, the machine is as before.
-func Add(h Host, p Plan) error {
-	shared, err := Ensure(h, p.Shared)
-	if err != nil {
-		return err
+// Apply makes what is wanted so and then removes the rest of what is there: in
+// this order, what is in both sets is never without, and what replaces another
+// is there before that one goes. Two objects of one key are one thing, with
+// other contents. Apply goes on past errors and joins them. It returns what it
+// really reached, for the caller to give as have the next time: what is wanted
+// and there, and what could not be replaced or removed.
+func Apply(h Host, have, want []Object) (reached []Object, err error) {
+	var errs []error
+	wanted, there := byKey(want), byKey(have)
+	for _, o := range want {
+		changed, err := h.Ensure(o)
+		if err == nil || changed {
+			reached = append(reached, o) // with an error: half made, so to be removed one day
+		} else if old, ok := there[o.Key()]; ok {
+			reached = append(reached, old)
+		}
+		if err != nil {
+			errs = append(errs, opError("ensure", o, err))
+		}
 	}
-	if _, err := Ensure(h, p.Own); err != nil {
-		return errors.Join(err, Undo(h, shared))
+	for _, o := range slices.Backward(have) {
+		if _, ok := wanted[o.Key()]; ok {
+			continue
+		}
+		if err := h.Remove(o); err != nil {
+			errs = append(errs, opError("remove", o, err))
+			reached = append(reached, o)
+		}
 	}
-	return nil
+	return reached, errors.Join(errs...)
+}
+
+func byKey(objects []Object) map[string]Object {
+	m := make(map[string]Object, len(objects))
+	for _, o := range objects {
+		m[o.Key()] = o
+	}
+	return m
 }
 
 // Check compares the objects with the machine and returns every difference,

@@ -1,12 +1,12 @@
 // Package wire is the vocabulary of dcni: what an attachment is, which things
-// can be there for it, and the three verbs that work on any of them.
+// can be there for it, and the verbs that work on any of them.
 //
 // A plugin does not do things; it says what must be there. It returns a [Plan],
 // a list of plain values ([Object]s) that print as ip(8) and nft(8) users know
-// them. [Add] makes a plan so, [Check] compares it with the machine, [Del]
-// removes what belongs to the attachment. The machine itself is one small
-// interface, [Host], with one real implementation (package host) and one in
-// memory (package wiretest).
+// them. [Ensure] makes objects so, [Check] compares them with the machine, [Del]
+// removes those of an attachment; [Apply] turns one set of objects into another.
+// The machine itself is one small interface, [Host], with one real
+// implementation (package host) and one in memory (package wiretest).
 //
 // The package is pure: it imports the standard library only and touches
 // neither kernel nor disk.

@@ -1,13 +1,11 @@
 package wire_test
 
 import (
-	"errors"
 	"net/netip"
-	"strings"
+	"slices"
 	"testing"
 
 	"dcni/pkg/wire"
-	"dcni/pkg/wire/wiretest"
 )
 
 func TestAttachment(t *testing.T) {
@@ -63,95 +61,5 @@ func bridgeAndVeth() wire.Plan {
 	}
 }
 
-const bothUp = `addr 10.1.0.1/24 dev br0
-addr 10.1.0.2/24 dev eth0 in sandbox
-link br0 type bridge address 02:42:00:00:00:01 mtu 1500 alias "web"
-link br0 up
-link eth0 up in sandbox
-link v1 mtu 1500 master br0 hairpin on alias "web c1/eth0" type veth peer eth0 address 02:42:00:00:00:02 in sandbox
-route default via 10.1.0.1 dev eth0 metric 5 in sandbox
-`
-
-const sharedOnly = `addr 10.1.0.1/24 dev br0
-link br0 type bridge address 02:42:00:00:00:01 mtu 1500 alias "web"
-link br0 up
-`
-
-func TestVerbs(t *testing.T) {
-	h, p := wiretest.New(), bridgeAndVeth()
-	state := func(when, want string) {
-		t.Helper()
-		if got := h.String(); got != want {
-			t.Fatalf("%s:\n%s\nwant\n%s", when, got, want)
-		}
-	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(wire.Add(h, p))
-	state("after Add", bothUp)
-	must(wire.Add(h, p))
-	state("after a second Add", bothUp)
-	must(wire.Check(h, append(p.Shared, p.Own...)))
-	must(wire.Del(h, p.Own))
-	state("after Del", sharedOnly)
-	must(wire.Del(h, p.Own))
-	state("after a second Del", sharedOnly)
-
-	must(wire.Add(h, p))
-	h.Vanish("/ns/c1")
-	state("after the namespace's end", sharedOnly)
-	err := wire.Check(h, p.Own)
-	if err == nil || strings.Count(err.Error(), "missing") != len(p.Own) {
-		t.Errorf("Check tells %v, want all %d differences", err, len(p.Own))
-	}
-}
-
-func TestAddUndoesItsOwn(t *testing.T) {
-	whole := wiretest.New()
-	steps := 0
-	whole.Step = func(string, wire.Object) error { steps++; return nil }
-	if err := wire.Add(whole, bridgeAndVeth()); err != nil {
-		t.Fatal(err)
-	}
-	fault := errors.New("fault")
-	for n := 1; n <= steps; n++ {
-		h, p := wiretest.New(), bridgeAndVeth()
-		if _, err := wire.Ensure(h, p.Shared[:1]); err != nil { // somebody else's bridge
-			t.Fatal(err)
-		}
-		before, step := h.String(), 0
-		h.Step = func(string, wire.Object) error {
-			if step++; step == n {
-				return fault
-			}
-			return nil
-		}
-		if err := wire.Add(h, p); !errors.Is(err, fault) {
-			t.Errorf("step %d: %v", n, err)
-		}
-		if got := h.String(); got != before {
-			t.Errorf("step %d left\n%s\nof\n%s", n, got, before)
-		}
-	}
-}
-
-func TestReferences(t *testing.T) {
-	h, p := wiretest.New(), bridgeAndVeth()
-	for _, o := range append(p.Shared[1:], p.Own...) {
-		if _, err := h.Ensure(o); err == nil {
-			t.Errorf("%s was made of nothing", o)
-		}
-	}
-	if _, err := wire.Ensure(h, append(p.Shared, p.Own[0])); err != nil {
-		t.Fatal(err)
-	}
-	second := *p.Own[0].(*wire.Veth)
-	second.Name = "v2"
-	if _, err := h.Ensure(&second); err == nil {
-		t.Error("a sandbox has two links of one name")
-	}
-}
+// all lists the objects of a plan in the order in which they are made.
+func all(p wire.Plan) []wire.Object { return slices.Concat(p.Shared, p.Own) }

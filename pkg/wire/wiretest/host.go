@@ -1,11 +1,13 @@
-// Package wiretest is a machine in memory: a [wire.Host] that checks
-// references as the kernel does, prints like ip(8) and nft(8), and fails or
-// dies where a test wants it to.
+// Package wiretest is a machine in memory: a [wire.Host] that refuses what the
+// kernel refuses, prints like ip(8) and nft(8), and fails or dies where a test
+// wants it to.
 package wiretest
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -14,10 +16,13 @@ import (
 
 // Host is the in-memory machine. The zero value is not ready: use [New].
 type Host struct {
-	// Step, if set, is called before each operation takes effect. Returning an
-	// error makes the operation fail without effect; panicking is dying. It is
-	// the one seam that faults and crashes come through.
+	// Step, if set, is called before each operation takes effect. If it returns
+	// an error, the operation fails without effect; if it panics, the caller dies.
 	Step func(op string, o wire.Object) error
+	// After, if set, is called once an operation has taken effect. If it returns
+	// an error, the operation fails all the same: Ensure then reports what it
+	// changed together with the error.
+	After func(op string, o wire.Object) error
 
 	there map[string]thing
 }
@@ -45,35 +50,35 @@ func describe(o wire.Object) thing {
 	return t
 }
 
-func (h *Host) step(op string, o wire.Object) error {
-	if h.Step == nil {
+func call(hook func(string, wire.Object) error, op string, o wire.Object) error {
+	if hook == nil {
 		return nil
 	}
-	return h.Step(op, o)
+	return hook(op, o)
 }
 
-// Ensure makes o so. It refuses what refers to nothing, and what another
-// object provides already.
+// Ensure makes o so. It refuses what the kernel refuses, see [Host.refuse].
 func (h *Host) Ensure(o wire.Object) (bool, error) {
-	if err := h.step("ensure", o); err != nil {
+	if err := call(h.Step, "ensure", o); err != nil {
 		return false, err
 	}
+	changed, err := h.ensure(o)
+	if err != nil {
+		return false, err
+	}
+	return changed, call(h.After, "ensure", o)
+}
+
+func (h *Host) ensure(o wire.Object) (bool, error) {
 	if isFact(o) {
 		return false, nil
 	}
-	want, key := describe(o), o.Key()
 	if v, ok := o.(*wire.Veth); ok && v.NetNS == "" {
-		return false, h.Check(o) // of a pair that is there; one end is not made alone
+		return false, h.compare(o) // of a pair that is there; one end is not made alone
 	}
-	for _, r := range want.refers {
-		if !h.has(r) {
-			return false, fmt.Errorf("no such thing: %s", r)
-		}
-	}
-	for _, p := range want.provides {
-		if owner, ok := h.provider(p); ok && owner != key {
-			return false, fmt.Errorf("%s: file exists (%s)", p, owner)
-		}
+	want, key := describe(o), o.Key()
+	if err := h.refuse(o, want); err != nil {
+		return false, err
 	}
 	have, ok := h.there[key]
 	if ok && have.line == want.line {
@@ -82,15 +87,125 @@ func (h *Host) Ensure(o wire.Object) (bool, error) {
 	if _, bridge := o.(*wire.Bridge); ok && bridge {
 		return false, nil // adopted as it is
 	}
+	remember(o, have)
 	h.there[key] = want
 	return true, nil
 }
 
+// refuse tells why the kernel would not make a thing, or nil: it refers to
+// nothing, another thing provides what it does, or its address is another's.
+func (h *Host) refuse(o wire.Object, want thing) error {
+	for _, r := range want.refers {
+		if !h.has(r) {
+			return fmt.Errorf("no such thing: %s", r)
+		}
+	}
+	for _, p := range want.provides {
+		if owner, ok := h.provider(p); ok && owner != o.Key() {
+			return fmt.Errorf("%s: file exists (%s)", p, owner)
+		}
+	}
+	switch o := o.(type) {
+	case *wire.Addr:
+		return h.refuseAddr(o)
+	case *wire.Route:
+		return h.refuseRoute(o)
+	}
+	return nil
+}
+
+// refuseAddr refuses an address that another link of the same Ethernet segment
+// has: only one of the two could be reached.
+func (h *Host) refuseAddr(a *wire.Addr) error {
+	if a.Prefix.Addr().IsLoopback() {
+		return nil
+	}
+	segment := h.segment(a)
+	for key, t := range h.there {
+		b, ok := t.object.(*wire.Addr)
+		if ok && key != a.Key() && b.Prefix.Addr() == a.Prefix.Addr() && h.segment(b) == segment {
+			return fmt.Errorf("%s: address already in use (%s)", a.Prefix.Addr(), t.line)
+		}
+	}
+	return nil
+}
+
+// segment names the Ethernet segment that an address's link is on: the bridge
+// of a veth, else the link itself.
+func (h *Host) segment(a *wire.Addr) string {
+	link := "link " + a.Dev + inNetNS(a.NetNS)
+	if owner, ok := h.provider(link); ok {
+		if v, ok := h.there[owner].object.(*wire.Veth); ok {
+			return "link " + v.Bridge
+		}
+	}
+	return link
+}
+
+// refuseRoute refuses a route through a link that is down, and one whose gateway
+// is not on the link.
+func (h *Host) refuseRoute(r *wire.Route) error {
+	if !h.has((&wire.Up{NetNS: r.NetNS, Dev: r.Dev}).Key()) {
+		return errors.New("network is down")
+	}
+	if !r.Via.IsValid() || r.OnLink || h.onLink(r, r.Via) {
+		return nil
+	}
+	return errors.New("network is unreachable")
+}
+
+// onLink reports whether a prefix of the route's own link contains an address.
+func (h *Host) onLink(r *wire.Route, via netip.Addr) bool {
+	for _, t := range h.there {
+		a, ok := t.object.(*wire.Addr)
+		if ok && a.NetNS == r.NetNS && a.Dev == r.Dev && a.Prefix.Contains(via) {
+			return true
+		}
+	}
+	return false
+}
+
+// remember notes in a setting what it was before, for Remove to write back.
+func remember(o wire.Object, have thing) {
+	switch o := o.(type) {
+	case *wire.Sysctl:
+		o.Was = "unset"
+		if s, ok := have.object.(*wire.Sysctl); ok {
+			o.Was = s.Value
+		}
+	case *wire.Forwarding:
+		o.Was = []wire.Sysctl{{Path: o.Path(), Value: "1", Was: "0"}}
+	}
+}
+
+// written reports whether Remove has something to write back: only the value
+// whose Ensure changed a setting knows what it was.
+func written(o wire.Object) bool {
+	switch o := o.(type) {
+	case *wire.Sysctl:
+		return o.Was != ""
+	case *wire.Forwarding:
+		return len(o.Was) > 0
+	}
+	return true
+}
+
+func inNetNS(netns string) string {
+	if netns == "" {
+		return ""
+	}
+	return " netns " + netns
+}
+
 // Check returns nil, or how the machine differs from o.
 func (h *Host) Check(o wire.Object) error {
-	if err := h.step("check", o); err != nil {
+	if err := call(h.Step, "check", o); err != nil {
 		return err
 	}
+	return h.compare(o)
+}
+
+func (h *Host) compare(o wire.Object) error {
 	if isFact(o) {
 		return nil
 	}
@@ -108,14 +223,14 @@ func (h *Host) Check(o wire.Object) error {
 
 // Remove takes o away and, as the kernel does, everything that hangs on it.
 func (h *Host) Remove(o wire.Object) error {
-	if err := h.step("remove", o); err != nil {
+	if err := call(h.Step, "remove", o); err != nil {
 		return err
 	}
-	if b, ok := o.(*wire.Bind); ok && b.Path == "" {
-		return nil // who knows no path can't unmount
+	// Without its path, a bind can't be unmounted.
+	if b, ok := o.(*wire.Bind); (!ok || b.Path != "") && written(o) {
+		h.drop(o.Key())
 	}
-	h.drop(o.Key())
-	return nil
+	return call(h.After, "remove", o)
 }
 
 // isFact reports whether an object says what is so, and makes nothing: that
@@ -136,7 +251,7 @@ func isBind(o wire.Object) bool {
 }
 
 // Probe says that everything could be made.
-func (h *Host) Probe(o wire.Object) error { return h.step("probe", o) }
+func (h *Host) Probe(o wire.Object) error { return call(h.Step, "probe", o) }
 
 // Vanish is the end of a network namespace: its links die, whichever end, and
 // all that is in it.
