@@ -25,6 +25,10 @@ func TestResolvConf(t *testing.T) {
 			ResolvConf{Host: "nameserver 127.0.0.53\nnameserver ::1\n"},
 			"nameserver 8.8.8.8\nnameserver 8.8.4.4\n",
 		},
+		"IPv4-mapped servers are IPv4 ones": {
+			ResolvConf{Host: "nameserver ::ffff:192.0.2.53\nnameserver ::ffff:127.0.0.1\n"},
+			"nameserver ::ffff:192.0.2.53\n",
+		},
 		"no server at all, IPv6": {
 			ResolvConf{IPv6: true},
 			"nameserver 8.8.8.8\nnameserver 8.8.4.4\nnameserver 2001:4860:4860::8888\nnameserver 2001:4860:4860::8844\n",

@@ -215,6 +215,10 @@ func TestRanges(t *testing.T) {
 		{`[[{"subnet": "10.5.0.0/24"}, {"subnet": "fd05::/64"}]]`, `7 runtimeConfig.ipRanges[0][1].subnet "fd05::/64": must be of the family of the others of its set, IPv4`},
 		{`[[{"subnet": "10.5.0.0/24"}], [{"subnet": "10.5.0.0/25"}]]`,
 			`7 runtimeConfig.ipRanges[1][0].subnet "10.5.0.0/25": range 10.5.0.1-10.5.0.126 overlaps 10.5.0.1-10.5.0.254`},
+		{`[[{"subnet": "10.5.0.0/24", "rangeStart": "10.5.0.20", "rangeEnd": "10.5.0.29"}], [{"subnet": "10.5.0.0/24"}]]`,
+			`7 runtimeConfig.ipRanges[1][0].subnet "10.5.0.0/24": range 10.5.0.1-10.5.0.254 overlaps 10.5.0.20-10.5.0.29`},
+		{`[[{"subnet": "10.5.0.0/24", "rangeStart": "10.5.0.20", "rangeEnd": "10.5.0.29"}, {"subnet": "10.5.0.0/24", "rangeStart": "10.5.0.30"}]]`,
+			"[[10.5.0.20-10.5.0.29 10.5.0.30-10.5.0.254]] via 10.5.0.1"},
 		{`[[{"subnet": "10.5.0.0/32"}]]`, `7 runtimeConfig.ipRanges[0][0].subnet "10.5.0.0/32": range 10.5.0.0-10.5.0.0 holds the gateway only`},
 		{`[[{"subnet": "224.0.0.0/24"}]]`, `7 runtimeConfig.ipRanges[0][0].subnet "224.0.0.0/24": multicast subnet is not allowed`},
 	} {

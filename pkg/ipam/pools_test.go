@@ -37,6 +37,9 @@ func TestAvoid(t *testing.T) {
 		onLink bool
 		want   string
 	}{
+		{"172.0.0.0/8", true, "192.168.0.0/20"}, // an interface may have a whole /8 on its link
+		{"172.0.0.0/7", true, "172.17.0.0/16"},
+		{"172.0.0.0/8", false, "172.17.0.0/16"},
 		{"0.0.0.0/0", false, "172.17.0.0/16"},
 		{"0.0.0.0/0", true, "172.17.0.0/16"},
 		{"128.0.0.0/1", false, "172.17.0.0/16"},

@@ -127,6 +127,30 @@ func TestQuiet(t *testing.T) {
 	}
 }
 
+// TestNewNetwork adds an attachment whose network is configured in another way than
+// that of the attachment before it: the newest configuration counts.
+func TestNewNetwork(t *testing.T) {
+	for _, c := range []struct {
+		change func(n *names.Network)
+		name   string
+		want   string
+	}{
+		{func(n *names.Network) { n.TTL = 7 }, "one", "[10.1.0.2] 7"},
+		{func(n *names.Network) { n.NoNames = true }, "one", "unknown"},
+		{func(n *names.Network) { n.Gateways = []netip.Addr{addr("10.1.0.9")} }, "host.docker.internal", "[10.1.0.9] 600"},
+		{func(n *names.Network) { n.Hosts = nil }, "printer", "unknown"},
+		{func(n *names.Network) { n.Hosts[0].Name = "scanner" }, "scanner", "[192.0.2.9] 600"},
+		{func(n *names.Network) { n.Hosts[0].Addresses = []netip.Addr{addr("192.0.2.8")} }, "printer", "[192.0.2.8] 600"},
+	} {
+		n := web()
+		c.change(&n)
+		view := twoNetworks().Add(n, entry("c4", "eth0", "10.1.0.4", "four")).View("web")
+		if got := ask(view, c.name, names.IPv4); got != c.want {
+			t.Errorf("%+v: %s is %s, want %s", n, c.name, got, c.want)
+		}
+	}
+}
+
 func TestPointer(t *testing.T) {
 	table := twoNetworks()
 	for _, c := range []struct{ networks, address, want string }{

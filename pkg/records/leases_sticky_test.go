@@ -2,6 +2,7 @@ package records
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -55,6 +56,24 @@ func TestStickyTakeOver(t *testing.T) {
 	want(t, claimText(l, sticky("y", "y"), cfg), "10.1.0.4/29")
 	verify(t, l)
 	want(t, claimText(l, sticky("z", "z"), cfg), "error 11: no available IPv4 addresses on this network's address pools: web")
+	verify(t, l)
+}
+
+// TestStickyReserved has addresses that are kept for names and then become the gateway
+// and an auxiliary address: no claim gets them any more.
+func TestStickyReserved(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29")
+	cfg.Sticky = true
+	l := s.Leases("", "web")
+	for i, name := range []string{"a", "b", "c", "d", "e"} {
+		want(t, claimText(l, sticky(name, name), cfg), fmt.Sprintf("10.1.0.%d/29", i+2))
+		l.Release(owner(name))
+	}
+	cfg.Subnets[0].Gateway = netip.MustParseAddr("10.1.0.2")
+	cfg.Subnets[0].Aux = map[string]netip.Addr{"nas": netip.MustParseAddr("10.1.0.3")}
+	want(t, claimText(l, sticky("b", "b"), cfg), "10.1.0.1/29") // the only free one
+	want(t, claimText(l, sticky("x", "x"), cfg), "10.1.0.4/29") // kept for c; that of a is longer, but reserved
+	want(t, claimText(l, sticky("a", "a"), cfg), "10.1.0.5/29")
 	verify(t, l)
 }
 

@@ -147,6 +147,48 @@ func TestForeignHands(t *testing.T) {
 		"error 101: Address already in use: 10.1.0.3 is leased to an unknown owner: its link can't be read")
 }
 
+// TestClaimMeetsLink has a link of another owner that the bitmap does not have: it was
+// made while file times were too coarse to show it. A claim that meets it leaves it
+// alone and takes back its own links.
+func TestClaimMeetsLink(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29", "fd00:1::/64")
+	l := s.Leases("", "web")
+	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/29 fd00:1::2/64")
+	before, err := os.Stat(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	epoch, _ := s.Epoch()
+	for _, name := range []string{"10.1.0.3", "fd00:1::4"} {
+		if err := os.Symlink(lease{owner: owner("c2"), epoch: epoch}.target(), l.dir+"/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chtimes(l.dir, before.ModTime(), before.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	want(t, claimText(l, request("c3"), cfg), "10.1.0.4/29 fd00:1::3/64")
+	want(t, fmt.Sprint(verify(t, l)), "[10.1.0.2 c1 10.1.0.3 c2 10.1.0.4 c3 fd00:1::2 c1 fd00:1::3 c3 fd00:1::4 c2]")
+}
+
+// TestDrop removes all leases of a network, those that are kept for names, too.
+func TestDrop(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29")
+	cfg.Sticky = true
+	l := s.Leases("", "web")
+	for _, name := range []string{"a", "b"} {
+		want(t, claimText(s.Leases("", "other"), sticky(name, name), cfg), claimText(l, sticky(name, name), cfg))
+	}
+	if err := errors.Join(l.Release(owner("b")), l.Drop(), l.Drop()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(l.dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after Drop: %v", err)
+	}
+	want(t, claimText(l, sticky("c", "c"), cfg), "10.1.0.2/29")
+	want(t, fmt.Sprint(verify(t, s.Leases("", "other"))), "[10.1.0.2 a 10.1.0.3 b]")
+}
+
 func TestReboot(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/29")
 	l := s.Leases("", "web")

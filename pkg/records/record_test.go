@@ -38,3 +38,28 @@ func TestBeside(t *testing.T) {
 		t.Error("a record that can't be read tells nothing, without an error")
 	}
 }
+
+// TestOthers asks whether a network has attachments besides one of container c1.
+func TestOthers(t *testing.T) {
+	own := wire.Attachment{Network: "web", Container: "c1", IfName: "eth1"}
+	for _, c := range []struct {
+		other wire.Attachment
+		want  bool
+	}{
+		{own, false},
+		{wire.Attachment{Network: "web", Container: "c1", IfName: "eth10"}, true},
+		{wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}, true},
+		{wire.Attachment{Network: "web", Container: "c10", IfName: "eth1"}, true},
+		{wire.Attachment{Network: "lab", Container: "c2", IfName: "eth0"}, false},
+	} {
+		s := Store{Run: t.TempDir(), Lib: t.TempDir()}
+		for _, r := range []Record{{Attachment: own, Plugin: "dbridge"}, {Attachment: own, Plugin: "ddns"}, {Attachment: c.other, Plugin: "dbridge"}} {
+			if err := s.Put(&r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := s.Others(own); got != c.want || err != nil {
+			t.Errorf("others than %s, with %s: %t, %v", own, c.other, got, err)
+		}
+	}
+}
