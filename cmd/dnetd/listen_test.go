@@ -11,8 +11,11 @@ import (
 
 // Once dnetd accepts no requests, a client is refused at once: it need not wait for
 // the rest of dnetd to end.
+//
+// The test does not run beside others. They start programs, and a child has a copy
+// of every descriptor from its fork to its exec. While it has one of the listening
+// socket, connecting succeeds.
 func TestListenCloses(t *testing.T) {
-	t.Parallel()
 	r := newRig(t)
 	for range 200 {
 		door, err := openDoor(r.socket(), nil)
