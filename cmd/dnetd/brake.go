@@ -76,14 +76,14 @@ func (h *healer) slow(program, arg string) bool {
 // charge counts a run. Each target has a brake of its own, whatever company it is
 // healed in: else who always comes with another would never be slowed down, and
 // who comes with such a one would.
-func (h *healer) charge(j job, list []wire.Repair, took time.Duration) {
+func (h *healer) charge(j job, list []wire.HealEvent, took time.Duration) {
 	args := j.args
 	if len(args) == 0 {
 		args = []string{""}
 	}
 	for _, arg := range args {
 		cost := healIdle
-		if slices.ContainsFunc(list, func(r wire.Repair) bool { return isAmiss(r) && parseTarget(arg).has(r.Attachment) }) {
+		if slices.ContainsFunc(list, func(r wire.HealEvent) bool { return isAmiss(r) && parseTarget(arg).has(r.Attachment) }) {
 			cost = 1
 		}
 		key := j.program + " " + arg

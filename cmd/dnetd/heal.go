@@ -74,7 +74,7 @@ type healer struct {
 	store  *records.CachedStore
 	log    *slog.Logger
 	counts *healCounts
-	run    func(ctx context.Context, program string, args []string) ([]wire.Repair, error)
+	run    func(ctx context.Context, program string, args []string) ([]wire.HealEvent, error)
 
 	mu    sync.Mutex
 	hints map[host.Hint]bool
@@ -324,10 +324,10 @@ func (h *healer) heal(ctx context.Context, keys []records.RecordKey, targets []t
 }
 
 // isAmiss reports whether something was not as it should be.
-func isAmiss(r wire.Repair) bool { return r.Error != "" || r.Did == wire.PutBack }
+func isAmiss(r wire.HealEvent) bool { return r.Error != "" || r.Did == wire.PutBack }
 
 // account counts and logs what a run did.
-func (h *healer) account(program string, list []wire.Repair, err error) {
+func (h *healer) account(program string, list []wire.HealEvent, err error) {
 	if err != nil {
 		h.complain(err)
 	}
@@ -340,7 +340,7 @@ func (h *healer) account(program string, list []wire.Repair, err error) {
 		case r.Did == wire.PutBack:
 			h.counts.PutBack.Add(1)
 			h.tell(log.With("object", r.Object, "was", r.Was), program+" "+target{r.Attachment}.arg())
-		case r.Did == wire.Collected:
+		case r.Did == wire.Reaped:
 			h.counts.Collected.Add(1)
 			log.Info("collected", "reason", r.Was)
 		case r.Did == wire.Left:

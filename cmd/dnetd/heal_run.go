@@ -104,7 +104,7 @@ func programOf(store records.Store, keys []records.RecordKey, plugin string) (fi
 const healTime = time.Minute
 
 // runHeal runs a plugin's command heal.
-func runHeal(ctx context.Context, program string, args []string) ([]wire.Repair, error) {
+func runHeal(ctx context.Context, program string, args []string) ([]wire.HealEvent, error) {
 	if err := trusted(program); err != nil {
 		return nil, err
 	}
@@ -119,16 +119,16 @@ func runHeal(ctx context.Context, program string, args []string) ([]wire.Repair,
 	if err != nil {
 		return list, fmt.Errorf("%s heal: what it prints: %w", program, err)
 	}
-	if failed != nil && !slices.ContainsFunc(list, func(r wire.Repair) bool { return r.Error != "" }) {
+	if failed != nil && !slices.ContainsFunc(list, func(r wire.HealEvent) bool { return r.Error != "" }) {
 		return list, fmt.Errorf("%s heal: %w: %s", program, failed, strings.TrimSpace(stderr.String()))
 	}
 	return list, nil // what failed is in the list
 }
 
-func readRepairs(r io.Reader) ([]wire.Repair, error) {
-	var list []wire.Repair
+func readRepairs(r io.Reader) ([]wire.HealEvent, error) {
+	var list []wire.HealEvent
 	for d := json.NewDecoder(r); ; {
-		var one wire.Repair
+		var one wire.HealEvent
 		err := d.Decode(&one)
 		switch {
 		case errors.Is(err, io.EOF):
@@ -205,7 +205,7 @@ func healOnce(ctx context.Context, store records.Store, stdout, stderr io.Writer
 }
 
 // sentence says what was done, for people.
-func sentence(r wire.Repair) string {
+func sentence(r wire.HealEvent) string {
 	whose := r.Network
 	if r.Container != "" {
 		whose = r.Attachment.String()

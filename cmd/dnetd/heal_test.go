@@ -24,8 +24,8 @@ type healRig struct {
 	*healer
 	t    *testing.T
 	runs []string
-	did  []wire.Repair // what each run reports
-	said bytes.Buffer  // the log
+	did  []wire.HealEvent // what each run reports
+	said bytes.Buffer     // the log
 }
 
 func newHealRig(t *testing.T) *healRig {
@@ -33,7 +33,7 @@ func newHealRig(t *testing.T) *healRig {
 	r := &healRig{t: t}
 	store := records.Store{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib")}
 	r.healer = newHealer(records.NewCachedStore(store), slog.New(slog.NewTextHandler(&r.said, nil)))
-	r.run = func(_ context.Context, program string, args []string) ([]wire.Repair, error) {
+	r.run = func(_ context.Context, program string, args []string) ([]wire.HealEvent, error) {
 		r.runs = append(r.runs, strings.Join(append([]string{filepath.Base(program)}, args...), " "))
 		return r.did, nil
 	}
@@ -128,7 +128,7 @@ func TestHealLeavesAlone(t *testing.T) {
 
 	// What a run had to leave is looked at again as well.
 	r.attach("dbridge", "web", "c1")
-	r.did = []wire.Repair{{Attachment: c1, Did: wire.Left}}
+	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.Left}}
 	if r.after(hint); r.due[target{c1}] == nil || r.counts.Failed.Load() > 0 {
 		t.Errorf("left: due %v", r.due)
 	}
@@ -140,7 +140,7 @@ func TestHealSlowsDown(t *testing.T) {
 	r := newHealRig(t)
 	c1 := r.attach("dbridge", "web", "c1")
 	r.attach("dbridge", "web", "c2")
-	r.did = []wire.Repair{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
+	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
 	hint := host.Hint{What: host.Inside, Link: c1.HostLink()}
 	ran := 0
 	for range 10 * healBurst {
@@ -185,7 +185,7 @@ func TestHealSlowsDown(t *testing.T) {
 func TestHealSlowsDownEach(t *testing.T) {
 	r := newHealRig(t)
 	bad := r.attach("dbridge", "web", "bad")
-	r.did = []wire.Repair{{Attachment: bad, Did: wire.PutBack, Object: "route"}}
+	r.did = []wire.HealEvent{{Attachment: bad, Did: wire.PutBack, Object: "route"}}
 	ran, others := 0, 0
 	const n = 3 * healBurst
 	for i := range n {
@@ -206,7 +206,7 @@ func TestHealLogIsBounded(t *testing.T) {
 	r := newHealRig(t)
 	c1 := r.attach("dbridge", "web", "c1")
 	c2 := r.attach("dbridge", "web", "c2")
-	r.did = []wire.Repair{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
+	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
 	const n = 10 * healBurst
 	for range n {
 		r.after(host.Hint{What: host.Inside, Link: c1.HostLink()})
@@ -220,14 +220,14 @@ func TestHealLogIsBounded(t *testing.T) {
 	if lines := strings.Count(r.said.String(), "more="); lines != 1 {
 		t.Errorf("%d lines say that there will be less", lines)
 	}
-	r.did = []wire.Repair{{Attachment: c2, Did: wire.PutBack, Object: "route"}}
+	r.did = []wire.HealEvent{{Attachment: c2, Did: wire.PutBack, Object: "route"}}
 	if r.after(host.Hint{What: host.Inside, Link: c2.HostLink()}); !strings.Contains(r.said.String(), "container=c2") {
 		t.Error("no line about another")
 	}
 	for _, b := range r.lines {
 		b.at = b.at.Add(-healLine)
 	}
-	r.did = []wire.Repair{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
+	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
 	if r.after(host.Hint{What: host.Rules}); strings.Count(r.said.String(), "container=c1") != healBurst+1 {
 		t.Error("no line five minutes later")
 	}
@@ -236,7 +236,7 @@ func TestHealLogIsBounded(t *testing.T) {
 func TestHealComplainsOnce(t *testing.T) {
 	r := newHealRig(t)
 	c1 := r.attach("dbridge", "web", "c1")
-	r.did = []wire.Repair{{Attachment: c1, Did: wire.PutBack, Object: "link", Error: "no such device"}}
+	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "link", Error: "no such device"}}
 	for range 3 {
 		r.after(host.Hint{What: host.Rules})
 	}

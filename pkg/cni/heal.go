@@ -30,7 +30,7 @@ const healGC = 800
 // heal serves `<plugin> heal [NETWORK[/CONTAINER/IFNAME]...]`: it puts back what
 // the records say, of all networks or some, or of single attachments, and prints
 // a JSON object a line for each thing that was not as it should be
-// ([wire.Repair]).
+// ([wire.HealEvent]).
 func (p *Plugin) heal(args []string, stdout io.Writer) error {
 	scope, err := parseScope(args)
 	if err != nil {
@@ -47,7 +47,7 @@ func (p *Plugin) heal(args []string, stdout io.Writer) error {
 	lines.SetEscapeHTML(false)
 	var unsaid error
 	failed := 0
-	err = p.engine(store, machine).Heal(scope, func(r wire.Repair) {
+	err = p.engine(store, machine).Heal(scope, func(r wire.HealEvent) {
 		if r.Error != "" {
 			failed++
 		}
@@ -89,7 +89,7 @@ func (s Scope) all() bool { return len(s.Networks)+len(s.Attachments) == 0 }
 // leaves alone what somebody is at work on, goes on past errors, and reports each
 // thing that was not as it should be. The error tells of records that can't be
 // read.
-func (e *Engine) Heal(s Scope, report func(wire.Repair)) error {
+func (e *Engine) Heal(s Scope, report func(wire.HealEvent)) error {
 	list, err := e.scope(s)
 	h := &healer{Engine: e, report: report}
 	// What all share comes first: with the rules, all published ports are back.
@@ -151,7 +151,7 @@ func ofNetwork(list []*records.Record, name string) []*records.Record {
 // A healer is at work once.
 type healer struct {
 	*Engine
-	report func(wire.Repair)
+	report func(wire.HealEvent)
 
 	counted   time.Time // when inhabited was found out; zero: not yet
 	inhabited map[uint64]bool
@@ -232,7 +232,7 @@ func (h *healer) attachment(a wire.Attachment) {
 		return
 	}
 	if !free {
-		h.report(wire.Repair{Attachment: a, Did: wire.Left, Was: "being attached, checked or deleted"})
+		h.report(wire.HealEvent{Attachment: a, Did: wire.Left, Was: "being attached, checked or deleted"})
 		return
 	}
 	defer lock.Unlock()
@@ -275,7 +275,7 @@ func (h *healer) bury(rec *records.Record) bool {
 	if rec.Creator == records.ByDnet {
 		return true
 	}
-	said := wire.Repair{Attachment: rec.Attachment, Did: wire.Collected, Was: "network namespace " + rec.NetNS + " is gone"}
+	said := wire.HealEvent{Attachment: rec.Attachment, Did: wire.Reaped, Was: "network namespace " + rec.NetNS + " is gone"}
 	if time.Since(rec.Since) < Grace {
 		said.Did = wire.Left
 	} else if err := h.detachDead(rec); err != nil {
@@ -334,7 +334,7 @@ type teller func(o wire.Object, was, err error)
 
 func (h *healer) teller(a wire.Attachment) teller {
 	return func(o wire.Object, was, err error) {
-		r := wire.Repair{Attachment: a, Did: wire.PutBack}
+		r := wire.HealEvent{Attachment: a, Did: wire.PutBack}
 		if o != nil {
 			r.Object = o.String()
 		}

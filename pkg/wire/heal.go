@@ -72,17 +72,17 @@ func ofHost(o Object, netns string) Object {
 	return o
 }
 
-// What was done about a thing that was not as the records say.
+// What healing did about something that was not as the records say.
 const (
-	PutBack   = "put back"  // an object was made so again
-	Collected = "collected" // an attachment without a sandbox was deleted
-	Left      = "left"      // nothing, for now: somebody is at work on it
+	PutBack = "put back"  // an object was made again
+	Reaped  = "collected" // an attachment whose sandbox is gone was deleted
+	Left    = "left"      // nothing, for now: ADD, CHECK or DEL is at work on it
 )
 
-// A Repair is what healing did about one thing, or tried to.
-type Repair struct {
+// A HealEvent is what healing did about one thing, or tried to.
+type HealEvent struct {
 	Attachment        // whose it is; without a container it is the network's
-	Did        string `json:"did"`              // PutBack, Collected or Left
+	Did        string `json:"did"`              // PutBack, Reaped or Left
 	Object     string `json:"object,omitempty"` // as one line, as ip(8) or nft(8) would print it
 	Was        string `json:"was,omitempty"`    // how it differed
 	Error      string `json:"error,omitempty"`  // why it could not be done

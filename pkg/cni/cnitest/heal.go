@@ -12,17 +12,17 @@ import (
 )
 
 // heal runs Heal and returns what it reports.
-func (w *World) heal(t *testing.T) []wire.Repair {
+func (w *World) heal(t *testing.T) []wire.HealEvent {
 	t.Helper()
-	var list []wire.Repair
-	if err := w.Engine.Heal(cni.Scope{}, func(r wire.Repair) { list = append(list, r) }); err != nil {
+	var list []wire.HealEvent
+	if err := w.Engine.Heal(cni.Scope{}, func(r wire.HealEvent) { list = append(list, r) }); err != nil {
 		t.Fatal("heal:", err)
 	}
 	return list
 }
 
 // healed wants Heal to have nothing to complain of.
-func (w *World) healed(t *testing.T) []wire.Repair {
+func (w *World) healed(t *testing.T) []wire.HealEvent {
 	t.Helper()
 	list := w.heal(t)
 	for _, r := range list {
@@ -93,7 +93,7 @@ func (m matrix) brokenHeal(t *testing.T) {
 		return w, before
 	}
 	heal := func(w *World) func() {
-		return func() { _ = w.Engine.Heal(cni.Scope{}, func(wire.Repair) {}) }
+		return func() { _ = w.Engine.Heal(cni.Scope{}, func(wire.HealEvent) {}) }
 	}
 	probe, _ := lost(t)
 	steps := probe.Steps(heal(probe))
@@ -182,7 +182,7 @@ func (m matrix) collect(t *testing.T) {
 		for n := 1; ; n++ {
 			w := m.whole(t)
 			w.Vanish("c1")
-			if list := w.healed(t); len(list) > 0 && slices.ContainsFunc(list, func(r wire.Repair) bool { return r.Did == wire.Collected }) {
+			if list := w.healed(t); len(list) > 0 && slices.ContainsFunc(list, func(r wire.HealEvent) bool { return r.Did == wire.Reaped }) {
 				t.Fatalf("collected at once: %+v", list)
 			}
 			m.age(t, w, "c1", state)
