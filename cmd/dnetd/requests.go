@@ -33,7 +33,7 @@ func (d *dnetd) answer(c *agent.Conn) {
 	case req.Op == agent.TakeOver:
 		agent.CloseAll(files)
 		d.giveAway(c)
-	case !c.Waits(): // no more: what its plugin did next, without us, may have been here before it
+	case !c.CallerAlive(): // the plugin's retry may already be served: this late request must not undo it
 		agent.CloseAll(files)
 		d.log.Debug("a request is too late", "op", req.Op)
 	default:

@@ -237,9 +237,9 @@ func CloseAll(fds []int) {
 	}
 }
 
-// Waits reports whether the other end is still open. It is not once its process
-// was killed: the kernel closes sockets before it reports the death.
-func (c *Conn) Waits() bool {
+// CallerAlive reports whether the other end is still open. Once its process was
+// killed it is not: the kernel closes sockets before it reports the death.
+func (c *Conn) CallerAlive() bool {
 	var b [1]byte
 	_, _, err := unix.Recvfrom(c.fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	return errors.Is(err, unix.EAGAIN)
