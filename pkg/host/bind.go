@@ -100,7 +100,7 @@ func (b bind) remove() error {
 		if err != nil {
 			return err
 		}
-		defer rt.conn.close()
+		defer rt.close()
 		// Before, for a process that is killed in between: the next one finds
 		// no bind, and nothing to look after. And after, for then nobody can
 		// take it down by this path any more.
@@ -112,15 +112,6 @@ func (b bind) remove() error {
 }
 
 func (b bind) probe() error { return nil }
-
-// raiseLo brings lo up, and reports whether it was down.
-func (r *rtnl) raiseLo() (down bool, err error) {
-	lo, err := r.linkAt(loIndex)
-	if err != nil || lo.up() {
-		return false, err
-	}
-	return true, r.setUp(loIndex, true)
-}
 
 // startPop starts this program once more, to outlive this process. It is in the
 // runtime's namespaces, for there the bind is seen. See [Host.Pop].

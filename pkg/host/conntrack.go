@@ -156,7 +156,7 @@ func flushFlows(match func(flow) bool, filters ...ctFilter) error {
 	}
 	defer conn.close()
 	for _, filter := range filters {
-		flows, err := conn.flows(filter)
+		flows, err := listFlows(conn, filter)
 		if noConntrack(err) {
 			return nil
 		}
@@ -167,7 +167,7 @@ func flushFlows(match func(flow) bool, filters ...ctFilter) error {
 			if !match(f) {
 				continue
 			}
-			if err := conn.deleteFlow(f); err != nil {
+			if err := deleteFlow(conn, f); err != nil {
 				return fmt.Errorf("forget connection %s to %s: %w", f.orig.src, f.orig.dst, err)
 			}
 		}
@@ -183,12 +183,11 @@ func noConntrack(err error) bool {
 // ctType is the netlink type of a ctnetlink message.
 func ctType(msg uint16) uint16 { return unix.NFNL_SUBSYS_CTNETLINK<<8 | msg }
 
-// flows lists entries. A kernel that can't filter this way lists all.
-func (c *netlinkConn) flows(filter ctFilter) ([]flow, error) {
+// listFlows lists entries. A kernel that can't filter this way lists all.
+func listFlows(c *netlinkConn, filter ctFilter) ([]flow, error) {
 	request := func(filtered bool) []byte {
 		var m message
-		c.seq++
-		at := m.begin(ctType(ctGet), unix.NLM_F_DUMP, c.seq)
+		at := m.begin(ctType(ctGet), unix.NLM_F_DUMP, c.next())
 		m.nfHeader(filter.family, 0)
 		if filtered && (filter.src.IsValid() || filter.proto != 0) {
 			filter.append(&m)
@@ -296,10 +295,9 @@ func parseTuple(b []byte) (t tuple) {
 }
 
 // deleteFlow forgets one entry; it is nil if it is gone already.
-func (c *netlinkConn) deleteFlow(f flow) error {
+func deleteFlow(c *netlinkConn, f flow) error {
 	var m message
-	c.seq++
-	at := m.begin(ctType(ctDelete), unix.NLM_F_ACK, c.seq)
+	at := m.begin(ctType(ctDelete), unix.NLM_F_ACK, c.next())
 	m.nfHeader(f.family, 0)
 	m.raw(ctaTupleOrig|unix.NLA_F_NESTED, f.key)
 	if f.id != nil {

@@ -129,7 +129,7 @@ func TestKernelFilters(t *testing.T) {
 			{ctFilter{family: unix.AF_INET, proto: unix.IPPROTO_UDP, port: 8090}, 1},
 			{ctFilter{family: unix.AF_INET6, proto: unix.IPPROTO_UDP, port: 8090}, 1},
 		} {
-			flows, err := conn.flows(c.filter)
+			flows, err := listFlows(conn, c.filter)
 			if err != nil || len(flows) != c.want {
 				t.Errorf("%+v: %d connections, error %v; want %d", c.filter, len(flows), err, c.want)
 			}

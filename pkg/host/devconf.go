@@ -3,7 +3,6 @@ package host
 import (
 	"encoding/binary"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 
@@ -29,6 +28,12 @@ var devconfs = map[string]devconf{
 	"ipv6/accept_dad":     {family: unix.AF_INET6, number: 27},
 	"ipv6/ndisc_notify":   {family: unix.AF_INET6, number: 29},
 }
+
+// Those that are looked at by name.
+var (
+	arpNotify, ndiscNotify = devconfs["ipv4/arp_notify"], devconfs["ipv6/ndisc_notify"]
+	disableIPv6, acceptDAD = devconfs["ipv6/disable_ipv6"], devconfs["ipv6/accept_dad"]
+)
 
 // devconfOf reads a path as net/ipv4/conf/eth0/arp_notify.
 func devconfOf(path string) (devconf, bool) {
@@ -69,7 +74,7 @@ func (d devconf) set(rt *rtnl, l *iface, value string) error {
 	if err != nil {
 		return err
 	}
-	return rt.change(unix.RTM_NEWLINK, 0, func(m *message) {
+	return rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
 		m.ifinfo(l.index, 0, 0)
 		spec := m.open(unix.IFLA_AF_SPEC)
 		inet := m.open(unix.AF_INET)
@@ -104,88 +109,6 @@ func (i *iface) parseAFSpec(data []byte) {
 	})
 }
 
-// read returns the setting's value: fs.ErrNotExist if the kernel has none such.
-func (s setting) read() (have string, err error) {
-	if d, ok := devconfOf(s.o.Path); ok {
-		_, l, err := s.h.iface(s.o.NetNS, d.dev)
-		if notFound(err) {
-			return "", fs.ErrNotExist
-		}
-		if err != nil {
-			return "", err
-		}
-		return d.of(l)
-	}
-	err = s.h.run(s.o.NetNS, func() (err error) {
-		have, err = readSysctl(s.o.Path)
-		return err
-	})
-	return have, err
-}
-
-// set sets the setting.
-func (s setting) set(value string) error {
-	d, ok := devconfOf(s.o.Path)
-	if ok {
-		defer s.h.relink()
-	}
-	if ok && d.family == unix.AF_INET {
-		rt, l, err := s.h.iface(s.o.NetNS, d.dev)
-		if err != nil {
-			return err
-		}
-		return d.set(rt, l, value)
-	}
-	return s.h.run(s.o.NetNS, func() error {
-		if s.o.NetNS == "" {
-			return os.WriteFile(procSys+s.o.Path, []byte(value), 0)
-		}
-		return s.h.writeOwnProc(s.o.Path, value)
-	})
-}
-
-// writeOwnProc writes a setting of the namespace that the calling thread is in,
-// through an instance of procfs of this process's own (Linux 5.8): its cache of
-// names knows no other sandbox's, and leaves nothing in the machine's. Where
-// there can't be one, the machine's has to do.
-func (h *Host) writeOwnProc(path, value string) error {
-	dir, err := h.ownProc()
-	if err != nil {
-		return os.WriteFile(procSys+path, []byte(value), 0)
-	}
-	fd, err := unix.Openat(dir, "sys/"+path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &fs.PathError{Op: "open", Path: procSys + path, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), procSys+path)
-	defer f.Close()
-	_, err = f.WriteString(value)
-	return err
-}
-
-// ownProc returns a directory of a procfs that is mounted nowhere.
-func (h *Host) ownProc() (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.proc != nil {
-		return int(h.proc.Fd()), nil
-	}
-	ctx, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return 0, err
-	}
-	defer unix.Close(ctx)
-	if err := unix.FsconfigCreate(ctx); err != nil {
-		return 0, err
-	}
-	dir, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, 0)
-	if err != nil {
-		return 0, err
-	}
-	h.proc = os.NewFile(uintptr(dir), "procfs")
-	return dir, nil
-}
-
 // Attributes of a struct netconfmsg (uapi/linux/netconf.h), which x/sys lacks.
 const (
 	netconfIfIndex    = 1 // NETCONFA_IFINDEX
@@ -196,7 +119,7 @@ const (
 
 // forwards reports whether a namespace forwards packets of a family.
 func (r *rtnl) forwards(family byte) (bool, error) {
-	payloads, err := r.request(unix.RTM_GETNETCONF, 0, func(m *message) {
+	payloads, err := r.request(unix.RTM_GETNETCONF, 0, func(m *rtMessage) {
 		m.b = append(m.b, family, 0, 0, 0) // struct netconfmsg
 		m.native(netconfIfIndex, netconfAll)
 	})
@@ -215,4 +138,13 @@ func (r *rtnl) forwards(family byte) (bool, error) {
 		})
 	}
 	return on, nil
+}
+
+// settings returns values to compare: as many bytes of each, or none where the
+// link has nothing of that family.
+func (i *iface) settings(list []devconf) (values []byte) {
+	for _, d := range list {
+		values = append(values, d.bytes(i)...)
+	}
+	return values
 }

@@ -85,7 +85,7 @@ func (b bridge) mend(l *iface) (bool, error) {
 		return false, err
 	}
 	defer b.h.relink()
-	err = b.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *message) {
+	err = b.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
 		m.ifinfo(l.index, 0, 0)
 		m.native(unix.IFLA_MTU, uint32(mtu))
 	})
@@ -231,20 +231,13 @@ func (u up) ensure() (bool, error) {
 	return true, rt.setUp(l.index, true)
 }
 
-const lo = "lo"
-
-// loUp reports whether a namespace's lo is up, as it mostly is: to ask for its
-// flags alone takes a tenth of what it takes to have it described.
+// loUp reports whether a namespace's lo is up, as it mostly is.
 func (h *Host) loUp(netns string) bool {
 	s, err := h.in(netns)
 	if err != nil {
 		return false
 	}
-	request, err := unix.NewIfreq(lo)
-	if err == nil {
-		err = unix.IoctlIfreq(s.rt.conn.fd, unix.SIOCGIFFLAGS, request)
-	}
-	return err == nil && request.Uint16()&unix.IFF_UP != 0
+	return s.rt.loUp()
 }
 
 func (u up) check() error {

@@ -101,7 +101,7 @@ func (f *nftFirewall) probe() error {
 		return err
 	}
 	defer unlock()
-	b := f.conn.newBatch()
+	b := newBatch(f.conn)
 	if err := b.table(ruleset()); err != nil {
 		return err
 	}
@@ -118,8 +118,7 @@ func (f *nftFirewall) probe() error {
 // request returns one message that asks for something.
 func (f *nftFirewall) request(msg, flags uint16, body func(m *message)) []byte {
 	var m message
-	f.conn.seq++
-	at := m.begin(nftType(msg), flags, f.conn.seq)
+	at := m.begin(nftType(msg), flags, f.conn.next())
 	m.nfHeader(unix.NFPROTO_INET, 0)
 	if body != nil {
 		body(&m)
@@ -327,7 +326,7 @@ func (f *nftFirewall) commit(fill func(b *batch) error) error {
 		return err
 	}
 	defer unlock()
-	b := f.conn.newBatch()
+	b := newBatch(f.conn)
 	if err := fill(b); err != nil {
 		return err
 	}

@@ -42,6 +42,12 @@ func dialNetlink(protocol int) (*netlinkConn, error) {
 	return &netlinkConn{fd: fd}, nil
 }
 
+// next returns the sequence number of the next message.
+func (c *netlinkConn) next() uint32 {
+	c.seq++
+	return c.seq
+}
+
 // close gives the socket back. There is nothing to be done about an error.
 func (c *netlinkConn) close() { _ = unix.Close(c.fd) }
 
@@ -171,6 +177,23 @@ func (c *netlinkConn) dump(request []byte) ([][]byte, error) {
 		}
 		return payloads, nil
 	}
+}
+
+// join subscribes to the messages of a multicast group.
+func (c *netlinkConn) join(group int) error {
+	return os.NewSyscallError("bind", unix.Bind(c.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (group - 1)}))
+}
+
+// await waits until something can be read, and drops it.
+func (c *netlinkConn) await() error {
+	err := retryEINTR(func() error {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}, -1)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.drain()
 }
 
 func retryEINTR(f func() error) error {

@@ -115,8 +115,6 @@ func ifNameBytes(name string) []byte {
 	return b
 }
 
-func native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
-
 // elemKeyEnd is NFTA_SET_ELEM_KEY_END, which x/sys lacks.
 const elemKeyEnd = 10
 
@@ -132,23 +130,24 @@ func (b *batch) elements(msg, flags uint16, list []element) {
 			n++
 		}
 		part := list[:n]
-		b.change(msg, flags, func(m *message) { m.elements(part) })
+		b.change(msg, flags, func(m *message) { appendElements(m, part) })
 		list = list[n:]
 	}
 }
 
-func (m *message) elements(list []element) {
+// appendElements appends the attributes of a list of elements of one set.
+func appendElements(m *message, list []element) {
 	m.str(unix.NFTA_SET_ELEM_LIST_TABLE, firewall.TableName)
 	m.str(unix.NFTA_SET_ELEM_LIST_SET, list[0].set)
 	outer := m.open(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 	for _, e := range list {
 		at := m.open(unix.NFTA_LIST_ELEM)
-		m.value(unix.NFTA_SET_ELEM_KEY, e.key)
+		appendValue(m, unix.NFTA_SET_ELEM_KEY, e.key)
 		if e.keyEnd != nil {
-			m.value(elemKeyEnd, e.keyEnd)
+			appendValue(m, elemKeyEnd, e.keyEnd)
 		}
 		if e.data != nil {
-			m.value(unix.NFTA_SET_ELEM_DATA, e.data)
+			appendValue(m, unix.NFTA_SET_ELEM_DATA, e.data)
 		}
 		if e.end {
 			m.u32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
@@ -161,7 +160,7 @@ func (m *message) elements(list []element) {
 	m.close(outer)
 }
 
-func (m *message) value(typ uint16, data []byte) {
+func appendValue(m *message, typ uint16, data []byte) {
 	at := m.open(typ)
 	m.raw(unix.NFTA_DATA_VALUE, data)
 	m.close(at)
@@ -229,13 +228,4 @@ func dataValue(b []byte) (value []byte) {
 		}
 	})
 	return value
-}
-
-func cString(b []byte) string {
-	for i, c := range b {
-		if c == 0 {
-			return string(b[:i])
-		}
-	}
-	return string(b)
 }

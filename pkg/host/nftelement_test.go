@@ -39,7 +39,7 @@ func TestComment(t *testing.T) {
 func elementMessage(list ...element) []byte {
 	var m message
 	m.nfHeader(unix.NFPROTO_INET, 0)
-	m.elements(list)
+	appendElements(&m, list)
 	return m.b
 }
 

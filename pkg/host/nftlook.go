@@ -39,10 +39,9 @@ func (f *nftFirewall) lookSome(elements []element) ([]*element, error) {
 	m := message{b: make([]byte, 0, 128*len(elements))}
 	first := f.conn.seq + 1
 	for _, e := range elements {
-		f.conn.seq++
-		at := m.begin(nftType(unix.NFT_MSG_GETSETELEM), 0, f.conn.seq)
+		at := m.begin(nftType(unix.NFT_MSG_GETSETELEM), 0, f.conn.next())
 		m.nfHeader(unix.NFPROTO_INET, 0)
-		m.elements([]element{{set: e.set, key: e.key, keyEnd: e.keyEnd, end: e.end}})
+		appendElements(&m, []element{{set: e.set, key: e.key, keyEnd: e.keyEnd, end: e.end}})
 		m.end(at)
 	}
 	replies, err := f.conn.roundTrip(m.b)

@@ -23,7 +23,7 @@ func FuzzSandboxRule(f *testing.F) {
 }
 
 func FuzzSandboxRoute(f *testing.F) {
-	var rule, route message
+	var rule, route rtMessage
 	detour{}.ruleMessage(&rule, unix.IPPROTO_UDP)
 	detour{}.routeMessage(&route)
 	f.Add(rule.b)

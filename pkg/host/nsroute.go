@@ -74,14 +74,14 @@ func (d detour) rule(protocol byte) []ruleAttribute {
 
 // header appends a struct fib_rule_hdr, or a struct rtmsg of a route that has no
 // more to say: they agree in their size and their first fields.
-func (d detour) header(m *message, last ...byte) {
+func (d detour) header(m *rtMessage, last ...byte) {
 	m.b = append(m.b, d.family(), 0, 0, 0)
 	m.b = append(m.b, last...)
 	m.b = append(m.b, 0, 0, 0, 0) // flags
 }
 
 // ruleMessage appends a message about one rule.
-func (d detour) ruleMessage(m *message, protocol byte) {
+func (d detour) ruleMessage(m *rtMessage, protocol byte) {
 	d.header(m, unix.RT_TABLE_UNSPEC, 0, 0, unix.FR_ACT_TO_TBL)
 	for _, a := range d.rule(protocol) {
 		m.raw(a.typ, a.data)
@@ -91,7 +91,7 @@ func (d detour) ruleMessage(m *message, protocol byte) {
 // routeMessage appends a message about the route. Its source address for IPv4 is
 // said, for there may be none but lo's, which the kernel does not choose for
 // others than lo's own addresses.
-func (d detour) routeMessage(m *message) {
+func (d detour) routeMessage(m *rtMessage) {
 	d.header(m, unix.RT_TABLE_UNSPEC, unix.RTPROT_BOOT, unix.RT_SCOPE_LINK, unix.RTN_UNICAST)
 	m.native(unix.RTA_TABLE, detourTable)
 	m.native(unix.RTA_OIF, loIndex)
@@ -103,7 +103,7 @@ func (d detour) routeMessage(m *message) {
 // lay puts route and rules there, where they are not, in place of another route
 // in the table. lo must be up.
 func (d detour) lay() error {
-	err := d.exchange([]detourStep{
+	err := d.rt.exchange([]rtRequest{
 		{unix.RTM_NEWROUTE, unix.NLM_F_CREATE | unix.NLM_F_REPLACE, d.routeMessage},
 		{unix.RTM_NEWRULE, unix.NLM_F_CREATE | unix.NLM_F_EXCL, d.udp},
 		{unix.RTM_NEWRULE, unix.NLM_F_CREATE | unix.NLM_F_EXCL, d.tcp},
@@ -119,42 +119,14 @@ func (d detour) lay() error {
 
 // remove takes rules and route away.
 func (d detour) remove() error {
-	err := d.exchange([]detourStep{
+	err := d.rt.exchange([]rtRequest{
 		{unix.RTM_DELRULE, 0, d.udp}, {unix.RTM_DELRULE, 0, d.tcp}, {unix.RTM_DELROUTE, 0, d.routeMessage},
 	}, unix.ENOENT, unix.ESRCH, unix.EOPNOTSUPP, unix.EAFNOSUPPORT) // the kernel may have no IPv6
 	return wrap("remove `"+d.ip()+" route` of intercepted queries", err)
 }
 
-func (d detour) udp(m *message) { d.ruleMessage(m, unix.IPPROTO_UDP) }
-func (d detour) tcp(m *message) { d.ruleMessage(m, unix.IPPROTO_TCP) }
-
-// A detourStep is one message.
-type detourStep struct {
-	typ, flags uint16
-	body       func(m *message)
-}
-
-// exchange sends messages at once. Of their errors it returns those that are
-// none of the expected ones.
-func (d detour) exchange(steps []detourStep, expected ...error) error {
-	d.rt.mu.Lock()
-	defer d.rt.mu.Unlock()
-	var m message
-	for _, s := range steps {
-		d.rt.conn.seq++
-		at := m.begin(s.typ, s.flags|unix.NLM_F_ACK, d.rt.conn.seq)
-		s.body(&m)
-		m.end(at)
-	}
-	replies, err := d.rt.conn.roundTrip(m.b)
-	errs := []error{err}
-	for _, r := range replies {
-		if !slices.ContainsFunc(expected, func(e error) bool { return errors.Is(r.err, e) }) {
-			errs = append(errs, r.err)
-		}
-	}
-	return errors.Join(errs...)
-}
+func (d detour) udp(m *rtMessage) { d.ruleMessage(m, unix.IPPROTO_UDP) }
+func (d detour) tcp(m *rtMessage) { d.ruleMessage(m, unix.IPPROTO_TCP) }
 
 // check finds route and rules. Where the sandbox can have no route by lo, nothing
 // is missing.
@@ -168,7 +140,7 @@ func (d detour) check() error {
 
 // missing says which list of ip(8) lacks something, if any does.
 func (d detour) missing() (list string, err error) {
-	rules, err := d.rt.request(unix.RTM_GETRULE, unix.NLM_F_DUMP, func(m *message) { d.header(m, 0, 0, 0, 0) })
+	rules, err := d.rt.request(unix.RTM_GETRULE, unix.NLM_F_DUMP, func(m *rtMessage) { d.header(m, 0, 0, 0, 0) })
 	if err != nil {
 		return "", wrap("list rules", err)
 	}
@@ -177,7 +149,7 @@ func (d detour) missing() (list string, err error) {
 			return "rule", nil
 		}
 	}
-	routes, err := d.rt.request(unix.RTM_GETROUTE, unix.NLM_F_DUMP, func(m *message) {
+	routes, err := d.rt.request(unix.RTM_GETROUTE, unix.NLM_F_DUMP, func(m *rtMessage) {
 		d.header(m, 0, 0, 0, 0)
 		m.native(unix.RTA_TABLE, detourTable)
 	})
@@ -194,7 +166,7 @@ func (d detour) missing() (list string, err error) {
 
 // among reports whether the rule of a protocol is in a list.
 func (d detour) among(rules [][]byte, protocol byte) bool {
-	var want message
+	var want rtMessage
 	d.header(&want, unix.RT_TABLE_UNSPEC, 0, 0, unix.FR_ACT_TO_TBL)
 	for _, payload := range rules {
 		if len(payload) < len(want.b) {

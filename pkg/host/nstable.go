@@ -40,9 +40,8 @@ func (s *sandbox) dialNFT() (err error) {
 // look returns what mapping is there. Of a table that lacks rules, or has others,
 // it is the zero mapping; there says whether any rule is in it.
 func (t nsTable) look() (m mapping, there bool, err error) {
-	t.conn.seq++
 	var msg message
-	at := msg.begin(nftType(unix.NFT_MSG_GETRULE), unix.NLM_F_DUMP, t.conn.seq)
+	at := msg.begin(nftType(unix.NFT_MSG_GETRULE), unix.NLM_F_DUMP, t.conn.next())
 	msg.nfHeader(mapping{six: t.six}.family(), 0)
 	msg.str(unix.NFTA_RULE_TABLE, firewall.TableName)
 	msg.end(at)
@@ -117,7 +116,7 @@ func (t nsTable) remove() error {
 
 // batch begins a transaction on the table.
 func (t nsTable) batch() *batch {
-	b := t.conn.newBatch()
+	b := newBatch(t.conn)
 	b.family = mapping{six: t.six}.family()
 	return b
 }

@@ -16,7 +16,7 @@ func (r *rtnl) reachesOnLink(index int, p netip.Prefix) bool {
 	if !ok {
 		return true
 	}
-	payloads, err := r.request(unix.RTM_GETROUTE, 0, func(m *message) {
+	payloads, err := r.request(unix.RTM_GETROUTE, 0, func(m *rtMessage) {
 		m.b = append(m.b, rtFamily(to), byte(to.BitLen()), 0, 0, 0, 0, 0, 0) // struct rtmsg
 		m.b = binary.NativeEndian.AppendUint32(m.b, unix.RTM_F_FIB_MATCH)
 		m.raw(unix.RTA_DST, to.AsSlice())
@@ -49,7 +49,7 @@ func rtFamily(a netip.Addr) byte {
 
 // onLink adds an address's on-link route, as the kernel makes it.
 func (r *rtnl) onLink(index int, p netip.Prefix) error {
-	return r.change(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *message) {
+	return r.change(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtMessage) {
 		scope := byte(unix.RT_SCOPE_LINK)
 		if p.Addr().Is6() {
 			scope = unix.RT_SCOPE_UNIVERSE

@@ -172,7 +172,7 @@ func guardLo(down chan<- error) error {
 	}
 	rt, err := dialRTNL()
 	if err == nil {
-		err = unix.Bind(events.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (unix.RTNLGRP_LINK - 1)})
+		err = events.join(unix.RTNLGRP_LINK)
 	}
 	if err != nil {
 		return err
@@ -192,16 +192,4 @@ func guardLo(down chan<- error) error {
 		}
 	}()
 	return nil
-}
-
-// await waits until something can be read, and drops it.
-func (c *netlinkConn) await() error {
-	err := retryEINTR(func() error {
-		_, err := unix.Poll([]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}, -1)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return c.drain()
 }

@@ -28,8 +28,8 @@ func probeKind(kind string) error {
 		if err != nil {
 			return err
 		}
-		defer rt.conn.close()
-		return rt.change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *message) {
+		defer rt.close()
+		return rt.change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtMessage) {
 			m.ifinfo(0, 0, 0)
 			m.str(unix.IFLA_IFNAME, "probe0")
 			info := m.open(unix.IFLA_LINKINFO)

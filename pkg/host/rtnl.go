@@ -2,9 +2,12 @@ package host
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +38,9 @@ type iface struct {
 
 func (i *iface) up() bool { return i.flags&unix.IFF_UP != 0 }
 
+// here stands for the namespace of the socket where a number of another would be.
+const here = -1
+
 // dialRTNL opens a socket in the network namespace of the calling thread.
 func dialRTNL() (*rtnl, error) {
 	conn, err := dialNetlink(unix.NETLINK_ROUTE)
@@ -47,6 +53,12 @@ func dialRTNL() (*rtnl, error) {
 	return &rtnl{conn: conn}, nil
 }
 
+// cookie returns the namespace's, see [netns.NS.Cookie].
+func (r *rtnl) cookie() (uint64, error) {
+	cookie, err := unix.GetsockoptUint64(r.conn.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	return cookie, os.NewSyscallError("getsockopt", err)
+}
+
 // close waits for the exchange that is under way; later ones fail.
 func (r *rtnl) close() {
 	r.mu.Lock()
@@ -56,30 +68,27 @@ func (r *rtnl) close() {
 }
 
 // request builds a message and returns what it yields.
-func (r *rtnl) request(typ, flags uint16, body func(m *message)) ([][]byte, error) {
+func (r *rtnl) request(typ, flags uint16, body func(m *rtMessage)) ([][]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var m message
-	r.conn.seq++
-	at := m.begin(typ, flags, r.conn.seq)
+	var m rtMessage
+	at := m.begin(typ, flags, r.conn.next())
 	body(&m)
 	m.end(at)
 	return r.conn.dump(m.b)
 }
 
 // change sends a message that changes something, and waits for it.
-func (r *rtnl) change(typ, flags uint16, body func(m *message)) error {
+func (r *rtnl) change(typ, flags uint16, body func(m *rtMessage)) error {
 	_, err := r.request(typ, flags|unix.NLM_F_ACK, body)
 	return err
 }
 
-// native appends a number as rtnetlink has them, in the host's order.
-func (m *message) native(typ uint16, v uint32) {
-	m.raw(typ, binary.NativeEndian.AppendUint32(nil, v))
-}
+// A rtMessage is a message of rtnetlink.
+type rtMessage struct{ message }
 
 // ifinfo appends a struct ifinfomsg.
-func (m *message) ifinfo(index int, flags, change uint32) {
+func (m *rtMessage) ifinfo(index int, flags, change uint32) {
 	m.b = append(m.b, unix.AF_UNSPEC, 0, 0, 0)
 	for _, v := range []uint32{uint32(index), flags, change} {
 		m.b = binary.NativeEndian.AppendUint32(m.b, v)
@@ -88,17 +97,17 @@ func (m *message) ifinfo(index int, flags, change uint32) {
 
 // link returns the link of a name. The error is unix.ENODEV if there is none.
 func (r *rtnl) link(name string) (*iface, error) {
-	return r.getLink(0, func(m *message) { m.str(unix.IFLA_IFNAME, name) })
+	return r.getLink(0, func(m *rtMessage) { m.str(unix.IFLA_IFNAME, name) })
 }
 
 // linkAt returns the link of an index.
-func (r *rtnl) linkAt(index int) (*iface, error) { return r.getLink(index, func(*message) {}) }
+func (r *rtnl) linkAt(index int) (*iface, error) { return r.getLink(index, func(*rtMessage) {}) }
 
 // skipStats is RTEXT_FILTER_SKIP_STATS.
 const skipStats = 1 << 3
 
-func (r *rtnl) getLink(index int, by func(m *message)) (*iface, error) {
-	payloads, err := r.request(unix.RTM_GETLINK, 0, func(m *message) {
+func (r *rtnl) getLink(index int, by func(m *rtMessage)) (*iface, error) {
+	payloads, err := r.request(unix.RTM_GETLINK, 0, func(m *rtMessage) {
 		m.ifinfo(index, 0, 0)
 		by(m)
 		m.native(unix.IFLA_EXT_MASK, skipStats)
@@ -113,11 +122,11 @@ func (r *rtnl) getLink(index int, by func(m *message)) (*iface, error) {
 }
 
 // links lists a namespace's links.
-func (r *rtnl) links() ([]*iface, error) { return r.listLinks(func(*message) {}) }
+func (r *rtnl) links() ([]*iface, error) { return r.listLinks(func(*rtMessage) {}) }
 
 // bridges lists the bridges.
 func (r *rtnl) bridges() ([]*iface, error) {
-	return r.listLinks(func(m *message) {
+	return r.listLinks(func(m *rtMessage) {
 		info := m.open(unix.IFLA_LINKINFO)
 		m.str(unix.IFLA_INFO_KIND, "bridge")
 		m.close(info)
@@ -126,12 +135,12 @@ func (r *rtnl) bridges() ([]*iface, error) {
 
 // ports lists the ports of a bridge.
 func (r *rtnl) ports(bridge int) ([]*iface, error) {
-	return r.listLinks(func(m *message) { m.native(unix.IFLA_MASTER, uint32(bridge)) })
+	return r.listLinks(func(m *rtMessage) { m.native(unix.IFLA_MASTER, uint32(bridge)) })
 }
 
 // listLinks lists those links that the kernel is asked for.
-func (r *rtnl) listLinks(which func(m *message)) ([]*iface, error) {
-	payloads, err := r.request(unix.RTM_GETLINK, unix.NLM_F_DUMP, func(m *message) {
+func (r *rtnl) listLinks(which func(m *rtMessage)) ([]*iface, error) {
+	payloads, err := r.request(unix.RTM_GETLINK, unix.NLM_F_DUMP, func(m *rtMessage) {
 		m.ifinfo(0, 0, 0)
 		which(m)
 		m.native(unix.IFLA_EXT_MASK, skipStats)
@@ -212,12 +221,12 @@ func (r *rtnl) setUp(index int, up bool) error {
 	if up {
 		flags = unix.IFF_UP
 	}
-	return r.change(unix.RTM_NEWLINK, 0, func(m *message) { m.ifinfo(index, flags, unix.IFF_UP) })
+	return r.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) { m.ifinfo(index, flags, unix.IFF_UP) })
 }
 
 // delLink deletes a link by name.
 func (r *rtnl) delLink(name string) error {
-	return r.change(unix.RTM_DELLINK, 0, func(m *message) {
+	return r.change(unix.RTM_DELLINK, 0, func(m *rtMessage) {
 		m.ifinfo(0, 0, 0)
 		m.str(unix.IFLA_IFNAME, name)
 	})
@@ -229,7 +238,7 @@ func (r *rtnl) addr(typ uint16, index int, p netip.Prefix) error {
 	if typ == unix.RTM_NEWADDR {
 		flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 	}
-	return r.change(typ, flags, func(m *message) {
+	return r.change(typ, flags, func(m *rtMessage) {
 		family, nodad := byte(unix.AF_INET), byte(0)
 		if p.Addr().Is6() {
 			family, nodad = unix.AF_INET6, unix.IFA_F_NODAD
@@ -258,7 +267,7 @@ func broadcastOf(p netip.Prefix) ([]byte, bool) {
 
 // addrs lists the addresses of one family on one link, or for 0 on all.
 func (r *rtnl) addrs(index, family int) ([]netip.Prefix, error) {
-	payloads, err := r.request(unix.RTM_GETADDR, unix.NLM_F_DUMP, func(m *message) {
+	payloads, err := r.request(unix.RTM_GETADDR, unix.NLM_F_DUMP, func(m *rtMessage) {
 		m.b = append(m.b, byte(family), 0, 0, 0) // struct ifaddrmsg
 		m.b = binary.NativeEndian.AppendUint32(m.b, uint32(index))
 	})
@@ -296,7 +305,7 @@ func (r *rtnl) route(typ uint16, index int, o *wire.Route) error {
 	if typ == unix.RTM_NEWROUTE {
 		flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 	}
-	return r.change(typ, flags, func(m *message) {
+	return r.change(typ, flags, func(m *rtMessage) {
 		m.rtmsg(o)
 		m.native(unix.RTA_OIF, uint32(index))
 		if o.Dst.Bits() > 0 {
@@ -320,14 +329,14 @@ func (r *rtnl) route(typ uint16, index int, o *wire.Route) error {
 	})
 }
 
-func (m *message) metric(typ uint16, v int) {
+func (m *rtMessage) metric(typ uint16, v int) {
 	if v != 0 {
 		m.native(typ, uint32(v))
 	}
 }
 
 // rtmsg appends a struct rtmsg.
-func (m *message) rtmsg(o *wire.Route) {
+func (m *rtMessage) rtmsg(o *wire.Route) {
 	family, scope := rtFamily(o.Dst.Addr()), byte(o.Scope)
 	if !o.HasScope && !o.Via.IsValid() {
 		scope = unix.RT_SCOPE_LINK
@@ -347,7 +356,7 @@ func (m *message) rtmsg(o *wire.Route) {
 // wayTo returns the index of the link that packets to an address leave by, and
 // the address that they carry.
 func (r *rtnl) wayTo(a netip.Addr) (index int, source netip.Addr, err error) {
-	payloads, err := r.request(unix.RTM_GETROUTE, 0, func(m *message) {
+	payloads, err := r.request(unix.RTM_GETROUTE, 0, func(m *rtMessage) {
 		m.b = append(m.b, rtFamily(a), byte(a.BitLen()), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) // struct rtmsg
 		m.raw(unix.RTA_DST, a.AsSlice())
 	})
@@ -368,4 +377,55 @@ func (r *rtnl) wayTo(a netip.Addr) (index int, source netip.Addr, err error) {
 		})
 	}
 	return index, source, nil
+}
+
+// A rtRequest is one message of an exchange.
+type rtRequest struct {
+	typ, flags uint16
+	body       func(m *rtMessage)
+}
+
+// exchange sends messages at once. Of their errors it returns those that are
+// none of the expected ones.
+func (r *rtnl) exchange(steps []rtRequest, expected ...error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var m rtMessage
+	for _, s := range steps {
+		at := m.begin(s.typ, s.flags|unix.NLM_F_ACK, r.conn.next())
+		s.body(&m)
+		m.end(at)
+	}
+	replies, err := r.conn.roundTrip(m.b)
+	errs := []error{err}
+	for _, r := range replies {
+		if !slices.ContainsFunc(expected, func(e error) bool { return errors.Is(r.err, e) }) {
+			errs = append(errs, r.err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// peers asks for the other ends of veths, all in one exchange and from here: no
+// namespace is entered. It has nil for those that are gone.
+func (r *rtnl) peers(ends []*iface) []*iface {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]*iface, len(ends))
+	var m rtMessage
+	first := r.conn.seq + 1
+	for _, end := range ends {
+		at := m.begin(unix.RTM_GETLINK, 0, r.conn.next())
+		m.ifinfo(end.peer, 0, 0)
+		m.native(unix.IFLA_TARGET_NETNSID, uint32(end.nsid))
+		m.native(unix.IFLA_EXT_MASK, skipStats)
+		m.end(at)
+	}
+	replies, _ := r.conn.roundTrip(m.b) // what is lost is looked at the next time
+	for _, reply := range replies {
+		if i := reply.seq - first; i < uint32(len(list)) && reply.typ == unix.RTM_NEWLINK && len(reply.data) >= unix.SizeofIfInfomsg {
+			list[i] = parseIface(reply.data)
+		}
+	}
+	return list
 }

@@ -7,7 +7,7 @@ import (
 )
 
 func FuzzLink(f *testing.F) {
-	var m message
+	var m rtMessage
 	m.ifinfo(2, unix.IFF_UP, 0)
 	m.str(unix.IFLA_IFNAME, "eth0")
 	m.str(unix.IFLA_IFALIAS, "web c1/eth0")
@@ -39,7 +39,7 @@ func FuzzLink(f *testing.F) {
 }
 
 func FuzzAddress(f *testing.F) {
-	var m message
+	var m rtMessage
 	m.raw(unix.IFA_ADDRESS, []byte{10, 0, 0, 1})
 	m.raw(unix.IFA_LOCAL, []byte{10, 0, 0, 2})
 	f.Add(m.b)

@@ -20,18 +20,12 @@ func (h *Host) Enter(path string) (wire.Sandbox, error) {
 	if err != nil {
 		return wire.Sandbox{}, err
 	}
-	own, err := h.root.cookie()
+	own, err := h.root.rt.cookie()
 	if err != nil {
 		return wire.Sandbox{}, err
 	}
-	cookie, err := s.cookie()
+	cookie, err := s.rt.cookie()
 	return wire.Sandbox{Cookie: cookie, Own: cookie == own}, err
-}
-
-// cookie returns the namespace's, see [netns.NS.Cookie].
-func (s *sandbox) cookie() (uint64, error) {
-	cookie, err := unix.GetsockoptUint64(s.rt.conn.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-	return cookie, os.NewSyscallError("getsockopt", err)
 }
 
 // ownNetNS is the host's network namespace: that of the process, whose first
@@ -122,10 +116,6 @@ func (h *Host) sandboxLinks(path string) ([]string, error) {
 	return names, err
 }
 
-// loIndex is lo's in every namespace: it is the first link there
-// (LOOPBACK_IFINDEX in the kernel's net/flow.h).
-const loIndex = 1
-
 // Addresses returns the addresses by which a namespace speaks to others, at most
 // one of each family; lo's where it can't.
 func (h *Host) Addresses(path string) ([]netip.Prefix, error) {
@@ -156,47 +146,4 @@ func (h *Host) Loopback(path string) ([]netip.Prefix, error) {
 		return nil, err
 	}
 	return s.rt.loopback()
-}
-
-// speaksAs returns the address that packets to another one carry; where there
-// is no route to that, the first that others could reach; the zero Prefix where
-// there is none of that family.
-func (r *rtnl) speaksAs(to netip.Addr) (netip.Prefix, error) {
-	_, source, err := r.wayTo(to)
-	if err != nil {
-		source = netip.Addr{} // no route
-	}
-	family := unix.AF_INET
-	if to.Is6() {
-		family = unix.AF_INET6
-	}
-	list, err := r.addrs(0, family)
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	var first netip.Prefix
-	for _, p := range list {
-		a := p.Addr()
-		if a == source {
-			return p, nil
-		}
-		if !first.IsValid() && !a.IsLoopback() && !a.IsLinkLocalUnicast() {
-			first = p
-		}
-	}
-	return first, nil
-}
-
-// loopback returns the addresses that lo has, or will have when it comes up.
-func (r *rtnl) loopback() ([]netip.Prefix, error) {
-	lo, err := r.linkAt(loIndex)
-	if err != nil {
-		return nil, err
-	}
-	list := []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}
-	off, err := devconfs["ipv6/disable_ipv6"].of(lo)
-	if err == nil && off == "0" {
-		list = append(list, netip.MustParsePrefix("::1/128"))
-	}
-	return list, nil
 }

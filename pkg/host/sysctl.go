@@ -71,6 +71,88 @@ func (s setting) remove() error {
 
 func (s setting) probe() error { return nil }
 
+// read returns the setting's value: fs.ErrNotExist if the kernel has none such.
+func (s setting) read() (have string, err error) {
+	if d, ok := devconfOf(s.o.Path); ok {
+		_, l, err := s.h.iface(s.o.NetNS, d.dev)
+		if notFound(err) {
+			return "", fs.ErrNotExist
+		}
+		if err != nil {
+			return "", err
+		}
+		return d.of(l)
+	}
+	err = s.h.run(s.o.NetNS, func() (err error) {
+		have, err = readSysctl(s.o.Path)
+		return err
+	})
+	return have, err
+}
+
+// set sets the setting.
+func (s setting) set(value string) error {
+	d, ok := devconfOf(s.o.Path)
+	if ok {
+		defer s.h.relink()
+	}
+	if ok && d.family == unix.AF_INET {
+		rt, l, err := s.h.iface(s.o.NetNS, d.dev)
+		if err != nil {
+			return err
+		}
+		return d.set(rt, l, value)
+	}
+	return s.h.run(s.o.NetNS, func() error {
+		if s.o.NetNS == "" {
+			return os.WriteFile(procSys+s.o.Path, []byte(value), 0)
+		}
+		return s.h.writeOwnProc(s.o.Path, value)
+	})
+}
+
+// writeOwnProc writes a setting of the namespace that the calling thread is in,
+// through an instance of procfs of this process's own (Linux 5.8): its cache of
+// names knows no other sandbox's, and leaves nothing in the machine's. Where
+// there can't be one, the machine's has to do.
+func (h *Host) writeOwnProc(path, value string) error {
+	dir, err := h.ownProc()
+	if err != nil {
+		return os.WriteFile(procSys+path, []byte(value), 0)
+	}
+	fd, err := unix.Openat(dir, "sys/"+path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: procSys + path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), procSys+path)
+	defer f.Close()
+	_, err = f.WriteString(value)
+	return err
+}
+
+// ownProc returns a directory of a procfs that is mounted nowhere.
+func (h *Host) ownProc() (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.proc != nil {
+		return int(h.proc.Fd()), nil
+	}
+	ctx, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(ctx)
+	if err := unix.FsconfigCreate(ctx); err != nil {
+		return 0, err
+	}
+	dir, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	h.proc = os.NewFile(uintptr(dir), "procfs")
+	return dir, nil
+}
+
 // forwarding is a [wire.Forwarding].
 type forwarding struct {
 	h *Host

@@ -62,7 +62,7 @@ func (v veth) mend() (bool, error) {
 	}
 	defer v.h.relink()
 	if host.master != master.index || v.o.MTU != 0 && host.mtu != v.o.MTU {
-		err := v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *message) {
+		err := v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
 			m.ifinfo(host.index, 0, unix.IFF_UP)
 			if v.o.MTU != 0 {
 				m.native(unix.IFLA_MTU, uint32(v.o.MTU))
@@ -92,7 +92,7 @@ func (v veth) rename() bool {
 	if rt.setUp(end.index, false) != nil { // before Linux 6.0 it keeps its name as long as it is up
 		return false
 	}
-	err = rt.change(unix.RTM_NEWLINK, 0, func(m *message) {
+	err = rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
 		m.ifinfo(end.index, 0, 0)
 		m.str(unix.IFLA_IFNAME, v.o.Name)
 	})
@@ -105,7 +105,7 @@ func (v veth) finish() error {
 	if err := v.dress(); err != nil {
 		return err
 	}
-	return v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *message) {
+	return v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
 		m.ifinfo(0, unix.IFF_UP, unix.IFF_UP)
 		m.str(unix.IFLA_IFNAME, v.o.Name)
 	})
@@ -135,7 +135,7 @@ func (v veth) create() error {
 		return err
 	}
 	defer v.h.relink()
-	return rt.change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *message) {
+	return rt.change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtMessage) {
 		m.ifinfo(0, 0, 0)
 		m.str(unix.IFLA_IFNAME, v.o.Name)
 		m.native(unix.IFLA_MTU, uint32(v.o.MTU))
@@ -159,7 +159,7 @@ func (v veth) create() error {
 // no link-local address: a port of a bridge needs none, and the host would keep
 // three routes for each container. A kernel without IPv6 does not have that.
 func (v veth) dress() error {
-	err := v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *message) {
+	err := v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
 		v.port(m)
 		spec := m.open(unix.IFLA_AF_SPEC)
 		inet6 := m.open(unix.AF_INET6)
@@ -176,7 +176,7 @@ func (v veth) dress() error {
 // port appends alias and port flags. Hairpin is always on: a frame that bridge
 // netfilter rewrites to a container's own published port goes out of the port
 // it came in by.
-func (v veth) port(m *message) {
+func (v veth) port(m *rtMessage) {
 	m.ifinfo(0, 0, 0)
 	m.str(unix.IFLA_IFNAME, v.o.Name)
 	m.raw(unix.IFLA_IFALIAS, []byte(v.alias()))

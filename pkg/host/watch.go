@@ -170,9 +170,6 @@ func (w *Watcher) onRules(nsid int, r reply) {
 	}
 }
 
-// here is where events without a namespace's number are from.
-const here = -1
-
 // An eventSocket hears the multicast messages of all namespaces that have a
 // number in ours, as those have that a veth leads to.
 type eventSocket struct {

@@ -11,7 +11,8 @@ import (
 
 func FuzzEvents(f *testing.F) {
 	const nsid = 3
-	var link, rule, table message
+	var link, rule rtMessage
+	var table message
 	link.ifinfo(2, 0, unix.IFF_UP)
 	link.str(unix.IFLA_IFNAME, "v0123456789abcd")
 	f.Add(here, uint16(unix.RTM_NEWLINK), link.b)

@@ -32,13 +32,13 @@ func (w *linkWatch) note(l *iface) (before *iface) {
 }
 
 // whole reports whether a link is as one of ours is when ADD is done with it.
-func (i *iface) whole() bool {
+func whole(i *iface) bool {
 	return i.up() && (i.kind == "bridge" || i.master != 0 && i.hairpin)
 }
 
 // loses reports whether a link was whole and is not as it was.
-func (i *iface) loses(now *iface) bool {
-	return i.whole() && (i.name != now.name || i.up() != now.up() ||
+func loses(i, now *iface) bool {
+	return whole(i) && (i.name != now.name || i.up() != now.up() ||
 		i.kind != "bridge" && (i.master != now.master || i.hairpin != now.hairpin || i.isolated != now.isolated || i.mtu != now.mtu))
 }
 
@@ -97,7 +97,7 @@ func (w *linkWatch) link(r reply) []Hint {
 		}
 		return []Hint{{Link, gone.name}}
 	}
-	if before := w.note(now); before != nil && before.loses(now) {
+	if before := w.note(now); before != nil && loses(before, now) {
 		return []Hint{{Link, before.name}}
 	}
 	return nil

@@ -91,7 +91,7 @@ func (s *settingWatch) look(ends []*iface) (hints []Hint) {
 	for some := range slices.Chunk(ends, lookBatch) {
 		for i, peer := range s.rt.peers(some) {
 			if peer != nil {
-				see(some[i].index, string(peer.settings(sandboxSettings)), peer.asADD(), Hint{Inside, some[i].name})
+				see(some[i].index, string(peer.settings(sandboxSettings)), asADD(peer), Hint{Inside, some[i].name})
 			}
 		}
 	}
@@ -104,24 +104,13 @@ var (
 	bridgeSettings = []devconf{
 		devconfs["ipv4/route_localnet"], devconfs["ipv6/accept_ra"], devconfs["ipv6/disable_ipv6"], devconfs["ipv6/accept_dad"],
 	}
-	arpNotify, ndiscNotify = devconfs["ipv4/arp_notify"], devconfs["ipv6/ndisc_notify"]
-	disableIPv6, acceptDAD = devconfs["ipv6/disable_ipv6"], devconfs["ipv6/accept_dad"]
-	sandboxSettings        = []devconf{arpNotify, ndiscNotify, disableIPv6, acceptDAD}
+	sandboxSettings = []devconf{arpNotify, ndiscNotify, disableIPv6, acceptDAD}
 )
 
 // asADD reports whether the link in a sandbox is set as one with IPv6, or without.
-func (i *iface) asADD() bool {
+func asADD(i *iface) bool {
 	is := func(d devconf, value string) bool { have, err := d.of(i); return err != nil || have == value }
 	return is(arpNotify, "1") && (is(disableIPv6, "1") || is(ndiscNotify, "1") && is(acceptDAD, "0"))
-}
-
-// settings returns values to compare: as many bytes of each, or none where the
-// link has nothing of that family.
-func (i *iface) settings(list []devconf) (values []byte) {
-	for _, d := range list {
-		values = append(values, d.bytes(i)...)
-	}
-	return values
 }
 
 // filterSettings returns the settings of bridged packets, as they are.
@@ -134,29 +123,4 @@ func filterSettings() (values string) {
 		values += value + " "
 	}
 	return values
-}
-
-// peers asks for the other ends of veths, all in one exchange and from here: no
-// namespace is entered. It has nil for those that are gone.
-func (r *rtnl) peers(ends []*iface) []*iface {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	list := make([]*iface, len(ends))
-	var m message
-	first := r.conn.seq + 1
-	for _, end := range ends {
-		r.conn.seq++
-		at := m.begin(unix.RTM_GETLINK, 0, r.conn.seq)
-		m.ifinfo(end.peer, 0, 0)
-		m.native(unix.IFLA_TARGET_NETNSID, uint32(end.nsid))
-		m.native(unix.IFLA_EXT_MASK, skipStats)
-		m.end(at)
-	}
-	replies, _ := r.conn.roundTrip(m.b) // what is lost is looked at the next time
-	for _, reply := range replies {
-		if i := reply.seq - first; i < uint32(len(list)) && reply.typ == unix.RTM_NEWLINK && len(reply.data) >= unix.SizeofIfInfomsg {
-			list[i] = parseIface(reply.data)
-		}
-	}
-	return list
 }
