@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nlsock"
 )
 
 // Connection tracking outlives what it tracks: a UDP peer that keeps sending
@@ -147,14 +148,14 @@ func flushFlows(match func(flow) bool, filters ...ctFilter) error {
 	if len(filters) == 0 || countConnections() == 0 {
 		return nil
 	}
-	conn, err := dialNetlink(unix.NETLINK_NETFILTER)
+	conn, err := nlsock.Dial(unix.NETLINK_NETFILTER)
 	if noConntrack(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer conn.close()
+	defer conn.Close()
 	for _, filter := range filters {
 		flows, err := listFlows(conn, filter)
 		if noConntrack(err) {
@@ -184,20 +185,20 @@ func noConntrack(err error) bool {
 func ctType(msg uint16) uint16 { return unix.NFNL_SUBSYS_CTNETLINK<<8 | msg }
 
 // listFlows lists entries. A kernel that can't filter this way lists all.
-func listFlows(c *netlinkConn, filter ctFilter) ([]flow, error) {
+func listFlows(c *nlsock.Conn, filter ctFilter) ([]flow, error) {
 	request := func(filtered bool) []byte {
-		var m message
-		at := m.begin(ctType(ctGet), unix.NLM_F_DUMP, c.next())
-		m.nfHeader(filter.family, 0)
+		var m nlsock.Message
+		at := m.Begin(ctType(ctGet), unix.NLM_F_DUMP, c.Next())
+		m.NFHeader(filter.family, 0)
 		if filtered && (filter.src.IsValid() || filter.proto != 0) {
 			filter.append(&m)
 		}
-		m.end(at)
-		return m.b
+		m.End(at)
+		return m.B
 	}
-	payloads, err := c.dump(request(true))
+	payloads, err := c.Dump(request(true))
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
-		payloads, err = c.dump(request(false))
+		payloads, err = c.Dump(request(false))
 	}
 	if err != nil {
 		return nil, err
@@ -211,33 +212,33 @@ func listFlows(c *netlinkConn, filter ctFilter) ([]flow, error) {
 	return flows, nil
 }
 
-func (f ctFilter) append(m *message) {
+func (f ctFilter) append(m *nlsock.Message) {
 	direction, which := uint16(ctaTupleOrig), uint16(filterOrig)
 	if f.reply {
 		direction, which = ctaTupleReply, filterReply
 	}
 	var flags uint32
-	at := m.open(direction)
+	at := m.Open(direction)
 	if f.src.IsValid() {
 		flags |= filterIPSrc
-		ip := m.open(ctaTupleIP)
-		m.raw(ctIPSource(f.src.Is6()), f.src.AsSlice())
-		m.close(ip)
+		ip := m.Open(ctaTupleIP)
+		m.Raw(ctIPSource(f.src.Is6()), f.src.AsSlice())
+		m.Close(ip)
 	}
 	if f.proto != 0 {
 		flags |= filterProto
-		proto := m.open(ctaTupleProto)
-		m.raw(ctaProtoNum, []byte{f.proto})
+		proto := m.Open(ctaTupleProto)
+		m.Raw(ctaProtoNum, []byte{f.proto})
 		if f.port != 0 {
 			flags |= filterPortDest
-			m.raw(ctaProtoDstPort, binary.BigEndian.AppendUint16(nil, f.port))
+			m.Raw(ctaProtoDstPort, binary.BigEndian.AppendUint16(nil, f.port))
 		}
-		m.close(proto)
+		m.Close(proto)
 	}
-	m.close(at)
-	at = m.open(ctaFilter)
-	m.raw(which, native32(flags))
-	m.close(at)
+	m.Close(at)
+	at = m.Open(ctaFilter)
+	m.Raw(which, nlsock.Native32(flags))
+	m.Close(at)
 }
 
 // ctIPSource is CTA_IP_V4_SRC or CTA_IP_V6_SRC; the destination's is one more.
@@ -253,7 +254,7 @@ func parseFlow(payload []byte) (f flow, ok bool) {
 		return f, false
 	}
 	f.family = payload[0]
-	attributes(payload[4:], func(typ uint16, data []byte) {
+	nlsock.Attributes(payload[4:], func(typ uint16, data []byte) {
 		switch typ {
 		case ctaTupleOrig:
 			f.key, f.orig = data, parseTuple(data)
@@ -269,10 +270,10 @@ func parseFlow(payload []byte) (f flow, ok bool) {
 }
 
 func parseTuple(b []byte) (t tuple) {
-	attributes(b, func(typ uint16, data []byte) {
+	nlsock.Attributes(b, func(typ uint16, data []byte) {
 		switch typ {
 		case ctaTupleIP:
-			attributes(data, func(typ uint16, data []byte) {
+			nlsock.Attributes(data, func(typ uint16, data []byte) {
 				addr, _ := netip.AddrFromSlice(data)
 				if typ == ctIPSource(addr.Is6()) {
 					t.src = addr
@@ -281,7 +282,7 @@ func parseTuple(b []byte) (t tuple) {
 				}
 			})
 		case ctaTupleProto:
-			attributes(data, func(typ uint16, data []byte) {
+			nlsock.Attributes(data, func(typ uint16, data []byte) {
 				if typ == ctaProtoNum && len(data) == 1 {
 					t.proto = data[0]
 				}
@@ -295,25 +296,25 @@ func parseTuple(b []byte) (t tuple) {
 }
 
 // deleteFlow forgets one entry; it is nil if it is gone already.
-func deleteFlow(c *netlinkConn, f flow) error {
-	var m message
-	at := m.begin(ctType(ctDelete), unix.NLM_F_ACK, c.next())
-	m.nfHeader(f.family, 0)
-	m.raw(ctaTupleOrig|unix.NLA_F_NESTED, f.key)
+func deleteFlow(c *nlsock.Conn, f flow) error {
+	var m nlsock.Message
+	at := m.Begin(ctType(ctDelete), unix.NLM_F_ACK, c.Next())
+	m.NFHeader(f.family, 0)
+	m.Raw(ctaTupleOrig|unix.NLA_F_NESTED, f.key)
 	if f.id != nil {
-		m.raw(ctaID, f.id)
+		m.Raw(ctaID, f.id)
 	}
 	if f.zone != nil {
-		m.raw(ctaZone, f.zone)
+		m.Raw(ctaZone, f.zone)
 	}
-	m.end(at)
-	replies, err := c.roundTrip(m.b)
+	m.End(at)
+	replies, err := c.RoundTrip(m.B)
 	if err != nil {
 		return err
 	}
 	for _, r := range replies {
-		if r.err != nil && !errors.Is(r.err, unix.ENOENT) {
-			return r.err
+		if r.Err != nil && !errors.Is(r.Err, unix.ENOENT) {
+			return r.Err
 		}
 	}
 	return nil

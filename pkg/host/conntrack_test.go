@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nlsock"
 )
 
 // countFlows counts the UDP connections of the thread's namespace to a port.
@@ -114,9 +115,9 @@ func TestKernelFilters(t *testing.T) {
 			{"published", "out", "host", 8090, "out", ""},
 			{"way out", "a1", "out", 80, "host", ""},
 		})
-		conn, err := dialNetlink(unix.NETLINK_NETFILTER)
+		conn, err := nlsock.Dial(unix.NETLINK_NETFILTER)
 		l.must(err)
-		defer conn.close()
+		defer conn.Close()
 		a1 := l.nodes["a1"]
 		for _, c := range []struct {
 			filter ctFilter

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"dcni/pkg/host/nlsock"
 	"encoding/binary"
 	"io/fs"
 	"strconv"
@@ -76,13 +77,13 @@ func (d devconf) set(rt *rtnl, l *iface, value string) error {
 	}
 	return rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
 		m.ifinfo(l.index, 0, 0)
-		spec := m.open(unix.IFLA_AF_SPEC)
-		inet := m.open(unix.AF_INET)
-		conf := m.open(inetConf)
-		m.native(uint16(d.number), uint32(n))
-		m.close(conf)
-		m.close(inet)
-		m.close(spec)
+		spec := m.Open(unix.IFLA_AF_SPEC)
+		inet := m.Open(unix.AF_INET)
+		conf := m.Open(inetConf)
+		m.Native(uint16(d.number), uint32(n))
+		m.Close(conf)
+		m.Close(inet)
+		m.Close(spec)
 	})
 }
 
@@ -97,8 +98,8 @@ const (
 
 // parseAFSpec takes the arrays of settings out of a link's IFLA_AF_SPEC.
 func (i *iface) parseAFSpec(data []byte) {
-	attributes(data, func(family uint16, data []byte) {
-		attributes(data, func(typ uint16, data []byte) {
+	nlsock.Attributes(data, func(family uint16, data []byte) {
+		nlsock.Attributes(data, func(typ uint16, data []byte) {
 			switch {
 			case family == unix.AF_INET && typ == inetConf:
 				i.conf4 = data
@@ -120,8 +121,8 @@ const (
 // forwards reports whether a namespace forwards packets of a family.
 func (r *rtnl) forwards(family byte) (bool, error) {
 	payloads, err := r.request(unix.RTM_GETNETCONF, 0, func(m *rtMessage) {
-		m.b = append(m.b, family, 0, 0, 0) // struct netconfmsg
-		m.native(netconfIfIndex, netconfAll)
+		m.B = append(m.B, family, 0, 0, 0) // struct netconfmsg
+		m.Native(netconfIfIndex, netconfAll)
 	})
 	if err != nil {
 		return false, err
@@ -131,7 +132,7 @@ func (r *rtnl) forwards(family byte) (bool, error) {
 		if len(p) < 4 {
 			continue
 		}
-		attributes(p[4:], func(typ uint16, data []byte) {
+		nlsock.Attributes(p[4:], func(typ uint16, data []byte) {
 			if typ == netconfForwarding && len(data) >= 4 {
 				on = binary.NativeEndian.Uint32(data) != 0
 			}

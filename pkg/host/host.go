@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nlsock"
 	"dcni/pkg/names"
 	"dcni/pkg/netns"
 	"dcni/pkg/records"
@@ -144,7 +145,7 @@ type sandbox struct {
 	ns    *netns.NS // nil for the host's own
 	rt    *rtnl
 	route *netlink.Handle // nil until first used
-	nft   *netlinkConn    // nil until first used
+	nft   *nlsock.Conn    // nil until first used
 }
 
 func (s *sandbox) close() {
@@ -153,7 +154,7 @@ func (s *sandbox) close() {
 		s.route.Close()
 	}
 	if s.nft != nil {
-		s.nft.close()
+		s.nft.Close()
 	}
 	if s.ns != nil {
 		s.ns.Close()

@@ -87,7 +87,7 @@ func (b bridge) mend(l *iface) (bool, error) {
 	defer b.h.relink()
 	err = b.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
 		m.ifinfo(l.index, 0, 0)
-		m.native(unix.IFLA_MTU, uint32(mtu))
+		m.Native(unix.IFLA_MTU, uint32(mtu))
 	})
 	return err == nil, err
 }

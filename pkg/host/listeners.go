@@ -9,6 +9,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/nlsock"
 )
 
 // listener is a socket that waits for peers on a port of this host: a listening
@@ -43,18 +44,18 @@ const (
 // for a container that publishes the port, which the firewall knows of, or did
 // until a moment ago.
 func listListeners(proto string) ([]listener, error) {
-	conn, err := dialNetlink(unix.NETLINK_SOCK_DIAG)
+	conn, err := nlsock.Dial(unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, err
 	}
-	defer conn.close()
+	defer conn.Close()
 	states := uint32(stateListen)
 	if proto == "udp" {
 		states = stateClose
 	}
 	var list []listener
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		payloads, err := conn.dump(diagRequest(family, protocol[proto], states))
+		payloads, err := conn.Dump(diagRequest(family, protocol[proto], states))
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
 			continue
 		}
@@ -79,14 +80,14 @@ const (
 )
 
 func diagRequest(family, proto byte, states uint32) []byte {
-	var m message
-	at := m.begin(sockDiagByFamily, unix.NLM_F_DUMP, 1)
+	var m nlsock.Message
+	at := m.Begin(sockDiagByFamily, unix.NLM_F_DUMP, 1)
 	req := make([]byte, diagRequestLen)
 	req[0], req[1] = family, proto
 	binary.NativeEndian.PutUint32(req[4:], states)
-	m.b = append(m.b, req...)
-	m.end(at)
-	return m.b
+	m.B = append(m.B, req...)
+	m.End(at)
+	return m.B
 }
 
 // parseDiag reads a struct inet_diag_msg: family, state, timer, retransmits, then
@@ -102,7 +103,7 @@ func parseDiag(b []byte) (l listener, ok bool) {
 	if b[0] == unix.AF_INET6 {
 		l.addr = netip.AddrFrom16([16]byte(b[8:24]))
 	}
-	attributes(b[diagMessageLen:], func(typ uint16, data []byte) {
+	nlsock.Attributes(b[diagMessageLen:], func(typ uint16, data []byte) {
 		switch {
 		case typ == diagV6Only:
 			l.v6only = len(data) > 0 && data[0] != 0

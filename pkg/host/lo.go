@@ -17,7 +17,7 @@ const lo = "lo"
 func (r *rtnl) loUp() bool {
 	request, err := unix.NewIfreq(lo)
 	if err == nil {
-		err = unix.IoctlIfreq(r.conn.fd, unix.SIOCGIFFLAGS, request)
+		err = unix.IoctlIfreq(r.conn.FD, unix.SIOCGIFFLAGS, request)
 	}
 	return err == nil && request.Uint16()&unix.IFF_UP != 0
 }

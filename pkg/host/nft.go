@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nlsock"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -25,7 +26,7 @@ import (
 // so that a new version's rules can be laid over the sets of an older one.
 type nftFirewall struct {
 	mu   sync.Mutex   // one exchange at a time
-	conn *netlinkConn // nil until first used
+	conn *nlsock.Conn // nil until first used
 
 	// wary says that endpoints were compared with what is there, and so may be
 	// there in part. A claim of what is there fails, and the kernel then waits for
@@ -54,7 +55,7 @@ func (f *nftFirewall) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.conn != nil {
-		f.conn.close()
+		f.conn.Close()
 		f.conn = nil
 	}
 }
@@ -63,7 +64,7 @@ func (f *nftFirewall) close() {
 func (f *nftFirewall) lock() (unlock func(), err error) {
 	f.mu.Lock()
 	if f.conn == nil {
-		if f.conn, err = dialNetlink(unix.NETLINK_NETFILTER); err != nil {
+		if f.conn, err = nlsock.Dial(unix.NETLINK_NETFILTER); err != nil {
 			f.mu.Unlock()
 			return nil, noNFTables(err)
 		}
@@ -116,15 +117,15 @@ func (f *nftFirewall) probe() error {
 }
 
 // request returns one message that asks for something.
-func (f *nftFirewall) request(msg, flags uint16, body func(m *message)) []byte {
-	var m message
-	at := m.begin(nftType(msg), flags, f.conn.next())
-	m.nfHeader(unix.NFPROTO_INET, 0)
+func (f *nftFirewall) request(msg, flags uint16, body func(m *nlsock.Message)) []byte {
+	var m nlsock.Message
+	at := m.Begin(nftType(msg), flags, f.conn.Next())
+	m.NFHeader(unix.NFPROTO_INET, 0)
 	if body != nil {
 		body(&m)
 	}
-	m.end(at)
-	return m.b
+	m.End(at)
+	return m.B
 }
 
 // A relayFunc returns everything that is up, by the records.
@@ -158,9 +159,9 @@ func (f *nftFirewall) checkBase() error {
 		return err
 	}
 	defer unlock()
-	payloads, err := f.conn.dump(f.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(m *message) {
-		m.str(unix.NFTA_RULE_TABLE, firewall.TableName)
-		m.str(unix.NFTA_RULE_CHAIN, firewall.VersionChain)
+	payloads, err := f.conn.Dump(f.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(m *nlsock.Message) {
+		m.Str(unix.NFTA_RULE_TABLE, firewall.TableName)
+		m.Str(unix.NFTA_RULE_CHAIN, firewall.VersionChain)
 	}))
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("list rules: %w", noSubsystem(err))
@@ -196,36 +197,36 @@ type outline struct {
 // outline asks for the table and all chains in one exchange. The caller holds the
 // lock.
 func (f *nftFirewall) outline() (o outline, err error) {
-	m := message{b: f.request(unix.NFT_MSG_GETTABLE, 0, func(m *message) {
-		m.str(unix.NFTA_TABLE_NAME, firewall.TableName)
+	m := nlsock.Message{B: f.request(unix.NFT_MSG_GETTABLE, 0, func(m *nlsock.Message) {
+		m.Str(unix.NFTA_TABLE_NAME, firewall.TableName)
 	})}
 	for _, want := range firewall.ChainUses {
-		m.b = append(m.b, f.request(unix.NFT_MSG_GETCHAIN, 0, func(m *message) {
-			m.str(unix.NFTA_CHAIN_TABLE, firewall.TableName)
-			m.str(unix.NFTA_CHAIN_NAME, want.Chain)
+		m.B = append(m.B, f.request(unix.NFT_MSG_GETCHAIN, 0, func(m *nlsock.Message) {
+			m.Str(unix.NFTA_CHAIN_TABLE, firewall.TableName)
+			m.Str(unix.NFTA_CHAIN_NAME, want.Chain)
 		})...)
 	}
-	replies, err := f.conn.roundTrip(m.b)
+	replies, err := f.conn.RoundTrip(m.B)
 	if err != nil {
 		return o, err
 	}
 	o.uses, o.drops = make(map[string]uint32), make(map[string]bool)
 	for _, r := range replies {
 		switch {
-		case r.err != nil && !errors.Is(r.err, unix.ENOENT):
-			return o, r.err
-		case r.err != nil || len(r.data) < 4:
-		case r.typ&0xff == unix.NFT_MSG_NEWTABLE:
-			o.readTable(r.data[4:])
-		case r.typ&0xff == unix.NFT_MSG_NEWCHAIN:
-			o.readChain(r.data[4:])
+		case r.Err != nil && !errors.Is(r.Err, unix.ENOENT):
+			return o, r.Err
+		case r.Err != nil || len(r.Data) < 4:
+		case r.Type&0xff == unix.NFT_MSG_NEWTABLE:
+			o.readTable(r.Data[4:])
+		case r.Type&0xff == unix.NFT_MSG_NEWCHAIN:
+			o.readChain(r.Data[4:])
 		}
 	}
 	return o, nil
 }
 
 func (o *outline) readTable(attrs []byte) {
-	attributes(attrs, func(typ uint16, data []byte) {
+	nlsock.Attributes(attrs, func(typ uint16, data []byte) {
 		if typ == unix.NFTA_TABLE_FLAGS && len(data) >= 4 {
 			o.dormant = binary.BigEndian.Uint32(data)&unix.NFT_TABLE_F_DORMANT != 0
 		}
@@ -236,10 +237,10 @@ func (o *outline) readChain(attrs []byte) {
 	var name string
 	var use uint32
 	policy := uint32(policyAccept) // which only base chains have
-	attributes(attrs, func(typ uint16, data []byte) {
+	nlsock.Attributes(attrs, func(typ uint16, data []byte) {
 		switch {
 		case typ == unix.NFTA_CHAIN_NAME:
-			name = cString(data)
+			name = nlsock.CString(data)
 		case typ == unix.NFTA_CHAIN_USE && len(data) >= 4:
 			use = binary.BigEndian.Uint32(data)
 		case typ == unix.NFTA_CHAIN_POLICY && len(data) >= 4:
@@ -258,10 +259,10 @@ func countRules(payloads [][]byte) (count map[string]int, version string) {
 		if len(p) < 4 {
 			continue
 		}
-		attributes(p[4:], func(typ uint16, data []byte) {
+		nlsock.Attributes(p[4:], func(typ uint16, data []byte) {
 			switch typ {
 			case unix.NFTA_RULE_CHAIN:
-				chain = cString(data)
+				chain = nlsock.CString(data)
 			case unix.NFTA_RULE_USERDATA:
 				note = comment(data, userdata.TypeComment)
 			}

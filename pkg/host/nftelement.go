@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nlsock"
 )
 
 // element is a set element in the kernel's form.
@@ -130,18 +131,18 @@ func (b *batch) elements(msg, flags uint16, list []element) {
 			n++
 		}
 		part := list[:n]
-		b.change(msg, flags, func(m *message) { appendElements(m, part) })
+		b.change(msg, flags, func(m *nlsock.Message) { appendElements(m, part) })
 		list = list[n:]
 	}
 }
 
 // appendElements appends the attributes of a list of elements of one set.
-func appendElements(m *message, list []element) {
-	m.str(unix.NFTA_SET_ELEM_LIST_TABLE, firewall.TableName)
-	m.str(unix.NFTA_SET_ELEM_LIST_SET, list[0].set)
-	outer := m.open(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+func appendElements(m *nlsock.Message, list []element) {
+	m.Str(unix.NFTA_SET_ELEM_LIST_TABLE, firewall.TableName)
+	m.Str(unix.NFTA_SET_ELEM_LIST_SET, list[0].set)
+	outer := m.Open(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 	for _, e := range list {
-		at := m.open(unix.NFTA_LIST_ELEM)
+		at := m.Open(unix.NFTA_LIST_ELEM)
 		appendValue(m, unix.NFTA_SET_ELEM_KEY, e.key)
 		if e.keyEnd != nil {
 			appendValue(m, elemKeyEnd, e.keyEnd)
@@ -150,20 +151,20 @@ func appendElements(m *message, list []element) {
 			appendValue(m, unix.NFTA_SET_ELEM_DATA, e.data)
 		}
 		if e.end {
-			m.u32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
+			m.U32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
 		}
 		if e.comment != "" {
-			m.raw(unix.NFTA_SET_ELEM_USERDATA, userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, e.comment))
+			m.Raw(unix.NFTA_SET_ELEM_USERDATA, userdata.AppendString(nil, userdata.NFTNL_UDATA_SET_ELEM_COMMENT, e.comment))
 		}
-		m.close(at)
+		m.Close(at)
 	}
-	m.close(outer)
+	m.Close(outer)
 }
 
-func appendValue(m *message, typ uint16, data []byte) {
-	at := m.open(typ)
-	m.raw(unix.NFTA_DATA_VALUE, data)
-	m.close(at)
+func appendValue(m *nlsock.Message, typ uint16, data []byte) {
+	at := m.Open(typ)
+	m.Raw(unix.NFTA_DATA_VALUE, data)
+	m.Close(at)
 }
 
 // decodeElements reads the elements of one NEWSETELEM message.
@@ -172,12 +173,12 @@ func decodeElements(payload []byte) (list []element) {
 		return nil
 	}
 	var set string
-	attributes(payload[4:], func(typ uint16, data []byte) {
+	nlsock.Attributes(payload[4:], func(typ uint16, data []byte) {
 		switch typ {
 		case unix.NFTA_SET_ELEM_LIST_SET:
-			set = cString(data)
+			set = nlsock.CString(data)
 		case unix.NFTA_SET_ELEM_LIST_ELEMENTS:
-			attributes(data, func(_ uint16, data []byte) { list = append(list, decodeElement(data)) })
+			nlsock.Attributes(data, func(_ uint16, data []byte) { list = append(list, decodeElement(data)) })
 		}
 	})
 	for i := range list {
@@ -187,7 +188,7 @@ func decodeElements(payload []byte) (list []element) {
 }
 
 func decodeElement(b []byte) (e element) {
-	attributes(b, func(typ uint16, data []byte) {
+	nlsock.Attributes(b, func(typ uint16, data []byte) {
 		switch typ {
 		case unix.NFTA_SET_ELEM_KEY:
 			e.key = dataValue(data)
@@ -214,7 +215,7 @@ func comment(data []byte, typ userdata.Type) string {
 			return ""
 		}
 		if userdata.Type(data[0]) == typ {
-			return cString(data[header:end])
+			return nlsock.CString(data[header:end])
 		}
 		data = data[end:]
 	}
@@ -222,7 +223,7 @@ func comment(data []byte, typ userdata.Type) string {
 }
 
 func dataValue(b []byte) (value []byte) {
-	attributes(b, func(typ uint16, data []byte) {
+	nlsock.Attributes(b, func(typ uint16, data []byte) {
 		if typ == unix.NFTA_DATA_VALUE {
 			value = data
 		}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nlsock"
 )
 
 func TestComment(t *testing.T) {
@@ -37,10 +38,10 @@ func TestComment(t *testing.T) {
 
 // elementMessage is what the kernel lists, without the netlink header.
 func elementMessage(list ...element) []byte {
-	var m message
-	m.nfHeader(unix.NFPROTO_INET, 0)
+	var m nlsock.Message
+	m.NFHeader(unix.NFPROTO_INET, 0)
 	appendElements(&m, list)
-	return m.b
+	return m.B
 }
 
 func FuzzElements(f *testing.F) {
@@ -59,11 +60,11 @@ func FuzzElements(f *testing.F) {
 }
 
 func FuzzRules(f *testing.F) {
-	var m message
-	m.nfHeader(unix.NFPROTO_INET, 0)
-	m.str(unix.NFTA_RULE_CHAIN, firewall.VersionChain)
-	m.raw(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, firewall.Version))
-	f.Add(m.b)
+	var m nlsock.Message
+	m.NFHeader(unix.NFPROTO_INET, 0)
+	m.Str(unix.NFTA_RULE_CHAIN, firewall.VersionChain)
+	m.Raw(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, firewall.Version))
+	f.Add(m.B)
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		count, version := countRules([][]byte{payload})

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nlsock"
 )
 
 // perLook bounds how many elements are looked up in one exchange: the answers
@@ -36,28 +37,28 @@ func (f *nftFirewall) look(elements []element) ([]*element, error) {
 }
 
 func (f *nftFirewall) lookSome(elements []element) ([]*element, error) {
-	m := message{b: make([]byte, 0, 128*len(elements))}
-	first := f.conn.seq + 1
+	m := nlsock.Message{B: make([]byte, 0, 128*len(elements))}
+	first := f.conn.Seq + 1
 	for _, e := range elements {
-		at := m.begin(nftType(unix.NFT_MSG_GETSETELEM), 0, f.conn.next())
-		m.nfHeader(unix.NFPROTO_INET, 0)
+		at := m.Begin(nftType(unix.NFT_MSG_GETSETELEM), 0, f.conn.Next())
+		m.NFHeader(unix.NFPROTO_INET, 0)
 		appendElements(&m, []element{{set: e.set, key: e.key, keyEnd: e.keyEnd, end: e.end}})
-		m.end(at)
+		m.End(at)
 	}
-	replies, err := f.conn.roundTrip(m.b)
+	replies, err := f.conn.RoundTrip(m.B)
 	if err != nil {
 		return nil, err
 	}
 	found := make([]*element, len(elements))
 	for _, r := range replies {
-		i := r.seq - first
+		i := r.Seq - first
 		switch {
-		case i >= uint32(len(elements)) || errors.Is(r.err, unix.ENOENT):
-		case r.err != nil:
-			return nil, r.err
+		case i >= uint32(len(elements)) || errors.Is(r.Err, unix.ENOENT):
+		case r.Err != nil:
+			return nil, r.Err
 		default:
 			// A range is found by any key in it: only the very same one counts.
-			for _, e := range decodeElements(r.data) {
+			for _, e := range decodeElements(r.Data) {
 				if e.id() == elements[i].id() {
 					found[i] = &e
 				}
@@ -76,9 +77,9 @@ func (f *nftFirewall) list(sets ...string) ([]element, error) {
 	defer unlock()
 	var elements []element
 	for _, set := range sets {
-		payloads, err := f.conn.dump(f.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(m *message) {
-			m.str(unix.NFTA_SET_ELEM_LIST_TABLE, firewall.TableName)
-			m.str(unix.NFTA_SET_ELEM_LIST_SET, set)
+		payloads, err := f.conn.Dump(f.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(m *nlsock.Message) {
+			m.Str(unix.NFTA_SET_ELEM_LIST_TABLE, firewall.TableName)
+			m.Str(unix.NFTA_SET_ELEM_LIST_SET, set)
 		}))
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return nil, fmt.Errorf("list %s: %w", set, noNFTables(err))

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"dcni/pkg/host/nlsock"
 	"golang.org/x/sys/unix"
 )
 
@@ -9,33 +10,33 @@ func nftType(msg uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | msg }
 
 // batch collects nf_tables changes that take effect together or not at all.
 type batch struct {
-	message
-	conn   *netlinkConn
+	nlsock.Message
+	conn   *nlsock.Conn
 	first  uint32
 	empty  bool
 	family uint8 // of the table
 }
 
 // newBatch begins a transaction.
-func newBatch(c *netlinkConn) *batch {
-	b := &batch{conn: c, first: c.seq + 1, empty: true, family: unix.NFPROTO_INET}
+func newBatch(c *nlsock.Conn) *batch {
+	b := &batch{conn: c, first: c.Seq + 1, empty: true, family: unix.NFPROTO_INET}
 	b.frame(unix.NFNL_MSG_BATCH_BEGIN)
 	return b
 }
 
 func (b *batch) frame(typ uint16) {
-	at := b.begin(typ, 0, b.conn.next())
-	b.nfHeader(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
-	b.end(at)
+	at := b.Begin(typ, 0, b.conn.Next())
+	b.NFHeader(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
+	b.End(at)
 }
 
 // change appends one change; body appends its attributes.
-func (b *batch) change(msg, flags uint16, body func(m *message)) {
+func (b *batch) change(msg, flags uint16, body func(m *nlsock.Message)) {
 	b.empty = false
-	at := b.begin(nftType(msg), flags, b.conn.next())
-	b.nfHeader(b.family, 0)
-	body(&b.message)
-	b.end(at)
+	at := b.Begin(nftType(msg), flags, b.conn.Next())
+	b.NFHeader(b.family, 0)
+	body(&b.Message)
+	b.End(at)
 }
 
 // commit sends the batch. Only failures are answered, so nothing at all is
@@ -50,10 +51,10 @@ func (b *batch) commit() error {
 
 // send sends the batch. Without its end the kernel checks it and changes nothing.
 func (b *batch) send() error {
-	replies, err := b.conn.roundTrip(b.b)
+	replies, err := b.conn.RoundTrip(b.B)
 	for _, r := range replies {
-		if r.seq >= b.first && r.err != nil {
-			return r.err
+		if r.Seq >= b.first && r.Err != nil {
+			return r.Err
 		}
 	}
 	return err

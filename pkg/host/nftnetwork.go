@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nlsock"
 	"dcni/pkg/wire"
 )
 
@@ -197,7 +198,7 @@ func (f *nftFirewall) removeUnused() error {
 		return err
 	}
 	err = f.commit(func(b *batch) error {
-		b.change(unix.NFT_MSG_DELTABLE, 0, func(m *message) { m.str(unix.NFTA_TABLE_NAME, firewall.TableName) })
+		b.change(unix.NFT_MSG_DELTABLE, 0, func(m *nlsock.Message) { m.Str(unix.NFTA_TABLE_NAME, firewall.TableName) })
 		return nil
 	})
 	if errors.Is(err, unix.ENOENT) {
@@ -213,8 +214,8 @@ func (f *nftFirewall) userRules() (int, error) {
 		return 0, err
 	}
 	defer unlock()
-	payloads, err := f.conn.dump(f.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(m *message) {
-		m.str(unix.NFTA_RULE_TABLE, firewall.TableName)
+	payloads, err := f.conn.Dump(f.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(m *nlsock.Message) {
+		m.Str(unix.NFTA_RULE_TABLE, firewall.TableName)
 	}))
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return 0, fmt.Errorf("list rules: %w", noNFTables(err))

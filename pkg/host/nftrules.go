@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nlsock"
 )
 
 // This file turns the constant rules into nf_tables objects, in the form that
@@ -27,7 +28,7 @@ var types = map[firewall.Type]struct{ id, length uint32 }{
 func typeOf(concat []firewall.Type) (id, length uint32) {
 	for _, t := range concat {
 		id = id<<6 | types[t].id
-		length += uint32(align4(int(types[t].length)))
+		length += uint32(nlsock.Align4(int(types[t].length)))
 	}
 	return id, length
 }
@@ -35,9 +36,9 @@ func typeOf(concat []firewall.Type) (id, length uint32) {
 // table appends the table, its sets and chains and, behind a flush of each
 // chain, the rules. Sets keep their elements; the users' chain keeps its rules.
 func (b *batch) table(t firewall.Table) error {
-	b.change(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func(m *message) {
-		m.str(unix.NFTA_TABLE_NAME, t.Name)
-		m.u32(unix.NFTA_TABLE_FLAGS, 0) // not dormant
+	b.change(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func(m *nlsock.Message) {
+		m.Str(unix.NFTA_TABLE_NAME, t.Name)
+		m.U32(unix.NFTA_TABLE_FLAGS, 0) // not dormant
 	})
 	for i, s := range t.Sets {
 		b.set(t.Name, s, uint32(i+1))
@@ -56,24 +57,24 @@ func (b *batch) table(t firewall.Table) error {
 }
 
 func (b *batch) set(table string, s firewall.Set, id uint32) {
-	b.change(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, func(m *message) {
+	b.change(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, func(m *nlsock.Message) {
 		keyType, keyLen := typeOf(s.Key)
-		m.str(unix.NFTA_SET_TABLE, table)
-		m.str(unix.NFTA_SET_NAME, s.Name)
-		m.u32(unix.NFTA_SET_FLAGS, setFlags(s))
-		m.u32(unix.NFTA_SET_KEY_TYPE, keyType)
-		m.u32(unix.NFTA_SET_KEY_LEN, keyLen)
+		m.Str(unix.NFTA_SET_TABLE, table)
+		m.Str(unix.NFTA_SET_NAME, s.Name)
+		m.U32(unix.NFTA_SET_FLAGS, setFlags(s))
+		m.U32(unix.NFTA_SET_KEY_TYPE, keyType)
+		m.U32(unix.NFTA_SET_KEY_LEN, keyLen)
 		if s.Value != nil {
 			dataType, dataLen := typeOf(s.Value)
-			m.u32(unix.NFTA_SET_DATA_TYPE, dataType)
-			m.u32(unix.NFTA_SET_DATA_LEN, dataLen)
+			m.U32(unix.NFTA_SET_DATA_TYPE, dataType)
+			m.U32(unix.NFTA_SET_DATA_LEN, dataLen)
 		}
-		m.u32(unix.NFTA_SET_ID, id)
+		m.U32(unix.NFTA_SET_ID, id)
 		if s.Interval && len(s.Key) > 1 {
 			describeFields(m, s.Key)
 		}
 		if order := keyByteOrder(s); order != 0 {
-			m.raw(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, order))
+			m.Raw(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, order))
 		}
 	})
 }
@@ -109,17 +110,17 @@ func setFlags(s firewall.Set) (flags uint32) {
 }
 
 // describeFields tells the kernel where one field of a range ends.
-func describeFields(m *message, key []firewall.Type) {
+func describeFields(m *nlsock.Message, key []firewall.Type) {
 	const descConcat, fieldLen = 2, 1 // NFTA_SET_DESC_CONCAT, NFTA_SET_FIELD_LEN
-	desc := m.open(unix.NFTA_SET_DESC)
-	fields := m.open(descConcat)
+	desc := m.Open(unix.NFTA_SET_DESC)
+	fields := m.Open(descConcat)
 	for _, t := range key {
-		field := m.open(unix.NFTA_LIST_ELEM)
-		m.u32(fieldLen, types[t].length)
-		m.close(field)
+		field := m.Open(unix.NFTA_LIST_ELEM)
+		m.U32(fieldLen, types[t].length)
+		m.Close(field)
 	}
-	m.close(fields)
-	m.close(desc)
+	m.Close(fields)
+	m.Close(desc)
 }
 
 var hookNumbers = map[string]uint32{
@@ -133,25 +134,25 @@ var hookNumbers = map[string]uint32{
 const policyAccept = 1
 
 func (b *batch) chain(table string, c firewall.Chain) {
-	b.change(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, func(m *message) {
-		m.str(unix.NFTA_CHAIN_TABLE, table)
-		m.str(unix.NFTA_CHAIN_NAME, c.Name)
+	b.change(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, func(m *nlsock.Message) {
+		m.Str(unix.NFTA_CHAIN_TABLE, table)
+		m.Str(unix.NFTA_CHAIN_NAME, c.Name)
 		if c.Hook == nil {
 			return
 		}
-		hook := m.open(unix.NFTA_CHAIN_HOOK)
-		m.u32(unix.NFTA_HOOK_HOOKNUM, hookNumbers[c.Hook.Hook])
-		m.u32(unix.NFTA_HOOK_PRIORITY, uint32(c.Hook.Priority))
-		m.close(hook)
-		m.u32(unix.NFTA_CHAIN_POLICY, policyAccept)
-		m.str(unix.NFTA_CHAIN_TYPE, c.Hook.Type)
+		hook := m.Open(unix.NFTA_CHAIN_HOOK)
+		m.U32(unix.NFTA_HOOK_HOOKNUM, hookNumbers[c.Hook.Hook])
+		m.U32(unix.NFTA_HOOK_PRIORITY, uint32(c.Hook.Priority))
+		m.Close(hook)
+		m.U32(unix.NFTA_CHAIN_POLICY, policyAccept)
+		m.Str(unix.NFTA_CHAIN_TYPE, c.Hook.Type)
 	})
 	if c.Name == firewall.UserChain {
 		return
 	}
-	b.change(unix.NFT_MSG_DELRULE, 0, func(m *message) {
-		m.str(unix.NFTA_RULE_TABLE, table)
-		m.str(unix.NFTA_RULE_CHAIN, c.Name)
+	b.change(unix.NFT_MSG_DELRULE, 0, func(m *nlsock.Message) {
+		m.Str(unix.NFTA_RULE_TABLE, table)
+		m.Str(unix.NFTA_RULE_CHAIN, c.Name)
 	})
 }
 
@@ -171,25 +172,25 @@ func (b *batch) compiled(table, chain string, rule []expr.Any, comment string) e
 // encodeRule returns a rule's expressions as the kernel takes them, as the
 // elements of a list (NFTA_RULE_EXPRESSIONS).
 func encodeRule(family byte, rule []expr.Any) ([]byte, error) {
-	var list message
+	var list nlsock.Message
 	for _, e := range rule {
 		part, err := expr.Marshal(family, e)
 		if err != nil {
 			return nil, err
 		}
-		list.raw(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, part)
+		list.Raw(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, part)
 	}
-	return list.b, nil
+	return list.B, nil
 }
 
 // encoded appends a rule of which the expressions are encoded already.
 func (b *batch) encoded(table, chain string, list []byte, comment string) {
-	b.change(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, func(m *message) {
-		m.str(unix.NFTA_RULE_TABLE, table)
-		m.str(unix.NFTA_RULE_CHAIN, chain)
-		m.raw(unix.NFTA_RULE_EXPRESSIONS|unix.NLA_F_NESTED, list)
+	b.change(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, func(m *nlsock.Message) {
+		m.Str(unix.NFTA_RULE_TABLE, table)
+		m.Str(unix.NFTA_RULE_CHAIN, chain)
+		m.Raw(unix.NFTA_RULE_EXPRESSIONS|unix.NLA_F_NESTED, list)
 		if comment != "" {
-			m.raw(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, comment))
+			m.Raw(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, comment))
 		}
 	})
 }
@@ -232,15 +233,15 @@ func (c *compiler) match(m firewall.Match) {
 		c.bit(&expr.Ct{Register: reg0, Key: expr.CtKeySTATUS}, 1<<5) // IPS_DST_NAT
 	case firewall.FibType:
 		c.add(&expr.Fib{Register: reg0, ResultADDRTYPE: true, FlagDADDR: true})
-		c.compare(false, native32(unix.RTN_LOCAL))
+		c.compare(false, nlsock.Native32(unix.RTN_LOCAL))
 	}
 }
 
 // bit holds if one of the bits is set in what load loads.
 func (c *compiler) bit(load expr.Any, mask uint32) {
 	c.add(load, &expr.Bitwise{SourceRegister: reg0, DestRegister: reg0, Len: 4,
-		Mask: native32(mask), Xor: native32(0)})
-	c.compare(true, native32(0))
+		Mask: nlsock.Native32(mask), Xor: nlsock.Native32(0)})
+	c.compare(true, nlsock.Native32(0))
 }
 
 func (c *compiler) compare(not bool, data []byte) {
@@ -309,7 +310,7 @@ func (c *compiler) load(fields []firewall.Field) {
 	}
 	reg := uint32(reg0)
 	for _, f := range fields {
-		reg += uint32(align4(c.loadField(f, reg))) / 4
+		reg += uint32(nlsock.Align4(c.loadField(f, reg))) / 4
 	}
 }
 

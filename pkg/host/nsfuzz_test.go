@@ -1,6 +1,7 @@
 package host
 
 import (
+	"dcni/pkg/host/nlsock"
 	"testing"
 
 	"github.com/google/nftables/userdata"
@@ -8,10 +9,10 @@ import (
 )
 
 func FuzzSandboxRule(f *testing.F) {
-	var m message
-	m.nfHeader(unix.NFPROTO_IPV4, 0)
-	m.raw(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, mapping{port: 5353, intercept: true}.String()))
-	f.Add(m.b, true)
+	var m nlsock.Message
+	m.NFHeader(unix.NFPROTO_IPV4, 0)
+	m.Raw(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, mapping{port: 5353, intercept: true}.String()))
+	f.Add(m.B, true)
 	f.Add([]byte{}, false)
 	f.Fuzz(func(t *testing.T, payload []byte, six bool) {
 		m := parseMapping(ruleComment(payload), six)
@@ -26,8 +27,8 @@ func FuzzSandboxRoute(f *testing.F) {
 	var rule, route rtMessage
 	detour{}.ruleMessage(&rule, unix.IPPROTO_UDP)
 	detour{}.routeMessage(&route)
-	f.Add(rule.b)
-	f.Add(route.b)
+	f.Add(rule.B)
+	f.Add(route.B)
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		for _, d := range []detour{{}, {six: true}} {
 			if d.among([][]byte{payload}, unix.IPPROTO_UDP) && !isDetourRule(payload) {

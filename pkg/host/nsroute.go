@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/nlsock"
 	"dcni/pkg/names"
 	"dcni/pkg/wire"
 )
@@ -59,8 +60,8 @@ type ruleAttribute struct {
 func (d detour) rule(protocol byte) []ruleAttribute {
 	ports := binary.NativeEndian.AppendUint16(nil, names.DNSPort) // struct fib_rule_port_range
 	return []ruleAttribute{
-		{unix.FRA_PRIORITY, native32(detourTable)},
-		{unix.FRA_TABLE, native32(detourTable)},
+		{unix.FRA_PRIORITY, nlsock.Native32(detourTable)},
+		{unix.FRA_TABLE, nlsock.Native32(detourTable)},
 		{unix.FRA_IP_PROTO, []byte{protocol}},
 		{unix.FRA_DPORT_RANGE, binary.NativeEndian.AppendUint16(ports, names.DNSPort)},
 		// What is sent here. What is forwarded netfilter leads nowhere: it would go
@@ -68,23 +69,23 @@ func (d detour) rule(protocol byte) []ruleAttribute {
 		{unix.FRA_IIFNAME, []byte("lo\x00")},
 		// Without FRA_FWMARK: packets whose marks have not this bit. "Not dnetd's
 		// mark" would take FIB_RULE_INVERT, which inverts protocol and port, too.
-		{unix.FRA_FWMASK, native32(detourBit)},
+		{unix.FRA_FWMASK, nlsock.Native32(detourBit)},
 	}
 }
 
 // header appends a struct fib_rule_hdr, or a struct rtmsg of a route that has no
 // more to say: they agree in their size and their first fields.
 func (d detour) header(m *rtMessage, last ...byte) {
-	m.b = append(m.b, d.family(), 0, 0, 0)
-	m.b = append(m.b, last...)
-	m.b = append(m.b, 0, 0, 0, 0) // flags
+	m.B = append(m.B, d.family(), 0, 0, 0)
+	m.B = append(m.B, last...)
+	m.B = append(m.B, 0, 0, 0, 0) // flags
 }
 
 // ruleMessage appends a message about one rule.
 func (d detour) ruleMessage(m *rtMessage, protocol byte) {
 	d.header(m, unix.RT_TABLE_UNSPEC, 0, 0, unix.FR_ACT_TO_TBL)
 	for _, a := range d.rule(protocol) {
-		m.raw(a.typ, a.data)
+		m.Raw(a.typ, a.data)
 	}
 }
 
@@ -93,10 +94,10 @@ func (d detour) ruleMessage(m *rtMessage, protocol byte) {
 // others than lo's own addresses.
 func (d detour) routeMessage(m *rtMessage) {
 	d.header(m, unix.RT_TABLE_UNSPEC, unix.RTPROT_BOOT, unix.RT_SCOPE_LINK, unix.RTN_UNICAST)
-	m.native(unix.RTA_TABLE, detourTable)
-	m.native(unix.RTA_OIF, loIndex)
+	m.Native(unix.RTA_TABLE, detourTable)
+	m.Native(unix.RTA_OIF, loIndex)
 	if !d.six {
-		m.raw(unix.RTA_PREFSRC, []byte{127, 0, 0, 1})
+		m.Raw(unix.RTA_PREFSRC, []byte{127, 0, 0, 1})
 	}
 }
 
@@ -151,7 +152,7 @@ func (d detour) missing() (list string, err error) {
 	}
 	routes, err := d.rt.request(unix.RTM_GETROUTE, unix.NLM_F_DUMP, func(m *rtMessage) {
 		d.header(m, 0, 0, 0, 0)
-		m.native(unix.RTA_TABLE, detourTable)
+		m.Native(unix.RTA_TABLE, detourTable)
 	})
 	if err != nil && !errors.Is(err, unix.ENOENT) { // which is said of the table
 		return "", wrap("list routes", err)
@@ -169,16 +170,16 @@ func (d detour) among(rules [][]byte, protocol byte) bool {
 	var want rtMessage
 	d.header(&want, unix.RT_TABLE_UNSPEC, 0, 0, unix.FR_ACT_TO_TBL)
 	for _, payload := range rules {
-		if len(payload) < len(want.b) {
+		if len(payload) < len(want.B) {
 			continue
 		}
-		head := bytes.Clone(payload[:len(want.b)])
+		head := bytes.Clone(payload[:len(want.B)])
 		head[ruleTable] = unix.RT_TABLE_UNSPEC // RT_TABLE_COMPAT: it is above 255
-		if !bytes.Equal(head, want.b) {
+		if !bytes.Equal(head, want.B) {
 			continue
 		}
 		have := map[uint16][]byte{}
-		attributes(payload[len(want.b):], func(typ uint16, data []byte) { have[typ] = data })
+		nlsock.Attributes(payload[len(want.B):], func(typ uint16, data []byte) { have[typ] = data })
 		if sameRule(have, d.rule(protocol)) {
 			return true
 		}
@@ -211,7 +212,7 @@ func (d detour) isRoute(payload []byte) bool {
 		return false
 	}
 	table, link := uint32(0), uint32(0)
-	attributes(payload[unix.SizeofRtMsg:], func(typ uint16, data []byte) {
+	nlsock.Attributes(payload[unix.SizeofRtMsg:], func(typ uint16, data []byte) {
 		switch {
 		case typ == unix.RTA_TABLE && len(data) >= 4:
 			table = binary.NativeEndian.Uint32(data)
@@ -242,8 +243,8 @@ func isDetourRule(data []byte) bool {
 		return false
 	}
 	is := false
-	attributes(data[unix.SizeofRtMsg:], func(typ uint16, data []byte) {
-		is = is || typ == unix.FRA_TABLE && bytes.Equal(data, native32(detourTable))
+	nlsock.Attributes(data[unix.SizeofRtMsg:], func(typ uint16, data []byte) {
+		is = is || typ == unix.FRA_TABLE && bytes.Equal(data, nlsock.Native32(detourTable))
 	})
 	return is
 }

@@ -12,6 +12,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/nlsock"
 	"dcni/pkg/names"
 )
 
@@ -179,7 +180,7 @@ func (m mapping) interception() nsChain {
 	}}
 	own := compiler{family: m.family()}
 	own.add(&expr.Meta{Key: expr.MetaKeyMARK, Register: reg0})
-	own.compare(false, native32(agent.Mark))
+	own.compare(false, nlsock.Native32(agent.Mark))
 	own.verdict(firewall.Return)
 	c.rules = append(c.rules, own.out)
 	targets := m.local

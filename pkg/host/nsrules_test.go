@@ -1,6 +1,7 @@
 package host
 
 import (
+	"dcni/pkg/host/nlsock"
 	"net/netip"
 	"strings"
 	"testing"
@@ -16,11 +17,11 @@ var (
 
 // nsTableHere returns a family's table in the thread's namespace.
 func nsTableHere(t *testing.T, six bool) nsTable {
-	conn, err := dialNetlink(unix.NETLINK_NETFILTER)
+	conn, err := nlsock.Dial(unix.NETLINK_NETFILTER)
 	if err != nil {
 		t.Skip("no nf_tables:", err)
 	}
-	t.Cleanup(conn.close)
+	t.Cleanup(conn.Close)
 	rt, err := dialRTNL()
 	if err != nil {
 		t.Fatal(err)

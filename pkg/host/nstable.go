@@ -8,13 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nlsock"
 )
 
 // A nsTable is the table of one family in a sandbox that carries a [mapping]
 // out, and the [detour] to it. It is ours alone, and constant: it is replaced
 // whole or taken away.
 type nsTable struct {
-	conn   *netlinkConn // in the sandbox
+	conn   *nlsock.Conn // in the sandbox
 	six    bool
 	detour detour // what a mapping with intercept takes besides
 }
@@ -32,7 +33,7 @@ func (s *sandbox) table(six bool) (nsTable, error) {
 // dialNFT opens a sandbox's socket for tables, in the thread's namespace.
 func (s *sandbox) dialNFT() (err error) {
 	if s.nft == nil {
-		s.nft, err = dialNetlink(unix.NETLINK_NETFILTER)
+		s.nft, err = nlsock.Dial(unix.NETLINK_NETFILTER)
 	}
 	return noNFTables(err)
 }
@@ -40,12 +41,12 @@ func (s *sandbox) dialNFT() (err error) {
 // look returns what mapping is there. Of a table that lacks rules, or has others,
 // it is the zero mapping; there says whether any rule is in it.
 func (t nsTable) look() (m mapping, there bool, err error) {
-	var msg message
-	at := msg.begin(nftType(unix.NFT_MSG_GETRULE), unix.NLM_F_DUMP, t.conn.next())
-	msg.nfHeader(mapping{six: t.six}.family(), 0)
-	msg.str(unix.NFTA_RULE_TABLE, firewall.TableName)
-	msg.end(at)
-	payloads, err := t.conn.dump(msg.b)
+	var msg nlsock.Message
+	at := msg.Begin(nftType(unix.NFT_MSG_GETRULE), unix.NLM_F_DUMP, t.conn.Next())
+	msg.NFHeader(mapping{six: t.six}.family(), 0)
+	msg.Str(unix.NFTA_RULE_TABLE, firewall.TableName)
+	msg.End(at)
+	payloads, err := t.conn.Dump(msg.B)
 	if errors.Is(err, unix.ENOENT) || err == nil && len(payloads) == 0 {
 		return mapping{}, false, nil
 	}
@@ -70,7 +71,7 @@ func ruleComment(payload []byte) (note string) {
 	if len(payload) < 4 {
 		return ""
 	}
-	attributes(payload[4:], func(typ uint16, data []byte) {
+	nlsock.Attributes(payload[4:], func(typ uint16, data []byte) {
 		if typ == unix.NFTA_RULE_USERDATA {
 			note = comment(data, userdata.TypeComment)
 		}
@@ -125,11 +126,11 @@ func (t nsTable) batch() *batch {
 // deleted, and one that is there can be made again.
 func (b *batch) deleteTable() {
 	b.newTable()
-	b.change(unix.NFT_MSG_DELTABLE, 0, func(m *message) { m.str(unix.NFTA_TABLE_NAME, firewall.TableName) })
+	b.change(unix.NFT_MSG_DELTABLE, 0, func(m *nlsock.Message) { m.Str(unix.NFTA_TABLE_NAME, firewall.TableName) })
 }
 
 func (b *batch) newTable() {
-	b.change(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func(m *message) { m.str(unix.NFTA_TABLE_NAME, firewall.TableName) })
+	b.change(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func(m *nlsock.Message) { m.Str(unix.NFTA_TABLE_NAME, firewall.TableName) })
 }
 
 // mapping appends the table of a mapping.

@@ -17,10 +17,10 @@ func (r *rtnl) reachesOnLink(index int, p netip.Prefix) bool {
 		return true
 	}
 	payloads, err := r.request(unix.RTM_GETROUTE, 0, func(m *rtMessage) {
-		m.b = append(m.b, rtFamily(to), byte(to.BitLen()), 0, 0, 0, 0, 0, 0) // struct rtmsg
-		m.b = binary.NativeEndian.AppendUint32(m.b, unix.RTM_F_FIB_MATCH)
-		m.raw(unix.RTA_DST, to.AsSlice())
-		m.native(unix.RTA_OIF, uint32(index))
+		m.B = append(m.B, rtFamily(to), byte(to.BitLen()), 0, 0, 0, 0, 0, 0) // struct rtmsg
+		m.B = binary.NativeEndian.AppendUint32(m.B, unix.RTM_F_FIB_MATCH)
+		m.Raw(unix.RTA_DST, to.AsSlice())
+		m.Native(unix.RTA_OIF, uint32(index))
 	})
 	if err == nil {
 		return len(payloads) == 0 || len(payloads[0]) < 2 || int(payloads[0][1]) >= p.Bits()
@@ -54,16 +54,16 @@ func (r *rtnl) onLink(index int, p netip.Prefix) error {
 		if p.Addr().Is6() {
 			scope = unix.RT_SCOPE_UNIVERSE
 		}
-		m.b = append(m.b, rtFamily(p.Addr()), byte(p.Bits()), 0, 0, // struct rtmsg
+		m.B = append(m.B, rtFamily(p.Addr()), byte(p.Bits()), 0, 0, // struct rtmsg
 			unix.RT_TABLE_MAIN, unix.RTPROT_KERNEL, scope, unix.RTN_UNICAST)
-		m.b = binary.NativeEndian.AppendUint32(m.b, 0)
-		m.raw(unix.RTA_DST, p.Masked().Addr().AsSlice())
-		m.native(unix.RTA_OIF, uint32(index))
+		m.B = binary.NativeEndian.AppendUint32(m.B, 0)
+		m.Raw(unix.RTA_DST, p.Masked().Addr().AsSlice())
+		m.Native(unix.RTA_OIF, uint32(index))
 		if p.Addr().Is6() {
 			const metric = 256 // IP6_RT_PRIO_ADDRCONF in the kernel's net/ip6_route.h
-			m.native(unix.RTA_PRIORITY, metric)
+			m.Native(unix.RTA_PRIORITY, metric)
 		} else {
-			m.raw(unix.RTA_PREFSRC, p.Addr().AsSlice())
+			m.Raw(unix.RTA_PREFSRC, p.Addr().AsSlice())
 		}
 	})
 }

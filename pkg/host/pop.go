@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/nlsock"
 	"dcni/pkg/netns"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -166,13 +167,13 @@ func (j joined) any() bool {
 // guardLo brings lo up again whenever it goes down in the calling thread's
 // namespace, from now on until the process ends, and says so on the channel.
 func guardLo(down chan<- error) error {
-	events, err := dialNetlink(unix.NETLINK_ROUTE)
+	events, err := nlsock.Dial(unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
 	}
 	rt, err := dialRTNL()
 	if err == nil {
-		err = events.join(unix.RTNLGRP_LINK)
+		err = events.Join(unix.RTNLGRP_LINK)
 	}
 	if err != nil {
 		return err
@@ -186,7 +187,7 @@ func guardLo(down chan<- error) error {
 				default: // said before
 				}
 			}
-			if err := events.await(); err != nil {
+			if err := events.Wait(); err != nil {
 				return
 			}
 		}

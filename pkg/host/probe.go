@@ -31,10 +31,10 @@ func probeKind(kind string) error {
 		defer rt.close()
 		return rt.change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtMessage) {
 			m.ifinfo(0, 0, 0)
-			m.str(unix.IFLA_IFNAME, "probe0")
-			info := m.open(unix.IFLA_LINKINFO)
-			m.raw(unix.IFLA_INFO_KIND, []byte(kind))
-			m.close(info)
+			m.Str(unix.IFLA_IFNAME, "probe0")
+			info := m.Open(unix.IFLA_LINKINFO)
+			m.Raw(unix.IFLA_INFO_KIND, []byte(kind))
+			m.Close(info)
 		})
 	})
 	if errors.Is(err, unix.EOPNOTSUPP) {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/nlsock"
 	"dcni/pkg/names"
 	"dcni/pkg/netns"
 	"dcni/pkg/records"
@@ -278,11 +279,11 @@ func (r resolver) probe() error { return errors.Join(r.h.probeDnetd(), probeMapp
 
 func probeMapping(r *names.Resolver) error {
 	return netns.Scratch(func() error {
-		conn, err := dialNetlink(unix.NETLINK_NETFILTER)
+		conn, err := nlsock.Dial(unix.NETLINK_NETFILTER)
 		if err != nil {
 			return noNFTables(err)
 		}
-		defer conn.close()
+		defer conn.Close()
 		rt, err := dialRTNL()
 		if err != nil {
 			return err

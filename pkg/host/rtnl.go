@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/nlsock"
 	"dcni/pkg/wire"
 )
 
@@ -21,7 +22,7 @@ import (
 // its counters; in a process that lives four milliseconds that is a tenth.
 type rtnl struct {
 	mu   sync.Mutex // one exchange at a time
-	conn *netlinkConn
+	conn *nlsock.Conn
 }
 
 // iface is what is asked of a link.
@@ -43,19 +44,19 @@ const here = -1
 
 // dialRTNL opens a socket in the network namespace of the calling thread.
 func dialRTNL() (*rtnl, error) {
-	conn, err := dialNetlink(unix.NETLINK_ROUTE)
+	conn, err := nlsock.Dial(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}
 	// Dumps then look at what was asked for only. A kernel that does not know
 	// it lists all, which readers sort out.
-	_ = unix.SetsockoptInt(conn.fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
+	_ = unix.SetsockoptInt(conn.FD, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
 	return &rtnl{conn: conn}, nil
 }
 
 // cookie returns the namespace's, see [netns.NS.Cookie].
 func (r *rtnl) cookie() (uint64, error) {
-	cookie, err := unix.GetsockoptUint64(r.conn.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	cookie, err := unix.GetsockoptUint64(r.conn.FD, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	return cookie, os.NewSyscallError("getsockopt", err)
 }
 
@@ -63,8 +64,8 @@ func (r *rtnl) cookie() (uint64, error) {
 func (r *rtnl) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.conn.close()
-	r.conn.fd = -1
+	r.conn.Close()
+	r.conn.FD = -1
 }
 
 // request builds a message and returns what it yields.
@@ -72,10 +73,10 @@ func (r *rtnl) request(typ, flags uint16, body func(m *rtMessage)) ([][]byte, er
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var m rtMessage
-	at := m.begin(typ, flags, r.conn.next())
+	at := m.Begin(typ, flags, r.conn.Next())
 	body(&m)
-	m.end(at)
-	return r.conn.dump(m.b)
+	m.End(at)
+	return r.conn.Dump(m.B)
 }
 
 // change sends a message that changes something, and waits for it.
@@ -85,19 +86,19 @@ func (r *rtnl) change(typ, flags uint16, body func(m *rtMessage)) error {
 }
 
 // A rtMessage is a message of rtnetlink.
-type rtMessage struct{ message }
+type rtMessage struct{ nlsock.Message }
 
 // ifinfo appends a struct ifinfomsg.
 func (m *rtMessage) ifinfo(index int, flags, change uint32) {
-	m.b = append(m.b, unix.AF_UNSPEC, 0, 0, 0)
+	m.B = append(m.B, unix.AF_UNSPEC, 0, 0, 0)
 	for _, v := range []uint32{uint32(index), flags, change} {
-		m.b = binary.NativeEndian.AppendUint32(m.b, v)
+		m.B = binary.NativeEndian.AppendUint32(m.B, v)
 	}
 }
 
 // link returns the link of a name. The error is unix.ENODEV if there is none.
 func (r *rtnl) link(name string) (*iface, error) {
-	return r.getLink(0, func(m *rtMessage) { m.str(unix.IFLA_IFNAME, name) })
+	return r.getLink(0, func(m *rtMessage) { m.Str(unix.IFLA_IFNAME, name) })
 }
 
 // linkAt returns the link of an index.
@@ -110,7 +111,7 @@ func (r *rtnl) getLink(index int, by func(m *rtMessage)) (*iface, error) {
 	payloads, err := r.request(unix.RTM_GETLINK, 0, func(m *rtMessage) {
 		m.ifinfo(index, 0, 0)
 		by(m)
-		m.native(unix.IFLA_EXT_MASK, skipStats)
+		m.Native(unix.IFLA_EXT_MASK, skipStats)
 	})
 	if err != nil {
 		return nil, err
@@ -127,15 +128,15 @@ func (r *rtnl) links() ([]*iface, error) { return r.listLinks(func(*rtMessage) {
 // bridges lists the bridges.
 func (r *rtnl) bridges() ([]*iface, error) {
 	return r.listLinks(func(m *rtMessage) {
-		info := m.open(unix.IFLA_LINKINFO)
-		m.str(unix.IFLA_INFO_KIND, "bridge")
-		m.close(info)
+		info := m.Open(unix.IFLA_LINKINFO)
+		m.Str(unix.IFLA_INFO_KIND, "bridge")
+		m.Close(info)
 	})
 }
 
 // ports lists the ports of a bridge.
 func (r *rtnl) ports(bridge int) ([]*iface, error) {
-	return r.listLinks(func(m *rtMessage) { m.native(unix.IFLA_MASTER, uint32(bridge)) })
+	return r.listLinks(func(m *rtMessage) { m.Native(unix.IFLA_MASTER, uint32(bridge)) })
 }
 
 // listLinks lists those links that the kernel is asked for.
@@ -143,7 +144,7 @@ func (r *rtnl) listLinks(which func(m *rtMessage)) ([]*iface, error) {
 	payloads, err := r.request(unix.RTM_GETLINK, unix.NLM_F_DUMP, func(m *rtMessage) {
 		m.ifinfo(0, 0, 0)
 		which(m)
-		m.native(unix.IFLA_EXT_MASK, skipStats)
+		m.Native(unix.IFLA_EXT_MASK, skipStats)
 	})
 	var list []*iface
 	for _, p := range payloads {
@@ -160,7 +161,7 @@ func parseIface(b []byte) *iface {
 		flags: binary.NativeEndian.Uint32(b[8:]),
 		nsid:  here,
 	}
-	attributes(b[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
+	nlsock.Attributes(b[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
 		number := func() int {
 			if len(data) < 4 {
 				return 0
@@ -179,9 +180,9 @@ func parseIface(b []byte) *iface {
 		case unix.IFLA_ADDRESS:
 			i.mac = data
 		case unix.IFLA_IFNAME:
-			i.name = cString(data)
+			i.name = nlsock.CString(data)
 		case unix.IFLA_IFALIAS:
-			i.alias = cString(data)
+			i.alias = nlsock.CString(data)
 		case unix.IFLA_AF_SPEC:
 			i.parseAFSpec(data)
 		case unix.IFLA_LINKINFO:
@@ -193,10 +194,10 @@ func parseIface(b []byte) *iface {
 
 // parseLinkInfo reads a link's kind, and how it is set as the port of a bridge.
 func (i *iface) parseLinkInfo(data []byte) {
-	attributes(data, func(typ uint16, data []byte) {
+	nlsock.Attributes(data, func(typ uint16, data []byte) {
 		switch typ {
 		case unix.IFLA_INFO_KIND:
-			i.kind = cString(data)
+			i.kind = nlsock.CString(data)
 		case unix.IFLA_INFO_SLAVE_DATA:
 			i.parsePort(data)
 		}
@@ -204,7 +205,7 @@ func (i *iface) parseLinkInfo(data []byte) {
 }
 
 func (i *iface) parsePort(data []byte) {
-	attributes(data, func(typ uint16, data []byte) {
+	nlsock.Attributes(data, func(typ uint16, data []byte) {
 		on := len(data) > 0 && data[0] != 0
 		switch typ {
 		case unix.IFLA_BRPORT_MODE:
@@ -228,7 +229,7 @@ func (r *rtnl) setUp(index int, up bool) error {
 func (r *rtnl) delLink(name string) error {
 	return r.change(unix.RTM_DELLINK, 0, func(m *rtMessage) {
 		m.ifinfo(0, 0, 0)
-		m.str(unix.IFLA_IFNAME, name)
+		m.Str(unix.IFLA_IFNAME, name)
 	})
 }
 
@@ -243,12 +244,12 @@ func (r *rtnl) addr(typ uint16, index int, p netip.Prefix) error {
 		if p.Addr().Is6() {
 			family, nodad = unix.AF_INET6, unix.IFA_F_NODAD
 		}
-		m.b = append(m.b, family, byte(p.Bits()), nodad, unix.RT_SCOPE_UNIVERSE) // struct ifaddrmsg
-		m.b = binary.NativeEndian.AppendUint32(m.b, uint32(index))
-		m.raw(unix.IFA_LOCAL, p.Addr().AsSlice())
-		m.raw(unix.IFA_ADDRESS, p.Addr().AsSlice())
+		m.B = append(m.B, family, byte(p.Bits()), nodad, unix.RT_SCOPE_UNIVERSE) // struct ifaddrmsg
+		m.B = binary.NativeEndian.AppendUint32(m.B, uint32(index))
+		m.Raw(unix.IFA_LOCAL, p.Addr().AsSlice())
+		m.Raw(unix.IFA_ADDRESS, p.Addr().AsSlice())
 		if broadcast, ok := broadcastOf(p); ok {
-			m.raw(unix.IFA_BROADCAST, broadcast)
+			m.Raw(unix.IFA_BROADCAST, broadcast)
 		}
 	})
 }
@@ -268,8 +269,8 @@ func broadcastOf(p netip.Prefix) ([]byte, bool) {
 // addrs lists the addresses of one family on one link, or for 0 on all.
 func (r *rtnl) addrs(index, family int) ([]netip.Prefix, error) {
 	payloads, err := r.request(unix.RTM_GETADDR, unix.NLM_F_DUMP, func(m *rtMessage) {
-		m.b = append(m.b, byte(family), 0, 0, 0) // struct ifaddrmsg
-		m.b = binary.NativeEndian.AppendUint32(m.b, uint32(index))
+		m.B = append(m.B, byte(family), 0, 0, 0) // struct ifaddrmsg
+		m.B = binary.NativeEndian.AppendUint32(m.B, uint32(index))
 	})
 	if err != nil {
 		return nil, err
@@ -290,7 +291,7 @@ func (r *rtnl) addrs(index, family int) ([]netip.Prefix, error) {
 // link IFA_ADDRESS is the other end's, and IFA_LOCAL is there as well.
 func addrOf(attrs []byte) (ip netip.Addr, ok bool) {
 	var local bool
-	attributes(attrs, func(typ uint16, data []byte) {
+	nlsock.Attributes(attrs, func(typ uint16, data []byte) {
 		if typ == unix.IFA_LOCAL || typ == unix.IFA_ADDRESS && !local {
 			ip, ok = netip.AddrFromSlice(data)
 			local = typ == unix.IFA_LOCAL
@@ -307,31 +308,31 @@ func (r *rtnl) route(typ uint16, index int, o *wire.Route) error {
 	}
 	return r.change(typ, flags, func(m *rtMessage) {
 		m.rtmsg(o)
-		m.native(unix.RTA_OIF, uint32(index))
+		m.Native(unix.RTA_OIF, uint32(index))
 		if o.Dst.Bits() > 0 {
-			m.raw(unix.RTA_DST, o.Dst.Addr().AsSlice())
+			m.Raw(unix.RTA_DST, o.Dst.Addr().AsSlice())
 		}
 		if o.Via.IsValid() {
-			m.raw(unix.RTA_GATEWAY, o.Via.AsSlice())
+			m.Raw(unix.RTA_GATEWAY, o.Via.AsSlice())
 		}
 		if o.Metric != 0 {
-			m.native(unix.RTA_PRIORITY, uint32(o.Metric))
+			m.Native(unix.RTA_PRIORITY, uint32(o.Metric))
 		}
 		if o.Table != 0 {
-			m.native(unix.RTA_TABLE, uint32(o.Table))
+			m.Native(unix.RTA_TABLE, uint32(o.Table))
 		}
 		if o.MTU != 0 || o.AdvMSS != 0 {
-			at := m.open(unix.RTA_METRICS)
+			at := m.Open(unix.RTA_METRICS)
 			m.metric(unix.RTAX_MTU, o.MTU)
 			m.metric(unix.RTAX_ADVMSS, o.AdvMSS)
-			m.close(at)
+			m.Close(at)
 		}
 	})
 }
 
 func (m *rtMessage) metric(typ uint16, v int) {
 	if v != 0 {
-		m.native(typ, uint32(v))
+		m.Native(typ, uint32(v))
 	}
 }
 
@@ -349,16 +350,16 @@ func (m *rtMessage) rtmsg(o *wire.Route) {
 	if o.OnLink {
 		flags = unix.RTNH_F_ONLINK
 	}
-	m.b = append(m.b, family, byte(o.Dst.Bits()), 0, 0, table, unix.RTPROT_BOOT, scope, unix.RTN_UNICAST)
-	m.b = binary.NativeEndian.AppendUint32(m.b, flags)
+	m.B = append(m.B, family, byte(o.Dst.Bits()), 0, 0, table, unix.RTPROT_BOOT, scope, unix.RTN_UNICAST)
+	m.B = binary.NativeEndian.AppendUint32(m.B, flags)
 }
 
 // wayTo returns the index of the link that packets to an address leave by, and
 // the address that they carry.
 func (r *rtnl) wayTo(a netip.Addr) (index int, source netip.Addr, err error) {
 	payloads, err := r.request(unix.RTM_GETROUTE, 0, func(m *rtMessage) {
-		m.b = append(m.b, rtFamily(a), byte(a.BitLen()), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) // struct rtmsg
-		m.raw(unix.RTA_DST, a.AsSlice())
+		m.B = append(m.B, rtFamily(a), byte(a.BitLen()), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) // struct rtmsg
+		m.Raw(unix.RTA_DST, a.AsSlice())
 	})
 	if err != nil {
 		return 0, source, err
@@ -367,7 +368,7 @@ func (r *rtnl) wayTo(a netip.Addr) (index int, source netip.Addr, err error) {
 		if len(p) < unix.SizeofRtMsg {
 			continue
 		}
-		attributes(p[unix.SizeofRtMsg:], func(typ uint16, data []byte) {
+		nlsock.Attributes(p[unix.SizeofRtMsg:], func(typ uint16, data []byte) {
 			switch {
 			case typ == unix.RTA_OIF && len(data) >= 4:
 				index = int(binary.NativeEndian.Uint32(data))
@@ -392,15 +393,15 @@ func (r *rtnl) exchange(steps []rtRequest, expected ...error) error {
 	defer r.mu.Unlock()
 	var m rtMessage
 	for _, s := range steps {
-		at := m.begin(s.typ, s.flags|unix.NLM_F_ACK, r.conn.next())
+		at := m.Begin(s.typ, s.flags|unix.NLM_F_ACK, r.conn.Next())
 		s.body(&m)
-		m.end(at)
+		m.End(at)
 	}
-	replies, err := r.conn.roundTrip(m.b)
+	replies, err := r.conn.RoundTrip(m.B)
 	errs := []error{err}
 	for _, r := range replies {
-		if !slices.ContainsFunc(expected, func(e error) bool { return errors.Is(r.err, e) }) {
-			errs = append(errs, r.err)
+		if !slices.ContainsFunc(expected, func(e error) bool { return errors.Is(r.Err, e) }) {
+			errs = append(errs, r.Err)
 		}
 	}
 	return errors.Join(errs...)
@@ -413,18 +414,18 @@ func (r *rtnl) peers(ends []*iface) []*iface {
 	defer r.mu.Unlock()
 	list := make([]*iface, len(ends))
 	var m rtMessage
-	first := r.conn.seq + 1
+	first := r.conn.Seq + 1
 	for _, end := range ends {
-		at := m.begin(unix.RTM_GETLINK, 0, r.conn.next())
+		at := m.Begin(unix.RTM_GETLINK, 0, r.conn.Next())
 		m.ifinfo(end.peer, 0, 0)
-		m.native(unix.IFLA_TARGET_NETNSID, uint32(end.nsid))
-		m.native(unix.IFLA_EXT_MASK, skipStats)
-		m.end(at)
+		m.Native(unix.IFLA_TARGET_NETNSID, uint32(end.nsid))
+		m.Native(unix.IFLA_EXT_MASK, skipStats)
+		m.End(at)
 	}
-	replies, _ := r.conn.roundTrip(m.b) // what is lost is looked at the next time
+	replies, _ := r.conn.RoundTrip(m.B) // what is lost is looked at the next time
 	for _, reply := range replies {
-		if i := reply.seq - first; i < uint32(len(list)) && reply.typ == unix.RTM_NEWLINK && len(reply.data) >= unix.SizeofIfInfomsg {
-			list[i] = parseIface(reply.data)
+		if i := reply.Seq - first; i < uint32(len(list)) && reply.Type == unix.RTM_NEWLINK && len(reply.Data) >= unix.SizeofIfInfomsg {
+			list[i] = parseIface(reply.Data)
 		}
 	}
 	return list

@@ -9,18 +9,18 @@ import (
 func FuzzLink(f *testing.F) {
 	var m rtMessage
 	m.ifinfo(2, unix.IFF_UP, 0)
-	m.str(unix.IFLA_IFNAME, "eth0")
-	m.str(unix.IFLA_IFALIAS, "web c1/eth0")
-	m.native(unix.IFLA_LINK_NETNSID, 1)
-	info := m.open(unix.IFLA_LINKINFO)
-	m.str(unix.IFLA_INFO_KIND, "veth")
-	m.close(info)
-	spec := m.open(unix.IFLA_AF_SPEC)
-	inet := m.open(unix.AF_INET)
-	m.raw(inetConf, make([]byte, 128))
-	m.close(inet)
-	m.close(spec)
-	f.Add(m.b)
+	m.Str(unix.IFLA_IFNAME, "eth0")
+	m.Str(unix.IFLA_IFALIAS, "web c1/eth0")
+	m.Native(unix.IFLA_LINK_NETNSID, 1)
+	info := m.Open(unix.IFLA_LINKINFO)
+	m.Str(unix.IFLA_INFO_KIND, "veth")
+	m.Close(info)
+	spec := m.Open(unix.IFLA_AF_SPEC)
+	inet := m.Open(unix.AF_INET)
+	m.Raw(inetConf, make([]byte, 128))
+	m.Close(inet)
+	m.Close(spec)
+	f.Add(m.B)
 	f.Add(make([]byte, unix.SizeofIfInfomsg))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		if len(payload) < unix.SizeofIfInfomsg {
@@ -40,9 +40,9 @@ func FuzzLink(f *testing.F) {
 
 func FuzzAddress(f *testing.F) {
 	var m rtMessage
-	m.raw(unix.IFA_ADDRESS, []byte{10, 0, 0, 1})
-	m.raw(unix.IFA_LOCAL, []byte{10, 0, 0, 2})
-	f.Add(m.b)
+	m.Raw(unix.IFA_ADDRESS, []byte{10, 0, 0, 1})
+	m.Raw(unix.IFA_LOCAL, []byte{10, 0, 0, 2})
+	f.Add(m.B)
 	f.Fuzz(func(t *testing.T, attrs []byte) {
 		if a, ok := addrOf(attrs); ok != a.IsValid() {
 			t.Errorf("address %v: %v", a, ok)

@@ -65,9 +65,9 @@ func (v veth) mend() (bool, error) {
 		err := v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
 			m.ifinfo(host.index, 0, unix.IFF_UP)
 			if v.o.MTU != 0 {
-				m.native(unix.IFLA_MTU, uint32(v.o.MTU))
+				m.Native(unix.IFLA_MTU, uint32(v.o.MTU))
 			}
-			m.native(unix.IFLA_MASTER, uint32(master.index))
+			m.Native(unix.IFLA_MASTER, uint32(master.index))
 		})
 		if err != nil {
 			return false, v.explain(err)
@@ -94,7 +94,7 @@ func (v veth) rename() bool {
 	}
 	err = rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
 		m.ifinfo(end.index, 0, 0)
-		m.str(unix.IFLA_IFNAME, v.o.Name)
+		m.Str(unix.IFLA_IFNAME, v.o.Name)
 	})
 	return err == nil
 }
@@ -107,7 +107,7 @@ func (v veth) finish() error {
 	}
 	return v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
 		m.ifinfo(0, unix.IFF_UP, unix.IFF_UP)
-		m.str(unix.IFLA_IFNAME, v.o.Name)
+		m.Str(unix.IFLA_IFNAME, v.o.Name)
 	})
 }
 
@@ -137,21 +137,21 @@ func (v veth) create() error {
 	defer v.h.relink()
 	return rt.change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtMessage) {
 		m.ifinfo(0, 0, 0)
-		m.str(unix.IFLA_IFNAME, v.o.Name)
-		m.native(unix.IFLA_MTU, uint32(v.o.MTU))
-		m.native(unix.IFLA_MASTER, uint32(master.index))
-		info := m.open(unix.IFLA_LINKINFO)
-		m.raw(unix.IFLA_INFO_KIND, []byte("veth"))
-		data := m.open(unix.IFLA_INFO_DATA)
-		peer := m.open(vethInfoPeer)
+		m.Str(unix.IFLA_IFNAME, v.o.Name)
+		m.Native(unix.IFLA_MTU, uint32(v.o.MTU))
+		m.Native(unix.IFLA_MASTER, uint32(master.index))
+		info := m.Open(unix.IFLA_LINKINFO)
+		m.Raw(unix.IFLA_INFO_KIND, []byte("veth"))
+		data := m.Open(unix.IFLA_INFO_DATA)
+		peer := m.Open(vethInfoPeer)
 		m.ifinfo(0, 0, 0)
-		m.str(unix.IFLA_IFNAME, v.o.Peer)
-		m.raw(unix.IFLA_ADDRESS, mac)
-		m.native(unix.IFLA_MTU, uint32(v.o.MTU))
-		m.native(unix.IFLA_NET_NS_FD, uint32(sb.ns.Fd()))
-		m.close(peer)
-		m.close(data)
-		m.close(info)
+		m.Str(unix.IFLA_IFNAME, v.o.Peer)
+		m.Raw(unix.IFLA_ADDRESS, mac)
+		m.Native(unix.IFLA_MTU, uint32(v.o.MTU))
+		m.Native(unix.IFLA_NET_NS_FD, uint32(sb.ns.Fd()))
+		m.Close(peer)
+		m.Close(data)
+		m.Close(info)
 	})
 }
 
@@ -161,11 +161,11 @@ func (v veth) create() error {
 func (v veth) dress() error {
 	err := v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
 		v.port(m)
-		spec := m.open(unix.IFLA_AF_SPEC)
-		inet6 := m.open(unix.AF_INET6)
-		m.raw(inet6AddrGenMode, []byte{addrGenNone})
-		m.close(inet6)
-		m.close(spec)
+		spec := m.Open(unix.IFLA_AF_SPEC)
+		inet6 := m.Open(unix.AF_INET6)
+		m.Raw(inet6AddrGenMode, []byte{addrGenNone})
+		m.Close(inet6)
+		m.Close(spec)
 	})
 	if errors.Is(err, unix.EAFNOSUPPORT) {
 		err = v.h.root.rt.change(unix.RTM_NEWLINK, 0, v.port)
@@ -178,15 +178,15 @@ func (v veth) dress() error {
 // it came in by.
 func (v veth) port(m *rtMessage) {
 	m.ifinfo(0, 0, 0)
-	m.str(unix.IFLA_IFNAME, v.o.Name)
-	m.raw(unix.IFLA_IFALIAS, []byte(v.alias()))
-	info := m.open(unix.IFLA_LINKINFO)
-	m.raw(unix.IFLA_INFO_SLAVE_KIND, []byte("bridge"))
-	port := m.open(unix.IFLA_INFO_SLAVE_DATA)
-	m.raw(unix.IFLA_BRPORT_MODE, []byte{1})
-	m.raw(unix.IFLA_BRPORT_ISOLATED, []byte{flag(v.isolated())})
-	m.close(port)
-	m.close(info)
+	m.Str(unix.IFLA_IFNAME, v.o.Name)
+	m.Raw(unix.IFLA_IFALIAS, []byte(v.alias()))
+	info := m.Open(unix.IFLA_LINKINFO)
+	m.Raw(unix.IFLA_INFO_SLAVE_KIND, []byte("bridge"))
+	port := m.Open(unix.IFLA_INFO_SLAVE_DATA)
+	m.Raw(unix.IFLA_BRPORT_MODE, []byte{1})
+	m.Raw(unix.IFLA_BRPORT_ISOLATED, []byte{flag(v.isolated())})
+	m.Close(port)
+	m.Close(info)
 }
 
 // alias returns the alias cut to what the kernel takes (IFALIASZ - 1 bytes):

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"dcni/pkg/host/nlsock"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -146,7 +147,7 @@ func (w *Watcher) onLoss() {
 	w.hint(Hint{What: Anything})
 }
 
-func (w *Watcher) onRoute(nsid int, r reply) {
+func (w *Watcher) onRoute(nsid int, r nlsock.Reply) {
 	w.mu.Lock()
 	hints := w.state.feed(nsid, r)
 	w.mu.Unlock()
@@ -155,7 +156,7 @@ func (w *Watcher) onRoute(nsid int, r reply) {
 	}
 }
 
-func (w *Watcher) onRules(nsid int, r reply) {
+func (w *Watcher) onRules(nsid int, r nlsock.Reply) {
 	if !w.ledger.feed(nsid, r, w.ours) {
 		return
 	}
@@ -190,7 +191,7 @@ func listenEvents(protocol int, groups ...int) (*eventSocket, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	s := &eventSocket{fd: fd, over: -1}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer) // or as much as the host allows
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, nlsock.SocketBuffer) // or as much as the host allows
 	// Without CAP_NET_BROADCAST it hears of the host only.
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_LISTEN_ALL_NSID, 1)
 	// Without an address it would pass for the kernel, and not get its own news.
@@ -229,12 +230,12 @@ func (s *eventSocket) free() {
 
 // read passes each message on, and what was lost, until the socket is closed. It
 // keeps a thread, which sleeps: the runtime's poller would wake for each message.
-func (s *eventSocket) read(on func(nsid int, r reply), lost func()) error {
+func (s *eventSocket) read(on func(nsid int, r nlsock.Reply), lost func()) error {
 	defer s.free()
 	buf, control := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4))
 	for {
 		ready := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.over), Events: unix.POLLIN}}
-		err := retryEINTR(func() error {
+		err := nlsock.RetryEINTR(func() error {
 			_, err := unix.Poll(ready, -1)
 			return err
 		})
@@ -253,7 +254,7 @@ func (s *eventSocket) read(on func(nsid int, r reply), lost func()) error {
 }
 
 // drain passes on what is there.
-func (s *eventSocket) drain(buf, control []byte, on func(nsid int, r reply), lost func()) error {
+func (s *eventSocket) drain(buf, control []byte, on func(nsid int, r nlsock.Reply), lost func()) error {
 	for {
 		n, m, _, _, err := unix.Recvmsg(s.fd, buf, control, unix.MSG_DONTWAIT)
 		switch {
@@ -268,7 +269,7 @@ func (s *eventSocket) drain(buf, control []byte, on func(nsid int, r reply), los
 			return os.NewSyscallError("recvmsg", err)
 		}
 		nsid := nsidOf(control[:m])
-		messages, _ := parseReplies(buf[:n])
+		messages, _ := nlsock.ParseReplies(buf[:n])
 		for _, r := range messages {
 			on(nsid, r)
 		}

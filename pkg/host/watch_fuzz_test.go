@@ -7,30 +7,31 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nlsock"
 )
 
 func FuzzEvents(f *testing.F) {
 	const nsid = 3
 	var link, rule rtMessage
-	var table message
+	var table nlsock.Message
 	link.ifinfo(2, 0, unix.IFF_UP)
-	link.str(unix.IFLA_IFNAME, "v0123456789abcd")
-	f.Add(here, uint16(unix.RTM_NEWLINK), link.b)
-	f.Add(nsid, uint16(unix.RTM_NEWLINK), link.b)
+	link.Str(unix.IFLA_IFNAME, "v0123456789abcd")
+	f.Add(here, uint16(unix.RTM_NEWLINK), link.B)
+	f.Add(nsid, uint16(unix.RTM_NEWLINK), link.B)
 	detour{}.ruleMessage(&rule, unix.IPPROTO_UDP)
-	f.Add(nsid, uint16(unix.RTM_DELRULE), rule.b)
+	f.Add(nsid, uint16(unix.RTM_DELRULE), rule.B)
 	f.Add(nsid, uint16(unix.RTM_DELROUTE), make([]byte, unix.SizeofRtMsg))
 	f.Add(here, uint16(unix.RTM_NEWNETCONF), []byte{})
-	table.nfHeader(unix.NFPROTO_INET, 0)
-	table.str(unix.NFTA_TABLE_NAME, firewall.TableName)
-	f.Add(nsid, nftType(unix.NFT_MSG_DELTABLE), table.b)
-	f.Add(nsid, nftType(unix.NFT_MSG_NEWGEN), table.b)
+	table.NFHeader(unix.NFPROTO_INET, 0)
+	table.Str(unix.NFTA_TABLE_NAME, firewall.TableName)
+	f.Add(nsid, nftType(unix.NFT_MSG_DELTABLE), table.B)
+	f.Add(nsid, nftType(unix.NFT_MSG_NEWGEN), table.B)
 	f.Fuzz(func(t *testing.T, nsid int, typ uint16, payload []byte) {
 		links := linkWatch{
 			links: map[int]*iface{2: {index: 2, kind: "veth", nsid: 3, peer: 2, name: "v0123456789abcd"}},
 			ask:   func(int) (*iface, error) { return nil, errors.New("gone") },
 		}
-		r := reply{typ: typ, data: payload}
+		r := nlsock.Reply{Type: typ, Data: payload}
 		for _, h := range links.feed(nsid, r) {
 			if h.What != Anything && h.What != Forwarding && h.Link == "" {
 				t.Errorf("hint %+v names no link", h)
@@ -38,7 +39,7 @@ func FuzzEvents(f *testing.F) {
 		}
 		rules := ruleWatch{}
 		rules.feed(nsid, r, func(string) bool { return true })
-		if rules.feed(nsid, reply{typ: nftType(unix.NFT_MSG_NEWGEN), data: payload}, func(string) bool { return true }) {
+		if rules.feed(nsid, nlsock.Reply{Type: nftType(unix.NFT_MSG_NEWGEN), Data: payload}, func(string) bool { return true }) {
 			t.Error("a change of ours is a loss")
 		}
 	})

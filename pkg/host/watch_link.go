@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/nlsock"
 	"dcni/pkg/wire"
 )
 
@@ -54,19 +55,19 @@ func (w *linkWatch) leadingTo(nsid int) []*iface {
 }
 
 // feed reads one message.
-func (w *linkWatch) feed(nsid int, r reply) []Hint {
+func (w *linkWatch) feed(nsid int, r nlsock.Reply) []Hint {
 	if nsid != here {
 		return w.inside(nsid, r)
 	}
-	switch r.typ {
+	switch r.Type {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		return w.link(r)
 	case unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_NEWROUTE:
-		if l := w.links[deviceOf(r)]; l != nil && l.kind == "bridge" && (r.typ != unix.RTM_NEWROUTE || replaces(r)) {
+		if l := w.links[deviceOf(r)]; l != nil && l.kind == "bridge" && (r.Type != unix.RTM_NEWROUTE || replaces(r)) {
 			return []Hint{{Link, l.name}}
 		}
 	case unix.RTM_NEWNETCONF:
-		if switchedOff(r.data) {
+		if switchedOff(r.Data) {
 			return []Hint{{What: Forwarding}}
 		}
 	}
@@ -74,12 +75,12 @@ func (w *linkWatch) feed(nsid int, r reply) []Hint {
 }
 
 // link is about a link of the host's.
-func (w *linkWatch) link(r reply) []Hint {
-	if len(r.data) < unix.SizeofIfInfomsg {
+func (w *linkWatch) link(r nlsock.Reply) []Hint {
+	if len(r.Data) < unix.SizeofIfInfomsg {
 		return nil
 	}
-	now := parseIface(r.data)
-	if r.data[0] == unix.AF_BRIDGE {
+	now := parseIface(r.Data)
+	if r.Data[0] == unix.AF_BRIDGE {
 		// Of the bridge's own, which tell of the port only, also when it leaves.
 		if w.links[now.index] == nil {
 			return nil
@@ -89,7 +90,7 @@ func (w *linkWatch) link(r reply) []Hint {
 			return nil // deleted: its own message says so
 		}
 		now = asked
-	} else if r.typ == unix.RTM_DELLINK {
+	} else if r.Type == unix.RTM_DELLINK {
 		gone := w.links[now.index]
 		delete(w.links, now.index)
 		if gone == nil {
@@ -104,15 +105,15 @@ func (w *linkWatch) link(r reply) []Hint {
 }
 
 // inside is about a link in a sandbox.
-func (w *linkWatch) inside(nsid int, r reply) []Hint {
+func (w *linkWatch) inside(nsid int, r nlsock.Reply) []Hint {
 	var index int
-	switch r.typ {
+	switch r.Type {
 	case unix.RTM_DELADDR, unix.RTM_DELROUTE:
 		index = deviceOf(r)
 	case unix.RTM_NEWLINK:
-		index = lowered(r.data)
+		index = lowered(r.Data)
 	case unix.RTM_DELRULE:
-		if isDetourRule(r.data) {
+		if isDetourRule(r.Data) {
 			index = loIndex
 		}
 	case unix.RTM_NEWROUTE:
@@ -138,16 +139,16 @@ func (w *linkWatch) inside(nsid int, r reply) []Hint {
 const anyIndex = -1
 
 // replaces reports whether a new route has replaced another.
-func replaces(r reply) bool { return r.flag&unix.NLM_F_REPLACE != 0 }
+func replaces(r nlsock.Reply) bool { return r.Flags&unix.NLM_F_REPLACE != 0 }
 
 // deviceOf returns the index of the link that an address or a route is on, 0 if
 // it is on none, or on several.
-func deviceOf(r reply) (index int) {
+func deviceOf(r nlsock.Reply) (index int) {
 	switch {
-	case r.typ == unix.RTM_DELADDR && len(r.data) >= unix.SizeofIfAddrmsg:
-		return int(binary.NativeEndian.Uint32(r.data[4:]))
-	case (r.typ == unix.RTM_DELROUTE || r.typ == unix.RTM_NEWROUTE) && len(r.data) >= unix.SizeofRtMsg:
-		attributes(r.data[unix.SizeofRtMsg:], func(typ uint16, data []byte) {
+	case r.Type == unix.RTM_DELADDR && len(r.Data) >= unix.SizeofIfAddrmsg:
+		return int(binary.NativeEndian.Uint32(r.Data[4:]))
+	case (r.Type == unix.RTM_DELROUTE || r.Type == unix.RTM_NEWROUTE) && len(r.Data) >= unix.SizeofRtMsg:
+		nlsock.Attributes(r.Data[unix.SizeofRtMsg:], func(typ uint16, data []byte) {
 			if typ == unix.RTA_OIF && len(data) >= 4 {
 				index = int(binary.NativeEndian.Uint32(data))
 			}
@@ -176,7 +177,7 @@ func switchedOff(data []byte) bool {
 		return false
 	}
 	all, off := false, false
-	attributes(data[family:], func(typ uint16, data []byte) {
+	nlsock.Attributes(data[family:], func(typ uint16, data []byte) {
 		if len(data) < 4 {
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nlsock"
 )
 
 // ruleWatch collects, for each namespace, whether the transaction that is being
@@ -24,11 +25,11 @@ const (
 
 // feed reads one message, and reports whether a transaction has ended that took
 // something of ours and was not ours.
-func (w ruleWatch) feed(nsid int, r reply, ours func(program string) bool) bool {
-	if r.typ>>8 != unix.NFNL_SUBSYS_NFTABLES || len(r.data) < 4 {
+func (w ruleWatch) feed(nsid int, r nlsock.Reply, ours func(program string) bool) bool {
+	if r.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(r.Data) < 4 {
 		return false
 	}
-	if r.typ&0xff != unix.NFT_MSG_NEWGEN {
+	if r.Type&0xff != unix.NFT_MSG_NEWGEN {
 		w[nsid] = w[nsid] || takes(nsid, r)
 		return false
 	}
@@ -38,9 +39,9 @@ func (w ruleWatch) feed(nsid int, r reply, ours func(program string) bool) bool 
 		return false
 	}
 	program := ""
-	attributes(r.data[4:], func(typ uint16, data []byte) {
+	nlsock.Attributes(r.Data[4:], func(typ uint16, data []byte) {
 		if typ == nftaGenProcName {
-			program = cString(data)
+			program = nlsock.CString(data)
 		}
 	})
 	return !ours(program)
@@ -48,9 +49,9 @@ func (w ruleWatch) feed(nsid int, r reply, ours func(program string) bool) bool 
 
 // takes reports whether a message is about something of ours that goes or is set
 // in another way, or a rule that comes among ours.
-func takes(nsid int, r reply) bool {
+func takes(nsid int, r nlsock.Reply) bool {
 	const table, chain = 1, 2 // attributes of all these messages
-	switch r.typ & 0xff {
+	switch r.Type & 0xff {
 	case unix.NFT_MSG_DELTABLE, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELSET, unix.NFT_MSG_DELSETELEM,
 		unix.NFT_MSG_DELRULE, unix.NFT_MSG_NEWRULE,
 		unix.NFT_MSG_NEWTABLE, unix.NFT_MSG_NEWCHAIN, // and so, of one that is there, its flags or its policy
@@ -59,12 +60,12 @@ func takes(nsid int, r reply) bool {
 		return false
 	}
 	names := map[uint16]string{}
-	attributes(r.data[4:], func(typ uint16, data []byte) {
+	nlsock.Attributes(r.Data[4:], func(typ uint16, data []byte) {
 		if typ == table || typ == chain {
-			names[typ] = cString(data)
+			names[typ] = nlsock.CString(data)
 		}
 	})
-	isRule := r.typ&0xff == unix.NFT_MSG_DELRULE || r.typ&0xff == unix.NFT_MSG_NEWRULE || r.typ&0xff == nftMsgDestroyRule
-	return names[table] == firewall.TableName && (nsid != here || r.data[0] == unix.NFPROTO_INET) &&
+	isRule := r.Type&0xff == unix.NFT_MSG_DELRULE || r.Type&0xff == unix.NFT_MSG_NEWRULE || r.Type&0xff == nftMsgDestroyRule
+	return names[table] == firewall.TableName && (nsid != here || r.Data[0] == unix.NFPROTO_INET) &&
 		(!isRule || names[chain] != firewall.UserChain)
 }
