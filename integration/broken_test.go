@@ -11,7 +11,7 @@ import (
 // TestBrokenPlaces calls where nothing can be written: each ADD is one error of
 // code 5, and leaves nothing; on a full disk a DEL still works.
 func TestBrokenPlaces(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.netns("c0", "c1")
 	conf := versioned("1.1.0", "")
 	r.ok(r.plugin("ADD", "dbridge", conf, "containerid=c0", "netns=c0"))
@@ -48,7 +48,7 @@ func TestBrokenPlaces(t *testing.T) {
 
 // full puts a copy of a directory on a small disk and fills that but for some
 // pages.
-func (r *rig) full(place string, free int) {
+func (r *fixture) full(place string, free int) {
 	r.t.Helper()
 	r.run("sh", "-c", fmt.Sprintf(`mkdir -p /run/copy && cp -a %[1]s/. /run/copy && mount -t tmpfs -o size=256k tmpfs %[1]s && cp -a /run/copy/. %[1]s && rm -r /run/copy
 		dd if=/dev/zero of=%[1]s/ballast bs=4096 2>/dev/null; truncate -s -%[2]d %[1]s/ballast`, place, free*4096))
@@ -62,7 +62,7 @@ func TestNoNFTables(t *testing.T) {
 		t.Skip("strace is not installed")
 	}
 	const sockets = 12 // more than either opens on one thread
-	r := newRig(t)
+	r := newFixture(t)
 	r.netns("c0", "c1")
 	conf := versioned("1.1.0", `, "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}`)
 	r.ok(r.plugin("ADD", "dbridge", versioned("1.1.0", ""), "containerid=c0", "netns=c0"))
@@ -98,7 +98,7 @@ func TestNoNFTables(t *testing.T) {
 
 // TestSandboxVanishes takes the sandbox away while ADD is asking for addresses.
 func TestSandboxVanishes(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.netns("c1")
 	conf := `{"cniVersion": "1.1.0", "name": "web", "type": "dbridge", "ipam": {"type": "vanish"}}`
 	script := "#!/bin/sh\n[ $CNI_COMMAND = ADD ] || { echo $CNI_COMMAND >> /run/calls; exit 0; }\n" +

@@ -14,7 +14,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"dcni/integration/lab"
+	"dcni/integration/testhost"
 )
 
 // pluginDir is where the throwaway host has its plugins.
@@ -97,7 +97,7 @@ func (s *session) call(network string, args []string) (*call, error) {
 		return last, nil
 	}
 	c := &call{rt: &libcni.RuntimeConf{
-		ContainerID: name, NetNS: lab.NetNSPath(name), IfName: ifname,
+		ContainerID: name, NetNS: testhost.NetNSPath(name), IfName: ifname,
 		CapabilityArgs: map[string]any{},
 	}}
 	for _, arg := range args {
@@ -178,7 +178,7 @@ func cmdPlugin(ts *testscript.TestScript, neg bool, args []string) {
 	for _, arg := range args[3:] {
 		word, value, _ := strings.Cut(arg, "=")
 		if word == "netns" && value != "" {
-			value = lab.NetNSPath(value)
+			value = testhost.NetNSPath(value)
 		}
 		cmd.Env = append(cmd.Env, "CNI_"+strings.ToUpper(word)+"="+value)
 	}

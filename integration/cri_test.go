@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"dcni/integration/lab"
+	"dcni/integration/testhost"
 )
 
 // criClient does what a kubelet does, for pods of one container.
@@ -131,7 +131,7 @@ func (c *criClient) up(ctx context.Context, ts *testscript.TestScript, name stri
 	if err != nil {
 		return err
 	}
-	if err := os.Symlink(path, lab.NetNSPath(name)); err != nil {
+	if err := os.Symlink(path, testhost.NetNSPath(name)); err != nil {
 		return err
 	}
 	return c.start(ctx, p)
@@ -144,7 +144,7 @@ func podConfig(name string, words []string) (*cri.PodSandboxConfig, error) {
 		Hostname:     name,
 		LogDirectory: "/run/containerd-test/log",
 		Annotations:  map[string]string{},
-		Linux:        &cri.LinuxPodSandboxConfig{CgroupParent: lab.CgroupParent},
+		Linux:        &cri.LinuxPodSandboxConfig{CgroupParent: testhost.CgroupParent},
 	}
 	for _, arg := range words {
 		word, value, _ := strings.Cut(arg, "=")
@@ -238,5 +238,5 @@ func (c *criClient) down(ctx context.Context, name string) error {
 		return err
 	}
 	delete(c.pods, name)
-	return os.Remove(lab.NetNSPath(name)) // only the link; containerd removed what it pointed to
+	return os.Remove(testhost.NetNSPath(name)) // only the link; containerd removed what it pointed to
 }

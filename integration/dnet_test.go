@@ -16,20 +16,20 @@ import (
 // dnet is one call of the command.
 func dnet(args ...string) *exec.Cmd { return exec.Command(filepath.Join(binaries, "dnet"), args...) }
 
-// dnetRig is a host where dnet is installed.
-func dnetRig(t *testing.T, names ...string) *rig {
+// dnetFixture is a host where dnet is installed.
+func dnetFixture(t *testing.T, names ...string) *fixture {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(binaries, "dnet")); err != nil {
 		t.Skip("bin/dnet is not built")
 	}
-	r := newRig(t)
+	r := newFixture(t)
 	r.netns(names...)
 	return r
 }
 
 // networks returns the subnets in the files of the host, by network, and
 // expects that they have no address in common.
-func (r *rig) networks(what string) map[string][]netip.Prefix {
+func (r *fixture) networks(what string) map[string][]netip.Prefix {
 	r.t.Helper()
 	files, _ := filepath.Glob("/etc/cni/net.d/*.conflist")
 	all := map[string][]netip.Prefix{}
@@ -62,7 +62,7 @@ func (r *rig) networks(what string) map[string][]netip.Prefix {
 }
 
 // pluginConf is what a runtime sends a network's first plugin.
-func (r *rig) pluginConf(name string) string {
+func (r *fixture) pluginConf(name string) string {
 	r.t.Helper()
 	data, err := os.ReadFile("/etc/cni/net.d/dcni-" + name + ".conflist")
 	if err != nil {
@@ -89,7 +89,7 @@ func (r *rig) pluginConf(name string) string {
 // and of one name there is one.
 func TestDnetParallel(t *testing.T) {
 	const each = 8
-	r := dnetRig(t, "c0", "c1", "c2")
+	r := dnetFixture(t, "c0", "c1", "c2")
 	calls := []*exec.Cmd{}
 	for i := range each {
 		calls = append(calls, dnet("create", fmt.Sprintf("n%d", i)))
@@ -148,7 +148,7 @@ var fatal = []string{"openat", "mkdirat", "write", "fsync", "renameat", "unlinka
 
 // deaths kills a call of dnet at every point. before prepares each, and after
 // looks at what is left; the last one of each kind of point survives.
-func (r *rig) deaths(before func(), args []string, after func(what string)) {
+func (r *fixture) deaths(before func(), args []string, after func(what string)) {
 	r.t.Helper()
 	if _, err := exec.LookPath("strace"); err != nil {
 		r.t.Skip("strace is not installed")
@@ -176,7 +176,7 @@ func (r *rig) deaths(before func(), args []string, after func(what string)) {
 // TestKilledCreate kills create at every point. The network is there whole, or
 // not at all, and its subnet to be had.
 func TestKilledCreate(t *testing.T) {
-	r := dnetRig(t, "c1")
+	r := dnetFixture(t, "c1")
 	r.ok(outcomeOf(dnet("create", "first")))
 	use := func() {
 		conf := r.pluginConf("web")
@@ -211,7 +211,7 @@ func TestKilledCreate(t *testing.T) {
 // TestKilledRemove kills rm at every point. Another rm, or a create of the same
 // name, goes on where it ended; who is attached elsewhere does not notice.
 func TestKilledRemove(t *testing.T) {
-	r := dnetRig(t, "c1", "c9")
+	r := dnetFixture(t, "c1", "c9")
 	r.ok(outcomeOf(dnet("create", "--subnet", "10.1.0.0/24", "other")))
 	r.ok(r.plugin("ADD", "dbridge", r.pluginConf("other"), "containerid=c9", "netns=c9"))
 	use := func() {
@@ -254,7 +254,7 @@ func TestKilledRemove(t *testing.T) {
 // ADD succeeds, the container is attached whole; what it then made of a network
 // without a file, another rm takes away.
 func TestRemoveRacesAdd(t *testing.T) {
-	r := dnetRig(t, "c1", "c9")
+	r := dnetFixture(t, "c1", "c9")
 	r.ok(outcomeOf(dnet("create", "--subnet", "10.1.0.0/24", "other")))
 	r.ok(r.plugin("ADD", "dbridge", r.pluginConf("other"), "containerid=c9", "netns=c9"))
 	before := picture()

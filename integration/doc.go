@@ -6,7 +6,7 @@
 // Each testdata/*/NAME.txtar is a script of testscript
 // (github.com/rogpeppe/go-internal/testscript, whose own commands are exec,
 // stdin, stdout, stderr, grep, cmp, env, skip ...) and runs in a throwaway
-// host: see package lab for what is in it. testdata/parity is run against the
+// host: see package testhost for what is in it. testdata/parity is run against the
 // reference plugins and against ours, testdata/dcni against ours only.
 //
 // # Commands

@@ -13,7 +13,7 @@ import (
 // TestKilledHeal kills a heal at every point, on a host that has lost all there
 // was. The next one makes all of it again, and no ADD or DEL minds.
 func TestKilledHeal(t *testing.T) {
-	r := killRig(t)
+	r := killFixture(t)
 	result := string(r.ok(r.plugin("ADD", "dbridge", killConf(killWish))).out)
 	r.ok(r.plugin("ADD", "dbridge", killConf(""), "containerid=c2", "netns=c2"))
 	lose := func() {
@@ -45,7 +45,7 @@ func TestKilledHeal(t *testing.T) {
 // TestKilledCollect kills a heal at every point as it collects an attachment
 // whose namespace is gone. The next one finishes.
 func TestKilledCollect(t *testing.T) {
-	r := killRig(t)
+	r := killFixture(t)
 	before := picture()
 	eachPoint(t, func(p point) bool {
 		r.netns("c3")
@@ -78,7 +78,7 @@ func TestKilledCollect(t *testing.T) {
 // runs and heals are asked for besides: nothing fails, nothing is left, and
 // dnetd finds nothing to put back.
 func TestHealBesideStorm(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	const containers, atATime, rounds = 40, 20, 3
 	for i := range containers {
 		r.netns(fmt.Sprintf("s%d", i))
@@ -129,7 +129,7 @@ func TestHealBesideStorm(t *testing.T) {
 }
 
 // repeat runs a command in the host again and again until the context ends.
-func (r *rig) repeat(ctx context.Context, name string, args ...string) (done <-chan struct{}) {
+func (r *fixture) repeat(ctx context.Context, name string, args ...string) (done <-chan struct{}) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

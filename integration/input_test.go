@@ -166,7 +166,7 @@ var onlyAtAdd = []wrong{
 // TestBadInput says no to each wrong configuration with one error, and the
 // machine is as before: no bridge, no rule, no lease, no record, no network.
 func TestBadInput(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.netns("c0", "c1")
 	r.run("ip", "link", "add", "mv0", "link", "eth0", "type", "macvlan")
 	r.run("ip", "link", "add", "vx0", "type", "vxlan", "id", "7", "dstport", "4789")

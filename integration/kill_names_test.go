@@ -17,15 +17,15 @@ func killNames(container, address, more string) string {
 
 var killNamesConf = killNames("c1", "10.88.0.2", "")
 
-// namesRig is a host with a bystander: c9 has names, and keeps them.
-func namesRig(t *testing.T) *rig {
+// namesFixture is a host with a bystander: c9 has names, and keeps them.
+func namesFixture(t *testing.T) *fixture {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("strace is not installed")
 	}
 	if _, err := exec.LookPath("dig"); err != nil {
 		t.Skip("dig is not installed")
 	}
-	r := newRig(t)
+	r := newFixture(t)
 	r.run("cp", "/dev/null", "/etc/resolv.conf")
 	r.netns("c1", "c9")
 	r.ok(r.plugin("ADD", "ddns", killNames("c9", "10.88.0.9", ""), "containerid=c9", "netns=c9"))
@@ -35,7 +35,7 @@ func namesRig(t *testing.T) *rig {
 // asked returns who c9 is told that a name is. A dnetd that has just started may
 // still be leading c9's queries to another port than before: that is a matter of
 // milliseconds, and of a second at most.
-func (r *rig) asked(name string) string {
+func (r *fixture) asked(name string) string {
 	r.t.Helper()
 	return strings.TrimSpace(r.run("timeout", "1", "sh", "-c",
 		"until is=$(nsenter --net=/run/netns/c9 dig +short +tries=1 @127.0.0.11 "+name+"); do sleep 0.05; done; echo $is"))
@@ -46,7 +46,7 @@ const detourLeft = "for f in -4 -6; do ip -n c1 $f rule; ip -n c1 $f route show 
 
 // nameless expects c1 to have neither rules nor routes nor sockets nor a record, and nobody
 // to know it; c9 is as it was.
-func (r *rig) nameless(what string) {
+func (r *fixture) nameless(what string) {
 	r.t.Helper()
 	for _, command := range []string{
 		"nsenter --net=/run/netns/c1 nft list ruleset", detourLeft, "nsenter --net=/run/netns/c1 ss -Hlnut", "find /run/dcni/attachments -path '*c1*'",
@@ -65,13 +65,13 @@ func (r *rig) nameless(what string) {
 
 // TestKilledNames kills ADD and DEL of ddns at every point.
 func TestKilledNames(t *testing.T) {
-	r := namesRig(t)
+	r := namesFixture(t)
 	eachPoint(t, r.killedNames)
 }
 
 // killedNames kills ADD and DEL at a point. A DEL, or a GC, makes all as it was;
 // another ADD what it was to be.
-func (r *rig) killedNames(p point) (dead bool) {
+func (r *fixture) killedNames(p point) (dead bool) {
 	conf := killNames("c1", "10.88.0.2", "")
 	gc := killNames("c1", "10.88.0.2", `, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}]`)
 	dead = p.kill(r.t, pluginCall("ADD", "ddns", conf))
@@ -93,7 +93,7 @@ func (r *rig) killedNames(p point) (dead bool) {
 }
 
 // named expects c1 to have its name.
-func (r *rig) named(what string) {
+func (r *fixture) named(what string) {
 	r.t.Helper()
 	r.ok(r.plugin("CHECK", "ddns", killNamesConf))
 	if r.run("sh", "-c", detourLeft) == "" {

@@ -49,7 +49,7 @@ func (p point) killRun(t *testing.T) bool {
 // TestKilledRun kills at many points of a container's life. The next dnet makes
 // the machine what it was before, and the name and the port can be had again.
 func TestKilledRun(t *testing.T) {
-	r := killRig(t)
+	r := killFixture(t)
 	conf := strings.Replace(killConf(""), `"type"`, `"capabilities": {"portMappings": true}, "type"`, 1)
 	if err := os.WriteFile("/etc/cni/net.d/web.conf", []byte(conf), 0o600); err != nil {
 		t.Fatal(err)

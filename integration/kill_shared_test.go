@@ -13,12 +13,12 @@ import (
 
 const killShared = `{"cniVersion": "1.1.0", "name": "killed", "type": "dhost"`
 
-// sharedRig is a host that allows its network to be shared with c1.
-func sharedRig(t *testing.T) (r *rig, before []string) {
+// sharedFixture is a host that allows its network to be shared with c1.
+func sharedFixture(t *testing.T) (r *fixture, before []string) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("strace is not installed")
 	}
-	r = newRig(t)
+	r = newFixture(t)
 	r.netns("c1")
 	r.run("install", "-D", "-m", "644", "/dev/null", "/etc/dcni/allow-host-network")
 	r.shared("ADD", "")
@@ -26,19 +26,19 @@ func sharedRig(t *testing.T) (r *rig, before []string) {
 	return r, append(picture(), r.paths())
 }
 
-func (r *rig) shared(verb, more string) outcome {
+func (r *fixture) shared(verb, more string) outcome {
 	r.t.Helper()
 	return r.ok(r.plugin(verb, "dhost", killShared+more+"}"))
 }
 
 // paths says what is mounted, and where the sandbox's path leads.
-func (r *rig) paths() string {
+func (r *fixture) paths() string {
 	r.t.Helper()
 	return r.run("sh", "-c", "cat /proc/self/mountinfo; readlink /run/netns/c1; stat -L -c %i /run/netns/c1")
 }
 
 // asBefore expects the host to be so, and its lo to be up.
-func (r *rig) asBefore(what string, before []string) {
+func (r *fixture) asBefore(what string, before []string) {
 	r.t.Helper()
 	last := len(before) - 1
 	r.same(what, before[:last], leftBehind)
@@ -51,10 +51,10 @@ func (r *rig) asBefore(what string, before []string) {
 }
 
 // killHeir kills what ADD left to take the bind away, where it is alive.
-func (r *rig) killHeir() { r.t.Helper(); r.killHeirBeside(unix.Gettid()) }
+func (r *fixture) killHeir() { r.t.Helper(); r.killHeirBeside(unix.Gettid()) }
 
 // killHeirBeside kills it in the throwaway host of a thread.
-func (r *rig) killHeirBeside(tid int) {
+func (r *fixture) killHeirBeside(tid int) {
 	r.t.Helper()
 	r.run("sh", "-c", fmt.Sprintf("kill -9 $(pgrep --ns %d --nslist mnt -f 'dhost [p]op killed c1') 2>/dev/null || true", tid))
 }
@@ -62,7 +62,7 @@ func (r *rig) killHeirBeside(tid int) {
 // TestKilledSharedAdd kills ADD at every point, and every second time its heir
 // as well. A DEL, or a GC, puts all right, and another ADD works.
 func TestKilledSharedAdd(t *testing.T) {
-	r, before := sharedRig(t)
+	r, before := sharedFixture(t)
 	eachPoint(t, func(p point) bool {
 		add := func() bool {
 			defer r.endHeir()()
@@ -93,7 +93,7 @@ func TestKilledSharedAdd(t *testing.T) {
 
 // endHeir ends the heir of an ADD that is through: strace waits for it, too. It
 // looks until the function that it returns is called.
-func (r *rig) endHeir() (stop func()) {
+func (r *fixture) endHeir() (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	// The throwaway host is there for this thread only.
 	tid := unix.Gettid()
@@ -117,7 +117,7 @@ func (r *rig) endHeir() (stop func()) {
 // TestKilledSharedDel kills DEL at every point, when lo is down through the
 // bind and nobody but DEL is there.
 func TestKilledSharedDel(t *testing.T) {
-	r, before := sharedRig(t)
+	r, before := sharedFixture(t)
 	eachPoint(t, func(p point) bool {
 		r.shared("ADD", "")
 		r.killHeir()
@@ -135,7 +135,7 @@ func TestKilledSharedDel(t *testing.T) {
 
 // TestKilledPop kills the heir at every point between lo going down and its end.
 func TestKilledPop(t *testing.T) {
-	r, before := sharedRig(t)
+	r, before := sharedFixture(t)
 	eachPoint(t, func(p point) bool {
 		r.shared("ADD", "")
 		r.killHeir()

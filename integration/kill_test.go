@@ -66,12 +66,12 @@ const killWish = `, "runtimeConfig": {"ips": ["10.88.0.77"], "portMappings": [
 // files under a name of their own.
 const leftBehind = `/run/dcni/tmp|/var/lib/dcni/tmp|/\.link |/leases/web/\.pages`
 
-// killRig is a host with a bystander: c9 is attached, and stays so.
-func killRig(t *testing.T) *rig {
+// killFixture is a host with a bystander: c9 is attached, and stays so.
+func killFixture(t *testing.T) *fixture {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("strace is not installed")
 	}
-	r := newRig(t)
+	r := newFixture(t)
 	r.netns("c1", "c2", "c9")
 	r.bystander()
 	r.ok(r.plugin("ADD", "dbridge", killConf(killWish)))
@@ -81,13 +81,13 @@ func killRig(t *testing.T) *rig {
 
 const bystanderPort = `, "runtimeConfig": {"portMappings": [{"hostPort": 9000, "containerPort": 80}]}`
 
-func (r *rig) bystander() {
+func (r *fixture) bystander() {
 	r.t.Helper()
 	r.ok(r.plugin("ADD", "dbridge", killConf(bystanderPort), "containerid=c9", "netns=c9"))
 }
 
 // checked expects CHECK of an attachment to find nothing.
-func (r *rig) checked(what, container, result string) {
+func (r *fixture) checked(what, container, result string) {
 	r.t.Helper()
 	conf := killConf(killWish + `, "prevResult": ` + result)
 	if a := r.plugin("CHECK", "dbridge", conf, "containerid="+container, "netns="+container); a.err != nil {
@@ -96,7 +96,7 @@ func (r *rig) checked(what, container, result string) {
 }
 
 // empty expects a sandbox with nothing but lo.
-func (r *rig) empty(what, name string) {
+func (r *fixture) empty(what, name string) {
 	r.t.Helper()
 	if out := r.run("ip", "-o", "-n", name, "link"); strings.Count(out, "\n") != 1 {
 		r.t.Errorf("%s: left in %s: %s", what, name, out)
@@ -106,7 +106,7 @@ func (r *rig) empty(what, name string) {
 // TestKilledAdd kills ADD at every point. A DEL, or a GC, makes the machine
 // what it was before; another ADD makes it what it was to be.
 func TestKilledAdd(t *testing.T) {
-	r := killRig(t)
+	r := killFixture(t)
 	before := picture()
 	gc := killConf(`, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}]`)
 	eachPoint(t, func(p point) bool {
@@ -133,7 +133,7 @@ func TestKilledAdd(t *testing.T) {
 
 // killedAtTheEnd reports whether an ADD was refused because the one before died
 // after it had attached all, and takes that away.
-func (r *rig) killedAtTheEnd(a outcome) bool {
+func (r *fixture) killedAtTheEnd(a outcome) bool {
 	if a.failed == nil || !strings.Contains(a.failed.Msg, "is attached") {
 		return false
 	}
@@ -143,7 +143,7 @@ func (r *rig) killedAtTheEnd(a outcome) bool {
 
 // TestKilledFirstAdd kills the ADD that makes the network and the rules.
 func TestKilledFirstAdd(t *testing.T) {
-	r := killRig(t)
+	r := killFixture(t)
 	eachPoint(t, func(p point) bool {
 		r.run("nft", "delete", "table", "inet", "dcni")
 		r.run("sh", "-c", "ip link del $(ip -o link show type bridge | sed 's/.*: \\(br-[0-9a-f]*\\):.*/\\1/')")
@@ -166,7 +166,7 @@ func TestKilledFirstAdd(t *testing.T) {
 // address and ports, at once or after a second DEL, and whatever still comes
 // for the first does it no harm.
 func TestKilledDel(t *testing.T) {
-	r := killRig(t)
+	r := killFixture(t)
 	refused := 0
 	gc := killConf(`, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}, {"containerID": "c2", "ifname": "eth0"}]`)
 	eachPoint(t, func(p point) bool {
@@ -198,7 +198,7 @@ func TestKilledDel(t *testing.T) {
 // valid and what an ADD that was killed had made. The next one finishes, and a
 // container that is valid keeps all it has.
 func TestKilledGC(t *testing.T) {
-	r := killRig(t)
+	r := killFixture(t)
 	before := picture()
 	gc := killConf(`, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}]`)
 	midway := point{"sendto", 12} // of an ADD: links and leases are there

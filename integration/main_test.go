@@ -10,7 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"dcni/integration/lab"
+	"dcni/integration/testhost"
 )
 
 // binaries is where `make build` puts the plugins; tools of the tests are in
@@ -18,7 +18,7 @@ import (
 var binaries, _ = filepath.Abs("../bin")
 
 func TestMain(m *testing.M) {
-	if err := lab.Isolate(); err != nil {
+	if err := testhost.Isolate(); err != nil {
 		fmt.Fprintln(os.Stderr, "integration:", err)
 		os.Exit(1)
 	}
@@ -55,8 +55,8 @@ const bridgeNetfilter = "/proc/sys/net/bridge/bridge-nf-call-"
 // TestDemo runs the session that `make demo` shows.
 func TestDemo(t *testing.T) { run(t, dcni, "testdata/demo") }
 
-// TestHouse runs the scripts about the harness itself.
-func TestHouse(t *testing.T) { run(t, reference, "testdata/house") }
+// TestHarness runs the scripts about the harness itself.
+func TestHarness(t *testing.T) { run(t, reference, "testdata/harness") }
 
 // run runs scripts, or all of a folder, each in a throwaway host.
 func run(t *testing.T, s suite, paths ...string) {
@@ -89,7 +89,7 @@ func run(t *testing.T, s suite, paths ...string) {
 
 // session is what the commands of one script share.
 type session struct {
-	*lab.Host
+	*testhost.Host
 	suite     suite
 	snapshots map[string][]string // by name: the lines of the picture
 	calls     map[string]*call    // by attachment: how ADD was called
@@ -106,7 +106,7 @@ func of(ts *testscript.TestScript) *session { return ts.Value(sessionKey{}).(*se
 // setup makes the script's host. It runs on the goroutine that will run the
 // script, so the script and all it starts are in that host.
 func (s suite) setup(env *testscript.Env) error {
-	host, err := lab.NewHost(binaries)
+	host, err := testhost.NewHost(binaries)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"dcni/integration/lab"
+	"dcni/integration/testhost"
 )
 
 // nerdctl is built for the tests by scripts/nerdctl.
@@ -35,7 +35,7 @@ func cmdNerdctl(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Defer(removeNerdctl)
 	}
 	if args[0] == "run" {
-		args = slices.Concat([]string{"run", "-d", "--pull", "never", "--cgroup-parent", lab.CgroupParent}, args[1:], []string{imageName})
+		args = slices.Concat([]string{"run", "-d", "--pull", "never", "--cgroup-parent", testhost.CgroupParent}, args[1:], []string{imageName})
 	}
 	cmdIn(ts, neg, append([]string{"host", nerdctl}, args...))
 }

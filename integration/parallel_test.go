@@ -12,7 +12,7 @@ import (
 )
 
 // atOnce starts all calls before it waits for the first.
-func (r *rig) atOnce(calls []*exec.Cmd) []outcome {
+func (r *fixture) atOnce(calls []*exec.Cmd) []outcome {
 	r.t.Helper()
 	outcomes := make([]outcome, len(calls))
 	done := make(chan struct{})
@@ -43,7 +43,7 @@ func (r *rig) atOnce(calls []*exec.Cmd) []outcome {
 // on a machine that has nothing yet, with a GC that keeps them all beside.
 func TestParallel(t *testing.T) {
 	const containers, rounds = 20, 4
-	r := newRig(t)
+	r := newFixture(t)
 	var names, keep []string
 	for i := range containers {
 		names = append(names, fmt.Sprintf("c%d", i))
@@ -87,7 +87,7 @@ func TestParallel(t *testing.T) {
 }
 
 // differ expects results with no address twice.
-func (r *rig) differ(what string, outcomes []outcome) {
+func (r *fixture) differ(what string, outcomes []outcome) {
 	r.t.Helper()
 	whose := map[string]int{}
 	for i, o := range outcomes {
@@ -108,7 +108,7 @@ func (r *rig) differ(what string, outcomes []outcome) {
 // succeed: a registration that one takes back must not be another's.
 func TestParallelFailures(t *testing.T) {
 	const pairs, rounds = 8, 6
-	r := newRig(t)
+	r := newFixture(t)
 	good := func(name string) string {
 		return `{"cniVersion": "1.1.0", "name": "` + name + `", "type": "dbridge", "ipam": {"type": "dipam"}}`
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"dcni/integration/lab"
+	"dcni/integration/testhost"
 )
 
 // podmanFiles configure the throwaway host's Podman, where Podman looks for
@@ -58,7 +58,7 @@ func cmdPodman(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(setUpPodman(ts.MkAbs("image.tar")))
 		ts.Defer(func() { _ = exec.Command("podman", "rm", "-fa", "-t", "0").Run() })
 	}
-	const parent = "--cgroup-parent=" + lab.CgroupParent
+	const parent = "--cgroup-parent=" + testhost.CgroupParent
 	switch {
 	case args[0] == "run":
 		args = slices.Concat([]string{"run", "-d", parent}, args[1:], []string{imageName})

@@ -12,14 +12,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dcni/integration/lab"
+	"dcni/integration/testhost"
 )
 
 // TestNonBlockingOutput has a runtime read its plugin's output from a pipe
 // that does not block and takes a page at a time. The result comes whole, and
 // once.
 func TestNonBlockingOutput(t *testing.T) {
-	r := namesRig(t)
+	r := namesFixture(t)
 	const routes = 300
 	var list []string
 	for i := range routes {
@@ -70,8 +70,8 @@ func TestNonBlockingOutput(t *testing.T) {
 // TestOpenSandbox has a runtime hand the sandbox to its plugin as an open
 // file, by a path that means another file to dnetd, or none.
 func TestOpenSandbox(t *testing.T) {
-	r := namesRig(t)
-	sandbox, err := os.Open(lab.NetNSPath("c1"))
+	r := namesFixture(t)
+	sandbox, err := os.Open(testhost.NetNSPath("c1"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,20 +94,20 @@ func TestOpenSandbox(t *testing.T) {
 // TestOtherRoot has a runtime start its plugin in another root directory,
 // where the sandbox's path is that of another one.
 func TestOtherRoot(t *testing.T) {
-	r := namesRig(t)
+	r := namesFixture(t)
 	r.netns("c2")
 	const root = "/run/root"
 	r.run("mkdir", root)
 	r.run("mount", "--rbind", "/", root)
 	r.run("mount", "--make-rprivate", root)
 	defer r.run("umount", "-l", root)
-	r.run("mount", "--bind", lab.NetNSPath("c2"), root+lab.NetNSPath("c1"))
+	r.run("mount", "--bind", testhost.NetNSPath("c2"), root+testhost.NetNSPath("c1"))
 	for _, verb := range []string{"ADD", "DEL"} {
 		call := pluginCall(verb, "ddns", killNamesConf)
 		call.Dir, call.SysProcAttr = "/", &syscall.SysProcAttr{Chroot: root}
 		r.ok(outcomeOf(call))
 		for name, listens := range map[string]bool{"c1": false, "c2": verb == "ADD"} {
-			if is := r.run("nsenter", "--net="+lab.NetNSPath(name), "ss", "-Hlnut"); (is != "") != listens {
+			if is := r.run("nsenter", "--net="+testhost.NetNSPath(name), "ss", "-Hlnut"); (is != "") != listens {
 				t.Errorf("%s: %s has %q, want something: %t", verb, name, is, listens)
 			}
 		}

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"dcni/integration/lab"
+	"dcni/integration/testhost"
 	"dcni/pkg/records"
 )
 
@@ -24,9 +24,9 @@ func (s *session) In(name string, f func() error) error {
 func sandboxPath(name string) (string, error) {
 	if container, found := strings.CutPrefix(name, "podman:"); found {
 		path, err := podmanNetNS(container)
-		return lab.NetNSPath(path), err
+		return testhost.NetNSPath(path), err
 	}
-	if _, err := os.Stat(lab.NetNSPath(name)); name == "host" || err == nil {
+	if _, err := os.Stat(testhost.NetNSPath(name)); name == "host" || err == nil {
 		return name, nil
 	}
 	list, _, err := records.Default().Containers()

@@ -18,7 +18,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"dcni/integration/lab"
+	"dcni/integration/testhost"
 )
 
 // systemd is the manager of a user session: it need not be the first process of
@@ -112,7 +112,7 @@ func systemdCgroups() (groups []string, err error) {
 		if _, err := os.Stat(root + "/cgroup.procs"); err != nil {
 			continue
 		}
-		group := fmt.Sprintf("%s%s/systemd-%d", root, lab.CgroupParent, time.Now().UnixNano())
+		group := fmt.Sprintf("%s%s/systemd-%d", root, testhost.CgroupParent, time.Now().UnixNano())
 		groups, err = append(groups, group), errors.Join(err, os.MkdirAll(group, 0o755))
 	}
 	return groups, err
@@ -126,7 +126,7 @@ func systemctl(args ...string) *exec.Cmd {
 }
 
 // property returns a property of dnetd's service, which is a number.
-func (r *rig) property(name string) int {
+func (r *fixture) property(name string) int {
 	r.t.Helper()
 	text, err := systemctl("show", "--value", "-p", name, "dnetd.service").Output()
 	n, bad := strconv.Atoi(strings.TrimSpace(string(text)))
@@ -137,7 +137,7 @@ func (r *rig) property(name string) int {
 }
 
 // storedIs waits until systemd keeps a number of descriptors.
-func (r *rig) storedIs(when string, want int) {
+func (r *fixture) storedIs(when string, want int) {
 	r.t.Helper()
 	is := r.property("NFileDescriptorStore")
 	for deadline := time.Now().Add(6 * patience); is != want && time.Now().Before(deadline); is = r.property("NFileDescriptorStore") {
@@ -158,7 +158,7 @@ func TestSystemdThousand(t *testing.T) {
 		}
 	}
 	const n, sockets = 1000, 2 * 1000
-	r := newRig(t)
+	r := newFixture(t)
 	stop, err := startSystemd()
 	if err != nil {
 		t.Fatal(err)
@@ -201,13 +201,13 @@ func crowdedAddress(i int) netip.Addr {
 }
 
 // crowd calls ddns for that many containers, behind a main plugin that was there.
-func (r *rig) crowd(verb string, n int) {
+func (r *fixture) crowd(verb string, n int) {
 	r.t.Helper()
 	var calls []*exec.Cmd
 	for i := range n {
 		conf := fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "net%d", "type": "ddns", "prevResult": {"cniVersion": "1.0.0",
 			"interfaces": [{"name": "eth0", "sandbox": %q}], "ips": [{"address": "%s/16", "interface": 0}]}}`,
-			i%crowdNetworks, lab.NetNSPath(crowded(i)), crowdedAddress(i))
+			i%crowdNetworks, testhost.NetNSPath(crowded(i)), crowdedAddress(i))
 		name := crowded(i)
 		calls = append(calls, pluginCall(verb, "ddns", conf, "containerid="+name, "netns="+name, "args=K8S_POD_NAME="+name))
 	}
@@ -218,13 +218,13 @@ func (r *rig) crowd(verb string, n int) {
 
 // queries has dnsperf ask 2,000 times a second in a sandbox for its own name. The
 // function returned waits for the end and returns what dnsperf says.
-func (r *rig) queries(name string, during time.Duration) (wait func() string) {
+func (r *fixture) queries(name string, during time.Duration) (wait func() string) {
 	r.t.Helper()
 	const file = "/run/queries"
 	if err := os.WriteFile(file, []byte(name+" A\n"), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
-	cmd := exec.Command("nsenter", "--net="+lab.NetNSPath(name),
+	cmd := exec.Command("nsenter", "--net="+testhost.NetNSPath(name),
 		"dnsperf", "-s", "127.0.0.11", "-d", file, "-Q", "2000", "-l", strconv.Itoa(int(during.Seconds())))
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -240,7 +240,7 @@ func (r *rig) queries(name string, during time.Duration) (wait func() string) {
 }
 
 // asks has a container of a crowd ask for another.
-func (r *rig) asks(when string, i, other int) {
+func (r *fixture) asks(when string, i, other int) {
 	r.t.Helper()
 	var conn net.Conn
 	err := r.In(crowded(i), func() (err error) {

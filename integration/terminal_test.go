@@ -68,7 +68,7 @@ func typed(t *testing.T, script string, keys ...string) string {
 // TestRunTerminal has the keys of a terminal do what they do without dnet: each
 // signal comes once, and a stopped job goes on in the foreground.
 func TestRunTerminal(t *testing.T) {
-	dnetRig(t)
+	dnetFixture(t)
 	const run = "dnet run --rm "
 	const counts = `sh -c 'trap "echo INT" INT; echo ready; sleep 0.5; sleep 0.3; echo end; exit 5'`
 	for what, c := range map[string]struct {

@@ -17,7 +17,7 @@ func versioned(version, body string) string {
 // TestVersions runs every verb at every version: the result has the version's
 // shape, and what a version does not have is refused.
 func TestVersions(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.netns("c1")
 	for _, c := range []struct {
 		version     string
@@ -70,7 +70,7 @@ func TestVersions(t *testing.T) {
 
 // TestGuestVersions runs the plugins that make no interface at every version.
 func TestGuestVersions(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.netns("c1")
 	r.run("install", "-D", "-m", "644", "/dev/null", "/etc/dcni/allow-host-network")
 	for _, plugin := range []string{"dnone", "dhost"} {
@@ -103,7 +103,7 @@ func TestGuestVersions(t *testing.T) {
 
 // TestEnvironment calls with every wrong environment.
 func TestEnvironment(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.netns("c1")
 	before := picture()
 	conf, long := versioned("1.1.0", ""), strings.Repeat("x", 256)
@@ -169,7 +169,7 @@ func TestEnvironment(t *testing.T) {
 
 // TestSandboxes calls with everything that is no sandbox of a container.
 func TestSandboxes(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.netns("c1", "used")
 	r.run("sh", "-c", "echo > /run/file; mkfifo /run/fifo; mkdir /run/dir; ln -s /nowhere /run/dangling; ip -n used link add eth0 type dummy || ip -n used link add eth0 type bridge")
 	before := picture()

@@ -14,7 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
-	"dcni/integration/lab"
+	"dcni/integration/testhost"
 )
 
 // prepareFloor makes what the floor's attachments share.
@@ -65,7 +65,7 @@ func hostEnd(i int) string { return "floor" + strconv.Itoa(i) }
 
 // plug makes the pair in one message, and what is in the sandbox.
 func plug(i int, address net.IP) error {
-	file, err := os.Open(lab.NetNSPath(sandbox(i)))
+	file, err := os.Open(testhost.NetNSPath(sandbox(i)))
 	if err != nil {
 		return err
 	}

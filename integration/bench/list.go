@@ -16,7 +16,7 @@ import (
 	types "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
 
-	"dcni/integration/lab"
+	"dcni/integration/testhost"
 )
 
 // A list is a list of plugins to measure.
@@ -56,7 +56,7 @@ func attachment(i, ports int) *libcni.RuntimeConf {
 		mappings[p] = map[string]any{"hostPort": 10000 + i*ports + p, "containerPort": 80 + p, "protocol": "tcp"}
 	}
 	return &libcni.RuntimeConf{
-		ContainerID: name, NetNS: lab.NetNSPath(name), IfName: "eth0",
+		ContainerID: name, NetNS: testhost.NetNSPath(name), IfName: "eth0",
 		CapabilityArgs: map[string]any{"portMappings": mappings},
 	}
 }

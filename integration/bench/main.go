@@ -20,7 +20,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"dcni/integration/lab"
+	"dcni/integration/testhost"
 )
 
 func main() {
@@ -56,7 +56,7 @@ type options struct {
 
 // bench measures, prints and writes.
 func bench(o options) error {
-	if err := lab.Isolate(); err != nil {
+	if err := testhost.Isolate(); err != nil {
 		return err
 	}
 	plugins, err := filepath.Abs(o.bin)
@@ -67,7 +67,7 @@ func bench(o options) error {
 	if out, err = filepath.Abs(o.out); err != nil {
 		return err
 	}
-	host, err := lab.NewHost(plugins)
+	host, err := testhost.NewHost(plugins)
 	if err != nil {
 		return err
 	}

@@ -11,13 +11,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"dcni/integration/lab"
+	"dcni/integration/testhost"
 )
 
 // A run is one benchmark.
 type run struct {
 	options
-	host      *lab.Host
+	host      *testhost.Host
 	reference *list
 	ours      *list // nil if not built
 	table     table

@@ -18,7 +18,7 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 
-	"dcni/integration/lab"
+	"dcni/integration/testhost"
 )
 
 // The containers that have names, and the networks that they are spread over.
@@ -72,7 +72,7 @@ const withNames = `, {"type": "ddns"}`
 
 func namedAttachment(i int) *libcni.RuntimeConf {
 	return &libcni.RuntimeConf{
-		ContainerID: named(i), NetNS: lab.NetNSPath(named(i)), IfName: "eth0",
+		ContainerID: named(i), NetNS: testhost.NetNSPath(named(i)), IfName: "eth0",
 		Args: [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAME", "name" + strconv.Itoa(i/namedNetworks)}},
 	}
 }
@@ -336,8 +336,8 @@ func (b *run) startNameServers() (stop func(), err error) {
 		port           int
 		cmd            *exec.Cmd
 	}{
-		{"outside", lab.OutsideIPv4, 53, dnsmasq(lab.OutsideIPv4, 53, "/run/bench.authority")},
-		{named(0), local, peerPort, dnsmasq(local, peerPort, "/run/bench.hosts", "--server="+lab.OutsideIPv4, "--cache-size=10000")},
+		{"outside", testhost.OutsideIPv4, 53, dnsmasq(testhost.OutsideIPv4, 53, "/run/bench.authority")},
+		{named(0), local, peerPort, dnsmasq(local, peerPort, "/run/bench.hosts", "--server="+testhost.OutsideIPv4, "--cache-size=10000")},
 	} {
 		s.cmd.Stderr = os.Stderr
 		err := b.host.In(s.netns, func() error {

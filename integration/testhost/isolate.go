@@ -1,4 +1,4 @@
-package lab
+package testhost
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 )
 
 // inside marks the process that Isolate started.
-const inside = "DCNI_LAB"
+const inside = "DCNI_TESTHOST"
 
 // Isolate runs the rest of the program in PID, mount and network namespaces of
 // its own: it starts the program a second time, as the first process of a PID

@@ -14,31 +14,31 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
-	"dcni/integration/lab"
+	"dcni/integration/testhost"
 )
 
-// A rig is a throwaway host for tests that are tables rather than sessions. All
+// A fixture is a throwaway host for tests that are tables rather than sessions. All
 // of a test runs in it; subtests would run elsewhere.
-type rig struct {
-	*lab.Host
+type fixture struct {
+	*testhost.Host
 	t *testing.T
 }
 
-func newRig(t *testing.T) *rig {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	if missing := dcni.missing(); missing != "" {
 		t.Skipf("bin/%s is not built", missing)
 	}
-	host, err := lab.NewHost(binaries)
+	host, err := testhost.NewHost(binaries)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = host.Close() })
-	return &rig{host, t}
+	return &fixture{host, t}
 }
 
 // netns makes sandboxes.
-func (r *rig) netns(names ...string) {
+func (r *fixture) netns(names ...string) {
 	r.t.Helper()
 	for _, name := range names {
 		if err := r.NewNetNS(name); err != nil {
@@ -48,7 +48,7 @@ func (r *rig) netns(names ...string) {
 }
 
 // run runs a program of the host, and returns what it prints.
-func (r *rig) run(name string, args ...string) string {
+func (r *fixture) run(name string, args ...string) string {
 	r.t.Helper()
 	out, err := exec.Command(name, args...).CombinedOutput()
 	if err != nil {
@@ -68,11 +68,11 @@ type outcome struct {
 // pluginCall is one call of a plugin. Words are CNI_ variables in lower case, as
 // those of the script command "plugin"; c1 and eth0 unless they say otherwise.
 func pluginCall(verb, plugin, conf string, words ...string) *exec.Cmd {
-	env := map[string]string{"CONTAINERID": "c1", "NETNS": lab.NetNSPath("c1"), "IFNAME": "eth0", "PATH": pluginDir}
+	env := map[string]string{"CONTAINERID": "c1", "NETNS": testhost.NetNSPath("c1"), "IFNAME": "eth0", "PATH": pluginDir}
 	for _, w := range words {
 		word, value, _ := strings.Cut(w, "=")
 		if word == "netns" && value != "" {
-			value = lab.NetNSPath(value)
+			value = testhost.NetNSPath(value)
 		}
 		env[strings.ToUpper(word)] = value
 	}
@@ -103,12 +103,12 @@ func outcomeOf(cmd *exec.Cmd) outcome {
 }
 
 // plugin executes a plugin, with nothing between.
-func (r *rig) plugin(verb, plugin, conf string, words ...string) outcome {
+func (r *fixture) plugin(verb, plugin, conf string, words ...string) outcome {
 	return outcomeOf(pluginCall(verb, plugin, conf, words...))
 }
 
 // ok expects success.
-func (r *rig) ok(a outcome) outcome {
+func (r *fixture) ok(a outcome) outcome {
 	r.t.Helper()
 	if a.err != nil {
 		r.t.Fatalf("%v: %s%s", a.err, a.out, a.stderr)
@@ -117,7 +117,7 @@ func (r *rig) ok(a outcome) outcome {
 }
 
 // refused expects one error, of a code, with words in that order.
-func (r *rig) refused(what string, a outcome, code uint, words string) bool {
+func (r *fixture) refused(what string, a outcome, code uint, words string) bool {
 	r.t.Helper()
 	switch {
 	case a.err == nil:
@@ -144,7 +144,7 @@ func saysInOrder(text, words string) bool {
 }
 
 // same expects the host to look as before, but for lines that match.
-func (r *rig) same(what string, before []string, ignored ...string) bool {
+func (r *fixture) same(what string, before []string, ignored ...string) bool {
 	r.t.Helper()
 	ignore := regexp.MustCompile(strings.Join(append(ignored, `^$`), "|"))
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {

@@ -1,4 +1,4 @@
-// Package lab makes throwaway hosts: a network and a mount namespace that look
+// Package testhost makes throwaway hosts: a network and a mount namespace that look
 // like a freshly booted machine with one network card, and vanish with the
 // thread that is in them.
 //
@@ -16,7 +16,7 @@
 // Namespaces belong to threads. A host is one locked thread, and everything
 // that happens on it, also in the processes it starts, happens in the host.
 // Nothing on the machine itself changes.
-package lab
+package testhost
 
 import (
 	"bytes"
@@ -223,7 +223,7 @@ func (h *Host) In(name string, f func() error) error {
 // return must not run on: the next test step would be somewhere else.
 func (h *Host) back(err error) error {
 	if e := unix.Setns(h.netns, unix.CLONE_NEWNET); e != nil {
-		panic(fmt.Sprintf("lab: return to the host's network namespace: %v", e))
+		panic(fmt.Sprintf("testhost: return to the host's network namespace: %v", e))
 	}
 	return err
 }
