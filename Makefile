@@ -5,34 +5,36 @@ LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 LDFLAGS  := -s -w -X dcni/pkg/cni.Version=$(VERSION)
 RUN      ?= .
 export CGO_ENABLED := 0
+export GOFLAGS := -trimpath $(GOFLAGS) # of all, so that builds and tests share what they compile
 export DESTDIR # as it is: the shell would take words of it apart
 
-.PHONY: help setup build demo test unit integration bench lint install uninstall bin/test
+.PHONY: help setup build demo test unit integration bench lint install uninstall programs
 help: # list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*# /  make \1\t/p' Makefile | expand -t 20
 
 setup: # install the Debian packages that are missing
 	scripts/setup
 build: # static binaries of all plugins and commands in bin/
-	go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ $(PROGRAMS)
-demo: setup build bin/test # a session with the plugins in a throwaway host
+	go build -ldflags "$(LDFLAGS)" -o bin/ $(PROGRAMS)
+demo: setup build # a session with the plugins in a throwaway host
+	go test -c -o bin/test/ ./integration
 	cd integration && ../scripts/root ../bin/test/integration.test -test.run TestDemo -test.v | ../scripts/session
-test: # the whole CI: set-up, build, lint, unit and integration tests
-	$(MAKE) setup
-	$(MAKE) build lint unit integration
-unit: # tests that need neither root nor a kernel
-	go test $$(go list ./... | grep -v /integration)
-integration: build bin/test # tests on the real kernel, as root; RUN=TestParity/dcni/talk runs one
-	scripts/nerdctl bin/test/nerdctl && cd integration && ../scripts/root ../bin/test/integration.test -test.timeout 20m -test.run '$(RUN)'
-bench: build bin/test # measure beside the reference plugins; BENCH='-o docs/benchmarks.md' writes it down
+test: # set-up, build and all tests: what CI runs before lint
+	$(MAKE) -j2 setup programs
+	scripts/test unit scenarios
+unit: # package tests; those that need root or a kernel's namespaces run as root
+	scripts/test unit
+integration: programs # scenarios on the real kernel, as root; RUN=TestParity/dcni/talk runs one
+	RUN='$(RUN)' scripts/test scenarios
+bench: build # measure beside the reference plugins; BENCH='-o docs/benchmarks.md' writes it down
+	go build -o bin/test/ ./integration/bench && go test -c -o bin/test/ ./pkg/records
 	scripts/setup bench && scripts/root bin/test/bench $(BENCH)
 lint: # go vet and the linters of .golangci.yml
-	go vet ./...
-	go run $(LINT) run ./...
+	go vet ./... && go run $(LINT) run ./...
 install: build # plugins to /opt/cni/bin, commands to /usr/local/bin, below DESTDIR
 	scripts/install
 uninstall: # take away what install put there; networks and state stay
 	scripts/install --remove
-bin/test:
-	go build -o bin/test/ github.com/containernetworking/cni/cnitool github.com/containernetworking/plugins/plugins/main/loopback ./integration/bench
-	go test -c -o bin/test/ ./integration ./pkg/records
+programs: build
+	go build -o bin/test/ github.com/containernetworking/cni/cnitool github.com/containernetworking/plugins/plugins/main/loopback
+	scripts/nerdctl bin/test/nerdctl

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -44,7 +46,7 @@ func cmdCNI(ts *testscript.TestScript, neg bool, args []string) {
 
 // verb carries out one verb and writes a result to stdout.
 func (s *session) verb(ctx context.Context, ts *testscript.TestScript, verb string, list *libcni.NetworkConfigList, args []string) error {
-	runtime := libcni.NewCNIConfig([]string{pluginDir}, nil)
+	runtime := libcni.NewCNIConfig([]string{pluginDir}, &invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: scriptLog{ts}}})
 	switch verb {
 	case "status":
 		return runtime.GetStatusNetworkList(ctx, list)
@@ -67,6 +69,15 @@ func (s *session) verb(ctx context.Context, ts *testscript.TestScript, verb stri
 	}
 	ts.Fatalf("cni %s: want add, check, del, status or gc", verb)
 	return nil
+}
+
+// A scriptLog takes what plugins print on stderr into the log of the script, which
+// is shown if the script fails.
+type scriptLog struct{ *testscript.TestScript }
+
+func (l scriptLog) Write(text []byte) (int, error) {
+	l.Logf("[plugin] %s", bytes.TrimSpace(text))
+	return len(text), nil
 }
 
 // attachments reads NAME[/IFNAME] words.

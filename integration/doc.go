@@ -3,11 +3,14 @@
 //
 //	make integration RUN=TestParity/dcni/ports
 //
+// Scenarios run side by side, but for those that measure or make crowds: they are
+// in testdata/alone, or their test calls newFixtureAlone.
+//
 // Each testdata/*/NAME.txtar is a script of testscript
 // (github.com/rogpeppe/go-internal/testscript, whose own commands are exec,
 // stdin, stdout, stderr, grep, cmp, env, skip ...) and runs in a throwaway
 // host: see package testhost for what is in it. testdata/parity is run against the
-// reference plugins and against ours, testdata/dcni against ours only.
+// reference plugins and against ours, testdata/dcni and testdata/alone against ours only.
 //
 // # Commands
 //

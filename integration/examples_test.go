@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/rogpeppe/go-internal/testscript"
 )
 
 const examples = "../conf-examples"
@@ -37,9 +35,8 @@ func TestExamples(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	testscript.Run(t, testscript.Params{
-		Dir: dir, Setup: dcni.setup, Cmds: commands(), Condition: dcni.condition, RequireExplicitExec: true,
-	})
+	scripts, _ := filepath.Glob(dir + "/*.txtar")
+	runScripts(t, groupOf(t), scripts)
 }
 
 // exampleScript is the session for one file.

@@ -17,18 +17,28 @@ import (
 	"dcni/integration/testhost"
 )
 
-// A fixture is a throwaway host for tests that are tables rather than sessions. All
-// of a test runs in it; subtests would run elsewhere.
+// A fixture is a throwaway host for tests that are tables rather than sessions.
+// All of a test runs in it; subtests would run elsewhere.
 type fixture struct {
 	*testhost.Host
 	t *testing.T
 }
 
+// newFixture makes the host of a test that runs beside others.
 func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	t.Parallel()
+	return newFixtureAlone(t)
+}
+
+// newFixtureAlone makes the host of a test that runs alone: it measures, or
+// makes crowds.
+func newFixtureAlone(t *testing.T) *fixture {
 	t.Helper()
 	if missing := dcni.missing(); missing != "" {
 		t.Skipf("bin/%s is not built", missing)
 	}
+	starts(t)
 	host, err := testhost.NewHost(binaries)
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ func (p point) killRun(t *testing.T) bool {
 	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+p.call,
 		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", p.call, p.n),
 		"dnet", "run", "--rm", "--network", "web", "--name", "c1", "-p", "8080:80",
-		"sh", "-c", "setsid sleep 4713 & sleep 0.02")
+		"sh", "-c", "setsid sleep 4714 & sleep 0.02")
 	cmd.Env = append(os.Environ(), "PATH="+binaries+":"+os.Getenv("PATH"), "NETCONFPATH=/etc/cni/net.d", "CNI_PATH="+pluginDir)
 	cmd.Stderr = nil
 	if err := cmd.Start(); err != nil {

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,7 +19,15 @@ import (
 var binaries, _ = filepath.Abs("../bin")
 
 func TestMain(m *testing.M) {
-	if err := testhost.Isolate(); err != nil {
+	flag.Parse()
+	if flag.Lookup("test.list").Value.String() != "" {
+		os.Exit(m.Run())
+	}
+	err := testhost.Isolate()
+	if err == nil {
+		err = announce()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "integration:", err)
 		os.Exit(1)
 	}
@@ -28,13 +37,15 @@ func TestMain(m *testing.M) {
 // TestParity runs each script of testdata/parity against the reference plugins
 // and against ours: the same session, the same answers.
 func TestParity(t *testing.T) {
-	for _, s := range suites {
-		t.Run(s.name, func(t *testing.T) { run(t, s, "testdata/parity") })
-	}
+	t.Run(reference.name, run)
+	t.Run(dcni.name, run)
 }
 
 // TestDCNI runs the scripts about what only our plugins do, or do better.
-func TestDCNI(t *testing.T) { run(t, dcni, "testdata/dcni") }
+func TestDCNI(t *testing.T) { run(t) }
+
+// TestAlone runs the scripts about our plugins that measure or make crowds.
+func TestAlone(t *testing.T) { run(t) }
 
 // TestDCNIWithoutBridgeNetfilter runs the scripts about bridges once more, in
 // hosts whose bridged packets don't pass the IP rules. A fresh namespace has
@@ -43,49 +54,17 @@ func TestDCNIWithoutBridgeNetfilter(t *testing.T) {
 	if _, err := os.Stat(bridgeNetfilter + "iptables"); err != nil {
 		t.Skip("the kernel has no br_netfilter: TestDCNI ran without it")
 	}
-	scripts, _ := filepath.Glob("testdata/dcni/bridge_*.txtar")
-	s := dcni
-	s.noBridgeNetfilter = true
-	run(t, s, scripts...)
+	run(t)
 }
 
 // bridgeNetfilter is what the settings of br_netfilter begin with.
 const bridgeNetfilter = "/proc/sys/net/bridge/bridge-nf-call-"
 
 // TestDemo runs the session that `make demo` shows.
-func TestDemo(t *testing.T) { run(t, dcni, "testdata/demo") }
+func TestDemo(t *testing.T) { run(t) }
 
 // TestHarness runs the scripts about the harness itself.
-func TestHarness(t *testing.T) { run(t, reference, "testdata/harness") }
-
-// run runs scripts, or all of a folder, each in a throwaway host.
-func run(t *testing.T, s suite, paths ...string) {
-	if missing := s.missing(); missing != "" {
-		fmt.Fprintf(os.Stderr, "%s: skipped, bin/%s is not built\n", t.Name(), missing) // also without -v
-		t.Skip()
-	}
-	var scripts []string
-	for _, path := range paths {
-		if filepath.Ext(path) == "" {
-			more, _ := filepath.Glob(path + "/*.txtar")
-			scripts = append(scripts, more...)
-			continue
-		}
-		scripts = append(scripts, path)
-	}
-	if len(scripts) == 0 {
-		t.Skipf("no scripts in %s", paths)
-	}
-	testscript.Run(t, testscript.Params{
-		Files:               scripts,
-		Setup:               s.setup,
-		Cmds:                commands(),
-		Condition:           s.condition,
-		RequireExplicitExec: true,
-		RequireUniqueNames:  true,
-		UpdateScripts:       os.Getenv("UPDATE") != "",
-	})
-}
+func TestHarness(t *testing.T) { run(t) }
 
 // session is what the commands of one script share.
 type session struct {

@@ -37,7 +37,8 @@ var dcni = suite{
 	},
 }
 
-var suites = []suite{reference, dcni}
+// withoutBridgeNetfilter is dcni, in hosts with another setting.
+var withoutBridgeNetfilter = func() suite { s := dcni; s.noBridgeNetfilter = true; return s }()
 
 // missing returns the first binary of the suite that is not built, or "".
 func (s suite) missing() string {
