@@ -56,7 +56,7 @@ func under(path string, roots ...string) bool {
 // pure are the packages that decide from values. They see one another and the
 // part of the standard library that touches nothing.
 var pure = []string{
-	"dcni/pkg/wire", "dcni/pkg/network", "dcni/pkg/firewall", "dcni/pkg/ipam", "dcni/pkg/names",
+	"dcni/pkg/wire", "dcni/pkg/mode", "dcni/pkg/network", "dcni/pkg/firewall", "dcni/pkg/ipam", "dcni/pkg/names",
 	"dcni/pkg/jsonenc", "dcni/pkg/container",
 }
 

@@ -211,7 +211,7 @@ type creation struct {
 // run registers and writes the network.
 func (c *creation) run(facts cni.Facts) error {
 	b := c.draft.Bridge
-	reg := cni.Register(cni.Network{Name: c.name, Bridge: b.Bridge, IPAM: b.IPAM}, facts)
+	reg := cni.Register(network.Description{Name: c.name, Link: b.Bridge, IPAM: b.IPAM}, facts)
 	reg.WantPool, reg.WantULA = c.draft.WantPool, c.draft.WantULA
 	avoid := reg.Avoid
 	reg.Avoid = func() ([]netip.Prefix, error) {

@@ -156,13 +156,13 @@ func (a *app) inspect(n Network) (*network.Inspection, error) {
 }
 
 // endpoints are the attachments that are up.
-func endpoints(attached []*records.Record) []network.Endpoint {
-	var list []network.Endpoint
+func endpoints(attached []*records.Record) []network.ShownEndpoint {
+	var list []network.ShownEndpoint
 	for _, r := range records.Interfaces(attached) {
 		if r.State != records.Up {
 			continue
 		}
-		e := network.Endpoint{Attachment: r.Attachment, Name: containerName(r), MAC: r.MAC, Addresses: r.Addresses}
+		e := network.ShownEndpoint{Attachment: r.Attachment, Name: containerName(r), MAC: r.MAC, Addresses: r.Addresses}
 		if r.Endpoint != nil {
 			e.Ports = r.Endpoint.Ports
 		}

@@ -37,28 +37,28 @@ type Facts interface {
 
 // Source returns where a network's addresses come from: dipam is called within
 // the process, which saves one; any other plugin is executed.
-func Source(store records.Store, f Facts) func(Network) Addresses {
-	return func(n Network) Addresses {
+func Source(store records.Store, f Facts) func(network.Description) Addresses {
+	return func(n network.Description) Addresses {
 		switch n.IPAM.Type {
 		case "dipam", "":
-			return own{store: store, facts: f, network: n}
+			return dipamSource{store: store, facts: f, network: n}
 		}
 		return delegate{plugin: n.IPAM.Type, dns: n.DNS}
 	}
 }
 
-// own is dipam within the process.
-type own struct {
+// dipamSource is dipam within the process.
+type dipamSource struct {
 	store   records.Store
 	facts   Facts
-	network Network
+	network network.Description
 }
 
-func (o own) leases() records.Leases {
+func (o dipamSource) leases() records.Leases {
 	return o.store.Leases(o.network.IPAM.Own.DataDir, o.network.Name)
 }
 
-func (o own) Claim(r *Request) (*Lease, error) {
+func (o dipamSource) Claim(r *Request) (*Lease, error) {
 	registry := o.registry()
 	for {
 		before, err := registry.Get(o.network.Name)
@@ -83,14 +83,14 @@ func (o own) Claim(r *Request) (*Lease, error) {
 	}
 }
 
-func (o own) registry() records.Networks {
+func (o dipamSource) registry() records.Networks {
 	return o.store.Networks(o.network.IPAM.Own.DataDir)
 }
 
 // unregister takes back what a claim that came to nothing said of the network:
 // its new subnets, or all of it where it was the first, for then it is no
 // network yet.
-func (o own) unregister(fresh bool, before records.Network) error {
+func (o dipamSource) unregister(fresh bool, before records.Network) error {
 	if !fresh {
 		return o.registry().Restore(before)
 	}
@@ -107,14 +107,14 @@ func (o own) unregister(fresh bool, before records.Network) error {
 }
 
 // Abandon gives the addresses back, and the network where it was new.
-func (o own) Abandon(r *Request, l *Lease) error {
+func (o dipamSource) Abandon(r *Request, l *Lease) error {
 	if err := o.Release(r); err != nil {
 		return err
 	}
 	return o.unregister(l.Fresh, l.Before)
 }
 
-func (o own) claimFrom(r *Request, cfg ipam.Config) (*Lease, error) {
+func (o dipamSource) claimFrom(r *Request, cfg ipam.Config) (*Lease, error) {
 	ranges, err := cfg.Ranges(r.Ranges)
 	if err != nil {
 		return nil, err
@@ -144,7 +144,7 @@ func withRanges(subnets []ipam.Subnet, ranges []ipam.Set) []ipam.Subnet {
 
 // config returns the configuration with the subnets that the registry gives
 // the network besides those it names.
-func (o own) config(registry records.Networks) (ipam.Config, error) {
+func (o dipamSource) config(registry records.Networks) (ipam.Config, error) {
 	cfg, reg := o.network.IPAM.Own, o.registration()
 	all, err := registry.Register(reg)
 	if err != nil {
@@ -161,13 +161,13 @@ func (o own) config(registry records.Networks) (ipam.Config, error) {
 	return cfg, nil
 }
 
-func (o own) registration() records.Registration { return Register(o.network, o.facts) }
+func (o dipamSource) registration() records.Registration { return Register(o.network, o.facts) }
 
 // Register returns what a network asks of the registry.
-func Register(n Network, f Facts) records.Registration {
+func Register(n network.Description, f Facts) records.Registration {
 	subnets := n.IPAM.Own.Subnets
 	reg := records.Registration{
-		Name: n.Name, Bridge: n.Bridge,
+		Name: n.Name, Bridge: n.Link,
 		WantPool: len(subnets) == 0, WantULA: n.Families.ULA,
 		HostID: f.ID(),
 		Avoid:  func() ([]netip.Prefix, error) { return avoid(f) },
@@ -205,9 +205,9 @@ func alive(n records.Network, f Facts) bool {
 	})
 }
 
-func (o own) Release(r *Request) error { return o.leases().Release(r.Attachment) }
+func (o dipamSource) Release(r *Request) error { return o.leases().Release(r.Attachment) }
 
-func (o own) Check(r *Request, have []ipam.Assigned) error {
+func (o dipamSource) Check(r *Request, have []ipam.Assigned) error {
 	addrs := make([]netip.Addr, len(have))
 	for i, a := range have {
 		addrs[i] = a.Address.Addr()
@@ -215,14 +215,14 @@ func (o own) Check(r *Request, have []ipam.Assigned) error {
 	return o.leases().Check(r.Attachment, addrs)
 }
 
-func (o own) Collect(_ *Request, valid func(wire.Attachment) bool) error {
+func (o dipamSource) Collect(_ *Request, valid func(wire.Attachment) bool) error {
 	_, err := o.leases().ReleaseExcept(valid)
 	return err
 }
 
 // Status tells whether the network can have its subnets, and an address of them
 // is free. One that has none of the pools yet has none that is full.
-func (o own) Status(_ *Request) error {
+func (o dipamSource) Status(_ *Request) error {
 	cfg := o.network.IPAM.Own
 	if err := o.registry().Probe(o.registration()); err != nil {
 		return &wire.Error{Code: wire.CodeUnavailable, Msg: "network " + o.network.Name + " can't be served", Err: err}

@@ -4,28 +4,30 @@ import (
 	"errors"
 	"io/fs"
 
+	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
 // Check compares an attachment with its record and returns every difference.
 func (e *Engine) Check(r *Request) error {
-	mode, err := e.Plugin.Parse(r.conf)
+	mode, err := parse(e.Plugin, r.conf)
 	if err != nil {
 		return err
 	}
-	if err := e.Plugin.wishes(r); err != nil {
+	d, k := mode.Describe(), kindOf(e.Plugin)
+	if err := k.readRuntime(r, d); err != nil {
 		return err
 	}
 	if r.Prev == nil {
 		return errNoPrev("CHECK needs the result of ADD")
 	}
-	lock, err := e.Store.LockAttachment(r.Attachment)
+	lock, err := e.Locks.LockAttachment(r.Attachment)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	rec, err := e.attached(r, mode)
+	rec, err := e.attached(r, d)
 	if err != nil {
 		return err
 	}
@@ -35,14 +37,14 @@ func (e *Engine) Check(r *Request) error {
 		return err
 	}
 	return errors.Join(
-		wire.Check(e.Host, plan.Shared), wire.Check(e.Host, plan.Own),
-		sameResult(r, rec), e.source(mode.Network()).Check(r, rec.Addresses))
+		wire.Check(e.Host, plan.Host), wire.Check(e.Host, plan.Network), wire.Check(e.Host, plan.Own),
+		sameResult(r, rec), k.source(e, d).Check(r, rec.Addresses))
 }
 
 // attached returns the record of an attachment that is up, in the sandbox that
 // the runtime names.
-func (e *Engine) attached(r *Request, mode Mode) (*records.Record, error) {
-	rec, err := e.Store.Get(r.Attachment, e.Plugin.Name)
+func (e *Engine) attached(r *Request, d network.Description) (*records.Record, error) {
+	rec, err := e.Records.Get(r.Attachment, e.Plugin.Type)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, wire.Errorf(wire.CodeUnknown, "%s is not attached", r.Attachment)
@@ -51,7 +53,7 @@ func (e *Engine) attached(r *Request, mode Mode) (*records.Record, error) {
 	case rec.State != records.Up:
 		return nil, wire.Errorf(wire.CodeInternal, "%s is not up: its record says %s", r.Attachment, rec.State)
 	}
-	found, err := e.enter(r, mode)
+	found, err := e.enter(r, d)
 	if err != nil {
 		return nil, err
 	}

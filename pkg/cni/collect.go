@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -28,10 +29,10 @@ func (e *Engine) GC(r *Request) error {
 	// a DEL removes meanwhile never looks like a stray.
 	strays, err := e.strays()
 	errs := []error{err}
-	list, err := e.Store.List("")
+	list, err := e.Index.List("")
 	errs = append(errs, err)
 	for _, rec := range list {
-		if rec.Attachment.Network == r.Network && rec.Plugin == e.Plugin.Name &&
+		if rec.Attachment.Network == r.Network && rec.Plugin == e.Plugin.Type &&
 			rec.Creator != records.ByDnet && !valid(rec.Attachment) {
 			errs = append(errs, e.collect(r, rec.Attachment))
 		}
@@ -40,7 +41,7 @@ func (e *Engine) GC(r *Request) error {
 		// Without all records, nothing can be called a stray.
 		return err
 	}
-	e.Store.Prune(r.Network)
+	e.Index.Prune(r.Network)
 	errs = append(errs, e.sweep(r, strays, list), e.collectAddresses(r, list, valid))
 	return errors.Join(errs...)
 }
@@ -82,12 +83,12 @@ func validAttachments(r *Request) (valid func(wire.Attachment) bool, ok bool, er
 
 // collect deletes one attachment if nobody is at work on it.
 func (e *Engine) collect(r *Request, a wire.Attachment) error {
-	lock, free, err := e.Store.TryLockAttachment(a)
+	lock, free, err := e.Locks.TryLockAttachment(a)
 	if err != nil || !free {
 		return err
 	}
 	defer lock.Unlock()
-	rec, err := e.Store.Get(a, e.Plugin.Name)
+	rec, err := e.Records.Get(a, e.Plugin.Type)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // deleted meanwhile
 	}
@@ -96,19 +97,19 @@ func (e *Engine) collect(r *Request, a wire.Attachment) error {
 	}
 	dead := *r
 	dead.Attachment, dead.NetNS = a, ""
-	if err := e.detach(&dead, rec, e.source(e.network(&dead, rec))); err != nil {
+	if err := e.detach(&dead, rec, e.describe(&dead, rec)); err != nil {
 		return fmt.Errorf("collect %s: %w", a, err)
 	}
 	return nil
 }
 
 // strays lists what GC may find to belong to nobody: links and set elements,
-// which a guest has none of.
+// which only plugins that make interfaces have.
 func (e *Engine) strays() ([]wire.Stray, error) {
-	if e.Plugin.Guest != nil {
+	if e.Plugin.Kind != network.MakesInterface {
 		return nil, nil
 	}
-	return e.Host.Strays()
+	return e.Facts.Strays()
 }
 
 // sweep removes roots that belong to no record.
@@ -129,13 +130,13 @@ func (e *Engine) sweep(r *Request, strays []wire.Stray, list []*records.Record) 
 // collectAddresses gives back the addresses of attachments that are neither
 // valid nor on record nor being made.
 func (e *Engine) collectAddresses(r *Request, list []*records.Record, valid func(wire.Attachment) bool) error {
-	return e.source(e.network(r, nil)).Collect(r, func(a wire.Attachment) bool {
+	return kindOf(e.Plugin).source(e, e.describe(r, nil)).Collect(r, func(a wire.Attachment) bool {
 		if valid(a) || slices.ContainsFunc(list, func(rec *records.Record) bool {
 			return rec.Attachment == a && rec.Creator == records.ByDnet
 		}) {
 			return true
 		}
-		lock, free, err := e.Store.TryLockAttachment(a)
+		lock, free, err := e.Locks.TryLockAttachment(a)
 		lock.Unlock()
 		return err != nil || !free
 	})
@@ -144,21 +145,22 @@ func (e *Engine) collectAddresses(r *Request, list []*records.Record, valid func
 // Status tells whether ADD could be served: nil, or an error of code 50 with
 // everything that is missing.
 func (e *Engine) Status(r *Request) error {
-	mode, err := e.Plugin.Parse(r.conf)
+	mode, err := parse(e.Plugin, r.conf)
 	if err != nil {
 		return err
 	}
-	n := mode.Network()
-	plan, err := mode.Plan(e.Plugin.example(n, r))
+	d, k := mode.Describe(), kindOf(e.Plugin)
+	plan, err := mode.Plan(k.example(r, d))
 	if err != nil {
 		return err
 	}
 	var leases []string // what gives no addresses of its own keeps none
-	if n.IPAM.Type == "dipam" {
-		leases = append(leases, n.IPAM.Own.DataDir)
+	if d.IPAM.Type == "dipam" {
+		leases = append(leases, d.IPAM.Own.DataDir)
 	}
-	if err := errors.Join(e.Store.Probe(leases...), wire.Probe(e.Host, append(plan.Shared, plan.Own...))); err != nil {
-		return &wire.Error{Code: wire.CodeUnavailable, Msg: "network " + n.Name + " can't be served", Err: err}
+	objects := slices.Concat(plan.Host, plan.Network, plan.Own)
+	if err := errors.Join(e.Index.Probe(leases...), wire.Probe(e.Host, objects)); err != nil {
+		return &wire.Error{Code: wire.CodeUnavailable, Msg: "network " + d.Name + " can't be served", Err: err}
 	}
-	return e.source(n).Status(r)
+	return k.source(e, d).Status(r)
 }

@@ -30,28 +30,28 @@ type ipamPlugin struct {
 }
 
 // open reads the section, and what the runtime asks for.
-func (p *ipamPlugin) open(r *Request) (own, error) {
+func (p *ipamPlugin) open(r *Request) (dipamSource, error) {
 	var conf struct {
 		IPAM json.RawMessage `json:"ipam"`
 	}
 	if err := json.Unmarshal(r.Conf, &conf); err != nil {
-		return own{}, wire.Errorf(wire.CodeConfig, "configuration: %v", err)
+		return dipamSource{}, wire.Errorf(wire.CodeConfig, "configuration: %v", err)
 	}
 	section, err := network.ParseIPAM(conf.IPAM)
 	if err != nil {
-		return own{}, err
+		return dipamSource{}, err
 	}
 	if section.Type != "dipam" {
-		return own{}, wire.Invalid("ipam.type", section.Type, "must be dipam")
+		return dipamSource{}, wire.Invalid("ipam.type", section.Type, "must be dipam")
 	}
-	if err := r.wishes(); err != nil {
-		return own{}, err
+	if err := r.readRuntime(); err != nil {
+		return dipamSource{}, err
 	}
-	return p.source(Network{Name: r.Network, IPAM: section}), nil
+	return p.source(network.Description{Name: r.Network, IPAM: section}), nil
 }
 
-func (p *ipamPlugin) source(n Network) own {
-	return own{store: p.store, facts: p.facts, network: n}
+func (p *ipamPlugin) source(n network.Description) dipamSource {
+	return dipamSource{store: p.store, facts: p.facts, network: n}
 }
 
 // Add gives the attachment its addresses. What it had is given back first.
@@ -90,7 +90,7 @@ func (p *ipamPlugin) Del(r *Request) error {
 		return err
 	}
 	defer lock.Unlock()
-	return p.source(Network{Name: r.Network, IPAM: looseIPAM(r.Conf)}).Release(r)
+	return p.source(network.Description{Name: r.Network, IPAM: looseIPAM(r.Conf)}).Release(r)
 }
 
 // Check compares the addresses of prevResult with the leases.
@@ -123,7 +123,7 @@ func (p *ipamPlugin) GC(r *Request) error {
 	if err != nil || !ok {
 		return err
 	}
-	o := p.source(Network{Name: r.Network, IPAM: looseIPAM(r.Conf)})
+	o := p.source(network.Description{Name: r.Network, IPAM: looseIPAM(r.Conf)})
 	return o.Collect(r, func(a wire.Attachment) bool {
 		if valid(a) {
 			return true

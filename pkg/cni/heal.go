@@ -31,10 +31,10 @@ const healGC = 800
 // the records say, of all networks or some, or of single attachments, and prints
 // a JSON object a line for each thing that was not as it should be
 // ([wire.HealEvent]).
-func (p *Plugin) heal(args []string, stdout io.Writer) error {
+func heal(p *network.Plugin, args []string, stdout io.Writer) error {
 	scope, err := parseScope(args)
 	if err != nil {
-		return fmt.Errorf("%s heal: %w", p.Name, err)
+		return fmt.Errorf("%s heal: %w", p.Type, err)
 	}
 	store := records.Default()
 	machine, err := host.New(store)
@@ -47,14 +47,14 @@ func (p *Plugin) heal(args []string, stdout io.Writer) error {
 	lines.SetEscapeHTML(false)
 	var unsaid error
 	failed := 0
-	err = p.engine(store, machine).Heal(scope, func(r wire.HealEvent) {
+	err = NewEngine(p, store, machine).Heal(scope, func(r wire.HealEvent) {
 		if r.Error != "" {
 			failed++
 		}
 		unsaid = errors.Join(unsaid, lines.Encode(r))
 	})
 	if err = errors.Join(err, unsaid); err == nil && failed > 0 {
-		err = fmt.Errorf("%s heal: %d of the above could not be put back", p.Name, failed)
+		err = fmt.Errorf("%s heal: %d of the above could not be put back", p.Type, failed)
 	}
 	return err
 }
@@ -109,10 +109,10 @@ func (e *Engine) Heal(s Scope, report func(wire.HealEvent)) error {
 // wrote their first record or removed the last.
 func (h *healer) sweep(s Scope) {
 	if s.all() {
-		h.Store.Prune("")
+		h.Index.Prune("")
 	}
 	for _, name := range s.Networks {
-		h.Store.Prune(name)
+		h.Index.Prune(name)
 	}
 }
 
@@ -121,17 +121,17 @@ func (e *Engine) scope(s Scope) (list []*records.Record, err error) {
 	var unlisted error
 	var wanted []records.RecordKey
 	if s.all() || len(s.Networks) > 0 {
-		wanted, unlisted = e.Store.Keys()
+		wanted, unlisted = e.Index.Keys()
 		wanted = slices.DeleteFunc(wanted, func(m records.RecordKey) bool {
-			return m.Plugin != e.Plugin.Name || !s.all() && !slices.Contains(s.Networks, m.Network)
+			return m.Plugin != e.Plugin.Type || !s.all() && !slices.Contains(s.Networks, m.Network)
 		})
 	}
 	for _, a := range s.Attachments {
 		if !slices.Contains(s.Networks, a.Network) {
-			wanted = append(wanted, records.RecordKey{Attachment: a, Plugin: e.Plugin.Name})
+			wanted = append(wanted, records.RecordKey{Attachment: a, Plugin: e.Plugin.Type})
 		}
 	}
-	list, err = e.Store.GetAll(wanted)
+	list, err = e.Index.GetAll(wanted)
 	return list, errors.Join(unlisted, err)
 }
 
@@ -158,35 +158,52 @@ type healer struct {
 }
 
 // network puts back what a network's attachments share. While it does, it holds
-// the lock of one that is up: so the network can't be removed meanwhile.
+// the lock of one that is up, so that the network is not removed at that time.
 func (h *healer) network(name string, list []*records.Record) {
 	say := h.teller(wire.Attachment{Network: name})
-	wanted := h.shared(list)
-	if wire.So(h.Host, wanted) {
-		h.Host.Leave("")
+	host, network := h.shared(list)
+	defer h.Namespaces.Leave("")
+	if wire.So(h.Host, host) && wire.So(h.Host, network) {
 		return
 	}
 	guard := h.guard(list)
 	if guard == nil {
-		return // about to go; who is next to be attached looks, too
+		return // all are about to go, or to be attached, and those look as well
 	}
 	defer guard.Unlock()
-	lock, err := h.Store.LockNetwork(name)
+	h.healUnder(h.Locks.LockHost, host, say)
+	h.healUnder(func() (*records.Lock, error) { return h.Locks.LockNetwork(name) }, network, say)
+}
+
+// healUnder puts objects back under a lock.
+func (h *healer) healUnder(take func() (*records.Lock, error), objects []wire.Object, say teller) {
+	if len(objects) == 0 {
+		return
+	}
+	lock, err := take()
 	if err != nil {
 		say(nil, nil, err)
 		return
 	}
 	defer lock.Unlock()
-	h.Host.Leave("") // links may have changed meanwhile
-	wire.Heal(h.Host, wanted, say)
-	h.Host.Leave("")
+	h.Namespaces.Leave("") // links may have changed by now
+	wire.Heal(h.Host, objects, say)
 }
 
-// shared returns what attachments that are up share. Where a network was
-// configured anew in between, the youngest has its way, as with ADD.
-func (h *healer) shared(list []*records.Record) []wire.Object {
-	var wanted []wire.Object
+// shared returns what attachments that are up share, the host's and the network's.
+// Where the network's configuration has changed, the youngest attachment has its
+// way, as with ADD.
+func (h *healer) shared(list []*records.Record) (host, network []wire.Object) {
 	known := map[string]bool{}
+	add := func(to, objects []wire.Object) []wire.Object {
+		for _, o := range objects {
+			if !known[o.Key()] {
+				known[o.Key()] = true
+				to = append(to, o)
+			}
+		}
+		return to
+	}
 	youngest := slices.SortedStableFunc(slices.Values(list), func(a, b *records.Record) int { return b.Since.Compare(a.Since) })
 	for _, rec := range youngest {
 		if rec.State != records.Up {
@@ -196,25 +213,20 @@ func (h *healer) shared(list []*records.Record) []wire.Object {
 		if err != nil {
 			continue // said with its own objects
 		}
-		for _, o := range plan.Shared {
-			if !known[o.Key()] {
-				known[o.Key()] = true
-				wanted = append(wanted, o)
-			}
-		}
+		host, network = add(host, plan.Host), add(network, plan.Network)
 	}
-	return wanted
+	return host, network
 }
 
 // guard returns the lock of an attachment that is up and that nobody is at work
 // on, or nil.
 func (h *healer) guard(list []*records.Record) *records.Lock {
 	for _, rec := range list {
-		lock, free, err := h.Store.TryLockAttachment(rec.Attachment)
+		lock, free, err := h.Locks.TryLockAttachment(rec.Attachment)
 		if err != nil || !free {
 			continue
 		}
-		if now, err := h.Store.Get(rec.Attachment, rec.Plugin); err == nil && now.State == records.Up {
+		if now, err := h.Records.Get(rec.Attachment, rec.Plugin); err == nil && now.State == records.Up {
 			return lock
 		}
 		lock.Unlock()
@@ -226,7 +238,7 @@ func (h *healer) guard(list []*records.Record) *records.Lock {
 // is gone.
 func (h *healer) attachment(a wire.Attachment) {
 	say := h.teller(a)
-	lock, free, err := h.Store.TryLockAttachment(a)
+	lock, free, err := h.Locks.TryLockAttachment(a)
 	if err != nil {
 		say(nil, nil, err)
 		return
@@ -236,7 +248,7 @@ func (h *healer) attachment(a wire.Attachment) {
 		return
 	}
 	defer lock.Unlock()
-	rec, err := h.Store.Get(a, h.Plugin.Name)
+	rec, err := h.Records.Get(a, h.Plugin.Type)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return // deleted meanwhile
@@ -244,8 +256,8 @@ func (h *healer) attachment(a wire.Attachment) {
 		say(nil, nil, err)
 		return
 	}
-	defer h.Host.Leave(rec.NetNS)
-	found, err := h.Host.Enter(rec.NetNS)
+	defer h.Namespaces.Leave(rec.NetNS)
+	found, err := h.Namespaces.Enter(rec.NetNS)
 	there := err == nil && at(rec, found)
 	if !there && h.bury(rec) || rec.State != records.Up {
 		return // of what is not up, its process died: DEL, or the next ADD, sees to it
@@ -290,15 +302,15 @@ func (h *healer) bury(rec *records.Record) bool {
 // namespace that lives keeps the other end of its veth alive, and so the host's;
 // where there is none, somebody is in it, has it mounted, or open.
 func (h *healer) dead(rec *records.Record) (bool, error) {
-	if rec.Cookie == 0 || h.Host.Lives(rec.NetNS, rec.Cookie) {
+	if rec.Cookie == 0 || h.Namespaces.Lives(rec.NetNS, rec.Cookie) {
 		return false, nil
 	}
-	if there, err := h.Host.HasLink("", rec.HostLink()); there || err != nil {
+	if there, err := h.Sandboxes.HasLink("", rec.HostLink()); there || err != nil {
 		return false, err
 	}
 	if !h.counted.After(rec.Since) {
 		now := time.Now()
-		inhabited, err := h.Host.Inhabited()
+		inhabited, err := h.Namespaces.Inhabited()
 		if err != nil {
 			return false, fmt.Errorf("who uses network namespaces: %w", err)
 		}
@@ -319,14 +331,14 @@ func (h *healer) detachDead(rec *records.Record) error {
 	if err != nil {
 		return err
 	}
-	source := h.source(h.Engine.network(r, rec))
-	if unsaid, err := h.remove(r, rec); err != nil {
+	d := h.describe(r, rec)
+	if unsaid, err := h.remove(r, rec, d); err != nil {
 		return errors.Join(err, unsaid)
 	}
-	if err := source.Release(r); err != nil {
+	if err := kindOf(h.Plugin).source(h.Engine, d).Release(r); err != nil {
 		return err
 	}
-	return h.Store.Delete(r.Attachment, h.Plugin.Name)
+	return h.Records.Delete(r.Attachment, h.Plugin.Type)
 }
 
 // A teller reports one object: how it was, and why it still is so.

@@ -18,18 +18,18 @@ import (
 // annotations of the pod.
 const annotations = "io.kubernetes.cri.pod-annotations"
 
-// naming reads what a runtime says of the container's names, and the result of
+// readNames reads what a runtime says of the container's names, and the result of
 // the plugins before.
-func (r *Request) naming() error {
+func (r *Request) readNames() error {
 	conf := r.conf.Pick("runtimeConfig", "prevResult")
-	rc, err := network.Pick(conf["runtimeConfig"], "runtimeConfig", "aliases", annotations)
+	rc, err := network.Pick(conf["runtimeConfig"], "runtimeConfig", "aliases")
 	if err != nil {
 		return err
 	}
 	if err := r.aliases(rc["aliases"]); err != nil {
 		return err
 	}
-	if err := r.annotations(rc[annotations]); err != nil {
+	if err := r.readAnnotations(); err != nil {
 		return err
 	}
 	return r.prevResult(conf["prevResult"])
@@ -45,8 +45,13 @@ func (r *Request) aliases(raw json.RawMessage) error {
 	return err
 }
 
-// annotations reads those that are for us; others are not looked at.
-func (r *Request) annotations(raw json.RawMessage) error {
+// readAnnotations reads those that are for us; others are not looked at.
+func (r *Request) readAnnotations() error {
+	rc, err := network.Pick(r.conf.Pick("runtimeConfig")["runtimeConfig"], "runtimeConfig", annotations)
+	if err != nil {
+		return err
+	}
+	raw := rc[annotations]
 	if !given(raw) {
 		return nil
 	}
@@ -87,17 +92,31 @@ func (r *Request) identity(bundle names.Identity) names.Identity {
 	}
 }
 
-// names returns what a container is called on the network. A name of the
-// runtime's that is none for a name server is left out, and said to be.
-func (e *Engine) names(r *Request) []string {
-	if !e.Plugin.chained() {
+// names returns what a container is called on the network. Where names are seen to,
+// a name of the runtime's that is no domain name is left out, and said to be.
+func (e *Engine) names(r *Request, d network.Description) []string {
+	if d.Names == nil {
 		return r.names()
 	}
-	i := r.identity(e.Host.Bundle(r.Container))
+	i := r.identity(e.Facts.Bundle(r.Container))
 	for _, name := range append(i.Aliases, i.Name, i.Hostname) {
 		if name != "" && names.Check("", name) != nil {
-			fmt.Fprintf(e.Log, "%s: name %q of container %s is left out: it is no domain name\n", e.Plugin.Name, name, r.Container)
+			fmt.Fprintf(e.Log, "%s: name %q of container %s is left out: it is no domain name\n", e.Plugin.Type, name, r.Container)
 		}
 	}
 	return i.Names()
+}
+
+// names returns what the runtime calls the container.
+func (r *Request) names() []string {
+	var names []string
+	if r.Name != "" {
+		names = append(names, r.Name)
+	}
+	return append(names, r.Aliases...)
+}
+
+// exampleNames returns the names of a container for example.
+func exampleNames(r *Request, e network.Endpoint) []string {
+	return r.identity(names.Identity{Container: e.Container, Name: e.Container}).Names()
 }

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"dcni/pkg/names"
+	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
 
 // A namer is a machine that knows the bundle of one container.
 type namer struct {
-	Machine
+	HostFacts
 	bundle names.Identity
 }
 
@@ -44,12 +45,13 @@ func TestNames(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var log bytes.Buffer
-			e := &Engine{Plugin: &Plugin{Name: "ddns", Guest: &Guest{Chained: true}}, Host: namer{bundle: c.bundle}, Log: &log}
+			e := &Engine{Plugin: &network.Plugin{Type: "ddns", Kind: network.Meta}, Facts: namer{bundle: c.bundle}, Log: &log}
+			d := network.Description{Names: &network.Names{}}
 			r := aRequest(t, c.args, `"runtimeConfig": {`+c.runtime+`}`)
-			if err := e.Plugin.wishes(r); err != nil {
+			if err := kindOf(e.Plugin).readRuntime(r, d); err != nil {
 				t.Fatal(err)
 			}
-			if got := strings.Join(e.names(r), " "); got != c.want {
+			if got := strings.Join(e.names(r, d), " "); got != c.want {
 				t.Errorf("is called %q, want %q", got, c.want)
 			}
 			if got := strings.TrimSpace(log.String()); got != c.log {
@@ -81,7 +83,7 @@ func TestBadNames(t *testing.T) {
 		{`"io.kubernetes.cri.pod-annotations": {"dcni-aliases": "ok,a b"}`, `runtimeConfig.io.kubernetes.cri.pod-annotations.dcni-aliases "a b"`},
 		{`"io.kubernetes.cri.pod-annotations": ["dcni-name"]`, `runtimeConfig.io.kubernetes.cri.pod-annotations: must be an object`},
 	} {
-		err := aRequest(t, "", `"runtimeConfig": {`+c.runtime+`}`).naming()
+		err := aRequest(t, "", `"runtimeConfig": {`+c.runtime+`}`).readNames()
 		var coded *wire.Error
 		if !errors.As(err, &coded) || coded.Code != wire.CodeConfig || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%s: %v, want code 7 and %s", c.runtime, err, c.want)
@@ -103,11 +105,11 @@ func TestInherits(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := aRequest(t, "", `"prevResult": {"cniVersion": "1.0.0", `+interfaces+`, "ips": [`+c.ips+`]}`)
-			if err := r.naming(); err != nil {
+			if err := r.readNames(); err != nil {
 				t.Fatal(err)
 			}
 			var list []string
-			for _, a := range r.inherits() {
+			for _, a := range r.prevAddresses() {
 				list = append(list, fmt.Sprintf("{%s %s}", a.Address, a.Gateway))
 			}
 			if got := "[" + strings.Join(list, " ") + "]"; got != c.want {

@@ -6,7 +6,7 @@
 //
 //	env, stdin -> Request -> Mode -> lock, record -> lease -> plan -> apply -> result
 //
-// A plugin's own part is its [Mode]: what must be there for one attachment.
+// A plugin's own part is its [network.Mode]: what must be there for one attachment.
 // What is remembered on disk, in which order things come and go, and what is
 // undone after an error is the same for all, and is here.
 package cni
@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/netip"
 	"os"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -32,77 +31,6 @@ import (
 // Version is that of all programs. The linker sets it (-X, see the Makefile).
 var Version = "v0.0.0-dev"
 
-// A Plugin is one CNI binary that attaches containers.
-type Plugin struct {
-	Name string
-	// Parse reads a configuration; its errors carry their CNI codes.
-	Parse func(conf network.Conf) (Mode, error)
-	// Roots are the objects that DEL removes when the record does not say all.
-	// Of the site it knows who, and where an ADD had begun, the sandbox.
-	Roots func(s Site) []wire.Object
-	// Guest is set for a plugin that makes no interface.
-	Guest *Guest
-}
-
-// A Guest is what differs for a plugin whose sandboxes use interfaces that are
-// there already: no IPAM gives addresses, an address or MAC that is asked for
-// is an error, published ports are discarded. The result has the addresses that
-// are there, under no interface.
-type Guest struct {
-	// Admit tells why a sandbox must not be attached, or nil.
-	Admit func(r *Request, found wire.Survey) error
-	// Chained is set for a plugin that adds to the interface that another one
-	// made, and passes its result on: CNI's meta plugin. It admits whatever the
-	// plugins before it made, and leaves to them what the runtime asks of an
-	// interface. The result is theirs, with the dns part of ours.
-	Chained bool
-}
-
-// A Mode is a network of one kind, configured: it says what must be there.
-type Mode interface {
-	// Network describes what the engine itself must know.
-	Network() Network
-	// Plan says what must be there for one attachment. It is pure: everything
-	// that was found or drawn comes in the site.
-	Plan(s Site) (wire.Plan, error)
-}
-
-// Network is what the engine must know of a mode.
-type Network struct {
-	Name     string
-	Bridge   string // the link whose on-link routes are the network's own; "" for none
-	IPAM     network.IPAM
-	Families Families
-	MTU      int // bytes; 0: to be found out
-	Ports    Ports
-	DNS      *network.DNS
-	Traits   network.Traits
-	Shares   string // path of the network namespace that a guest's sandboxes share; "": their own
-}
-
-// parse reads a configuration that no request came with.
-func (p *Plugin) parse(raw []byte) (Mode, error) {
-	conf, err := network.ReadConf(raw)
-	if err != nil {
-		return nil, err
-	}
-	return p.Parse(conf)
-}
-
-// Families says which subnets a network gets that its configuration does not
-// name.
-type Families struct {
-	ULA     bool // a unique local IPv6 /64
-	Refuse6 bool // IPv6 addresses are an error: "ipv6": false
-	Need6   bool // no IPv6 address is an error: "ipv6": true
-}
-
-// Ports says how a network publishes ports.
-type Ports struct {
-	Ignore  bool       // internal networks publish nothing, as in Docker
-	Default netip.Addr // host address where a mapping names none; zero: any
-}
-
 // verbs are what a runtime may ask a plugin for.
 type verbs interface {
 	Add(r *Request) (*types100.Result, error)
@@ -115,23 +43,24 @@ type verbs interface {
 // Main runs the plugin as the runtime asked, and does not return. Anything on
 // the command line asks for something else: `plan` prints what ADD would make,
 // `heal` puts back what somebody took away.
-func Main(p *Plugin) {
+func Main(p *network.Plugin) {
 	if len(os.Args) > 1 {
-		exit(p.command(os.Args[1:], os.Stdin, os.Stdout))
+		exit(command(p, os.Args[1:], os.Stdin, os.Stdout))
 		os.Exit(0)
 	}
-	serve(p.Name, func(store records.Store, machine *host.Host) verbs {
-		e := p.engine(store, machine)
-		e.Program, _ = os.Executable() // whose path nobody can tell attaches all the same, and is not healed
+	serve(p.Type, func(store records.Store, machine *host.Host) verbs {
+		e := NewEngine(p, store, machine)
+		e.Program, _ = os.Executable() // best effort: an attachment works without
 		return e
 	})
 }
 
-// engine returns what works on the real machine.
-func (p *Plugin) engine(store records.Store, machine *host.Host) *Engine {
+// NewEngine returns an engine that works on the real machine.
+func NewEngine(p *network.Plugin, store records.Store, machine *host.Host) *Engine {
 	return &Engine{
-		Plugin: p, Host: machine, Store: store, Source: Source(store, machine),
-		Relay: host.RefreshRelay, Log: os.Stderr,
+		Plugin: p, Host: machine, Namespaces: machine, Sandboxes: machine, Facts: machine,
+		Locks: store, Records: store, Index: store,
+		Source: Source(store, machine), Relay: host.RefreshRelay, Log: os.Stderr,
 	}
 }
 
@@ -252,23 +181,23 @@ func report(err error, version string) *failure {
 }
 
 // command serves people: `dbridge plan < conf.json`.
-func (p *Plugin) command(args []string, stdin io.Reader, stdout io.Writer) error {
-	if args[0] == host.PopCommand && len(args) == 4 && p.Guest != nil {
-		return pop(p.Name, wire.Attachment{Network: args[1], Container: args[2], IfName: args[3]})
+func command(p *network.Plugin, args []string, stdin io.Reader, stdout io.Writer) error {
+	if args[0] == host.PopCommand && len(args) == 4 && p.Kind == network.NoInterface {
+		return pop(p.Type, wire.Attachment{Network: args[1], Container: args[2], IfName: args[3]})
 	}
 	switch args[0] {
 	case "plan":
 	case "heal":
-		return p.heal(args[1:], stdout)
+		return heal(p, args[1:], stdout)
 	default:
 		return fmt.Errorf("%s: unknown command %q: known are plan (reads a configuration, prints what ADD would make) "+
-			"and heal (puts back what the records say; behind it, networks)", p.Name, args[0])
+			"and heal (puts back what the records say; behind it, networks)", p.Type, args[0])
 	}
 	conf, err := io.ReadAll(stdin)
 	if err != nil {
 		return err
 	}
-	return p.PrintPlan(conf, stdout)
+	return PrintPlan(p, conf, stdout)
 }
 
 // pop is what a plugin starts itself for, see [host.Host.Pop].
@@ -283,12 +212,16 @@ func pop(plugin string, a wire.Attachment) error {
 
 // PrintPlan prints the plan of a first attachment, and touches nothing: addresses
 // and sandbox are examples, said to be so.
-func (p *Plugin) PrintPlan(conf []byte, stdout io.Writer) error {
-	conf, err := onePlugin(conf, p.Name)
+func PrintPlan(p *network.Plugin, conf []byte, stdout io.Writer) error {
+	conf, err := onePlugin(conf, p.Type)
 	if err != nil {
 		return err
 	}
-	mode, err := p.parse(conf)
+	c, err := network.ReadConf(conf)
+	if err != nil {
+		return err
+	}
+	mode, err := parse(p, c)
 	if err != nil {
 		return err
 	}
@@ -296,17 +229,18 @@ func (p *Plugin) PrintPlan(conf []byte, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := p.wishes(r); err != nil {
+	d, k := mode.Describe(), kindOf(p)
+	if err := k.readRuntime(r, d); err != nil {
 		return err
 	}
-	site := p.example(mode.Network(), r)
-	plan, err := mode.Plan(site)
+	endpoint := k.example(r, d)
+	plan, err := mode.Plan(endpoint)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "# %s on network %s", site.IfName, site.Network)
-	if p.Guest == nil {
-		fmt.Fprintf(stdout, ", first address of each subnet, mtu %d", site.MTU)
+	fmt.Fprintf(stdout, "# %s on network %s", endpoint.IfName, endpoint.Network)
+	if p.Kind == network.MakesInterface {
+		fmt.Fprintf(stdout, ", first address of each subnet, mtu %d", endpoint.MTU)
 	}
 	fmt.Fprintln(stdout)
 	for _, line := range plan.Lines() {

@@ -87,10 +87,10 @@ func word(key string, raw json.RawMessage) (s string, err error) {
 	return s, err
 }
 
-// wishes reads what a runtime may ask for besides the configuration. Later
+// readRuntime reads what a runtime may ask for besides the configuration. Later
 // sources replace earlier ones, as in the reference plugins: CNI_ARGS, then
 // args.cni, then runtimeConfig.
-func (r *Request) wishes() error {
+func (r *Request) readRuntime() error {
 	if err := r.setStatic("CNI_ARGS IP", splitList(r.Args["IP"])); err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func request(args, body string) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r, r.wishes()
+	return r, r.readRuntime()
 }
 
 func TestWishes(t *testing.T) {

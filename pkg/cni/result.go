@@ -24,12 +24,12 @@ import (
 // resultOf reads a result off a plan: the bridge, the host's end and the
 // sandbox's end, in the order that chained plugins know from the reference
 // bridge plugin, then the sandbox's addresses and routes.
-func resultOf(plan wire.Plan, s Site, dns *network.DNS) *types100.Result {
+func resultOf(plan wire.Plan, e network.Endpoint, dns *network.DNS) *types100.Result {
 	r := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
 	if dns != nil {
 		r.DNS = types.DNS{Nameservers: dns.Nameservers, Domain: dns.Domain, Search: dns.Search, Options: dns.Options}
 	}
-	for _, o := range slices.Concat(plan.Shared, plan.Own) {
+	for _, o := range slices.Concat(plan.Network, plan.Own) {
 		switch o := o.(type) {
 		case *wire.Bridge:
 			r.Interfaces = append(r.Interfaces, &types100.Interface{Name: o.Name, Mac: o.MAC})
@@ -44,7 +44,7 @@ func resultOf(plan wire.Plan, s Site, dns *network.DNS) *types100.Result {
 		}
 	}
 	inside := slices.IndexFunc(r.Interfaces, func(i *types100.Interface) bool { return i.Sandbox != "" })
-	for _, a := range s.Addresses {
+	for _, a := range e.Addresses {
 		ip := &types100.IPConfig{Address: ipNet(a.Address), Gateway: a.Gateway.AsSlice()}
 		if inside >= 0 {
 			ip.Interface = types100.Int(inside)
@@ -113,15 +113,15 @@ func sameResult(r *Request, rec *records.Record) error {
 	return errors.Join(errs...)
 }
 
-// remember fills a record with what was made.
-func remember(rec *records.Record, plan wire.Plan, s Site, result *types100.Result) error {
+// fillRecord fills a record with what was made.
+func fillRecord(rec *records.Record, plan wire.Plan, e network.Endpoint, result *types100.Result) error {
 	raw, err := encodeResult(result, "")
 	if err != nil {
 		return err
 	}
 	rec.State, rec.Result = records.Up, raw
-	rec.MTU, rec.Addresses, rec.Subnets, rec.Routes = s.MTU, s.Addresses, s.Subnets, s.Routes
-	for _, o := range slices.Concat(plan.Shared, plan.Own) {
+	rec.MTU, rec.Addresses, rec.Subnets, rec.Routes = e.MTU, e.Addresses, e.Subnets, e.Routes
+	for _, o := range slices.Concat(plan.Network, plan.Own) {
 		switch o := o.(type) {
 		case *wire.Veth:
 			rec.MAC = o.MAC
@@ -200,25 +200,22 @@ func printResult(w io.Writer, r *types100.Result, version string) error {
 	return err
 }
 
-// recall makes the site of a recorded attachment again.
-func recall(rec *records.Record) (Site, error) {
-	s := Site{
+// endpointOf returns the endpoint of a recorded attachment.
+func endpointOf(rec *records.Record) network.Endpoint {
+	e := network.Endpoint{
 		Attachment: rec.Attachment, NetNS: rec.NetNS, Cookie: rec.Cookie, Target: rec.Target,
 		MAC: rec.MAC, MTU: rec.MTU,
 		Addresses: rec.Addresses, Subnets: rec.Subnets, Routes: rec.Routes,
-		Names: rec.Names, Traits: rec.Traits, Resolver: rec.Resolver,
-	}
-	if len(s.Addresses) == 0 && rec.Resolver == nil {
-		return s, fmt.Errorf("record of %s: no addresses", rec.Attachment)
+		Names: rec.Names, Info: rec.Info, Resolver: rec.Resolver,
 	}
 	if rec.Endpoint != nil {
-		s.Ports = rec.Endpoint.Ports
+		e.Ports = rec.Endpoint.Ports
 	}
-	return s, nil
+	return e
 }
 
 // fit checks addresses against what a network says of IPv6.
-func (f Families) fit(list []ipam.Assigned) error {
+func fit(f network.Families, list []ipam.Assigned) error {
 	has6 := slices.ContainsFunc(list, func(a ipam.Assigned) bool { return a.Address.Addr().Is6() })
 	switch {
 	case has6 && f.Refuse6:
@@ -229,8 +226,12 @@ func (f Families) fit(list []ipam.Assigned) error {
 	return nil
 }
 
-// bind gives mappings without a host address the network's own.
-func (p Ports) bind(list []firewall.Port) []firewall.Port {
+// publish returns the ports that a network publishes: mappings without a host
+// address have the network's own.
+func publish(p network.Ports, list []firewall.Port) []firewall.Port {
+	if p.Ignore {
+		return nil
+	}
 	out := slices.Clone(list)
 	for i := range out {
 		if !out[i].HostIP.IsValid() {
@@ -246,66 +247,4 @@ func (r *Request) creator() records.Creator {
 		return records.ByDnet
 	}
 	return records.ByCNI
-}
-
-// names returns what the container is called, for a name server.
-func (r *Request) names() []string {
-	var names []string
-	if r.Name != "" {
-		names = append(names, r.Name)
-	}
-	return append(names, r.Aliases...)
-}
-
-// exampleAddress is a container's for example, on a network whose gateway is the
-// first address.
-var exampleAddress = netip.MustParsePrefix("172.17.0.2/16")
-
-// example is where a container would be that gets the first address of each
-// subnet, or uses lo: for people who want to see a plan, and for STATUS.
-func (p *Plugin) example(n Network, r *Request) Site {
-	s := Site{
-		Attachment: wire.Attachment{Network: n.Name, Container: "example", IfName: "eth0"},
-		NetNS:      "/run/netns/example",
-	}
-	switch {
-	case p.chained():
-		s.Names = r.identity(names.Identity{Container: s.Container, Name: s.Container}).Names()
-		s.Addresses = []ipam.Assigned{{Address: exampleAddress, Gateway: exampleAddress.Addr().Prev()}}
-		return s
-	case p.Guest != nil:
-		s.Addresses = assigned(loopback)
-		return s
-	}
-	s.addresses(n)
-	s.MAC, s.MTU = r.MAC, n.MTU
-	if s.MTU == 0 {
-		const ethernet = 1500 // bytes, where nothing else is known
-		s.MTU = ethernet
-	}
-	if !n.Ports.Ignore {
-		s.Ports = n.Ports.bind(r.Ports)
-	}
-	return s
-}
-
-// addresses gives a site the first address of each subnet.
-func (s *Site) addresses(n Network) {
-	cfg := n.IPAM.Own
-	if len(cfg.Subnets) == 0 && n.IPAM.Type == "dipam" {
-		cfg = cfg.With(netip.MustParsePrefix("172.17.0.0/16"))
-	}
-	if n.Families.ULA {
-		cfg = cfg.With(netip.MustParsePrefix("fd00:dc41:dc41::/64"))
-	}
-	s.Subnets, s.Routes = cfg.Subnets, cfg.Routes
-	for _, subnet := range cfg.Subnets {
-		first := subnet.Gateway.Next()
-		if !subnet.Prefix.Contains(first) {
-			first = subnet.Prefix.Addr()
-		}
-		s.Addresses = append(s.Addresses, ipam.Assigned{
-			Address: netip.PrefixFrom(first, subnet.Prefix.Bits()), Gateway: subnet.Gateway,
-		})
-	}
 }

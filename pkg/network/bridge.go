@@ -43,6 +43,7 @@ type rawBridge struct {
 	Options       json.RawMessage `json:"options"`
 	IPAM          json.RawMessage `json:"ipam"`
 	DNS           *DNS            `json:"dns"`
+	Names         json.RawMessage `json:"names"`
 }
 
 // DNS is the dns part of a configuration or result, as the CNI specification
@@ -74,6 +75,7 @@ type Bridge struct {
 	IPForward   bool       // forwarding may be switched on
 	IPAM        IPAM
 	DNS         *DNS
+	Names       *Names // how containers find names; nil: as the runtime has it
 }
 
 // IPAM is a network's source of addresses.
@@ -132,7 +134,12 @@ func (c Conf) Bridge() (*Bridge, error) {
 	if err := keys.Decode("", &raw); err != nil {
 		return nil, err
 	}
-	return raw.typed()
+	b, err := raw.typed()
+	if err != nil {
+		return nil, err
+	}
+	b.Names, err = c.Names()
+	return b, err
 }
 
 func (r *rawBridge) typed() (*Bridge, error) {

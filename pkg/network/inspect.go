@@ -78,8 +78,8 @@ type InspectedUsage struct {
 	DynamicIPsAvailable uint64
 }
 
-// An Endpoint is an attachment to be shown.
-type Endpoint struct {
+// A ShownEndpoint is an attachment as an inspection is given it.
+type ShownEndpoint struct {
 	wire.Attachment
 	Name      string // the container's
 	MAC       string
@@ -89,7 +89,7 @@ type Endpoint struct {
 
 // Inspect shows a network with its facts and its attachments. leased are the addresses
 // that dipam has leased.
-func (c *Conflist) Inspect(created fmt.Stringer, f Facts, attached []Endpoint, leased []netip.Addr) *Inspection {
+func (c *Conflist) Inspect(created fmt.Stringer, f Facts, attached []ShownEndpoint, leased []netip.Addr) *Inspection {
 	out := &Inspection{
 		Name: c.Name, ID: c.ID(), Created: created, Scope: Scope, Driver: c.Driver,
 		EnableIPv4: f.IPv4, EnableIPv6: f.IPv6, Internal: f.Internal, Attachable: c.Attachable,
@@ -118,9 +118,9 @@ func (c *Conflist) Inspect(created fmt.Stringer, f Facts, attached []Endpoint, l
 // inspectEndpoints shows attachments by container. In Docker a container has one
 // attachment to a network. Where it has more, the others get the key that Docker gives
 // endpoints without a container.
-func inspectEndpoints(attached []Endpoint) map[string]InspectedEndpoint {
+func inspectEndpoints(attached []ShownEndpoint) map[string]InspectedEndpoint {
 	out := map[string]InspectedEndpoint{}
-	slices.SortStableFunc(attached, func(a, b Endpoint) int { return cmp.Compare(a.IfName, b.IfName) })
+	slices.SortStableFunc(attached, func(a, b ShownEndpoint) int { return cmp.Compare(a.IfName, b.IfName) })
 	for _, e := range attached {
 		key := e.Container
 		if _, taken := out[key]; taken {
@@ -131,7 +131,7 @@ func inspectEndpoints(attached []Endpoint) map[string]InspectedEndpoint {
 	return out
 }
 
-func (e Endpoint) inspect() InspectedEndpoint {
+func (e ShownEndpoint) inspect() InspectedEndpoint {
 	out := InspectedEndpoint{Name: e.Name, EndpointID: e.EndpointID(), MacAddress: e.MAC}
 	for _, a := range e.Addresses {
 		switch {

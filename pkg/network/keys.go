@@ -58,6 +58,13 @@ func ReadConf(raw []byte) (Conf, error) {
 // Keys is [Keys] of the configuration.
 func (c Conf) Keys(known []string) (Object, error) { return c.all.keys("", known) }
 
+// Name returns the name of the network, "" where none is given.
+func (c Conf) Name() string {
+	var name string
+	_ = json.Unmarshal(c.all.pick([]string{"name"})["name"], &name) // the engine refuses a name that is no string
+	return name
+}
+
 // Pick is [Pick] of the configuration.
 func (c Conf) Pick(keys ...string) Object { return c.all.pick(keys) }
 

@@ -26,7 +26,7 @@ import (
 // Two names may share a byte, with a chance of one in 2^59: then one waits for
 // the other for no reason. A process that held the first and asked for the second would
 // wait for itself, so no process holds two locks of one kind. The order of kinds is
-// agent, container, list of containers, attachment, network, firewall, registry, sandbox,
+// agent, container, list of containers, attachment, host, network, firewall, registry, sandbox,
 // start of the agent: a lock is asked for only under locks of kinds before it.
 type kind int64
 
@@ -40,6 +40,7 @@ const (
 	kindAgent
 	kindSandbox
 	kindAgentStart
+	kindHost
 )
 
 const kindShift = 59 // offsets are positive 64-bit numbers
@@ -61,6 +62,10 @@ func (s Store) TryLockAttachment(a wire.Attachment) (l *Lock, ok bool, err error
 // LockNetwork waits until it gets the lock under which the shared parts of a network
 // change: its leases, its bridge.
 func (s Store) LockNetwork(name string) (*Lock, error) { return s.lock(kindNetwork, name) }
+
+// LockHost waits until it gets the lock under which objects of the host change that
+// networks share.
+func (s Store) LockHost() (*Lock, error) { return s.lock(kindHost, "") }
 
 // LockFirewall waits until it gets the lock under which the firewall of networks
 // changes and host ports are chosen.

@@ -23,10 +23,8 @@ import (
 type State string
 
 // An attachment is Adding from before its first side effect until ADD is
-// done, and Deleting from the first step of DEL. A caller that holds the attachment's
-// lock and finds either state knows that the process of that ADD or DEL died. What
-// dnetd adds in a chained plugin's place is Up from before its first side effect
-// (cni.Engine.Foresees).
+// done, and Deleting from the first step of DEL. A record that is found in
+// either state under the attachment's lock belongs to a process that died.
 const (
 	Adding   State = "adding"
 	Up       State = "up"
@@ -57,7 +55,8 @@ type Record struct {
 	Cookie uint64 `json:"cookie"`           // SO_NETNS_COOKIE: a path may come to mean another namespace
 	Target uint64 `json:"target,omitempty"` // cookie of the namespace that the path was made to lead to
 
-	Traits network.Traits `json:"traits,omitzero"` // of the network, for plugins further down the chain
+	Host []string     `json:"host,omitempty"`  // keys of the host's objects that it uses and that go with their last user
+	Info network.Info `json:"traits,omitzero"` // of the network, for plugins further down the chain
 
 	Config    json.RawMessage    `json:"config,omitempty"`  // the configuration as the plugin was given it
 	Backend   string             `json:"backend,omitempty"` // nftables or iptables
@@ -110,15 +109,15 @@ func (s Store) Get(a wire.Attachment, plugin string) (*Record, error) {
 	return readRecord(s.recordPath(a, plugin))
 }
 
-// Beside returns what the records of other plugins of the same chain, for the
+// InfoFromChain returns what the records of other plugins of the same chain, for the
 // same attachment, tell of the network.
-func (s Store) Beside(a wire.Attachment, plugin string) (network.Traits, error) {
+func (s Store) InfoFromChain(a wire.Attachment, plugin string) (network.Info, error) {
 	dir := filepath.Dir(s.recordPath(a, plugin))
 	files, err := namesIn(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return network.Traits{}, nil
+		return network.Info{}, nil
 	}
-	var all network.Traits
+	var all network.Info
 	for _, file := range files {
 		name, isRecord := strings.CutSuffix(file, ".json")
 		if !isRecord || name == plugin {
@@ -128,29 +127,29 @@ func (s Store) Beside(a wire.Attachment, plugin string) (network.Traits, error) 
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		var traits network.Traits
+		var info network.Info
 		if err == nil {
-			traits, err = traitsIn(data)
+			info, err = infoIn(data)
 		}
 		if err != nil {
 			return all, fmt.Errorf("record %s: %w", filepath.Join(dir, file), err)
 		}
-		all = all.And(traits)
+		all = all.And(info)
 	}
 	return all, err
 }
 
-// traitsIn returns the traits in a record that is up. It decodes only those: the
+// infoIn returns what is said of the network in a record that is up. It decodes only those: the
 // whole record takes much longer.
-func traitsIn(record []byte) (network.Traits, error) {
+func infoIn(record []byte) (network.Info, error) {
 	var r struct {
-		State  State          `json:"state"`
-		Traits network.Traits `json:"traits"`
+		State State        `json:"state"`
+		Info  network.Info `json:"traits"`
 	}
 	if err := json.Unmarshal(record, &r); err != nil || r.State != Up {
-		return network.Traits{}, err
+		return network.Info{}, err
 	}
-	return r.Traits, nil
+	return r.Info, nil
 }
 
 func readRecord(path string) (*Record, error) {
@@ -248,13 +247,16 @@ func (s Store) Attached(network string) (bool, error) {
 	return attached, err
 }
 
-// Others reports whether a network has attachments besides one.
-func (s Store) Others(a wire.Attachment) (bool, error) {
-	paths, err := filepath.Glob(filepath.Join(s.attachments(), a.Network, "*", "*", "*.json"))
+// Others reports whether a network, or any for "", has attachments besides one.
+func (s Store) Others(network string, besides wire.Attachment) (bool, error) {
+	if network == "" {
+		network = "*"
+	}
+	paths, err := filepath.Glob(filepath.Join(s.attachments(), network, "*", "*", "*.json"))
 	if err != nil {
 		return false, err
 	}
-	own := filepath.Join(s.attachments(), a.Network, a.Container, a.IfName) + "/"
+	own := filepath.Join(s.attachments(), besides.Network, besides.Container, besides.IfName) + "/"
 	for _, path := range paths {
 		if !strings.HasPrefix(path, own) {
 			return true, nil

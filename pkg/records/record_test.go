@@ -12,29 +12,29 @@ func TestBeside(t *testing.T) {
 	s := Store{Run: t.TempDir(), Lib: t.TempDir()}
 	a := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
 	other := wire.Attachment{Network: "web", Container: "c1", IfName: "eth1"}
-	beside := func(want network.Traits) {
+	beside := func(want network.Info) {
 		t.Helper()
-		if got, err := s.Beside(a, "ddns"); err != nil || got != want {
+		if got, err := s.InfoFromChain(a, "ddns"); err != nil || got != want {
 			t.Errorf("beside ddns: %+v, %v, want %+v", got, err, want)
 		}
 	}
-	beside(network.Traits{})
+	beside(network.Info{})
 	for _, r := range []Record{
-		{Attachment: a, Plugin: "dbridge", State: Up, Traits: network.Traits{Quiet: true, Priority: -5}},
+		{Attachment: a, Plugin: "dbridge", State: Up, Info: network.Info{NoNames: true, Priority: -5}},
 		{Attachment: a, Plugin: "tuning", State: Up},
-		{Attachment: a, Plugin: "dead", State: Deleting, Traits: network.Traits{Internal: true}},
-		{Attachment: a, Plugin: "ddns", State: Up, Traits: network.Traits{Internal: true}},
-		{Attachment: other, Plugin: "dbridge", State: Up, Traits: network.Traits{Internal: true}},
+		{Attachment: a, Plugin: "dead", State: Deleting, Info: network.Info{Internal: true}},
+		{Attachment: a, Plugin: "ddns", State: Up, Info: network.Info{Internal: true}},
+		{Attachment: other, Plugin: "dbridge", State: Up, Info: network.Info{Internal: true}},
 	} {
 		if err := s.Put(&r); err != nil {
 			t.Fatal(err)
 		}
 	}
-	beside(network.Traits{Quiet: true, Priority: -5})
+	beside(network.Info{NoNames: true, Priority: -5})
 	if err := os.WriteFile(s.recordPath(a, "broken"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Beside(a, "ddns"); err == nil {
+	if _, err := s.InfoFromChain(a, "ddns"); err == nil {
 		t.Error("a record that can't be read tells nothing, without an error")
 	}
 }

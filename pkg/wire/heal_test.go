@@ -27,16 +27,16 @@ func TestHeal(t *testing.T) {
 		t.Errorf("nothing was lost, and put back was: %q", said)
 	}
 
-	h.Lose(p.Shared[1].Key()) // the bridge's address
-	h.Lose(p.Own[2].Key())    // that eth0 is up
+	h.Lose(p.Network[1].Key()) // the bridge's address
+	h.Lose(p.Own[2].Key())     // that eth0 is up
 	refused := errors.New("refused")
 	h.Step = func(op string, o wire.Object) error {
-		if op == "ensure" && o == p.Shared[1] {
+		if op == "ensure" && o == p.Network[1] {
 			return refused
 		}
 		return nil
 	}
-	want := []string{p.Shared[1].Key() + ": missing, refused", p.Own[2].Key() + ": missing, <nil>"}
+	want := []string{p.Network[1].Key() + ": missing, refused", p.Own[2].Key() + ": missing, <nil>"}
 	if said := heal(); !slices.Equal(said, want) {
 		t.Errorf("said %q, want %q", said, want)
 	}
@@ -51,7 +51,7 @@ func TestHeal(t *testing.T) {
 func TestHealOfWhatCantBe(t *testing.T) {
 	h := stubborn{wiretest.New()}
 	var said error
-	wire.Heal(h, bridgeAndVeth().Shared[:1], func(_ wire.Object, _, err error) { said = err })
+	wire.Heal(h, bridgeAndVeth().Network[:1], func(_ wire.Object, _, err error) { said = err })
 	if said == nil || !strings.Contains(said.Error(), "missing") {
 		t.Errorf("said %v", said)
 	}
@@ -65,7 +65,7 @@ func (stubborn) Ensure(wire.Object) (bool, error) { return false, nil }
 // Without its sandbox, an attachment's objects are those of the host.
 func TestOutside(t *testing.T) {
 	p := bridgeAndVeth()
-	if got := wire.Outside(p.Shared); !slices.Equal(got, p.Shared) {
+	if got := wire.Outside(p.Network); !slices.Equal(got, p.Network) {
 		t.Errorf("of the shared objects: %v", got)
 	}
 	flows := &wire.Flows{}

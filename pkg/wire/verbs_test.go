@@ -91,7 +91,7 @@ func TestEnsureUndoesItsOwn(t *testing.T) {
 	for n := range all(bridgeAndVeth()) {
 		for _, after := range []bool{false, true} {
 			p := bridgeAndVeth()
-			h := ensured(t, p.Shared[:1]) // another's bridge
+			h := ensured(t, p.Network[:1]) // another's bridge
 			before, step := h.String(), 0
 			hook := func(op string, _ wire.Object) error {
 				if op != "ensure" {
@@ -139,8 +139,8 @@ func TestUndoGoesOn(t *testing.T) {
 func TestErrorsForUsers(t *testing.T) {
 	h, p := wiretest.New(), bridgeAndVeth()
 	h.Step = func(string, wire.Object) error { return wire.Errorf(wire.CodePortTaken, "port is already allocated") }
-	_, err := wire.Ensure(h, p.Shared)
-	for _, err := range []error{err, wire.Check(h, p.Shared[:1])} {
+	_, err := wire.Ensure(h, p.Network)
+	for _, err := range []error{err, wire.Check(h, p.Network[:1])} {
 		var coded *wire.Error
 		if !errors.As(err, &coded) || coded.Code != wire.CodePortTaken || err.Error() != "port is already allocated" {
 			t.Errorf("says %v", err)
@@ -213,7 +213,7 @@ func neighbours(hosts ...byte) []wire.Object {
 
 // A change of a desired set adds first and then removes, newest first.
 func TestApply(t *testing.T) {
-	h := ensured(t, bridgeAndVeth().Shared[:1])
+	h := ensured(t, bridgeAndVeth().Network[:1])
 	bridge := h.String()
 	have, err := wire.Apply(h, nil, neighbours(1, 2, 3))
 	if err != nil || len(have) != 3 {
@@ -257,7 +257,7 @@ func TestApplyReached(t *testing.T) {
 		{"removed with an error", "remove", 1, true, []byte{4, 2, 5, 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			h := ensured(t, bridgeAndVeth().Shared[:1])
+			h := ensured(t, bridgeAndVeth().Network[:1])
 			bridge := h.String()
 			have, _ := wire.Apply(h, nil, neighbours(1, 2, 3))
 			hook := func(op string, o wire.Object) error {
@@ -290,7 +290,7 @@ func TestApplyReached(t *testing.T) {
 // An object whose contents can't be changed stays as it was: the old value is
 // what is there.
 func TestApplyOldContents(t *testing.T) {
-	h := ensured(t, bridgeAndVeth().Shared[:1])
+	h := ensured(t, bridgeAndVeth().Network[:1])
 	old, renewed := &wire.Sysctl{Path: "net/ipv4/conf/br0/forwarding", Value: "0"}, &wire.Sysctl{Path: "net/ipv4/conf/br0/forwarding", Value: "1"}
 	have, _ := wire.Apply(h, nil, []wire.Object{old})
 	h.Step = func(string, wire.Object) error { return errors.New("fault") }
@@ -315,7 +315,7 @@ func keysOf(objects []wire.Object) string {
 // The machine in memory refuses what the kernel refuses.
 func TestReferences(t *testing.T) {
 	h, p := wiretest.New(), bridgeAndVeth()
-	for _, o := range append(slices.Clone(p.Shared[1:]), p.Own...) {
+	for _, o := range append(slices.Clone(p.Network[1:]), p.Own...) {
 		if _, err := h.Ensure(o); err == nil {
 			t.Errorf("%s was made of nothing", o)
 		}
@@ -323,7 +323,7 @@ func TestReferences(t *testing.T) {
 	if _, err := h.Ensure(&wire.Sysctl{Path: "net/ipv6/conf/br0/accept_dad", Value: "0"}); err == nil {
 		t.Error("a setting was made of a link that is not there")
 	}
-	if _, err := wire.Ensure(h, append(slices.Clone(p.Shared), p.Own[:2]...)); err != nil {
+	if _, err := wire.Ensure(h, append(slices.Clone(p.Network), p.Own[:2]...)); err != nil {
 		t.Fatal(err)
 	}
 	second := *p.Own[0].(*wire.Veth)

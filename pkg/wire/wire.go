@@ -62,11 +62,15 @@ type Object interface {
 	String() string
 }
 
-// A Plan is everything one attachment needs.
+// A Plan is everything one attachment needs, by whose it is.
 type Plan struct {
-	// Shared are the network's objects: they outlive the attachment (bridge,
+	// Host are the host's objects, which networks share (forwarding, the interface
+	// of a VLAN). Those that are a [Root] go with their last user, whichever network
+	// that is of.
+	Host []Object
+	// Network are the network's objects: they outlive the attachment (bridge,
 	// gateway address, what the network allows).
-	Shared []Object
+	Network []Object
 	// Own are the attachment's: they die with it (veth, published ports).
 	// Inside the sandbox, addresses and routes die with their link; DEL removes
 	// only the objects that are a [Root].
@@ -119,11 +123,13 @@ type BatchRemover interface {
 // Lines returns the plan as text, a line an object.
 func (p Plan) Lines() []string {
 	var lines []string
-	for _, o := range p.Shared {
-		lines = append(lines, "shared "+o.String())
-	}
-	for _, o := range p.Own {
-		lines = append(lines, "own    "+o.String())
+	for _, part := range []struct {
+		owner   string
+		objects []Object
+	}{{"host   ", p.Host}, {"network", p.Network}, {"own    ", p.Own}} {
+		for _, o := range part.objects {
+			lines = append(lines, part.owner+" "+o.String())
+		}
 	}
 	return lines
 }

@@ -47,7 +47,7 @@ func TestInvalid(t *testing.T) {
 func bridgeAndVeth() wire.Plan {
 	gw, ip := netip.MustParsePrefix("10.1.0.1/24"), netip.MustParsePrefix("10.1.0.2/24")
 	return wire.Plan{
-		Shared: []wire.Object{
+		Network: []wire.Object{
 			&wire.Bridge{Name: "br0", MAC: "02:42:00:00:00:01", MTU: 1500, Alias: "web"},
 			&wire.Addr{Dev: "br0", Prefix: gw},
 			&wire.Up{Dev: "br0"},
@@ -62,4 +62,4 @@ func bridgeAndVeth() wire.Plan {
 }
 
 // all lists the objects of a plan in the order in which they are made.
-func all(p wire.Plan) []wire.Object { return slices.Concat(p.Shared, p.Own) }
+func all(p wire.Plan) []wire.Object { return slices.Concat(p.Network, p.Own) }

@@ -49,7 +49,7 @@ func (m matrix) check(t *testing.T, w *World, container, conf string) error {
 
 func (m matrix) record(t *testing.T, w *World, container string) *records.Record {
 	t.Helper()
-	rec, err := w.Store.Get(w.Request(t, container, m.conf).Attachment, m.plugin.Name)
+	rec, err := w.Store.Get(w.Request(t, container, m.conf).Attachment, m.plugin.Type)
 	if err != nil {
 		t.Fatalf("record of %s: %v", container, err)
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"dcni/pkg/cni"
+	"dcni/pkg/network"
 	"dcni/pkg/records"
 )
 
@@ -17,7 +17,7 @@ import (
 // The configuration should ask for all that the plugin can do, fixed host
 // ports and addresses included: the last row wants another container to find
 // them taken.
-func Matrix(t *testing.T, plugin *cni.Plugin, conf string) {
+func Matrix(t *testing.T, plugin *network.Plugin, conf string) {
 	matrix{plugin, conf}.run(t)
 }
 
@@ -35,7 +35,7 @@ func (m matrix) run(t *testing.T) {
 }
 
 type matrix struct {
-	plugin *cni.Plugin
+	plugin *network.Plugin
 	conf   string
 }
 
@@ -126,7 +126,7 @@ func (m matrix) dieThenAdd(t *testing.T) {
 	// The second may ask for less: nothing of the first may stay.
 	m.each(t, func(w *World) { _, _ = w.add(t, "c1", m.conf) }, func(t *testing.T, w *World, n int) {
 		w.DieAt(n, func() { _, _ = w.add(t, "c1", m.conf) })
-		if rec, err := w.Store.Get(w.Request(t, "c1", m.conf).Attachment, m.plugin.Name); err == nil && rec.State == records.Up {
+		if rec, err := w.Store.Get(w.Request(t, "c1", m.conf).Attachment, m.plugin.Type); err == nil && rec.State == records.Up {
 			return
 		}
 		m.again(t, w, "c1", neighbour(m.conf))
@@ -182,7 +182,7 @@ func (m matrix) checkClean(t *testing.T, w *World, container string) {
 
 func (m matrix) checkConf(t *testing.T, w *World, container, conf string) {
 	t.Helper()
-	rec, err := w.Store.Get(w.Request(t, container, conf).Attachment, m.plugin.Name)
+	rec, err := w.Store.Get(w.Request(t, container, conf).Attachment, m.plugin.Type)
 	if err != nil {
 		t.Fatalf("record of %s: %v", container, err)
 	}
@@ -204,7 +204,7 @@ func left(t *testing.T, w *World, container string) {
 			t.Fatalf("%s is gone, and left %s", container, s.Object)
 		}
 	}
-	if found, _ := w.Engine.Host.Enter(sandboxes + container); found.Own {
+	if found, _ := w.Engine.Namespaces.Enter(sandboxes + container); found.Own {
 		t.Fatalf("%s is gone, and its path leads to the host", container)
 	}
 	owners, err := w.Store.Leases("", w.Request(t, container, `{"name":"web"}`).Network).Owners()

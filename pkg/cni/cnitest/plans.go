@@ -8,11 +8,12 @@ import (
 	"testing"
 
 	"dcni/pkg/cni"
+	"dcni/pkg/network"
 )
 
 // Plans compares what a plugin's command plan prints with testdata/NAME.plan,
 // for each testdata/NAME.json. UPDATE=1 writes them anew.
-func Plans(t *testing.T, plugin *cni.Plugin) {
+func Plans(t *testing.T, plugin *network.Plugin) {
 	files, err := filepath.Glob("testdata/*.json")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("testdata: %d files, %v", len(files), err)
@@ -25,7 +26,7 @@ func Plans(t *testing.T, plugin *cni.Plugin) {
 				t.Fatal(err)
 			}
 			var got bytes.Buffer
-			if err := plugin.PrintPlan(conf, &got); err != nil {
+			if err := cni.PrintPlan(plugin, conf, &got); err != nil {
 				t.Fatal(err)
 			}
 			if os.Getenv("UPDATE") != "" {

@@ -20,6 +20,7 @@ import (
 	"dcni/pkg/cni"
 	"dcni/pkg/ipam"
 	"dcni/pkg/names"
+	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 	"dcni/pkg/wire/wiretest"
@@ -43,7 +44,7 @@ type World struct {
 var errDead = errors.New("killed")
 
 // NewWorld returns an empty one.
-func NewWorld(t testing.TB, plugin *cni.Plugin) *World {
+func NewWorld(t testing.TB, plugin *network.Plugin) *World {
 	dir := t.TempDir()
 	w := &World{
 		Host:  wiretest.New(),
@@ -54,9 +55,9 @@ func NewWorld(t testing.TB, plugin *cni.Plugin) *World {
 	source := cni.Source(w.Store, noHost{})
 	w.Engine = &cni.Engine{
 		Plugin: plugin,
-		Host:   machine{w.Host, w},
-		Store:  book{w.Store, w},
-		Source: func(n cni.Network) cni.Addresses {
+		Host:   machine{w.Host, w}, Namespaces: machine{w.Host, w}, Sandboxes: machine{w.Host, w}, Facts: machine{w.Host, w},
+		Locks: book{w.Store, w}, Records: book{w.Store, w}, Index: book{w.Store, w},
+		Source: func(n network.Description) cni.Addresses {
 			n.IPAM.Own.DataDir = w.Store.Lib
 			return addresses{source(n), w}
 		},

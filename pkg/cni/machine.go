@@ -1,0 +1,91 @@
+package cni
+
+import (
+	"net/netip"
+
+	"dcni/pkg/names"
+	"dcni/pkg/network"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// This file is what the engine works on: the machine, which is [host.Host], and the
+// records, which are [records.Store]. Each interface is about one thing.
+
+// Namespaces are the network namespaces of the machine.
+type Namespaces interface {
+	// Enter opens a sandbox. The error has code 8 when there is none at that
+	// path.
+	Enter(netns string) (wire.Sandbox, error)
+	// Still reports whether a path still is the namespace that was entered.
+	Still(netns string) bool
+	// Leave lets go of a sandbox, "" for none, and forgets what links there are.
+	Leave(netns string)
+	// Lives reports whether the namespace of a cookie is still at a path. Where that
+	// can't be told, it is true.
+	Lives(netns string, cookie uint64) bool
+	// Inhabited returns the cookies of the namespaces that a process may still use,
+	// at whatever path.
+	Inhabited() (map[uint64]bool, error)
+}
+
+// Sandboxes tells what is in a sandbox.
+type Sandboxes interface {
+	// HasLink reports whether a namespace has a link of that name.
+	HasLink(netns, name string) (bool, error)
+	// Survey looks at a sandbox for a plugin that makes no interface in it.
+	Survey(netns string) (wire.Survey, error)
+	// Inside lists the processes in a namespace, as "12 (sleep)".
+	Inside(netns string) ([]string, error)
+	// Addresses returns the addresses by which a namespace speaks to others,
+	// at most one of each family; lo's where it can't, for "" the host's own.
+	Addresses(netns string) ([]netip.Prefix, error)
+	// Loopback returns the addresses that a namespace's lo has once it is up,
+	// at most one of each family: 127.0.0.1/8 and ::1/128.
+	Loopback(netns string) ([]netip.Prefix, error)
+}
+
+// HostFacts is what the engine asks of the host besides.
+type HostFacts interface {
+	// Bundle returns what the OCI bundle of a container says of its names, and
+	// its ID without the runtime's namespace; nothing where no bundle is found.
+	Bundle(container string) names.Identity
+	// WayOutMTU returns the MTU in bytes of the link of the default route.
+	WayOutMTU() int
+	// Strays lists roots on the machine that look like ours, each with its
+	// owner as far as that can be told, for garbage collection.
+	Strays() ([]wire.Stray, error)
+}
+
+// Locks keep processes from working on the same thing. The kernel frees them when
+// a process dies.
+type Locks interface {
+	LockAttachment(a wire.Attachment) (*records.Lock, error)
+	TryLockAttachment(a wire.Attachment) (*records.Lock, bool, error)
+	LockNetwork(name string) (*records.Lock, error)
+	LockHost() (*records.Lock, error)
+}
+
+// Records are the records of attachments: the real ones are those of
+// [records.Store].
+type Records interface {
+	Put(r *records.Record) error
+	Get(a wire.Attachment, plugin string) (*records.Record, error)
+	Delete(a wire.Attachment, plugin string) error
+	// InfoFromChain returns what the other plugins of the attachment's chain have
+	// recorded of the network.
+	InfoFromChain(a wire.Attachment, plugin string) (network.Info, error)
+	// Others reports whether a network, "" for any, has attachments besides one.
+	Others(network string, besides wire.Attachment) (bool, error)
+}
+
+// Index tells which records there are.
+type Index interface {
+	List(network string) ([]*records.Record, error)
+	Keys() ([]records.RecordKey, error)
+	GetAll(keys []records.RecordKey) ([]*records.Record, error)
+	Prune(network string)
+	// Probe tells whether an attachment could be recorded, and its leases in
+	// data directories.
+	Probe(dataDirs ...string) error
+}

@@ -1,0 +1,67 @@
+// Package names is how containers find one another by name: the plugin ddns, and
+// the key "names" of every plugin that makes an interface.
+//
+// The name server itself is dnetd. What there must be for one attachment is that
+// dnetd answers, at 127.0.0.11 in the container's own namespace: [Objects] says
+// just that, see [names.Resolver].
+package names
+
+import (
+	"dcni/pkg/names"
+	"dcni/pkg/network"
+	"dcni/pkg/wire"
+)
+
+// Plugin is ddns. It comes in a list behind the plugin of another suite that makes
+// the container's interface; our own do the same by their key "names".
+var Plugin = &network.Plugin{Type: "ddns", Kind: network.Meta, Parse: parse, Roots: Roots}
+
+// ddns is a network whose interfaces another plugin makes.
+type ddns struct {
+	name  string
+	names *network.Names
+}
+
+func parse(conf network.Conf) (network.Mode, error) {
+	n, err := conf.DDNS()
+	if err != nil {
+		return nil, err
+	}
+	return ddns{conf.Name(), n}, nil
+}
+
+// Describe returns what the engine must know.
+func (d ddns) Describe() network.Description {
+	return network.Description{Name: d.name, DNS: d.names.DNS, Names: d.names}
+}
+
+// Plan says what must be there for one attachment.
+func (d ddns) Plan(e network.Endpoint) (wire.Plan, error) {
+	own, err := Objects(d.names, e)
+	return wire.Plan{Own: own}, err
+}
+
+// Objects says what must be there so that a container finds names: lo is up, and
+// the name server answers on it.
+func Objects(n *network.Names, e network.Endpoint) ([]wire.Object, error) {
+	hosts, err := n.Hosts(e.Gateways())
+	if err != nil {
+		return nil, err
+	}
+	r := resolver(e)
+	r.Names, r.Addresses = e.Names, e.IPs()
+	r.Gateways, r.Hosts, r.TTL = e.Gateways(), hosts, n.TTL
+	r.NoNames, r.Internal, r.Priority = n.NoNames(e.Info), e.Info.Internal, e.Info.Priority
+	r.Servers, r.Intercept = n.Servers, n.Intercept
+	if found := e.Resolver; found != nil {
+		r.Port, r.Port6, r.Local = found.Port, found.Port6, found.Local
+	}
+	return []wire.Object{&wire.Up{NetNS: e.NetNS, Dev: "lo"}, r}, nil
+}
+
+// Roots are what DEL removes of an attachment that it only knows the name of.
+func Roots(e network.Endpoint) []wire.Object { return []wire.Object{resolver(e)} }
+
+func resolver(e network.Endpoint) *names.Resolver {
+	return &names.Resolver{Owner: e.Attachment, NetNS: e.NetNS, Cookie: e.Cookie}
+}
