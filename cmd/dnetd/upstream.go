@@ -6,7 +6,6 @@ import (
 	"os"
 	"time"
 
-	"dcni/pkg/container"
 	"dcni/pkg/dns"
 	"dcni/pkg/names"
 )
@@ -42,7 +41,7 @@ func (d *dnetd) readUpstream() {
 		d.log.Warn("the host has no name servers", "error", err)
 	}
 	var servers []netip.AddrPort
-	for _, a := range container.Nameservers(text) {
+	for _, a := range names.ParseResolvConf(text).Addresses() {
 		servers = append(servers, netip.AddrPortFrom(a, names.DNSPort))
 	}
 	d.log.Info("upstream", "servers", servers)

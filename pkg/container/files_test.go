@@ -1,7 +1,6 @@
 package container
 
 import (
-	"fmt"
 	"net/netip"
 	"testing"
 )
@@ -119,17 +118,5 @@ func TestParseHost(t *testing.T) {
 	}
 	if h, err := ParseHost("db:host-gateway"); err != nil || !h.Gateway {
 		t.Errorf("%+v, %v", h, err)
-	}
-}
-
-func TestNameservers(t *testing.T) {
-	const text = "# nameserver 192.0.2.1\n; nameserver 192.0.2.2\nnameserver 127.0.0.53\n\tnameserver\t2001:db8::53 # inner\n" +
-		"nameserver\nnameserver name.example\nsearch 192.0.2.3\nnameserver fe80::1%eth0"
-	want := "[127.0.0.53 2001:db8::53 fe80::1%eth0]"
-	if is := fmt.Sprint(Nameservers(text)); is != want {
-		t.Errorf("%s, want %s", is, want)
-	}
-	if is := Nameservers(""); len(is) != 0 {
-		t.Errorf("of an empty file: %v", is)
 	}
 }

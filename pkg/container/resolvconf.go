@@ -71,19 +71,8 @@ type ResolvConf struct {
 // NeedsResolved reports whether the host's only server is systemd-resolved's
 // stub: then the file behind it is to be read in its place.
 func NeedsResolved(host string) bool {
-	servers := readResolvConf(host).Servers
+	servers := names.ParseResolvConf(host).Servers
 	return len(servers) == 1 && servers[0] == ResolvedStub
-}
-
-// Nameservers returns the servers of a resolv.conf that are addresses.
-func Nameservers(text string) []netip.Addr {
-	var out []netip.Addr
-	for _, s := range readResolvConf(text).Servers {
-		if a, err := netip.ParseAddr(s); err == nil {
-			out = append(out, a)
-		}
-	}
-	return out
 }
 
 // Text returns the file.
@@ -91,13 +80,13 @@ func (c ResolvConf) Text() string {
 	if c.Shared && !c.Flags.given() {
 		return c.Host
 	}
-	conf := readResolvConf(c.Host)
+	conf := names.ParseResolvConf(c.Host)
 	own := slices.Contains(c.Result.Servers, embedded)
 	switch {
 	case own:
-		conf.embed(c.Result)
+		embed(&conf, c.Result)
 	case c.Result.given():
-		conf = parsedConf{DNS: c.Result}
+		conf = names.ResolvConf{Servers: c.Result.Servers, Search: c.Result.Search, Options: c.Result.Options}
 	case !c.Shared:
 		conf.Servers = c.reachable(conf.Servers)
 	}
@@ -119,7 +108,7 @@ func (c ResolvConf) Text() string {
 // embed makes the container's own name server the only one. That server asks the
 // host's servers, so the rest of the host's file stays valid: as in Docker, its search
 // domains and options are kept unless the network gives its own.
-func (c *parsedConf) embed(result DNS) {
+func embed(c *names.ResolvConf, result DNS) {
 	c.Servers = []string{embedded}
 	if len(result.Search) > 0 {
 		c.Search = result.Search
@@ -155,48 +144,4 @@ func (c ResolvConf) reachable(servers []string) []string {
 		}
 	}
 	return out
-}
-
-// parsedConf is a parsed resolv.conf(5).
-type parsedConf struct {
-	DNS
-	other []string // lines that are left as they are
-}
-
-// readResolvConf reads a resolv.conf. Of several search or domain lines the
-// last counts, options add up.
-func readResolvConf(text string) parsedConf {
-	var c parsedConf
-	for line := range strings.Lines(text) {
-		words := strings.Fields(line)
-		switch {
-		case len(words) == 0, strings.HasPrefix(words[0], "#"), strings.HasPrefix(words[0], ";"):
-		case words[0] == "nameserver" && len(words) > 1:
-			c.Servers = append(c.Servers, words[1])
-		case words[0] == "search" || words[0] == "domain":
-			c.Search = words[1:]
-		case words[0] == "options":
-			c.Options = append(c.Options, words[1:]...)
-		default:
-			c.other = append(c.other, strings.Join(words, " "))
-		}
-	}
-	return c
-}
-
-func (c parsedConf) String() string {
-	var b strings.Builder
-	for _, s := range c.Servers {
-		fmt.Fprintf(&b, "nameserver %s\n", s)
-	}
-	if len(c.Search) > 0 {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(c.Search, " "))
-	}
-	if len(c.Options) > 0 {
-		fmt.Fprintf(&b, "options %s\n", strings.Join(c.Options, " "))
-	}
-	for _, line := range c.other {
-		b.WriteString(line + "\n")
-	}
-	return b.String()
 }

@@ -1,7 +1,6 @@
 package host
 
 import (
-	"bufio"
 	"net/netip"
 	"os"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/names"
 	"dcni/pkg/wire"
 )
 
@@ -63,22 +63,11 @@ func (h *Host) Routes() ([]ipam.HostRoute, error) {
 
 // Nameservers lists the servers of /etc/resolv.conf.
 func (h *Host) Nameservers() []netip.Addr {
-	f, err := os.Open("/etc/resolv.conf")
+	text, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
-	var list []netip.Addr
-	for s := bufio.NewScanner(f); s.Scan(); {
-		words := strings.Fields(s.Text())
-		if len(words) < 2 || words[0] != "nameserver" {
-			continue
-		}
-		if a, err := netip.ParseAddr(words[1]); err == nil {
-			list = append(list, a)
-		}
-	}
-	return list
+	return names.ParseResolvConf(string(text)).Addresses()
 }
 
 // ID returns what tells this host from others: its machine-id, else its name.
