@@ -39,18 +39,19 @@ func TestBeside(t *testing.T) {
 	}
 }
 
-// TestOthers asks whether a network has attachments besides one of container c1.
+// TestOthers asks whether a network, or any network, has attachments besides one of
+// container c1.
 func TestOthers(t *testing.T) {
 	own := wire.Attachment{Network: "web", Container: "c1", IfName: "eth1"}
 	for _, c := range []struct {
-		other wire.Attachment
-		want  bool
+		other        wire.Attachment
+		onWeb, onAny bool
 	}{
-		{own, false},
-		{wire.Attachment{Network: "web", Container: "c1", IfName: "eth10"}, true},
-		{wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}, true},
-		{wire.Attachment{Network: "web", Container: "c10", IfName: "eth1"}, true},
-		{wire.Attachment{Network: "lab", Container: "c2", IfName: "eth0"}, false},
+		{own, false, false},
+		{wire.Attachment{Network: "web", Container: "c1", IfName: "eth10"}, true, true},
+		{wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}, true, true},
+		{wire.Attachment{Network: "web", Container: "c10", IfName: "eth1"}, true, true},
+		{wire.Attachment{Network: "lab", Container: "c2", IfName: "eth0"}, false, true},
 	} {
 		s := Store{Run: t.TempDir(), Lib: t.TempDir()}
 		for _, r := range []Record{{Attachment: own, Plugin: "dbridge"}, {Attachment: own, Plugin: "ddns"}, {Attachment: c.other, Plugin: "dbridge"}} {
@@ -58,8 +59,10 @@ func TestOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got, err := s.Others(own); got != c.want || err != nil {
-			t.Errorf("others than %s, with %s: %t, %v", own, c.other, got, err)
+		for network, want := range map[string]bool{"web": c.onWeb, "": c.onAny} {
+			if got, err := s.Others(network, own); got != want || err != nil {
+				t.Errorf("others than %s on %q, with %s: %t, %v", own, network, c.other, got, err)
+			}
 		}
 	}
 }
