@@ -23,12 +23,12 @@ type dnetd struct {
 	log     *slog.Logger
 	cookie  uint64 // of its own namespace, in which no container is
 
-	server *dns.Server
-	memory *memory
-	door   *door
-	vault  vault
-	ports  *ports
-	healer *healer
+	server   *dns.Server
+	memory   *memory
+	listener *listener
+	vault    vault
+	ports    *ports
+	healer   *healer
 
 	manager manager
 
@@ -84,7 +84,7 @@ func (d *dnetd) run(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	defer d.door.leave()
+	defer d.listener.leave()
 	var tasks sync.WaitGroup
 	tasks.Go(debug.FreeOSMemory) // what reading the records took is not needed again
 	for _, task := range []func(context.Context){
@@ -111,10 +111,10 @@ func (d *dnetd) begin() error {
 	start := time.Now()
 	err = d.succeed()
 	if errors.Is(err, agent.ErrAbsent) {
-		if d.door, err = openDoor(d.options.socket, d.manager.listener); err != nil {
+		if d.listener, err = openListener(d.options.socket, d.manager.listener); err != nil {
 			return err
 		}
-		lock.Unlock() // a plugin that comes now waits at the door
+		lock.Unlock() // a request that comes now waits in the listener's queue
 		d.restore()
 		d.ports.restore()
 		err = nil

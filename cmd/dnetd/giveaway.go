@@ -27,7 +27,7 @@ const maxParcel = 64 << 10
 // giveAway hands everything to a successor, and ends. If that one dies on the
 // way nothing has changed.
 func (d *dnetd) giveAway(c *agent.Conn) {
-	if err := d.door.shut(1); err != nil {
+	if err := d.listener.pauseAccept(1); err != nil {
 		_ = c.Send(parcel{Error: err.Error()}) // it may be gone
 		return
 	}
@@ -44,8 +44,8 @@ func (d *dnetd) giveAway(c *agent.Conn) {
 	}
 	if err != nil {
 		d.log.Warn("the successor fails, this dnetd goes on", "error", err)
-		if err := d.door.reopen(1); err != nil {
-			d.log.Error("no more requests can be let in", "error", err)
+		if err := d.listener.resumeAccept(1); err != nil {
+			d.log.Error("no more requests can be accepted", "error", err)
 			d.end()
 		}
 		return
@@ -58,7 +58,7 @@ func (d *dnetd) giveAway(c *agent.Conn) {
 // sendAll sends parcels with everything that is open.
 func (d *dnetd) sendAll(c *agent.Conn) error {
 	var err error
-	gone := d.door.listener.Control(func(fd uintptr) { err = c.Send(parcel{}, int(fd)) })
+	gone := d.listener.socket.Control(func(fd uintptr) { err = c.Send(parcel{}, int(fd)) })
 	if err := errors.Join(gone, err); err != nil {
 		return err
 	}

@@ -6,12 +6,12 @@ import (
 )
 
 const (
-	idleTime  = time.Second     // without a container, then dnetd ends
-	idleStart = 5 * time.Second // for the first one to come
+	idleTime  = time.Second     // dnetd ends after so much time without a container
+	idleStart = 5 * time.Second // and after so much if there never was one
 )
 
-// awaitIdle ends a dnetd that a plugin started once there is nothing to do for
-// it any more.
+// awaitIdle ends a dnetd that a plugin started once it has nothing to do any
+// more.
 func (d *dnetd) awaitIdle(ctx context.Context) {
 	if !d.options.onDemand {
 		return
@@ -40,15 +40,15 @@ func (d *dnetd) busy() bool {
 	return d.memory.count() > 0 || d.ports.relay.Stats().Ports > 0
 }
 
-// endIdle ends dnetd, unless a request came in just now. One that comes later
-// finds nobody, and its plugin starts another dnetd.
+// endIdle ends dnetd, unless a request came just now. The plugin of a later one
+// finds no dnetd, and starts another.
 func (d *dnetd) endIdle() bool {
-	if err := d.door.shut(0); err != nil {
+	if err := d.listener.pauseAccept(0); err != nil {
 		return false // a successor takes over
 	}
 	if d.busy() {
-		if err := d.door.reopen(0); err != nil {
-			d.log.Error("no more requests can be let in", "error", err)
+		if err := d.listener.resumeAccept(0); err != nil {
+			d.log.Error("no more requests can be accepted", "error", err)
 			d.end()
 		}
 		return false

@@ -16,34 +16,34 @@ import (
 )
 
 const (
-	maxRequests = 64                     // at a time; more wait at the door
-	knockTime   = 500 * time.Millisecond // from when it is let in until it has said what it wants
-	lateTime    = 10 * time.Millisecond  // for another look then
-	requestTime = 5 * time.Second        // for dnetd's own requests to another dnetd
-	shutTime    = time.Second            // how long nobody is let in, at most, while those who are in finish
+	maxRequests         = 64                     // served at a time; the kernel queues more
+	firstMessageTimeout = 500 * time.Millisecond // from accepting a connection until its request has come
+	lateMessageTimeout  = 10 * time.Millisecond  // for a second look at the connection then
+	requestTimeout      = 5 * time.Second        // for dnetd's own requests to another dnetd
+	pauseTimeout        = time.Second            // how long a pause waits for the requests that are being served
 )
 
-// A door is the unix socket that plugins knock at.
-type door struct {
-	path     string
-	file     os.FileInfo // of the socket, to know it by
-	lasting  bool        // systemd made it, and listens there when dnetd has ended
-	listener *agent.Listener
-	slots    chan struct{} // who is in: requests, and who waits for the next one
-	pause    chan struct{} // has a value while nobody is let in
+// A listener is the unix socket that plugins connect to.
+type listener struct {
+	path      string
+	file      os.FileInfo // identifies the socket's file
+	bySystemd bool        // systemd made the socket, and listens there when dnetd has ended
+	socket    *agent.Listener
+	semaphore chan struct{} // one value for each request that is served, and one for accept
+	pausing   chan struct{} // has a value while no request is accepted
 
-	mu     sync.Mutex
-	opened chan struct{} // is closed while the door is open
+	mu      sync.Mutex
+	resumed chan struct{} // is closed while requests are accepted
 }
 
-// openDoor makes the socket at a path, unless systemd has made it.
-func openDoor(path string, l *net.UnixListener) (*door, error) {
+// openListener makes the socket at a path, unless systemd has made it.
+func openListener(path string, l *net.UnixListener) (*listener, error) {
 	if l != nil {
-		d, err := newDoor(path, l)
+		opened, err := newListener(path, l)
 		if err == nil {
-			d.lasting = true
+			opened.bySystemd = true
 		}
-		return d, err
+		return opened, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
@@ -52,34 +52,34 @@ func openDoor(path string, l *net.UnixListener) (*door, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newDoor(path, l)
+	return newListener(path, l)
 }
 
-// newDoor returns the door of a socket that is open, and writes down that it is
-// ours.
-func newDoor(path string, socket *net.UnixListener) (*door, error) {
-	l, err := agent.NewListener(socket)
+// newListener returns the listener of a socket that is open, and writes the
+// process's ID beside it.
+func newListener(path string, l *net.UnixListener) (*listener, error) {
+	socket, err := agent.NewListener(l)
 	if err != nil {
 		return nil, err
 	}
 	file, err := os.Lstat(path)
 	if err != nil {
-		return nil, errors.Join(err, l.Close())
+		return nil, errors.Join(err, socket.Close())
 	}
-	opener, err := l.Opener()
+	opener, err := socket.Opener()
 	if err != nil {
-		return nil, errors.Join(err, l.Close())
+		return nil, errors.Join(err, socket.Close())
 	}
-	d := &door{
-		path: path, file: file, lasting: opener == 1, listener: l,
-		slots: make(chan struct{}, maxRequests), pause: make(chan struct{}, 1), opened: make(chan struct{}),
+	opened := &listener{
+		path: path, file: file, bySystemd: opener == 1, socket: socket,
+		semaphore: make(chan struct{}, maxRequests), pausing: make(chan struct{}, 1), resumed: make(chan struct{}),
 	}
-	close(d.opened)
+	close(opened.resumed)
 	pid := strconv.Itoa(os.Getpid()) + "\n"
 	if err := os.WriteFile(pidPath(path), []byte(pid), 0o644); err != nil {
-		return nil, errors.Join(err, l.Close())
+		return nil, errors.Join(err, socket.Close())
 	}
-	return d, nil
+	return opened, nil
 }
 
 // pidPath is where the process's ID is, beside the socket.
@@ -98,28 +98,29 @@ func readPID(socket string) int {
 	return pid
 }
 
-// own reports whether the file at the path is still our socket.
-func (d *door) own() bool {
-	now, err := os.Lstat(d.path)
-	return err == nil && os.SameFile(d.file, now)
+// owned reports whether the file at the path is still this listener's socket.
+func (l *listener) owned() bool {
+	now, err := os.Lstat(l.path)
+	return err == nil && os.SameFile(l.file, now)
 }
 
-// replaced reports whether the file at the path is there and not ours.
-func (d *door) replaced() bool {
-	now, err := os.Lstat(d.path)
-	return err == nil && !os.SameFile(d.file, now)
+// replaced reports whether another file is at the path.
+func (l *listener) replaced() bool {
+	now, err := os.Lstat(l.path)
+	return err == nil && !os.SameFile(l.file, now)
 }
 
-// leave closes the door and removes its files, if they are still ours.
-func (d *door) leave() {
-	mine := readPID(d.path) == os.Getpid()
-	if mine && d.own() && !d.lasting {
-		_ = os.Remove(d.path) // what stays, the next one replaces
+// leave closes the socket, and removes its files if they are still this
+// process's.
+func (l *listener) leave() {
+	mine := readPID(l.path) == os.Getpid()
+	if mine && l.owned() && !l.bySystemd {
+		_ = os.Remove(l.path) // the next dnetd replaces a file that stays
 	}
 	if mine {
-		_ = os.Remove(pidPath(d.path))
+		_ = os.Remove(pidPath(l.path))
 	}
-	_ = d.listener.Close()
+	_ = l.socket.Close()
 }
 
 // listen accepts requests until the context ends, and serves each in a goroutine
@@ -127,102 +128,102 @@ func (d *door) leave() {
 func (d *dnetd) listen(ctx context.Context) {
 	var served sync.WaitGroup
 	served.Go(func() {
-		for conn := d.letIn(ctx); conn != nil; conn = d.letIn(ctx) {
+		for conn := d.accept(ctx); conn != nil; conn = d.accept(ctx) {
 			served.Go(func() {
-				defer func() { <-d.door.slots }()
-				d.welcome(conn)
+				defer func() { <-d.listener.semaphore }()
+				d.handle(conn)
 			})
 		}
 	})
 	<-ctx.Done()
-	_ = d.door.listener.Close() // a client that connects now finds no dnetd
+	_ = d.listener.socket.Close() // a client that connects now finds no dnetd
 	served.Wait()
 }
 
-// letIn waits for the next request, which has a slot then; nil once the listener
-// is closed.
-func (d *dnetd) letIn(ctx context.Context) *agent.Conn {
-	for d.door.rest(ctx) {
+// accept acquires the semaphore and returns the next connection, or nil once the
+// socket is closed.
+func (d *dnetd) accept(ctx context.Context) *agent.Conn {
+	for d.listener.waitOpen(ctx) {
 		select {
-		case d.door.slots <- struct{}{}:
+		case d.listener.semaphore <- struct{}{}:
 		case <-ctx.Done():
 			return nil
 		}
-		conn, err := d.door.listener.Accept()
+		conn, err := d.listener.socket.Accept()
 		if err == nil {
 			return conn
 		}
-		<-d.door.slots
+		<-d.listener.semaphore
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return nil
-		case !errors.Is(err, os.ErrDeadlineExceeded): // which is how it shuts
+		case !errors.Is(err, os.ErrDeadlineExceeded): // pauseAccept sets a deadline
 			d.log.Warn("a request can't be accepted", "error", err)
-			time.Sleep(50 * time.Millisecond) // no descriptors, most likely: some will be closed
+			time.Sleep(50 * time.Millisecond) // dnetd is most likely out of descriptors; some will be closed
 		}
 	}
 	return nil
 }
 
-// rest waits until the door is open; false if it never is again.
-func (d *door) rest(ctx context.Context) bool {
-	d.mu.Lock()
-	opened := d.opened
-	d.mu.Unlock()
+// waitOpen waits until requests are accepted; false if the context ends first.
+func (l *listener) waitOpen(ctx context.Context) bool {
+	l.mu.Lock()
+	resumed := l.resumed
+	l.mu.Unlock()
 	select {
-	case <-opened:
+	case <-resumed:
 		return true
 	case <-ctx.Done():
 		return false
 	}
 }
 
-// shut lets nobody in and waits until nobody is in any more, but for some who
-// wait for it. Who knocks meanwhile waits outside, which must not be for long:
-// plugins do. So with an error the door is open again: an errand may take as long
-// as somebody holds a lock.
-func (d *door) shut(but int) error {
+// pauseAccept stops accepting requests, and waits until none is served but for
+// own, which are the caller's. The kernel queues requests that come during the
+// pause, which must be short: plugins wait for them. With an error, requests are
+// accepted again.
+func (l *listener) pauseAccept(own int) error {
 	select {
-	case d.pause <- struct{}{}:
+	case l.pausing <- struct{}{}:
 	default:
-		return errors.New("somebody else has just asked for that")
+		return errors.New("another pause has begun")
 	}
-	d.mu.Lock()
-	d.opened = make(chan struct{})
-	d.mu.Unlock()
-	if err := d.listener.SetDeadline(time.Unix(1, 0)); err != nil {
+	l.mu.Lock()
+	l.resumed = make(chan struct{})
+	l.mu.Unlock()
+	if err := l.socket.SetDeadline(time.Unix(1, 0)); err != nil {
 		return err
 	}
-	limit := time.After(shutTime)
-	for got := range maxRequests - but {
+	limit := time.After(pauseTimeout)
+	for acquired := range maxRequests - own {
 		select {
-		case d.slots <- struct{}{}:
+		case l.semaphore <- struct{}{}:
 		case <-limit:
-			return errors.Join(fmt.Errorf("a request that came before is not done after %s", shutTime), d.reopen(maxRequests-got))
+			return errors.Join(fmt.Errorf("an earlier request is still served after %s", pauseTimeout), l.resumeAccept(maxRequests-acquired))
 		}
 	}
 	return nil
 }
 
-// reopen lets requests in again after shut.
-func (d *door) reopen(but int) error {
-	for range maxRequests - but {
-		<-d.slots
+// resumeAccept accepts requests again after pauseAccept.
+func (l *listener) resumeAccept(own int) error {
+	for range maxRequests - own {
+		<-l.semaphore
 	}
-	if err := d.listener.SetDeadline(time.Time{}); err != nil {
+	if err := l.socket.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	opened := d.opened
-	<-d.pause // before anybody comes in who wants the same
-	close(opened)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	resumed := l.resumed
+	<-l.pausing // first: the next request may want a pause itself
+	close(resumed)
 	return nil
 }
 
-// welcome serves one connection: a request, and its reply.
-func (d *dnetd) welcome(c *agent.Conn) {
-	defer func() { _ = c.Close() }() // all was said
+// handle serves one connection: a request, and its reply.
+func (d *dnetd) handle(c *agent.Conn) {
+	defer func() { _ = c.Close() }() // the reply is sent
 	if err := rootOnly(c); err != nil {
 		d.log.Warn("a request is refused", "error", err)
 		return
@@ -230,7 +231,7 @@ func (d *dnetd) welcome(c *agent.Conn) {
 	d.answer(c)
 }
 
-// rootOnly tells why who is at the other end is not listened to, or nil.
+// rootOnly returns an error if the process at the other end is not root's.
 func rootOnly(c *agent.Conn) error {
 	peer, err := c.Peer()
 	if err == nil && peer.Uid != 0 {

@@ -18,13 +18,13 @@ import (
 func TestListenCloses(t *testing.T) {
 	r := newRig(t)
 	for range 200 {
-		door, err := openDoor(r.socket(), nil)
+		l, err := openListener(r.socket(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		time.AfterFunc(100*time.Microsecond, cancel)
-		(&dnetd{door: door}).listen(ctx)
+		(&dnetd{listener: l}).listen(ctx)
 		if _, err := agent.Dial(r.socket(), time.Second); !errors.Is(err, agent.ErrAbsent) {
 			t.Fatal(err)
 		}

@@ -36,7 +36,7 @@ func (d *dnetd) watchRecords(ctx context.Context) {
 // and that one could not know of us. It serves all that is on record.
 // Where that is systemd's, being asked starts it.
 func (d *dnetd) yield() {
-	if !d.door.replaced() {
+	if !d.listener.replaced() {
 		return
 	}
 	if _, err := agent.Call(d.options.socket, priorTime, agent.Request{Op: agent.Status}); err == nil {

@@ -16,10 +16,10 @@ import (
 // answer reads a request and replies.
 func (d *dnetd) answer(c *agent.Conn) {
 	var req agent.Request
-	c.SetDeadline(time.Now().Add(knockTime))
+	c.SetDeadline(time.Now().Add(firstMessageTimeout))
 	files, err := c.Receive(&req)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.SetDeadline(time.Now().Add(lateTime))
+		c.SetDeadline(time.Now().Add(lateMessageTimeout))
 		files, err = c.Receive(&req) // dnetd may have been stopped, and it is there
 	}
 	c.SetDeadline(time.Time{}) // an answer finds room: it is the first

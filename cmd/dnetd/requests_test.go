@@ -167,7 +167,7 @@ func TestGarbage(t *testing.T) {
 // notices, and more than it lets in.
 func TestSilentClients(t *testing.T) {
 	t.Parallel()
-	for clients, within := range map[int]time.Duration{maxRequests / 2: knockTime / 2, 2 * maxRequests: 4 * knockTime} {
+	for clients, within := range map[int]time.Duration{maxRequests / 2: firstMessageTimeout / 2, 2 * maxRequests: 4 * firstMessageTimeout} {
 		r := newRig(t)
 		r.start()
 		for range clients {
@@ -346,12 +346,12 @@ func TestStoppedMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	time.Sleep(knockTime / 5) // it is let in
+	time.Sleep(firstMessageTimeout / 5) // it is accepted
 	d.stop()
 	if err := c.Send(agent.Request{Op: agent.Status}); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(knockTime)
+	time.Sleep(firstMessageTimeout)
 	d.signal(syscall.SIGCONT)
 	var reply agent.Reply
 	if _, err := c.Receive(&reply); err != nil || reply.Err() != nil {

@@ -17,8 +17,8 @@ import (
 // plugin is whose records are dnetd's memory.
 const plugin = "ddns"
 
-// restore serves all that the records say is up. A DEL that begins meanwhile
-// waits at the door with its request to forget.
+// restore serves all that the records say is up. The request to forget of a DEL
+// that begins now waits in the listener's queue.
 func (d *dnetd) restore() {
 	d.work.Lock()
 	defer d.work.Unlock()

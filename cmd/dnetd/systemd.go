@@ -71,14 +71,14 @@ func listenerOf(d systemd.Descriptor, socket string) (*net.UnixListener, error) 
 // more: it is ended, and leaves its sandboxes to us.
 func (d *dnetd) prior() (*agent.Conn, error) {
 	if d.manager.listener == nil {
-		return agent.Dial(d.options.socket, requestTime)
+		return agent.Dial(d.options.socket, requestTimeout)
 	}
 	older := running(readPID(d.options.socket))
 	if older == nil {
 		return nil, agent.ErrAbsent
 	}
 	if _, err := agent.Call(d.options.socket, priorTime, agent.Request{Op: agent.Status}); err == nil {
-		return agent.Dial(d.options.socket, requestTime)
+		return agent.Dial(d.options.socket, requestTimeout)
 	}
 	d.log.Warn("a dnetd that nobody reaches is ended", "pid", older.Pid)
 	return nil, errors.Join(agent.ErrAbsent, endProcess(older))
@@ -107,7 +107,7 @@ func running(pid int) *os.Process {
 // endProcess ends a process and waits until it is gone.
 func endProcess(p *os.Process) error {
 	err := p.Signal(syscall.SIGTERM)
-	for end := time.Now().Add(requestTime); err == nil; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(requestTimeout); err == nil; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			err = p.Kill()
 		} else {

@@ -19,7 +19,7 @@ import (
 const takeOverTime = 30 * time.Second
 
 // A parcel is a part of what a dnetd gives to its successor. The first has the
-// listening socket of the door as its descriptor, those that follow have those
+// listening unix socket as its descriptor, those that follow have those
 // of their items, or those of the relay, one after the other.
 type parcel struct {
 	Error string         `json:"error,omitempty"` // there will be no other
@@ -67,7 +67,7 @@ func (d *dnetd) takeOver(prior *agent.Conn) (err error) {
 	if err := d.memory.add(got.arrivals...); err != nil {
 		return errors.Join(err, got.listener.Close())
 	}
-	if d.door, err = newDoor(d.options.socket, got.listener); err != nil {
+	if d.listener, err = newListener(d.options.socket, got.listener); err != nil {
 		return err
 	}
 	d.ports.relay.Adopt(got.relay, got.relayFiles)

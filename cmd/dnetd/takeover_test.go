@@ -177,23 +177,23 @@ func TestTakeOverBusy(t *testing.T) {
 	r := newRig(t)
 	d := r.newHere()
 	var err error
-	if d.door, err = openDoor(r.socket(), nil); err != nil {
+	if d.listener, err = openListener(r.socket(), nil); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	d.end = cancel
 	go d.listen(ctx)
-	d.door.slots <- struct{}{}
+	d.listener.semaphore <- struct{}{}
 	start := time.Now()
-	err = r.begin().ends(5 * shutTime)
-	if took := time.Since(start); err == nil || took < 3*shutTime {
+	err = r.begin().ends(5 * pauseTimeout)
+	if took := time.Since(start); err == nil || took < 3*pauseTimeout {
 		t.Errorf("a successor ends after %s: %v", took, err)
 	}
 	if _, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Status}); err != nil {
 		t.Error(err)
 	}
-	<-d.door.slots
+	<-d.listener.semaphore
 	r.start()
 	select {
 	case <-ctx.Done():
