@@ -92,7 +92,7 @@ func (d *dnetd) knows(want *names.Resolver) (agent.Reply, error) {
 	if err := d.check(want); err != nil {
 		return agent.Reply{}, err
 	}
-	is := d.memory.get(want.Owner)
+	is := d.registry.get(want.Owner)
 	if is == nil {
 		return agent.Reply{}, wire.Errorf(wire.CodeInternal, "%s is not served", want.Owner)
 	}

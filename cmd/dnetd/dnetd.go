@@ -23,12 +23,12 @@ type dnetd struct {
 	log     *slog.Logger
 	cookie  uint64 // of its own namespace, in which no container is
 
-	server   *dns.Server
-	memory   *memory
-	listener *listener
-	vault    vault
-	ports    *ports
-	healer   *healer
+	server      *dns.Server
+	registry    *registry
+	listener    *listener
+	socketStore socketStore
+	ports       *ports
+	healer      *healer
 
 	manager manager
 
@@ -36,13 +36,13 @@ type dnetd struct {
 	resolvText *string // as it was read last; nil: never
 
 	reconcileEvery time.Duration // between two looks at the records
-	settleAfter    time.Duration // the start, systemd's store has what is served, and no more
+	claimTime      time.Duration // from the start until systemd's store drops what no record has claimed
 
-	succeeded atomic.Bool // a successor serves
+	handedOver atomic.Bool // a successor serves
 
-	work  sync.Mutex                    // held by who looks for changes, and while all goes to a successor
-	seen  map[wire.Attachment]time.Time // records that are dealt with, by when they were written; guarded by work
-	moved []wire.Attachment             // whose sockets are at another port than on record; guarded by work
+	work  sync.Mutex                    // held while the registry is compared with the records, or handed over
+	seen  map[wire.Attachment]time.Time // when the records that are dealt with were written; guarded by work
+	moved []wire.Attachment             // their sockets are at another port than their records say; guarded by work
 
 	end context.CancelFunc // ends run; set by it
 }
@@ -61,14 +61,14 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 	server := dns.NewServer(dns.Config{})
 	d := &dnetd{
 		options: o, store: cached, log: log, cookie: cookie,
-		server: server, vault: noVault{}, ports: ports, healer: newHealer(cached, log),
-		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, settleAfter: settleTime, seen: map[wire.Attachment]time.Time{},
+		server: server, socketStore: noStore{}, ports: ports, healer: newHealer(cached, log),
+		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, claimTime: claimTime, seen: map[wire.Attachment]time.Time{},
 	}
-	d.memory = newMemory(server, d.vault)
+	d.registry = newRegistry(server, d.socketStore)
 	return d, nil
 }
 
-// errServed says that another dnetd is there already, and that is enough.
+// errServed says that another dnetd runs, and a dnetd on demand is not needed.
 var errServed = errors.New("another dnetd serves")
 
 // run serves until the context ends, or until the agent has no more to do.
@@ -86,14 +86,14 @@ func (d *dnetd) run(ctx context.Context) error {
 	}
 	defer d.listener.leave()
 	var tasks sync.WaitGroup
-	tasks.Go(debug.FreeOSMemory) // what reading the records took is not needed again
+	tasks.Go(debug.FreeOSMemory) // reading the records took memory that is not needed again
 	for _, task := range []func(context.Context){
-		d.listen, d.watchUpstream, d.watchRecords, d.healer.serve, d.awaitIdle, d.serveHTTP, d.settleStore, d.tellManager,
+		d.listen, d.watchUpstream, d.watchRecords, d.healer.serve, d.awaitIdle, d.serveHTTP, d.cleanStore, d.notifySystemd,
 	} {
 		tasks.Go(func() { task(ctx) })
 	}
 	<-ctx.Done()
-	d.hear(d.manager.Stopping())
+	d.notified(d.manager.Stopping())
 	tasks.Wait()
 	d.finish()
 	d.log.Info("dnetd ends")
@@ -101,7 +101,7 @@ func (d *dnetd) run(ctx context.Context) error {
 }
 
 // begin gets the unix socket and all sandboxes, from the dnetd that runs or
-// from the records. A lock has one do so at a time.
+// from the records. It holds a lock, so that one dnetd does so at a time.
 func (d *dnetd) begin() error {
 	lock, err := d.store.LockAgent(d.options.socket)
 	if err != nil {
@@ -109,7 +109,7 @@ func (d *dnetd) begin() error {
 	}
 	defer lock.Unlock()
 	start := time.Now()
-	err = d.succeed()
+	err = d.takeOver()
 	if errors.Is(err, agent.ErrAbsent) {
 		if d.listener, err = openListener(d.options.socket, d.manager.listener); err != nil {
 			return err
@@ -120,25 +120,25 @@ func (d *dnetd) begin() error {
 		err = nil
 	}
 	if err == nil {
-		d.log.Info("dnetd serves", "containers", d.memory.count(), "networks", d.memory.networkCount(), "after", time.Since(start))
+		d.log.Info("dnetd serves", "containers", d.registry.count(), "networks", d.registry.networkCount(), "after", time.Since(start))
 	}
 	return err
 }
 
-// succeed takes over from the dnetd that runs; ErrAbsent where there is none.
-func (d *dnetd) succeed() (err error) {
+// takeOver takes over from the dnetd that runs; ErrAbsent where there is none.
+func (d *dnetd) takeOver() (err error) {
 	const tries = 3
 	for range tries {
-		prior, err := d.prior()
+		predecessor, err := d.predecessor()
 		if err != nil {
 			return err
 		}
 		if d.options.onDemand {
-			prior.Close()
+			predecessor.Close()
 			return errServed
 		}
-		err = d.takeOver(prior)
-		prior.Close()
+		err = d.takeOverFrom(predecessor)
+		predecessor.Close()
 		if !lost(err) && !errors.Is(err, errRefused) {
 			return err
 		}

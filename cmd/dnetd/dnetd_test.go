@@ -12,9 +12,9 @@ import (
 )
 
 func TestNames(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	d := r.start()
-	a, b, c := r.box(), r.box(), r.box()
+	a, b, c := r.netNS(), r.netNS(), r.netNS()
 	portA := r.serve(a, a.attach("web", "one", "10.0.0.2"))
 	portB := r.serve(b, b.attach("web", "two", "10.0.0.3"))
 	portC := r.serve(c, c.attach("lab", "three", "10.1.0.2"))
@@ -50,15 +50,15 @@ func TestNames(t *testing.T) {
 }
 
 func TestKilled(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	d := r.start()
 	const n = 20
-	boxes, ports := r.boxes(n)
+	sandboxes, ports := r.netNSList(n)
 	d.signal(syscall.SIGKILL)
 	_ = d.ends(time.Second)
 	begin := time.Now()
 	r.begin()
-	for i, b := range boxes {
+	for i, b := range sandboxes {
 		b.eventually(ports[i], containerName((i+1)%n), containerAddress((i+1)%n))
 	}
 	if after := time.Since(begin); after > time.Second {
@@ -67,8 +67,8 @@ func TestKilled(t *testing.T) {
 }
 
 func TestRecordsDecide(t *testing.T) {
-	r := newRig(t)
-	a, b, c := r.box(), r.box(), r.box()
+	r := newFixture(t)
+	a, b, c := r.netNS(), r.netNS(), r.netNS()
 	up, adding, gone := a.attach("web", "one", "10.0.0.2"), b.attach("web", "two", "10.0.0.3"), c.attach("web", "three", "10.0.0.4")
 	s := a.sockets(false)
 	up.Port, adding.Port, gone.Port = s.Port, 5353, 5353

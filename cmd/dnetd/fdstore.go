@@ -15,7 +15,7 @@ import (
 	"dcni/pkg/names"
 )
 
-// A storeKey is whose sockets are stored: those of one family of a sandbox.
+// A storeKey says whose sockets are stored: those of one family of a sandbox.
 type storeKey struct {
 	cookie uint64
 	family names.Family
@@ -41,32 +41,32 @@ func parseStoreKey(name string) (storeKey, bool) {
 // A pair is the descriptors of a UDP socket and of a TCP listener.
 type pair struct{ udp, tcp int }
 
-// A fdStore is systemd's file descriptor store: the next dnetd goes on reading
-// the same sockets, and what arrived meanwhile is in them.
+// A fdStore is systemd's file descriptor store. The next dnetd goes on reading the
+// same sockets, which hold the queries that came in between.
 type fdStore struct {
 	service *systemd.Service
 	log     *slog.Logger
 
-	mu     sync.Mutex
-	there  map[storeKey]stored
-	owed   map[storeKey]bool // what is to be dropped, and could not be yet
-	behind error             // why systemd can't be told just now, most likely that it is busy: keepUp will; or nil
-	told   int               // how many times it was told
-	full   bool              // that there is no room is said
+	mu              sync.Mutex
+	stored          map[storeKey]storedPair
+	pendingRemovals map[storeKey]bool // are to be removed from the store, and could not be yet
+	unsent          error             // why systemd could not be notified, most likely because it was busy: retryLoop tries again; or nil
+	sent            int               // how many notifications systemd took
+	fullLogged      bool              // a line in the log says that the store is full
 
-	late chan struct{} // has something once systemd could not be told
+	retry chan struct{} // has a value once a notification could not be sent
 }
 
-// stored is what the process knows of sockets in the store.
-type stored struct {
-	pair       // as they were handed over; {-1, -1}: they were put there since
-	taken bool // they are in use; if not, they are the store's to close
+// A storedPair is what the process knows of a pair in the store.
+type storedPair struct {
+	pair         // as systemd handed it over; {-1, -1}: this process has stored it
+	claimed bool // it is in use; if not, the store closes it
 }
 
-// newFDStore returns the store with what an earlier dnetd put there; of it what
-// makes no pair is dropped.
+// newFDStore returns the store with the pairs that an earlier dnetd put there. It
+// drops descriptors that make no pair.
 func newFDStore(s *systemd.Service, log *slog.Logger, handed []systemd.Descriptor) *fdStore {
-	f := &fdStore{service: s, log: log, there: map[storeKey]stored{}, owed: map[storeKey]bool{}, late: make(chan struct{}, 1)}
+	f := &fdStore{service: s, log: log, stored: map[storeKey]storedPair{}, pendingRemovals: map[storeKey]bool{}, retry: make(chan struct{}, 1)}
 	byName := map[string][]int{}
 	for _, d := range handed {
 		byName[d.Name] = append(byName[d.Name], d.FD)
@@ -75,7 +75,7 @@ func newFDStore(s *systemd.Service, log *slog.Logger, handed []systemd.Descripto
 		key, known := parseStoreKey(name)
 		p, paired := pairOf(fds)
 		if known && paired {
-			f.there[key] = stored{pair: p}
+			f.stored[key] = storedPair{pair: p}
 			continue
 		}
 		agent.CloseAll(fds)
@@ -98,26 +98,25 @@ func pairOf(fds []int) (pair, bool) {
 	return p, len(fds) == 2 && p.udp >= 0 && p.tcp >= 0
 }
 
-// put implements vault. What was taken from the store is there already.
+// put implements socketStore. A pair that was claimed is in the store already.
 func (f *fdStore) put(cookie uint64, family names.Family, udp, tcp int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key, now := storeKey{cookie, family}, stored{pair{-1, -1}, true}
-	if was := f.there[key]; was.taken && was.pair == (pair{udp, tcp}) {
-		f.there[key] = now
+	key, now := storeKey{cookie, family}, storedPair{pair{-1, -1}, true}
+	if was := f.stored[key]; was.claimed && was.pair == (pair{udp, tcp}) {
+		f.stored[key] = now
 		return
 	}
 	f.remove(key)
-	if f.behind != nil || f.owed[key] {
+	if f.unsent != nil || f.pendingRemovals[key] {
 		return
 	}
-	err := f.service.Keep(key.String(), udp, tcp)
-	if f.heard(err) {
-		f.there[key] = now
+	if f.ok(f.service.Keep(key.String(), udp, tcp)) {
+		f.stored[key] = now
 	}
 }
 
-// drop implements vault.
+// drop implements socketStore.
 func (f *fdStore) drop(cookie uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -126,85 +125,87 @@ func (f *fdStore) drop(cookie uint64) {
 	}
 }
 
-// take implements vault.
-func (f *fdStore) take(cookie uint64, family names.Family) (udp, tcp int, ok bool) {
+// claim implements socketStore.
+func (f *fdStore) claim(cookie uint64, family names.Family) (udp, tcp int, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := storeKey{cookie, family}
-	s, ok := f.there[key]
-	if !ok || s.taken {
+	s, ok := f.stored[key]
+	if !ok || s.claimed {
 		return -1, -1, false
 	}
-	f.there[key] = stored{s.pair, true}
+	f.stored[key] = storedPair{s.pair, true}
 	return s.udp, s.tcp, true
 }
 
-// settle drops what nobody took: it holds a namespace that has no record.
-func (f *fdStore) settle() {
+// dropUnclaimed drops pairs that were not claimed: each keeps alive a namespace
+// that has no record.
+func (f *fdStore) dropUnclaimed() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for key, s := range f.there {
-		if !s.taken {
+	for key, s := range f.stored {
+		if !s.claimed {
 			f.remove(key)
 		}
 	}
 }
 
-// remove takes sockets out of the store, if they are there.
+// remove removes a pair from the store, if it is there.
 func (f *fdStore) remove(key storeKey) {
-	s, ok := f.there[key]
+	s, ok := f.stored[key]
 	if !ok {
 		return
 	}
-	if !s.taken {
+	if !s.claimed {
 		agent.CloseAll([]int{s.udp, s.tcp})
 	}
-	delete(f.there, key)
-	f.owed[key] = true
-	if f.behind == nil {
-		f.pay(key)
+	delete(f.stored, key)
+	f.pendingRemovals[key] = true
+	if f.unsent == nil {
+		f.flushRemoval(key)
 	}
 }
 
-// pay has systemd drop what it is owed.
-func (f *fdStore) pay(key storeKey) {
-	if f.heard(f.service.Drop(key.String())) {
-		delete(f.owed, key)
+// flushRemoval has systemd drop a pair whose removal is pending.
+func (f *fdStore) flushRemoval(key storeKey) {
+	if f.ok(f.service.Drop(key.String())) {
+		delete(f.pendingRemovals, key)
 	}
 }
 
-// heard reports whether systemd was told. Without the store, sockets are opened
-// again from the records: queries of a moment are lost, no more.
-func (f *fdStore) heard(err error) bool {
+// ok reports whether systemd took a notification, and has it sent again if not.
+// Without the store, the next dnetd opens sockets from the records, and queries
+// that come until then are lost.
+func (f *fdStore) ok(err error) bool {
 	switch {
 	case err == nil:
-		f.told++
+		f.sent++
 		return true
 	case !errors.Is(err, systemd.ErrFull):
-		f.behind = err
+		f.unsent = err
 		select {
-		case f.late <- struct{}{}:
+		case f.retry <- struct{}{}:
 		default:
 		}
-	case !f.full:
-		f.full = true
+	case !f.fullLogged:
+		f.fullLogged = true
 		f.log.Warn("not all sockets are stored", "error", err)
 	}
 	return false
 }
 
-// catchUpAfter is how long systemd is left alone that could not be told; longer
-// each time that it takes nothing, up to tellEvery.
+// catchUpAfter is how long retryLoop waits before it notifies systemd again. Each
+// time that systemd takes nothing it waits twice as long, up to notifyEvery.
 const catchUpAfter = 20 * time.Millisecond
 
-// keepUp tells systemd what it could not be told, until the context ends. Nobody
-// else waits meanwhile, and what lasts is logged.
-func (f *fdStore) keepUp(ctx context.Context, served func(put func(storeKey, *dns.Endpoint))) {
+// retryLoop sends notifications that could not be sent, until the context ends. The
+// store is not locked while it waits. It logs once if it takes long.
+func (f *fdStore) retryLoop(ctx context.Context, eachEndpoint func(put func(storeKey, *dns.Endpoint))) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-f.late:
+		case <-f.retry:
 		}
 		since, said := time.Now(), false
 		for wait := catchUpAfter; ; {
@@ -213,14 +214,14 @@ func (f *fdStore) keepUp(ctx context.Context, served func(put func(storeKey, *dn
 				return
 			case <-time.After(wait):
 			}
-			some, err := f.catchUp(served)
+			some, err := f.catchUp(eachEndpoint)
 			if err == nil {
 				break
 			}
-			if wait = min(2*wait, tellEvery); some {
+			if wait = min(2*wait, notifyEvery); some {
 				wait = catchUpAfter
 			}
-			if !said && time.Since(since) > tellEvery {
+			if !said && time.Since(since) > notifyEvery {
 				said = true
 				f.log.Warn("systemd does not keep all sockets", "error", err)
 			}
@@ -231,32 +232,32 @@ func (f *fdStore) keepUp(ctx context.Context, served func(put func(storeKey, *dn
 	}
 }
 
-// catchUp tells systemd what to drop, and of all that is served what it lacks.
-// It reports whether systemd took some of it, and why not all, or nil.
-func (f *fdStore) catchUp(served func(put func(storeKey, *dns.Endpoint))) (some bool, err error) {
+// catchUp sends pending removals, and pairs of endpoints that the store lacks. It
+// reports whether systemd took some of it, and why not all, or nil.
+func (f *fdStore) catchUp(eachEndpoint func(put func(storeKey, *dns.Endpoint))) (some bool, err error) {
 	f.mu.Lock()
-	f.behind = nil
-	before := f.told
-	for key := range f.owed {
-		if f.behind == nil {
-			f.pay(key)
+	f.unsent = nil
+	before := f.sent
+	for key := range f.pendingRemovals {
+		if f.unsent == nil {
+			f.flushRemoval(key)
 		}
 	}
 	f.mu.Unlock()
-	served(func(key storeKey, e *dns.Endpoint) {
+	eachEndpoint(func(key storeKey, e *dns.Endpoint) {
 		if f.lacks(key) {
-			_ = e.Control(func(udp, tcp int) { f.put(key.cookie, key.family, udp, tcp) }) // closed meanwhile
+			_ = e.Control(func(udp, tcp int) { f.put(key.cookie, key.family, udp, tcp) }) // an error: it is closed by now
 		}
 	})
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.told > before, f.behind
+	return f.sent > before, f.unsent
 }
 
-// lacks reports whether something is not in the store, and may be put there.
+// lacks reports whether a pair is not in the store, and may be put there.
 func (f *fdStore) lacks(key storeKey) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, there := f.there[key]
-	return !there && f.behind == nil
+	_, there := f.stored[key]
+	return !there && f.unsent == nil
 }

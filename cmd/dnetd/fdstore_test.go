@@ -23,12 +23,12 @@ import (
 	"dcni/pkg/wire"
 )
 
-// A fakeStore is systemd's store: what it was told to keep, by name.
+// A fakeStore is systemd's store: what dnetd has it keep, by name.
 type fakeStore struct {
-	t    *testing.T
-	conn *net.UnixConn
-	kept map[string][]int
-	said []string // messages of another kind
+	t     *testing.T
+	conn  *net.UnixConn
+	kept  map[string][]int
+	other []string // messages of another kind
 }
 
 func newFakeStore(t *testing.T) (*fakeStore, *systemd.Service) {
@@ -84,7 +84,7 @@ func (s *fakeStore) readOne() bool {
 		agent.CloseAll(s.kept[name])
 		delete(s.kept, name)
 	default:
-		s.said = append(s.said, head)
+		s.other = append(s.other, head)
 	}
 	return true
 }
@@ -119,8 +119,8 @@ func (s *fakeStore) names() string {
 	return strings.Join(list, " ")
 }
 
-// hand is what systemd does for the next process: descriptors of its own, in
-// whichever order.
+// hand does what systemd does for the next process: it hands over descriptors of
+// its own, in any order.
 func (s *fakeStore) hand() (list []systemd.Descriptor) {
 	s.read()
 	for name, fds := range s.kept {
@@ -163,8 +163,8 @@ func newStore(s *systemd.Service, handed ...systemd.Descriptor) *fdStore {
 	return newFDStore(s, slog.New(slog.DiscardHandler), handed)
 }
 
-// TestStore: what one dnetd puts into the store the next one takes out, knowing
-// which socket is which, and it stays there as long as it is served.
+// The next dnetd claims the pairs that one has put into the store, and knows which
+// socket is which. They stay in the store as long as they are served.
 func TestStore(t *testing.T) {
 	fake, service := newFakeStore(t)
 	first := newStore(service)
@@ -177,26 +177,26 @@ func TestStore(t *testing.T) {
 	}
 
 	second := newStore(service, fake.hand()...)
-	udp, tcp, ok := second.take(4097, names.IPv6)
+	udp, tcp, ok := second.claim(4097, names.IPv6)
 	if !ok || inode(t, udp) != inode(t, six.udp) || inode(t, tcp) != inode(t, six.tcp) {
-		t.Errorf("took %d, %d, %v: not what was put", udp, tcp, ok)
+		t.Errorf("claimed %d, %d, %v: not what was put", udp, tcp, ok)
 	}
-	if _, _, again := second.take(4097, names.IPv6); again {
-		t.Error("taken twice")
+	if _, _, again := second.claim(4097, names.IPv6); again {
+		t.Error("claimed twice")
 	}
-	if _, _, ok := second.take(7, names.IPv4); ok {
-		t.Error("took what was never put")
+	if _, _, ok := second.claim(7, names.IPv4); ok {
+		t.Error("claimed what was never put")
 	}
 	second.put(4097, names.IPv6, udp, tcp)
 	if got := fake.names(); got != "4097-ipv4:2 4097-ipv6:2 9223372036854775813-ipv4:2" {
-		t.Errorf("kept %s after what was taken was put again", got)
+		t.Errorf("kept %s after what was claimed was put again", got)
 	}
 	agent.CloseAll([]int{udp, tcp})
 
-	second.drop(1<<63 + 5) // never taken
-	second.settle()
+	second.drop(1<<63 + 5) // never claimed
+	second.dropUnclaimed()
 	if got := fake.names(); got != "4097-ipv6:2" {
-		t.Errorf("kept %s after settling", got)
+		t.Errorf("kept %s after what was not claimed was dropped", got)
 	}
 	second.drop(4097)
 	second.drop(4097)
@@ -205,17 +205,17 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// TestStoreBusy: ADDs and DELs don't wait for a systemd that takes its time, and
-// in the end it keeps all there is and nothing else.
+// ADDs and DELs don't wait for a slow systemd. In the end it keeps what is served
+// and no more.
 func TestStoreBusy(t *testing.T) {
 	const n, pace = 40, 20 * time.Millisecond
 	fake, service := newFakeStore(t)
 	store := newStore(service)
-	m := newMemory(dns.NewServer(dns.Config{}), store)
+	reg := newRegistry(dns.NewServer(dns.Config{}), store)
 	fake.fill()
 	ctx, cancel := context.WithCancel(t.Context())
 	var background sync.WaitGroup
-	background.Go(func() { store.keepUp(ctx, m.served) })
+	background.Go(func() { store.retryLoop(ctx, reg.eachEndpoint) })
 	defer background.Wait()
 	defer cancel()
 
@@ -231,11 +231,11 @@ func TestStoreBusy(t *testing.T) {
 	for i := range n {
 		a := wire.Attachment{Network: "web", Container: containerName(i), IfName: "eth0"}
 		owners = append(owners, a)
-		if err := m.add(arrival{&names.Resolver{Owner: a, Cookie: uint64(i)}, listening(t)}); err != nil {
+		if err := reg.add(registration{&names.Resolver{Owner: a, Cookie: uint64(i)}, listening(t)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	m.remove(owners[n/2:]...)
+	reg.remove(owners[n/2:]...)
 	if took := time.Since(begin); took > n*pace/2 {
 		t.Errorf("%d ADDs and %d DELs took %v: they wait for systemd", n, n/2, took)
 	}
@@ -251,7 +251,7 @@ func TestStoreBusy(t *testing.T) {
 			t.Errorf("of sandbox %d %d descriptors are kept", i, fds)
 		}
 	}
-	m.remove(owners...)
+	reg.remove(owners...)
 }
 
 // listening returns a name server's sockets.
@@ -271,26 +271,25 @@ func listening(t *testing.T) (s [families]host.NameServer) {
 	return s
 }
 
-// TestStoreReplaces: sockets that were taken and are of no use give way to
-// others.
+// Other sockets replace those of an earlier dnetd, claimed or not.
 func TestStoreReplaces(t *testing.T) {
 	fake, service := newFakeStore(t)
 	dead, live := sockets(t), sockets(t)
 	newStore(service).put(9, names.IPv4, dead.udp, dead.tcp)
-	for _, take := range []bool{true, false} {
+	for _, claim := range []bool{true, false} {
 		next := newStore(service, fake.hand()...)
-		if take {
-			udp, tcp, _ := next.take(9, names.IPv4)
+		if claim {
+			udp, tcp, _ := next.claim(9, names.IPv4)
 			agent.CloseAll([]int{udp, tcp})
 		}
 		next.put(9, names.IPv4, live.udp, live.tcp)
 		if got := fake.names(); got != "9-ipv4:2" || inode(t, fake.kept["9-ipv4"][0]) != inode(t, live.udp) {
-			t.Errorf("taken before: %v: kept %s, not the new ones", take, got)
+			t.Errorf("claimed before: %v: kept %s, not the new ones", claim, got)
 		}
 	}
 }
 
-// TestStoreOfOthers: what is no pair of a name server is closed and dropped.
+// Descriptors that are no pair of a name server are closed and dropped.
 func TestStoreOfOthers(t *testing.T) {
 	fake, service := newFakeStore(t)
 	p := sockets(t)
@@ -308,8 +307,8 @@ func TestStoreOfOthers(t *testing.T) {
 	}
 	handed := fake.hand()
 	store := newStore(service, handed...)
-	if got := fake.names(); got != "" || len(store.there) > 0 {
-		t.Errorf("kept %s, know %v", got, store.there)
+	if got := fake.names(); got != "" || len(store.stored) > 0 {
+		t.Errorf("kept %s, know %v", got, store.stored)
 	}
 	for _, d := range handed {
 		if _, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", d.FD)); err == nil {

@@ -12,8 +12,8 @@ import (
 	"dcni/pkg/wire"
 )
 
-// FuzzResolver has any text be a request. What is not refused is served, seen by
-// others, and gone again.
+// FuzzResolver takes any text for a request. A resolver that is not refused is
+// registered beside another, and unregistered again.
 func FuzzResolver(f *testing.F) {
 	for _, text := range []string{
 		`{"op":"serve","resolver":{"owner":{"network":"web","container":"c1","ifName":"eth0"},"netns":"/run/netns/c1","cookie":7,"names":["one","One"],"addresses":["10.0.0.2","::1"],"ttl":600}}`,
@@ -25,20 +25,20 @@ func FuzzResolver(f *testing.F) {
 	}
 	other := &names.Resolver{Owner: wire.Attachment{Network: "web", Container: "other", IfName: "eth0"}, Cookie: 1, Names: []string{"other"}}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		d := &dnetd{cookie: 2, memory: newMemory(dns.NewServer(dns.Config{}), noVault{}), log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		d := &dnetd{cookie: 2, registry: newRegistry(dns.NewServer(dns.Config{}), noStore{}), log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 		var req agent.Request
 		if json.Unmarshal(text, &req) != nil || d.check(req.Resolver) != nil {
 			return
 		}
-		if err := d.memory.add(arrival{resolver: other}, arrival{resolver: req.Resolver}); err != nil {
+		if err := d.registry.add(registration{resolver: other}, registration{resolver: req.Resolver}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := d.knows(req.Resolver); err != nil {
-			t.Errorf("what was said is not known: %v", err)
+			t.Errorf("what was registered is not known: %v", err)
 		}
-		d.memory.remove(req.Resolver.Owner, other.Owner)
-		if m := d.memory; len(m.sandboxes)+len(m.owners)+len(m.networks)+len(m.views)+len(m.changed)+len(m.stale) > 0 {
-			t.Errorf("something stays: %+v", m)
+		d.registry.remove(req.Resolver.Owner, other.Owner)
+		if reg := d.registry; len(reg.sandboxes)+len(reg.owners)+len(reg.networks)+len(reg.views)+len(reg.changed)+len(reg.stale) > 0 {
+			t.Errorf("something stays: %+v", reg)
 		}
 	})
 }

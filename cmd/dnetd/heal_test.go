@@ -19,8 +19,8 @@ import (
 	"dcni/pkg/wire"
 )
 
-// healRig is a healer with records, whose runs are written down instead of run.
-type healRig struct {
+// healFixture is a healer with records, whose runs are written down instead of run.
+type healFixture struct {
 	*healer
 	t    *testing.T
 	runs []string
@@ -28,9 +28,9 @@ type healRig struct {
 	said bytes.Buffer     // the log
 }
 
-func newHealRig(t *testing.T) *healRig {
+func newHealFixture(t *testing.T) *healFixture {
 	dir := t.TempDir()
-	r := &healRig{t: t}
+	r := &healFixture{t: t}
 	store := records.Store{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib")}
 	r.healer = newHealer(records.NewCachedStore(store), slog.New(slog.NewTextHandler(&r.said, nil)))
 	r.run = func(_ context.Context, program string, args []string) ([]wire.HealEvent, error) {
@@ -41,7 +41,7 @@ func newHealRig(t *testing.T) *healRig {
 }
 
 // attach writes a record.
-func (r *healRig) attach(plugin, network, container string) wire.Attachment {
+func (r *healFixture) attach(plugin, network, container string) wire.Attachment {
 	r.t.Helper()
 	a := wire.Attachment{Network: network, Container: container, IfName: "eth0"}
 	rec := &records.Record{Attachment: a, Plugin: plugin, State: records.Up, Program: "/opt/cni/bin/" + plugin}
@@ -55,7 +55,7 @@ func (r *healRig) attach(plugin, network, container string) wire.Attachment {
 }
 
 // after returns the runs that hints bring.
-func (r *healRig) after(hints ...host.Hint) []string {
+func (r *healFixture) after(hints ...host.Hint) []string {
 	r.runs = nil
 	clear(r.due)
 	r.understand(hints)
@@ -66,7 +66,7 @@ func (r *healRig) after(hints ...host.Hint) []string {
 // TestHealTargets: a hint has those plugins run that may know, and no more than
 // what may be concerned is looked at.
 func TestHealTargets(t *testing.T) {
-	r := newHealRig(t)
+	r := newHealFixture(t)
 	c1 := r.attach("dbridge", "web", "c1")
 	r.attach("ddns", "web", "c1")
 	c2 := r.attach("dbridge", "web", "c2")
@@ -96,7 +96,7 @@ func TestHealTargets(t *testing.T) {
 // TestHealLeavesAlone: who is being attached or deleted is looked at when that
 // is done, and is forgotten if it is gone by then.
 func TestHealLeavesAlone(t *testing.T) {
-	r := newHealRig(t)
+	r := newHealFixture(t)
 	c1 := r.attach("dbridge", "web", "c1")
 	hint := host.Hint{What: host.Link, Link: c1.HostLink()}
 	lock, err := r.store.LockAttachment(c1)
@@ -137,7 +137,7 @@ func TestHealLeavesAlone(t *testing.T) {
 // TestHealSlowsDown: what comes back and goes at once is not put back for ever as
 // fast as can be; the log says so once.
 func TestHealSlowsDown(t *testing.T) {
-	r := newHealRig(t)
+	r := newHealFixture(t)
 	c1 := r.attach("dbridge", "web", "c1")
 	r.attach("dbridge", "web", "c2")
 	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
@@ -183,7 +183,7 @@ func TestHealSlowsDown(t *testing.T) {
 // TestHealSlowsDownEach: who is bad is slowed down in whatever company, and the
 // company is not.
 func TestHealSlowsDownEach(t *testing.T) {
-	r := newHealRig(t)
+	r := newHealFixture(t)
 	bad := r.attach("dbridge", "web", "bad")
 	r.did = []wire.HealEvent{{Attachment: bad, Did: wire.PutBack, Object: "route"}}
 	ran, others := 0, 0
@@ -203,7 +203,7 @@ func TestHealSlowsDownEach(t *testing.T) {
 // TestHealLogIsBounded: what comes and goes as slowly as it may do for ever is
 // counted, and does not fill the log.
 func TestHealLogIsBounded(t *testing.T) {
-	r := newHealRig(t)
+	r := newHealFixture(t)
 	c1 := r.attach("dbridge", "web", "c1")
 	c2 := r.attach("dbridge", "web", "c2")
 	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
@@ -234,7 +234,7 @@ func TestHealLogIsBounded(t *testing.T) {
 }
 
 func TestHealComplainsOnce(t *testing.T) {
-	r := newHealRig(t)
+	r := newHealFixture(t)
 	c1 := r.attach("dbridge", "web", "c1")
 	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "link", Error: "no such device"}}
 	for range 3 {

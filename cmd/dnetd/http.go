@@ -40,7 +40,7 @@ func checkMetrics(address string) error {
 // wrong.
 func httpHandler(read func() reading, health func(context.Context) error) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(newRegistry(read), promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(newMetrics(read), promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 		defer cancel()
@@ -144,7 +144,7 @@ func (d *dnetd) serveHTTP(ctx context.Context) {
 // reading returns what the metrics say now.
 func (d *dnetd) reading() reading {
 	return reading{
-		DNS: d.server.Stats(), Containers: d.memory.count(), Networks: d.memory.networkCount(),
+		DNS: d.server.Stats(), Containers: d.registry.count(), Networks: d.registry.networkCount(),
 		Heals: d.healer.counts.byKind(), Relay: d.ports.relay.Stats(),
 	}
 }

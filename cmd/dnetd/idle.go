@@ -37,7 +37,7 @@ func (d *dnetd) awaitIdle(ctx context.Context) {
 // busy reports whether a container needs dnetd, for its names or for ports that
 // are relayed, or is just about to.
 func (d *dnetd) busy() bool {
-	return d.memory.count() > 0 || d.ports.relay.Stats().Ports > 0
+	return d.registry.count() > 0 || d.ports.relay.Stats().Ports > 0
 }
 
 // endIdle ends dnetd, unless a request came just now. The plugin of a later one

@@ -15,9 +15,9 @@ import (
 
 func TestOnDemand(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newFixture(t)
 	d := r.start("--on-demand")
-	b := r.box()
+	b := r.netNS()
 	resolver := b.attach("web", "one", "10.0.0.2")
 	port := r.serve(b, resolver)
 	time.Sleep(2 * idleTime)
@@ -40,12 +40,12 @@ func TestOnDemand(t *testing.T) {
 	}
 }
 
-// TestEndAndRequest has requests come while a dnetd ends for want of
-// containers: each is either served for good, or finds nobody.
+// A request that comes while a dnetd ends for want of containers is either served
+// for good, or finds no dnetd.
 func TestEndAndRequest(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	b := r.box()
+	r := newFixture(t)
+	b := r.netNS()
 	resolver := b.attach("web", "one", "10.0.0.2")
 	for i := range 8 {
 		d := r.start("--on-demand")
@@ -73,9 +73,9 @@ func TestEndAndRequest(t *testing.T) {
 
 func TestReconcile(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newFixture(t)
 	r.start()
-	a, b, c := r.box(), r.box(), r.box()
+	a, b, c := r.netNS(), r.netNS(), r.netNS()
 	gone, kept, busy := a.attach("web", "one", "10.0.0.2"), b.attach("web", "two", "10.0.0.3"), c.attach("web", "three", "10.0.0.4")
 	r.serve(a, gone)
 	port := r.serve(b, kept)
@@ -90,7 +90,7 @@ func TestReconcile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	e := r.box()
+	e := r.netNS()
 	found := e.attach("web", "four", "10.0.0.5")
 	s := e.sockets(false)
 	found.Port = s.Port
@@ -104,12 +104,12 @@ func TestReconcile(t *testing.T) {
 	e.in(found.Port, "two", "10.0.0.3")
 }
 
-// TestPortTaken has the port on record be another's when dnetd begins: port 53
-// leads to the one that it takes instead, for both attachments.
+// When dnetd begins and another socket has the port on record, it takes another one
+// and redirects port 53 to that, for both attachments.
 func TestPortTaken(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	b := r.box()
+	r := newFixture(t)
+	b := r.netNS()
 	one, two := b.attach("web", "one", "10.0.0.2"), b.attach("lab", "two", "10.1.0.2")
 	taken := b.sockets(false)
 	defer taken.Close()
@@ -135,12 +135,12 @@ func TestPortTaken(t *testing.T) {
 	b.in(names.DNSPort, "one", "10.0.0.2")
 }
 
-// TestDeserted has a namespace be nowhere but in dnetd's sockets.
+// A namespace that only dnetd's sockets keep alive is left.
 func TestDeserted(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newFixture(t)
 	d := r.start()
-	a, b := r.box(), r.box()
+	a, b := r.netNS(), r.netNS()
 	path := filepath.Join(r.store.Run, "netns")
 	if err := os.Symlink(a.path, path); err != nil {
 		t.Fatal(err)
@@ -148,7 +148,7 @@ func TestDeserted(t *testing.T) {
 	gone := a.attach("web", "one", "10.0.0.2")
 	gone.NetNS = path
 	r.serve(a, gone)
-	files := d.rest()
+	files := d.steadyFiles()
 	port := r.serve(b, b.attach("web", "two", "10.0.0.3"))
 	time.Sleep(3 * testReconcile)
 	b.in(port, "one", "10.0.0.2")
@@ -156,15 +156,15 @@ func TestDeserted(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(3 * testReconcile)
-	b.in(port, "one", "10.0.0.2") // we have it open: somebody may still go there
+	b.in(port, "one", "10.0.0.2") // this process has it open, and may still enter it
 	a.ns.Close()
 	b.eventually(port, "one", "rcode 2")
-	d.settles(files)
+	d.wantFiles(files)
 }
 
 func TestTwoBegin(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newFixture(t)
 	list := []*process{r.begin(), r.begin(), r.begin()}
 	time.Sleep(time.Second)
 	alive := 0
@@ -184,13 +184,13 @@ func TestTwoBegin(t *testing.T) {
 	}
 }
 
-// TestSocketGone has the unix socket removed: another dnetd can't know of the
-// first, which ends when it sees the other's.
+// When the unix socket's file was removed, another dnetd can't find the first one,
+// which ends when it sees the other's socket.
 func TestSocketGone(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newFixture(t)
 	d := r.start()
-	b := r.box()
+	b := r.netNS()
 	resolver := b.attach("web", "one", "10.0.0.2")
 	r.serve(b, resolver)
 	if err := os.Remove(r.socket()); err != nil {

@@ -16,7 +16,7 @@ import (
 // of every descriptor from its fork to its exec. While it has one of the listening
 // socket, connecting succeeds.
 func TestListenCloses(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	for range 200 {
 		l, err := openListener(r.socket(), nil)
 		if err != nil {

@@ -2,32 +2,30 @@
 // node, at 127.0.0.11 in the container's own namespace, and what else must
 // outlive the plugins.
 //
-// Plugins tell it of containers through a unix socket (package agent); what it
-// answers queries with is package dns. It writes nothing down: the plugins'
-// records are its memory, and after a crash it opens the sockets again from
-// them. A second dnetd on the same socket takes over from the first without
-// losing a query.
+// Plugins register containers through a unix socket (package agent), and package
+// dns answers the queries. dnetd writes nothing to disk: after a crash it opens the
+// sockets again from the plugins' records. A second dnetd on the same socket takes
+// over from the first without losing a query.
 //
 // # Where to look
 //
-//	main.go        flags, signals, exit status
-//	dnetd.go       what the agent holds, and the tasks that it runs
-//	listen.go      the unix socket: who may speak, how many, how long
-//	requests.go    what is asked; check.go: what of it is refused
-//	memory.go      the sandboxes and their names; sandbox.go: one of them
-//	restore.go     records become sockets, at the start
-//	reconcile.go   and what they say later
-//	takeover.go    getting everything from the dnetd before; giveaway.go: giving
-//	               it to the next
-//	vault.go       who keeps sockets while no dnetd runs
-//	relay.go       published ports that netfilter can't serve
-//	upstream.go    who knows what is not local
-//	idle.go        the end, for one that a plugin started
-//	limits.go      how many files it may open
-//	heal.go        what others take away comes back, by heal_run.go
-//	systemd.go     the start and the end by systemd; fdstore.go: what it keeps
-//	               meanwhile
-//	http.go        metrics and health; metrics.go: which
+//	main.go              flags, signals, exit status
+//	dnetd.go             the agent's state, and the tasks that it runs
+//	listen.go            the unix socket: which processes may connect, how many, how long
+//	requests.go          the requests; check.go: which are refused
+//	registry.go          the sandboxes and their names; sandbox.go: one of them
+//	restore.go           at the start, sockets are opened from records
+//	reconcile.go         later, records that have changed
+//	handover_receive.go  everything comes from the dnetd before
+//	handover_send.go     everything goes to the next dnetd
+//	socketstore.go       keeps sockets while no dnetd runs; fdstore.go: systemd's
+//	systemd.go           start, end and notifications where systemd starts dnetd
+//	relay.go             published ports that netfilter can't serve
+//	upstream.go          the host's name servers
+//	idle.go              the end of a dnetd that a plugin started
+//	limits.go            how many files it may open
+//	heal.go              puts back what other programs remove
+//	http.go              metrics and health; metrics.go: which
 //
 // README.md beside this file is its manual.
 package main
@@ -60,7 +58,7 @@ type options struct {
 	metrics  string // address to serve HTTP at; "": none
 	level    slog.Level
 	once     bool // put back what the records say, and end
-	onDemand bool // a plugin started us: end with the last container
+	onDemand bool // a plugin started it: end with the last container
 	version  bool
 }
 

@@ -50,9 +50,9 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // counted twice.
 type collector func() reading
 
-// newRegistry returns all metrics of dnetd, with those of the Go runtime and of
+// newMetrics returns all metrics of dnetd, with those of the Go runtime and of
 // the process.
-func newRegistry(read func() reading) *prometheus.Registry {
+func newMetrics(read func() reading) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collector(read), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r

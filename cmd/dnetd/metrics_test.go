@@ -181,7 +181,7 @@ func TestMetricsPortTaken(t *testing.T) {
 		t.Error("listens after its end")
 	}
 	if n := strings.Count(log.String(), "address already in use"); n != 1 {
-		t.Errorf("said %d times, want once:\n%s", n, log.String())
+		t.Errorf("logged %d times, want once:\n%s", n, log.String())
 	}
 }
 

@@ -12,9 +12,9 @@ import (
 	"dcni/pkg/wire"
 )
 
-// watchRecords compares the records with what is served again and again.
+// watchRecords compares the records with what is served, again and again.
 func (d *dnetd) watchRecords(ctx context.Context) {
-	d.settleMoved(ctx)
+	d.redirectMoved(ctx)
 	tick := time.NewTicker(d.reconcileEvery)
 	defer tick.Stop()
 	for {
@@ -22,32 +22,33 @@ func (d *dnetd) watchRecords(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if ctx.Err() != nil { // both may have come while a successor was asked
+			if ctx.Err() != nil { // both may be ready after a slow exitIfReplaced
 				return
 			}
-			d.yield()
+			d.exitIfReplaced()
 			d.reconcile(ctx)
 			d.ports.reconcile(ctx)
 		}
 	}
 }
 
-// yield ends dnetd if plugins speak to another one: somebody removed the socket,
-// and that one could not know of us. It serves all that is on record.
-// Where that is systemd's, being asked starts it.
-func (d *dnetd) yield() {
+// exitIfReplaced ends dnetd if plugins connect to another one. The socket's file was
+// removed, so the other dnetd could not take over; it serves all that is on record.
+// If the new socket is systemd's, the request starts that dnetd.
+func (d *dnetd) exitIfReplaced() {
 	if !d.listener.replaced() {
 		return
 	}
-	if _, err := agent.Call(d.options.socket, priorTime, agent.Request{Op: agent.Status}); err == nil {
+	if _, err := agent.Call(d.options.socket, probeTimeout, agent.Request{Op: agent.Status}); err == nil {
 		d.log.Error("another dnetd is at the socket", "socket", d.options.socket)
-		d.succeeded.Store(true)
+		d.handedOver.Store(true)
 		d.end()
 	}
 }
 
-// settleMoved has sandboxes lead to the ports that the start had to take.
-func (d *dnetd) settleMoved(ctx context.Context) {
+// redirectMoved redirects port 53 in the sandboxes whose sockets could not be opened
+// at the port on record.
+func (d *dnetd) redirectMoved(ctx context.Context) {
 	d.work.Lock()
 	defer d.work.Unlock()
 	for _, a := range d.moved {
@@ -61,9 +62,9 @@ func (d *dnetd) settleMoved(ctx context.Context) {
 	d.moved = nil
 }
 
-// reconcile forgets what no record has any more, takes up what is up and not
-// known, and lets go of namespaces that nobody else has. Of what it knows it
-// reads the records that were written since it read them last.
+// reconcile unregisters attachments that have no record any more, registers those
+// whose record is up, and closes sockets in deserted namespaces. Of registered
+// attachments it reads the records that were written since it read them last.
 func (d *dnetd) reconcile(ctx context.Context) {
 	d.work.Lock()
 	defer d.work.Unlock()
@@ -76,7 +77,7 @@ func (d *dnetd) reconcile(ctx context.Context) {
 		return
 	}
 	known := map[wire.Attachment]bool{}
-	for _, a := range d.memory.attachments() {
+	for _, a := range d.registry.attachments() {
 		known[a] = true
 		if _, there := stamps[a]; !there {
 			stamps[a] = time.Time{}
@@ -95,55 +96,55 @@ func (d *dnetd) reconcile(ctx context.Context) {
 	d.leaveDeserted()
 }
 
-// errBusy says that a plugin works on an attachment.
+// errBusy says that a plugin is at work on an attachment.
 var errBusy = errors.New("it is being changed")
 
-// compare has an attachment served as its record says. An error is for another
-// try.
+// compare has an attachment served as its record says. After an error it is to be
+// called again.
 func (d *dnetd) compare(a wire.Attachment) error {
 	lock, ok, err := d.store.TryLockAttachment(a)
 	if err != nil || !ok {
 		return errors.Join(err, errBusy)
 	}
 	defer lock.Unlock()
-	is, want := d.memory.get(a), d.recorded(a)
+	is, want := d.registry.get(a), d.recorded(a)
 	if want == nil {
 		if is != nil {
 			d.log.Info("forgets what has no record", "attachment", a)
-			d.memory.remove(a)
+			d.registry.remove(a)
 		}
 		return nil
 	}
 	if is != nil {
-		is.Port, is.Port6 = want.Port, want.Port6 // are dealt with last
+		is.Port, is.Port6 = want.Port, want.Port6 // updateRedirect compares these
 	}
 	if is == nil || len(differences(is, want)) > 0 {
 		if err := d.adopt(want); err != nil {
 			return err
 		}
 	}
-	return d.settle(want)
+	return d.updateRedirect(want)
 }
 
-// adopt serves an attachment that its record tells of.
+// adopt serves an attachment as its record says.
 func (d *dnetd) adopt(r *names.Resolver) error {
-	arrivals := []arrival{{resolver: r}}
-	if port, _ := d.memory.ports(r.Cookie); port == 0 {
+	registrations := []registration{{resolver: r}}
+	if port, _ := d.registry.ports(r.Cookie); port == 0 {
 		var err error
-		if arrivals, err = d.reopen([]*names.Resolver{r}); err != nil {
+		if registrations, err = d.reopen([]*names.Resolver{r}); err != nil {
 			return err
 		}
 	}
 	d.log.Info("serves what is on record", "attachment", r.Owner)
-	return d.memory.add(arrivals...)
+	return d.registry.add(registrations...)
 }
 
-// settle has a sandbox lead port 53 to the sockets that are read, and the record
-// say so, where another port had to be taken than that on record.
-func (d *dnetd) settle(r *names.Resolver) error {
-	four, six := d.memory.ports(r.Cookie)
+// updateRedirect redirects a sandbox's port 53 to the sockets that are served, and
+// writes their ports to the record, if these are not the ports on record.
+func (d *dnetd) updateRedirect(r *names.Resolver) error {
+	four, six := d.registry.ports(r.Cookie)
 	if r.Port6 == 0 {
-		six = 0 // another attachment's
+		six = 0 // another attachment asked for it
 	}
 	if four == r.Port && six == r.Port6 {
 		return nil
@@ -155,7 +156,7 @@ func (d *dnetd) settle(r *names.Resolver) error {
 	if err != nil {
 		return err
 	}
-	d.log.Info("another port is read than before", "attachment", r.Owner, "port", four, "port6", six)
+	d.log.Info("another port is served than before", "attachment", r.Owner, "port", four, "port6", six)
 	record.Resolver.Port, record.Resolver.Port6 = four, six
 	h, err := host.New(d.store.Store)
 	if err != nil {
@@ -168,12 +169,11 @@ func (d *dnetd) settle(r *names.Resolver) error {
 	return d.store.Put(record)
 }
 
-// leaveDeserted closes the sockets in namespaces that are not where their
-// attachments say and that nobody may still mean: nothing but the sockets keeps
-// them.
+// leaveDeserted closes the sockets in namespaces that are not at the paths of their
+// attachments and that no process uses: only the sockets keep them alive.
 func (d *dnetd) leaveDeserted() {
 	var suspects []*sandbox
-	for _, s := range d.memory.all() {
+	for _, s := range d.registry.all() {
 		if !d.inPlace(s) {
 			suspects = append(suspects, s)
 		}
@@ -190,20 +190,20 @@ func (d *dnetd) leaveDeserted() {
 		if inhabited[s.cookie] {
 			continue
 		}
-		owners := d.memory.ownersOf(s)
+		owners := d.registry.ownersOf(s)
 		d.log.Info("leaves a sandbox that is gone", "attachments", owners)
-		d.memory.remove(owners...)
+		d.registry.remove(owners...)
 	}
 }
 
-// inPlace reports whether a sandbox's namespace is at its path. What can't be
-// told is.
+// inPlace reports whether a sandbox's namespace is at its path. If that can't be
+// found out, it reports true.
 func (d *dnetd) inPlace(s *sandbox) bool {
 	ns, err := s.namespace()
 	if err != nil {
 		return true
 	}
-	return slices.ContainsFunc(d.memory.pathsOf(s), func(path string) bool {
+	return slices.ContainsFunc(d.registry.pathsOf(s), func(path string) bool {
 		at, err := host.NamespaceAt(path)
 		return err == nil && at == ns
 	})

@@ -45,7 +45,7 @@ func publish(t *testing.T, store records.Store, network, container string, state
 	return a
 }
 
-// freePort returns a port of ::1 that nobody has.
+// freePort returns a port of ::1 that is free.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
 	l, err := net.Listen("tcp6", "[::1]:0")
@@ -56,7 +56,7 @@ func freePort(t *testing.T) uint16 {
 	return l.Addr().(*net.TCPAddr).AddrPort().Port()
 }
 
-// listens reports whether somebody does on a port of ::1.
+// listens reports whether a process listens on a port of ::1.
 func listens(port uint16) bool {
 	c, err := net.DialTimeout("tcp6", fmt.Sprintf("[::1]:%d", port), time.Second)
 	if err == nil {
@@ -66,7 +66,7 @@ func listens(port uint16) bool {
 }
 
 func TestPortsFollowRecords(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	up, adding, later := freePort(t), freePort(t), freePort(t)
 	a := publish(t, r.store, "web", "c1", records.Up, up)
 	publish(t, r.store, "web", "c2", records.Adding, adding)
@@ -81,7 +81,7 @@ func TestPortsFollowRecords(t *testing.T) {
 	want("restored", true, false, false)
 
 	publish(t, r.store, "web", "c3", records.Up, later)
-	want("nobody was told", true, false, false)
+	want("not refreshed", true, false, false)
 	if err := p.refresh("c3"); err != nil {
 		t.Error(err)
 	}
@@ -99,9 +99,10 @@ func TestPortsFollowRecords(t *testing.T) {
 	}
 }
 
-// A port goes to the next container although nobody told of the first one's end.
+// A port goes to the next container although dnetd was not told that the first one
+// has gone.
 func TestPortOfTheDead(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	port := freePort(t)
 	a := publish(t, r.store, "web", "c1", records.Up, port)
 	p, _ := openPorts(t, r.store)
@@ -119,9 +120,9 @@ func TestPortOfTheDead(t *testing.T) {
 	}
 }
 
-// Another program's port is an error for who asks, and nothing else.
+// A port that another program has is an error of the request.
 func TestPortOfAnotherProgram(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	l, err := net.Listen("tcp6", "[::1]:0")
 	if err != nil {
 		t.Skip("no IPv6 here: ", err)

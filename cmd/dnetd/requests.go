@@ -32,7 +32,7 @@ func (d *dnetd) answer(c *agent.Conn) {
 	switch {
 	case req.Op == agent.TakeOver:
 		agent.CloseAll(files)
-		d.giveAway(c)
+		d.handOver(c)
 	case !c.CallerAlive(): // the plugin's retry may already be served: this late request must not undo it
 		agent.CloseAll(files)
 		d.log.Debug("a request is too late", "op", req.Op)
@@ -106,12 +106,12 @@ func (d *dnetd) serve(r *names.Resolver, files []int) (agent.Reply, error) {
 		agent.CloseAll(files)
 		return agent.Reply{}, err
 	}
-	if err := d.memory.add(arrival{r, sockets}); err != nil {
-		d.memory.remove(r.Owner)
+	if err := d.registry.add(registration{r, sockets}); err != nil {
+		d.registry.remove(r.Owner)
 		return agent.Reply{}, err
 	}
 	d.log.Debug("serves", "attachment", r.Owner, "names", r.Names)
-	four, six := d.memory.ports(r.Cookie)
+	four, six := d.registry.ports(r.Cookie)
 	return agent.Reply{Port: four, Port6: six}, nil
 }
 
@@ -142,14 +142,14 @@ func (d *dnetd) forget(a *wire.Attachment) (agent.Reply, error) {
 	if err := checkAttachment(a); err != nil {
 		return agent.Reply{}, err
 	}
-	known := d.memory.get(*a)
+	known := d.registry.get(*a)
 	if known == nil {
 		return agent.Reply{}, nil
 	}
-	d.memory.remove(*a)
+	d.registry.remove(*a)
 	d.log.Debug("forgets", "attachment", *a)
 	reply := agent.Reply{}
-	if reply.Port, reply.Port6 = d.memory.ports(known.Cookie); !d.memory.knows(known.Cookie) {
+	if reply.Port, reply.Port6 = d.registry.ports(known.Cookie); !d.registry.knows(known.Cookie) {
 		reply.Last = known.Cookie
 	}
 	return reply, nil

@@ -29,8 +29,8 @@ func (p *process) files() int {
 	return len(list)
 }
 
-// rest returns how many files the process has open once that number stays.
-func (p *process) rest() int {
+// steadyFiles returns how many files the process has open once that number stays.
+func (p *process) steadyFiles() int {
 	p.t.Helper()
 	for files := p.files(); ; {
 		time.Sleep(50 * time.Millisecond)
@@ -42,8 +42,8 @@ func (p *process) rest() int {
 	}
 }
 
-// settles has the process come back to a number of open files.
-func (p *process) settles(files int) {
+// wantFiles wants the process to come back to a number of open files.
+func (p *process) wantFiles(files int) {
 	p.t.Helper()
 	for deadline := time.Now().Add(2 * time.Second); p.files() != files; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -53,7 +53,7 @@ func (p *process) settles(files int) {
 	}
 }
 
-// TestReplyCodes wants what passes by itself to be said to.
+// An error that passes by itself has the code that says so.
 func TestReplyCodes(t *testing.T) {
 	d := &dnetd{log: slog.New(slog.DiscardHandler)}
 	for _, test := range []struct {
@@ -74,9 +74,9 @@ func TestReplyCodes(t *testing.T) {
 }
 
 func TestBadRequests(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	d := r.start()
-	b, other := r.box(), r.box()
+	b, other := r.netNS(), r.netNS()
 	four, six, foreign := b.sockets(false), b.sockets(true), other.sockets(false)
 	defer four.Close()
 	defer six.Close()
@@ -89,7 +89,7 @@ func TestBadRequests(t *testing.T) {
 	}
 	defer null.Close()
 	fd := int(null.Fd())
-	files := d.rest()
+	files := d.steadyFiles()
 	for _, test := range []struct {
 		name   string
 		change func(*names.Resolver)
@@ -139,13 +139,13 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("%+v: %v", req, err)
 		}
 	}
-	d.settles(files)
+	d.wantFiles(files)
 }
 
 func TestGarbage(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	d := r.start()
-	files := d.rest()
+	files := d.steadyFiles()
 	for _, text := range []string{"", "{", "null", "[]", "\x00", `{"op":"serve","resolver":{"addresses":["x"]}}`, strings.Repeat("{", 100<<10), strings.Repeat("x", 150<<10)} {
 		c, err := net.Dial("unixpacket", r.socket())
 		if err != nil {
@@ -160,15 +160,15 @@ func TestGarbage(t *testing.T) {
 		}
 		_ = c.Close()
 	}
-	d.settles(files)
+	d.wantFiles(files)
 }
 
-// TestSilentClients has half as many of them as dnetd lets in, which nobody
-// notices, and more than it lets in.
+// Half as many silent clients as dnetd serves at a time delay no request. More than
+// that delay one until their time is over.
 func TestSilentClients(t *testing.T) {
 	t.Parallel()
 	for clients, within := range map[int]time.Duration{maxRequests / 2: firstMessageTimeout / 2, 2 * maxRequests: 4 * firstMessageTimeout} {
-		r := newRig(t)
+		r := newFixture(t)
 		r.start()
 		for range clients {
 			c, err := agent.Dial(r.socket(), time.Second)
@@ -184,9 +184,9 @@ func TestSilentClients(t *testing.T) {
 }
 
 func TestKnow(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.start()
-	b := r.box()
+	b := r.netNS()
 	resolver := b.attach("web", "one", "10.0.0.2")
 	know := func() (agent.Reply, error) {
 		return agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Know, Resolver: resolver})
@@ -205,12 +205,12 @@ func TestKnow(t *testing.T) {
 	}
 }
 
-// The last attachment of a sandbox is told so when it goes, and only that.
+// The reply to the last attachment of a sandbox that goes says so, and no other.
 func TestLast(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newFixture(t)
 	r.start()
-	b := r.box()
+	b := r.netNS()
 	one, two := b.attach("web", "one", "10.0.0.2"), b.attach("db", "one", "10.1.0.2")
 	port := r.serve(b, one)
 	r.serve(b, two)
@@ -232,9 +232,9 @@ func TestLast(t *testing.T) {
 }
 
 func TestBothFamilies(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.start()
-	b := r.box()
+	b := r.netNS()
 	one, two := b.attach("web", "one", "10.0.0.2"), b.attach("lab", "two", "10.1.0.2")
 	port := r.serve(b, one)
 	four, six := b.sockets(false), b.sockets(true)
@@ -247,9 +247,9 @@ func TestBothFamilies(t *testing.T) {
 	}
 }
 
-// TestOthers has a user who is not root speak, on a socket that lets everybody.
+// A user other than root is refused, even on a socket that lets all users connect.
 func TestOthers(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	d := r.start()
 	path := r.socket()
 	for dir := r.store.Run; dir != os.TempDir() && dir != "/"; dir = dir[:strings.LastIndexByte(dir, '/')] {
@@ -257,7 +257,7 @@ func TestOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	speak := func() string {
+	request := func() string {
 		cmd := exec.Command("/proc/self/exe")
 		cmd.Env = append(os.Environ(), askVariable+"="+path)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
@@ -267,14 +267,14 @@ func TestOthers(t *testing.T) {
 		}
 		return string(out)
 	}
-	if said := speak(); !strings.Contains(said, "permission denied") {
-		t.Error(said)
+	if got := request(); !strings.Contains(got, "permission denied") {
+		t.Error(got)
 	}
 	if err := os.Chmod(path, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if said := speak(); !strings.Contains(said, agent.ErrAbsent.Error()) {
-		t.Error(said)
+	if got := request(); !strings.Contains(got, agent.ErrAbsent.Error()) {
+		t.Error(got)
 	}
 	for end := time.Now().Add(5 * time.Second); !strings.Contains(d.out.String(), "only root may ask"); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -283,21 +283,21 @@ func TestOthers(t *testing.T) {
 	}
 }
 
-// TestLeavesNothing has sandboxes come and go.
+// Sandboxes that come and go leave no descriptor and no port.
 func TestLeavesNothing(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	d := r.start()
-	b := r.box()
+	b := r.netNS()
 	resolver := b.attach("web", "one", "10.0.0.2")
 	r.serve(b, resolver) // the first starts what stays
 	r.forget(resolver)
-	files := d.rest()
+	files := d.steadyFiles()
 	for range 10 {
 		port := r.serve(b, resolver)
 		b.in(port, "one", "10.0.0.2")
 		r.forget(resolver)
 	}
-	d.settles(files)
+	d.wantFiles(files)
 	s, err := host.OpenNameServer(b.path, b.cookie, resolver.Port, false)
 	if err != nil || s.Port != resolver.Port {
 		t.Errorf("port %d is still taken: %+v, %v", resolver.Port, s, err)
@@ -314,12 +314,12 @@ func (p *process) stop() {
 	}
 }
 
-// TestGivenUp has a request come that its plugin does not wait for any more: a
-// Forget, and after it the attachment's next Serve may be on its way.
+// A request whose plugin has stopped waiting is not served: after a Forget, the
+// attachment's next Serve may be on its way.
 func TestGivenUp(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	d, b := r.start(), r.box()
+	r := newFixture(t)
+	d, b := r.start(), r.netNS()
 	resolver := b.attach("web", "one", "10.0.0.2")
 	port := r.serve(b, resolver)
 	for range 20 {
@@ -335,11 +335,11 @@ func TestGivenUp(t *testing.T) {
 	b.in(port, "one", "10.0.0.2")
 }
 
-// TestStoppedMeanwhile has dnetd stopped between letting a plugin in and reading
-// what it says, for longer than that may take.
-func TestStoppedMeanwhile(t *testing.T) {
+// A dnetd that is stopped between accepting a connection and reading the request,
+// for longer than the request may take, serves it all the same.
+func TestStoppedBeforeReading(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newFixture(t)
 	d := r.start()
 	c, err := agent.Dial(r.socket(), time.Second)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"dcni/pkg/wire"
 )
 
-// plugin is whose records are dnetd's memory.
+// plugin is the plugin whose records have resolvers.
 const plugin = "ddns"
 
 // restore serves all that the records say is up. The request to forget of a DEL
@@ -26,20 +26,20 @@ func (d *dnetd) restore() {
 	if err != nil {
 		d.log.Error("records can't be listed", "error", err)
 	}
-	arrivals := d.reopenAll(d.bySandbox(slices.Collect(maps.Keys(stamps))))
-	if err := d.memory.add(arrivals...); err != nil {
+	registrations := d.reopenAll(d.bySandbox(slices.Collect(maps.Keys(stamps))))
+	if err := d.registry.add(registrations...); err != nil {
 		d.log.Error("sockets can't be served", "error", err)
 	}
-	for _, a := range arrivals {
-		four, six := d.memory.ports(a.resolver.Cookie)
+	for _, a := range registrations {
+		four, six := d.registry.ports(a.resolver.Cookie)
 		if a.resolver.Port != four || a.resolver.Port6 != 0 && a.resolver.Port6 != six {
 			d.moved = append(d.moved, a.resolver.Owner)
 		}
 	}
 }
 
-// bySandbox reads the records of attachments: what is up, by the cookie of the
-// sandbox.
+// bySandbox reads the records of attachments, and returns the resolvers of those
+// that are up, by the cookie of the sandbox.
 func (d *dnetd) bySandbox(list []wire.Attachment) map[uint64][]*names.Resolver {
 	var mu sync.Mutex
 	found := map[uint64][]*names.Resolver{}
@@ -54,7 +54,7 @@ func (d *dnetd) bySandbox(list []wire.Attachment) map[uint64][]*names.Resolver {
 }
 
 // reopenAll opens the sockets of sandboxes.
-func (d *dnetd) reopenAll(found map[uint64][]*names.Resolver) (arrivals []arrival) {
+func (d *dnetd) reopenAll(found map[uint64][]*names.Resolver) (registrations []registration) {
 	var mu sync.Mutex
 	inParallel(slices.Collect(maps.Values(found)), func(list []*names.Resolver) {
 		group, err := d.reopen(list)
@@ -63,9 +63,9 @@ func (d *dnetd) reopenAll(found map[uint64][]*names.Resolver) (arrivals []arriva
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		arrivals = append(arrivals, group...)
+		registrations = append(registrations, group...)
 	})
-	return arrivals
+	return registrations
 }
 
 // inParallel calls f for each of a list, a few at a time.
@@ -86,8 +86,8 @@ func inParallel[T any](list []T, f func(T)) {
 	workers.Wait()
 }
 
-// recorded returns what the record of an attachment has dnetd serve; nil if it
-// has none that is up.
+// recorded returns the resolver of an attachment's record; nil if it has none that
+// is up.
 func (d *dnetd) recorded(a wire.Attachment) *names.Resolver {
 	record, err := d.store.Get(a, plugin)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && (record.State != records.Up || record.Resolver == nil) {
@@ -97,7 +97,7 @@ func (d *dnetd) recorded(a wire.Attachment) *names.Resolver {
 		err = d.check(record.Resolver)
 	}
 	if err == nil && record.Resolver.Owner != a {
-		err = errors.New("it is of another attachment")
+		err = errors.New("its resolver is another attachment's")
 	}
 	if err != nil {
 		d.log.Error("a record can't be used", "attachment", a, "error", err)
@@ -106,13 +106,13 @@ func (d *dnetd) recorded(a wire.Attachment) *names.Resolver {
 	return record.Resolver
 }
 
-// reopen opens the sockets of one sandbox, whose attachments these are. With an
-// error nothing arrives.
-func (d *dnetd) reopen(list []*names.Resolver) ([]arrival, error) {
+// reopen opens the sockets of one sandbox, which has these resolvers. With an error
+// it leaves none open.
+func (d *dnetd) reopen(list []*names.Resolver) ([]registration, error) {
 	slices.SortFunc(list, byPriority)
-	arrivals := make([]arrival, len(list))
+	registrations := make([]registration, len(list))
 	for i, r := range list {
-		arrivals[i].resolver = r
+		registrations[i].resolver = r
 	}
 	for f := range families {
 		port := portOf(list, f)
@@ -121,12 +121,12 @@ func (d *dnetd) reopen(list []*names.Resolver) ([]arrival, error) {
 		}
 		socket, err := d.open(list, f, port)
 		if err != nil {
-			arrivals[0].closeSockets()
+			registrations[0].closeSockets()
 			return nil, err
 		}
-		arrivals[0].sockets[f] = socket
+		registrations[0].sockets[f] = socket
 	}
-	return arrivals, nil
+	return registrations, nil
 }
 
 // portOf returns the port that is on record for a family; 0: none.
@@ -140,9 +140,10 @@ func portOf(list []*names.Resolver, f names.Family) uint16 {
 	return 0
 }
 
-// open opens the sockets of one family, by whichever path leads to the sandbox.
+// open returns the sockets of one family: those in the socket store, or new ones,
+// by the first path that leads to the sandbox.
 func (d *dnetd) open(list []*names.Resolver, f names.Family, port uint16) (host.NameServer, error) {
-	if udp, tcp, ok := d.vault.take(list[0].Cookie, f); ok {
+	if udp, tcp, ok := d.socketStore.claim(list[0].Cookie, f); ok {
 		s, err := host.CheckNameServer(udp, tcp, list[0].Cookie, f == names.IPv6)
 		if err == nil {
 			return s, nil

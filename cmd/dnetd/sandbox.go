@@ -16,38 +16,38 @@ import (
 	"dcni/pkg/wire"
 )
 
-// A sandbox is one network namespace with a name server. The memory's mutex
+// A sandbox is one network namespace with a name server. The registry's mutex
 // guards it.
 type sandbox struct {
 	cookie    uint64
-	resolvers []*names.Resolver // of its attachments, in the order in which their networks are asked
-	ears      [families]ear
-	sees      *view            // the names; nil: not asked for yet
-	servers   []netip.AddrPort // of its own
-	upstream  *dns.Upstream    // which asks them; nil: none
+	resolvers []*names.Resolver // its attachments', in the order in which their networks are asked
+	sockets   [families]familySockets
+	view      *view            // the names; nil: not published yet
+	servers   []netip.AddrPort // that its attachments name
+	upstream  *dns.Upstream    // asks these; nil: none
 
-	voice atomic.Pointer[dns.Endpoint] // one of the ears; read without the mutex
+	anySocket atomic.Pointer[dns.Endpoint] // one of the endpoints; read without the mutex
 }
 
-// An ear is the sockets of one family.
-type ear struct {
+// familySockets are a sandbox's sockets of one family.
+type familySockets struct {
 	endpoint *dns.Endpoint // nil: none
 	port     uint16
 }
 
 func newSandbox(cookie uint64) *sandbox { return &sandbox{cookie: cookie} }
 
-// put takes in what an attachment brought, in place of what it brought before.
+// put adds an attachment's resolver, in place of the one that it had before.
 func (s *sandbox) put(r *names.Resolver) {
 	s.drop(r.Owner)
 	own := *r
-	r = &own // its ports will be ours
+	r = &own // the sandbox sets its ports
 	at, _ := slices.BinarySearchFunc(s.resolvers, r, byPriority)
 	s.resolvers = slices.Insert(s.resolvers, at, r)
 	s.chooseServers()
 }
 
-// drop takes out what an attachment brought.
+// drop removes an attachment's resolver.
 func (s *sandbox) drop(owner wire.Attachment) {
 	s.resolvers = slices.DeleteFunc(s.resolvers, func(r *names.Resolver) bool { return r.Owner == owner })
 	s.chooseServers()
@@ -59,7 +59,7 @@ func byPriority(a, b *names.Resolver) int {
 		cmp.Compare(a.Owner.Network, b.Owner.Network), cmp.Compare(a.Owner.IfName, b.Owner.IfName))
 }
 
-// of returns what an attachment brought, or nil.
+// of returns an attachment's resolver, or nil.
 func (s *sandbox) of(owner wire.Attachment) *names.Resolver {
 	for _, r := range s.resolvers {
 		if r.Owner == owner {
@@ -74,8 +74,8 @@ func (s *sandbox) on(network string) bool {
 	return slices.ContainsFunc(s.resolvers, func(r *names.Resolver) bool { return r.Owner.Network == network })
 }
 
-// chooseServers takes the servers of the first attachment that has some. What
-// they answered is known as long as they stay the same.
+// chooseServers takes the servers of the first attachment that has some. Their
+// answers stay cached as long as the servers stay the same.
 func (s *sandbox) chooseServers() {
 	var servers []netip.AddrPort
 	for _, r := range s.resolvers {
@@ -106,9 +106,9 @@ func (s *sandbox) namespace() (ns host.Namespace, err error) {
 	return ns, errors.Join(gone, err)
 }
 
-// use calls f with a socket of the sandbox, which stays open meanwhile.
+// use calls f with a socket of the sandbox, which stays open until f returns.
 func (s *sandbox) use(f func(fd int)) error {
-	e := s.voice.Load()
+	e := s.anySocket.Load()
 	if e == nil {
 		return net.ErrClosed
 	}
@@ -124,51 +124,51 @@ func (s *sandbox) networks() []string {
 	return list
 }
 
-// internal reports whether all of them are.
+// internal reports whether all networks of the sandbox are.
 func (s *sandbox) internal() bool {
 	return !slices.ContainsFunc(s.resolvers, func(r *names.Resolver) bool { return !r.Internal })
 }
 
-// show has the sandbox's sockets answered from a view.
-func (s *sandbox) show(v dns.View) {
-	for _, e := range s.ears {
+// setView has the sandbox's sockets answered from a view.
+func (s *sandbox) setView(v dns.View) {
+	for _, e := range s.sockets {
 		if e.endpoint != nil {
 			e.endpoint.SetView(v)
 		}
 	}
 }
 
-// open reads sockets, which it owns from now on; those of a family that has
-// some it closes.
-func (s *sandbox) open(m *memory, sockets [families]host.NameServer) error {
+// open serves sockets, which are the sandbox's from now on. It closes those of a
+// family that has some.
+func (s *sandbox) open(reg *registry, sockets [families]host.NameServer) error {
 	var errs []error
 	for f, socket := range sockets {
 		switch {
 		case socket.Port == 0:
-		case s.ears[f].endpoint != nil:
+		case s.sockets[f].endpoint != nil:
 			socket.Close()
 		default:
-			m.vault.put(s.cookie, names.Family(f), socket.UDP, socket.TCP)
-			endpoint, err := m.server.Serve(socket.UDP, socket.TCP, m.viewOf(s))
+			reg.socketStore.put(s.cookie, names.Family(f), socket.UDP, socket.TCP)
+			endpoint, err := reg.server.Serve(socket.UDP, socket.TCP, reg.viewOf(s))
 			if err != nil {
 				errs = append(errs, err)
 				continue
 			}
-			s.ears[f] = ear{endpoint, socket.Port}
-			s.voice.Store(endpoint)
+			s.sockets[f] = familySockets{endpoint, socket.Port}
+			s.anySocket.Store(endpoint)
 		}
 	}
 	for _, r := range s.resolvers {
-		r.Port, r.Port6 = s.ears[names.IPv4].port, s.ears[names.IPv6].port
+		r.Port, r.Port6 = s.sockets[names.IPv4].port, s.sockets[names.IPv6].port
 	}
 	return errors.Join(errs...)
 }
 
 // close closes the sockets.
 func (s *sandbox) close() {
-	for _, e := range s.ears {
+	for _, e := range s.sockets {
 		if e.endpoint != nil {
-			_ = e.endpoint.Close() // nobody is left to be told
+			_ = e.endpoint.Close() // an error changes nothing: the sandbox is not served any more
 		}
 	}
 }

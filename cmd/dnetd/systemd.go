@@ -15,16 +15,16 @@ import (
 	"dcni/pkg/host/systemd"
 )
 
-// A manager is the systemd that started dnetd: what it handed over, and what it
-// wants to hear. The zero manager is nobody, and hears nothing.
+// A manager is the systemd that started dnetd: what it handed over, and where it
+// is notified. The zero manager stands for a dnetd that systemd did not start.
 type manager struct {
 	*systemd.Service
 	listener *net.UnixListener // of dnetd.socket; nil: none
 	store    *fdStore          // nil: none
 }
 
-// join has dnetd work with the systemd that the environment tells of, if it tells
-// of one. The environment is taken away: it concerns no process that dnetd starts.
+// join has dnetd work with the systemd that the environment names, if it names one.
+// It unsets the variables, which are not for programs that dnetd starts.
 func (d *dnetd) join(getenv func(string) string, pid int) error {
 	service, handed, err := systemd.Join(getenv, pid)
 	for _, name := range systemd.Variables {
@@ -42,7 +42,7 @@ func (d *dnetd) join(getenv func(string) string, pid int) error {
 	}
 	if service != nil {
 		m.store = newFDStore(service, d.log, stored)
-		d.vault, d.memory.vault = m.store, m.store
+		d.socketStore, d.registry.socketStore = m.store, m.store
 	}
 	d.manager = m
 	return err
@@ -64,12 +64,12 @@ func listenerOf(d systemd.Descriptor, socket string) (*net.UnixListener, error) 
 	return unix, nil
 }
 
-// prior returns a connection to the dnetd that serves at the socket;
-// agent.ErrAbsent if there is none. Where systemd listens there, connecting
-// proves nothing. A dnetd that was started by hand may have taken that socket
-// over, and answers. One that is older than the socket nobody can reach any
-// more: it is ended, and leaves its sandboxes to us.
-func (d *dnetd) prior() (*agent.Conn, error) {
+// predecessor returns a connection to the dnetd that serves at the socket;
+// agent.ErrAbsent if there is none. Where systemd listens, a connection does not
+// prove that a dnetd runs. One that was started by hand, and has taken that socket
+// over, answers. A dnetd that is older than the socket can't be reached through it:
+// predecessor ends that one, and this dnetd serves its sandboxes.
+func (d *dnetd) predecessor() (*agent.Conn, error) {
 	if d.manager.listener == nil {
 		return agent.Dial(d.options.socket, requestTimeout)
 	}
@@ -77,22 +77,22 @@ func (d *dnetd) prior() (*agent.Conn, error) {
 	if older == nil {
 		return nil, agent.ErrAbsent
 	}
-	if _, err := agent.Call(d.options.socket, priorTime, agent.Request{Op: agent.Status}); err == nil {
+	if _, err := agent.Call(d.options.socket, probeTimeout, agent.Request{Op: agent.Status}); err == nil {
 		return agent.Dial(d.options.socket, requestTimeout)
 	}
-	d.log.Warn("a dnetd that nobody reaches is ended", "pid", older.Pid)
+	d.log.Warn("a dnetd that can't be reached is ended", "pid", older.Pid)
 	return nil, errors.Join(agent.ErrAbsent, endProcess(older))
 }
 
-// priorTime is how long another dnetd may take to answer.
-const priorTime = time.Second
+// probeTimeout is how long another dnetd may take to say that it runs.
+const probeTimeout = time.Second
 
-// running returns the process of that ID if it is another of this program.
+// running returns the process of an ID if it is another process of this program.
 func running(pid int) *os.Process {
 	if pid <= 0 || pid == os.Getpid() {
 		return nil
 	}
-	p, err := os.FindProcess(pid) // holds it: the ID can't become another's meanwhile
+	p, err := os.FindProcess(pid) // has a descriptor of the process, so the ID can't become another's
 	if err != nil {
 		return nil
 	}
@@ -120,48 +120,48 @@ func endProcess(p *os.Process) error {
 	return err
 }
 
-// settleStore drops from systemd's store what no record wants. Records of ADDs
-// that were at work at the start are up by then.
-func (d *dnetd) settleStore(ctx context.Context) {
+// cleanStore drops from systemd's store pairs that no record has claimed. By then,
+// the records of ADDs that were at work at the start are up.
+func (d *dnetd) cleanStore(ctx context.Context) {
 	if d.manager.store == nil {
 		return
 	}
 	select {
 	case <-ctx.Done():
-	case <-time.After(d.settleAfter):
-		d.manager.store.settle()
+	case <-time.After(d.claimTime):
+		d.manager.store.dropUnclaimed()
 	}
 }
 
-// settleTime is how long after the start that is.
-const settleTime = 30 * time.Second
+// claimTime is how long after the start cleanStore waits.
+const claimTime = 30 * time.Second
 
-// tellManager tells systemd that dnetd serves, and how it is, until the context
-// ends: which sockets to keep, if it was too busy before, a line when something
-// has changed, and, if it waits for that, that dnetd is well.
-func (d *dnetd) tellManager(ctx context.Context) {
+// notifySystemd notifies systemd until the context ends: that dnetd serves, the
+// sockets to keep that it was too busy for, the status when it has changed, and
+// that dnetd is well if systemd watches it.
+func (d *dnetd) notifySystemd(ctx context.Context) {
 	m := d.manager
 	if m.Service == nil {
 		return
 	}
-	every := tellEvery
+	every := notifyEvery
 	if m.Watchdog > 0 {
 		every = min(every, m.Watchdog/3)
 	}
 	var store sync.WaitGroup
-	store.Go(func() { m.store.keepUp(ctx, d.memory.served) })
+	store.Go(func() { m.store.retryLoop(ctx, d.registry.eachEndpoint) })
 	defer store.Wait()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	var ready bool
-	var told string
+	var sent string
 	for {
-		ready = ready || d.hear(m.Ready())
-		if now := d.status(); now != told && d.hear(m.Status(now)) {
-			told = now
+		ready = ready || d.notified(m.Ready())
+		if now := d.status(); now != sent && d.notified(m.Status(now)) {
+			sent = now
 		}
 		if m.Watchdog > 0 && d.well(ctx) {
-			d.hear(m.Alive())
+			d.notified(m.Alive())
 		}
 		select {
 		case <-ctx.Done():
@@ -171,34 +171,34 @@ func (d *dnetd) tellManager(ctx context.Context) {
 	}
 }
 
-// tellEvery is how often dnetd sees whether there is something to tell.
-const tellEvery = 5 * time.Second
+// notifyEvery is how often dnetd looks whether there is something to send.
+const notifyEvery = 5 * time.Second
 
 // status is dnetd's line in systemctl status.
 func (d *dnetd) status() string {
-	return fmt.Sprintf("%d containers on %d networks", d.memory.count(), d.memory.networkCount())
+	return fmt.Sprintf("%d containers on %d networks", d.registry.count(), d.registry.networkCount())
 }
 
-// hear reports whether systemd was told, and logs if it was not.
-func (d *dnetd) hear(err error) bool {
+// notified reports whether systemd took a notification, and logs if it did not.
+func (d *dnetd) notified(err error) bool {
 	if err != nil {
 		d.log.Warn("systemd can't be told", "error", err)
 	}
 	return err == nil
 }
 
-// finish answers what has been read, before the end. What is unread is for a
-// successor, or for the next dnetd, which finds the sockets in systemd's store:
-// until then queries wait. Where there is neither, nothing is gained by waiting.
+// finish answers the queries that have been read, before the end. A successor reads
+// the others, or the next dnetd, which finds the sockets in systemd's store. Where
+// there is neither, waiting gains nothing.
 func (d *dnetd) finish() {
 	switch {
-	case d.succeeded.Load():
+	case d.handedOver.Load():
 		d.drain()
 	case d.manager.store != nil:
-		d.memory.drain(finishTime)
+		d.registry.drain(finishTime)
 	}
 }
 
 // finishTime is how long queries may wait for upstreams when systemd restarts
-// dnetd: a socket's buffer holds half a second of many.
+// dnetd. Under load a socket's buffer is full after half a second.
 const finishTime = 300 * time.Millisecond

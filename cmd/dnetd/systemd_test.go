@@ -17,24 +17,24 @@ import (
 	"dcni/pkg/records"
 )
 
-// A serviceRig plays systemd: it listens where dnetd serves, starts it, hears
-// what it says, and keeps its sockets.
-type serviceRig struct {
-	*rig
+// A serviceFixture stands for systemd: it listens where dnetd serves, starts dnetd,
+// reads its notifications, and keeps its sockets.
+type serviceFixture struct {
+	*fixture
 	manager  *fakeStore
 	listener *os.File
 }
 
-func newServiceRig(t *testing.T) *serviceRig {
+func newServiceFixture(t *testing.T) *serviceFixture {
 	t.Helper()
-	r := &serviceRig{rig: newRig(t)}
+	r := &serviceFixture{fixture: newFixture(t)}
 	r.manager, _ = newFakeStore(t)
 	r.listen()
 	return r
 }
 
 // listen makes the socket, in place of what is there.
-func (r *serviceRig) listen() {
+func (r *serviceFixture) listen() {
 	r.t.Helper()
 	l, err := agent.Listen(r.socket())
 	if err != nil {
@@ -47,10 +47,9 @@ func (r *serviceRig) listen() {
 	r.t.Cleanup(func() { _ = r.listener.Close() })
 }
 
-// startService starts a dnetd with what is stored and what a
-// service may do, and waits until it says that
-// it is ready.
-func (r *serviceRig) startService(env ...string) *process {
+// startService starts a dnetd with the stored sockets and the capabilities of the
+// service, and waits until it says that it is ready.
+func (r *serviceFixture) startService(env ...string) *process {
 	r.t.Helper()
 	files, fdNames := []*os.File{r.listener}, []string{"dnetd.socket"}
 	for _, d := range r.manager.hand() {
@@ -67,7 +66,7 @@ func (r *serviceRig) startService(env ...string) *process {
 	for _, f := range files[1:] {
 		_ = f.Close()
 	}
-	r.hears("READY=1")
+	r.notified("READY=1")
 	return p
 }
 
@@ -85,23 +84,23 @@ func capabilities(t testing.TB) string {
 	return "-all,+" + strings.ReplaceAll(strings.ToLower(strings.ReplaceAll(string(line[1]), "CAP_", "")), " ", ",+")
 }
 
-// hears waits for a message, whichever come before it.
-func (r *serviceRig) hears(want string) {
+// notified waits for a message; others may come before it.
+func (r *serviceFixture) notified(want string) {
 	r.t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		r.manager.read()
-		if i := slices.Index(r.manager.said, want); i >= 0 {
-			r.manager.said = slices.Delete(r.manager.said, i, i+1)
+		if i := slices.Index(r.manager.other, want); i >= 0 {
+			r.manager.other = slices.Delete(r.manager.other, i, i+1)
 			return
 		}
 		if time.Now().After(deadline) {
-			r.t.Fatalf("heard %q, want %q", r.manager.said, want)
+			r.t.Fatalf("got %q, want %q", r.manager.other, want)
 		}
 	}
 }
 
-// stores waits until what is kept is that.
-func (r *serviceRig) stores(want ...string) {
+// stores waits until exactly these sockets are kept.
+func (r *serviceFixture) stores(want ...string) {
 	r.t.Helper()
 	slices.Sort(want)
 	for deadline := time.Now().Add(5 * time.Second); ; {
@@ -115,19 +114,18 @@ func (r *serviceRig) stores(want ...string) {
 	}
 }
 
-func inStore(b *box) string { return fmt.Sprintf("%s:2", storeKey{b.cookie, names.IPv4}) }
+func inStore(b *testNetNS) string { return fmt.Sprintf("%s:2", storeKey{b.cookie, names.IPv4}) }
 
-// TestServiceRestarts: a restart loses no query, and a kill none but those that
-// were read by then.
+// A restart loses no query. A kill loses none but those that had been read.
 func TestServiceRestarts(t *testing.T) {
-	r := newServiceRig(t)
+	r := newServiceFixture(t)
 	d := r.startService()
-	boxes, ports := r.boxes(3)
-	r.stores(inStore(boxes[0]), inStore(boxes[1]), inStore(boxes[2]))
+	sandboxes, ports := r.netNSList(3)
+	r.stores(inStore(sandboxes[0]), inStore(sandboxes[1]), inStore(sandboxes[2]))
 	const batch = 64 // queries that are read at once: a dnetd that is killed may have some that it has not answered
 	mayLose := map[os.Signal]int{syscall.SIGTERM: 0, syscall.SIGKILL: batch}
 	for i, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL} {
-		load := boxes[0].load(ports[0], containerName(2))
+		load := sandboxes[0].load(ports[0], containerName(2))
 		time.Sleep(200 * time.Millisecond)
 		d.signal(signal)
 		err := d.ends(2 * time.Second)
@@ -142,9 +140,9 @@ func TestServiceRestarts(t *testing.T) {
 			t.Errorf("%d, %v: %d of %d lost", i, signal, lost, load.sent.Load())
 		}
 	}
-	r.stores(inStore(boxes[0]), inStore(boxes[1]), inStore(boxes[2]))
+	r.stores(inStore(sandboxes[0]), inStore(sandboxes[1]), inStore(sandboxes[2]))
 	d.signal(syscall.SIGTERM)
-	r.hears("STOPPING=1")
+	r.notified("STOPPING=1")
 	if err := d.ends(time.Second); err != nil {
 		t.Error(err)
 	}
@@ -153,36 +151,36 @@ func TestServiceRestarts(t *testing.T) {
 	}
 }
 
-// TestServiceStore: the store has what is served and no more, also of containers
-// that went while no dnetd was there.
+// The store has the sockets that are served and no others, also after containers
+// went while no dnetd ran.
 func TestServiceStore(t *testing.T) {
-	r := newServiceRig(t)
+	r := newServiceFixture(t)
 	d := r.startService()
-	var boxes []*box
+	var sandboxes []*testNetNS
 	var resolvers []*names.Resolver
 	for i := range 3 {
-		b := r.box()
+		b := r.netNS()
 		resolver := b.attach("web", containerName(i), containerAddress(i))
 		r.serve(b, resolver)
-		boxes, resolvers = append(boxes, b), append(resolvers, resolver)
+		sandboxes, resolvers = append(sandboxes, b), append(resolvers, resolver)
 	}
 	r.forget(resolvers[0])
-	r.stores(inStore(boxes[1]), inStore(boxes[2]))
+	r.stores(inStore(sandboxes[1]), inStore(sandboxes[2]))
 	d.signal(syscall.SIGKILL)
 	_ = d.ends(time.Second)
 	if err := r.store.Delete(resolvers[1].Owner, plugin); err != nil {
 		t.Fatal(err)
 	}
 	r.startService()
-	r.stores(inStore(boxes[2]))
+	r.stores(inStore(sandboxes[2]))
 }
 
-// TestServiceAdds: an ADD that was at work when dnetd was killed is served on the
-// sockets that it had brought, as soon as its record is up.
+// An ADD that was at work when dnetd was killed is served on the sockets that it had
+// sent, as soon as its record is up.
 func TestServiceAdds(t *testing.T) {
-	r := newServiceRig(t)
+	r := newServiceFixture(t)
 	d := r.startService()
-	b := r.box()
+	b := r.netNS()
 	resolver := b.attach("web", "one", "10.0.0.2")
 	resolver.Port = r.serve(b, resolver)
 	r.record(resolver, records.Adding)
@@ -194,32 +192,32 @@ func TestServiceAdds(t *testing.T) {
 	r.stores(inStore(b))
 }
 
-// TestServiceTakesPlace: systemd comes to listen where a dnetd that somebody
-// started by hand does. Nobody reaches that one any more, and it is ended.
+// When systemd begins to listen where a dnetd does that was started by hand, plugins
+// don't reach that one any more, and systemd's dnetd ends it.
 func TestServiceTakesPlace(t *testing.T) {
-	r := newServiceRig(t)
+	r := newServiceFixture(t)
 	if err := os.Remove(r.socket()); err != nil {
 		t.Fatal(err)
 	}
-	byHand := r.rig.start()
-	boxes, ports := r.boxes(2)
+	byHand := r.fixture.start()
+	sandboxes, ports := r.netNSList(2)
 	r.listen()
 	r.startService()
 	if err := byHand.ends(5 * time.Second); err != nil {
 		t.Error(err)
 	}
-	boxes[0].eventually(ports[0], containerName(1), containerAddress(1))
-	r.stores(inStore(boxes[0]), inStore(boxes[1]))
+	sandboxes[0].eventually(ports[0], containerName(1), containerAddress(1))
+	r.stores(inStore(sandboxes[0]), inStore(sandboxes[1]))
 }
 
-// TestServiceYields: a dnetd started by hand takes over from systemd's, and the
-// one that systemd starts again takes over from it; the socket stays.
-func TestServiceYields(t *testing.T) {
-	r := newServiceRig(t)
+// A dnetd started by hand takes over from systemd's, and the one that systemd starts
+// again takes over from it. The socket stays.
+func TestServiceHandsOver(t *testing.T) {
+	r := newServiceFixture(t)
 	first := r.startService()
-	boxes, ports := r.boxes(2)
-	load := boxes[0].load(ports[0], containerName(1))
-	byHand := r.rig.start()
+	sandboxes, ports := r.netNSList(2)
+	load := sandboxes[0].load(ports[0], containerName(1))
+	byHand := r.fixture.start()
 	if err := first.ends(10 * time.Second); err != nil {
 		t.Error(err)
 	}
@@ -230,51 +228,50 @@ func TestServiceYields(t *testing.T) {
 	if lost := load.lost(); lost > 0 {
 		t.Errorf("%d of %d lost", lost, load.sent.Load())
 	}
-	r.stores(inStore(boxes[0]), inStore(boxes[1]))
+	r.stores(inStore(sandboxes[0]), inStore(sandboxes[1]))
 	if _, err := os.Lstat(r.socket()); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestServiceTells: what is told in systemctl status, and that dnetd is well.
-func TestServiceTells(t *testing.T) {
-	r := newServiceRig(t)
+// dnetd notifies systemd of its status, and that it is well.
+func TestServiceNotifies(t *testing.T) {
+	r := newServiceFixture(t)
 	d := r.startService("WATCHDOG_USEC=300000")
-	r.hears("STATUS=0 containers on 0 networks")
-	r.boxes(2)
-	r.hears("STATUS=2 containers on 1 networks")
-	r.hears("WATCHDOG=1")
-	r.hears("WATCHDOG=1")
+	r.notified("STATUS=0 containers on 0 networks")
+	r.netNSList(2)
+	r.notified("STATUS=2 containers on 1 networks")
+	r.notified("WATCHDOG=1")
+	r.notified("WATCHDOG=1")
 	d.signal(syscall.SIGSTOP)
 	time.Sleep(100 * time.Millisecond)
 	r.manager.read()
-	r.manager.said = nil
+	r.manager.other = nil
 	time.Sleep(500 * time.Millisecond)
-	if r.manager.read(); len(r.manager.said) > 0 {
-		t.Errorf("a dnetd that is stopped says %q", r.manager.said)
+	if r.manager.read(); len(r.manager.other) > 0 {
+		t.Errorf("a dnetd that is stopped notifies: %q", r.manager.other)
 	}
 }
 
-// TestServiceBusy: a systemd that hears nothing for a while holds nobody up, and
-// is told later.
+// A systemd that reads nothing for a while delays no ADD, and is notified later.
 func TestServiceBusy(t *testing.T) {
-	r := newServiceRig(t)
+	r := newServiceFixture(t)
 	r.startService("WATCHDOG_USEC=300000")
 	const n = 40 // more than wait in its queue
 	start := time.Now()
-	boxes, ports := r.boxes(n)
+	sandboxes, ports := r.netNSList(n)
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("%d containers took %v", n, took)
 	}
-	boxes[0].in(ports[0], containerName(n-1), containerAddress(n-1))
+	sandboxes[0].in(ports[0], containerName(n-1), containerAddress(n-1))
 	var want []string
-	for _, b := range boxes {
+	for _, b := range sandboxes {
 		want = append(want, inStore(b))
 	}
 	r.stores(want...)
 }
 
-// TestServiceElsewhere: systemd listens at another path than --socket says.
+// A systemd that listens at another path than --socket is an error.
 func TestServiceElsewhere(t *testing.T) {
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: t.TempDir() + "/other.sock", Net: "unixpacket"})
 	if err != nil {

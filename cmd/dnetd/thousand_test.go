@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// memory returns what the process takes, in bytes.
+// memory returns how much memory the process takes, in bytes.
 func (p *process) memory() int {
 	p.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
@@ -26,7 +26,8 @@ func (p *process) memory() int {
 	return kB << 10
 }
 
-// raceDetector reports whether the test looks for races, which takes memory.
+// raceDetector reports whether the test runs with the race detector, which takes
+// memory.
 func raceDetector() bool {
 	info, ok := debug.ReadBuildInfo()
 	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
@@ -36,20 +37,20 @@ func raceDetector() bool {
 // a start after SIGKILL.
 func TestThousand(t *testing.T) {
 	const n, networks = 1000, 20
-	r := newRig(t)
+	r := newFixture(t)
 	d := r.start()
-	var boxes []*box
+	var sandboxes []*testNetNS
 	var ports []uint16
 	for i := range n {
-		b := r.box()
-		boxes = append(boxes, b)
+		b := r.netNS()
+		sandboxes = append(sandboxes, b)
 		ports = append(ports, r.serve(b, b.attach(fmt.Sprint("net", i%networks), containerName(i), containerAddress(i))))
 	}
 	const most = 64 << 20
 	if is := d.memory(); is > most && !raceDetector() {
 		t.Errorf("%d MB, want at most %d", is>>20, most>>20)
 	}
-	l := boxes[0].load(ports[0], containerName(networks))
+	l := sandboxes[0].load(ports[0], containerName(networks))
 	time.Sleep(200 * time.Millisecond)
 	next := r.start()
 	if err := d.ends(10 * time.Second); err != nil {
@@ -63,7 +64,7 @@ func TestThousand(t *testing.T) {
 	_ = next.ends(time.Second)
 	begin := time.Now()
 	r.start()
-	boxes[n-1].in(ports[n-1], containerName(n-1-networks), containerAddress(n-1-networks))
+	sandboxes[n-1].in(ports[n-1], containerName(n-1-networks), containerAddress(n-1-networks))
 	if after := time.Since(begin); after > 2*time.Second {
 		t.Errorf("all is open after %v", after)
 	}

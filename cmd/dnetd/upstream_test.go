@@ -13,7 +13,7 @@ import (
 
 // server answers any query in a namespace with one address, until the test
 // ends.
-func (b *box) server(at, answer string) {
+func (b *testNetNS) server(at, answer string) {
 	b.t.Helper()
 	var c net.PacketConn
 	err := b.ns.Do(func() (err error) {
@@ -40,14 +40,14 @@ func (b *box) server(at, answer string) {
 			end += 5            // the root, type and class
 			q = q[:min(n, end)] // without EDNS
 			q[2] |= 0x80        // it is a response
-			q[7], q[11] = 1, 0  // with one answer, nothing else
+			q[7], q[11] = 1, 0  // with one answer and no more
 			q = append(q, 0xc0, header, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
 			_, _ = c.WriteTo(append(q, address[:]...), from)
 		}
 	}()
 }
 
-func (r *rig) resolvConf(text string) {
+func (r *fixture) resolvConf(text string) {
 	r.t.Helper()
 	path := filepath.Join(r.store.Run, "resolv.conf")
 	if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
@@ -59,12 +59,12 @@ func (r *rig) resolvConf(text string) {
 }
 
 func TestUpstream(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.host.server("127.0.0.53:53", "192.0.2.53")
 	r.host.server("127.0.0.54:53", "192.0.2.54")
 	r.resolvConf("nameserver 127.0.0.53\n")
 	r.start()
-	open, inner, own := r.box(), r.box(), r.box()
+	open, inner, own := r.netNS(), r.netNS(), r.netNS()
 	internal := inner.attach("inner", "two", "10.1.0.2")
 	internal.Internal = true
 	withServers := own.attach("own", "three", "10.2.0.2")

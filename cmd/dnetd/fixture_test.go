@@ -28,10 +28,10 @@ import (
 	"dcni/pkg/wire"
 )
 
-// storeVariable has the test binary be a dnetd with its records in a directory.
+// storeVariable makes the test binary a dnetd with its records in a directory.
 const storeVariable = "DNETD_TEST_STORE"
 
-// askVariable has it ask for the status at a socket, and print what comes.
+// askVariable makes it request the status at a socket, and print the reply.
 const askVariable = "DNETD_TEST_ASK"
 
 func TestMain(m *testing.M) {
@@ -45,12 +45,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// testReconcile is how often a dnetd of tests compares its memory with the
+// testReconcile is how often a dnetd of tests compares its registry with the
 // records.
 const testReconcile = 200 * time.Millisecond
 
-// testSettle is when it drops from systemd's store what nobody wants.
-const testSettle = 500 * time.Millisecond
+// testClaim is its claimTime.
+const testClaim = 500 * time.Millisecond
 
 // child is a dnetd as a process of its own. The host's resolv.conf is in the
 // directory, too. It ends with its parent.
@@ -67,7 +67,7 @@ func child(dir string, args []string) int {
 		d, err = newDnetd(o, records.Store{Run: dir, Lib: dir}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.level})))
 	}
 	if err == nil {
-		d.resolvConf, d.reconcileEvery, d.settleAfter = filepath.Join(dir, "resolv.conf"), testReconcile, testSettle
+		d.resolvConf, d.reconcileEvery, d.claimTime = filepath.Join(dir, "resolv.conf"), testReconcile, testClaim
 		err = d.join(os.Getenv, os.Getpid())
 	}
 	if err == nil {
@@ -80,26 +80,26 @@ func child(dir string, args []string) int {
 	return 0
 }
 
-// A rig is a host: a network namespace, a directory of records with a unix
+// A fixture is a host: a network namespace, a directory of records with a unix
 // socket and a resolv.conf, and dnetds that use them.
-type rig struct {
+type fixture struct {
 	t     testing.TB
 	store records.Store
-	host  *box
+	host  *testNetNS
 }
 
-func newRig(t testing.TB) *rig {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("making network namespaces needs root")
 	}
 	dir := t.TempDir()
-	r := &rig{t: t, store: records.Store{Run: dir, Lib: dir}}
-	r.host = r.box()
+	r := &fixture{t: t, store: records.Store{Run: dir, Lib: dir}}
+	r.host = r.netNS()
 	return r
 }
 
-func (r *rig) socket() string { return filepath.Join(r.store.Run, "dnetd.sock") }
+func (r *fixture) socket() string { return filepath.Join(r.store.Run, "dnetd.sock") }
 
 // A process is a dnetd that runs.
 type process struct {
@@ -128,7 +128,7 @@ func (o *output) String() string {
 }
 
 // start starts a dnetd and waits until it answers.
-func (r *rig) start(flags ...string) *process {
+func (r *fixture) start(flags ...string) *process {
 	r.t.Helper()
 	p := r.begin(flags...)
 	p.await()
@@ -136,7 +136,7 @@ func (r *rig) start(flags ...string) *process {
 }
 
 // begin starts a dnetd.
-func (r *rig) begin(flags ...string) *process {
+func (r *fixture) begin(flags ...string) *process {
 	r.t.Helper()
 	p := r.prepare(flags...)
 	r.launch(p)
@@ -144,7 +144,7 @@ func (r *rig) begin(flags ...string) *process {
 }
 
 // prepare returns a dnetd that is not started yet.
-func (r *rig) prepare(flags ...string) *process {
+func (r *fixture) prepare(flags ...string) *process {
 	r.t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -157,7 +157,7 @@ func (r *rig) prepare(flags ...string) *process {
 }
 
 // launch starts it.
-func (r *rig) launch(p *process) {
+func (r *fixture) launch(p *process) {
 	r.t.Helper()
 	if _, err := p.StdinPipe(); err != nil { // open as long as we live
 		r.t.Fatal(err)
@@ -209,16 +209,16 @@ func (p *process) signal(s os.Signal) {
 	}
 }
 
-// A box is a sandbox: a network namespace with lo.
-type box struct {
+// A testNetNS is a sandbox: a network namespace with lo.
+type testNetNS struct {
 	t      testing.TB
 	ns     *netns.NS
 	path   string
 	cookie uint64
 }
 
-// box makes a sandbox that lives as long as the test.
-func (r *rig) box() *box {
+// netNS makes a sandbox that lives as long as the test.
+func (r *fixture) netNS() *testNetNS {
 	r.t.Helper()
 	made := make(chan *netns.NS)
 	go func() {
@@ -237,7 +237,7 @@ func (r *rig) box() *box {
 		}
 		made <- ns
 	}()
-	b := &box{t: r.t, ns: <-made}
+	b := &testNetNS{t: r.t, ns: <-made}
 	if b.ns == nil {
 		r.t.FailNow()
 	}
@@ -250,9 +250,9 @@ func (r *rig) box() *box {
 	return b
 }
 
-// attach returns what an attachment of the sandbox to a network brings; the
+// attach returns the resolver of an attachment of the sandbox to a network; the
 // container has one name and one address.
-func (b *box) attach(network, name, address string) *names.Resolver {
+func (b *testNetNS) attach(network, name, address string) *names.Resolver {
 	return &names.Resolver{
 		Owner: wire.Attachment{Network: network, Container: name + "-id", IfName: "eth0"},
 		NetNS: b.path, Cookie: b.cookie, TTL: 600,
@@ -262,7 +262,7 @@ func (b *box) attach(network, name, address string) *names.Resolver {
 }
 
 // sockets opens sockets in the sandbox, as a plugin does.
-func (b *box) sockets(six bool) host.NameServer {
+func (b *testNetNS) sockets(six bool) host.NameServer {
 	b.t.Helper()
 	s, err := host.OpenNameServer(b.path, b.cookie, 0, six)
 	if err != nil {
@@ -272,8 +272,8 @@ func (b *box) sockets(six bool) host.NameServer {
 }
 
 // serve has the dnetd serve an attachment, writes the record, and returns the
-// port. As a plugin does, it holds the attachment's lock meanwhile.
-func (r *rig) serve(b *box, resolver *names.Resolver) uint16 {
+// port. As a plugin does, it holds the attachment's lock.
+func (r *fixture) serve(b *testNetNS, resolver *names.Resolver) uint16 {
 	r.t.Helper()
 	lock, err := r.store.LockAttachment(resolver.Owner)
 	if err != nil {
@@ -292,7 +292,7 @@ func (r *rig) serve(b *box, resolver *names.Resolver) uint16 {
 }
 
 // forget is a DEL: the record says so, dnetd forgets, and the record goes.
-func (r *rig) forget(resolver *names.Resolver) {
+func (r *fixture) forget(resolver *names.Resolver) {
 	r.t.Helper()
 	lock, err := r.store.LockAttachment(resolver.Owner)
 	if err != nil {
@@ -308,7 +308,7 @@ func (r *rig) forget(resolver *names.Resolver) {
 	}
 }
 
-func (r *rig) record(resolver *names.Resolver, state records.State) {
+func (r *fixture) record(resolver *names.Resolver, state records.State) {
 	r.t.Helper()
 	err := r.store.Put(&records.Record{
 		Attachment: resolver.Owner, Plugin: plugin, State: state,
@@ -320,7 +320,7 @@ func (r *rig) record(resolver *names.Resolver, state records.State) {
 }
 
 // dial opens a socket in the sandbox, to its name server.
-func (b *box) dial(network string, port uint16) net.Conn {
+func (b *testNetNS) dial(network string, port uint16) net.Conn {
 	b.t.Helper()
 	var c net.Conn
 	err := b.ns.Do(func() (err error) {
@@ -345,7 +345,7 @@ func query(id uint16, name string) []byte {
 
 // ask returns what the sandbox is answered: an address, "nothing", or the
 // response code of an error; "silence" if nothing comes.
-func (b *box) ask(port uint16, name string) string {
+func (b *testNetNS) ask(port uint16, name string) string {
 	b.t.Helper()
 	c := b.dial("udp", port)
 	defer c.Close()
@@ -376,16 +376,16 @@ func read(answer []byte, question int) string {
 	return netip.AddrFrom4([4]byte(answer[question+fixed:])).String()
 }
 
-// in has a sandbox's answer be something at once.
-func (b *box) in(port uint16, name, want string) {
+// in wants an answer to the sandbox, at once.
+func (b *testNetNS) in(port uint16, name, want string) {
 	b.t.Helper()
 	if is := b.ask(port, name); is != want {
 		b.t.Errorf("%s: %s, want %s", name, is, want)
 	}
 }
 
-// eventually has a sandbox's answer be something within two seconds.
-func (b *box) eventually(port uint16, name, want string) {
+// eventually wants an answer to the sandbox within two seconds.
+func (b *testNetNS) eventually(port uint16, name, want string) {
 	b.t.Helper()
 	var is string
 	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {

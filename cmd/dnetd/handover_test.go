@@ -24,7 +24,7 @@ type load struct {
 }
 
 // load asks for a name 3,000 times a second.
-func (b *box) load(port uint16, name string) *load {
+func (b *testNetNS) load(port uint16, name string) *load {
 	conn := b.dial("udp", port)
 	b.patient(conn)
 	l := &load{conn: conn, stop: make(chan struct{}), done: make(chan struct{})}
@@ -59,8 +59,8 @@ func (b *box) load(port uint16, name string) *load {
 	return l
 }
 
-// patient gives a socket a large buffer: what is lost is to be the server's loss.
-func (b *box) patient(c net.Conn) {
+// patient gives a socket a large buffer, so that only the server loses queries.
+func (b *testNetNS) patient(c net.Conn) {
 	b.t.Helper()
 	raw, err := c.(syscall.Conn).SyscallConn()
 	if err == nil {
@@ -85,12 +85,12 @@ func (l *load) lost() int {
 	return int(l.sent.Load() - l.answered.Load())
 }
 
-// boxes makes sandboxes on one network, each with a container c0, c1 and so on,
+// sandboxes makes sandboxes on one network, each with a container c0, c1 and so on,
 // and returns their ports.
-func (r *rig) boxes(n int) (list []*box, ports []uint16) {
+func (r *fixture) netNSList(n int) (list []*testNetNS, ports []uint16) {
 	r.t.Helper()
 	for i := range n {
-		b := r.box()
+		b := r.netNS()
 		list = append(list, b)
 		ports = append(ports, r.serve(b, b.attach("web", containerName(i), containerAddress(i))))
 	}
@@ -99,10 +99,10 @@ func (r *rig) boxes(n int) (list []*box, ports []uint16) {
 
 func TestTakeOverUnderLoad(t *testing.T) {
 	const n = 150 // more than one message's descriptors
-	r := newRig(t)
+	r := newFixture(t)
 	d := r.start()
-	boxes, ports := r.boxes(n)
-	loads := []*load{boxes[0].load(ports[0], containerName(n-1)), boxes[n-1].load(ports[n-1], containerName(0))}
+	sandboxes, ports := r.netNSList(n)
+	loads := []*load{sandboxes[0].load(ports[0], containerName(n-1)), sandboxes[n-1].load(ports[n-1], containerName(0))}
 	for range 5 {
 		time.Sleep(200 * time.Millisecond)
 		next := r.start()
@@ -116,7 +116,7 @@ func TestTakeOverUnderLoad(t *testing.T) {
 			t.Errorf("load %d: %d of %d lost", i, lost, l.sent.Load())
 		}
 	}
-	for i, b := range boxes {
+	for i, b := range sandboxes {
 		b.in(ports[i], containerName((i+1)%n), containerAddress((i+1)%n))
 	}
 	d.signal(syscall.SIGTERM)
@@ -125,12 +125,12 @@ func TestTakeOverUnderLoad(t *testing.T) {
 	}
 }
 
-// TestSuccessorDies has one ask for everything and go away at each step.
+// A successor that goes away at any step of the handover changes nothing.
 func TestSuccessorDies(t *testing.T) {
-	r := newRig(t)
+	r := newFixture(t)
 	r.start()
-	boxes, ports := r.boxes(3)
-	l := boxes[0].load(ports[0], containerName(1))
+	sandboxes, ports := r.netNSList(3)
+	l := sandboxes[0].load(ports[0], containerName(1))
 	for step := range 4 {
 		c, err := agent.Dial(r.socket(), time.Second)
 		if err != nil {
@@ -140,8 +140,8 @@ func TestSuccessorDies(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range step {
-			var p parcel
-			files, err := c.Receive(&p)
+			var m message
+			files, err := c.Receive(&m)
 			agent.CloseAll(files)
 			if err != nil {
 				t.Fatal(err)
@@ -155,13 +155,13 @@ func TestSuccessorDies(t *testing.T) {
 	if lost := l.lost(); lost > 0 {
 		t.Errorf("%d of %d lost", lost, l.sent.Load())
 	}
-	boxes[2].in(ports[2], containerName(0), containerAddress(0))
-	r.start() // one that lives
-	boxes[2].in(ports[2], containerName(0), containerAddress(0))
+	sandboxes[2].in(ports[2], containerName(0), containerAddress(0))
+	r.start() // this one goes on
+	sandboxes[2].in(ports[2], containerName(0), containerAddress(0))
 }
 
 // newHere returns a dnetd in this process, with no tasks.
-func (r *rig) newHere() *dnetd {
+func (r *fixture) newHere() *dnetd {
 	r.t.Helper()
 	d, err := newDnetd(options{socket: r.socket()}, r.store, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -170,11 +170,11 @@ func (r *rig) newHere() *dnetd {
 	return d
 }
 
-// TestTakeOverBusy has a successor come while a request takes long. It tries three
-// times, and everybody else is served.
+// A successor that comes while a request takes long tries three times, and ends.
+// Other requests are served.
 func TestTakeOverBusy(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newFixture(t)
 	d := r.newHere()
 	var err error
 	if d.listener, err = openListener(r.socket(), nil); err != nil {
@@ -198,6 +198,6 @@ func TestTakeOverBusy(t *testing.T) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(time.Second):
-		t.Error("who was before goes on")
+		t.Error("the predecessor does not end")
 	}
 }

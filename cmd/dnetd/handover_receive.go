@@ -1,0 +1,195 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"dcni/pkg/host"
+	"dcni/pkg/host/agent"
+	"dcni/pkg/names"
+	"dcni/pkg/relay"
+)
+
+// handoverTimeout is how long a handover may take.
+const handoverTimeout = 30 * time.Second
+
+// A message is a part of a handover, which a dnetd sends to its successor. The
+// descriptor of the first one is the listening unix socket. Those of the others are
+// the sockets of their entries, or those of the relay, one after the other.
+type message struct {
+	Error   string         `json:"error,omitempty"` // why there is no handover: no other message follows
+	Entries []entry        `json:"items,omitempty"`
+	Relay   []relay.Socket `json:"relay,omitempty"`
+	Last    bool           `json:"last,omitempty"`
+}
+
+// An entry is one attachment's resolver. The first entry of a sandbox says which
+// sockets come with it: a UDP socket and a TCP listener of each family.
+type entry struct {
+	Resolver *names.Resolver `json:"resolver"`
+	Families []names.Family  `json:"families,omitempty"`
+}
+
+// An ack is the successor's answer: it serves everything, and its predecessor may
+// end.
+type ack struct {
+	Serves int `json:"serves"` // sandboxes
+}
+
+// lost reports whether the other end of a connection is gone.
+func lost(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+}
+
+// errRefused says that the dnetd that runs hands nothing over just now.
+var errRefused = errors.New("the dnetd that runs")
+
+// takeOverFrom receives everything from the dnetd that runs, which serves until it
+// has the ack.
+func (d *dnetd) takeOverFrom(predecessor *agent.Conn) error {
+	if err := rootOnly(predecessor); err != nil {
+		return err
+	}
+	predecessor.SetDeadline(time.Now().Add(handoverTimeout))
+	if err := predecessor.Send(agent.Request{Op: agent.TakeOver}); err != nil {
+		return err
+	}
+	r, err := receiveAll(predecessor)
+	if err != nil {
+		r.close()
+		return fmt.Errorf("take over: %w", err)
+	}
+	if err := d.use(r); err != nil {
+		return err
+	}
+	return predecessor.Send(ack{d.registry.count()})
+}
+
+// use serves what was received. With an error, received has what is not in use.
+func (d *dnetd) use(r *received) error {
+	registrations, socket := r.registrations, r.socket
+	r.registrations = nil
+	if err := d.registry.add(registrations...); err != nil {
+		return err
+	}
+	r.socket = nil
+	var err error
+	if d.listener, err = newListener(d.options.socket, socket); err != nil {
+		return err
+	}
+	d.ports.relay.Adopt(r.relay, r.relayFiles)
+	d.ports.restore()
+	return nil
+}
+
+// received is what a successor has got.
+type received struct {
+	socket        *net.UnixListener
+	registrations []registration
+
+	relay      []relay.Socket
+	relayFiles []int
+}
+
+func (r *received) close() {
+	if r.socket != nil {
+		_ = r.socket.Close() // the predecessor goes on listening
+	}
+	for _, one := range r.registrations {
+		one.closeSockets()
+	}
+	agent.CloseAll(r.relayFiles)
+}
+
+// receiveAll reads messages until the last. With an error it returns what came
+// before.
+func receiveAll(c *agent.Conn) (*received, error) {
+	r := &received{}
+	for {
+		var m message
+		files, err := c.Receive(&m)
+		if err == nil {
+			files, err = r.add(m, files)
+		}
+		if err != nil {
+			agent.CloseAll(files)
+			return r, err
+		}
+		if m.Last {
+			return r, nil
+		}
+	}
+}
+
+// add adds what one message brings. With an error it returns the descriptors that
+// it did not add.
+func (r *received) add(m message, files []int) ([]int, error) {
+	if m.Error != "" {
+		return files, fmt.Errorf("%w: %s", errRefused, m.Error)
+	}
+	var err error
+	if r.socket == nil {
+		if files, err = r.addListener(files); err != nil {
+			return files, err
+		}
+	}
+	for _, e := range m.Entries {
+		if files, err = r.addEntry(e, files); err != nil {
+			return files, err
+		}
+	}
+	if n := len(m.Relay); n <= len(files) {
+		r.relay, r.relayFiles = append(r.relay, m.Relay...), append(r.relayFiles, files[:n]...)
+		files = files[n:]
+	}
+	if len(files) > 0 {
+		return files, fmt.Errorf("%d descriptors too many", len(files))
+	}
+	return nil, nil
+}
+
+// addListener adds the listening socket, and returns the other descriptors.
+func (r *received) addListener(files []int) ([]int, error) {
+	if len(files) == 0 {
+		return nil, errors.New("no listening socket came along")
+	}
+	file := os.NewFile(uintptr(files[0]), "listener")
+	defer file.Close()
+	l, err := net.FileListener(file)
+	if err != nil {
+		return files[1:], err
+	}
+	socket, ok := l.(*net.UnixListener)
+	if !ok {
+		return files[1:], errors.Join(errors.New("the listening socket is none of unix"), l.Close())
+	}
+	r.socket = socket
+	return files[1:], nil
+}
+
+// addEntry adds an entry with its sockets, and returns the other descriptors.
+func (r *received) addEntry(e entry, files []int) ([]int, error) {
+	if e.Resolver == nil {
+		return files, errors.New("an entry without a resolver came")
+	}
+	one := registration{resolver: e.Resolver}
+	for _, f := range e.Families {
+		if f < 0 || f >= families || len(files) < 2 || one.sockets[f].Port != 0 {
+			one.closeSockets()
+			return files, fmt.Errorf("%s came without its sockets", e.Resolver.Owner)
+		}
+		socket, err := host.CheckNameServer(files[0], files[1], e.Resolver.Cookie, f == names.IPv6)
+		if err != nil {
+			one.closeSockets()
+			return files, err
+		}
+		one.sockets[f], files = socket, files[2:]
+	}
+	r.registrations = append(r.registrations, one)
+	return files, nil
+}
