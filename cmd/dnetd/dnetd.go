@@ -129,8 +129,8 @@ func (d *dnetd) begin() error {
 func (d *dnetd) takeOver() (err error) {
 	const tries = 3
 	for range tries {
-		predecessor, err := d.predecessor()
-		if err != nil {
+		var predecessor *agent.Conn
+		if predecessor, err = d.predecessor(); err != nil {
 			return err
 		}
 		if d.options.onDemand {

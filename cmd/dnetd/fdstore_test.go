@@ -316,3 +316,36 @@ func TestStoreOfOthers(t *testing.T) {
 		}
 	}
 }
+
+// badStore has one pair for every sandbox, which is of no use.
+type badStore struct {
+	noStore
+	pair
+}
+
+func (s badStore) claim(uint64, names.Family) (udp, tcp int, ok bool) { return s.udp, s.tcp, true }
+
+// A stored pair that is not the sandbox's is closed, and sockets are opened anew.
+func TestStoredPairOfNoUse(t *testing.T) {
+	r := newFixture(t)
+	b, p := r.netNS(), sockets(t)
+	var stored pair
+	for from, to := range map[int]*int{p.udp: &stored.udp, p.tcp: &stored.tcp} {
+		var err error
+		if *to, err = syscall.Dup(from); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := r.newHere()
+	d.socketStore = badStore{pair: stored}
+	s, err := d.open([]*names.Resolver{b.attach("web", "one", "10.0.0.2")}, names.IPv4, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, fd := range []int{p.udp, p.tcp} {
+		if n := copies(t, fd); n != 1 {
+			t.Errorf("%d descriptors lead to a socket of the pair, want the test's", n)
+		}
+	}
+}

@@ -50,7 +50,8 @@ func lost(err error) bool {
 var errRefused = errors.New("the dnetd that runs")
 
 // takeOverFrom receives everything from the dnetd that runs, which serves until it
-// has the ack.
+// has the ack. An ack that can't be sent is an error: the predecessor may be gone,
+// or may go on serving.
 func (d *dnetd) takeOverFrom(predecessor *agent.Conn) error {
 	if err := rootOnly(predecessor); err != nil {
 		return err
@@ -65,9 +66,13 @@ func (d *dnetd) takeOverFrom(predecessor *agent.Conn) error {
 		return fmt.Errorf("take over: %w", err)
 	}
 	if err := d.use(r); err != nil {
+		r.close()
 		return err
 	}
-	return predecessor.Send(ack{d.registry.count()})
+	if err := predecessor.Send(ack{d.registry.count()}); err != nil {
+		return errors.Join(err, d.listener.socket.Close()) // the next try must not connect to ourselves
+	}
+	return nil
 }
 
 // use serves what was received. With an error, received has what is not in use.
@@ -143,13 +148,10 @@ func (r *received) add(m message, files []int) ([]int, error) {
 			return files, err
 		}
 	}
-	if n := len(m.Relay); n <= len(files) {
-		r.relay, r.relayFiles = append(r.relay, m.Relay...), append(r.relayFiles, files[:n]...)
-		files = files[n:]
+	if len(files) != len(m.Relay) {
+		return files, fmt.Errorf("%d descriptors are left for %d sockets of the relay", len(files), len(m.Relay))
 	}
-	if len(files) > 0 {
-		return files, fmt.Errorf("%d descriptors too many", len(files))
-	}
+	r.relay, r.relayFiles = append(r.relay, m.Relay...), append(r.relayFiles, files...)
 	return nil, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"dcni/pkg/host"
+	"dcni/pkg/host/agent"
 	"dcni/pkg/names"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -148,7 +149,7 @@ func (d *dnetd) open(list []*names.Resolver, f names.Family, port uint16) (host.
 		if err == nil {
 			return s, nil
 		}
-		s.Close()
+		agent.CloseAll([]int{udp, tcp})
 	}
 	var errs []error
 	for _, r := range list {
