@@ -63,9 +63,19 @@ func (s Store) TryLockAttachment(a wire.Attachment) (l *Lock, ok bool, err error
 // change: its leases, its bridge.
 func (s Store) LockNetwork(name string) (*Lock, error) { return s.lock(kindNetwork, name) }
 
+// TryLockNetwork takes the lock of a network if it is free. ok is false, with no
+// error, if another holds it.
+func (s Store) TryLockNetwork(name string) (l *Lock, ok bool, err error) {
+	return s.try(kindNetwork, name)
+}
+
 // LockHost waits until it gets the lock under which objects of the host change that
 // networks share.
 func (s Store) LockHost() (*Lock, error) { return s.lock(kindHost, "") }
+
+// TryLockHost takes the lock of LockHost if it is free. ok is false, with no error,
+// if another holds it.
+func (s Store) TryLockHost() (l *Lock, ok bool, err error) { return s.try(kindHost, "") }
 
 // LockFirewall waits until it gets the lock under which the firewall of networks
 // changes and host ports are chosen.

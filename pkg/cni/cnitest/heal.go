@@ -98,63 +98,22 @@ func (m matrix) brokenHeal(t *testing.T) {
 	probe, _ := lost(t)
 	steps := probe.Steps(heal(probe))
 	for n := 1; n <= steps; n++ {
-		for _, broken := range []func(w *World){
-			func(w *World) { w.FailAt(n, heal(w)) },
-			func(w *World) { w.DieAt(n, heal(w)) },
-		} {
-			w, _ := lost(t)
-			broken(w)
-			m.mustDel(t, w, "c1")
-			left(t, w, "c1")
-			w, _ = lost(t)
-			broken(w)
-			w.healed(t)
-			m.checkConf(t, w, "c0", neighbour(m.conf))
-			m.checkClean(t, w, "c1")
-			if list := w.heal(t); len(list) > 0 {
-				t.Fatalf("step %d: healed once more: %+v", n, list)
-			}
-		}
-	}
-}
-
-// healBeside: a heal in the middle of an ADD or DEL sees who is at work, and
-// leaves it alone.
-func (m matrix) healBeside(t *testing.T) {
-	add := func(w *World) { _, _ = w.add(t, "c1", m.conf) }
-	m.each(t, add, func(t *testing.T, w *World, n int) {
-		m.beside(t, w, n, func() { m.mustAdd(t, w, "c1", m.conf) })
+		*m.cases += 2
+		w, _ := lost(t)
+		w.FailAt(n, heal(w))
+		w.healed(t)
+		m.checkConf(t, w, "c0", neighbour(m.conf))
 		m.checkClean(t, w, "c1")
-	})
-	del := func(w *World) {
-		m.mustAdd(t, w, "c1", m.conf)
-		w.step = 0
-		_ = w.Engine.Del(w.Request(t, "c1", m.conf))
-	}
-	m.each(t, del, func(t *testing.T, w *World, n int) {
-		m.mustAdd(t, w, "c1", m.conf)
-		m.beside(t, w, n, func() { m.mustDel(t, w, "c1") })
-		left(t, w, "c1")
-	})
-}
-
-// beside runs a verb for c1, and heals before its n-th step.
-func (m matrix) beside(t *testing.T, w *World, n int, verb func()) {
-	w.step = 0
-	w.fault = func(step int) error {
-		if step != n {
-			return nil
+		if list := w.heal(t); len(list) > 0 {
+			t.Fatalf("step %d: healed once more: %+v", n, list)
 		}
-		w.fault = nil
-		for _, r := range w.heal(t) {
-			if r.Container == "c1" && r.Did != wire.Left || r.Error != "" {
-				t.Fatalf("healed beside: %+v", r)
-			}
-		}
-		return nil
+		w, _ = lost(t)
+		w.DieAt(n, heal(w))
+		m.mustDel(t, w, "c1")
+		m.left(t, w, "c1")
+		w.healed(t)
+		m.checkConf(t, w, "c0", neighbour(m.conf))
 	}
-	verb()
-	w.fault = nil
 }
 
 // age makes a record one that may be collected.
@@ -192,7 +151,7 @@ func (m matrix) collect(t *testing.T) {
 				m.age(t, w, "c1") // DEL had begun, just now
 			}
 			w.healed(t)
-			left(t, w, "c1")
+			m.left(t, w, "c1")
 			m.checkConf(t, w, "c0", neighbour(m.conf))
 			if !alive {
 				break

@@ -18,7 +18,9 @@ import (
 // ports and addresses included: the last row wants another container to find
 // them taken.
 func Matrix(t *testing.T, plugin *network.Plugin, conf string) {
-	matrix{plugin, conf}.run(t)
+	m := matrix{plugin, conf, new(int)}
+	m.run(t)
+	t.Logf("%d cases", *m.cases)
 }
 
 func (m matrix) run(t *testing.T) {
@@ -29,7 +31,10 @@ func (m matrix) run(t *testing.T) {
 	t.Run("die at every step of DEL, then another takes its place", m.dieThenOther)
 	t.Run("lose anything, then heal", m.loseThenHeal)
 	t.Run("lose all, then heal, itself failing or dying", m.brokenHeal)
-	t.Run("heal at every step of ADD and DEL", m.healBeside)
+	t.Run("ADD beside another process", m.addBeside)
+	t.Run("DEL beside another process", m.delBeside)
+	t.Run("GC beside another process", m.gcBeside)
+	t.Run("heal beside another process", m.healBeside)
 	t.Run("collect, itself dying", m.collect)
 	t.Run("collect nothing that lives", m.collectNothing)
 }
@@ -37,6 +42,7 @@ func (m matrix) run(t *testing.T) {
 type matrix struct {
 	plugin *network.Plugin
 	conf   string
+	cases  *int // how many ran
 }
 
 func (m matrix) world(t *testing.T) *World {
@@ -55,20 +61,13 @@ func (m matrix) again(t *testing.T, w *World, container, conf string) {
 // each runs f in a new world for every step of a verb: one in which c0 is
 // attached already and again without, where the network is new as well.
 func (m matrix) each(t *testing.T, verb func(w *World), f func(t *testing.T, w *World, n int)) {
-	for _, warm := range []bool{false, true} {
-		for n := 1; ; n++ {
-			w := m.world(t)
-			if warm {
-				m.mustAdd(t, w, "c0", neighbour(m.conf))
-			}
-			probe := m.world(t)
-			if warm {
-				m.mustAdd(t, probe, "c0", neighbour(m.conf))
-			}
-			if n > probe.Steps(func() { verb(probe) }) {
-				break
-			}
-			t.Run(fmt.Sprintf("warm=%v step %d", warm, n), func(t *testing.T) { f(t, w, n) })
+	for _, s := range []scene{cold, warm} {
+		probe, _ := m.scene(t, s)
+		steps := probe.Steps(func() { verb(probe) })
+		for n := 1; n <= steps; n++ {
+			w, _ := m.scene(t, s)
+			*m.cases++
+			t.Run(fmt.Sprintf("%s step %d", s.name, n), func(t *testing.T) { f(t, w, n) })
 		}
 	}
 }
@@ -96,7 +95,7 @@ func (m matrix) dieThenDel(t *testing.T) {
 			alive := true
 			w.DieAt(k, func() { del(); alive = false })
 			m.mustDel(t, w, "c1")
-			left(t, w, "c1")
+			m.left(t, w, "c1")
 			if !alive {
 				return // DEL had no k-th step
 			}
@@ -107,10 +106,10 @@ func (m matrix) dieThenDel(t *testing.T) {
 func (m matrix) dieThenGC(t *testing.T) {
 	m.each(t, func(w *World) { _, _ = w.add(t, "c1", m.conf) }, func(t *testing.T, w *World, n int) {
 		w.DieAt(n, func() { _, _ = w.add(t, "c1", m.conf) })
-		if err := w.Engine.GC(w.Request(t, "", valid(m.conf, "c0"))); err != nil {
+		if err := w.Engine.GC(w.Request(t, "", m.valid("c0"))); err != nil {
 			t.Fatal("GC:", err)
 		}
-		left(t, w, "c1")
+		m.left(t, w, "c1")
 		if strings.Contains(w.State(t), "/c0/") {
 			m.checkConf(t, w, "c0", neighbour(m.conf))
 		}
@@ -132,7 +131,7 @@ func (m matrix) dieThenAdd(t *testing.T) {
 		m.again(t, w, "c1", neighbour(m.conf))
 		m.checkConf(t, w, "c1", neighbour(m.conf))
 		m.mustDel(t, w, "c1")
-		left(t, w, "c1")
+		m.left(t, w, "c1")
 	})
 }
 
@@ -149,12 +148,12 @@ func (m matrix) dieThenOther(t *testing.T) {
 		w.DieAt(n, func() { _ = w.Engine.Del(w.Request(t, "c1", m.conf)) })
 		_, err := w.add(t, "c2", m.conf)
 		m.mustDel(t, w, "c1")
-		if gc := w.Engine.GC(w.Request(t, "", valid(m.conf, "c0", "c2"))); gc != nil {
+		if gc := w.Engine.GC(w.Request(t, "", m.valid("c0", "c2"))); gc != nil {
 			t.Fatal("GC:", gc)
 		}
-		left(t, w, "c1")
+		m.left(t, w, "c1")
 		if err != nil {
-			left(t, w, "c2")
+			m.left(t, w, "c2")
 			m.mustAdd(t, w, "c2", m.conf)
 		}
 		m.checkClean(t, w, "c2")
@@ -170,7 +169,7 @@ func (m matrix) mustAdd(t *testing.T, w *World, container, conf string) {
 
 func (m matrix) mustDel(t *testing.T, w *World, container string) {
 	t.Helper()
-	if err := w.Engine.Del(w.Request(t, container, m.conf)); err != nil {
+	if err := w.Engine.Del(w.Request(t, container, m.confOf(container))); err != nil {
 		t.Fatalf("DEL %s: %v", container, err)
 	}
 }
@@ -191,29 +190,24 @@ func (m matrix) checkConf(t *testing.T, w *World, container, conf string) {
 	}
 }
 
-// left fails if anything tells of a container.
-func left(t *testing.T, w *World, container string) {
+// left fails if anything tells of the containers.
+func (m matrix) left(t *testing.T, w *World, containers ...string) {
 	t.Helper()
-	for line := range strings.Lines(w.State(t)) {
-		if strings.Contains(line, "/"+container+"/") || strings.Contains(line, container+"/eth0") {
-			t.Fatalf("%s is gone, and left:\n%s\nof\n%s", container, line, w.State(t))
+	state, orphans := w.State(t), w.Host.Strays()
+	for _, container := range containers {
+		a := w.Request(t, container, m.confOf(container)).Attachment
+		for line := range strings.Lines(state) {
+			if strings.Contains(line, "/"+container+"/") || strings.Contains(line, container+"/eth0") {
+				t.Fatalf("%s is gone, and left:\n%s\nof\n%s", container, line, state)
+			}
 		}
-	}
-	for _, s := range w.Host.Strays() {
-		if s.Of(w.Request(t, container, `{"name":"web"}`).Attachment) {
-			t.Fatalf("%s is gone, and left %s", container, s.Object)
+		for _, o := range orphans {
+			if o.Of(a) {
+				t.Fatalf("%s is gone, and left %s", container, o.Object)
+			}
 		}
-	}
-	if found, _ := w.Engine.Namespaces.Enter(sandboxes + container); found.Own {
-		t.Fatalf("%s is gone, and its path leads to the host", container)
-	}
-	owners, err := w.Store.Leases("", w.Request(t, container, `{"name":"web"}`).Network).Owners()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, o := range owners {
-		if o.Container == container {
-			t.Fatalf("%s is gone, and has a lease", container)
+		if w.Host.Has("path " + sandboxes + container) {
+			t.Fatalf("%s is gone, and its path leads to another sandbox", container)
 		}
 	}
 }
@@ -243,7 +237,7 @@ func with(conf, key, value string) string {
 func neighbour(conf string) string { return with(conf, "runtimeConfig", "{}") }
 
 // valid is the configuration for GC that keeps some containers.
-func valid(conf string, containers ...string) string {
+func (m matrix) valid(containers ...string) string {
 	type attachment struct {
 		ContainerID string `json:"containerID"`
 		IfName      string `json:"ifname"`
@@ -256,5 +250,5 @@ func valid(conf string, containers ...string) string {
 	if err != nil {
 		panic(err)
 	}
-	return with(conf, "cni.dev/valid-attachments", string(raw))
+	return with(neighbour(m.conf), "cni.dev/valid-attachments", string(raw))
 }

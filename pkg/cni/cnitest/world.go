@@ -6,10 +6,12 @@ package cnitest
 
 import (
 	"errors"
+	"fmt"
 	"hash/fnv"
 	"io"
 	"io/fs"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -32,85 +34,67 @@ type World struct {
 	Store  records.Store
 	Engine *cni.Engine
 
-	fates map[string]fate // of sandboxes, by path; those that live are not in it
+	t         testing.TB
+	sandboxes map[string]sandbox // by path; those that never changed are not in it
+	entered   map[string]uint64  // cookies of the sandboxes that a verb has open, by path
+	owners    map[string]owner   // by keys of objects
 
-	// fault is asked before every step of a verb; see steps.
-	fault func(step int) error
-	step  int
+	fault   func(step int) error // is asked before each step of a verb
+	step    int                  // of the verb that is watched
+	taken   []*records.Lock      // the locks that the verb that is watched took
+	other   *process             // another one in the middle of a verb, or nil
+	inOther bool                 // it is its turn
 }
-
-// errDead is what a verb panics with where it is to die: the process is gone,
-// its locks are the kernel's to free.
-var errDead = errors.New("killed")
 
 // NewWorld returns an empty one.
 func NewWorld(t testing.TB, plugin *network.Plugin) *World {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	w := &World{
-		Host:  wiretest.New(),
-		fates: map[string]fate{},
-		Store: records.Store{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib")},
+		Host:      wiretest.New(),
+		Store:     records.Store{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib")},
+		t:         t,
+		sandboxes: map[string]sandbox{},
+		entered:   map[string]uint64{},
+		owners:    map[string]owner{},
 	}
 	w.Host.Step = func(string, wire.Object) error { return w.next() }
-	source := cni.Source(w.Store, noHost{})
+	source, m, s := cni.Source(w.Store, noHost{}), machine{w.Host, w}, store{w.Store, w}
 	w.Engine = &cni.Engine{
-		Plugin: plugin,
-		Host:   machine{w.Host, w}, Namespaces: machine{w.Host, w}, Sandboxes: machine{w.Host, w}, Facts: machine{w.Host, w},
-		Locks: book{w.Store, w}, Records: book{w.Store, w}, Index: book{w.Store, w},
-		Source: func(n network.Description) cni.Addresses {
-			n.IPAM.Own.DataDir = w.Store.Lib
-			return addresses{source(n), w}
+		Plugin: w.noted(plugin),
+		Host:   m, Namespaces: m, Sandboxes: m, Facts: m,
+		Locks: s, Records: s, Index: s,
+		Source: func(d network.Description) cni.Addresses {
+			d.IPAM.Own.DataDir = w.Store.Lib
+			return addresses{source(d), w}
 		},
 		Log: io.Discard,
 	}
 	return w
 }
 
-// next is one step.
-func (w *World) next() error {
-	w.step++
-	if w.fault == nil {
-		return nil
+// tempDir is like t.TempDir, in memory where the system has such a place: a
+// matrix makes thousands of worlds.
+func tempDir(t testing.TB) string {
+	const memory = "/dev/shm"
+	dir, err := os.MkdirTemp(memory, "cnitest-")
+	if err != nil {
+		return t.TempDir()
 	}
-	return w.fault(w.step)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // nothing depends on it
+	return dir
 }
 
-// Steps runs f and returns how many steps it took.
-func (w *World) Steps(f func()) int {
-	w.step, w.fault = 0, nil
-	f()
-	return w.step
-}
-
-// FailAt runs f with its n-th step failing.
-func (w *World) FailAt(n int, f func()) {
-	w.step = 0
-	w.fault = func(step int) error {
-		if step == n {
-			return errors.New("injected fault")
+// noted returns the plugin with modes that tell whose their objects are.
+func (w *World) noted(plugin *network.Plugin) *network.Plugin {
+	p := *plugin
+	p.Parse = func(conf network.Conf) (network.Mode, error) {
+		mode, err := plugin.Parse(conf)
+		if err != nil {
+			return nil, err
 		}
-		return nil
+		return noted{mode, w}, nil
 	}
-	f()
-	w.fault = nil
-}
-
-// DieAt runs f and has it die before its n-th step.
-func (w *World) DieAt(n int, f func()) {
-	w.step = 0
-	w.fault = func(step int) error {
-		if step == n {
-			panic(errDead)
-		}
-		return nil
-	}
-	defer func() {
-		w.fault = nil
-		if r := recover(); r != nil && r != errDead { //nolint:errorlint // the very value
-			panic(r)
-		}
-	}()
-	f()
+	return &p
 }
 
 // Request is one call for a container, as a runtime would make it.
@@ -139,7 +123,7 @@ func (w *World) State(t testing.TB) string {
 				return fs.SkipDir
 			}
 			if !d.IsDir() && !hidden {
-				lines = append(lines, strings.TrimPrefix(path, filepath.Dir(w.Store.Run)))
+				lines = append(lines, strings.TrimPrefix(path, filepath.Dir(w.Store.Run))+contents(path))
 			}
 			return nil
 		})
@@ -151,32 +135,83 @@ func (w *World) State(t testing.TB) string {
 	return w.Host.String() + strings.Join(lines, "\n")
 }
 
+// contents returns what a file of the registry says, and where a lease leads.
+// Records say when they were written, so they differ.
+func contents(path string) string {
+	if target, err := os.Readlink(path); err == nil {
+		return " -> " + target
+	}
+	if filepath.Base(filepath.Dir(path)) != "networks" {
+		return ""
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return " " + err.Error()
+	}
+	return " " + string(text)
+}
+
 // machine gives the machine in memory what the engine asks besides.
 type machine struct {
 	*wiretest.Host
 	w *World
 }
 
+// Ensure wants the lock that a change needs.
+func (m machine) Ensure(o wire.Object) (bool, error) {
+	changed, err := m.Host.Ensure(o)
+	if changed {
+		m.w.changing(o)
+	}
+	return changed, err
+}
+
+// Remove wants the lock that a change needs.
+func (m machine) Remove(o wire.Object) error {
+	m.w.changing(o)
+	return m.Host.Remove(o)
+}
+
+// A sandbox is what a path leads to.
+type sandbox struct {
+	fate fate
+	made int // how many sandboxes there have been at the path before
+}
+
 // A fate is what became of a sandbox.
 type fate int
 
 const (
-	gone   fate = iota + 1 // with all that was in it
-	hidden                 // it lives; its path leads to it in another mount namespace only
+	alive  fate = iota
+	gone        // with all that was in it
+	hidden      // it lives; its path leads to it in another mount namespace only
 )
 
 // Vanish is the end of a container's sandbox.
 func (w *World) Vanish(container string) {
-	w.fates[sandboxes+container] = gone
-	w.Host.Vanish(sandboxes + container)
-	w.Host.Lose("path " + sandboxes + container)
+	path := sandboxes + container
+	w.sandboxes[path] = sandbox{gone, w.sandboxes[path].made}
+	w.Host.Vanish(path)
+	w.Host.Lose("path " + path)
 }
 
 // Hide takes a container's sandbox from its path.
-func (w *World) Hide(container string) { w.fates[sandboxes+container] = hidden }
+func (w *World) Hide(container string) {
+	path := sandboxes + container
+	w.sandboxes[path] = sandbox{hidden, w.sandboxes[path].made}
+}
 
-func (m machine) Still(string) bool               { return true }
-func (m machine) Leave(string)                    {}
+// Exchange puts another, empty sandbox at a container's path. The one before
+// lives for as long as a verb has it open.
+func (w *World) Exchange(container string) {
+	path := sandboxes + container
+	w.sandboxes[path] = sandbox{alive, w.sandboxes[path].made + 1}
+	w.Host.Lose("path " + path)
+	if w.fault == nil { // no verb is under way that has it open
+		w.Host.Vanish(path)
+	}
+}
+
 func (m machine) WayOutMTU() int                  { return 1500 }
 func (m machine) Inside(string) ([]string, error) { return nil, nil }
 
@@ -186,35 +221,60 @@ const hostCookie = 1
 // sandboxes is where paths of sandboxes begin.
 const sandboxes = "/run/netns/"
 
-// cookieOf returns the cookie of a sandbox: a number that its path gives.
-func cookieOf(netns string) uint64 {
+// cookieOf returns the cookie of a sandbox: a number that its path gives, and
+// how many there have been before.
+func (w *World) cookieOf(netns string) uint64 {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(netns)) // never fails
+	_, _ = fmt.Fprint(h, netns, " ", w.sandboxes[netns].made) // never fails
 	return h.Sum64()
 }
 
 // Enter knows sandboxes by /run/netns. Any other path, and one that was made to
 // lead elsewhere, is the host's.
 func (m machine) Enter(netns string) (wire.Sandbox, error) {
+	if err := m.w.next(); err != nil {
+		return wire.Sandbox{}, err
+	}
+	found, err := m.look(netns)
+	if err == nil {
+		m.w.entered[netns] = found.Cookie
+	}
+	return found, err
+}
+
+func (m machine) look(netns string) (wire.Sandbox, error) {
 	if !strings.HasPrefix(netns, sandboxes) || m.Has("path "+netns) {
 		return wire.Sandbox{Cookie: hostCookie, Own: true}, nil
 	}
-	if m.w.fates[netns] != 0 {
+	if m.w.sandboxes[netns].fate != alive {
 		return wire.Sandbox{}, wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: no such network namespace", netns)
 	}
-	return wire.Sandbox{Cookie: cookieOf(netns)}, nil
+	return wire.Sandbox{Cookie: m.w.cookieOf(netns)}, nil
 }
 
+// Still reports whether the path leads where it did when it was entered. A bind
+// that the verb itself made does not count.
+func (m machine) Still(netns string) bool {
+	_, open := m.w.entered[netns]
+	s := m.w.sandboxes[netns]
+	return open && s.fate == alive && (m.Has("path "+netns) || m.w.entered[netns] == m.w.cookieOf(netns) || m.w.entered[netns] == hostCookie)
+}
+
+func (m machine) Leave(netns string) { delete(m.w.entered, netns) }
+
 func (m machine) Lives(netns string, cookie uint64) bool {
-	found, err := m.Enter(netns)
+	found, err := m.look(netns)
 	return err == nil && found.Cookie == cookie
 }
 
 func (m machine) Inhabited() (map[uint64]bool, error) {
+	if err := m.w.next(); err != nil {
+		return nil, err
+	}
 	cookies := map[uint64]bool{hostCookie: true}
-	for netns, fate := range m.w.fates {
-		if fate == hidden {
-			cookies[cookieOf(netns)] = true
+	for netns, s := range m.w.sandboxes {
+		if s.fate == hidden {
+			cookies[m.w.cookieOf(netns)] = true
 		}
 	}
 	return cookies, nil
@@ -224,7 +284,7 @@ func (m machine) Inhabited() (map[uint64]bool, error) {
 func (m machine) Bundle(string) names.Identity { return names.Identity{} }
 
 func (m machine) Survey(netns string) (wire.Survey, error) {
-	found, err := m.Enter(netns)
+	found, err := m.look(netns)
 	return wire.Survey{Sandbox: found}, err
 }
 
@@ -241,7 +301,12 @@ func (m machine) HasLink(netns, name string) (bool, error) {
 	return m.Has("link " + name + " netns " + netns), nil
 }
 
-func (m machine) Strays() ([]wire.Stray, error) { return m.Host.Strays(), nil }
+func (m machine) Strays() ([]wire.Stray, error) {
+	if err := m.w.next(); err != nil {
+		return nil, err
+	}
+	return m.Host.Strays(), nil
+}
 
 // noHost knows nothing of any host.
 type noHost struct{}
@@ -249,47 +314,6 @@ type noHost struct{}
 func (noHost) Routes() ([]ipam.HostRoute, error) { return nil, nil }
 func (noHost) Nameservers() []netip.Addr         { return nil }
 func (noHost) ID() string                        { return "test" }
-
-// book makes a step of each change of the records.
-type book struct {
-	records.Store
-	w *World
-}
-
-func (b book) Put(r *records.Record) error {
-	if err := b.w.next(); err != nil {
-		return err
-	}
-	return b.Store.Put(r)
-}
-
-func (b book) Delete(a wire.Attachment, plugin string) error {
-	if err := b.w.next(); err != nil {
-		return err
-	}
-	return b.Store.Delete(a, plugin)
-}
-
-// addresses makes a step of each change of the leases. What dying within one
-// does is for the tests of package records.
-type addresses struct {
-	cni.Addresses
-	w *World
-}
-
-func (a addresses) Claim(r *cni.Request) (*cni.Lease, error) {
-	if err := a.w.next(); err != nil {
-		return nil, err
-	}
-	return a.Addresses.Claim(r)
-}
-
-func (a addresses) Release(r *cni.Request) error {
-	if err := a.w.next(); err != nil {
-		return err
-	}
-	return a.Addresses.Release(r)
-}
 
 // add runs ADD and returns its result.
 func (w *World) add(t testing.TB, container, conf string) (*types100.Result, error) {

@@ -101,7 +101,12 @@ func (h *Host) refuse(o wire.Object, want thing) error {
 		}
 	}
 	for _, p := range want.provides {
-		if owner, ok := h.provider(p); ok && owner != o.Key() {
+		owner, ok := h.provider(p)
+		switch {
+		case !ok || owner == o.Key():
+		case strings.HasPrefix(p, "port "):
+			return wire.Errorf(wire.CodePortTaken, "%s: port is already allocated (%s)", p, owner)
+		default:
 			return fmt.Errorf("%s: file exists (%s)", p, owner)
 		}
 	}
