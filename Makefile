@@ -26,7 +26,7 @@ unit: # package tests; those that need root or a kernel's namespaces run as root
 	scripts/test unit
 integration: programs # scenarios on the real kernel, as root; RUN=TestParity/dcni/talk runs one
 	RUN='$(RUN)' scripts/test scenarios
-bench: build # measure beside the reference plugins; BENCH='-o docs/benchmarks.md' writes it down
+bench: build # measure beside the reference plugins; BENCH='-before DIR' has another build beside, '-o FILE' writes it down
 	go build -o bin/test/ ./integration/bench && go test -c -o bin/test/ ./pkg/records
 	scripts/setup bench && scripts/root bin/test/bench $(BENCH)
 lint: # go vet and the linters of .golangci.yml

@@ -33,32 +33,47 @@ func prepareFloor() error {
 	return nil
 }
 
-// timeFloor times the floor's ADD and DEL of container i.
-func timeFloor(i int) (add, del time.Duration, err error) {
-	start := time.Now()
-	if err := exec.Command("/proc/self/exe", "floor", "add", strconv.Itoa(i)).Run(); err != nil {
-		return 0, 0, fmt.Errorf("floor add: %w", err)
+// timeFloor times the floor's ADD and DEL of container i: "plain", or with "names".
+func timeFloor(i int, kind string) (add, del time.Duration, err error) {
+	if add, err = runFloor("add-"+kind, i); err == nil {
+		del, err = runFloor("del-"+kind, i)
 	}
-	add = time.Since(start)
-	start = time.Now()
-	if err := exec.Command("/proc/self/exe", "floor", "del", strconv.Itoa(i)).Run(); err != nil {
-		return 0, 0, fmt.Errorf("floor del: %w", err)
-	}
-	return add, time.Since(start), nil
+	return add, del, err
 }
 
-// floor is the bare netlink program: `floor add|del NUMBER`.
+// runFloor runs a verb of the floor and returns how long it took.
+func runFloor(verb string, i int) (time.Duration, error) {
+	cmd := exec.Command("/proc/self/exe", "floor", verb, strconv.Itoa(i))
+	cmd.Stderr = os.Stderr
+	start := time.Now()
+	if err := cmd.Run(); err != nil {
+		return 0, fmt.Errorf("floor %s: %w", verb, err)
+	}
+	return time.Since(start), nil
+}
+
+// floor is the bare netlink program: `floor add-plain|del-plain|add-names|del-names NUMBER`.
 func floor(verb, number string) error {
 	i, err := strconv.Atoi(number)
 	if err != nil {
 		return err
 	}
 	address := net.IPv4(10, 97, byte(i>>8), byte(i))
+	verb, kind, _ := strings.Cut(verb, "-")
+	names := kind == "names"
 	if verb == "del" {
 		link := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: hostEnd(i)}}
-		return errors.Join(netlink.LinkDel(link), elements(i, address, (*nftables.Conn).SetDeleteElements))
+		err := errors.Join(netlink.LinkDel(link), elements(i, address, (*nftables.Conn).SetDeleteElements))
+		if names {
+			err = errors.Join(err, inSandbox(i, func() error { return nameTable((*nftables.Conn).DelTable) }))
+		}
+		return err
 	}
-	return errors.Join(plug(i, address), elements(i, address, (*nftables.Conn).SetAddElements))
+	err = errors.Join(plug(i, address), elements(i, address, (*nftables.Conn).SetAddElements))
+	if names {
+		err = errors.Join(err, inSandbox(i, nameServer))
+	}
+	return err
 }
 
 func hostEnd(i int) string { return "floor" + strconv.Itoa(i) }
@@ -87,9 +102,14 @@ func plug(i int, address net.IP) error {
 	if err != nil {
 		return err
 	}
+	lo, err := inside.LinkByName("lo")
+	if err != nil {
+		return err
+	}
 	return errors.Join(
 		inside.AddrAdd(eth0, &netlink.Addr{IPNet: &net.IPNet{IP: address, Mask: net.CIDRMask(16, 32)}}),
 		inside.LinkSetUp(eth0),
+		inside.LinkSetUp(lo),
 		inside.RouteAdd(&netlink.Route{LinkIndex: eth0.Attrs().Index, Gw: net.IPv4(10, 97, 255, 254)}))
 }
 

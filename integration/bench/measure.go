@@ -19,7 +19,8 @@ type run struct {
 	options
 	host      *testhost.Host
 	reference *list
-	ours      *list // nil if not built
+	ours      *list  // nil if not built
+	shape     string // see namesKey
 	table     table
 }
 
@@ -33,8 +34,11 @@ func (b *run) lists() []*list {
 
 // measure fills the table.
 func (b *run) measure() error {
-	if b.options.names {
+	switch {
+	case b.options.names:
 		return b.names()
+	case b.onlyBuilds:
+		return b.builds()
 	}
 	if err := b.sandboxes(0, max(b.rounds+1, burst)); err != nil {
 		return err
@@ -42,7 +46,7 @@ func (b *run) measure() error {
 	if err := prepareFloor(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{b.times, b.manyPorts, b.processes, b.memory, b.burst, b.crowded, b.allocation, b.commandLine, b.names, b.relayed} {
+	for _, step := range []func() error{b.times, b.manyPorts, b.processes, b.memory, b.burst, b.crowded, b.allocation, b.commandLine, b.names, b.relayed, b.builds} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -65,7 +69,7 @@ func (b *run) sandboxes(from, to int) error {
 func (b *run) times() error {
 	adds, dels := make([]samples, 3), make([]samples, 3)
 	for i := range b.rounds + 1 {
-		for which, both := range append(b.timers(1), timeFloor) {
+		for which, both := range append(b.timers(1), func(i int) (_, _ time.Duration, _ error) { return timeFloor(i, "plain") }) {
 			add, del, err := both(i)
 			if err != nil {
 				return err

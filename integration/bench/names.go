@@ -62,13 +62,17 @@ func (b *run) names() error {
 
 func named(i int) string { return "n" + strconv.Itoa(i) }
 
-// namedList is the i-th of the networks, with names or without.
+// namedList is the i-th of the networks, with names in one of the two ways
+// (keyNames, ddnsNames), or without.
 func namedList(i int, names string) *list {
+	key, behind := names, ""
+	if names == ddnsNames {
+		key, behind = "", ", "+ddnsNames
+	}
 	return mustList(fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "names%[1]d", "plugins": [
-		{"type": "dbridge", "bridge": "br-names%[1]d", "ipam": {"type": "dipam", "subnet": "10.%[2]d.0.0/16"}}%[3]s]}`, i, 100+i, names))
+		{"type": "dbridge", "bridge": "br-names%[1]d", %[3]s"capabilities": {"portMappings": true},
+		 "ipam": {"type": "dipam", "subnet": "10.%[2]d.0.0/16"}}%[4]s]}`, i, 100+i, key, behind))
 }
-
-const withNames = `, {"type": "ddns"}`
 
 func namedAttachment(i int) *libcni.RuntimeConf {
 	return &libcni.RuntimeConf{
@@ -80,7 +84,7 @@ func namedAttachment(i int) *libcni.RuntimeConf {
 // addWithNames measures what ddns adds to an ADD where all the others are there, in
 // turns.
 func (b *run) addWithNames() error {
-	without, with, one := namedList(1, ""), namedList(0, withNames), namedAttachment(namedContainers)
+	without, with, one := namedList(1, ""), namedList(0, b.namesKey()), namedAttachment(namedContainers)
 	adds := make([]samples, 2)
 	for i := range b.rounds {
 		for which, l := range []*list{without, with} {
@@ -106,13 +110,14 @@ func (b *run) attachNamed() error {
 	var mu sync.Mutex
 	var errs []error
 	var workers sync.WaitGroup
+	names := b.namesKey()
 	for range width {
 		workers.Go(func() {
 			if err := b.host.Thread(); err != nil {
 				panic(err) // nothing may be attached outside the host
 			}
 			for i := int(next.Add(1)) - 1; i < namedContainers; i = int(next.Add(1)) - 1 {
-				_, err := namedList(i%namedNetworks, withNames).add(namedAttachment(i))
+				_, err := namedList(i%namedNetworks, names).add(namedAttachment(i))
 				mu.Lock()
 				errs = append(errs, err)
 				mu.Unlock()
