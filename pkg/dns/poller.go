@@ -2,22 +2,17 @@ package dns
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"sync"
-	"syscall"
+
+	"dcni/pkg/poll"
 )
 
 // A poller has a few workers wait for all sockets to have something. A socket that
 // one of them reads is not watched meanwhile (EPOLLONESHOT), and then is last
 // in the queue again: a flood on one does not keep others from their turn.
-//
-// The workers wait with Go's own poller for epoll(7) to have something: a
-// worker in a system call of its own would have the runtime look after it all
-// the time.
 type poller struct {
-	file    *os.File // of epoll
-	raw     syscall.RawConn
+	epoll   *poll.Epoll
 	workers sync.WaitGroup
 
 	mu      sync.RWMutex
@@ -35,17 +30,11 @@ type source struct {
 
 // newPoller starts workers, one for each processor that Go uses.
 func newPoller() (*poller, error) {
-	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
-	if err == nil {
-		err = syscall.SetNonblock(fd, true) // which is what has Go's poller watch it
-	}
+	epoll, err := poll.New()
 	if err != nil {
-		return nil, fmt.Errorf("name server: epoll: %w", err)
+		return nil, fmt.Errorf("name server: %w", err)
 	}
-	p := &poller{file: os.NewFile(uintptr(fd), "epoll"), sources: map[int32]*source{}}
-	if p.raw, err = p.file.SyscallConn(); err != nil {
-		return nil, err
-	}
+	p := &poller{epoll: epoll, sources: map[int32]*source{}}
 	for range runtime.GOMAXPROCS(0) {
 		p.workers.Go(p.work)
 	}
@@ -54,7 +43,7 @@ func newPoller() (*poller, error) {
 
 // close ends the workers.
 func (p *poller) close() error {
-	err := p.file.Close()
+	err := p.epoll.Close()
 	p.workers.Wait()
 	return err
 }
@@ -72,31 +61,23 @@ func (p *poller) newSource(socket *descriptor, serve func(*source)) *source {
 }
 
 // begin has the socket watched the first time.
-func (s *source) begin() error { return s.watch(syscall.EPOLL_CTL_ADD) }
+func (s *source) begin() error { return s.watch(s.poller.epoll.Add) }
 
 // again has the socket watched after it was read. That fails if it is closed.
-func (s *source) again() { _ = s.watch(syscall.EPOLL_CTL_MOD) }
+func (s *source) again() { _ = s.watch(s.poller.epoll.Change) }
 
 // end has the socket no longer watched. A worker may still be reading it.
 func (s *source) end() {
 	s.poller.mu.Lock()
 	delete(s.poller.sources, s.id)
 	s.poller.mu.Unlock()
-	_ = s.watch(syscall.EPOLL_CTL_DEL) // it may not be there
+	_ = s.socket.use(func(fd int) { _ = s.poller.epoll.Remove(fd) }) // it may be closed, or never watched
 }
 
-// watch has a socket watched until there is something to read, once, or no
-// longer.
-func (s *source) watch(op int) error {
-	event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLONESHOT, Fd: s.id}
+// watch has the socket watched until there is something to read, once.
+func (s *source) watch(how func(fd int, id int32, events uint32) error) error {
 	var err error
-	closed := s.socket.use(func(socket int) {
-		gone := s.poller.raw.Control(func(fd uintptr) { err = syscall.EpollCtl(int(fd), op, socket, &event) })
-		if gone != nil {
-			err = gone
-		}
-	})
-	if closed != nil {
+	if closed := s.socket.use(func(fd int) { err = how(fd, s.id, poll.Readable|poll.Once) }); closed != nil {
 		err = closed
 	}
 	if err != nil {
@@ -108,17 +89,12 @@ func (s *source) watch(op int) error {
 // work serves sockets that are readable, one after the other, until the poller
 // is closed.
 func (p *poller) work() {
-	var events [1]syscall.EpollEvent
-	ready := func(fd uintptr) bool {
-		n, err := syscall.EpollWait(int(fd), events[:], 0)
-		return n == 1 && err == nil
-	}
-	for p.raw.Read(ready) == nil {
+	_ = p.epoll.Each(1, func(ids []int32) { // until it is closed
 		p.mu.RLock()
-		s := p.sources[events[0].Fd]
+		s := p.sources[ids[0]]
 		p.mu.RUnlock()
 		if s != nil {
 			s.serve(s)
 		}
-	}
+	})
 }

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dcni/pkg/netconn"
+	"dcni/pkg/poll"
 )
 
 // DialFrom connects to an address, which is a literal with a port, from the
@@ -80,7 +80,7 @@ func connect(ctx context.Context, fd int, peer unix.Sockaddr) (net.Conn, error) 
 	f := os.NewFile(uintptr(fd), "socket")
 	defer f.Close()
 	if errors.Is(err, unix.EINPROGRESS) {
-		err = netconn.Established(ctx, f)
+		err = poll.Connected(ctx, f)
 	} else {
 		err = os.NewSyscallError("connect", err)
 	}

@@ -2,12 +2,13 @@ package relay
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dcni/pkg/poll"
 )
 
 // breath is for how long a socket is left alone that could not be accepted from.
@@ -20,33 +21,24 @@ const (
 	turns        = 32
 )
 
-// run serves sockets that are ready until the epoll instance is closed. It waits
-// with Go's own poller: a thread in a system call of its own would have the
-// runtime look after it all the time.
+// run serves sockets that are ready, and does what is due, until the Relay is
+// closed.
 func (r *Relay) run() {
-	var events [eventsAtOnce]unix.EpollEvent
-	n := 0
-	ready := func(fd uintptr) bool {
-		var err error
-		n, err = unix.EpollWait(int(fd), events[:], 0)
-		return n > 0 && err == nil
-	}
-	for {
-		err := r.raw.Read(ready)
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			return
-		}
+	for errors.Is(r.epoll.Each(eventsAtOnce, r.serveReady), os.ErrDeadlineExceeded) {
 		r.mu.Lock()
-		if err != nil {
-			n = 0
-			r.housekeep(time.Now())
-		}
-		for _, event := range events[:n] {
-			if w := r.watched[event.Fd]; w != nil {
-				w.ready(r)
-			}
-		}
+		r.housekeep(time.Now())
 		r.mu.Unlock()
+	}
+}
+
+// serveReady serves sockets that are ready, by their descriptors.
+func (r *Relay) serveReady(fds []int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, fd := range fds {
+		if w := r.watched[fd]; w != nil {
+			w.ready(r)
+		}
 	}
 }
 
@@ -56,16 +48,16 @@ func (r *Relay) wakeIn(d time.Duration) {
 	at := time.Now().Add(d)
 	if r.tick.IsZero() || at.Before(r.tick) {
 		r.tick = at
-		_ = r.epoll.SetReadDeadline(at) // fails once it is closed
+		_ = r.epoll.SetDeadline(at) // fails once it is closed
 	}
 }
 
 // housekeep does what is due.
 func (r *Relay) housekeep(now time.Time) {
 	r.tick = time.Time{}
-	_ = r.epoll.SetReadDeadline(r.tick) // fails once it is closed
+	_ = r.epoll.SetDeadline(r.tick) // fails once it is closed
 	for _, s := range r.paused {
-		s.watch(r, unix.EPOLLIN)
+		s.watch(r, poll.Readable)
 	}
 	r.paused = nil
 	for s := range r.busy {
@@ -87,26 +79,16 @@ func (r *Relay) pause(s *socket) {
 
 // add has a descriptor watched.
 func (r *Relay) add(fd int, w watched) error {
-	if err := r.control(unix.EPOLL_CTL_ADD, fd, unix.EPOLLIN); err != nil {
-		return fmt.Errorf("epoll: %w", err)
+	if err := r.epoll.Add(fd, int32(fd), poll.Readable); err != nil {
+		return err
 	}
 	r.watched[int32(fd)] = w
 	return nil
 }
 
-// remove closes a descriptor that is watched. Closing alone would not do: where
-// another process has the same socket, epoll would go on to tell of it.
+// remove closes a descriptor that is watched.
 func (r *Relay) remove(fd int) {
 	delete(r.watched, int32(fd))
-	_ = r.control(unix.EPOLL_CTL_DEL, fd, 0) // closing it is all that is left
+	_ = r.epoll.Remove(fd) // it fails only if the Relay is closed
 	_ = unix.Close(fd)
-}
-
-func (r *Relay) control(op, fd int, events uint32) error {
-	event := unix.EpollEvent{Events: events, Fd: int32(fd)}
-	var err error
-	if gone := r.raw.Control(func(epoll uintptr) { err = unix.EpollCtl(int(epoll), op, fd, &event) }); gone != nil {
-		return gone
-	}
-	return err
 }

@@ -24,15 +24,12 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"dcni/pkg/firewall"
+	"dcni/pkg/poll"
 )
 
 // limits are a relay's.
@@ -70,8 +67,7 @@ type Config struct {
 type Relay struct {
 	Config
 	limits limits
-	epoll  *os.File
-	raw    syscall.RawConn // epoll's
+	epoll  *poll.Epoll
 	loop   sync.WaitGroup
 	live   sync.WaitGroup // connections
 
@@ -127,20 +123,14 @@ func (c *claim) key() portKey { return portKey{c.Protocol, c.Listen.Port()} }
 
 // New starts a relay without ports.
 func New(c Config) (*Relay, error) {
-	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err == nil {
-		err = unix.SetNonblock(fd, true) // which is what has Go's poller watch it
-	}
+	epoll, err := poll.New()
 	if err != nil {
-		return nil, fmt.Errorf("relay: epoll: %w", err)
+		return nil, fmt.Errorf("relay: %w", err)
 	}
 	r := &Relay{
-		Config: c, limits: usual, epoll: os.NewFile(uintptr(fd), "epoll"),
+		Config: c, limits: usual, epoll: epoll,
 		owners: map[string][]*claim{}, ports: map[portKey]*port{}, watched: map[int32]watched{},
 		busy: map[*socket]bool{}, waiting: map[portKey]bool{},
-	}
-	if r.raw, err = r.epoll.SyscallConn(); err != nil {
-		return nil, err
 	}
 	r.loop.Go(r.run)
 	return r, nil

@@ -120,7 +120,7 @@ func (r *Relay) admit(s *socket, link int) bool {
 // watch changes what a socket is watched for; 0: nothing.
 func (s *socket) watch(r *Relay, events uint32) {
 	if r.watched[int32(s.fd)] == s { // not closed meanwhile
-		_ = r.control(unix.EPOLL_CTL_MOD, s.fd, events)
+		_ = r.epoll.Change(s.fd, int32(s.fd), events)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dcni/pkg/netconn"
+	"dcni/pkg/poll"
 )
 
 // patience is how long a container may take to accept a connection.
@@ -316,7 +316,7 @@ func dialSCTP(ctx context.Context, target netip.AddrPort) (stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := netconn.Established(ctx, s); err != nil {
+	if err := poll.Connected(ctx, s); err != nil {
 		_ = s.Close()
 		return nil, err
 	}

@@ -1,6 +1,4 @@
-// Package netconn waits for connections that package net can't make: of another
-// network namespace, with a mark, or of a protocol that it has no name for.
-package netconn
+package poll
 
 import (
 	"context"
@@ -10,16 +8,16 @@ import (
 	"time"
 )
 
-// A Conn is a socket that does not block and that Go's poller watches, such as a
-// file that was made of its descriptor.
+// A Conn is a non-blocking socket that Go's poller watches, such as an [os.File] of
+// its descriptor.
 type Conn interface {
 	syscall.Conn
 	SetWriteDeadline(t time.Time) error
 }
 
-// Established waits until a socket is connected of which connect(2) said
-// EINPROGRESS. The error is the connection's, or the context's once that is done.
-func Established(ctx context.Context, c Conn) error {
+// Connected waits until a socket is connected after connect(2) returned EINPROGRESS.
+// The error is the connection's, or the context's once that is done.
+func Connected(ctx context.Context, c Conn) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -27,8 +25,8 @@ func Established(ctx context.Context, c Conn) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.SetWriteDeadline(time.Unix(1, 0)) })
 	var failed error
 	err = raw.Write(func(fd uintptr) (done bool) {
-		// Once it has asked, the poller tells of what happens from then on only:
-		// it may be done already.
+		// Go's poller reports only what happens from now on, and the socket may be
+		// connected already: ask before waiting.
 		code, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR)
 		if err == nil && code != 0 {
 			err = syscall.Errno(code)

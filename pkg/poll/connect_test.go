@@ -1,4 +1,4 @@
-package netconn
+package poll
 
 import (
 	"context"
@@ -25,27 +25,27 @@ func dial(t *testing.T, port int) *os.File {
 	return f
 }
 
-func TestEstablished(t *testing.T) {
+func TestConnected(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	f := dial(t, port)
-	if err := Established(t.Context(), f); err != nil {
+	if err := Connected(t.Context(), f); err != nil {
 		t.Error(err)
 	}
 	if _, err := f.WriteString("x"); err != nil {
 		t.Errorf("it can't be used: %v", err)
 	}
 	l.Close()
-	if err := Established(t.Context(), dial(t, port)); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("nobody listens: %v", err)
+	if err := Connected(t.Context(), dial(t, port)); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("no listener: %v", err)
 	}
 }
 
-// TestEstablishedInTime has a listener whose queue is full: no answer comes.
-func TestEstablishedInTime(t *testing.T) {
+// TestConnectedInTime has a listener whose queue is full, so that no answer comes.
+func TestConnectedInTime(t *testing.T) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ func TestEstablishedInTime(t *testing.T) {
 	defer cancel()
 	start := time.Now()
 	for range 5 {
-		if err = Established(ctx, dial(t, port)); err != nil {
+		if err = Connected(ctx, dial(t, port)); err != nil {
 			break
 		}
 	}
