@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -155,6 +156,38 @@ func TestDoors(t *testing.T) {
 			if thirdParty(imp) && !under(imp, doors...) {
 				t.Errorf("%s imports %s, which has no door: add it to depguard in .golangci.yml", p.ImportPath, imp)
 			}
+		}
+	}
+}
+
+// systemCalls are the packages that may import package syscall, and what for. It
+// is what golang.org/x/sys/unix is, but for the standard library's own types.
+var systemCalls = map[string]string{
+	"dcni/pkg/host":    "is Linux",
+	"dcni/pkg/relay":   "has thousands of sockets",
+	"dcni/pkg/poll":    "waits for sockets",
+	"dcni/pkg/dns":     "reads and writes many datagrams in one system call",
+	"dcni/cmd":         "gets and sends signals, starts processes, tells errors of sockets apart",
+	"dcni/integration": "makes hosts",
+}
+
+func TestSystemCalls(t *testing.T) {
+	doors := slices.Sorted(maps.Keys(systemCalls))
+	used := map[string]bool{}
+	for _, p := range packages(t) {
+		if !slices.Contains(p.Imports, "syscall") {
+			continue
+		}
+		i := slices.IndexFunc(doors, func(door string) bool { return under(p.ImportPath, door) })
+		if i < 0 {
+			t.Errorf("%s imports syscall: it is for %v", p.ImportPath, doors)
+			continue
+		}
+		used[doors[i]] = true
+	}
+	for _, door := range doors {
+		if !used[door] {
+			t.Errorf("%s may import syscall, since it %s, and does not", door, systemCalls[door])
 		}
 	}
 }

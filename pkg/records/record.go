@@ -8,8 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
@@ -173,7 +174,7 @@ func (s Store) Delete(a wire.Attachment, plugin string) error {
 	}
 	for dir := filepath.Dir(path); dir != s.attachments(); dir = filepath.Dir(dir) {
 		// rmdir(2) itself refuses a directory that has other entries.
-		if err := syscall.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := unix.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 	}
@@ -191,7 +192,7 @@ func (s Store) Prune(network string) {
 	for _, pattern := range []string{"*/*", "*", ""} {
 		paths, _ := filepath.Glob(filepath.Join(dir, pattern)) // no pattern of ours is bad
 		for _, path := range paths {
-			_ = syscall.Rmdir(path) // not empty: in use
+			_ = unix.Rmdir(path) // not empty: in use
 		}
 	}
 }
