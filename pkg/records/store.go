@@ -78,7 +78,7 @@ func Default() Store { return Store{Run: "/run/dcni", Lib: ipam.DefaultDataDir} 
 
 // dataDir returns a directory named in a configuration, Lib by default.
 func (s Store) dataDir(dir string) string {
-	if dir == "" {
+	if dir == "" || dir == ipam.DefaultDataDir {
 		return s.Lib
 	}
 	return filepath.Clean(dir)
