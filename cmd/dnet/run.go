@@ -28,24 +28,27 @@ func newRunCommand(a *app) *cobra.Command {
 			return a.runCommand(o, args)
 		},
 	}
+	o.declare(cmd)
+	return cmd
+}
+
+// declare declares Docker's flags.
+func (o *runOptions) declare(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.SetInterspersed(false) // what follows COMMAND is COMMAND's
 	f.SortFlags = false
 	f.StringArrayVar(&o.Networks, "network", nil, "Connect to a network; repeat it for more (default bridge)")
-	f.StringArrayVar(&o.Networks, "net", nil, "")
 	f.StringVar(&o.Name, "name", "", "Assign a name to the container")
 	f.StringArrayVarP(&o.Publish, "publish", "p", nil, "Publish a container's port(s) to the host")
 	f.StringVar(&o.IP, "ip", "", "IPv4 address (e.g., 172.30.100.104)")
 	f.StringVar(&o.IP6, "ip6", "", "IPv6 address (e.g., 2001:db8::33)")
 	f.StringVar(&o.MAC, "mac-address", "", "Container MAC address (e.g., 92:d0:c6:0a:29:33)")
 	f.StringArrayVar(&o.Aliases, "network-alias", nil, "Add network-scoped alias for the container")
-	f.StringArrayVar(&o.Aliases, "net-alias", nil, "")
 	f.StringVarP(&o.Hostname, "hostname", "h", "", "Container host name")
 	f.StringArrayVar(&o.AddHosts, "add-host", nil, "Add a custom host-to-IP mapping (host:ip)")
 	f.StringArrayVar(&o.DNS, "dns", nil, "Set custom DNS servers")
 	f.StringArrayVar(&o.DNSSearch, "dns-search", nil, "Set custom DNS search domains")
 	f.StringArrayVar(&o.DNSOptions, "dns-option", nil, "Set DNS options")
-	f.StringArrayVar(&o.DNSOptions, "dns-opt", nil, "")
 	f.StringArrayVarP(&o.Env, "env", "e", nil, "Set environment variables")
 	f.StringVarP(&o.Workdir, "workdir", "w", "", "Working directory (default: the present one)")
 	f.BoolVarP(&o.interactive, "interactive", "i", false, "Keep STDIN open")
@@ -53,10 +56,10 @@ func newRunCommand(a *app) *cobra.Command {
 	f.BoolVarP(&o.detach, "detach", "d", false, "Run in background and print container ID")
 	f.BoolVar(&o.remove, "rm", false, "Forget the container when it ends")
 	f.Bool("help", false, "Print usage")
-	for _, old := range []string{"net", "net-alias", "dns-opt"} {
+	for old, name := range map[string]string{"net": "network", "net-alias": "network-alias", "dns-opt": "dns-option"} {
+		f.Var(f.Lookup(name).Value, old, "") // one value: what both say adds up
 		f.Lookup(old).Hidden = true
 	}
-	return cmd
 }
 
 // runCommand runs a container and ends with the container's status.
