@@ -162,7 +162,7 @@ func nameTaken(name string, others []*records.Container) error {
 // until the command ends.
 func (r *containerRun) work() (int, error) {
 	for i := range r.c.Networks {
-		result, err := r.connect(i)
+		result, err := r.connect(i, r.child.NetNSPath())
 		if err != nil && r.child.Ended() {
 			return r.wait() // `dnet stop` ended the child, and that made the plugin fail
 		}

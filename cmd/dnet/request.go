@@ -194,10 +194,10 @@ func portMappings(ports []container.Publish) []portMapping {
 // as a range of host ports, connect goes on to the next one when a port is taken.
 // If the network refuses, it is the last one in the record: the container's end
 // runs DEL for all networks there.
-func (r *containerRun) connect(i int) (*types100.Result, error) {
+func (r *containerRun) connect(i int, netns string) (*types100.Result, error) {
 	at, request := &r.c.Networks[i], &r.requests[i]
 	for {
-		result, err := r.attach(r.c, *at, r.child.NetNSPath())
+		result, err := r.attach(r.c, *at, netns)
 		if err == nil {
 			return result, nil
 		}
