@@ -200,12 +200,18 @@ func cmdPlugin(ts *testscript.TestScript, neg bool, args []string) {
 
 // expand puts the suite's fragments into a configuration.
 func expand(ts *testscript.TestScript, conf string) string {
-	return os.Expand(conf, func(name string) string {
+	conf = os.Expand(conf, func(name string) string {
 		if _, ok := reference.conf[name]; !ok {
 			return "$" + name
 		}
 		return ts.Getenv(name)
 	})
+	if of(ts).suite.namesInBridge {
+		list, err := inBridge([]byte(conf))
+		ts.Check(err)
+		conf = string(list)
+	}
+	return conf
 }
 
 // describe puts the code of a CNI error into its text: scripts look for both.

@@ -29,6 +29,7 @@ var groups = []group{
 	{"TestDCNI", dcni, "testdata/dcni/*.txtar", false},
 	{"TestAlone", dcni, "testdata/alone/*.txtar", true},
 	{"TestDCNIWithoutBridgeNetfilter", withoutBridgeNetfilter, "testdata/dcni/bridge_*.txtar", false},
+	{"TestNamesInBridge", namesInBridge, "testdata/dcni/names_*.txtar", false},
 	{"TestExamples", dcni, examples + "/*.conflist", false},
 	{"TestDemo", dcni, "testdata/demo/*.txtar", false},
 	{"TestHarness", reference, "testdata/harness/*.txtar", false},

@@ -16,6 +16,7 @@ type suite struct {
 	conf map[string]string // variable to fragment
 
 	noBridgeNetfilter bool // bridged packets don't pass the host's IP rules
+	namesInBridge     bool // dbridge sees to names, and no ddns behind it
 }
 
 var reference = suite{
@@ -39,6 +40,9 @@ var dcni = suite{
 
 // withoutBridgeNetfilter is dcni, in hosts with another setting.
 var withoutBridgeNetfilter = func() suite { s := dcni; s.noBridgeNetfilter = true; return s }()
+
+// namesInBridge is dcni, with configurations of another form.
+var namesInBridge = func() suite { s := dcni; s.namesInBridge = true; return s }()
 
 // missing returns the first binary of the suite that is not built, or "".
 func (s suite) missing() string {
