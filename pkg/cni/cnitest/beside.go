@@ -302,6 +302,11 @@ func (m matrix) settled(t *testing.T, w *World, want present) {
 		m.mustDel(t, w, c)
 	}
 	m.left(t, w, everyone...)
+	for key, of := range w.owners {
+		if of.part == ofHost && of.root && w.Host.Has(key) {
+			t.Fatalf("all are gone, and left %s", key)
+		}
+	}
 }
 
 // everyone is all containers there are.

@@ -184,3 +184,42 @@ func (m matrix) collectNothing(t *testing.T) {
 	}
 	m.record(t, w, "c1")
 }
+
+// collectNothingNew: while Heal looks for sandboxes that are gone, c1 is attached
+// anew in a sandbox that Heal can't see by its path, and its link is lost. It came
+// after Heal looked at which sandboxes are in use, so Heal looks again.
+func (m matrix) collectNothingNew(t *testing.T) {
+	gone := scene{"c0's sandbox is gone", []string{"c0", "c1"}, func(t *testing.T, w *World) {
+		w.Vanish("c0")
+		m.age(t, w, "c0")
+	}}
+	var list []wire.HealEvent
+	heal := func(w *World) {
+		list = nil
+		_ = w.Engine.Heal(cni.Scope{}, func(e wire.HealEvent) { list = append(list, e) })
+	}
+	m.eachIn(t, []scene{gone}, heal, func(t *testing.T, w *World, n int) {
+		var err error
+		w.BesideAt(n, nil, func() { heal(w) }, func() {
+			if err = w.Engine.Del(w.Request(t, "c1", m.conf)); err != nil {
+				return
+			}
+			w.Exchange("c1")
+			if _, err = w.add(t, "c1", m.conf); err != nil {
+				return
+			}
+			a := w.Request(t, "c1", m.conf).Attachment
+			w.Hide("c1")
+			w.Host.Lose("link " + a.HostLink())
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			if e.Container == "c1" && strings.Contains(e.Was, "is gone") {
+				t.Fatalf("c1 is taken for gone: %+v", e)
+			}
+		}
+		m.record(t, w, "c1")
+	})
+}

@@ -15,6 +15,7 @@ import (
 type owner struct {
 	wire.Attachment
 	part part
+	root bool // DEL removes it
 }
 
 // A part of a plan.
@@ -36,7 +37,8 @@ func (n noted) Plan(e network.Endpoint) (wire.Plan, error) {
 	plan, err := n.Mode.Plan(e)
 	for part, objects := range map[part][]wire.Object{own: plan.Own, ofNetwork: plan.Network, ofHost: plan.Host} {
 		for _, o := range objects {
-			n.w.owners[o.Key()] = owner{e.Attachment, part}
+			_, root := o.(wire.Root)
+			n.w.owners[o.Key()] = owner{e.Attachment, part, root}
 		}
 	}
 	return plan, err
@@ -205,7 +207,10 @@ func (a addresses) Release(r *cni.Request) error {
 		return err
 	}
 	a.w.holds(r.Attachment, "its lease")
-	return a.Addresses.Release(r)
+	if err := a.Addresses.Release(r); err != nil {
+		return err
+	}
+	return a.w.done()
 }
 
 func (a addresses) Collect(r *cni.Request, valid func(wire.Attachment) bool) error {

@@ -8,6 +8,7 @@ import (
 
 	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/wire"
 )
 
 // Matrix is every way in which ADD and DEL may be interrupted, for a plugin and
@@ -25,10 +26,13 @@ func Matrix(t *testing.T, plugin *network.Plugin, conf string) {
 
 func (m matrix) run(t *testing.T) {
 	t.Run("fail at every step", m.fail)
+	t.Run("fail after every deed", m.failAfter)
 	t.Run("die at every step of ADD, then DEL, itself dying", m.dieThenDel)
 	t.Run("die at every step of ADD, then GC", m.dieThenGC)
 	t.Run("die at every step of ADD, then ADD", m.dieThenAdd)
 	t.Run("die at every step of DEL, then another takes its place", m.dieThenOther)
+	t.Run("CHECK of what is not attached so", m.checkRefuses)
+	t.Run("GC of what dnet made", m.gcOfDnet)
 	t.Run("lose anything, then heal", m.loseThenHeal)
 	t.Run("lose all, then heal, itself failing or dying", m.brokenHeal)
 	t.Run("ADD beside another process", m.addBeside)
@@ -37,6 +41,7 @@ func (m matrix) run(t *testing.T) {
 	t.Run("heal beside another process", m.healBeside)
 	t.Run("collect, itself dying", m.collect)
 	t.Run("collect nothing that lives", m.collectNothing)
+	t.Run("collect nothing that came while it looked", m.collectNothingNew)
 }
 
 type matrix struct {
@@ -58,10 +63,14 @@ func (m matrix) again(t *testing.T, w *World, container, conf string) {
 	}
 }
 
-// each runs f in a new world for every step of a verb: one in which c0 is
-// attached already and again without, where the network is new as well.
+// each runs f in a new world for every step of a verb: in one where c0 is attached
+// already and again in one without, where the network is new as well.
 func (m matrix) each(t *testing.T, verb func(w *World), f func(t *testing.T, w *World, n int)) {
-	for _, s := range []scene{cold, warm} {
+	m.eachIn(t, []scene{cold, warm}, verb, f)
+}
+
+func (m matrix) eachIn(t *testing.T, scenes []scene, verb func(w *World), f func(t *testing.T, w *World, n int)) {
+	for _, s := range scenes {
 		probe, _ := m.scene(t, s)
 		steps := probe.Steps(func() { verb(probe) })
 		for n := 1; n <= steps; n++ {
@@ -72,12 +81,15 @@ func (m matrix) each(t *testing.T, verb func(w *World), f func(t *testing.T, w *
 	}
 }
 
+// fail: an ADD that fails leaves the world as it was, also where the network is
+// known from before.
 func (m matrix) fail(t *testing.T) {
-	add := func(w *World) func() { return func() { _, _ = w.add(t, "c1", m.conf) } }
-	m.each(t, func(w *World) { add(w)() }, func(t *testing.T, w *World, n int) {
+	known := scene{name: "after c0", attached: []string{"c0"}, set: func(t *testing.T, w *World) { m.mustDel(t, w, "c0") }}
+	add := func(w *World) error { _, err := w.add(t, "c1", m.conf); return err }
+	m.eachIn(t, []scene{cold, warm, known}, func(w *World) { _ = add(w) }, func(t *testing.T, w *World, n int) {
 		before := w.State(t)
 		var err error
-		w.FailAt(n, func() { _, err = w.add(t, "c1", m.conf) })
+		w.FailAt(n, func() { err = add(w) })
 		if err == nil {
 			// The step only asked: what it could not learn, ADD made sure of.
 			m.checkClean(t, w, "c1")
@@ -85,6 +97,68 @@ func (m matrix) fail(t *testing.T) {
 		}
 		same(t, "after a failed ADD", before, w.State(t))
 	})
+}
+
+// failAfter: the machine does what it is asked for, and fails all the same. ADD
+// takes back what was done, and DEL may be called again.
+func (m matrix) failAfter(t *testing.T) {
+	for _, s := range []scene{cold, warm} {
+		for n, failed := 1, true; failed; n++ {
+			w, _ := m.scene(t, s)
+			before := w.State(t)
+			*m.cases++
+			var err error
+			failed = w.failAfter(n, func() { _, err = w.add(t, "c1", m.conf) })
+			if failed != (err != nil) {
+				t.Fatalf("deed %d failed: %t, ADD: %v", n, failed, err)
+			}
+			if failed {
+				same(t, fmt.Sprintf("after deed %d failed", n), before, w.State(t))
+			}
+		}
+		for n, failed := 1, true; failed; n++ {
+			w, _ := m.scene(t, s)
+			m.mustAdd(t, w, "c1", m.conf)
+			*m.cases++
+			failed = w.failAfter(n, func() { _ = w.Engine.Del(w.Request(t, "c1", m.conf)) })
+			m.mustDel(t, w, "c1")
+			m.left(t, w, "c1")
+		}
+	}
+}
+
+// checkRefuses: CHECK is content with an attachment that is up, in its own
+// sandbox, and with nothing else.
+func (m matrix) checkRefuses(t *testing.T) {
+	scenes := []scene{{name: "c1", attached: []string{"c1"}}}
+	del := func(w *World) { _ = w.Engine.Del(w.Request(t, "c1", m.conf)) }
+	m.eachIn(t, scenes, del, func(t *testing.T, w *World, n int) {
+		up := m.record(t, w, "c1")
+		w.DieAt(n, func() { del(w) })
+		rec, err := w.Store.Get(up.Attachment, m.plugin.Type)
+		isUp := err == nil && rec.State == records.Up
+		if err := m.checkResult(t, w, "c1", up.Result); (err == nil) != isUp {
+			t.Fatalf("the record is up: %t; CHECK: %v", isUp, err)
+		}
+	})
+	if m.shares(t) {
+		return
+	}
+	w, _ := m.scene(t, scenes[0])
+	w.Exchange("c1")
+	if err := m.check(t, w, "c1", m.conf); !refused(err, []wire.Code{wire.CodeNetNS}) {
+		t.Errorf("CHECK in another sandbox: %v, want code %d", err, wire.CodeNetNS)
+	}
+}
+
+// gcOfDnet: a runtime's list of what is valid says nothing of what dnet made.
+func (m matrix) gcOfDnet(t *testing.T) {
+	w, _ := m.scene(t, scene{attached: []string{"c0", "c1"}})
+	m.age(t, w, "c1", func(r *records.Record) { r.Creator = records.ByDnet })
+	if err := w.Engine.GC(w.Request(t, "", m.valid())); err != nil {
+		t.Fatal("GC:", err)
+	}
+	m.settled(t, w, present{"c1": true})
 }
 
 func (m matrix) dieThenDel(t *testing.T) {
@@ -188,6 +262,11 @@ func (m matrix) checkConf(t *testing.T, w *World, container, conf string) {
 	if err := w.Engine.Check(w.Request(t, container, with(conf, "prevResult", string(rec.Result)))); err != nil {
 		t.Fatalf("CHECK %s: %v", container, err)
 	}
+}
+
+// checkResult runs CHECK of a container with the result of its ADD.
+func (m matrix) checkResult(t *testing.T, w *World, container string, result []byte) error {
+	return w.Engine.Check(w.Request(t, container, with(m.confOf(container), "prevResult", string(result))))
 }
 
 // left fails if anything tells of the containers.

@@ -52,6 +52,30 @@ func (w *World) FailAt(n int, f func()) {
 	}, f)
 }
 
+// failAfter runs f with its n-th change of the machine or of the leases failing
+// once it is done, and reports whether there were so many.
+func (w *World) failAfter(n int, f func()) (failed bool) {
+	deeds := 0
+	w.deed = func() error {
+		if deeds++; deeds == n {
+			failed = true
+			return errInjected
+		}
+		return nil
+	}
+	defer func() { w.deed = nil }()
+	f()
+	return failed
+}
+
+// done is the end of a change that took effect.
+func (w *World) done() error {
+	if w.deed == nil {
+		return nil
+	}
+	return w.deed()
+}
+
 // DieAt runs f and has it die before its n-th step.
 func (w *World) DieAt(n int, f func()) {
 	defer func() {

@@ -40,6 +40,7 @@ type World struct {
 	owners    map[string]owner   // by keys of objects
 
 	fault   func(step int) error // is asked before each step of a verb
+	deed    func() error         // is asked after each change
 	step    int                  // of the verb that is watched
 	taken   []*records.Lock      // the locks that the verb that is watched took
 	other   *process             // another one in the middle of a verb, or nil
@@ -58,6 +59,7 @@ func NewWorld(t testing.TB, plugin *network.Plugin) *World {
 		owners:    map[string]owner{},
 	}
 	w.Host.Step = func(string, wire.Object) error { return w.next() }
+	w.Host.After = func(string, wire.Object) error { return w.done() }
 	source, m, s := cni.Source(w.Store, noHost{}), machine{w.Host, w}, store{w.Store, w}
 	w.Engine = &cni.Engine{
 		Plugin: w.noted(plugin),

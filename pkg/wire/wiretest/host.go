@@ -300,12 +300,14 @@ func (h *Host) drop(key string) {
 // provides.
 func (h *Host) Has(key string) bool { return h.has(key) }
 
-// Strays lists every root on the machine with its owner.
+// Strays lists the roots on the machine that look like those of attachments, with
+// their owners.
 func (h *Host) Strays() []wire.Stray {
 	var out []wire.Stray
 	for key, t := range h.there {
 		root, ok := t.object.(wire.Root)
-		if !ok {
+		link, isLink := strings.CutPrefix(key, "link ")
+		if !ok || isLink && !wire.IsHostLink(link) {
 			continue
 		}
 		out = append(out, wire.Stray{
