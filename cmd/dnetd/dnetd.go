@@ -40,9 +40,9 @@ type dnetd struct {
 
 	handedOver atomic.Bool // a successor serves
 
-	work  sync.Mutex                    // held while the registry is compared with the records, or handed over
-	seen  map[wire.Attachment]time.Time // when the records that are dealt with were written; guarded by work
-	moved []wire.Attachment             // their sockets are at another port than their records say; guarded by work
+	work  sync.Mutex                      // held while the registry is compared with the records, or handed over
+	seen  map[wire.Attachment]seenRecords // the records that reconcile has dealt with; guarded by work
+	moved []records.RecordKey             // records whose sockets are at another port than they say; guarded by work
 
 	end context.CancelFunc // ends run; set by it
 }
@@ -62,7 +62,7 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 	d := &dnetd{
 		options: o, store: cached, log: log, cookie: cookie,
 		server: server, socketStore: noStore{}, ports: ports, healer: newHealer(cached, log),
-		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, claimTime: claimTime, seen: map[wire.Attachment]time.Time{},
+		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, claimTime: claimTime,
 	}
 	d.registry = newRegistry(server, d.socketStore)
 	return d, nil

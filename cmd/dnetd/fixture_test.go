@@ -80,6 +80,9 @@ func child(dir string, args []string) int {
 	return 0
 }
 
+// plugin is a plugin that has resolvers.
+const plugin = "ddns"
+
 // A fixture is a host: a network namespace, a directory of records with a unix
 // socket and a resolv.conf, and dnetds that use them.
 type fixture struct {
@@ -310,11 +313,17 @@ func (r *fixture) forget(resolver *names.Resolver) {
 
 func (r *fixture) record(resolver *names.Resolver, state records.State) {
 	r.t.Helper()
-	err := r.store.Put(&records.Record{
-		Attachment: resolver.Owner, Plugin: plugin, State: state,
-		NetNS: resolver.NetNS, Cookie: resolver.Cookie, Resolver: resolver,
-	})
-	if err != nil {
+	r.recordOf(plugin, resolver.Owner, resolver, state)
+}
+
+// recordOf writes a record of a plugin, with a resolver or nil.
+func (r *fixture) recordOf(plugin string, a wire.Attachment, resolver *names.Resolver, state records.State) {
+	r.t.Helper()
+	record := &records.Record{Attachment: a, Plugin: plugin, State: state, Resolver: resolver}
+	if resolver != nil {
+		record.NetNS, record.Cookie = resolver.NetNS, resolver.Cookie
+	}
+	if err := r.store.Put(record); err != nil {
 		r.t.Fatal(err)
 	}
 }

@@ -104,6 +104,64 @@ func TestReconcile(t *testing.T) {
 	e.in(found.Port, "two", "10.0.0.3")
 }
 
+// A resolver is served whatever plugin has it on record, also beside another
+// plugin's record, which may come and go.
+func TestResolverOfAnyPlugin(t *testing.T) {
+	t.Parallel()
+	r := newFixture(t)
+	a, b := r.netNS(), r.netNS()
+	one, two := a.attach("web", "one", "10.0.0.2"), b.attach("web", "two", "10.0.0.3")
+	s := a.sockets(false)
+	one.Port = s.Port
+	s.Close()
+	r.recordOf("dbridge", one.Owner, one, records.Up)
+	r.start()
+	a.in(one.Port, "one", "10.0.0.2")
+
+	r.recordOf("dbridge", two.Owner, nil, records.Up)
+	r.record(two, records.Up)
+	a.eventually(one.Port, "two", "10.0.0.3")
+	time.Sleep(2*testReconcile + settleTime)
+	a.in(one.Port, "two", "10.0.0.3")
+	if err := r.store.Delete(two.Owner, plugin); err != nil {
+		t.Fatal(err)
+	}
+	a.eventually(one.Port, "two", "rcode 2")
+	r.recordOf("dbridge", two.Owner, two, records.Up)
+	a.eventually(one.Port, "two", "10.0.0.3")
+}
+
+// A record that was not written again is not read again.
+func TestReconcileReadsWhatChanged(t *testing.T) {
+	r := newFixture(t)
+	b := r.netNS()
+	resolver := b.attach("web", "one", "10.0.0.2")
+	path := filepath.Join(r.store.Run, "attachments/web/one-id/eth0/dbridge.json")
+	d, soon := r.newHere(), time.Now().Add(time.Hour)
+	defer func() { d.registry.remove(resolver.Owner) }()
+	for _, c := range []struct {
+		resolver *names.Resolver
+		written  time.Time
+		want     int // sandboxes
+	}{
+		{nil, time.Unix(1000, 0), 0},
+		{resolver, time.Unix(1000, 0), 0},
+		{resolver, time.Unix(1001, 0), 1},
+		{nil, time.Unix(1001, 0), 1},
+		{nil, soon, 0},
+		{resolver, soon, 1}, // so young that it may have been written again at the same time
+	} {
+		r.recordOf("dbridge", resolver.Owner, c.resolver, records.Up)
+		if err := os.Chtimes(path, c.written, c.written); err != nil {
+			t.Fatal(err)
+		}
+		d.reconcile(t.Context())
+		if is := d.registry.count(); is != c.want {
+			t.Errorf("resolver %t, written at %s: %d sandboxes, want %d", c.resolver != nil, c.written, is, c.want)
+		}
+	}
+}
+
 // When dnetd begins and another socket has the port on record, it takes another one
 // and redirects port 53 to that, for both attachments.
 func TestPortTaken(t *testing.T) {

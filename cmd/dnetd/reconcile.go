@@ -9,6 +9,7 @@ import (
 	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/names"
+	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
@@ -51,79 +52,125 @@ func (d *dnetd) exitIfReplaced() {
 func (d *dnetd) redirectMoved(ctx context.Context) {
 	d.work.Lock()
 	defer d.work.Unlock()
-	for _, a := range d.moved {
+	for _, key := range d.moved {
 		if ctx.Err() != nil {
 			return // a successor has everything
 		}
-		if err := d.compare(a); err != nil {
-			d.log.Warn("a sandbox is looked at again", "attachment", a, "error", err)
+		if _, err := d.compare(key.Attachment, key.Plugin); err != nil {
+			d.log.Warn("a sandbox is looked at again", "attachment", key.Attachment, "error", err)
 		}
 	}
 	d.moved = nil
 }
 
+// onRecord are the records of one attachment.
+type onRecord struct {
+	plugins []string  // that wrote them
+	written time.Time // the newest
+}
+
+// seenRecords are records that reconcile has dealt with.
+type seenRecords struct {
+	count       int
+	written     time.Time
+	hasResolver bool
+}
+
+// settleTime is the age at which a record is sure to have another time when it is
+// written again: the kernel's clock for files goes in ticks of at most 10 ms.
+const settleTime = 100 * time.Millisecond
+
 // reconcile unregisters attachments that have no record any more, registers those
-// whose record is up, and closes sockets in deserted namespaces. Of registered
-// attachments it reads the records that were written since it read them last.
+// whose record is up, and closes sockets in deserted namespaces. It reads the records
+// of attachments that were written since it read them last, and of those that have a
+// resolver on record and are not registered.
 func (d *dnetd) reconcile(ctx context.Context) {
 	d.work.Lock()
 	defer d.work.Unlock()
 	if ctx.Err() != nil {
 		return // a successor has everything
 	}
-	stamps, err := d.store.ModTimes(plugin)
+	begun := time.Now()
+	all, err := d.onRecord()
 	if err != nil {
 		d.log.Error("records can't be listed", "error", err)
 		return
 	}
-	known := map[wire.Attachment]bool{}
+	registered := map[wire.Attachment]bool{}
 	for _, a := range d.registry.attachments() {
-		known[a] = true
-		if _, there := stamps[a]; !there {
-			stamps[a] = time.Time{}
-		}
+		registered[a] = true
+		all[a] = all[a] // without a record, too
 	}
-	for a, written := range stamps {
-		if known[a] && d.seen[a].Equal(written) && !written.IsZero() {
+	seen := make(map[wire.Attachment]seenRecords, len(all))
+	for a, now := range all {
+		before := d.seen[a]
+		if before.count == len(now.plugins) && before.written.Equal(now.written) && before.hasResolver == registered[a] {
+			seen[a] = before
 			continue
 		}
-		if err := d.compare(a); err != nil {
+		hasResolver, err := d.compare(a, now.plugins...)
+		switch {
+		case err != nil:
 			d.log.Debug("a record is looked at again", "attachment", a, "error", err)
-			delete(stamps, a)
+		case begun.Sub(now.written) > settleTime:
+			seen[a] = seenRecords{len(now.plugins), now.written, hasResolver}
 		}
 	}
-	d.seen = stamps
+	d.seen = seen
 	d.leaveDeserted()
+}
+
+// onRecord returns the attachments that have records.
+func (d *dnetd) onRecord() (map[wire.Attachment]onRecord, error) {
+	written, err := d.store.ModTimes()
+	all := make(map[wire.Attachment]onRecord, len(written))
+	for key, at := range written {
+		r := all[key.Attachment]
+		r.plugins = append(r.plugins, key.Plugin)
+		if at.After(r.written) {
+			r.written = at
+		}
+		all[key.Attachment] = r
+	}
+	return all, err
 }
 
 // errBusy says that a plugin is at work on an attachment.
 var errBusy = errors.New("it is being changed")
 
-// compare has an attachment served as its record says. After an error it is to be
-// called again.
-func (d *dnetd) compare(a wire.Attachment) error {
+// compare has an attachment served as the record says that one of the plugins wrote
+// and that has a resolver; it reports whether there is one. After an error it is to
+// be called again.
+func (d *dnetd) compare(a wire.Attachment, plugins ...string) (hasResolver bool, err error) {
 	lock, ok, err := d.store.TryLockAttachment(a)
 	if err != nil || !ok {
-		return errors.Join(err, errBusy)
+		return false, errors.Join(err, errBusy)
 	}
 	defer lock.Unlock()
-	is, want := d.registry.get(a), d.recorded(a)
-	if want == nil {
+	var record *records.Record
+	for _, plugin := range plugins {
+		if r := d.recorded(records.RecordKey{Attachment: a, Plugin: plugin}); r != nil {
+			record = r
+		}
+	}
+	is := d.registry.get(a)
+	if record == nil || record.State != records.Up {
 		if is != nil {
 			d.log.Info("forgets what has no record", "attachment", a)
 			d.registry.remove(a)
 		}
-		return nil
+		return record != nil, nil
 	}
+	want := record.Resolver
 	if is != nil {
 		is.Port, is.Port6 = want.Port, want.Port6 // updateRedirect compares these
 	}
 	if is == nil || len(differences(is, want)) > 0 {
 		if err := d.adopt(want); err != nil {
-			return err
+			return true, err
 		}
 	}
-	return d.updateRedirect(want)
+	return true, d.updateRedirect(record)
 }
 
 // adopt serves an attachment as its record says.
@@ -141,7 +188,8 @@ func (d *dnetd) adopt(r *names.Resolver) error {
 
 // updateRedirect redirects a sandbox's port 53 to the sockets that are served, and
 // writes their ports to the record, if these are not the ports on record.
-func (d *dnetd) updateRedirect(r *names.Resolver) error {
+func (d *dnetd) updateRedirect(record *records.Record) error {
+	r := record.Resolver
 	four, six := d.registry.ports(r.Cookie)
 	if r.Port6 == 0 {
 		six = 0 // another attachment asked for it
@@ -152,18 +200,14 @@ func (d *dnetd) updateRedirect(r *names.Resolver) error {
 	if !host.Lives(r.NetNS, r.Cookie) {
 		return host.ErrNoSandbox
 	}
-	record, err := d.store.Get(r.Owner, plugin)
-	if err != nil {
-		return err
-	}
 	d.log.Info("another port is served than before", "attachment", r.Owner, "port", four, "port6", six)
-	record.Resolver.Port, record.Resolver.Port6 = four, six
+	r.Port, r.Port6 = four, six
 	h, err := host.New(d.store.Store)
 	if err != nil {
 		return err
 	}
 	defer h.Close()
-	if err := h.LeadToNameServer(record.Resolver); err != nil {
+	if err := h.LeadToNameServer(r); err != nil {
 		return err
 	}
 	return d.store.Put(record)

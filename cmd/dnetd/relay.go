@@ -16,11 +16,7 @@ import (
 	"dcni/pkg/host/agent"
 	"dcni/pkg/records"
 	"dcni/pkg/relay"
-	"dcni/pkg/wire"
 )
-
-// publisher is whose records tell of published ports.
-const publisher = "dbridge"
 
 // ports are the published ports that netfilter can't serve, container by
 // container: which they are follows from its attachments together.
@@ -29,30 +25,30 @@ type ports struct {
 	store *records.CachedStore
 	log   *slog.Logger
 
-	mu   sync.Mutex                    // held from the look at records until the relay is set as they say
-	seen map[wire.Attachment]time.Time // records that reconcile has dealt with, by when they were written
+	mu   sync.Mutex                      // held from reading records until the relay is set as they say
+	seen map[records.RecordKey]time.Time // records that reconcile has dealt with, and when they were written
 }
 
 func newPorts(store *records.CachedStore, log *slog.Logger) (*ports, error) {
-	gate := &gate{store: store.Store, log: log}
-	r, err := relay.New(relay.Config{Log: log, Mark: agent.Mark, Admit: gate.admit, LinkTo: gate.linkTo})
+	access := &accessCheck{store: store.Store, log: log}
+	r, err := relay.New(relay.Config{Log: log, Mark: agent.Mark, Admit: access.allowed, LinkTo: access.linkTo})
 	if err != nil {
 		return nil, err
 	}
-	return &ports{relay: r, store: store, log: log, seen: map[wire.Attachment]time.Time{}}, nil
+	return &ports{relay: r, store: store, log: log, seen: map[records.RecordKey]time.Time{}}, nil
 }
 
-// restore opens all ports that are on record, the oldest first: where two want
-// one, who had it before keeps it.
+// restore opens all ports that are on record, the oldest first: where two containers
+// want one, the older keeps it.
 func (p *ports) restore() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	stamps, err := p.store.ModTimes(publisher)
+	written, err := p.store.ModTimes()
 	list, broken := p.store.List("")
 	if err := errors.Join(err, broken); err != nil {
 		p.log.Error("not all records can be read", "error", err)
 	}
-	p.seen = stamps
+	p.seen = written
 	slices.SortStableFunc(list, func(a, b *records.Record) int { return a.Since.Compare(b.Since) })
 	of := map[string][]*records.Record{}
 	for _, r := range list {
@@ -67,16 +63,16 @@ func (p *ports) restore() {
 	p.relay.CloseAdopted()
 }
 
-// refresh serves the ports that a container has by now. The error tells of those
-// that can't be had.
+// refresh serves the ports that a container has by now. The error names those that
+// can't be had.
 func (p *ports) refresh(container string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.read(container, true)
 }
 
-// read serves a container as its records say. If others have claimed the same,
-// their records are looked at, too: they may be gone.
+// read serves a container as its records say. If others have its ports, read looks
+// at their records, too: those containers may be gone.
 func (p *ports) read(container string, others bool) error {
 	list, err := p.store.OfContainer(container)
 	if err != nil {
@@ -107,28 +103,28 @@ func (p *ports) serve(container string, list []*records.Record) (rivals []string
 	return p.relay.Set(container, firewall.Relays(endpoints...))
 }
 
-// reconcile serves what records say that were written since it looked last, and
-// no more what has none.
+// reconcile serves the ports of containers whose records were written or deleted
+// since it looked last.
 func (p *ports) reconcile(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if ctx.Err() != nil {
 		return // a successor has everything
 	}
-	stamps, err := p.store.ModTimes(publisher)
+	written, err := p.store.ModTimes()
 	if err != nil {
 		p.log.Error("records can't be listed", "error", err)
 		return
 	}
 	changed := map[string]bool{}
-	for a, written := range stamps {
-		if !p.seen[a].Equal(written) {
-			changed[a.Container] = true
+	for key, at := range written {
+		if !p.seen[key].Equal(at) {
+			changed[key.Container] = true
 		}
 	}
-	for a := range p.seen {
-		if _, there := stamps[a]; !there {
-			changed[a.Container] = true
+	for key := range p.seen {
+		if _, there := written[key]; !there {
+			changed[key.Container] = true
 		}
 	}
 	for _, container := range slices.Sorted(maps.Keys(changed)) {
@@ -136,12 +132,13 @@ func (p *ports) reconcile(ctx context.Context) {
 			p.log.Debug("not all ports can be served", "container", container, "error", err)
 		}
 	}
-	p.seen = stamps
+	p.seen = written
 }
 
-// A gate tells who may use the relay. What netfilter forwards, the rules see; a
-// relay's clients speak to the host, which containers of an internal network may.
-type gate struct {
+// An accessCheck decides which clients may use the relay. Rules see what netfilter
+// forwards, but a relay's clients connect to the host, which containers of an
+// internal network may do.
+type accessCheck struct {
 	store records.Store
 	log   *slog.Logger
 
@@ -150,62 +147,62 @@ type gate struct {
 	known map[int]answer // by link
 }
 
-// An answer is whether clients of a link may use the relay, and until when to
-// believe that: looking it up takes two exchanges with the kernel.
+// An answer says whether clients of a link may use the relay. It is cached, as
+// looking it up takes two exchanges with the kernel.
 type answer struct {
 	may   bool
 	until time.Time
 }
 
-const believe = time.Second
+const answerLifetime = time.Second
 
-// admit tells whether clients that come by a link may use the relay.
-func (g *gate) admit(link int) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+// allowed reports whether clients that come by a link may use the relay.
+func (c *accessCheck) allowed(link int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	now := time.Now()
-	if a, ok := g.known[link]; ok && now.Before(a.until) {
+	if a, ok := c.known[link]; ok && now.Before(a.until) {
 		return a.may
 	}
-	internal, err := g.internal(link)
+	internal, err := c.internal(link)
 	if err != nil {
-		g.log.Warn("a client's link can't be looked up", "link", link, "error", err)
+		c.log.Warn("a client's link can't be looked up", "link", link, "error", err)
 	}
-	if g.known == nil {
-		g.known = map[int]answer{}
+	if c.known == nil {
+		c.known = map[int]answer{}
 	}
-	maps.DeleteFunc(g.known, func(_ int, a answer) bool { return now.After(a.until) })
+	maps.DeleteFunc(c.known, func(_ int, a answer) bool { return now.After(a.until) })
 	may := err == nil && !internal
-	g.known[link] = answer{may, now.Add(believe)}
+	c.known[link] = answer{may, now.Add(answerLifetime)}
 	return may
 }
 
-func (g *gate) internal(link int) (bool, error) {
-	if err := g.open(); err != nil {
+func (c *accessCheck) internal(link int) (bool, error) {
+	if err := c.open(); err != nil {
 		return false, err
 	}
-	return g.host.Internal(link)
+	return c.host.Internal(link)
 }
 
-// linkTo returns the link that leads to a client, 0 if none is found: that one is
-// not admitted.
-func (g *gate) linkTo(client netip.Addr) int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	err := g.open()
+// linkTo returns the link that leads to a client, 0 if there is none: that client is
+// not allowed.
+func (c *accessCheck) linkTo(client netip.Addr) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.open()
 	var link int
 	if err == nil {
-		link, err = g.host.LinkTo(client)
+		link, err = c.host.LinkTo(client)
 	}
 	if err != nil {
-		g.log.Warn("the link to a client can't be looked up", "client", client, "error", err)
+		c.log.Warn("the link to a client can't be looked up", "client", client, "error", err)
 	}
 	return link
 }
 
-func (g *gate) open() (err error) {
-	if g.host == nil {
-		g.host, err = host.New(g.store)
+func (c *accessCheck) open() (err error) {
+	if c.host == nil {
+		c.host, err = host.New(c.store)
 	}
 	return err
 }

@@ -15,6 +15,9 @@ import (
 	"dcni/pkg/wire"
 )
 
+// publisher is a plugin that publishes ports.
+const publisher = "dbridge"
+
 // openPorts returns the ports of a store in a temporary directory, and what is
 // logged of them.
 func openPorts(t *testing.T, store records.Store) (*ports, *output) {

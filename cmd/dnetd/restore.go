@@ -12,52 +12,50 @@ import (
 	"dcni/pkg/host/agent"
 	"dcni/pkg/names"
 	"dcni/pkg/records"
-	"dcni/pkg/wire"
 )
-
-// plugin is the plugin whose records have resolvers.
-const plugin = "ddns"
 
 // restore serves all that the records say is up. The request to forget of a DEL
 // that begins now waits in the listener's queue.
 func (d *dnetd) restore() {
 	d.work.Lock()
 	defer d.work.Unlock()
-	stamps, err := d.store.ModTimes(plugin)
+	keys, err := d.store.Keys()
 	if err != nil {
 		d.log.Error("records can't be listed", "error", err)
 	}
-	registrations := d.reopenAll(d.bySandbox(slices.Collect(maps.Keys(stamps))))
-	if err := d.registry.add(registrations...); err != nil {
+	list := d.readAll(keys)
+	if err := d.registry.add(d.reopenAll(list)...); err != nil {
 		d.log.Error("sockets can't be served", "error", err)
 	}
-	for _, a := range registrations {
-		four, six := d.registry.ports(a.resolver.Cookie)
-		if a.resolver.Port != four || a.resolver.Port6 != 0 && a.resolver.Port6 != six {
-			d.moved = append(d.moved, a.resolver.Owner)
+	for _, record := range list {
+		r := record.Resolver
+		if four, six := d.registry.ports(r.Cookie); r.Port != four || r.Port6 != 0 && r.Port6 != six {
+			d.moved = append(d.moved, records.RecordKey{Attachment: record.Attachment, Plugin: record.Plugin})
 		}
 	}
 }
 
-// bySandbox reads the records of attachments, and returns the resolvers of those
-// that are up, by the cookie of the sandbox.
-func (d *dnetd) bySandbox(list []wire.Attachment) map[uint64][]*names.Resolver {
+// readAll reads records, and returns those that are up and have a resolver.
+func (d *dnetd) readAll(keys []records.RecordKey) (list []*records.Record) {
 	var mu sync.Mutex
-	found := map[uint64][]*names.Resolver{}
-	inParallel(list, func(a wire.Attachment) {
-		if r := d.recorded(a); r != nil {
+	inParallel(keys, func(key records.RecordKey) {
+		if r := d.recorded(key); r != nil && r.State == records.Up {
 			mu.Lock()
 			defer mu.Unlock()
-			found[r.Cookie] = append(found[r.Cookie], r)
+			list = append(list, r)
 		}
 	})
-	return found
+	return list
 }
 
-// reopenAll opens the sockets of sandboxes.
-func (d *dnetd) reopenAll(found map[uint64][]*names.Resolver) (registrations []registration) {
+// reopenAll opens the sockets of the sandboxes that records have resolvers for.
+func (d *dnetd) reopenAll(list []*records.Record) (registrations []registration) {
+	bySandbox := map[uint64][]*names.Resolver{}
+	for _, r := range list {
+		bySandbox[r.Resolver.Cookie] = append(bySandbox[r.Resolver.Cookie], r.Resolver)
+	}
 	var mu sync.Mutex
-	inParallel(slices.Collect(maps.Values(found)), func(list []*names.Resolver) {
+	inParallel(slices.Collect(maps.Values(bySandbox)), func(list []*names.Resolver) {
 		group, err := d.reopen(list)
 		if err != nil {
 			d.log.Warn("a sandbox can't be served", "attachment", list[0].Owner, "error", err)
@@ -87,24 +85,25 @@ func inParallel[T any](list []T, f func(T)) {
 	workers.Wait()
 }
 
-// recorded returns the resolver of an attachment's record; nil if it has none that
-// is up.
-func (d *dnetd) recorded(a wire.Attachment) *names.Resolver {
-	record, err := d.store.Get(a, plugin)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && (record.State != records.Up || record.Resolver == nil) {
+// recorded returns a record that has a resolver, in any state; nil if there is none.
+// Any plugin may write one: ddns, or one that makes an interface and has "names" in
+// its configuration.
+func (d *dnetd) recorded(key records.RecordKey) *records.Record {
+	record, err := d.store.Get(key.Attachment, key.Plugin)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && record.Resolver == nil {
 		return nil
 	}
-	if err == nil {
+	if err == nil && record.State == records.Up {
 		err = d.check(record.Resolver)
-	}
-	if err == nil && record.Resolver.Owner != a {
-		err = errors.New("its resolver is another attachment's")
+		if err == nil && record.Resolver.Owner != key.Attachment {
+			err = errors.New("its resolver is another attachment's")
+		}
 	}
 	if err != nil {
-		d.log.Error("a record can't be used", "attachment", a, "error", err)
+		d.log.Error("a record can't be used", "attachment", key.Attachment, "plugin", key.Plugin, "error", err)
 		return nil
 	}
-	return record.Resolver
+	return record
 }
 
 // reopen opens the sockets of one sandbox, which has these resolvers. With an error

@@ -74,17 +74,14 @@ func (s *CachedStore) Keys() ([]RecordKey, error) {
 	return keys, errors.Join(w.errs...)
 }
 
-// ModTimes returns the attachments that a plugin has a record of, with the time at
-// which each record was written. It leaves out records that are removed during the call.
-func (s *CachedStore) ModTimes(plugin string) (map[wire.Attachment]time.Time, error) {
+// ModTimes returns all records by their names, with the time at which each was
+// written. It leaves out records that are removed during the call.
+func (s *CachedStore) ModTimes() (map[RecordKey]time.Time, error) {
 	keys, err := s.Keys()
-	times := map[wire.Attachment]time.Time{}
+	times := make(map[RecordKey]time.Time, len(keys))
 	for _, key := range keys {
-		if key.Plugin != plugin {
-			continue
-		}
-		if st, err := os.Lstat(s.recordPath(key.Attachment, plugin)); err == nil {
-			times[key.Attachment] = st.ModTime()
+		if st, err := os.Lstat(s.recordPath(key.Attachment, key.Plugin)); err == nil {
+			times[key] = st.ModTime()
 		}
 	}
 	return times, err
