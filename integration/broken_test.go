@@ -16,7 +16,7 @@ func TestBrokenPlaces(t *testing.T) {
 	conf := versioned("1.1.0", "")
 	r.ok(r.plugin("ADD", "dbridge", conf, "containerid=c0", "netns=c0"))
 	fresh := strings.Replace(strings.Replace(conf, `"web"`, `"new"`, 1), "10.88", "10.87", 1)
-	before := picture()
+	before := takePicture()
 	for _, place := range []string{"/run/dcni", "/var/lib/dcni"} {
 		r.run("mount", "--bind", place, place)
 		r.run("mount", "-o", "remount,ro,bind", place)
@@ -42,7 +42,7 @@ func TestBrokenPlaces(t *testing.T) {
 			r.ok(r.plugin("ADD", "dbridge", conf, "containerid=c0", "netns=c0"))
 			r.ok(r.plugin("DEL", "dbridge", fresh))
 		}
-		before = picture()
+		before = takePicture()
 	}
 }
 
@@ -66,7 +66,7 @@ func TestNoNFTables(t *testing.T) {
 	r.netns("c0", "c1")
 	conf := versioned("1.1.0", `, "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}`)
 	r.ok(r.plugin("ADD", "dbridge", versioned("1.1.0", ""), "containerid=c0", "netns=c0"))
-	before := picture()
+	before := takePicture()
 	for verb, code := range map[string]uint{"ADD": 50, "STATUS": 50} {
 		said := false
 		for i := range 2 * sockets {
@@ -106,7 +106,7 @@ func TestSandboxVanishes(t *testing.T) {
 	if err := os.WriteFile("/run/vanish", []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	before := picture()
+	before := takePicture()
 	r.refused("vanished", r.plugin("ADD", "dbridge", conf, "path=/run"), 8, "CNI_NETNS vanished")
 	r.same("vanished", before, `/run/netns/c1|table inet dcni|list ruleset: }|/run/dcni( |/lock|/epoch|/tmp|/attachments d)|/var/lib/dcni(/tmp|/networks|/leases)? d`)
 	if out := r.run("cat", "/run/calls"); out != "DEL\n" {

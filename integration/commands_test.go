@@ -12,12 +12,12 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-type command = func(ts *testscript.TestScript, neg bool, args []string)
+type scriptCommand = func(ts *testscript.TestScript, neg bool, args []string)
 
 // commands are the verbs of a script besides testscript's own. doc.go is their
 // manual.
-func commands() map[string]command {
-	return map[string]command{
+func commands() map[string]scriptCommand {
+	return map[string]scriptCommand{
 		"netns":      cmdNetNS,
 		"cni":        cmdCNI,
 		"plugin":     cmdPlugin,
@@ -157,11 +157,10 @@ func cmdSnapshot(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 || neg {
 		ts.Fatalf("usage: snapshot NAME")
 	}
-	of(ts).snapshots[args[0]] = picture()
+	of(ts).snapshots[args[0]] = takePicture()
 }
 
-// cmdUnchanged compares the host with a snapshot. The kernel removes links and
-// addresses in its own time, so it looks again for a while.
+// cmdUnchanged compares the host with a snapshot.
 func cmdUnchanged(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 0 || len(args) > 2 {
 		ts.Fatalf("usage: unchanged NAME [IGNORED-REGEXP]")
@@ -171,30 +170,14 @@ func cmdUnchanged(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no snapshot %s", args[0])
 	}
 	ignored := regexp.MustCompile(strings.Join(append(args[1:], `^$`), "|"))
-	var diff []string
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		diff = differences(before, picture(), ignored)
-		if len(diff) == 0 || neg || time.Now().After(deadline) {
-			break
-		}
+	wait := patience
+	if neg {
+		wait = 0
 	}
+	diff := before.settle(wait, ignored)
 	var err error
 	if len(diff) > 0 {
 		err = fmt.Errorf("the host has changed since %s:\n%s", args[0], strings.Join(diff, "\n"))
 	}
 	finish(ts, neg, err)
-}
-
-// differences lists lines that only one picture has, but for the ignored.
-func differences(before, after []string, ignored *regexp.Regexp) []string {
-	var diff []string
-	for sign, pair := range map[string][2][]string{"-": {before, after}, "+": {after, before}} {
-		for _, line := range pair[0] {
-			if !slices.Contains(pair[1], line) && !ignored.MatchString(strings.TrimSpace(line)) {
-				diff = append(diff, sign+" "+line)
-			}
-		}
-	}
-	slices.Sort(diff)
-	return diff
 }

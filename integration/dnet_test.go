@@ -157,7 +157,7 @@ func (r *fixture) deaths(before func(), args []string, after func(what string)) 
 	for _, call := range fatal {
 		for n, dead := 1, true; dead; n++ {
 			before()
-			cmd := exec.Command("strace", append([]string{"-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call,
+			cmd := exec.Command("strace", append([]string{"--seccomp-bpf", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call,
 				"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", call, n), filepath.Join(binaries, "dnet")}, args...)...)
 			out, err := cmd.CombinedOutput()
 			dead = err != nil
@@ -186,7 +186,7 @@ func TestKilledCreate(t *testing.T) {
 	r.ok(outcomeOf(dnet("create", "--ipv6", "web")))
 	use()
 	r.ok(outcomeOf(dnet("rm", "web")))
-	before, there := picture(), 0
+	before, there := takePicture(), 0
 	r.deaths(func() {}, []string{"create", "--ipv6", "web"}, func(what string) {
 		r.networks(what)
 		// What the dead one registered is in nobody's way, if it wrote no file.
@@ -225,7 +225,7 @@ func TestKilledRemove(t *testing.T) {
 	}
 	web()
 	r.ok(outcomeOf(dnet("rm", "web")))
-	before := picture()
+	before := takePicture()
 	r.deaths(web, []string{"rm", "web"}, func(what string) {
 		// Where rm had done all, there is nothing to go on with.
 		if again := outcomeOf(dnet("rm", "web")); again.err != nil && again.stderr != "dnet: network web not found\n" {
@@ -257,7 +257,7 @@ func TestRemoveRacesAdd(t *testing.T) {
 	r := dnetFixture(t, "c1", "c9")
 	r.ok(outcomeOf(dnet("create", "--subnet", "10.1.0.0/24", "other")))
 	r.ok(r.plugin("ADD", "dbridge", r.pluginConf("other"), "containerid=c9", "netns=c9"))
-	before := picture()
+	before := takePicture()
 	const rounds = 20
 	refused := 0
 	for i := range rounds {

@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -154,21 +153,16 @@ func saysInOrder(text, words string) bool {
 }
 
 // same expects the host to look as before, but for lines that match.
-func (r *fixture) same(what string, before []string, ignored ...string) bool {
+func (r *fixture) same(what string, before picture, ignored ...string) bool {
 	r.t.Helper()
-	ignore := regexp.MustCompile(strings.Join(append(ignored, `^$`), "|"))
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		diff := differences(before, picture(), ignore)
-		if len(diff) == 0 {
-			return true
-		}
-		if time.Now().After(deadline) {
-			const enough, width = 12, 300
-			for i, line := range diff {
-				diff[i] = line[:min(len(line), width)]
-			}
-			r.t.Errorf("%s: the host has changed:\n%s", what, strings.Join(diff[:min(len(diff), enough)], "\n"))
-			return false
-		}
+	diff := before.settle(patience, regexp.MustCompile(strings.Join(append(ignored, `^$`), "|")))
+	if len(diff) == 0 {
+		return true
 	}
+	const enough, width = 12, 300
+	for i, line := range diff {
+		diff[i] = line[:min(len(line), width)]
+	}
+	r.t.Errorf("%s: the host has changed:\n%s", what, strings.Join(diff[:min(len(diff), enough)], "\n"))
+	return false
 }

@@ -46,7 +46,7 @@ func TestKilledHeal(t *testing.T) {
 // whose namespace is gone. The next one finishes.
 func TestKilledCollect(t *testing.T) {
 	r := killFixture(t)
-	before := picture()
+	before := takePicture()
 	eachPoint(t, func(p point) bool {
 		r.netns("c3")
 		r.ok(r.plugin("ADD", "dbridge", killConf(killWish), "containerid=c3", "netns=c3"))

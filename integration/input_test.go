@@ -178,7 +178,7 @@ func TestBadInput(t *testing.T) {
 	other := `{"cniVersion": "1.1.0", "name": "other", "type": "dbridge", "ipam": {"type": "dipam", "subnet": "10.99.0.0/24"},
 		"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}}`
 	r.ok(r.plugin("ADD", "dbridge", other, "containerid=c0", "netns=c0"))
-	before := picture()
+	before := takePicture()
 	for _, c := range wrongs {
 		conf := bridgeConf(c.body)
 		good := true
@@ -191,7 +191,7 @@ func TestBadInput(t *testing.T) {
 			}
 		}
 		if good && !r.same(c.body, before) || !good {
-			before = picture()
+			before = takePicture()
 		}
 	}
 	for _, c := range onlyAtAdd {
@@ -201,7 +201,7 @@ func TestBadInput(t *testing.T) {
 		good := r.refused("ADD "+c.body, r.plugin("ADD", "dbridge", bridgeConf(c.body)), c.code, c.words)
 		if good && !r.same(c.body, before) || !good {
 			r.plugin("DEL", "dbridge", bridgeConf(c.body))
-			before = picture()
+			before = takePicture()
 		}
 	}
 }

@@ -37,8 +37,8 @@ func namesFixture(t *testing.T) *fixture {
 // milliseconds, and of a second at most.
 func (r *fixture) asked(name string) string {
 	r.t.Helper()
-	return strings.TrimSpace(r.run("timeout", "1", "sh", "-c",
-		"until is=$(nsenter --net=/run/netns/c9 dig +short +tries=1 @127.0.0.11 "+name+"); do sleep 0.05; done; echo $is"))
+	return strings.TrimSpace(r.run("timeout", "20", "sh", "-c",
+		"until is=$(nsenter --net=/run/netns/c9 dig +short +tries=1 +timeout=1 @127.0.0.11 "+name+"); do sleep 0.05; done; echo $is"))
 }
 
 // detourLeft lists what is left in c1 of the way of queries without a route.

@@ -14,7 +14,7 @@ import (
 // whether dnet died, once nobody of them runs any more but for the orphan.
 func (p point) killRun(t *testing.T) bool {
 	t.Helper()
-	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+p.call,
+	cmd := exec.Command("strace", "--seccomp-bpf", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+p.call,
 		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", p.call, p.n),
 		"dnet", "run", "--rm", "--network", "web", "--name", "c1", "-p", "8080:80",
 		"sh", "-c", "setsid sleep 4714 & sleep 0.02")
@@ -40,7 +40,7 @@ func (p point) killRun(t *testing.T) bool {
 	}
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%s: an orphan is left", p)
 	}
 	return true
@@ -54,7 +54,7 @@ func TestKilledRun(t *testing.T) {
 	if err := os.WriteFile("/etc/cni/net.d/web.conf", []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	before := picture()
+	before := takePicture()
 	const stride = 4 // of its many reads
 	eachPoint(t, func(p point) bool {
 		if p.call == "openat" && p.n%stride != 1 {

@@ -14,7 +14,7 @@ import (
 const killShared = `{"cniVersion": "1.1.0", "name": "killed", "type": "dhost"`
 
 // sharedFixture is a host that allows its network to be shared with c1.
-func sharedFixture(t *testing.T) (r *fixture, before []string) {
+func sharedFixture(t *testing.T) (r *fixture, before shared) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("strace is not installed")
 	}
@@ -23,7 +23,7 @@ func sharedFixture(t *testing.T) (r *fixture, before []string) {
 	r.run("install", "-D", "-m", "644", "/dev/null", "/etc/dcni/allow-host-network")
 	r.shared("ADD", "")
 	r.shared("DEL", "")
-	return r, append(picture(), r.paths())
+	return r, shared{takePicture(), r.paths()}
 }
 
 func (r *fixture) shared(verb, more string) outcome {
@@ -37,13 +37,18 @@ func (r *fixture) paths() string {
 	return r.run("sh", "-c", "cat /proc/self/mountinfo; readlink /run/netns/c1; stat -L -c %i /run/netns/c1")
 }
 
+// shared is what a host with a shared sandbox looks like.
+type shared struct {
+	picture
+	paths string
+}
+
 // asBefore expects the host to be so, and its lo to be up.
-func (r *fixture) asBefore(what string, before []string) {
+func (r *fixture) asBefore(what string, before shared) {
 	r.t.Helper()
-	last := len(before) - 1
-	r.same(what, before[:last], leftBehind)
-	if now := r.paths(); now != before[last] {
-		r.t.Errorf("%s: the mounts are\n%s\nand were\n%s", what, now, before[last])
+	r.same(what, before.picture, leftBehind)
+	if now := r.paths(); now != before.paths {
+		r.t.Errorf("%s: the mounts are\n%s\nand were\n%s", what, now, before.paths)
 	}
 	if out := r.run("ip", "link", "show", "lo"); !strings.Contains(out, ",UP") {
 		r.t.Errorf("%s: lo is down", what)

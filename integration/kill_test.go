@@ -27,7 +27,7 @@ func (p point) String() string { return fmt.Sprintf("killed at %s %d", p.call, p
 // kill runs a command that is killed at a point, and reports whether it was.
 func (p point) kill(t *testing.T, cmd *exec.Cmd) bool {
 	t.Helper()
-	cmd.Args = append([]string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + p.call,
+	cmd.Args = append([]string{"strace", "--seccomp-bpf", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + p.call,
 		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", p.call, p.n), cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = "/usr/bin/strace"
 	out, err := cmd.Output()
@@ -107,7 +107,7 @@ func (r *fixture) empty(what, name string) {
 // what it was before; another ADD makes it what it was to be.
 func TestKilledAdd(t *testing.T) {
 	r := killFixture(t)
-	before := picture()
+	before := takePicture()
 	gc := killConf(`, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}]`)
 	eachPoint(t, func(p point) bool {
 		dead := p.kill(t, pluginCall("ADD", "dbridge", killConf(killWish)))
@@ -199,7 +199,7 @@ func TestKilledDel(t *testing.T) {
 // container that is valid keeps all it has.
 func TestKilledGC(t *testing.T) {
 	r := killFixture(t)
-	before := picture()
+	before := takePicture()
 	gc := killConf(`, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}]`)
 	midway := point{"sendto", 12} // of an ADD: links and leases are there
 	eachPoint(t, func(p point) bool {

@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 // TestParity runs each script of testdata/parity against the reference plugins
 // and against ours: the same session, the same answers.
 func TestParity(t *testing.T) {
+	t.Parallel()
 	t.Run(reference.name, run)
 	t.Run(dcni.name, run)
 }
@@ -70,11 +71,11 @@ func TestHarness(t *testing.T) { run(t) }
 type session struct {
 	*testhost.Host
 	suite     suite
-	snapshots map[string][]string // by name: the lines of the picture
-	calls     map[string]*call    // by attachment: how ADD was called
-	cri       *criClient          // nil until the script starts containerd
-	podman    bool                // the script has called podman
-	nerdctl   bool                // the script has called nerdctl
+	snapshots map[string]picture
+	calls     map[string]*call // by attachment: how ADD was called
+	cri       *criClient       // nil until the script starts containerd
+	podman    bool             // the script has called podman
+	nerdctl   bool             // the script has called nerdctl
 }
 
 type sessionKey struct{}
@@ -98,7 +99,7 @@ func (s suite) setup(env *testscript.Env) error {
 	}
 	env.Values[sessionKey{}] = &session{
 		Host: host, suite: s,
-		snapshots: map[string][]string{}, calls: map[string]*call{},
+		snapshots: map[string]picture{}, calls: map[string]*call{},
 	}
 	env.Defer(func() { _ = host.Close() })
 	env.Setenv("PATH", strings.Join([]string{binaries, binaries + "/test", env.Getenv("PATH"), "/usr/sbin", "/sbin"}, ":"))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,7 +58,7 @@ func TestParallel(t *testing.T) {
 	gc := func() *exec.Cmd {
 		return pluginCall("GC", "dbridge", conf(0, `, "cni.dev/valid-attachments": [`+strings.Join(keep, ",")+`]`))
 	}
-	var before []string
+	var before picture
 	for round := range rounds {
 		what := fmt.Sprintf("round %d", round)
 		var adds, checks, dels []*exec.Cmd
@@ -74,12 +75,12 @@ func TestParallel(t *testing.T) {
 		r.atOnce(append(checks, gc()))
 		r.atOnce(append(dels, gc(), gc()))
 		if round == 0 {
-			before = picture()
+			before = takePicture()
 			continue
 		}
 		r.same(what, before)
 	}
-	for _, line := range before {
+	for _, line := range slices.Concat(before...) {
 		if strings.Contains(line, "/attachments/web") || regexp.MustCompile(`[ /]c\d+/eth0`).MatchString(line) {
 			t.Errorf("left: %s", line)
 		}

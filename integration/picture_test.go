@@ -9,18 +9,19 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
-// views are the commands whose output is what a plugin may change in the
-// kernel.
-var views = [][]string{
-	{"ip", "-o", "link"},
-	{"ip", "-o", "addr"},
-	{"ip", "-4", "route", "show", "table", "all"},
-	{"ip", "-6", "route", "show", "table", "all"},
-	{"ip", "rule"},
-	{"ip", "-6", "rule"},
-	{"nft", "-s", "list", "ruleset"},
+// A picture describes a host: what each view shows of it, line by line.
+type picture [][]string
+
+// views show what a plugin may change.
+var views = []func() []string{
+	func() []string { return command("link\naddr\nroute show table all\nrule\n", "ip", "-o", "-batch", "-") },
+	func() []string { return command("route show table all\nrule\n", "ip", "-6", "-o", "-batch", "-") },
+	func() []string { return command("", "nft", "-s", "list", "ruleset") },
+	settings,
+	files,
 }
 
 // sysctls are the switches that a plugin may throw, below /proc/sys/net.
@@ -42,16 +43,62 @@ var cursors = []string{".state", "last_reserved_ip.0"}
 // that has names, and goes a while after the last one.
 var ofAgent = []string{"dnetd.sock", "dnetd.pid", "dnetd.log"}
 
-// picture describes the host it is called in, a line for each thing there.
-func picture() []string {
-	var lines []string
-	for _, args := range views {
-		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-		if err != nil {
-			out = fmt.Appendf(nil, "%v: %s", err, out)
-		}
-		lines = append(lines, viewLines(strings.Join(args, " "), string(out))...)
+// takePicture takes one of the host that it is called in.
+func takePicture() picture {
+	var p picture
+	for _, view := range views {
+		p = append(p, view())
 	}
+	return p
+}
+
+// settle waits until the host looks as before, but for lines that match, and
+// returns how it differs in the end. A view that was as before is not looked at
+// again: the kernel removes links and addresses in its own time.
+func (p picture) settle(wait time.Duration, ignored *regexp.Regexp) []string {
+	waits := slices.Repeat([]bool{true}, len(views))
+	for deadline := time.Now().Add(wait); ; time.Sleep(20 * time.Millisecond) {
+		var all []string
+		for i, view := range views {
+			if waits[i] {
+				diff := differences(p[i], view(), ignored)
+				waits[i], all = len(diff) > 0, append(all, diff...)
+			}
+		}
+		if len(all) == 0 || time.Now().After(deadline) {
+			return all
+		}
+	}
+}
+
+// differences lists lines that are only before or only after, but for the
+// ignored.
+func differences(before, after []string, ignored *regexp.Regexp) []string {
+	var diff []string
+	for sign, pair := range map[string][2][]string{"-": {before, after}, "+": {after, before}} {
+		for _, line := range pair[0] {
+			if !slices.Contains(pair[1], line) && !ignored.MatchString(strings.TrimSpace(line)) {
+				diff = append(diff, sign+" "+line)
+			}
+		}
+	}
+	slices.Sort(diff)
+	return diff
+}
+
+// command shows what a command prints.
+func command(stdin, name string, args ...string) []string {
+	cmd := exec.Command(name, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		out = fmt.Appendf(nil, "%v: %s", err, out)
+	}
+	return viewLines(strings.Join(cmd.Args, " "), string(out))
+}
+
+// settings shows the sysctls.
+func settings() (lines []string) {
 	for _, pattern := range sysctls {
 		paths, _ := filepath.Glob("/proc/sys/net/" + pattern)
 		for _, path := range paths {
@@ -59,6 +106,11 @@ func picture() []string {
 			lines = append(lines, path+" = "+strings.TrimSpace(string(value)))
 		}
 	}
+	return lines
+}
+
+// files shows the trees.
+func files() (lines []string) {
 	for _, root := range trees {
 		lines = append(lines, treeLines(root)...)
 	}

@@ -105,7 +105,7 @@ func TestGuestVersions(t *testing.T) {
 func TestEnvironment(t *testing.T) {
 	r := newFixture(t)
 	r.netns("c1")
-	before := picture()
+	before := takePicture()
 	conf, long := versioned("1.1.0", ""), strings.Repeat("x", 256)
 	for _, plugin := range []string{"dbridge", "dipam"} {
 		about := exec.Command(pluginDir + "/" + plugin)
@@ -172,7 +172,7 @@ func TestSandboxes(t *testing.T) {
 	r := newFixture(t)
 	r.netns("c1", "used")
 	r.run("sh", "-c", "echo > /run/file; mkfifo /run/fifo; mkdir /run/dir; ln -s /nowhere /run/dangling; ip -n used link add eth0 type dummy || ip -n used link add eth0 type bridge")
-	before := picture()
+	before := takePicture()
 	conf := versioned("1.1.0", "")
 	for path, words := range map[string]string{
 		"/run/netns/none": "no such network namespace", "/run/dangling": "no such",
@@ -189,7 +189,7 @@ func TestSandboxes(t *testing.T) {
 	r.run("ip", "-n", "used", "link", "show", "eth0")
 	r.same("no sandbox", before, `/run/dcni( |/lock|/epoch|/tmp|/attachments d)|/var/lib/dcni(/tmp|/networks|/leases)? d`)
 	out := string(r.ok(r.plugin("ADD", "dbridge", conf)).out)
-	attached := picture()
+	attached := takePicture()
 	r.refused("a second ADD", r.plugin("ADD", "dbridge", conf), 4, "c1 is attached DEL comes first")
 	r.refused("a second ADD", r.plugin("ADD", "dbridge", versioned("1.1.0", `, "mtu": 1400`)), 4, "c1 is attached DEL comes first")
 	r.same("a second ADD", attached)
