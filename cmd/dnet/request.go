@@ -20,7 +20,7 @@ type networkRequest struct {
 	list      Network
 	ports     []container.Publish // of the gateway network only
 	dns       container.DNS
-	candidate container.GatewayCandidate
+	candidate network.Candidate
 }
 
 // networkRequests finds the networks of a container. The network host needs no
@@ -40,7 +40,7 @@ func (a *app) networkRequests(spec *container.Spec) ([]networkRequest, error) {
 		return nil, nil
 	}
 	requests := make([]networkRequest, len(lists))
-	candidates := make([]container.GatewayCandidate, len(lists))
+	candidates := make([]network.Candidate, len(lists))
 	for i, n := range spec.Networks {
 		requests[i] = networkRequest{Network: n, list: lists[i], dns: spec.DNS}
 		if err := errors.Join(requests[i].read(), checkInstalled(lists[i], a.pluginPath())); err != nil {
@@ -48,7 +48,7 @@ func (a *app) networkRequests(spec *container.Spec) ([]networkRequest, error) {
 		}
 		candidates[i] = requests[i].candidate
 	}
-	gateway := &requests[container.Gateway(candidates)]
+	gateway := &requests[network.Gateway(candidates)]
 	gateway.ports = spec.Ports
 	if len(spec.Ports) > 0 && !gateway.hasCapability("portMappings") && gateway.list.Driver != "null" {
 		fmt.Fprintf(a.stderr, "WARNING: Published ports are discarded: no plugin of network %s has the capability portMappings\n", gateway.list.Name)
@@ -87,7 +87,10 @@ func (r *networkRequest) read() error {
 	if err := json.Unmarshal(r.list.Plugins[0], &conf); err != nil {
 		return fmt.Errorf("network %s: %w", r.list.Name, err)
 	}
-	r.candidate = container.GatewayCandidate{Name: r.list.Name, Internal: conf.Internal, Priority: conf.GwPriority}
+	facts, _ := r.list.Facts(nil) // what of it is wrong, ADD will say
+	r.candidate = network.Candidate{
+		Name: r.list.Name, Internal: conf.Internal, Priority: conf.GwPriority, IPv4: facts.IPv4, IPv6: facts.IPv6,
+	}
 	if r.GwPriority == nil {
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/names"
+	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
 
@@ -53,10 +54,18 @@ func (s *sandbox) drop(owner wire.Attachment) {
 	s.chooseServers()
 }
 
-// byPriority is the order in which networks are asked.
+// byPriority is the order in which networks are asked: the gateway network first.
 func byPriority(a, b *names.Resolver) int {
-	return cmp.Or(cmp.Compare(b.Priority, a.Priority),
-		cmp.Compare(a.Owner.Network, b.Owner.Network), cmp.Compare(a.Owner.IfName, b.Owner.IfName))
+	return cmp.Or(candidate(a).Compare(candidate(b)), cmp.Compare(a.Owner.IfName, b.Owner.IfName))
+}
+
+// candidate returns a resolver's network as it competes for the gateway.
+func candidate(r *names.Resolver) network.Candidate {
+	c := network.Candidate{Name: r.Owner.Network, Priority: r.Priority, Internal: r.Internal}
+	for _, a := range r.Addresses {
+		c.IPv4, c.IPv6 = c.IPv4 || a.Is4(), c.IPv6 || a.Is6()
+	}
+	return c
 }
 
 // of returns an attachment's resolver, or nil.

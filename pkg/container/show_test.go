@@ -85,16 +85,3 @@ func TestFind(t *testing.T) {
 		}
 	}
 }
-
-func TestGateway(t *testing.T) {
-	for want, ways := range map[string][]GatewayCandidate{
-		"a": {{Name: "b"}, {Name: "a"}},
-		"b": {{Name: "a", Internal: true}, {Name: "b"}, {Name: "c"}},
-		"c": {{Name: "a"}, {Name: "b"}, {Name: "c", Internal: true, Priority: 1}},
-		"d": {{Name: "a", Priority: -1}, {Name: "d"}},
-	} {
-		if got := ways[Gateway(ways)].Name; got != want {
-			t.Errorf("%v: %s, want %s", ways, got, want)
-		}
-	}
-}

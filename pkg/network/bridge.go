@@ -330,28 +330,3 @@ func ParseIPAM(section json.RawMessage) (IPAM, error) {
 	own, err := raw.Config()
 	return IPAM{Type: head.Type, Own: own}, err
 }
-
-// Metric returns the metric of a network's default route in a sandbox: lower
-// is preferred. The highest priority wins, and among equals the name that
-// sorts first, as with Docker's gateway priority. Priorities beyond +-999
-// count as that. Names that begin alike get one metric: the routes are then put
-// in order when they are made (see wire.Route.Probe).
-func Metric(priority int, name string) int {
-	const most, step, letters = 1000, 1 << 12, 64
-	priority = max(-most+1, min(priority, most-1))
-	rank := 0
-	for i := range 2 {
-		rank *= letters
-		if i < len(name) {
-			rank += letter(name[i])
-		}
-	}
-	return (most-priority)*step + rank
-}
-
-// letter ranks the letters of a network's name as they sort: - . 0-9 A-Z _ a-z,
-// folded into 64.
-func letter(c byte) int {
-	const order = "-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
-	return min(max(strings.IndexByte(order, c)-1, 0), len(order)-2)
-}

@@ -134,21 +134,6 @@ func TestForeignIPAMIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestMetric(t *testing.T) {
-	lower := func(a, b int, what string) {
-		if a >= b {
-			t.Errorf("%s: %d is not below %d", what, a, b)
-		}
-	}
-	lower(Metric(1, "z"), Metric(0, "a"), "the higher priority wins over the name")
-	lower(Metric(0, "a"), Metric(0, "b"), "among equals the name that sorts first")
-	lower(Metric(0, "B"), Metric(0, "a"), "capitals sort before small letters")
-	lower(Metric(0, "ab"), Metric(0, "ac"), "the second letter counts")
-	lower(Metric(-1, "a"), Metric(-2, "a"), "negative priorities")
-	lower(0, Metric(1<<30, "a"), "a metric is positive")
-	lower(Metric(-1<<30, "zz"), 1<<31, "and fits 31 bits")
-}
-
 func FuzzParseBridge(f *testing.F) {
 	for _, body := range []string{
 		"", `"mtu": 1500`, `"options": {"com.docker.network.driver.mtu": "1400"}`,

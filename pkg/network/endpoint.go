@@ -46,6 +46,13 @@ func (e Endpoint) Families() []int {
 	return list
 }
 
+// candidate returns the endpoint's network as it competes for the gateway.
+func (e Endpoint) candidate() Candidate {
+	return Candidate{
+		Name: e.Network, Priority: e.Info.Priority, Internal: e.Info.Internal, IPv4: e.has(false), IPv6: e.has(true),
+	}
+}
+
 // Has6 reports whether the network has an IPv6 subnet.
 func (e Endpoint) Has6() bool { return e.has(true) }
 

@@ -60,7 +60,7 @@ func (e Endpoint) routes() []wire.Object {
 		}
 		objects = append(objects, &wire.Route{
 			NetNS: e.NetNS, Dev: e.IfName, Dst: dst, Via: gw, OnLink: !e.Within(gw),
-			Metric: Metric(e.Info.Priority, e.Network), Probe: true,
+			Metric: e.candidate().Metric(), Probe: true,
 		})
 	}
 	return append(objects, e.ipamRoutes()...)
