@@ -10,7 +10,7 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 
-	"dcni/pkg/host"
+	"dcni/pkg/netns"
 	"dcni/pkg/records"
 )
 
@@ -57,7 +57,7 @@ func (a *app) orphaned(r *records.Record) bool {
 	}
 	defer lock.Unlock()
 	now, err := a.store.Get(r.Attachment, r.Plugin)
-	return err == nil && (now.State != records.Up || !host.Lives(now.NetNS, now.Cookie))
+	return err == nil && (now.State != records.Up || !netns.Alive(now.NetNS, now.Cookie))
 }
 
 // deleteOrphan runs DEL of the plugins in a network's file. If the file is gone,

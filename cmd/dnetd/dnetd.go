@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"dcni/pkg/dns"
-	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/netns"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -49,7 +49,7 @@ type dnetd struct {
 
 // newDnetd returns an agent that has nothing open yet.
 func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) {
-	cookie, err := host.OwnCookie()
+	cookie, err := netns.CookieAt(netns.Own)
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,9 @@ import (
 
 	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/proc"
 	"dcni/pkg/names"
+	"dcni/pkg/netns"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -197,7 +199,7 @@ func (d *dnetd) updateRedirect(record *records.Record) error {
 	if four == r.Port && six == r.Port6 {
 		return nil
 	}
-	if !host.Lives(r.NetNS, r.Cookie) {
+	if !netns.Alive(r.NetNS, r.Cookie) {
 		return host.ErrNoSandbox
 	}
 	d.log.Info("another port is served than before", "attachment", r.Owner, "port", four, "port6", six)
@@ -225,7 +227,7 @@ func (d *dnetd) leaveDeserted() {
 	if len(suspects) == 0 {
 		return
 	}
-	inhabited, err := host.Inhabited()
+	inhabited, err := proc.ReferencedNetNS()
 	if err != nil {
 		d.log.Warn("who is in which sandbox can't be told", "error", err)
 		return
@@ -248,7 +250,7 @@ func (d *dnetd) inPlace(s *sandbox) bool {
 		return true
 	}
 	return slices.ContainsFunc(d.registry.pathsOf(s), func(path string) bool {
-		at, err := host.NamespaceAt(path)
+		at, err := netns.At(path)
 		return err == nil && at == ns
 	})
 }

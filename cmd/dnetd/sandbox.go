@@ -13,6 +13,7 @@ import (
 	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/names"
+	"dcni/pkg/netns"
 	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
@@ -110,8 +111,8 @@ func (s *sandbox) dial(ctx context.Context, network, address string) (net.Conn, 
 }
 
 // namespace returns the namespace that the sockets are in.
-func (s *sandbox) namespace() (ns host.Namespace, err error) {
-	gone := s.use(func(fd int) { ns, err = host.NamespaceOf(fd) })
+func (s *sandbox) namespace() (ns netns.ID, err error) {
+	gone := s.use(func(fd int) { ns, err = netns.SocketID(fd) })
 	return ns, errors.Join(gone, err)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/rtnl"
 	"dcni/pkg/wire"
 )
 
@@ -24,7 +25,7 @@ func (a addr) ensure() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	err = rt.addr(unix.RTM_NEWADDR, l.index, a.o.Prefix)
+	err = rt.ChangeAddr(unix.RTM_NEWADDR, l.Index, a.o.Prefix)
 	if errors.Is(err, unix.EEXIST) {
 		// IPv6 answers so when the address is on this very link, IPv4 too:
 		// either finds only its own link's.
@@ -38,7 +39,7 @@ func (a addr) check() error {
 	if err != nil {
 		return err
 	}
-	list, err := rt.addrs(l.index, family(a.o.Prefix.Addr()))
+	list, err := rt.Addrs(l.Index, family(a.o.Prefix.Addr()))
 	if err == nil && !slices.Contains(list, a.o.Prefix) {
 		err = fmt.Errorf("missing")
 	}
@@ -51,15 +52,15 @@ func (a addr) check() error {
 // lacksOnLink reports whether the route that the kernel makes with an address is
 // missing. In a sandbox, plugins behind ours in the chain may have put it into
 // another table.
-func (a addr) lacksOnLink(rt *rtnl, l *iface) bool {
-	return a.o.NetNS == "" && l.up() && !rt.reachesOnLink(l.index, a.o.Prefix)
+func (a addr) lacksOnLink(rt *rtnl.Conn, l *rtnl.Link) bool {
+	return a.o.NetNS == "" && l.Up() && !rt.ReachesOnLink(l.Index, a.o.Prefix)
 }
 
-func (a addr) ensureOnLink(rt *rtnl, l *iface) (bool, error) {
+func (a addr) ensureOnLink(rt *rtnl.Conn, l *rtnl.Link) (bool, error) {
 	if !a.lacksOnLink(rt, l) {
 		return false, nil
 	}
-	err := rt.onLink(l.index, a.o.Prefix)
+	err := rt.AddOnLink(l.Index, a.o.Prefix)
 	if errors.Is(err, unix.EEXIST) {
 		return false, nil
 	}
@@ -69,7 +70,7 @@ func (a addr) ensureOnLink(rt *rtnl, l *iface) (bool, error) {
 func (a addr) remove() error {
 	rt, l, err := a.h.iface(a.o.NetNS, a.o.Dev)
 	if err == nil {
-		err = rt.addr(unix.RTM_DELADDR, l.index, a.o.Prefix)
+		err = rt.ChangeAddr(unix.RTM_DELADDR, l.Index, a.o.Prefix)
 	}
 	if err != nil && !gone(err) {
 		return err

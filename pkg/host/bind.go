@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/detach"
+	"dcni/pkg/host/rtnl"
 	"dcni/pkg/netns"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -53,12 +54,7 @@ func (b bind) ensure() (bool, error) {
 
 // leadsTo wants the namespace at the path to be one of those with these cookies.
 func (b bind) leadsTo(cookies ...uint64) error {
-	ns, err := netns.Open(b.o.Path)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	have, err := ns.Cookie()
+	have, err := netns.CookieAt(b.o.Path)
 	if err != nil {
 		return err
 	}
@@ -96,17 +92,17 @@ func (b bind) remove() error {
 	}
 	defer b.h.forget(b.o.Path)
 	return ns.Do(func() error {
-		rt, err := dialRTNL()
+		rt, err := rtnl.Dial()
 		if err != nil {
 			return err
 		}
-		defer rt.close()
+		defer rt.Close()
 		// Before, for a process that is killed in between: the next one finds
 		// no bind, and nothing to look after. And after, for then nobody can
 		// take it down by this path any more.
-		_, before := rt.raiseLo()
+		_, before := rt.RaiseLo()
 		gone := unix.Unmount(fmt.Sprintf("/proc/self/fd/%d", ns.Fd()), unix.MNT_DETACH)
-		_, after := rt.raiseLo()
+		_, after := rt.RaiseLo()
 		return errors.Join(before, gone, after)
 	})
 }

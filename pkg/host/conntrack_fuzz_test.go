@@ -1,8 +1,9 @@
 package host
 
 import (
-	"dcni/pkg/host/nlsock"
 	"testing"
+
+	"dcni/pkg/host/nlsock"
 
 	"golang.org/x/sys/unix"
 )

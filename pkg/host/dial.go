@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/netns"
 	"dcni/pkg/poll"
 )
 
@@ -24,7 +25,7 @@ func DialFrom(ctx context.Context, sibling int, network, address string, mark in
 	if network == "tcp" {
 		kind = unix.SOCK_STREAM
 	}
-	ns, err := SocketNamespace(sibling)
+	ns, err := netns.OfSocket(sibling)
 	if err != nil {
 		return nil, err
 	}

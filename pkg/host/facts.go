@@ -23,12 +23,12 @@ func (h *Host) WayOutMTU() int {
 	const ethernet = 1500
 	rt := h.root.rt
 	for _, a := range wayOut {
-		index, _, err := rt.wayTo(a)
+		index, _, err := rt.RouteTo(a)
 		if err != nil || index == 0 {
 			continue
 		}
-		if l, err := rt.linkAt(index); err == nil && l.mtu > 0 {
-			return l.mtu
+		if l, err := rt.LinkByIndex(index); err == nil && l.MTU > 0 {
+			return l.MTU
 		}
 	}
 	return ethernet

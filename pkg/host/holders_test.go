@@ -74,12 +74,3 @@ func TestReservedPorts(t *testing.T) {
 		wantCode(t, err, wire.CodePortTaken, "address already in use")
 	})
 }
-
-func TestParent(t *testing.T) {
-	if got := parent("/proc/self"); got != os.Getppid() {
-		t.Errorf("parent of this process: %d, want %d", got, os.Getppid())
-	}
-	if got := parent("/proc/0"); got != 0 {
-		t.Errorf("parent of a process that is not: %d", got)
-	}
-}

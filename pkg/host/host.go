@@ -18,6 +18,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/nlsock"
+	"dcni/pkg/host/rtnl"
 	"dcni/pkg/names"
 	"dcni/pkg/netns"
 	"dcni/pkg/records"
@@ -34,8 +35,8 @@ type Host struct {
 
 	mu        sync.Mutex
 	sandboxes map[string]*sandbox
-	ifaces    map[linkName]*iface // see iface
-	proc      *os.File            // see ownProc; nil until first used
+	ifaces    map[linkName]*rtnl.Link // see iface
+	proc      *os.File                // see ownProc; nil until first used
 }
 
 type linkName struct{ netns, name string }
@@ -51,13 +52,13 @@ type kind interface {
 // New opens the machine. The store's records are what the firewall's elements
 // are laid from when somebody flushed them. Close it after use.
 func New(store records.Store) (*Host, error) {
-	rt, err := dialRTNL()
+	rt, err := rtnl.Dial()
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
 	h := &Host{
 		records: store, fw: newNFTFirewall(), root: sandbox{rt: rt},
-		sandboxes: map[string]*sandbox{}, ifaces: map[linkName]*iface{},
+		sandboxes: map[string]*sandbox{}, ifaces: map[linkName]*rtnl.Link{},
 	}
 	h.fw.kin, h.fw.endpoint, h.fw.leads = h.kin, h.endpoint, h.leads
 	return h, nil
@@ -143,13 +144,13 @@ func (h *Host) RemoveAll(objects []wire.Object) error {
 // thread inside.
 type sandbox struct {
 	ns    *netns.NS // nil for the host's own
-	rt    *rtnl
+	rt    *rtnl.Conn
 	route *netlink.Handle // nil until first used
 	nft   *nlsock.Conn    // nil until first used
 }
 
 func (s *sandbox) close() {
-	s.rt.close()
+	s.rt.Close()
 	if s.route != nil {
 		s.route.Close()
 	}
@@ -190,7 +191,7 @@ func (h *Host) sandbox(path string) (*sandbox, error) {
 	}
 	s := &sandbox{ns: ns}
 	err = ns.Do(func() (err error) {
-		s.rt, err = dialRTNL()
+		s.rt, err = rtnl.Dial()
 		return err
 	})
 	if err != nil {
@@ -250,7 +251,7 @@ func (h *Host) run(netns string, fn func() error) error {
 // Host changes a link: a Host is for one piece of work, in which several
 // objects on one link come one after the other. If somebody else changes it
 // meanwhile, the kernel refuses the index.
-func (h *Host) iface(netns, name string) (*rtnl, *iface, error) {
+func (h *Host) iface(netns, name string) (*rtnl.Conn, *rtnl.Link, error) {
 	s, err := h.in(netns)
 	if err != nil {
 		return nil, nil, err
@@ -261,7 +262,7 @@ func (h *Host) iface(netns, name string) (*rtnl, *iface, error) {
 	if ok {
 		return s.rt, found, nil
 	}
-	if found, err = s.rt.link(name); err != nil {
+	if found, err = s.rt.LinkByName(name); err != nil {
 		return nil, nil, fmt.Errorf("link %s: %w", name, err)
 	}
 	h.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/rtnl"
 	"dcni/pkg/wire"
 )
 
@@ -59,7 +60,7 @@ func (b bridge) create() (bool, error) {
 
 // adopt takes a user's bridge as it is. One of ours may lack what an ADD that
 // died had not yet set, or what somebody has set since.
-func (b bridge) adopt(l *iface) (bool, error) {
+func (b bridge) adopt(l *rtnl.Link) (bool, error) {
 	if !b.ours(l) {
 		return false, b.pin()
 	}
@@ -74,19 +75,19 @@ func (b bridge) adopt(l *iface) (bool, error) {
 // ours reports whether it was us who made the bridge: nobody else gives it the
 // MAC that follows from its name. Other tools may have
 // changed that since: then its alias tells.
-func (b bridge) ours(l *iface) bool {
-	return l.mac.String() == b.o.MAC || b.o.Alias != "" && l.alias == b.o.Alias
+func (b bridge) ours(l *rtnl.Link) bool {
+	return l.MAC.String() == b.o.MAC || b.o.Alias != "" && l.Alias == b.o.Alias
 }
 
 // mend sets the MTU of a bridge of ours where it differs.
-func (b bridge) mend(l *iface) (bool, error) {
+func (b bridge) mend(l *rtnl.Link) (bool, error) {
 	mtu, err := b.mtu(l)
-	if err != nil || l.mtu == mtu {
+	if err != nil || l.MTU == mtu {
 		return false, err
 	}
 	defer b.h.relink()
-	err = b.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
-		m.ifinfo(l.index, 0, 0)
+	err = b.h.root.rt.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
+		m.IfInfo(l.Index, 0, 0)
 		m.Native(unix.IFLA_MTU, uint32(mtu))
 	})
 	return err == nil, err
@@ -97,21 +98,21 @@ func (b bridge) mend(l *iface) (bool, error) {
 // an MTU of their own may have ports of several, from before the way out changed.
 // Without ports it may have any: it gets one with the first, and to set it would
 // end that.
-func (b bridge) mtu(l *iface) (int, error) {
-	if b.o.MTU == 0 || l.mtu == b.o.MTU {
-		return l.mtu, nil
+func (b bridge) mtu(l *rtnl.Link) (int, error) {
+	if b.o.MTU == 0 || l.MTU == b.o.MTU {
+		return l.MTU, nil
 	}
-	ports, err := b.h.root.rt.ports(l.index)
+	ports, err := b.h.root.rt.Ports(l.Index)
 	if err != nil {
 		return 0, err
 	}
 	least := 0
 	for _, p := range ports {
-		if p.master == l.index && (least == 0 || p.mtu < least) {
-			least = p.mtu
+		if p.Master == l.Index && (least == 0 || p.MTU < least) {
+			least = p.MTU
 		}
 	}
-	return cmp.Or(least, l.mtu), nil
+	return cmp.Or(least, l.MTU), nil
 }
 
 // deaf is the setting that keeps the host from taking router advertisements
@@ -157,10 +158,10 @@ const minBridgeMTU = 1280
 
 // find returns the bridge, or says that the link of that name is no bridge, in
 // Docker's words.
-func (b bridge) find() (*iface, error) {
+func (b bridge) find() (*rtnl.Link, error) {
 	_, l, err := b.h.iface("", b.o.Name)
-	if err == nil && l.kind != "bridge" {
-		err = b.notBridge(l.kind)
+	if err == nil && l.Kind != "bridge" {
+		err = b.notBridge(l.Kind)
 	}
 	return l, err
 }
@@ -180,8 +181,8 @@ func (b bridge) check() error {
 		return err
 	}
 	mtu, err := b.mtu(l)
-	if err == nil && l.mtu != mtu {
-		err = fmt.Errorf("has mtu %d instead of %d", l.mtu, mtu)
+	if err == nil && l.MTU != mtu {
+		err = fmt.Errorf("has mtu %d instead of %d", l.MTU, mtu)
 	}
 	if err != nil {
 		return err
@@ -197,7 +198,7 @@ func (b bridge) remove() error {
 	defer b.h.relink()
 	l, err := b.find()
 	if err == nil && b.ours(l) {
-		err = b.h.root.rt.delLink(b.o.Name)
+		err = b.h.root.rt.DelLink(b.o.Name)
 	}
 	if err != nil && !gone(err) {
 		return err
@@ -220,15 +221,15 @@ type up struct {
 }
 
 func (u up) ensure() (bool, error) {
-	if u.o.Dev == lo && u.h.loUp(u.o.NetNS) {
+	if u.o.Dev == rtnl.Lo && u.h.loUp(u.o.NetNS) {
 		return false, nil
 	}
 	rt, l, err := u.h.iface(u.o.NetNS, u.o.Dev)
-	if err != nil || l.up() {
+	if err != nil || l.Up() {
 		return false, err
 	}
 	defer u.h.relink()
-	return true, rt.setUp(l.index, true)
+	return true, rt.SetUp(l.Index, true)
 }
 
 // loUp reports whether a namespace's lo is up, as it mostly is.
@@ -237,12 +238,12 @@ func (h *Host) loUp(netns string) bool {
 	if err != nil {
 		return false
 	}
-	return s.rt.loUp()
+	return s.rt.LoUp()
 }
 
 func (u up) check() error {
 	_, l, err := u.h.iface(u.o.NetNS, u.o.Dev)
-	if err == nil && !l.up() {
+	if err == nil && !l.Up() {
 		err = fmt.Errorf("is down")
 	}
 	return err
@@ -252,7 +253,7 @@ func (u up) remove() error {
 	defer u.h.relink()
 	rt, l, err := u.h.iface(u.o.NetNS, u.o.Dev)
 	if err == nil {
-		err = rt.setUp(l.index, false)
+		err = rt.SetUp(l.Index, false)
 	}
 	if err != nil && !gone(err) {
 		return err

@@ -1,8 +1,9 @@
 package host
 
 import (
-	"dcni/pkg/host/nlsock"
 	"golang.org/x/sys/unix"
+
+	"dcni/pkg/host/nlsock"
 )
 
 // nftType is the netlink type of an nf_tables message.

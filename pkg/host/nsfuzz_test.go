@@ -1,8 +1,10 @@
 package host
 
 import (
-	"dcni/pkg/host/nlsock"
 	"testing"
+
+	"dcni/pkg/host/nlsock"
+	"dcni/pkg/host/rtnl"
 
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
@@ -24,7 +26,7 @@ func FuzzSandboxRule(f *testing.F) {
 }
 
 func FuzzSandboxRoute(f *testing.F) {
-	var rule, route rtMessage
+	var rule, route rtnl.Message
 	detour{}.ruleMessage(&rule, unix.IPPROTO_UDP)
 	detour{}.routeMessage(&route)
 	f.Add(rule.B)

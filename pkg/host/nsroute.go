@@ -12,6 +12,7 @@ import (
 
 	"dcni/pkg/host/agent"
 	"dcni/pkg/host/nlsock"
+	"dcni/pkg/host/rtnl"
 	"dcni/pkg/names"
 	"dcni/pkg/wire"
 )
@@ -26,7 +27,7 @@ import (
 // dnetd's own queries are left alone: they are not led elsewhere, so they must go
 // on failing at once where there is no route.
 type detour struct {
-	rt  *rtnl // of the sandbox
+	rt  *rtnl.Conn // of the sandbox
 	six bool
 }
 
@@ -75,14 +76,14 @@ func (d detour) rule(protocol byte) []ruleAttribute {
 
 // header appends a struct fib_rule_hdr, or a struct rtmsg of a route that has no
 // more to say: they agree in their size and their first fields.
-func (d detour) header(m *rtMessage, last ...byte) {
+func (d detour) header(m *rtnl.Message, last ...byte) {
 	m.B = append(m.B, d.family(), 0, 0, 0)
 	m.B = append(m.B, last...)
 	m.B = append(m.B, 0, 0, 0, 0) // flags
 }
 
 // ruleMessage appends a message about one rule.
-func (d detour) ruleMessage(m *rtMessage, protocol byte) {
+func (d detour) ruleMessage(m *rtnl.Message, protocol byte) {
 	d.header(m, unix.RT_TABLE_UNSPEC, 0, 0, unix.FR_ACT_TO_TBL)
 	for _, a := range d.rule(protocol) {
 		m.Raw(a.typ, a.data)
@@ -92,10 +93,10 @@ func (d detour) ruleMessage(m *rtMessage, protocol byte) {
 // routeMessage appends a message about the route. Its source address for IPv4 is
 // said, for there may be none but lo's, which the kernel does not choose for
 // others than lo's own addresses.
-func (d detour) routeMessage(m *rtMessage) {
+func (d detour) routeMessage(m *rtnl.Message) {
 	d.header(m, unix.RT_TABLE_UNSPEC, unix.RTPROT_BOOT, unix.RT_SCOPE_LINK, unix.RTN_UNICAST)
 	m.Native(unix.RTA_TABLE, detourTable)
-	m.Native(unix.RTA_OIF, loIndex)
+	m.Native(unix.RTA_OIF, rtnl.LoIndex)
 	if !d.six {
 		m.Raw(unix.RTA_PREFSRC, []byte{127, 0, 0, 1})
 	}
@@ -104,10 +105,10 @@ func (d detour) routeMessage(m *rtMessage) {
 // lay puts route and rules there, where they are not, in place of another route
 // in the table. lo must be up.
 func (d detour) lay() error {
-	err := d.rt.exchange([]rtRequest{
-		{unix.RTM_NEWROUTE, unix.NLM_F_CREATE | unix.NLM_F_REPLACE, d.routeMessage},
-		{unix.RTM_NEWRULE, unix.NLM_F_CREATE | unix.NLM_F_EXCL, d.udp},
-		{unix.RTM_NEWRULE, unix.NLM_F_CREATE | unix.NLM_F_EXCL, d.tcp},
+	err := d.rt.Exchange([]rtnl.Request{
+		{Type: unix.RTM_NEWROUTE, Flags: unix.NLM_F_CREATE | unix.NLM_F_REPLACE, Body: d.routeMessage},
+		{Type: unix.RTM_NEWRULE, Flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, Body: d.udp},
+		{Type: unix.RTM_NEWRULE, Flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, Body: d.tcp},
 	}, unix.EEXIST)
 	if errors.Is(err, unix.EACCES) && !d.possible() {
 		return nil
@@ -120,14 +121,14 @@ func (d detour) lay() error {
 
 // remove takes rules and route away.
 func (d detour) remove() error {
-	err := d.rt.exchange([]rtRequest{
-		{unix.RTM_DELRULE, 0, d.udp}, {unix.RTM_DELRULE, 0, d.tcp}, {unix.RTM_DELROUTE, 0, d.routeMessage},
+	err := d.rt.Exchange([]rtnl.Request{
+		{Type: unix.RTM_DELRULE, Flags: 0, Body: d.udp}, {Type: unix.RTM_DELRULE, Flags: 0, Body: d.tcp}, {Type: unix.RTM_DELROUTE, Flags: 0, Body: d.routeMessage},
 	}, unix.ENOENT, unix.ESRCH, unix.EOPNOTSUPP, unix.EAFNOSUPPORT) // the kernel may have no IPv6
 	return wrap("remove `"+d.ip()+" route` of intercepted queries", err)
 }
 
-func (d detour) udp(m *rtMessage) { d.ruleMessage(m, unix.IPPROTO_UDP) }
-func (d detour) tcp(m *rtMessage) { d.ruleMessage(m, unix.IPPROTO_TCP) }
+func (d detour) udp(m *rtnl.Message) { d.ruleMessage(m, unix.IPPROTO_UDP) }
+func (d detour) tcp(m *rtnl.Message) { d.ruleMessage(m, unix.IPPROTO_TCP) }
 
 // check finds route and rules. Where the sandbox can have no route by lo, nothing
 // is missing.
@@ -141,7 +142,7 @@ func (d detour) check() error {
 
 // missing says which list of ip(8) lacks something, if any does.
 func (d detour) missing() (list string, err error) {
-	rules, err := d.rt.request(unix.RTM_GETRULE, unix.NLM_F_DUMP, func(m *rtMessage) { d.header(m, 0, 0, 0, 0) })
+	rules, err := d.rt.Request(unix.RTM_GETRULE, unix.NLM_F_DUMP, func(m *rtnl.Message) { d.header(m, 0, 0, 0, 0) })
 	if err != nil {
 		return "", wrap("list rules", err)
 	}
@@ -150,7 +151,7 @@ func (d detour) missing() (list string, err error) {
 			return "rule", nil
 		}
 	}
-	routes, err := d.rt.request(unix.RTM_GETROUTE, unix.NLM_F_DUMP, func(m *rtMessage) {
+	routes, err := d.rt.Request(unix.RTM_GETROUTE, unix.NLM_F_DUMP, func(m *rtnl.Message) {
 		d.header(m, 0, 0, 0, 0)
 		m.Native(unix.RTA_TABLE, detourTable)
 	})
@@ -167,7 +168,7 @@ func (d detour) missing() (list string, err error) {
 
 // among reports whether the rule of a protocol is in a list.
 func (d detour) among(rules [][]byte, protocol byte) bool {
-	var want rtMessage
+	var want rtnl.Message
 	d.header(&want, unix.RT_TABLE_UNSPEC, 0, 0, unix.FR_ACT_TO_TBL)
 	for _, payload := range rules {
 		if len(payload) < len(want.B) {
@@ -220,7 +221,7 @@ func (d detour) isRoute(payload []byte) bool {
 			link = binary.NativeEndian.Uint32(data)
 		}
 	})
-	return table == detourTable && link == loIndex
+	return table == detourTable && link == rtnl.LoIndex
 }
 
 // possible reports whether the sandbox can have the route: not where IPv6 is
@@ -229,11 +230,11 @@ func (d detour) possible() bool {
 	if !d.six {
 		return true
 	}
-	lo, err := d.rt.linkAt(loIndex)
+	lo, err := d.rt.LinkByIndex(rtnl.LoIndex)
 	if err != nil {
 		return true
 	}
-	off, err := disableIPv6.of(lo)
+	off, err := rtnl.DisableIPv6.Value(lo)
 	return err == nil && off == "0"
 }
 

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"dcni/pkg/host/rtnl"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -14,11 +16,11 @@ const detourNumber = "1684237929" // detourTable, as ip(8) has it
 // detourHere returns a family's detour in the thread's namespace, and what ip(8)
 // is called with for that.
 func detourHere(t *testing.T, six bool) (detour, string) {
-	rt, err := dialRTNL()
+	rt, err := rtnl.Dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(rt.close)
+	t.Cleanup(rt.Close)
 	if six {
 		return detour{rt, six}, "ip -6 "
 	}

@@ -1,10 +1,12 @@
 package host
 
 import (
-	"dcni/pkg/host/nlsock"
 	"net/netip"
 	"strings"
 	"testing"
+
+	"dcni/pkg/host/nlsock"
+	"dcni/pkg/host/rtnl"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,11 +24,11 @@ func nsTableHere(t *testing.T, six bool) nsTable {
 		t.Skip("no nf_tables:", err)
 	}
 	t.Cleanup(conn.Close)
-	rt, err := dialRTNL()
+	rt, err := rtnl.Dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(rt.close)
+	t.Cleanup(rt.Close)
 	return nsTable{conn, six, detour{rt, six}}
 }
 

@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/nlsock"
+	"dcni/pkg/host/proc"
+	"dcni/pkg/host/rtnl"
 	"dcni/pkg/netns"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -139,25 +141,25 @@ func (p *popper) wait() error {
 // after, crun opens them first.
 type joined struct {
 	container   string
-	net, mounts nsID // the shared namespace; ours
+	net, mounts netns.ID // the shared namespace; ours
 }
 
 func newJoined(r *records.Record) (joined, error) {
-	net, err := nsAt(r.NetNS)
+	net, err := netns.At(r.NetNS)
 	if err != nil {
 		return joined{}, err
 	}
-	mounts, err := nsAt("/proc/self/ns/mnt")
+	mounts, err := netns.At("/proc/self/ns/mnt")
 	return joined{r.Container, net, mounts}, err
 }
 
 func (j joined) any() bool {
-	for p := range processes() {
-		if p.namespace("net") != j.net {
+	for p := range proc.All() {
+		if p.Namespace("net") != j.net {
 			continue
 		}
-		mounts := p.namespace("mnt")
-		if mounts != (nsID{}) && mounts != j.mounts && p.belongs(j.container) {
+		mounts := p.Namespace("mnt")
+		if mounts != (netns.ID{}) && mounts != j.mounts && p.Belongs(j.container) {
 			return true
 		}
 	}
@@ -171,7 +173,7 @@ func guardLo(down chan<- error) error {
 	if err != nil {
 		return err
 	}
-	rt, err := dialRTNL()
+	rt, err := rtnl.Dial()
 	if err == nil {
 		err = events.Join(unix.RTNLGRP_LINK)
 	}
@@ -180,7 +182,7 @@ func guardLo(down chan<- error) error {
 	}
 	go func() {
 		for {
-			was, err := rt.raiseLo() // whatever the events say, and if some are lost
+			was, err := rt.RaiseLo() // whatever the events say, and if some are lost
 			if was || err != nil {
 				select {
 				case down <- err:

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/rtnl"
 	"dcni/pkg/netns"
 	"dcni/pkg/wire"
 )
@@ -24,13 +25,13 @@ func probeKind(kind string) error {
 		return nil
 	}
 	err := netns.Scratch(func() error {
-		rt, err := dialRTNL()
+		rt, err := rtnl.Dial()
 		if err != nil {
 			return err
 		}
-		defer rt.close()
-		return rt.change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtMessage) {
-			m.ifinfo(0, 0, 0)
+		defer rt.Close()
+		return rt.Change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtnl.Message) {
+			m.IfInfo(0, 0, 0)
 			m.Str(unix.IFLA_IFNAME, "probe0")
 			info := m.Open(unix.IFLA_LINKINFO)
 			m.Raw(unix.IFLA_INFO_KIND, []byte(kind))
@@ -58,12 +59,8 @@ func probeFamily(o *wire.Addr) error {
 
 // probeCookie tells whether namespaces can be told apart.
 func probeCookie() error {
-	ns, err := netns.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	if _, err = ns.Cookie(); errors.Is(err, unix.ENOPROTOOPT) {
+	_, err := netns.CookieAt(netns.Own)
+	if errors.Is(err, unix.ENOPROTOOPT) {
 		return fmt.Errorf("kernel is older than 5.14: it has no SO_NETNS_COOKIE: %w", err)
 	}
 	return err

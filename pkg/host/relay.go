@@ -28,17 +28,17 @@ func RefreshRelay(a wire.Attachment) error {
 // Internal reports whether a link of the host is the bridge of an internal
 // network, from which nothing that is published may be reached.
 func (h *Host) Internal(link int) (bool, error) {
-	l, err := h.root.rt.linkAt(link)
+	l, err := h.root.rt.LinkByIndex(link)
 	if err != nil {
 		return false, err
 	}
-	e := firewall.Element{Set: firewall.SetInternal, Key: []fmt.Stringer{firewall.IfName(l.name)}}
+	e := firewall.Element{Set: firewall.SetInternal, Key: []fmt.Stringer{firewall.IfName(l.Name)}}
 	found, err := h.fw.look(encode(e))
 	return err == nil && found[0] != nil, err
 }
 
 // LinkTo returns the index of the link that leads to an address.
 func (h *Host) LinkTo(a netip.Addr) (int, error) {
-	link, _, err := h.root.rt.wayTo(a)
+	link, _, err := h.root.rt.RouteTo(a)
 	return link, err
 }

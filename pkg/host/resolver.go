@@ -12,6 +12,7 @@ import (
 
 	"dcni/pkg/host/agent"
 	"dcni/pkg/host/nlsock"
+	"dcni/pkg/host/rtnl"
 	"dcni/pkg/names"
 	"dcni/pkg/netns"
 	"dcni/pkg/records"
@@ -213,12 +214,7 @@ func (r resolver) forget() agent.Reply {
 
 // there reports whether the path still leads to the sandbox.
 func (r resolver) there() bool {
-	ns, err := netns.Open(r.o.NetNS)
-	if err != nil {
-		return false
-	}
-	defer ns.Close()
-	cookie, err := ns.Cookie()
+	cookie, err := netns.CookieAt(r.o.NetNS)
 	return err == nil && cookie == r.o.Cookie
 }
 
@@ -284,12 +280,12 @@ func probeMapping(r *names.Resolver) error {
 			return noNFTables(err)
 		}
 		defer conn.Close()
-		rt, err := dialRTNL()
+		rt, err := rtnl.Dial()
 		if err != nil {
 			return err
 		}
-		defer rt.close()
-		if err := rt.setUp(loIndex, true); err != nil {
+		defer rt.Close()
+		if err := rt.SetUp(rtnl.LoIndex, true); err != nil {
 			return wrap("raise lo", err)
 		}
 		at := *r

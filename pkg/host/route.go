@@ -27,7 +27,7 @@ func (r route) ensure() (bool, error) {
 	}
 	const rounds = 8 // another ADD to the same sandbox may be at it as well
 	for range rounds {
-		err = rt.route(unix.RTM_NEWROUTE, l.index, r.o)
+		err = rt.ChangeRoute(unix.RTM_NEWROUTE, l.Index, r.o)
 		if !errors.Is(err, unix.EEXIST) {
 			return err == nil, err
 		}
@@ -37,7 +37,7 @@ func (r route) ensure() (bool, error) {
 		if !r.o.Probe {
 			break
 		}
-		if err := r.rank(l.index); err != nil {
+		if err := r.rank(l.Index); err != nil {
 			return false, err
 		}
 	}
@@ -120,15 +120,15 @@ func (r route) table() int {
 // the link's other end begins with it. Links of others have none, and sort
 // before all: they keep their place.
 func (h *Host) networkOf(s *sandbox, index int) string {
-	l, err := s.rt.linkAt(index)
-	if err != nil || l.peer == 0 {
+	l, err := s.rt.LinkByIndex(index)
+	if err != nil || l.Peer == 0 {
 		return ""
 	}
-	end, err := h.root.rt.linkAt(l.peer)
-	if err != nil || !wire.IsHostLink(end.name) {
+	end, err := h.root.rt.LinkByIndex(l.Peer)
+	if err != nil || !wire.IsHostLink(end.Name) {
 		return ""
 	}
-	name, _, _ := strings.Cut(end.alias, " ")
+	name, _, _ := strings.Cut(end.Alias, " ")
 	return name
 }
 
@@ -143,7 +143,7 @@ func (r route) check() error {
 	if err != nil {
 		return err
 	}
-	filter := &netlink.Route{LinkIndex: l.index, Table: r.table()}
+	filter := &netlink.Route{LinkIndex: l.Index, Table: r.table()}
 	list, err := r.list(nl, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return err
@@ -178,7 +178,7 @@ func sameGateway(have net.IP, want netip.Addr) bool {
 func (r route) remove() error {
 	rt, l, err := r.h.iface(r.o.NetNS, r.o.Dev)
 	if err == nil {
-		err = rt.route(unix.RTM_DELROUTE, l.index, r.o)
+		err = rt.ChangeRoute(unix.RTM_DELROUTE, l.Index, r.o)
 	}
 	if err != nil && !gone(err) {
 		return err

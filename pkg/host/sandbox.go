@@ -1,7 +1,6 @@
 package host
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -10,6 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/proc"
+	"dcni/pkg/host/rtnl"
 	"dcni/pkg/netns"
 	"dcni/pkg/wire"
 )
@@ -20,17 +21,13 @@ func (h *Host) Enter(path string) (wire.Sandbox, error) {
 	if err != nil {
 		return wire.Sandbox{}, err
 	}
-	own, err := h.root.rt.cookie()
+	own, err := h.root.rt.Cookie()
 	if err != nil {
 		return wire.Sandbox{}, err
 	}
-	cookie, err := s.rt.cookie()
+	cookie, err := s.rt.Cookie()
 	return wire.Sandbox{Cookie: cookie, Own: cookie == own}, err
 }
-
-// ownNetNS is the host's network namespace: that of the process, whose first
-// thread never leaves it.
-const ownNetNS = "/proc/self/ns/net"
 
 // Still reports whether a path still leads to the namespace that was entered.
 func (h *Host) Still(path string) bool {
@@ -43,17 +40,15 @@ func (h *Host) Still(path string) bool {
 	return err == nil && s.ns.Same(now)
 }
 
-// Lives reports whether the namespace of a cookie is still at a path. What can't
-// be told lives.
-func Lives(path string, cookie uint64) bool {
-	ns, err := netns.Open(path)
-	if err != nil {
-		return !errors.Is(err, os.ErrNotExist) && !errors.Is(err, netns.ErrNotNetNS)
-	}
-	defer ns.Close()
-	now, err := ns.Cookie()
-	return err != nil || now == cookie
-}
+// Leave closes a sandbox that was opened, if any, and forgets what links there
+// are.
+func (h *Host) Leave(path string) { h.forget(path) }
+
+// Lives is [netns.Alive].
+func (h *Host) Lives(path string, cookie uint64) bool { return netns.Alive(path, cookie) }
+
+// Inhabited is [proc.ReferencedNetNS].
+func (h *Host) Inhabited() (map[uint64]bool, error) { return proc.ReferencedNetNS() }
 
 // Survey looks at a sandbox for a plugin that makes no interface in it.
 func (h *Host) Survey(path string) (wire.Survey, error) {
@@ -80,13 +75,13 @@ func fixed(path string) bool {
 
 // Inside lists the processes in a namespace.
 func (h *Host) Inside(path string) ([]string, error) {
-	want, err := nsAt(path)
+	want, err := netns.At(path)
 	if err != nil {
 		return nil, netnsError(path, err)
 	}
 	var list []string
-	for p := range processes() {
-		if p.namespace("net") == want {
+	for p := range proc.All() {
+		if p.Namespace("net") == want {
 			list = append(list, p.String())
 		}
 	}
@@ -106,11 +101,11 @@ func (h *Host) sandboxLinks(path string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.rt.links()
+	list, err := s.rt.Links()
 	var names []string
 	for _, l := range list {
-		if l.index != loIndex && (l.up() || !slices.Contains(fallbacks, l.name)) {
-			names = append(names, l.name)
+		if l.Index != rtnl.LoIndex && (l.Up() || !slices.Contains(fallbacks, l.Name)) {
+			names = append(names, l.Name)
 		}
 	}
 	return names, err
@@ -125,7 +120,7 @@ func (h *Host) Addresses(path string) ([]netip.Prefix, error) {
 	}
 	var list []netip.Prefix
 	for _, to := range wayOut {
-		p, err := s.rt.speaksAs(to)
+		p, err := s.rt.SourceFor(to)
 		if err != nil {
 			return nil, err
 		}
@@ -136,7 +131,7 @@ func (h *Host) Addresses(path string) ([]netip.Prefix, error) {
 	if len(list) > 0 {
 		return list, nil
 	}
-	return s.rt.loopback()
+	return s.rt.Loopback()
 }
 
 // Loopback returns the addresses that a namespace's lo has once it is up.
@@ -145,5 +140,5 @@ func (h *Host) Loopback(path string) ([]netip.Prefix, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.rt.loopback()
+	return s.rt.Loopback()
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/rtnl"
 	"dcni/pkg/wire"
 )
 
@@ -73,15 +74,15 @@ func (s setting) probe() error { return nil }
 
 // read returns the setting's value: fs.ErrNotExist if the kernel has none such.
 func (s setting) read() (have string, err error) {
-	if d, ok := devconfOf(s.o.Path); ok {
-		_, l, err := s.h.iface(s.o.NetNS, d.dev)
+	if d, ok := rtnl.DevConfOf(s.o.Path); ok {
+		_, l, err := s.h.iface(s.o.NetNS, d.Dev)
 		if notFound(err) {
 			return "", fs.ErrNotExist
 		}
 		if err != nil {
 			return "", err
 		}
-		return d.of(l)
+		return d.Value(l)
 	}
 	err = s.h.run(s.o.NetNS, func() (err error) {
 		have, err = readSysctl(s.o.Path)
@@ -92,16 +93,16 @@ func (s setting) read() (have string, err error) {
 
 // set sets the setting.
 func (s setting) set(value string) error {
-	d, ok := devconfOf(s.o.Path)
+	d, ok := rtnl.DevConfOf(s.o.Path)
 	if ok {
 		defer s.h.relink()
 	}
-	if ok && d.family == unix.AF_INET {
-		rt, l, err := s.h.iface(s.o.NetNS, d.dev)
+	if ok && d.Family == unix.AF_INET {
+		rt, l, err := s.h.iface(s.o.NetNS, d.Dev)
 		if err != nil {
 			return err
 		}
-		return d.set(rt, l, value)
+		return d.Set(rt, l, value)
 	}
 	return s.h.run(s.o.NetNS, func() error {
 		if s.o.NetNS == "" {
@@ -217,7 +218,7 @@ func (f forwarding) check() error {
 	if f.o.Family == 6 {
 		family = unix.AF_INET6
 	}
-	on, err := f.h.root.rt.forwards(family)
+	on, err := f.h.root.rt.Forwards(family)
 	if err == nil && !on {
 		err = fmt.Errorf("is 0")
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/rtnl"
 	"dcni/pkg/wire"
 )
 
@@ -61,13 +62,13 @@ func (v veth) mend() (bool, error) {
 		return false, nil
 	}
 	defer v.h.relink()
-	if host.master != master.index || v.o.MTU != 0 && host.mtu != v.o.MTU {
-		err := v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
-			m.ifinfo(host.index, 0, unix.IFF_UP)
+	if host.Master != master.Index || v.o.MTU != 0 && host.MTU != v.o.MTU {
+		err := v.h.root.rt.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
+			m.IfInfo(host.Index, 0, unix.IFF_UP)
 			if v.o.MTU != 0 {
 				m.Native(unix.IFLA_MTU, uint32(v.o.MTU))
 			}
-			m.Native(unix.IFLA_MASTER, uint32(master.index))
+			m.Native(unix.IFLA_MASTER, uint32(master.Index))
 		})
 		if err != nil {
 			return false, v.explain(err)
@@ -83,17 +84,17 @@ func (v veth) rename() bool {
 	if err != nil {
 		return false
 	}
-	end, err := v.h.root.rt.linkAt(peer.peer)
-	if err != nil || end.kind != "veth" || v.o.Alias == "" || end.alias != v.alias() {
+	end, err := v.h.root.rt.LinkByIndex(peer.Peer)
+	if err != nil || end.Kind != "veth" || v.o.Alias == "" || end.Alias != v.alias() {
 		return false
 	}
 	defer v.h.relink()
 	rt := v.h.root.rt
-	if rt.setUp(end.index, false) != nil { // before Linux 6.0 it keeps its name as long as it is up
+	if rt.SetUp(end.Index, false) != nil { // before Linux 6.0 it keeps its name as long as it is up
 		return false
 	}
-	err = rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
-		m.ifinfo(end.index, 0, 0)
+	err = rt.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
+		m.IfInfo(end.Index, 0, 0)
 		m.Str(unix.IFLA_IFNAME, v.o.Name)
 	})
 	return err == nil
@@ -105,8 +106,8 @@ func (v veth) finish() error {
 	if err := v.dress(); err != nil {
 		return err
 	}
-	return v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
-		m.ifinfo(0, unix.IFF_UP, unix.IFF_UP)
+	return v.h.root.rt.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
+		m.IfInfo(0, unix.IFF_UP, unix.IFF_UP)
 		m.Str(unix.IFLA_IFNAME, v.o.Name)
 	})
 }
@@ -135,16 +136,16 @@ func (v veth) create() error {
 		return err
 	}
 	defer v.h.relink()
-	return rt.change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtMessage) {
-		m.ifinfo(0, 0, 0)
+	return rt.Change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtnl.Message) {
+		m.IfInfo(0, 0, 0)
 		m.Str(unix.IFLA_IFNAME, v.o.Name)
 		m.Native(unix.IFLA_MTU, uint32(v.o.MTU))
-		m.Native(unix.IFLA_MASTER, uint32(master.index))
+		m.Native(unix.IFLA_MASTER, uint32(master.Index))
 		info := m.Open(unix.IFLA_LINKINFO)
 		m.Raw(unix.IFLA_INFO_KIND, []byte("veth"))
 		data := m.Open(unix.IFLA_INFO_DATA)
 		peer := m.Open(vethInfoPeer)
-		m.ifinfo(0, 0, 0)
+		m.IfInfo(0, 0, 0)
 		m.Str(unix.IFLA_IFNAME, v.o.Peer)
 		m.Raw(unix.IFLA_ADDRESS, mac)
 		m.Native(unix.IFLA_MTU, uint32(v.o.MTU))
@@ -159,16 +160,16 @@ func (v veth) create() error {
 // no link-local address: a port of a bridge needs none, and the host would keep
 // three routes for each container. A kernel without IPv6 does not have that.
 func (v veth) dress() error {
-	err := v.h.root.rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
+	err := v.h.root.rt.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
 		v.port(m)
 		spec := m.Open(unix.IFLA_AF_SPEC)
 		inet6 := m.Open(unix.AF_INET6)
-		m.Raw(inet6AddrGenMode, []byte{addrGenNone})
+		m.Raw(rtnl.Inet6AddrGenMode, []byte{rtnl.AddrGenNone})
 		m.Close(inet6)
 		m.Close(spec)
 	})
 	if errors.Is(err, unix.EAFNOSUPPORT) {
-		err = v.h.root.rt.change(unix.RTM_NEWLINK, 0, v.port)
+		err = v.h.root.rt.Change(unix.RTM_NEWLINK, 0, v.port)
 	}
 	return err
 }
@@ -176,8 +177,8 @@ func (v veth) dress() error {
 // port appends alias and port flags. Hairpin is always on: a frame that bridge
 // netfilter rewrites to a container's own published port goes out of the port
 // it came in by.
-func (v veth) port(m *rtMessage) {
-	m.ifinfo(0, 0, 0)
+func (v veth) port(m *rtnl.Message) {
+	m.IfInfo(0, 0, 0)
 	m.Str(unix.IFLA_IFNAME, v.o.Name)
 	m.Raw(unix.IFLA_IFALIAS, []byte(v.alias()))
 	info := m.Open(unix.IFLA_LINKINFO)
@@ -240,7 +241,7 @@ func (v veth) check() error {
 }
 
 // outside returns the host's end and its bridge.
-func (v veth) outside() (host, master *iface, err error) {
+func (v veth) outside() (host, master *rtnl.Link, err error) {
 	if _, host, err = v.h.iface("", v.o.Name); err == nil {
 		_, master, err = v.h.iface("", v.o.Bridge)
 	}
@@ -248,22 +249,22 @@ func (v veth) outside() (host, master *iface, err error) {
 }
 
 // differs compares the host's end.
-func (v veth) differs(host, master *iface) error {
+func (v veth) differs(host, master *rtnl.Link) error {
 	var errs []error
-	if host.master != master.index {
+	if host.Master != master.Index {
 		errs = append(errs, fmt.Errorf("link %s is no port of %s", v.o.Name, v.o.Bridge))
 	}
-	if !host.up() {
+	if !host.Up() {
 		errs = append(errs, fmt.Errorf("link %s is down", v.o.Name))
 	}
-	if v.o.MTU != 0 && host.mtu != v.o.MTU {
-		errs = append(errs, fmt.Errorf("link %s has mtu %d", v.o.Name, host.mtu))
+	if v.o.MTU != 0 && host.MTU != v.o.MTU {
+		errs = append(errs, fmt.Errorf("link %s has mtu %d", v.o.Name, host.MTU))
 	}
-	if host.master != 0 && !host.hairpin {
+	if host.Master != 0 && !host.Hairpin {
 		errs = append(errs, fmt.Errorf("bridge port has hairpin off"))
 	}
-	if want := v.isolated(); host.master != 0 && host.isolated != want {
-		errs = append(errs, fmt.Errorf("bridge port is isolated: %v, should be: %v", host.isolated, want))
+	if want := v.isolated(); host.Master != 0 && host.Isolated != want {
+		errs = append(errs, fmt.Errorf("bridge port is isolated: %v, should be: %v", host.Isolated, want))
 	}
 	return errors.Join(errs...)
 }
@@ -278,7 +279,7 @@ func (v veth) paired() error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("in sandbox: %w", err)
-	case host.peer != peer.index:
+	case host.Peer != peer.Index:
 		return fmt.Errorf("%s in the sandbox is not the other end of %s", v.o.Peer, v.o.Name)
 	}
 	return nil
@@ -286,7 +287,7 @@ func (v veth) paired() error {
 
 func (v veth) remove() error {
 	defer v.h.relink()
-	if err := v.h.root.rt.delLink(v.o.Name); err != nil && !gone(err) {
+	if err := v.h.root.rt.DelLink(v.o.Name); err != nil && !gone(err) {
 		return err
 	}
 	return nil

@@ -2,13 +2,15 @@ package host
 
 import (
 	"context"
-	"dcni/pkg/host/nlsock"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"time"
+
+	"dcni/pkg/host/nlsock"
+	"dcni/pkg/host/rtnl"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,7 +51,7 @@ type Watcher struct {
 	ours   func(program string) bool
 	route  *eventSocket
 	rules  *eventSocket
-	rt     *rtnl
+	rt     *rtnl.Conn
 	mu     sync.Mutex
 	state  linkWatch
 	ledger ruleWatch
@@ -72,10 +74,10 @@ func Watch(ours func(program string) bool, hint func(Hint)) (w *Watcher, err err
 		w.rules, err = listenEvents(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)
 	}
 	if err == nil {
-		w.rt, err = dialRTNL()
+		w.rt, err = rtnl.Dial()
 	}
 	if err == nil {
-		w.settings.rt, err = dialRTNL()
+		w.settings.rt, err = rtnl.Dial()
 	}
 	if err == nil {
 		err = w.look()
@@ -119,9 +121,9 @@ func (w *Watcher) Close() {
 			s.close()
 		}
 	}
-	for _, rt := range []*rtnl{w.rt, w.settings.rt} {
+	for _, rt := range []*rtnl.Conn{w.rt, w.settings.rt} {
 		if rt != nil {
-			rt.close()
+			rt.Close()
 		}
 	}
 }
@@ -130,11 +132,11 @@ func (w *Watcher) Close() {
 func (w *Watcher) look() error {
 	w.mu.Lock() // events wait: they are of before or after
 	defer w.mu.Unlock()
-	list, err := w.rt.links()
+	list, err := w.rt.Links()
 	if err != nil {
 		return err
 	}
-	w.state = linkWatch{links: map[int]*iface{}, ask: w.rt.linkAt}
+	w.state = linkWatch{links: map[int]*rtnl.Link{}, ask: w.rt.LinkByIndex}
 	for _, l := range list {
 		w.state.note(l)
 	}
@@ -160,14 +162,14 @@ func (w *Watcher) onRules(nsid int, r nlsock.Reply) {
 	if !w.ledger.feed(nsid, r, w.ours) {
 		return
 	}
-	if nsid == here {
+	if nsid == rtnl.Here {
 		w.hint(Hint{What: Rules})
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, l := range w.state.leadingTo(nsid) {
-		w.hint(Hint{Inside, l.name})
+		w.hint(Hint{Inside, l.Name})
 	}
 }
 
@@ -280,12 +282,12 @@ func (s *eventSocket) drain(buf, control []byte, on func(nsid int, r nlsock.Repl
 func nsidOf(control []byte) int {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
-		return here
+		return rtnl.Here
 	}
 	for _, m := range messages {
 		if m.Header.Level == unix.SOL_NETLINK && m.Header.Type == unix.NETLINK_LISTEN_ALL_NSID && len(m.Data) >= 4 {
 			return int(int32(binary.NativeEndian.Uint32(m.Data)))
 		}
 	}
-	return here
+	return rtnl.Here
 }

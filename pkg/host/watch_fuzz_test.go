@@ -8,28 +8,29 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/nlsock"
+	"dcni/pkg/host/rtnl"
 )
 
 func FuzzEvents(f *testing.F) {
 	const nsid = 3
-	var link, rule rtMessage
+	var link, rule rtnl.Message
 	var table nlsock.Message
-	link.ifinfo(2, 0, unix.IFF_UP)
+	link.IfInfo(2, 0, unix.IFF_UP)
 	link.Str(unix.IFLA_IFNAME, "v0123456789abcd")
-	f.Add(here, uint16(unix.RTM_NEWLINK), link.B)
+	f.Add(rtnl.Here, uint16(unix.RTM_NEWLINK), link.B)
 	f.Add(nsid, uint16(unix.RTM_NEWLINK), link.B)
 	detour{}.ruleMessage(&rule, unix.IPPROTO_UDP)
 	f.Add(nsid, uint16(unix.RTM_DELRULE), rule.B)
 	f.Add(nsid, uint16(unix.RTM_DELROUTE), make([]byte, unix.SizeofRtMsg))
-	f.Add(here, uint16(unix.RTM_NEWNETCONF), []byte{})
+	f.Add(rtnl.Here, uint16(unix.RTM_NEWNETCONF), []byte{})
 	table.NFHeader(unix.NFPROTO_INET, 0)
 	table.Str(unix.NFTA_TABLE_NAME, firewall.TableName)
 	f.Add(nsid, nftType(unix.NFT_MSG_DELTABLE), table.B)
 	f.Add(nsid, nftType(unix.NFT_MSG_NEWGEN), table.B)
 	f.Fuzz(func(t *testing.T, nsid int, typ uint16, payload []byte) {
 		links := linkWatch{
-			links: map[int]*iface{2: {index: 2, kind: "veth", nsid: 3, peer: 2, name: "v0123456789abcd"}},
-			ask:   func(int) (*iface, error) { return nil, errors.New("gone") },
+			links: map[int]*rtnl.Link{2: {Index: 2, Kind: "veth", NSID: 3, Peer: 2, Name: "v0123456789abcd"}},
+			ask:   func(int) (*rtnl.Link, error) { return nil, errors.New("gone") },
 		}
 		r := nlsock.Reply{Type: typ, Data: payload}
 		for _, h := range links.feed(nsid, r) {

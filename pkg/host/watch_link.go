@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/nlsock"
+	"dcni/pkg/host/rtnl"
 	"dcni/pkg/wire"
 )
 
@@ -14,40 +15,40 @@ import (
 // the kernel's messages what they lose. What it keeps of a link is copied out of
 // the message: the buffer is used again.
 type linkWatch struct {
-	links map[int]*iface // by index
-	ask   func(index int) (*iface, error)
+	links map[int]*rtnl.Link // by index
+	ask   func(index int) (*rtnl.Link, error)
 }
 
 // note remembers a link if it matters, and returns how it was.
-func (w *linkWatch) note(l *iface) (before *iface) {
-	before = w.links[l.index]
-	if l.kind == "bridge" || l.kind == "veth" && wire.IsHostLink(l.name) {
-		w.links[l.index] = &iface{
-			index: l.index, master: l.master, peer: l.peer, nsid: l.nsid, mtu: l.mtu, flags: l.flags,
-			hairpin: l.hairpin, isolated: l.isolated, name: l.name, kind: l.kind,
+func (w *linkWatch) note(l *rtnl.Link) (before *rtnl.Link) {
+	before = w.links[l.Index]
+	if l.Kind == "bridge" || l.Kind == "veth" && wire.IsHostLink(l.Name) {
+		w.links[l.Index] = &rtnl.Link{
+			Index: l.Index, Master: l.Master, Peer: l.Peer, NSID: l.NSID, MTU: l.MTU, Flags: l.Flags,
+			Hairpin: l.Hairpin, Isolated: l.Isolated, Name: l.Name, Kind: l.Kind,
 		}
 	} else {
-		delete(w.links, l.index)
+		delete(w.links, l.Index)
 	}
 	return before
 }
 
 // whole reports whether a link is as one of ours is when ADD is done with it.
-func whole(i *iface) bool {
-	return i.up() && (i.kind == "bridge" || i.master != 0 && i.hairpin)
+func whole(i *rtnl.Link) bool {
+	return i.Up() && (i.Kind == "bridge" || i.Master != 0 && i.Hairpin)
 }
 
 // loses reports whether a link was whole and is not as it was.
-func loses(i, now *iface) bool {
-	return whole(i) && (i.name != now.name || i.up() != now.up() ||
-		i.kind != "bridge" && (i.master != now.master || i.hairpin != now.hairpin || i.isolated != now.isolated || i.mtu != now.mtu))
+func loses(i, now *rtnl.Link) bool {
+	return whole(i) && (i.Name != now.Name || i.Up() != now.Up() ||
+		i.Kind != "bridge" && (i.Master != now.Master || i.Hairpin != now.Hairpin || i.Isolated != now.Isolated || i.MTU != now.MTU))
 }
 
 // leadingTo returns the links whose other ends are in a namespace.
-func (w *linkWatch) leadingTo(nsid int) []*iface {
-	var list []*iface
+func (w *linkWatch) leadingTo(nsid int) []*rtnl.Link {
+	var list []*rtnl.Link
 	for _, l := range w.links {
-		if l.kind == "veth" && l.nsid == nsid {
+		if l.Kind == "veth" && l.NSID == nsid {
 			list = append(list, l)
 		}
 	}
@@ -56,15 +57,15 @@ func (w *linkWatch) leadingTo(nsid int) []*iface {
 
 // feed reads one message.
 func (w *linkWatch) feed(nsid int, r nlsock.Reply) []Hint {
-	if nsid != here {
+	if nsid != rtnl.Here {
 		return w.inside(nsid, r)
 	}
 	switch r.Type {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		return w.link(r)
 	case unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_NEWROUTE:
-		if l := w.links[deviceOf(r)]; l != nil && l.kind == "bridge" && (r.Type != unix.RTM_NEWROUTE || replaces(r)) {
-			return []Hint{{Link, l.name}}
+		if l := w.links[deviceOf(r)]; l != nil && l.Kind == "bridge" && (r.Type != unix.RTM_NEWROUTE || replaces(r)) {
+			return []Hint{{Link, l.Name}}
 		}
 	case unix.RTM_NEWNETCONF:
 		if switchedOff(r.Data) {
@@ -79,27 +80,27 @@ func (w *linkWatch) link(r nlsock.Reply) []Hint {
 	if len(r.Data) < unix.SizeofIfInfomsg {
 		return nil
 	}
-	now := parseIface(r.Data)
+	now := rtnl.ParseLink(r.Data)
 	if r.Data[0] == unix.AF_BRIDGE {
 		// Of the bridge's own, which tell of the port only, also when it leaves.
-		if w.links[now.index] == nil {
+		if w.links[now.Index] == nil {
 			return nil
 		}
-		asked, err := w.ask(now.index)
+		asked, err := w.ask(now.Index)
 		if err != nil {
 			return nil // deleted: its own message says so
 		}
 		now = asked
 	} else if r.Type == unix.RTM_DELLINK {
-		gone := w.links[now.index]
-		delete(w.links, now.index)
+		gone := w.links[now.Index]
+		delete(w.links, now.Index)
 		if gone == nil {
 			return nil
 		}
-		return []Hint{{Link, gone.name}}
+		return []Hint{{Link, gone.Name}}
 	}
 	if before := w.note(now); before != nil && loses(before, now) {
-		return []Hint{{Link, before.name}}
+		return []Hint{{Link, before.Name}}
 	}
 	return nil
 }
@@ -114,7 +115,7 @@ func (w *linkWatch) inside(nsid int, r nlsock.Reply) []Hint {
 		index = lowered(r.Data)
 	case unix.RTM_DELRULE:
 		if isDetourRule(r.Data) {
-			index = loIndex
+			index = rtnl.LoIndex
 		}
 	case unix.RTM_NEWROUTE:
 		if !replaces(r) {
@@ -127,8 +128,8 @@ func (w *linkWatch) inside(nsid int, r nlsock.Reply) []Hint {
 	}
 	var hints []Hint
 	for _, l := range w.leadingTo(nsid) {
-		if index == loIndex || index == l.peer || index == anyIndex {
-			hints = append(hints, Hint{Inside, l.name})
+		if index == rtnl.LoIndex || index == l.Peer || index == anyIndex {
+			hints = append(hints, Hint{Inside, l.Name})
 		}
 	}
 	return hints
@@ -182,9 +183,9 @@ func switchedOff(data []byte) bool {
 			return
 		}
 		switch value := binary.NativeEndian.Uint32(data); typ {
-		case netconfIfIndex:
-			all = value == netconfAll
-		case netconfForwarding:
+		case rtnl.NetconfIfIndex:
+			all = value == rtnl.NetconfAll
+		case rtnl.NetconfForwarding:
 			off = value == 0
 		}
 	})

@@ -5,6 +5,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/nlsock"
+	"dcni/pkg/host/rtnl"
 )
 
 // ruleWatch collects, for each namespace, whether the transaction that is being
@@ -66,6 +67,6 @@ func takes(nsid int, r nlsock.Reply) bool {
 		}
 	})
 	isRule := r.Type&0xff == unix.NFT_MSG_DELRULE || r.Type&0xff == unix.NFT_MSG_NEWRULE || r.Type&0xff == nftMsgDestroyRule
-	return names[table] == firewall.TableName && (nsid != here || r.Data[0] == unix.NFPROTO_INET) &&
+	return names[table] == firewall.TableName && (nsid != rtnl.Here || r.Data[0] == unix.NFPROTO_INET) &&
 		(!isRule || names[chain] != firewall.UserChain)
 }

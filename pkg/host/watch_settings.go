@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"dcni/pkg/host/rtnl"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -24,7 +26,7 @@ const (
 // what was put back meanwhile, which is then found to be so. Of a link that is
 // new, it is a hint if they are not as ADD leaves them.
 type settingWatch struct {
-	rt   *rtnl
+	rt   *rtnl.Conn
 	seen map[int]string // by index
 }
 
@@ -58,12 +60,12 @@ func threadTime() time.Duration {
 }
 
 // sandboxes returns the host's ends of veths of ours that lead to a namespace.
-func (w *Watcher) sandboxes() []*iface {
+func (w *Watcher) sandboxes() []*rtnl.Link {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var list []*iface
+	var list []*rtnl.Link
 	for _, l := range w.state.links {
-		if l.kind == "veth" && l.nsid >= 0 {
+		if l.Kind == "veth" && l.NSID >= 0 {
 			list = append(list, l)
 		}
 	}
@@ -72,7 +74,7 @@ func (w *Watcher) sandboxes() []*iface {
 
 // look compares all settings with how they were. What can't be asked for now is no
 // hint.
-func (s *settingWatch) look(ends []*iface) (hints []Hint) {
+func (s *settingWatch) look(ends []*rtnl.Link) (hints []Hint) {
 	now := make(map[int]string, len(s.seen))
 	see := func(index int, settings string, asADD bool, hint Hint) {
 		now[index] = settings
@@ -81,17 +83,17 @@ func (s *settingWatch) look(ends []*iface) (hints []Hint) {
 		}
 	}
 	see(bridgeFilter, filterSettings(), true, Hint{What: Anything})
-	bridges, err := s.rt.bridges()
+	bridges, err := s.rt.Bridges()
 	for _, l := range bridges {
-		if err == nil && l.kind == "bridge" {
+		if err == nil && l.Kind == "bridge" {
 			// How one is to be set, depends on its network.
-			see(l.index, fmt.Sprintf("%x %d", l.settings(bridgeSettings), l.mtu), false, Hint{Link, l.name})
+			see(l.Index, fmt.Sprintf("%x %d", l.Settings(bridgeSettings), l.MTU), false, Hint{Link, l.Name})
 		}
 	}
 	for some := range slices.Chunk(ends, lookBatch) {
-		for i, peer := range s.rt.peers(some) {
+		for i, peer := range s.rt.Peers(some) {
 			if peer != nil {
-				see(some[i].index, string(peer.settings(sandboxSettings)), asADD(peer), Hint{Inside, some[i].name})
+				see(some[i].Index, string(peer.Settings(sandboxSettings)), asADD(peer), Hint{Inside, some[i].Name})
 			}
 		}
 	}
@@ -101,16 +103,16 @@ func (s *settingWatch) look(ends []*iface) (hints []Hint) {
 
 // What plans set of a bridge, and of the link in a sandbox.
 var (
-	bridgeSettings = []devconf{
-		devconfs["ipv4/route_localnet"], devconfs["ipv6/accept_ra"], devconfs["ipv6/disable_ipv6"], devconfs["ipv6/accept_dad"],
+	bridgeSettings = []rtnl.DevConf{
+		rtnl.DevConfs["ipv4/route_localnet"], rtnl.DevConfs["ipv6/accept_ra"], rtnl.DevConfs["ipv6/disable_ipv6"], rtnl.DevConfs["ipv6/accept_dad"],
 	}
-	sandboxSettings = []devconf{arpNotify, ndiscNotify, disableIPv6, acceptDAD}
+	sandboxSettings = []rtnl.DevConf{rtnl.ArpNotify, rtnl.NdiscNotify, rtnl.DisableIPv6, rtnl.AcceptDAD}
 )
 
 // asADD reports whether the link in a sandbox is set as one with IPv6, or without.
-func asADD(i *iface) bool {
-	is := func(d devconf, value string) bool { have, err := d.of(i); return err != nil || have == value }
-	return is(arpNotify, "1") && (is(disableIPv6, "1") || is(ndiscNotify, "1") && is(acceptDAD, "0"))
+func asADD(i *rtnl.Link) bool {
+	is := func(d rtnl.DevConf, value string) bool { have, err := d.Value(i); return err != nil || have == value }
+	return is(rtnl.ArpNotify, "1") && (is(rtnl.DisableIPv6, "1") || is(rtnl.NdiscNotify, "1") && is(rtnl.AcceptDAD, "0"))
 }
 
 // filterSettings returns the settings of bridged packets, as they are.

@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"dcni/pkg/host/proc"
+	"dcni/pkg/netns"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -165,12 +168,12 @@ func TestWatch(t *testing.T) {
 // waitForNamespace waits until a process is in a namespace of its own.
 func waitForNamespace(t *testing.T, pid int) {
 	t.Helper()
-	own, err := nsAt("/proc/thread-self/ns/net")
+	own, err := netns.At("/proc/thread-self/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 200 {
-		if id := process(pid).namespace("net"); id != own && id != (nsID{}) {
+		if id := proc.Process(pid).Namespace("net"); id != own && id != (netns.ID{}) {
 			return
 		}
 		runtime.Gosched()

@@ -48,17 +48,8 @@ func open(path string) (fd int, err error) {
 	}
 }
 
-// FromFD returns the namespace of an open descriptor, which it owns.
-func FromFD(fd int) *NS { return &NS{fd} }
-
 // Fd returns the namespace's descriptor, as netlink messages want it.
 func (n *NS) Fd() int { return n.fd }
-
-// Same reports whether two open namespaces are one.
-func (n *NS) Same(other *NS) bool {
-	var a, b unix.Stat_t
-	return unix.Fstat(n.fd, &a) == nil && unix.Fstat(other.fd, &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
-}
 
 // Do runs fn with the calling thread in the namespace, and goes back. Sockets
 // that fn opens stay there. Two system calls on this thread cost a fiftieth of

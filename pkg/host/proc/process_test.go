@@ -1,6 +1,9 @@
-package host
+package proc
 
-import "testing"
+import (
+	"os"
+	"testing"
+)
 
 func TestHasWord(t *testing.T) {
 	for _, c := range []struct {
@@ -20,5 +23,14 @@ func TestHasWord(t *testing.T) {
 		if got := hasWord(c.text, c.word); got != c.want {
 			t.Errorf("%q has word %q: %v", c.text, c.word, got)
 		}
+	}
+}
+
+func TestParent(t *testing.T) {
+	if got := Process(os.Getpid()).Parent(); int(got) != os.Getppid() {
+		t.Errorf("parent of this process: %d, want %d", got, os.Getppid())
+	}
+	if got := Process(0).Parent(); got != 0 {
+		t.Errorf("parent of a process that is not: %d", got)
 	}
 }

@@ -1,4 +1,4 @@
-package host
+package rtnl
 
 import (
 	"testing"
@@ -7,8 +7,8 @@ import (
 )
 
 func FuzzLink(f *testing.F) {
-	var m rtMessage
-	m.ifinfo(2, unix.IFF_UP, 0)
+	var m Message
+	m.IfInfo(2, unix.IFF_UP, 0)
 	m.Str(unix.IFLA_IFNAME, "eth0")
 	m.Str(unix.IFLA_IFALIAS, "web c1/eth0")
 	m.Native(unix.IFLA_LINK_NETNSID, 1)
@@ -26,20 +26,20 @@ func FuzzLink(f *testing.F) {
 		if len(payload) < unix.SizeofIfInfomsg {
 			return
 		}
-		l := parseIface(payload)
-		for _, d := range devconfs {
-			if value, err := d.of(l); err == nil && value == "" {
+		l := ParseLink(payload)
+		for _, d := range DevConfs {
+			if value, err := d.Value(l); err == nil && value == "" {
 				t.Errorf("%+v has no value", d)
 			}
 		}
-		if len(l.settings(sandboxSettings)) > 4*len(sandboxSettings) {
-			t.Errorf("settings %x", l.settings(sandboxSettings))
+		if some := l.Settings([]DevConf{ArpNotify, DisableIPv6}); len(some)%4 != 0 {
+			t.Errorf("settings %x", some)
 		}
 	})
 }
 
 func FuzzAddress(f *testing.F) {
-	var m rtMessage
+	var m Message
 	m.Raw(unix.IFA_ADDRESS, []byte{10, 0, 0, 1})
 	m.Raw(unix.IFA_LOCAL, []byte{10, 0, 0, 2})
 	f.Add(m.B)

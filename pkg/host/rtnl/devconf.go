@@ -1,4 +1,4 @@
-package host
+package rtnl
 
 import (
 	"dcni/pkg/host/nlsock"
@@ -10,46 +10,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A devconf is a setting of one link that rtnetlink tells along with the link
+// A DevConf is a setting of one link that rtnetlink tells along with the link
 // (IFLA_AF_SPEC), and for IPv4 also takes. That is worth it: /proc/sys/net looks
 // the same in every namespace, so that the kernel's cache of names finds as
 // many candidates as there are namespaces. Seen: with 800 sandboxes, opening a
 // file there takes 200 us.
-type devconf struct {
-	family byte // AF_INET or AF_INET6
+type DevConf struct {
+	Family byte // AF_INET or AF_INET6
 	number int  // uapi/linux/ip.h, IPV4_DEVCONF_*; uapi/linux/ipv6.h, DEVCONF_*
-	dev    string
+	Dev    string
 }
 
-var devconfs = map[string]devconf{
-	"ipv4/arp_notify":     {family: unix.AF_INET, number: 22},
-	"ipv4/route_localnet": {family: unix.AF_INET, number: 26},
-	"ipv6/accept_ra":      {family: unix.AF_INET6, number: 3},
-	"ipv6/disable_ipv6":   {family: unix.AF_INET6, number: 26},
-	"ipv6/accept_dad":     {family: unix.AF_INET6, number: 27},
-	"ipv6/ndisc_notify":   {family: unix.AF_INET6, number: 29},
+var DevConfs = map[string]DevConf{
+	"ipv4/arp_notify":     {Family: unix.AF_INET, number: 22},
+	"ipv4/route_localnet": {Family: unix.AF_INET, number: 26},
+	"ipv6/accept_ra":      {Family: unix.AF_INET6, number: 3},
+	"ipv6/disable_ipv6":   {Family: unix.AF_INET6, number: 26},
+	"ipv6/accept_dad":     {Family: unix.AF_INET6, number: 27},
+	"ipv6/ndisc_notify":   {Family: unix.AF_INET6, number: 29},
 }
 
 // Those that are looked at by name.
 var (
-	arpNotify, ndiscNotify = devconfs["ipv4/arp_notify"], devconfs["ipv6/ndisc_notify"]
-	disableIPv6, acceptDAD = devconfs["ipv6/disable_ipv6"], devconfs["ipv6/accept_dad"]
+	ArpNotify, NdiscNotify = DevConfs["ipv4/arp_notify"], DevConfs["ipv6/ndisc_notify"]
+	DisableIPv6, AcceptDAD = DevConfs["ipv6/disable_ipv6"], DevConfs["ipv6/accept_dad"]
 )
 
-// devconfOf reads a path as net/ipv4/conf/eth0/arp_notify.
-func devconfOf(path string) (devconf, bool) {
+// DevConfOf reads a path as net/ipv4/conf/eth0/arp_notify.
+func DevConfOf(path string) (DevConf, bool) {
 	words := strings.Split(path, "/")
 	if len(words) != 5 || words[0] != "net" || words[2] != "conf" {
-		return devconf{}, false
+		return DevConf{}, false
 	}
-	d, ok := devconfs[words[1]+"/"+words[4]]
-	d.dev = words[3]
+	d, ok := DevConfs[words[1]+"/"+words[4]]
+	d.Dev = words[3]
 	return d, ok
 }
 
-// of returns the setting's value on a link, and fs.ErrNotExist where the link
+// Value returns the setting's value on a link, and fs.ErrNotExist where the link
 // has nothing of that family.
-func (d devconf) of(l *iface) (string, error) {
+func (d DevConf) Value(l *Link) (string, error) {
 	value := d.bytes(l)
 	if value == nil {
 		return "", fs.ErrNotExist
@@ -58,9 +58,9 @@ func (d devconf) of(l *iface) (string, error) {
 }
 
 // bytes returns the setting's value as the kernel has it, or nil.
-func (d devconf) bytes(l *iface) []byte {
+func (d DevConf) bytes(l *Link) []byte {
 	values, at := l.conf6, d.number
-	if d.family == unix.AF_INET {
+	if d.Family == unix.AF_INET {
 		values, at = l.conf4, d.number-1 // numbered from 1
 	}
 	if len(values) < 4*(at+1) {
@@ -69,14 +69,14 @@ func (d devconf) bytes(l *iface) []byte {
 	return values[4*at : 4*(at+1)]
 }
 
-// set sets an IPv4 setting of a link.
-func (d devconf) set(rt *rtnl, l *iface, value string) error {
+// Set sets an IPv4 setting of a link.
+func (d DevConf) Set(rt *Conn, l *Link, value string) error {
 	n, err := strconv.ParseUint(value, 10, 32)
 	if err != nil {
 		return err
 	}
-	return rt.change(unix.RTM_NEWLINK, 0, func(m *rtMessage) {
-		m.ifinfo(l.index, 0, 0)
+	return rt.Change(unix.RTM_NEWLINK, 0, func(m *Message) {
+		m.IfInfo(l.Index, 0, 0)
 		spec := m.Open(unix.IFLA_AF_SPEC)
 		inet := m.Open(unix.AF_INET)
 		conf := m.Open(inetConf)
@@ -91,13 +91,13 @@ func (d devconf) set(rt *rtnl, l *iface, value string) error {
 const (
 	inetConf         = 1 // IFLA_INET_CONF
 	inet6Conf        = 2 // IFLA_INET6_CONF
-	inet6AddrGenMode = 8 // IFLA_INET6_ADDR_GEN_MODE
+	Inet6AddrGenMode = 8 // IFLA_INET6_ADDR_GEN_MODE
 
-	addrGenNone = 1 // IN6_ADDR_GEN_MODE_NONE
+	AddrGenNone = 1 // IN6_ADDR_GEN_MODE_NONE
 )
 
 // parseAFSpec takes the arrays of settings out of a link's IFLA_AF_SPEC.
-func (i *iface) parseAFSpec(data []byte) {
+func (i *Link) parseAFSpec(data []byte) {
 	nlsock.Attributes(data, func(family uint16, data []byte) {
 		nlsock.Attributes(data, func(typ uint16, data []byte) {
 			switch {
@@ -112,17 +112,17 @@ func (i *iface) parseAFSpec(data []byte) {
 
 // Attributes of a struct netconfmsg (uapi/linux/netconf.h), which x/sys lacks.
 const (
-	netconfIfIndex    = 1 // NETCONFA_IFINDEX
-	netconfForwarding = 2 // NETCONFA_FORWARDING
+	NetconfIfIndex    = 1 // NETCONFA_IFINDEX
+	NetconfForwarding = 2 // NETCONFA_FORWARDING
 
-	netconfAll = 0xffffffff // NETCONFA_IFINDEX_ALL
+	NetconfAll = 0xffffffff // NETCONFA_IFINDEX_ALL
 )
 
-// forwards reports whether a namespace forwards packets of a family.
-func (r *rtnl) forwards(family byte) (bool, error) {
-	payloads, err := r.request(unix.RTM_GETNETCONF, 0, func(m *rtMessage) {
+// Forwards reports whether a namespace forwards packets of a family.
+func (r *Conn) Forwards(family byte) (bool, error) {
+	payloads, err := r.Request(unix.RTM_GETNETCONF, 0, func(m *Message) {
 		m.B = append(m.B, family, 0, 0, 0) // struct netconfmsg
-		m.Native(netconfIfIndex, netconfAll)
+		m.Native(NetconfIfIndex, NetconfAll)
 	})
 	if err != nil {
 		return false, err
@@ -133,7 +133,7 @@ func (r *rtnl) forwards(family byte) (bool, error) {
 			continue
 		}
 		nlsock.Attributes(p[4:], func(typ uint16, data []byte) {
-			if typ == netconfForwarding && len(data) >= 4 {
+			if typ == NetconfForwarding && len(data) >= 4 {
 				on = binary.NativeEndian.Uint32(data) != 0
 			}
 		})
@@ -141,9 +141,9 @@ func (r *rtnl) forwards(family byte) (bool, error) {
 	return on, nil
 }
 
-// settings returns values to compare: as many bytes of each, or none where the
+// Settings returns values to compare: as many bytes of each, or none where the
 // link has nothing of that family.
-func (i *iface) settings(list []devconf) (values []byte) {
+func (i *Link) Settings(list []DevConf) (values []byte) {
 	for _, d := range list {
 		values = append(values, d.bytes(i)...)
 	}

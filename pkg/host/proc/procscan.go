@@ -1,4 +1,4 @@
-package host
+package proc
 
 import (
 	"bufio"
@@ -14,47 +14,36 @@ import (
 	"dcni/pkg/netns"
 )
 
-// Leave lets go of a sandbox that was entered, if of one, and forgets what links
-// there are.
-func (h *Host) Leave(path string) { h.forget(path) }
-
-// Lives reports whether the namespace of a cookie is still at a path. What can't
-// be told lives.
-func (h *Host) Lives(path string, cookie uint64) bool { return Lives(path, cookie) }
-
-// Inhabited is [Inhabited], for who has a Host.
-func (h *Host) Inhabited() (map[uint64]bool, error) { return Inhabited() }
-
-// Inhabited returns the cookies of the network namespaces that somebody may still
-// mean: those of processes, those that are mounted in any process's mount
-// namespace, which may hide them from us, and those that a process has open.
-// Sockets don't count: dnetd's would keep alive what nobody else remembers.
-func Inhabited() (map[uint64]bool, error) {
-	own, err := nsAt(ownNetNS)
+// ReferencedNetNS returns the cookies of the network namespaces that are still
+// referred to: those of processes, those that are mounted in any process's mount
+// namespace, which may hide them from this process, and those that a process has
+// open. Sockets don't count: dnetd's alone would keep a namespace alive.
+func ReferencedNetNS() (map[uint64]bool, error) {
+	own, err := netns.At(netns.Own)
 	if err != nil {
 		return nil, err
 	}
-	c := census{nsfs: own.dev, tracer: mayTrace(), seen: map[nsID]bool{}, mounts: map[nsID]bool{}, cookies: map[uint64]bool{}}
-	for p := range processes() {
-		c.add(p.path("ns/net"))
-		c.mounted(p)
-		c.open(p)
+	s := scan{nsfs: own.Dev, tracer: mayTrace(), seen: map[netns.ID]bool{}, mounts: map[netns.ID]bool{}, cookies: map[uint64]bool{}}
+	for p := range All() {
+		s.add(p.path("ns/net"))
+		s.mounted(p)
+		s.open(p)
 	}
-	return c.cookies, errors.Join(c.errs...)
+	return s.cookies, errors.Join(s.errs...)
 }
 
-// A census looks at each namespace once.
-type census struct {
+// A scan looks at each namespace once.
+type scan struct {
 	nsfs         uint64 // the device that all namespaces are on
 	tracer       bool   // see mayTrace
-	seen, mounts map[nsID]bool
+	seen, mounts map[netns.ID]bool
 	cookies      map[uint64]bool
 	errs         []error // what could not be looked at
 }
 
 // add counts the namespace at a path. One that is gone by now is none.
-func (c *census) add(path string) {
-	if id, err := nsAt(path); err == nil && c.seen[id] {
+func (s *scan) add(path string) {
+	if id, err := netns.At(path); err == nil && s.seen[id] {
 		return
 	}
 	ns, err := netns.Open(path)
@@ -62,28 +51,28 @@ func (c *census) add(path string) {
 	case errors.Is(err, netns.ErrNotNetNS):
 		return
 	case err != nil:
-		c.fail(err)
+		s.fail(err)
 		return
 	}
 	defer ns.Close()
-	var st unix.Stat_t
+	var id netns.ID // it may be another than a moment ago
 	cookie, err := ns.Cookie()
 	if err == nil {
-		err = unix.Fstat(ns.Fd(), &st) // it may be another than a moment ago
+		id, err = ns.ID()
 	}
 	if err != nil {
-		c.errs = append(c.errs, fmt.Errorf("%s: %w", path, err))
+		s.errs = append(s.errs, fmt.Errorf("%s: %w", path, err))
 		return
 	}
-	c.seen[nsID{st.Dev, st.Ino}], c.cookies[cookie] = true, true
+	s.seen[id], s.cookies[cookie] = true, true
 }
 
 // fail takes note of what could not be looked at. Processes that have ended are no
 // matter, nor those of a user namespace above ours: this machine is a container
 // of theirs, and they are in none of its.
-func (c *census) fail(err error) {
-	if !ended(err) && !(c.tracer && errors.Is(err, fs.ErrPermission)) {
-		c.errs = append(c.errs, err)
+func (s *scan) fail(err error) {
+	if !ended(err) && !(s.tracer && errors.Is(err, fs.ErrPermission)) {
+		s.errs = append(s.errs, err)
 	}
 }
 
@@ -102,24 +91,24 @@ func ended(err error) bool {
 }
 
 // mounted counts the namespaces that are mounted where a process sees them.
-func (c *census) mounted(p process) {
-	id := p.namespace("mnt")
-	if c.mounts[id] {
+func (s *scan) mounted(p Process) {
+	id := p.Namespace("mnt")
+	if s.mounts[id] {
 		return
 	}
-	c.mounts[id] = id != nsID{}
+	s.mounts[id] = id != netns.ID{}
 	f, err := os.Open(p.path("mountinfo"))
 	if err != nil {
-		c.fail(err)
+		s.fail(err)
 		return
 	}
 	defer f.Close()
 	points, err := netNSMounts(f)
 	for _, point := range points {
-		c.add(p.path("root") + point)
+		s.add(p.path("root") + point)
 	}
 	if err != nil {
-		c.fail(err)
+		s.fail(err)
 	}
 }
 
@@ -153,20 +142,20 @@ func unescape(path string) string {
 
 // open counts the namespaces that a process has open, but for us: dnetd and
 // this process open many, and mean none.
-func (c *census) open(p process) {
+func (s *scan) open(p Process) {
 	if int(p) == os.Getpid() || strings.TrimSpace(p.read("comm")) == "dnetd" {
 		return
 	}
 	dir, err := os.Open(p.path("fd"))
 	if err != nil {
-		c.fail(err)
+		s.fail(err)
 		return
 	}
 	defer dir.Close()
 	names, _ := dir.Readdirnames(-1) // what was read before the process ended is as good
 	for _, name := range names {
-		if path := p.path("fd/" + name); c.isNamespace(path) {
-			c.add(path)
+		if path := p.path("fd/" + name); s.isNamespace(path) {
+			s.add(path)
 		}
 	}
 }
@@ -174,8 +163,8 @@ func (c *census) open(p process) {
 // isNamespace reports whether an open file is a namespace, of any kind. Its name
 // does not tell: it is that of the mount by which it was opened. Nor are servers
 // of files asked that may be out of reach.
-func (c *census) isNamespace(path string) bool {
+func (s *scan) isNamespace(path string) bool {
 	var st unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &st)
-	return err == nil && unix.Mkdev(st.Dev_major, st.Dev_minor) == c.nsfs
+	return err == nil && unix.Mkdev(st.Dev_major, st.Dev_minor) == s.nsfs
 }

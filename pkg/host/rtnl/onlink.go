@@ -1,4 +1,4 @@
-package host
+package rtnl
 
 import (
 	"encoding/binary"
@@ -8,16 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reachesOnLink reports whether a link has the on-link route of its address: it
+// ReachesOnLink reports whether a link has the on-link route of its address: it
 // asks for the way to a neighbour, by that link, which costs the same whatever
 // number of routes the host has. What the kernel can't say is taken to be so.
-func (r *rtnl) reachesOnLink(index int, p netip.Prefix) bool {
+func (r *Conn) ReachesOnLink(index int, p netip.Prefix) bool {
 	to, ok := neighbour(p)
 	if !ok {
 		return true
 	}
-	payloads, err := r.request(unix.RTM_GETROUTE, 0, func(m *rtMessage) {
-		m.B = append(m.B, rtFamily(to), byte(to.BitLen()), 0, 0, 0, 0, 0, 0) // struct rtmsg
+	payloads, err := r.Request(unix.RTM_GETROUTE, 0, func(m *Message) {
+		m.B = append(m.B, Family(to), byte(to.BitLen()), 0, 0, 0, 0, 0, 0) // struct rtmsg
 		m.B = binary.NativeEndian.AppendUint32(m.B, unix.RTM_F_FIB_MATCH)
 		m.Raw(unix.RTA_DST, to.AsSlice())
 		m.Native(unix.RTA_OIF, uint32(index))
@@ -40,21 +40,21 @@ func neighbour(p netip.Prefix) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-func rtFamily(a netip.Addr) byte {
+func Family(a netip.Addr) byte {
 	if a.Is6() {
 		return unix.AF_INET6
 	}
 	return unix.AF_INET
 }
 
-// onLink adds an address's on-link route, as the kernel makes it.
-func (r *rtnl) onLink(index int, p netip.Prefix) error {
-	return r.change(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtMessage) {
+// AddOnLink adds an address's on-link route, as the kernel makes it.
+func (r *Conn) AddOnLink(index int, p netip.Prefix) error {
+	return r.Change(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *Message) {
 		scope := byte(unix.RT_SCOPE_LINK)
 		if p.Addr().Is6() {
 			scope = unix.RT_SCOPE_UNIVERSE
 		}
-		m.B = append(m.B, rtFamily(p.Addr()), byte(p.Bits()), 0, 0, // struct rtmsg
+		m.B = append(m.B, Family(p.Addr()), byte(p.Bits()), 0, 0, // struct rtmsg
 			unix.RT_TABLE_MAIN, unix.RTPROT_KERNEL, scope, unix.RTN_UNICAST)
 		m.B = binary.NativeEndian.AppendUint32(m.B, 0)
 		m.Raw(unix.RTA_DST, p.Masked().Addr().AsSlice())

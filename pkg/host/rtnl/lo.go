@@ -1,4 +1,4 @@
-package host
+package rtnl
 
 import (
 	"net/netip"
@@ -6,36 +6,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loIndex is lo's in every namespace: it is the first link there
+// LoIndex is lo's in every namespace: it is the first link there
 // (LOOPBACK_IFINDEX in the kernel's net/flow.h).
-const loIndex = 1
+const LoIndex = 1
 
-const lo = "lo"
+const Lo = "lo"
 
-// loUp reports whether lo is up: to ask for its flags alone takes a tenth of the
+// LoUp reports whether lo is up: to ask for its flags alone takes a tenth of the
 // time that asking for the whole link takes.
-func (r *rtnl) loUp() bool {
-	request, err := unix.NewIfreq(lo)
+func (r *Conn) LoUp() bool {
+	request, err := unix.NewIfreq(Lo)
 	if err == nil {
 		err = unix.IoctlIfreq(r.conn.FD, unix.SIOCGIFFLAGS, request)
 	}
 	return err == nil && request.Uint16()&unix.IFF_UP != 0
 }
 
-// raiseLo brings lo up, and reports whether it was down.
-func (r *rtnl) raiseLo() (down bool, err error) {
-	lo, err := r.linkAt(loIndex)
-	if err != nil || lo.up() {
+// RaiseLo brings lo up, and reports whether it was down.
+func (r *Conn) RaiseLo() (down bool, err error) {
+	lo, err := r.LinkByIndex(LoIndex)
+	if err != nil || lo.Up() {
 		return false, err
 	}
-	return true, r.setUp(loIndex, true)
+	return true, r.SetUp(LoIndex, true)
 }
 
-// speaksAs returns the address that packets to another one carry; where there
+// SourceFor returns the address that packets to another one carry; where there
 // is no route to that, the first that others could reach; the zero Prefix where
 // there is none of that family.
-func (r *rtnl) speaksAs(to netip.Addr) (netip.Prefix, error) {
-	_, source, err := r.wayTo(to)
+func (r *Conn) SourceFor(to netip.Addr) (netip.Prefix, error) {
+	_, source, err := r.RouteTo(to)
 	if err != nil {
 		source = netip.Addr{} // no route
 	}
@@ -43,7 +43,7 @@ func (r *rtnl) speaksAs(to netip.Addr) (netip.Prefix, error) {
 	if to.Is6() {
 		family = unix.AF_INET6
 	}
-	list, err := r.addrs(0, family)
+	list, err := r.Addrs(0, family)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
@@ -60,14 +60,14 @@ func (r *rtnl) speaksAs(to netip.Addr) (netip.Prefix, error) {
 	return first, nil
 }
 
-// loopback returns the addresses that lo has, or will have when it comes up.
-func (r *rtnl) loopback() ([]netip.Prefix, error) {
-	lo, err := r.linkAt(loIndex)
+// Loopback returns the addresses that lo has, or will have when it comes up.
+func (r *Conn) Loopback() ([]netip.Prefix, error) {
+	lo, err := r.LinkByIndex(LoIndex)
 	if err != nil {
 		return nil, err
 	}
 	list := []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}
-	off, err := devconfs["ipv6/disable_ipv6"].of(lo)
+	off, err := DevConfs["ipv6/disable_ipv6"].Value(lo)
 	if err == nil && off == "0" {
 		list = append(list, netip.MustParsePrefix("::1/128"))
 	}
