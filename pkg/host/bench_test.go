@@ -6,13 +6,14 @@ import (
 	"testing"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/hosttest"
 )
 
 // endpoint returns an endpoint with n ports from first on.
 func endpointWith(container string, n int, first uint16, hostIP string) *firewall.Endpoint {
-	e := testEndpoint(container, both)
+	e := hosttest.Endpoint(container, hosttest.Both)
 	for i := range n {
-		e.Ports = append(e.Ports, port(hostIP, first+uint16(i), "tcp", 80))
+		e.Ports = append(e.Ports, hosttest.Port(hostIP, first+uint16(i), "tcp", 80))
 	}
 	return e
 }
@@ -24,8 +25,8 @@ func BenchmarkEndpoint(b *testing.B) {
 	}{{1, 0, ""}, {1, 1000, ""}, {1, 10000, ""}, {1, 1000, "127.0.0.1"}, {1000, 0, ""}, {1000, 1000, ""}} {
 		name := fmt.Sprintf("ports=%d/others=%d%s", c.ports, c.others, c.hostIP)
 		b.Run(name, func(b *testing.B) {
-			inNewNS(b, func() {
-				loUp(b)
+			hosttest.InNewNS(b, func() {
+				hosttest.LoUp(b)
 				f := newFirewall(b)
 				if c.others > 0 {
 					if _, err := f.ensureEndpoint(endpointWith("other", c.others, 20000, c.hostIP)); err != nil {
@@ -48,7 +49,7 @@ func BenchmarkEndpoint(b *testing.B) {
 
 // BenchmarkSteady is what an ADD pays when network and rules are there.
 func BenchmarkSteady(b *testing.B) {
-	inNewNS(b, func() {
+	hosttest.InNewNS(b, func() {
 		f := newFirewall(b)
 		n := testNetwork("web", "br-a", "10.1.0.0/24", "fd00:1::/64")
 		if _, err := f.ensureNetwork(n); err != nil {
@@ -79,8 +80,8 @@ func BenchmarkSteady(b *testing.B) {
 }
 
 func BenchmarkFlush(b *testing.B) {
-	inNewNS(b, func() {
-		addr, ports := netip.MustParseAddr("10.1.0.2"), []firewall.Port{port("", 8080, "udp", 80)}
+	hosttest.InNewNS(b, func() {
+		addr, ports := netip.MustParseAddr("10.1.0.2"), []firewall.Port{hosttest.Port("", 8080, "udp", 80)}
 		for b.Loop() {
 			if err := flushAddress(addr); err != nil {
 				b.Fatal(err)

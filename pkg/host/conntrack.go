@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/hostports"
 	"dcni/pkg/host/nlsock"
 )
 
@@ -114,7 +115,7 @@ func flushPorts(ports []firewall.Port) error {
 			return false
 		}
 		for _, p := range byPort[f.orig.dstPort] {
-			if p.Family(f.orig.dst.Is6()) && (p.HostIP.Unmap() == f.orig.dst || p.Any() && isLocal(local, f.orig.dst)) {
+			if p.Family(f.orig.dst.Is6()) && (p.HostIP.Unmap() == f.orig.dst || p.Any() && hostports.IsLocal(local, f.orig.dst)) {
 				return true
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/hosttest"
 	"dcni/pkg/host/nlsock"
 )
 
@@ -37,19 +37,19 @@ func countFlows(t *testing.T, port uint16) (n int) {
 }
 
 func TestConntrackIsFlushed(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		bridgeNetfilter(t, "0")
 		l := buildLab(t, true)
-		f := l.publishAll()
-		l.publish(f, "a1", "", 9090)
+		f := publishAll(l)
+		publish(l, f, "a1", "", 9090)
 		send := func() {
-			l.travel(t, "conntrack", []trip{
+			travel(l, t, "conntrack", []trip{
 				{"published", "out", "host", 8080, "out", ""},
 				{"published", "out", "host", 9090, "out", ""},
 				{"published", "out", "host", 8082, "out", ""},
 			})
 			// Through the host to another's port of the same number: none of ours.
-			_ = l.nodes["a1"].do(func() error {
+			_ = l.Nodes["a1"].Do(func() error {
 				c, err := net.Dial("udp4", "192.0.2.2:8080")
 				if err == nil {
 					fmt.Fprint(c, "hello")
@@ -63,22 +63,22 @@ func TestConntrackIsFlushed(t *testing.T) {
 		if n := countFlows(t, 8080); n != 5 {
 			t.Fatalf("%d connections to port 8080; want 2 UDP, 2 TCP, 1 to another host", n)
 		}
-		l.must(flushPorts(nil))
-		l.must(flushPorts([]firewall.Port{port("", 8080, "udp", 80), port("127.0.0.1", 9090, "udp", 80), port("", 8082, "tcp", 80)}))
+		l.Must(flushPorts(nil))
+		l.Must(flushPorts([]firewall.Port{hosttest.Port("", 8080, "udp", 80), hosttest.Port("127.0.0.1", 9090, "udp", 80), hosttest.Port("", 8082, "tcp", 80)}))
 		if a, b, c := countFlows(t, 8080), countFlows(t, 9090), countFlows(t, 8082); a != 3 || b != 4 || c != 4 {
 			t.Errorf("connections left: %d to 8080, %d to 9090, %d to 8082; want 3, 4, 4", a, b, c)
 		}
-		l.must(flushAddress(l.nodes["a1"].v4))
-		l.must(flushAddress(l.nodes["a1"].v6))
+		l.Must(flushAddress(l.Nodes["a1"].V4))
+		l.Must(flushAddress(l.Nodes["a1"].V6))
 		if a, b, c := countFlows(t, 8080), countFlows(t, 9090), countFlows(t, 8082); a != 0 || b != 0 || c != 4 {
 			t.Errorf("connections left: %d to 8080, %d to 9090, %d to 8082; want 0, 0, 4", a, b, c)
 		}
 		send()
 		many := make([]firewall.Port, 50)
 		for i := range many {
-			many[i] = port("0.0.0.0", uint16(9050+i), "udp", 80)
+			many[i] = hosttest.Port("0.0.0.0", uint16(9050+i), "udp", 80)
 		}
-		l.must(flushPorts(many))
+		l.Must(flushPorts(many))
 		if n := countFlows(t, 9090); n != 3 {
 			t.Errorf("%d connections to 9090; want 3: the IPv4 UDP one is flushed", n)
 		}
@@ -87,7 +87,7 @@ func TestConntrackIsFlushed(t *testing.T) {
 
 // TestFlushAmongMany: with many connections the kernel filters; the same go.
 func TestFlushAmongMany(t *testing.T) {
-	one := map[uint16][]firewall.Port{8080: {port("", 8080, "udp", 80)}}
+	one := map[uint16][]firewall.Port{8080: {hosttest.Port("", 8080, "udp", 80)}}
 	v4, v6 := netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00:1::2")
 	for _, c := range []struct {
 		few, many []ctFilter
@@ -106,25 +106,25 @@ func TestFlushAmongMany(t *testing.T) {
 
 // TestKernelFilters: what the kernel is asked to list is what is listed.
 func TestKernelFilters(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		bridgeNetfilter(t, "0")
 		l := buildLab(t, true)
-		l.publishAll()
-		l.travel(t, "filters", []trip{
+		publishAll(l)
+		travel(l, t, "filters", []trip{
 			{"published", "out", "host", 8080, "out", ""},
 			{"published", "out", "host", 8090, "out", ""},
 			{"way out", "a1", "out", 80, "host", ""},
 		})
 		conn, err := nlsock.Dial(unix.NETLINK_NETFILTER)
-		l.must(err)
+		l.Must(err)
 		defer conn.Close()
-		a1 := l.nodes["a1"]
+		a1 := l.Nodes["a1"]
 		for _, c := range []struct {
 			filter ctFilter
 			want   int
 		}{
-			{ctFilter{family: unix.AF_INET, src: a1.v4}, 2},
-			{ctFilter{family: unix.AF_INET, src: a1.v4, reply: true}, 2},
+			{ctFilter{family: unix.AF_INET, src: a1.V4}, 2},
+			{ctFilter{family: unix.AF_INET, src: a1.V4, reply: true}, 2},
 			{ctFilter{family: unix.AF_INET, proto: unix.IPPROTO_UDP}, 3},
 			{ctFilter{family: unix.AF_INET6, proto: unix.IPPROTO_UDP}, 3},
 			{ctFilter{family: unix.AF_INET, proto: unix.IPPROTO_UDP, port: 8090}, 1},
@@ -138,48 +138,12 @@ func TestKernelFilters(t *testing.T) {
 	})
 }
 
-// TestUDPPeerFollows: a peer that keeps its socket reaches who has the port now.
-func TestUDPPeerFollows(t *testing.T) {
-	inNewNS(t, func() {
-		bridgeNetfilter(t, "0")
-		l := buildLab(t, true)
-		f := l.publishAll()
-		ports := []firewall.Port{port("", 7000, "udp", 80)}
-		l.must(l.nodes["out"].do(func() error {
-			c, err := net.Dial("udp4", "192.0.2.1:7000")
-			if err != nil {
-				return err
-			}
-			t.Cleanup(func() { c.Close() })
-			for _, name := range []string{"a1", "b1"} {
-				l.must(l.host.do(func() error {
-					l.publish(f, name, "", 7000)
-					return flushPorts(ports)
-				}))
-				fmt.Fprint(c, "hello")
-				_ = c.SetDeadline(time.Now().Add(patience))
-				b := make([]byte, 64)
-				n, err := c.Read(b)
-				if _, who, _ := strings.Cut(string(b[:n]), " "); who != name || err != nil {
-					t.Errorf("answer from %q, error %v; want it from %s", who, err, name)
-				}
-				l.must(l.host.do(func() error {
-					e := testEndpoint(name, []string{l.nodes[name].v4.String()})
-					e.Owner.Network = name[:1]
-					return f.removeByOwner(e.Owner)
-				}))
-			}
-			return nil
-		}))
-	})
-}
-
 func TestFlushWithoutConnections(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		if err := flushAddress(netip.MustParseAddr("10.1.0.2")); err != nil {
 			t.Error(err)
 		}
-		if err := flushPorts([]firewall.Port{port("", 8080, "udp", 80)}); err != nil {
+		if err := flushPorts([]firewall.Port{hosttest.Port("", 8080, "udp", 80)}); err != nil {
 			t.Error(err)
 		}
 	})

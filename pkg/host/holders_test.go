@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"testing"
 
+	"dcni/pkg/host/hosttest"
 	"dcni/pkg/wire"
 )
 
@@ -55,22 +56,22 @@ func hold(t *testing.T, network, address, word string) {
 // TestReservedPorts: a socket that a process holds for the container does not
 // keep its port from it.
 func TestReservedPorts(t *testing.T) {
-	inNewNS(t, func() {
-		loUp(t)
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
 		f := newFirewall(t)
 		hold(t, "tcp", "0.0.0.0:1001", "c1")
 		hold(t, "udp", "0.0.0.0:1001", "c1")
 		hold(t, "tcp", "0.0.0.0:1002", "c11")
-		ports := testEndpoint("c1", both, port("", 1001, "tcp", 80), port("", 1001, "udp", 80))
+		ports := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 1001, "tcp", 80), hosttest.Port("", 1001, "udp", 80))
 		if _, err := f.ensureEndpoint(ports); err != nil {
 			t.Error(err)
 		}
-		_, err := f.ensureEndpoint(testEndpoint("c1", both, port("", 1002, "tcp", 80)))
-		wantCode(t, err, wire.CodePortTaken, "address already in use")
+		_, err := f.ensureEndpoint(hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 1002, "tcp", 80)))
+		hosttest.WantCode(t, err, wire.CodePortTaken, "address already in use")
 		if err := f.removeEndpoint(ports); err != nil {
 			t.Error(err)
 		}
-		_, err = f.ensureEndpoint(testEndpoint("c2", both, port("", 1001, "udp", 80)))
-		wantCode(t, err, wire.CodePortTaken, "address already in use")
+		_, err = f.ensureEndpoint(hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 1001, "udp", 80)))
+		hosttest.WantCode(t, err, wire.CodePortTaken, "address already in use")
 	})
 }

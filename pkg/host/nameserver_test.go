@@ -12,13 +12,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/hosttest"
 	"dcni/pkg/netns"
 )
 
 // inSandbox runs f in a fresh namespace, with its path and cookie.
 func inSandbox(t *testing.T, f func(path string, cookie uint64)) {
 	t.Helper()
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		ns, err := netns.Open("/proc/thread-self/ns/net")
 		if err != nil {
 			t.Fatal(err)
@@ -83,7 +84,7 @@ func TestOpenNameServerGone(t *testing.T) {
 
 func TestDialFrom(t *testing.T) {
 	inSandbox(t, func(path string, cookie uint64) {
-		loUp(t)
+		hosttest.LoUp(t)
 		s, err := OpenNameServer(path, cookie, 0, false)
 		if err != nil {
 			t.Fatal(err)
@@ -150,7 +151,7 @@ func checkDialled(t *testing.T, conn net.Conn, cookie uint64, mark int) {
 // TestDialFromInTime has nobody answer a connection.
 func TestDialFromInTime(t *testing.T) {
 	inSandbox(t, func(path string, cookie uint64) {
-		loUp(t)
+		hosttest.LoUp(t)
 		s, err := OpenNameServer(path, cookie, 0, false)
 		if err != nil {
 			t.Fatal(err)

@@ -5,44 +5,13 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/hosttest"
 	"dcni/pkg/wire"
 )
-
-// inNewNS runs f on a thread of its own in a fresh network namespace. The
-// thread is never unlocked: the runtime scraps it, and the namespace with it.
-func inNewNS(t testing.TB, f func()) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("not root: network namespaces can't be made")
-	}
-	done := make(chan error, 1)
-	go func() {
-		finished := false
-		defer func() {
-			if !finished { // t.Fatal ends this goroutine only
-				done <- nil
-			}
-		}()
-		runtime.LockOSThread()
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			finished = true
-			done <- err
-			return
-		}
-		f()
-	}()
-	if err := <-done; err != nil {
-		t.Skip("no network namespace:", err)
-	}
-}
 
 // newFirewall returns a firewall of the thread's namespace with its rules laid.
 func newFirewall(t testing.TB) *nftFirewall {
@@ -61,19 +30,6 @@ func newFirewall(t testing.TB) *nftFirewall {
 
 func nothingUp() ([]*firewall.Network, []*firewall.Endpoint, error) { return nil, nil, nil }
 
-// nft runs nft(8) in the thread's namespace: it is what people see.
-func nft(t testing.TB, args ...string) string {
-	t.Helper()
-	if _, err := exec.LookPath("nft"); err != nil {
-		t.Skip("nft is not installed: nothing to compare with")
-	}
-	out, err := exec.Command("nft", args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("nft %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
-
 func testNetwork(name, bridge string, subnets ...string) *firewall.Network {
 	n := &firewall.Network{Name: name, Bridge: bridge, ICC: true, Masquerade: true}
 	for _, s := range subnets {
@@ -82,46 +38,26 @@ func testNetwork(name, bridge string, subnets ...string) *firewall.Network {
 	return n
 }
 
-func testEndpoint(container string, addresses []string, ports ...firewall.Port) *firewall.Endpoint {
-	e := &firewall.Endpoint{Owner: wire.Attachment{Network: "web", Container: container, IfName: "eth0"},
-		Bridge: "br-a", Ports: ports}
-	for _, a := range addresses {
-		e.Addresses = append(e.Addresses, netip.MustParseAddr(a))
-	}
-	return e
-}
-
-// port makes a port; host may be empty.
-func port(host string, hostPort uint16, proto string, containerPort uint16) firewall.Port {
-	p := firewall.Port{HostPort: hostPort, Protocol: proto, ContainerPort: containerPort}
-	if host != "" {
-		p.HostIP = netip.MustParseAddr(host)
-	}
-	return p
-}
-
-var both = []string{"10.1.0.2", "fd00:1::2"}
-
 func TestRulesListAsSaid(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		newFirewall(t)
-		if got, want := nft(t, "list", "table", "inet", "dcni"), firewall.Rules().String(); got != want {
+		if got, want := hosttest.NFT(t, "list", "table", "inet", "dcni"), firewall.Rules().String(); got != want {
 			t.Errorf("nft lists\n%s\nwant\n%s", got, want)
 		}
 	})
 }
 
 func TestRulesLoadWithNFT(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		file := t.TempDir() + "/rules.nft"
 		if err := os.WriteFile(file, []byte(firewall.Rules().String()), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		nft(t, "-f", file)
-		ours := nft(t, "--debug=netlink", "list", "table", "inet", "dcni")
-		nft(t, "delete", "table", "inet", "dcni")
+		hosttest.NFT(t, "-f", file)
+		ours := hosttest.NFT(t, "--debug=netlink", "list", "table", "inet", "dcni")
+		hosttest.NFT(t, "delete", "table", "inet", "dcni")
 		newFirewall(t)
-		theirs := nft(t, "--debug=netlink", "list", "table", "inet", "dcni")
+		theirs := hosttest.NFT(t, "--debug=netlink", "list", "table", "inet", "dcni")
 		if expressionsOf(ours) != expressionsOf(theirs) {
 			t.Errorf("nft encodes\n%s\nwe encode\n%s", ours, theirs)
 		}
@@ -140,14 +76,14 @@ func expressionsOf(listing string) string {
 }
 
 func TestBaseIsLaidAgain(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		f := newFirewall(t)
-		n, e := testNetwork("web", "br-a", "10.1.0.0/24"), testEndpoint("c1", both, port("", 8080, "tcp", 80))
+		n, e := testNetwork("web", "br-a", "10.1.0.0/24"), hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80))
 		up := func() ([]*firewall.Network, []*firewall.Endpoint, error) {
 			return []*firewall.Network{n}, []*firewall.Endpoint{e}, nil
 		}
-		nft(t, "add", "rule", "inet", "dcni", "dcni-user", "ip", "saddr", "192.0.2.1", "drop")
-		user := nft(t, "list", "chain", "inet", "dcni", "dcni-user")
+		hosttest.NFT(t, "add", "rule", "inet", "dcni", "dcni-user", "ip", "saddr", "192.0.2.1", "drop")
+		user := hosttest.NFT(t, "list", "chain", "inet", "dcni", "dcni-user")
 		if changed, err := f.ensureBase(up); changed || err != nil {
 			t.Errorf("second ensureBase: changed %v, error %v", changed, err)
 		}
@@ -158,18 +94,18 @@ func TestBaseIsLaidAgain(t *testing.T) {
 			{"flush", "ruleset"},
 		}
 		for _, args := range damage {
-			nft(t, args...)
+			hosttest.NFT(t, args...)
 			if changed, err := f.ensureBase(up); !changed || err != nil {
 				t.Errorf("after nft %v: changed %v, error %v", args, changed, err)
 			}
 			if err := errors.Join(f.checkNetwork(n), f.checkEndpoint(e)); err != nil {
 				t.Errorf("after nft %v: %v", args, err)
 			}
-			if got := nft(t, "list", "chain", "inet", "dcni", "dcni-user"); args[0] == "flush" && args[1] == "chain" && got != user {
+			if got := hosttest.NFT(t, "list", "chain", "inet", "dcni", "dcni-user"); args[0] == "flush" && args[1] == "chain" && got != user {
 				t.Errorf("after nft %v: dcni-user is\n%s", args, got)
 			}
 		}
-		nft(t, "flush", "table", "inet", "dcni")
+		hosttest.NFT(t, "flush", "table", "inet", "dcni")
 		if changed, err := f.ensureBase(up); !changed || err != nil {
 			t.Errorf("after flush table: changed %v, error %v", changed, err)
 		}
@@ -177,12 +113,12 @@ func TestBaseIsLaidAgain(t *testing.T) {
 }
 
 func TestLayGoesPastClashes(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		f := newNFTFirewall()
 		defer f.close()
-		one := testEndpoint("c1", both, port("", 8080, "tcp", 80))
-		two := testEndpoint("c2", []string{"10.1.0.3"}, port("", 8080, "tcp", 80))
-		three := testEndpoint("c3", []string{"10.1.0.4"}, port("", 8081, "tcp", 80))
+		one := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80))
+		two := hosttest.Endpoint("c2", []string{"10.1.0.3"}, hosttest.Port("", 8080, "tcp", 80))
+		three := hosttest.Endpoint("c3", []string{"10.1.0.4"}, hosttest.Port("", 8081, "tcp", 80))
 		changed, err := f.ensureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
 			return nil, []*firewall.Endpoint{one, two, three}, nil
 		})
@@ -196,11 +132,11 @@ func TestLayGoesPastClashes(t *testing.T) {
 }
 
 func TestNetworkElements(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		f := newFirewall(t)
 		a := testNetwork("a", "br-a", "10.1.0.0/24", "fd00:1::/64")
 		b := testNetwork("b", "br-b", "10.1.1.0/24", "fd00:1:0:1::/64") // next to a's
-		empty := nft(t, "list", "table", "inet", "dcni")
+		empty := hosttest.NFT(t, "list", "table", "inet", "dcni")
 		steps := []func(){
 			func() {},
 			func() { a.ICC = false },
@@ -224,7 +160,7 @@ func TestNetworkElements(t *testing.T) {
 			if err := errors.Join(f.checkNetwork(a), f.checkNetwork(b)); err != nil {
 				t.Errorf("step %d: %v", i, err)
 			}
-			got := nft(t, "list", "table", "inet", "dcni")
+			got := hosttest.NFT(t, "list", "table", "inet", "dcni")
 			want := len(a.Elements()) + len(b.Elements())
 			if n := strings.Count(got, "comment \"a") + strings.Count(got, "comment \"b"); n != want {
 				t.Errorf("step %d: %d elements instead of %d:\n%s", i, n, want, got)
@@ -238,14 +174,14 @@ func TestNetworkElements(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if got := nft(t, "list", "table", "inet", "dcni"); got != empty {
+		if got := hosttest.NFT(t, "list", "table", "inet", "dcni"); got != empty {
 			t.Errorf("after removal:\n%s", got)
 		}
 	})
 }
 
 func TestNetworksClash(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		f := newFirewall(t)
 		if _, err := f.ensureNetwork(testNetwork("a", "br-a", "10.1.0.0/16")); err != nil {
 			t.Fatal(err)

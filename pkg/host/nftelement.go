@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/hostports"
 	"dcni/pkg/host/nlsock"
 )
 
@@ -37,8 +38,6 @@ var (
 	ruleset = sync.OnceValue(firewall.Rules)
 	isRange = sync.OnceValue(func() map[string]bool { return rangeSets(ruleset().Sets) })
 )
-
-var protocol = map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}
 
 // rangeSets returns the sets of plain addresses with ranges, which hold both
 // ends of a range as elements.
@@ -94,7 +93,7 @@ func encodePart(part fmt.Stringer) (first, last []byte) {
 	case firewall.IfName:
 		first = ifNameBytes(string(p))
 	case firewall.Proto:
-		first = []byte{protocol[string(p)], 0, 0, 0}
+		first = []byte{hostports.Protocols[string(p)], 0, 0, 0}
 	case firewall.Service:
 		first = append(binary.BigEndian.AppendUint16(nil, uint16(p)), 0, 0)
 	case netip.Addr:

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,38 +13,16 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/hosttest"
 	"dcni/pkg/wire"
 )
 
-// loUp brings lo up in the thread's namespace.
-func loUp(t testing.TB) {
-	t.Helper()
-	linkUp(t, "lo")
-}
-
-func listenTCP(t testing.TB, network, address string) {
-	t.Helper()
-	l, err := net.Listen(network, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-}
-
-func wantCode(t *testing.T, err error, code wire.Code, text string) {
-	t.Helper()
-	var we *wire.Error
-	if !errors.As(err, &we) || we.Code != code || !strings.Contains(err.Error(), text) {
-		t.Errorf("error %v; want code %d and %q", err, code, text)
-	}
-}
-
 func TestEndpointElements(t *testing.T) {
-	inNewNS(t, func() {
-		loUp(t)
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
 		f := newFirewall(t)
-		e := testEndpoint("c1", both, port("", 8080, "tcp", 80), port("127.0.0.1", 53, "udp", 5353),
-			port("::1", 53, "sctp", 5353), port("0.0.0.0", 81, "tcp", 80), port("::", 82, "tcp", 80))
+		e := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80), hosttest.Port("127.0.0.1", 53, "udp", 5353),
+			hosttest.Port("::1", 53, "sctp", 5353), hosttest.Port("0.0.0.0", 81, "tcp", 80), hosttest.Port("::", 82, "tcp", 80))
 		for i, want := range []bool{true, false} {
 			if changed, err := f.ensureEndpoint(e); changed != want || err != nil {
 				t.Errorf("ensure %d: changed %v, error %v", i, changed, err)
@@ -54,7 +31,7 @@ func TestEndpointElements(t *testing.T) {
 		if err := f.checkEndpoint(e); err != nil {
 			t.Error(err)
 		}
-		got := nft(t, "list", "table", "inet", "dcni")
+		got := hosttest.NFT(t, "list", "table", "inet", "dcni")
 		for _, fe := range e.Elements() {
 			text := fe.String()
 			inner := strings.TrimSuffix(text[strings.Index(text, "{ ")+2:], " }")
@@ -70,7 +47,7 @@ func TestEndpointElements(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if got := nft(t, "list", "table", "inet", "dcni"); got != firewall.Rules().String() {
+		if got := hosttest.NFT(t, "list", "table", "inet", "dcni"); got != firewall.Rules().String() {
 			t.Errorf("after removal:\n%s", got)
 		}
 		if err := f.checkEndpoint(e); err == nil || strings.Count(err.Error(), "is not published") != 6 {
@@ -80,41 +57,41 @@ func TestEndpointElements(t *testing.T) {
 }
 
 func TestEndpointsClash(t *testing.T) {
-	inNewNS(t, func() {
-		loUp(t)
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
 		f := newFirewall(t)
-		taken := []firewall.Port{port("", 8080, "tcp", 80), port("127.0.0.1", 8081, "tcp", 80),
-			port("::1", 8082, "tcp", 80), port("::", 8083, "tcp", 80), port("0.0.0.0", 8084, "tcp", 80)}
-		if _, err := f.ensureEndpoint(testEndpoint("c1", both, taken...)); err != nil {
+		taken := []firewall.Port{hosttest.Port("", 8080, "tcp", 80), hosttest.Port("127.0.0.1", 8081, "tcp", 80),
+			hosttest.Port("::1", 8082, "tcp", 80), hosttest.Port("::", 8083, "tcp", 80), hosttest.Port("0.0.0.0", 8084, "tcp", 80)}
+		if _, err := f.ensureEndpoint(hosttest.Endpoint("c1", hosttest.Both, taken...)); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range []struct {
 			port firewall.Port
 			text string // empty: can be had
 		}{
-			{port("", 8080, "tcp", 80), "Bind for 0.0.0.0:8080 failed: port is already allocated"},
-			{port("0.0.0.0", 8080, "tcp", 80), "Bind for 0.0.0.0:8080 failed: port is already allocated"},
-			{port("::", 8080, "tcp", 80), "Bind for [::]:8080 failed: port is already allocated"},
-			{port("127.0.0.1", 8080, "tcp", 80), "Bind for 127.0.0.1:8080 failed: port is already allocated"},
-			{port("", 8081, "tcp", 80), "Bind for 0.0.0.0:8081 failed: port is already allocated"},
-			{port("127.0.0.1", 8081, "tcp", 80), "Bind for 127.0.0.1:8081 failed: port is already allocated"},
-			{port("", 8082, "tcp", 80), "Bind for [::]:8082 failed: port is already allocated"},
-			{port("", 8083, "tcp", 80), "Bind for [::]:8083 failed: port is already allocated"},
-			{port("::1", 8083, "tcp", 80), "Bind for [::1]:8083 failed: port is already allocated"},
-			{port("", 8080, "udp", 80), ""},
-			{port("127.0.0.2", 8081, "tcp", 80), ""},
-			{port("::", 8081, "tcp", 80), ""},
-			{port("::", 8084, "tcp", 80), ""},
-			{port("0.0.0.0", 8083, "tcp", 80), ""},
+			{hosttest.Port("", 8080, "tcp", 80), "Bind for 0.0.0.0:8080 failed: port is already allocated"},
+			{hosttest.Port("0.0.0.0", 8080, "tcp", 80), "Bind for 0.0.0.0:8080 failed: port is already allocated"},
+			{hosttest.Port("::", 8080, "tcp", 80), "Bind for [::]:8080 failed: port is already allocated"},
+			{hosttest.Port("127.0.0.1", 8080, "tcp", 80), "Bind for 127.0.0.1:8080 failed: port is already allocated"},
+			{hosttest.Port("", 8081, "tcp", 80), "Bind for 0.0.0.0:8081 failed: port is already allocated"},
+			{hosttest.Port("127.0.0.1", 8081, "tcp", 80), "Bind for 127.0.0.1:8081 failed: port is already allocated"},
+			{hosttest.Port("", 8082, "tcp", 80), "Bind for [::]:8082 failed: port is already allocated"},
+			{hosttest.Port("", 8083, "tcp", 80), "Bind for [::]:8083 failed: port is already allocated"},
+			{hosttest.Port("::1", 8083, "tcp", 80), "Bind for [::1]:8083 failed: port is already allocated"},
+			{hosttest.Port("", 8080, "udp", 80), ""},
+			{hosttest.Port("127.0.0.2", 8081, "tcp", 80), ""},
+			{hosttest.Port("::", 8081, "tcp", 80), ""},
+			{hosttest.Port("::", 8084, "tcp", 80), ""},
+			{hosttest.Port("0.0.0.0", 8083, "tcp", 80), ""},
 		} {
-			e := testEndpoint("c2", both, port("", 99, "tcp", 80), c.port)
+			e := hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 99, "tcp", 80), c.port)
 			_, err := f.ensureEndpoint(e)
 			if c.text == "" && err != nil {
 				t.Errorf("%v: %v", c.port, err)
 			}
 			if c.text != "" {
-				wantCode(t, err, wire.CodePortTaken, c.text)
-				if f.checkEndpoint(testEndpoint("c2", both, port("", 99, "tcp", 80))) == nil {
+				hosttest.WantCode(t, err, wire.CodePortTaken, c.text)
+				if f.checkEndpoint(hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 99, "tcp", 80))) == nil {
 					t.Errorf("%v: the other port was published", c.port)
 				}
 			}
@@ -122,20 +99,20 @@ func TestEndpointsClash(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := f.checkEndpoint(testEndpoint("c1", both, taken...)); err != nil {
+		if err := f.checkEndpoint(hosttest.Endpoint("c1", hosttest.Both, taken...)); err != nil {
 			t.Errorf("what c1 published: %v", err)
 		}
 	})
 }
 
 func TestListenersClash(t *testing.T) {
-	inNewNS(t, func() {
-		loUp(t)
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
 		f := newFirewall(t)
-		listenTCP(t, "tcp4", "127.0.0.1:1001")
-		listenTCP(t, "tcp6", "[::]:1002") // IPv6 only
-		listenTCP(t, "tcp", "[::]:1003")  // both
-		listenTCP(t, "tcp4", "0.0.0.0:1004")
+		hosttest.ListenTCP(t, "tcp4", "127.0.0.1:1001")
+		hosttest.ListenTCP(t, "tcp6", "[::]:1002") // IPv6 only
+		hosttest.ListenTCP(t, "tcp", "[::]:1003")  // both
+		hosttest.ListenTCP(t, "tcp4", "0.0.0.0:1004")
 		u, err := net.ListenPacket("udp4", "0.0.0.0:1005")
 		if err != nil {
 			t.Fatal(err)
@@ -145,24 +122,24 @@ func TestListenersClash(t *testing.T) {
 			port firewall.Port
 			text string
 		}{
-			{port("", 1001, "tcp", 80), "0.0.0.0:1001/tcp"},
-			{port("127.0.0.1", 1001, "tcp", 80), "127.0.0.1:1001/tcp"},
-			{port("127.0.0.2", 1001, "tcp", 80), ""},
-			{port("::", 1001, "tcp", 80), ""},
-			{port("0.0.0.0", 1002, "tcp", 80), ""},
-			{port("", 1002, "tcp", 80), "[::]:1002/tcp"},
-			{port("::1", 1002, "tcp", 80), "[::1]:1002/tcp"},
-			{port("0.0.0.0", 1003, "tcp", 80), "0.0.0.0:1003/tcp"},
-			{port("127.0.0.1", 1003, "tcp", 80), "127.0.0.1:1003/tcp"},
-			{port("::", 1004, "tcp", 80), ""},
-			{port("", 1004, "udp", 80), ""},
-			{port("", 1004, "sctp", 80), ""},
-			{port("", 1005, "udp", 80), "0.0.0.0:1005/udp"},
+			{hosttest.Port("", 1001, "tcp", 80), "0.0.0.0:1001/tcp"},
+			{hosttest.Port("127.0.0.1", 1001, "tcp", 80), "127.0.0.1:1001/tcp"},
+			{hosttest.Port("127.0.0.2", 1001, "tcp", 80), ""},
+			{hosttest.Port("::", 1001, "tcp", 80), ""},
+			{hosttest.Port("0.0.0.0", 1002, "tcp", 80), ""},
+			{hosttest.Port("", 1002, "tcp", 80), "[::]:1002/tcp"},
+			{hosttest.Port("::1", 1002, "tcp", 80), "[::1]:1002/tcp"},
+			{hosttest.Port("0.0.0.0", 1003, "tcp", 80), "0.0.0.0:1003/tcp"},
+			{hosttest.Port("127.0.0.1", 1003, "tcp", 80), "127.0.0.1:1003/tcp"},
+			{hosttest.Port("::", 1004, "tcp", 80), ""},
+			{hosttest.Port("", 1004, "udp", 80), ""},
+			{hosttest.Port("", 1004, "sctp", 80), ""},
+			{hosttest.Port("", 1005, "udp", 80), "0.0.0.0:1005/udp"},
 		} {
-			e := testEndpoint("c1", both, c.port)
+			e := hosttest.Endpoint("c1", hosttest.Both, c.port)
 			_, err := f.ensureEndpoint(e)
 			if c.text != "" {
-				wantCode(t, err, wire.CodePortTaken, "failed to bind host port "+c.text+": address already in use")
+				hosttest.WantCode(t, err, wire.CodePortTaken, "failed to bind host port "+c.text+": address already in use")
 			} else if err != nil {
 				t.Errorf("%v: %v", c.port, err)
 			}
@@ -175,57 +152,57 @@ func TestListenersClash(t *testing.T) {
 
 // What is relayed to containers with IPv4 only is one's own, too.
 func TestRelayedPortsClash(t *testing.T) {
-	inNewNS(t, func() {
-		loUp(t)
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
 		f := newFirewall(t)
-		listenTCP(t, "tcp6", "[::]:1001")
+		hosttest.ListenTCP(t, "tcp6", "[::]:1001")
 		four, six := []string{"10.1.0.2"}, []string{"fd00:1::2"}
 		for _, c := range []struct {
 			addresses     []string
 			first, second firewall.Port
 			taken         string
 		}{
-			{four, port("::", 1002, "tcp", 80), port("::", 1002, "tcp", 80), "[::]:1002"},
-			{four, port("::1", 1002, "tcp", 80), port("::", 1002, "tcp", 80), "[::]:1002"},
-			{four, port("::", 1002, "tcp", 80), port("::1", 1002, "tcp", 80), "[::1]:1002"},
-			{four, port("::1", 1002, "tcp", 80), port("::1", 1002, "tcp", 80), "[::1]:1002"},
-			{four, port("::", 1002, "tcp", 80), port("::", 1002, "udp", 80), ""},
-			{four, port("::", 1002, "tcp", 80), port("0.0.0.0", 1002, "tcp", 80), ""},
+			{four, hosttest.Port("::", 1002, "tcp", 80), hosttest.Port("::", 1002, "tcp", 80), "[::]:1002"},
+			{four, hosttest.Port("::1", 1002, "tcp", 80), hosttest.Port("::", 1002, "tcp", 80), "[::]:1002"},
+			{four, hosttest.Port("::", 1002, "tcp", 80), hosttest.Port("::1", 1002, "tcp", 80), "[::1]:1002"},
+			{four, hosttest.Port("::1", 1002, "tcp", 80), hosttest.Port("::1", 1002, "tcp", 80), "[::1]:1002"},
+			{four, hosttest.Port("::", 1002, "tcp", 80), hosttest.Port("::", 1002, "udp", 80), ""},
+			{four, hosttest.Port("::", 1002, "tcp", 80), hosttest.Port("0.0.0.0", 1002, "tcp", 80), ""},
 			// A port of both families is claimed by its IPv4 element alone.
-			{four, port("", 1002, "tcp", 80), port("", 1002, "tcp", 80), "0.0.0.0:1002"},
-			{four, port("", 1002, "tcp", 80), port("::", 1002, "tcp", 80), ""},
-			{four, port("::", 1002, "tcp", 80), port("", 1002, "tcp", 80), "[::]:1002"},
+			{four, hosttest.Port("", 1002, "tcp", 80), hosttest.Port("", 1002, "tcp", 80), "0.0.0.0:1002"},
+			{four, hosttest.Port("", 1002, "tcp", 80), hosttest.Port("::", 1002, "tcp", 80), ""},
+			{four, hosttest.Port("::", 1002, "tcp", 80), hosttest.Port("", 1002, "tcp", 80), "[::]:1002"},
 			// The rules come before the relay: all but what they leave is the other's.
-			{six, port("::", 1002, "tcp", 80), port("::", 1002, "tcp", 80), ""},
+			{six, hosttest.Port("::", 1002, "tcp", 80), hosttest.Port("::", 1002, "tcp", 80), ""},
 			// Another program's port: IPv4 is of use without it.
-			{four, port("", 1001, "tcp", 80), port("", 1003, "tcp", 80), ""},
+			{four, hosttest.Port("", 1001, "tcp", 80), hosttest.Port("", 1003, "tcp", 80), ""},
 		} {
-			first, second := testEndpoint("c1", four, c.first), testEndpoint("c2", c.addresses, c.second)
+			first, second := hosttest.Endpoint("c1", four, c.first), hosttest.Endpoint("c2", c.addresses, c.second)
 			if _, err := f.ensureEndpoint(first); err != nil {
 				t.Fatal(err)
 			}
 			_, err := f.ensureEndpoint(second)
 			if c.taken != "" {
-				wantCode(t, err, wire.CodePortTaken, "Bind for "+c.taken+" failed: port is already allocated")
+				hosttest.WantCode(t, err, wire.CodePortTaken, "Bind for "+c.taken+" failed: port is already allocated")
 			} else if err := errors.Join(err, f.checkEndpoint(first), f.checkEndpoint(second)); err != nil {
 				t.Errorf("%v, %v: %v", c.first, c.second, err)
 			}
 			if err := errors.Join(f.removeEndpoint(first), f.removeEndpoint(second)); err != nil {
 				t.Error(err)
 			}
-			if got := nft(t, "list", "table", "inet", "dcni"); got != firewall.Rules().String() {
+			if got := hosttest.NFT(t, "list", "table", "inet", "dcni"); got != firewall.Rules().String() {
 				t.Fatalf("%v, %v leave\n%s", c.first, c.second, got)
 			}
 		}
-		_, err := f.ensureEndpoint(testEndpoint("c1", four, port("::", 1001, "tcp", 80)))
-		wantCode(t, err, wire.CodePortTaken, "failed to bind host port [::]:1001/tcp: address already in use")
+		_, err := f.ensureEndpoint(hosttest.Endpoint("c1", four, hosttest.Port("::", 1001, "tcp", 80)))
+		hosttest.WantCode(t, err, wire.CodePortTaken, "failed to bind host port [::]:1001/tcp: address already in use")
 	})
 }
 
 // What dnetd's relay listens on is no other program's.
 func TestRelayIsNoListener(t *testing.T) {
-	inNewNS(t, func() {
-		loUp(t)
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
 		f := newFirewall(t)
 		relay := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 			var err error
@@ -245,21 +222,21 @@ func TestRelayIsNoListener(t *testing.T) {
 			}
 			defer u.Close()
 		}
-		listenTCP(t, "tcp4", "127.0.0.1:1001")
+		hosttest.ListenTCP(t, "tcp4", "127.0.0.1:1001")
 		for _, c := range []struct {
 			port firewall.Port
 			text string
 		}{
-			{port("", 1001, "udp", 80), ""},
-			{port("::", 1001, "tcp", 80), ""},
-			{port("", 1001, "tcp", 80), "0.0.0.0:1001/tcp"},
-			{port("", 1002, "tcp", 80), ""},
-			{port("::1", 1002, "udp", 80), ""},
+			{hosttest.Port("", 1001, "udp", 80), ""},
+			{hosttest.Port("::", 1001, "tcp", 80), ""},
+			{hosttest.Port("", 1001, "tcp", 80), "0.0.0.0:1001/tcp"},
+			{hosttest.Port("", 1002, "tcp", 80), ""},
+			{hosttest.Port("::1", 1002, "udp", 80), ""},
 		} {
-			e := testEndpoint("c1", both, c.port)
+			e := hosttest.Endpoint("c1", hosttest.Both, c.port)
 			_, err := f.ensureEndpoint(e)
 			if c.text != "" {
-				wantCode(t, err, wire.CodePortTaken, "failed to bind host port "+c.text+": address already in use")
+				hosttest.WantCode(t, err, wire.CodePortTaken, "failed to bind host port "+c.text+": address already in use")
 			} else if err != nil {
 				t.Errorf("%v: %v", c.port, err)
 			}
@@ -271,22 +248,22 @@ func TestRelayIsNoListener(t *testing.T) {
 }
 
 func TestHostAddressMustBeLocal(t *testing.T) {
-	inNewNS(t, func() {
-		loUp(t)
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
 		f := newFirewall(t)
 		for _, ip := range []string{"192.0.2.1", "2001:db8::1"} {
-			_, err := f.ensureEndpoint(testEndpoint("c1", both, port(ip, 8080, "tcp", 80)))
-			wantCode(t, err, wire.CodeConfig, ip)
+			_, err := f.ensureEndpoint(hosttest.Endpoint("c1", hosttest.Both, hosttest.Port(ip, 8080, "tcp", 80)))
+			hosttest.WantCode(t, err, wire.CodeConfig, ip)
 		}
 	})
 }
 
 // TestStrangersAreLeftAlone: DEL for one never takes what another got meanwhile.
 func TestStrangersAreLeftAlone(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		f := newFirewall(t)
-		p, q := port("", 8080, "tcp", 80), port("", 8081, "tcp", 80)
-		one, two := testEndpoint("c1", both, p, q), testEndpoint("c2", both, p)
+		p, q := hosttest.Port("", 8080, "tcp", 80), hosttest.Port("", 8081, "tcp", 80)
+		one, two := hosttest.Endpoint("c1", hosttest.Both, p, q), hosttest.Endpoint("c2", hosttest.Both, p)
 		if _, err := f.ensureEndpoint(two); err != nil {
 			t.Fatal(err)
 		}
@@ -302,7 +279,7 @@ func TestStrangersAreLeftAlone(t *testing.T) {
 		if err := f.checkEndpoint(one); err == nil || !strings.Contains(err.Error(), `belongs to "web c2/eth0"`) {
 			t.Errorf("check of c1: %v", err)
 		}
-		unknown := testEndpoint("c2", both, port("", 0, "tcp", 80))
+		unknown := hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 0, "tcp", 80))
 		if err := f.removeEndpoint(unknown); err != nil {
 			t.Error(err)
 		}
@@ -314,9 +291,9 @@ func TestStrangersAreLeftAlone(t *testing.T) {
 
 // TestEndpointMoves: a container that got another address takes its ports along.
 func TestEndpointMoves(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		f := newFirewall(t)
-		e := testEndpoint("c1", []string{"10.1.0.2"}, port("", 8080, "tcp", 80))
+		e := hosttest.Endpoint("c1", []string{"10.1.0.2"}, hosttest.Port("", 8080, "tcp", 80))
 		if _, err := f.ensureEndpoint(e); err != nil {
 			t.Fatal(err)
 		}
@@ -334,14 +311,14 @@ func TestEndpointMoves(t *testing.T) {
 }
 
 func TestPortsAreChosen(t *testing.T) {
-	inNewNS(t, func() {
-		loUp(t)
-		sysctl(t, "net/ipv4/ip_local_port_range", "40000 40009")
-		sysctl(t, "net/ipv4/ip_local_reserved_ports", "40003,40005-40006")
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
+		hosttest.Sysctl(t, "net/ipv4/ip_local_port_range", "40000 40009")
+		hosttest.Sysctl(t, "net/ipv4/ip_local_reserved_ports", "40003,40005-40006")
 		f := newFirewall(t)
-		listenTCP(t, "tcp4", "127.0.0.1:40001")
-		group := testEndpoint("c1", both, port("127.0.0.1", 0, "tcp", 80), port("::1", 0, "tcp", 80),
-			port("", 0, "udp", 80), port("", 40007, "tcp", 80))
+		hosttest.ListenTCP(t, "tcp4", "127.0.0.1:40001")
+		group := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("127.0.0.1", 0, "tcp", 80), hosttest.Port("::1", 0, "tcp", 80),
+			hosttest.Port("", 0, "udp", 80), hosttest.Port("", 40007, "tcp", 80))
 		if _, err := f.ensureEndpoint(group); err != nil {
 			t.Fatal(err)
 		}
@@ -350,10 +327,10 @@ func TestPortsAreChosen(t *testing.T) {
 		}
 		seen := map[uint16]bool{group.Ports[0].HostPort: true, 40001: true, 40003: true, 40005: true, 40006: true, 40007: true}
 		for i := range 5 {
-			e := testEndpoint(fmt.Sprint("d", i), both, port("", 0, "tcp", 80))
+			e := hosttest.Endpoint(fmt.Sprint("d", i), hosttest.Both, hosttest.Port("", 0, "tcp", 80))
 			_, err := f.ensureEndpoint(e)
 			if i == 4 {
-				wantCode(t, err, wire.CodePortTaken, "all ports are allocated")
+				hosttest.WantCode(t, err, wire.CodePortTaken, "all ports are allocated")
 				continue
 			}
 			if p := e.Ports[0].HostPort; err != nil || p < 40000 || p > 40009 || seen[p] {
@@ -364,21 +341,12 @@ func TestPortsAreChosen(t *testing.T) {
 	})
 }
 
-func TestPortsBetween(t *testing.T) {
-	if got := fmt.Sprint(portsBetween(10, 20, "12,14-16\n")); got != "[10 11 13 17 18 19 20]" {
-		t.Error(got)
-	}
-	if got := len(portsBetween(1024, 65535, "\n")); got != 64512 {
-		t.Error(got)
-	}
-}
-
 func TestThousandPorts(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		f := newFirewall(t)
-		e := testEndpoint("c1", both)
+		e := hosttest.Endpoint("c1", hosttest.Both)
 		for i := range uint16(1000) {
-			e.Ports = append(e.Ports, port("", 10000+i, "tcp", 80))
+			e.Ports = append(e.Ports, hosttest.Port("", 10000+i, "tcp", 80))
 		}
 		if changed, err := f.ensureEndpoint(e); !changed || err != nil {
 			t.Fatalf("changed %v, error %v", changed, err)
@@ -386,9 +354,9 @@ func TestThousandPorts(t *testing.T) {
 		if err := f.checkEndpoint(e); err != nil {
 			t.Error(err)
 		}
-		clash := testEndpoint("c2", both, port("", 10999, "tcp", 80))
+		clash := hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 10999, "tcp", 80))
 		_, err := f.ensureEndpoint(clash)
-		wantCode(t, err, wire.CodePortTaken, "10999")
+		hosttest.WantCode(t, err, wire.CodePortTaken, "10999")
 		if err := f.removeEndpoint(e); err != nil {
 			t.Error(err)
 		}
@@ -401,10 +369,10 @@ func TestThousandPorts(t *testing.T) {
 // TestRaceForPort: without the lock on ports the kernel still gives a port to
 // one only.
 func TestRaceForPort(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		f := newFirewall(t)
-		list := bindings(testEndpoint("c1", both, port("", 8080, "tcp", 80)))
-		nft(t, "add", "element", "inet", "dcni", "ports4", "{ tcp . 8080 : 10.1.0.3 . 80 }")
+		list := bindings(hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80)))
+		hosttest.NFT(t, "add", "element", "inet", "dcni", "ports4", "{ tcp . 8080 : 10.1.0.3 . 80 }")
 		err := f.commit(func(b *batch) error {
 			b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, []element{list[1].element, list[0].element})
 			return nil
@@ -412,34 +380,27 @@ func TestRaceForPort(t *testing.T) {
 		if !errors.Is(err, unix.EEXIST) {
 			t.Errorf("error %v; want EEXIST", err)
 		}
-		wantCode(t, f.whoWasFaster(list), wire.CodePortTaken, "Bind for 0.0.0.0:8080")
-		if got := nft(t, "list", "map", "inet", "dcni", "ports6"); strings.Contains(got, "8080") {
+		hosttest.WantCode(t, f.whoWasFaster(list), wire.CodePortTaken, "Bind for 0.0.0.0:8080")
+		if got := hosttest.NFT(t, "list", "map", "inet", "dcni", "ports6"); strings.Contains(got, "8080") {
 			t.Errorf("half of it was published:\n%s", got)
 		}
 	})
 }
 
-func sysctl(t testing.TB, name, value string) {
-	t.Helper()
-	if err := os.WriteFile("/proc/sys/"+name, []byte(value), 0); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestManyAtOnce: several processes publish the same port without the lock; one
 // gets it, whole, and the others are told.
 func TestManyAtOnce(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		newFirewall(t)
-		host := newLab(t).host
+		host := hosttest.NewTopology(t).Host
 		const contenders = 8
 		errs := make(chan error, contenders)
 		for i := range contenders {
 			go func() {
-				errs <- host.do(func() error {
+				errs <- host.Do(func() error {
 					f := newNFTFirewall()
 					defer f.close()
-					_, err := f.ensureEndpoint(testEndpoint(fmt.Sprint("c", i), both, port("", 8080, "tcp", 80)))
+					_, err := f.ensureEndpoint(hosttest.Endpoint(fmt.Sprint("c", i), hosttest.Both, hosttest.Port("", 8080, "tcp", 80)))
 					return err
 				})
 			}()
@@ -449,7 +410,7 @@ func TestManyAtOnce(t *testing.T) {
 			if err := <-errs; err == nil {
 				won++
 			} else {
-				wantCode(t, err, wire.CodePortTaken, "Bind for ")
+				hosttest.WantCode(t, err, wire.CodePortTaken, "Bind for ")
 			}
 		}
 		f := newFirewall(t)

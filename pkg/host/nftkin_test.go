@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/hosttest"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -13,11 +14,11 @@ import (
 // published, whichever other one asks; not for another container, and not to
 // another port.
 func TestPortsOfSeveralNetworks(t *testing.T) {
-	inNewNS(t, func() {
-		loUp(t)
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
 		f := newFirewall(t)
-		first := testEndpoint("c1", both, port("", 8080, "tcp", 80), port("127.0.0.1", 8081, "tcp", 80))
-		second := testEndpoint("c1", []string{"10.2.0.2"}, port("", 8080, "tcp", 80), port("", 8081, "tcp", 80), port("", 8082, "tcp", 80))
+		first := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80), hosttest.Port("127.0.0.1", 8081, "tcp", 80))
+		second := hosttest.Endpoint("c1", []string{"10.2.0.2"}, hosttest.Port("", 8080, "tcp", 80), hosttest.Port("", 8081, "tcp", 80), hosttest.Port("", 8082, "tcp", 80))
 		second.Owner.Network, second.Owner.IfName = "lab", "eth1"
 		all := map[wire.Attachment]*records.Record{
 			first.Owner: {Attachment: first.Owner}, second.Owner: {Attachment: second.Owner},
@@ -38,20 +39,20 @@ func TestPortsOfSeveralNetworks(t *testing.T) {
 				t.Errorf("%s: %v", e, err)
 			}
 		}
-		got := nft(t, "list", "map", "inet", "dcni", firewall.MapPorts4)
+		got := hosttest.NFT(t, "list", "map", "inet", "dcni", firewall.MapPorts4)
 		if !strings.Contains(got, `8080 comment "web c1/eth0"`) || !strings.Contains(got, `8082 comment "lab c1/eth1"`) {
 			t.Errorf("published: %s", got)
 		}
 
-		other := testEndpoint("c1", both, port("", 8080, "tcp", 81))
+		other := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 81))
 		other.Owner.Network = "third"
 		_, err := f.ensureEndpoint(other)
-		wantCode(t, err, wire.CodePortTaken, "Bind for 0.0.0.0:8080 failed")
-		_, err = f.ensureEndpoint(testEndpoint("c2", both, port("", 8082, "tcp", 80)))
-		wantCode(t, err, wire.CodePortTaken, "Bind for 0.0.0.0:8082 failed")
+		hosttest.WantCode(t, err, wire.CodePortTaken, "Bind for 0.0.0.0:8080 failed")
+		_, err = f.ensureEndpoint(hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 8082, "tcp", 80)))
+		hosttest.WantCode(t, err, wire.CodePortTaken, "Bind for 0.0.0.0:8082 failed")
 
 		// Laid again, the ports are the first one's again, and no clash.
-		nft(t, "flush", "ruleset")
+		hosttest.NFT(t, "flush", "ruleset")
 		if _, err := f.ensureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
 			return nil, []*firewall.Endpoint{first, second}, nil
 		}); err != nil {
@@ -70,7 +71,7 @@ func TestPortsOfSeveralNetworks(t *testing.T) {
 				t.Errorf("%s: changed %v, %v", e, changed, err)
 			}
 		}
-		got = nft(t, "list", "map", "inet", "dcni", firewall.MapPorts4)
+		got = hosttest.NFT(t, "list", "map", "inet", "dcni", firewall.MapPorts4)
 		if !strings.Contains(got, `8080 comment "lab c1/eth1"`) {
 			t.Errorf("published: %s", got)
 		}

@@ -6,15 +6,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/hostports"
 	"dcni/pkg/wire"
 )
 
@@ -23,10 +18,10 @@ import (
 type portSurvey struct {
 	f         *nftFirewall
 	endpoint  *firewall.Endpoint
-	listeners map[string][]listener        // by protocol
-	single    map[string]map[uint64]string // by set: bindings to one address, their owner
-	local     map[netip.Addr]bool          // host addresses found to be the host's
-	kin       map[string]bool              // comments of the container's other attachments
+	listeners map[string][]hostports.Listener // by protocol
+	single    map[string]map[uint64]string    // by set: bindings to one address, their owner
+	local     map[netip.Addr]bool             // host addresses found to be the host's
+	kin       map[string]bool                 // comments of the container's other attachments
 }
 
 // free tells whether a binding that is not there may be added: nil, or who has
@@ -55,7 +50,7 @@ func (s *portSurvey) free(b binding) error {
 		return err
 	}
 	for _, l := range listeners {
-		if l.port == b.port.HostPort && l.takes(*b.port, b.v6) && !s.reserved(l) {
+		if l.Port == b.port.HostPort && l.Takes(*b.port, b.v6) && !hostports.Reserved(l, s.endpoint.Owner.Container) {
 			return wire.Errorf(wire.CodePortTaken, "failed to bind host port %s/%s: address already in use",
 				b.port.HostAddr(b.v6), b.port.Protocol)
 		}
@@ -115,27 +110,15 @@ func (s *portSurvey) hostAddress(b binding) error {
 	if s.local == nil {
 		s.local = make(map[netip.Addr]bool)
 	}
-	if !isLocal(s.local, ip) {
+	if !hostports.IsLocal(s.local, ip) {
 		return wire.Invalid("hostIP", ip.String(), "must be an address of this host, or empty for any")
 	}
 	return nil
 }
 
-// isLocal reports whether the host takes packets to ip for its own, and keeps
-// the answer in known.
-func isLocal(known map[netip.Addr]bool, ip netip.Addr) bool {
-	local, ok := known[ip]
-	if !ok {
-		routes, err := netlink.RouteGet(ip.AsSlice())
-		local = err == nil && slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Type == unix.RTN_LOCAL })
-		known[ip] = local
-	}
-	return local
-}
-
 // portWord is protocol and port as one number.
 func portWord(p firewall.Port) uint64 {
-	return uint64(protocol[p.Protocol])<<16 | uint64(p.HostPort)
+	return uint64(hostports.Protocols[p.Protocol])<<16 | uint64(p.HostPort)
 }
 
 // singles lists the bindings to single addresses.
@@ -162,16 +145,16 @@ func (s *portSurvey) singles(of portSet) (map[uint64]string, error) {
 	return single, nil
 }
 
-func (s *portSurvey) listening(proto string) ([]listener, error) {
+func (s *portSurvey) listening(proto string) ([]hostports.Listener, error) {
 	if l, ok := s.listeners[proto]; ok {
 		return l, nil
 	}
-	l, err := listListeners(proto)
+	l, err := hostports.Listeners(proto)
 	if err != nil {
 		return nil, fmt.Errorf("list %s listeners: %w", proto, err)
 	}
 	if s.listeners == nil {
-		s.listeners = make(map[string][]listener)
+		s.listeners = make(map[string][]hostports.Listener)
 	}
 	s.listeners[proto] = l
 	return l, nil
@@ -213,7 +196,7 @@ const candidatesAtOnce = 32
 // chooseGroup chooses one host port for a group: the first free one from a
 // random start. Finding any port of the range taken is an error 102.
 func (s *portSurvey) chooseGroup(group []int) error {
-	candidates, err := ephemeralPorts()
+	candidates, err := hostports.Ephemeral()
 	if err != nil {
 		return err
 	}
@@ -286,44 +269,4 @@ func (s *portSurvey) canHave(list []binding, port uint16) (bool, error) {
 		}
 	}
 	return true, nil
-}
-
-// ephemeralPorts returns the ports the host may choose from, in order.
-func ephemeralPorts() ([]uint16, error) {
-	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
-	if err != nil {
-		return nil, err
-	}
-	var low, high int
-	if _, err := fmt.Sscan(string(text), &low, &high); err != nil {
-		return nil, fmt.Errorf("ip_local_port_range %q: %w", text, err)
-	}
-	reserved, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_reserved_ports")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	return portsBetween(low, high, string(reserved)), nil
-}
-
-// portsBetween returns low to high but for those in a list like "8080,9000-9010".
-func portsBetween(low, high int, reserved string) []uint16 {
-	out := make(map[int]bool)
-	for _, word := range strings.Split(strings.TrimSpace(reserved), ",") {
-		first, last, isRange := strings.Cut(word, "-")
-		from, err := strconv.Atoi(first)
-		to := from
-		if isRange && err == nil {
-			to, err = strconv.Atoi(last)
-		}
-		for p := from; err == nil && p <= to && p <= 65535; p++ {
-			out[p] = true
-		}
-	}
-	var ports []uint16
-	for p := max(low, 1); p <= min(high, 65535); p++ {
-		if !out[p] {
-			ports = append(ports, uint16(p))
-		}
-	}
-	return ports
 }

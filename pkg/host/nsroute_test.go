@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"dcni/pkg/host/hosttest"
 	"dcni/pkg/host/rtnl"
 
 	"golang.org/x/sys/unix"
@@ -47,8 +48,8 @@ func TestDetourListsAsSaid(t *testing.T) {
 		false: "default dev lo scope link src 127.0.0.1\n",
 		true:  "default dev lo metric 1024 pref medium\n",
 	} {
-		inNewNS(t, func() {
-			sh(t, "ip link set lo up")
+		hosttest.InNewNS(t, func() {
+			hosttest.Shell(t, "ip link set lo up")
 			d, ip := detourHere(t, six)
 			for range 2 {
 				if err := d.lay(); err != nil {
@@ -77,11 +78,11 @@ func TestDetourListsAsSaid(t *testing.T) {
 // what is theirs to stay.
 func TestDetourNotices(t *testing.T) {
 	for _, six := range []bool{false, true} {
-		inNewNS(t, func() {
-			sh(t, "ip link set lo up")
+		hosttest.InNewNS(t, func() {
+			hosttest.Shell(t, "ip link set lo up")
 			d, ip := detourHere(t, six)
 			theirs := "60000: from all ipproto udp dport 53 lookup 53\ndefault dev lo"
-			sh(t, ip+"rule add pref 60000 ipproto udp dport 53 lookup 53; "+ip+"route add default dev lo table 53")
+			hosttest.Shell(t, ip+"rule add pref 60000 ipproto udp dport 53 lookup 53; "+ip+"route add default dev lo table 53")
 			for _, harm := range []string{
 				ip + "rule del pref " + detourNumber, ip + "rule del ipproto tcp dport 53 table " + detourNumber,
 				ip + "route flush table " + detourNumber, "ip link set lo down; ip link set lo up",
@@ -94,16 +95,16 @@ func TestDetourNotices(t *testing.T) {
 				if err := d.check(); err != nil {
 					t.Errorf("before %q: %v", harm, err)
 				}
-				sh(t, harm)
+				hosttest.Shell(t, harm)
 				if err := d.check(); err == nil {
 					t.Errorf("after %q nothing is missing:\n%s", harm, detourLists(t, ip))
 				}
-				sh(t, ip+"route replace default dev lo table 53") // where that has gone down
+				hosttest.Shell(t, ip+"route replace default dev lo table 53") // where that has gone down
 			}
 			if err := d.lay(); err != nil || d.check() != nil {
 				t.Errorf("at last: %v, %v", err, d.check())
 			}
-			sh(t, ip+"rule del pref "+detourNumber+" uidrange 0-0; ip link del d0")
+			hosttest.Shell(t, ip+"rule del pref "+detourNumber+" uidrange 0-0; ip link del d0")
 			if err := d.remove(); err != nil {
 				t.Fatal(err)
 			}
@@ -118,8 +119,8 @@ func TestDetourNotices(t *testing.T) {
 // TestDetourWithoutIPv6: where lo has no IPv6, nothing can be led there, and
 // nothing is missing.
 func TestDetourWithoutIPv6(t *testing.T) {
-	inNewNS(t, func() {
-		sh(t, "ip link set lo up; sysctl -qw net.ipv6.conf.lo.disable_ipv6=1")
+	hosttest.InNewNS(t, func() {
+		hosttest.Shell(t, "ip link set lo up; sysctl -qw net.ipv6.conf.lo.disable_ipv6=1")
 		d, ip := detourHere(t, true)
 		if err := d.lay(); err != nil {
 			t.Fatal(err)
@@ -127,7 +128,7 @@ func TestDetourWithoutIPv6(t *testing.T) {
 		if err := d.check(); err != nil {
 			t.Error(err)
 		}
-		sh(t, "sysctl -qw net.ipv6.conf.lo.disable_ipv6=0")
+		hosttest.Shell(t, "sysctl -qw net.ipv6.conf.lo.disable_ipv6=0")
 		if err := d.check(); err == nil {
 			t.Error("nothing is missing when lo has IPv6 again")
 		}
@@ -158,8 +159,8 @@ func TestDetourLeads(t *testing.T) {
 		}
 		return unix.Connect(fd, to)
 	}
-	inNewNS(t, func() {
-		sh(t, "ip link set lo up")
+	hosttest.InNewNS(t, func() {
+		hosttest.Shell(t, "ip link set lo up")
 		for _, six := range []bool{false, true} {
 			d, _ := detourHere(t, six)
 			if err := d.lay(); err != nil {

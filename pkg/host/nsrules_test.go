@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"dcni/pkg/host/hosttest"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/rtnl"
 
@@ -72,12 +73,12 @@ func TestMappingListsAsSaid(t *testing.T) {
 }
 `},
 	} {
-		inNewNS(t, func() {
+		hosttest.InNewNS(t, func() {
 			table := nsTableHere(t, c.m.six)
 			if err := table.lay(c.m, false); err != nil {
 				t.Fatal(err)
 			}
-			if got := nft(t, "list", "ruleset"); got != c.want {
+			if got := hosttest.NFT(t, "list", "ruleset"); got != c.want {
 				t.Errorf("nft lists\n%s\nwant\n%s", got, c.want)
 			}
 			if have, there, err := table.look(); err != nil || !there || have.String() != c.m.String() {
@@ -108,7 +109,7 @@ func TestMappingEncodedOnce(t *testing.T) {
 // TestMappingNotices wants what others do to the table to be seen, and to be put
 // right.
 func TestMappingNotices(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		table := nsTableHere(t, false)
 		for _, harm := range []string{
 			"flush ruleset", "delete table ip dcni", "flush chain ip dcni nameserver",
@@ -119,7 +120,7 @@ func TestMappingNotices(t *testing.T) {
 			if err := table.lay(plainMapping, true); err != nil {
 				t.Fatal(err)
 			}
-			nft(t, harm)
+			hosttest.NFT(t, harm)
 			if have, _, err := table.look(); err != nil || have.port != 0 {
 				t.Errorf("after %q it looks like %q, %v", harm, have, err)
 			}
@@ -134,7 +135,7 @@ func TestMappingNotices(t *testing.T) {
 			if err := table.remove(); err != nil {
 				t.Fatal(err)
 			}
-			if got := nft(t, "list", "ruleset"); got != "" {
+			if got := hosttest.NFT(t, "list", "ruleset"); got != "" {
 				t.Errorf("removed, and nft lists\n%s", got)
 			}
 		}

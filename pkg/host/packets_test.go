@@ -13,6 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/hostports"
+	"dcni/pkg/host/hosttest"
 	"dcni/pkg/wire"
 )
 
@@ -25,42 +27,42 @@ import (
 //	out0  192.0.2.1    out     192.0.2.2, routes everything to the host
 //
 // and the same in fd00:1::/64 to fd00:4::/64 and 2001:db8::/64.
-func buildLab(t *testing.T, isolate bool) *lab {
-	l := newLab(t)
+func buildLab(t *testing.T, isolate bool) *hosttest.Topology {
+	l := hosttest.NewTopology(t)
 	for i, name := range []string{"br-a", "br-b", "br-i", "br-n"} {
-		l.bridge(name, i+1)
+		l.Bridge(name, i+1)
 	}
-	l.container("a1", "br-a", 1, 2)
-	l.container("a2", "br-a", 1, 3)
-	l.container("b1", "br-b", 2, 2)
-	l.container("i1", "br-i", 3, 2)
-	l.container("i2", "br-i", 3, 3)
+	l.Container("a1", "br-a", 1, 2)
+	l.Container("a2", "br-a", 1, 3)
+	l.Container("b1", "br-b", 2, 2)
+	l.Container("i1", "br-i", 3, 2)
+	l.Container("i2", "br-i", 3, 3)
 	for i, name := range []string{"n1", "n2"} {
-		l.must(netlink.LinkSetIsolated(l.container(name, "br-n", 4, 2+i), isolate))
+		l.Must(netlink.LinkSetIsolated(l.Container(name, "br-n", 4, 2+i), isolate))
 	}
-	out := l.newNode("out", "192.0.2.2", "2001:db8::2")
-	veth := l.veth("out0", out, 0, "24", "192.0.2.1", "2001:db8::1")
-	l.must(addAddress(handle(), veth, "192.0.2.1/24", "2001:db8::1/64"))
-	sysctl(t, "net/ipv4/conf/out0/route_localnet", "1")
-	l.host.v4, l.host.v6 = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	out := l.NewNode("out", "192.0.2.2", "2001:db8::2")
+	veth := l.Veth("out0", out, 0, "24", "192.0.2.1", "2001:db8::1")
+	l.Must(hosttest.AddAddress(hosttest.Handle(), veth, "192.0.2.1/24", "2001:db8::1/64"))
+	hosttest.Sysctl(t, "net/ipv4/conf/out0/route_localnet", "1")
+	l.Host.V4, l.Host.V6 = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 	// An IPv6 address is the host's once its link has seen a carrier.
-	for i := 0; !isLocal(map[netip.Addr]bool{}, l.host.v6); i++ {
+	for i := 0; !hostports.IsLocal(map[netip.Addr]bool{}, l.Host.V6); i++ {
 		if i == 200 {
-			t.Fatalf("%s is not local", l.host.v6)
+			t.Fatalf("%s is not local", l.Host.V6)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	for _, n := range l.nodes {
-		if n != l.host {
-			l.serve(n, 80)
+	for _, n := range l.Nodes {
+		if n != l.Host {
+			l.Serve(n, 80)
 		}
 	}
 	return l
 }
 
 // publishAll lays the rules for the lab.
-func (l *lab) publishAll() *nftFirewall {
-	f := newFirewall(l.t)
+func publishAll(l *hosttest.Topology) *nftFirewall {
+	f := newFirewall(l.T)
 	for i, n := range []*firewall.Network{
 		{Name: "a", Bridge: "br-a", ICC: true, Masquerade: true},
 		{Name: "b", Bridge: "br-b", ICC: true, Masquerade: true},
@@ -72,27 +74,27 @@ func (l *lab) publishAll() *nftFirewall {
 			netip.MustParsePrefix(fmt.Sprintf("fd00:%d::/64", i+1)),
 		}
 		_, err := f.ensureNetwork(n)
-		l.must(err)
+		l.Must(err)
 	}
-	l.publish(f, "a1", "", 8080)
-	l.publish(f, "a1", "127.0.0.1", 8081)
-	l.publish(f, "a2", "192.0.2.1", 8082)
-	l.publish(f, "a2", "2001:db8::1", 8082)
-	l.publish(f, "n1", "", 8090)
-	l.publish(f, "i1", "", 8099)
+	publish(l, f, "a1", "", 8080)
+	publish(l, f, "a1", "127.0.0.1", 8081)
+	publish(l, f, "a2", "192.0.2.1", 8082)
+	publish(l, f, "a2", "2001:db8::1", 8082)
+	publish(l, f, "n1", "", 8090)
+	publish(l, f, "i1", "", 8099)
 	return f
 }
 
 // publish publishes a container's port 80, TCP and UDP.
-func (l *lab) publish(f *nftFirewall, name, hostIP string, hostPort uint16) {
-	n := l.nodes[name]
+func publish(l *hosttest.Topology, f *nftFirewall, name, hostIP string, hostPort uint16) {
+	n := l.Nodes[name]
 	_, err := f.ensureEndpoint(&firewall.Endpoint{
 		Owner:     wire.Attachment{Network: name[:1], Container: name, IfName: "eth0"},
 		Bridge:    "br-" + name[:1],
-		Addresses: []netip.Addr{n.v4, n.v6},
-		Ports:     []firewall.Port{port(hostIP, hostPort, "tcp", 80), port(hostIP, hostPort, "udp", 80)},
+		Addresses: []netip.Addr{n.V4, n.V6},
+		Ports:     []firewall.Port{hosttest.Port(hostIP, hostPort, "tcp", 80), hosttest.Port(hostIP, hostPort, "udp", 80)},
 	})
-	l.must(err)
+	l.Must(err)
 }
 
 // A trip goes from a node to another, or to the host's published port. seen is
@@ -149,9 +151,9 @@ var trips = []trip{
 	{"not published", "out", "host", 8000, "", ""},
 }
 
-func (l *lab) where(name string, v6 bool) netip.Addr {
-	if n := l.nodes[name]; n != nil {
-		return n.addr(v6)
+func where(l *hosttest.Topology, name string, v6 bool) netip.Addr {
+	if n := l.Nodes[name]; n != nil {
+		return n.Addr(v6)
 	}
 	i := map[string]int{"br-a": 1, "br-b": 2, "br-i": 3, "br-n": 4}[name]
 	switch {
@@ -164,21 +166,21 @@ func (l *lab) where(name string, v6 bool) netip.Addr {
 }
 
 // travel makes all trips at once, in both families, over TCP and UDP.
-func (l *lab) travel(t *testing.T, what string, trips []trip) {
+func travel(l *hosttest.Topology, t *testing.T, what string, trips []trip) {
 	var wg sync.WaitGroup
 	for _, tr := range trips {
 		for _, v6 := range []bool{false, true} {
 			if v6 && tr.only == "4" {
 				continue
 			}
-			to := netip.AddrPortFrom(l.where(tr.to, v6), tr.port)
+			to := netip.AddrPortFrom(where(l, tr.to, v6), tr.port)
 			want := ""
 			if tr.seen != "" {
-				want = l.where(tr.seen, v6).String()
+				want = where(l, tr.seen, v6).String()
 			}
 			for _, proto := range []string{"tcp", "udp"} {
 				wg.Go(func() {
-					if got := l.reach(l.nodes[tr.from], proto, to); got != want {
+					if got := l.Reach(l.Nodes[tr.from], proto, to); got != want {
 						t.Errorf("%s: %s: %s to %s %s: seen as %q, want %q", what, tr.why, tr.from, proto, to, got, want)
 					}
 				})
@@ -194,15 +196,15 @@ func bridgeNetfilter(t *testing.T, on string) bool {
 	if _, err := os.Stat("/proc/sys/net/bridge/bridge-nf-call-iptables"); err != nil {
 		return false
 	}
-	sysctl(t, "net/bridge/bridge-nf-call-iptables", on)
-	sysctl(t, "net/bridge/bridge-nf-call-ip6tables", on)
+	hosttest.Sysctl(t, "net/bridge/bridge-nf-call-iptables", on)
+	hosttest.Sysctl(t, "net/bridge/bridge-nf-call-ip6tables", on)
 	return true
 }
 
 func TestPackets(t *testing.T) {
 	for _, on := range []string{"0", "1"} {
 		t.Run("br_netfilter="+on, func(t *testing.T) {
-			inNewNS(t, func() {
+			hosttest.InNewNS(t, func() {
 				if !bridgeNetfilter(t, on) && on == "1" {
 					t.Skip("the kernel has no br_netfilter, or it is not loaded")
 				}
@@ -210,12 +212,12 @@ func TestPackets(t *testing.T) {
 				// bridge port to bridge port, which isolation forbids; but then the
 				// forward chain sees what neighbours send each other.
 				l := buildLab(t, on == "0")
-				l.publishAll()
+				publishAll(l)
 				ln, err := net.Listen("tcp4", "127.0.0.1:9999")
-				l.must(err)
+				l.Must(err)
 				defer ln.Close()
-				go answerTCP(ln, "host")
-				l.travel(t, "rules laid", trips)
+				go hosttest.AnswerTCP(ln, "host")
+				travel(l, t, "rules laid", trips)
 			})
 		})
 	}
@@ -224,21 +226,21 @@ func TestPackets(t *testing.T) {
 // TestPacketsWithoutRules shows that the lab lets through what the rules are to
 // stop: a test of the test.
 func TestPacketsWithoutRules(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		bridgeNetfilter(t, "0")
 		l := buildLab(t, true)
-		l.publishAll()
+		publishAll(l)
 		ln, err := net.Listen("tcp4", "127.0.0.1:9999")
-		l.must(err)
+		l.Must(err)
 		defer ln.Close()
-		go answerTCP(ln, "host")
-		nft(t, "flush", "chain", "inet", "dcni", "raw")
-		nft(t, "flush", "chain", "inet", "dcni", "forward")
+		go hosttest.AnswerTCP(ln, "host")
+		hosttest.NFT(t, "flush", "chain", "inet", "dcni", "raw")
+		hosttest.NFT(t, "flush", "chain", "inet", "dcni", "forward")
 		for _, tr := range []struct {
 			from, to string
 			port     uint16
 		}{{"a1", "lo", 9999}, {"out", "lo", 9999}, {"out", "lo", 8081}, {"out", "a1", 80}, {"i1", "out", 80}, {"a1", "b1", 80}} {
-			if l.reach(l.nodes[tr.from], "tcp", netip.AddrPortFrom(l.where(tr.to, false), tr.port)) == "" {
+			if l.Reach(l.Nodes[tr.from], "tcp", netip.AddrPortFrom(where(l, tr.to, false), tr.port)) == "" {
 				t.Errorf("%s does not reach %s:%d even without rules", tr.from, tr.to, tr.port)
 			}
 		}
@@ -248,15 +250,15 @@ func TestPacketsWithoutRules(t *testing.T) {
 // TestLinkLocalIsNotPublished: a link-local source can't be answered from
 // another link, so such packets stay with the host.
 func TestLinkLocalIsNotPublished(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		l := buildLab(t, true)
-		l.publishAll()
-		l.serve(l.host, 8080)
+		publishAll(l)
+		l.Serve(l.Host, 8080)
 		link, err := netlink.LinkByName("out0")
-		l.must(err)
-		l.must(addAddress(handle(), link, "fe80::1/64"))
+		l.Must(err)
+		l.Must(hosttest.AddAddress(hosttest.Handle(), link, "fe80::1/64"))
 		index := 0
-		l.must(l.nodes["out"].do(func() error {
+		l.Must(l.Nodes["out"].Do(func() error {
 			eth0, err := netlink.LinkByName("eth0")
 			if err == nil {
 				index = eth0.Attrs().Index
@@ -268,7 +270,7 @@ func TestLinkLocalIsNotPublished(t *testing.T) {
 		seen := ""
 		for i := 0; i < 100 && seen == ""; i++ { // out's own address takes a moment
 			time.Sleep(20 * time.Millisecond)
-			seen = l.reach(l.nodes["out"], "tcp", to)
+			seen = l.Reach(l.Nodes["out"], "tcp", to)
 		}
 		if !strings.HasPrefix(seen, "fe80::") {
 			t.Errorf("seen as %q; want the host to answer", seen)
@@ -278,11 +280,11 @@ func TestLinkLocalIsNotPublished(t *testing.T) {
 
 // TestLoopbackIPv6IsLeftAlone: ::1 can't leave lo, so a relay may listen there.
 func TestLoopbackIPv6IsLeftAlone(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		l := buildLab(t, true)
-		l.publishAll()
-		l.serve(l.host, 8080)
-		if seen := l.reach(l.host, "tcp", netip.MustParseAddrPort("[::1]:8080")); seen != "::1" {
+		publishAll(l)
+		l.Serve(l.Host, 8080)
+		if seen := l.Reach(l.Host, "tcp", netip.MustParseAddrPort("[::1]:8080")); seen != "::1" {
 			t.Errorf("seen as %q; want ::1", seen)
 		}
 	})
@@ -291,17 +293,17 @@ func TestLoopbackIPv6IsLeftAlone(t *testing.T) {
 // TestNobodyIsLoopback: a container can't pretend to be 127.0.0.2 to the host,
 // which route_localnet on the bridge would let it (127.0.0.1 the kernel refuses).
 func TestNobodyIsLoopback(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		l := buildLab(t, true)
-		l.publishAll()
+		publishAll(l)
 		pc, err := net.ListenPacket("udp4", ":9998")
-		l.must(err)
+		l.Must(err)
 		defer pc.Close()
 		for _, name := range []string{"all", "br-a"} {
-			sysctl(t, "net/ipv4/conf/"+name+"/rp_filter", "0")
+			hosttest.Sysctl(t, "net/ipv4/conf/"+name+"/rp_filter", "0")
 		}
 		heard := func() bool {
-			l.must(l.nodes["a1"].do(func() error {
+			l.Must(l.Nodes["a1"].Do(func() error {
 				d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)}}
 				c, err := d.Dial("udp4", "10.1.0.1:9998")
 				if err != nil {
@@ -311,21 +313,21 @@ func TestNobodyIsLoopback(t *testing.T) {
 				_, err = fmt.Fprint(c, "hello")
 				return err
 			}))
-			_ = pc.SetReadDeadline(time.Now().Add(patience))
+			_ = pc.SetReadDeadline(time.Now().Add(hosttest.Patience))
 			_, peer, err := pc.ReadFrom(make([]byte, 64))
-			return err == nil && peerOf(peer) == "127.0.0.2"
+			return err == nil && hosttest.PeerOf(peer) == "127.0.0.2"
 		}
-		l.must(l.nodes["a1"].do(func() error {
+		l.Must(l.Nodes["a1"].Do(func() error {
 			lo, err := netlink.LinkByName("lo")
 			if err != nil {
 				return err
 			}
-			return addAddress(handle(), lo, "127.0.0.1/8")
+			return hosttest.AddAddress(hosttest.Handle(), lo, "127.0.0.1/8")
 		}))
 		if heard() {
 			t.Error("the host hears a container as 127.0.0.2")
 		}
-		nft(t, "flush", "chain", "inet", "dcni", "raw")
+		hosttest.NFT(t, "flush", "chain", "inet", "dcni", "raw")
 		if !heard() {
 			t.Log("not heard without the rule either: this kernel stops it elsewhere")
 		}
@@ -334,10 +336,46 @@ func TestNobodyIsLoopback(t *testing.T) {
 
 // TestUserChainComesFirst: what users drop is dropped, established or not.
 func TestUserChainComesFirst(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		l := buildLab(t, true)
-		l.publishAll()
-		nft(t, "add", "rule", "inet", "dcni", "dcni-user", "ip", "saddr", "192.0.2.2", "drop")
-		l.travel(t, "user's drop", []trip{{"published, from outside", "out", "host", 8080, "", "4"}})
+		publishAll(l)
+		hosttest.NFT(t, "add", "rule", "inet", "dcni", "dcni-user", "ip", "saddr", "192.0.2.2", "drop")
+		travel(l, t, "user's drop", []trip{{"published, from outside", "out", "host", 8080, "", "4"}})
+	})
+}
+
+// TestUDPPeerFollows: a peer that keeps its socket reaches who has the port now.
+func TestUDPPeerFollows(t *testing.T) {
+	hosttest.InNewNS(t, func() {
+		bridgeNetfilter(t, "0")
+		l := buildLab(t, true)
+		f := publishAll(l)
+		ports := []firewall.Port{hosttest.Port("", 7000, "udp", 80)}
+		l.Must(l.Nodes["out"].Do(func() error {
+			c, err := net.Dial("udp4", "192.0.2.1:7000")
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { c.Close() })
+			for _, name := range []string{"a1", "b1"} {
+				l.Must(l.Host.Do(func() error {
+					publish(l, f, name, "", 7000)
+					return flushPorts(ports)
+				}))
+				fmt.Fprint(c, "hello")
+				_ = c.SetDeadline(time.Now().Add(hosttest.Patience))
+				b := make([]byte, 64)
+				n, err := c.Read(b)
+				if _, who, _ := strings.Cut(string(b[:n]), " "); who != name || err != nil {
+					t.Errorf("answer from %q, error %v; want it from %s", who, err, name)
+				}
+				l.Must(l.Host.Do(func() error {
+					e := hosttest.Endpoint(name, []string{l.Nodes[name].V4.String()})
+					e.Owner.Network = name[:1]
+					return f.removeByOwner(e.Owner)
+				}))
+			}
+			return nil
+		}))
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"dcni/pkg/host/hosttest"
 	"dcni/pkg/host/proc"
 	"dcni/pkg/netns"
 
@@ -53,18 +54,10 @@ func (h Hint) String() string {
 	return []string{"anything", "rules", "forwarding", "link", "inside"}[h.What] + " " + h.Link
 }
 
-// sh runs a command in the thread's namespace.
-func sh(t *testing.T, command string) {
-	t.Helper()
-	if out, err := exec.Command("sh", "-ec", command).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v: %s", command, err, out)
-	}
-}
-
 // TestWatch takes things away and compares the hints: those that matter, and
 // none for what comes, or is another's.
 func TestWatch(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		sandbox := exec.Command("unshare", "-n", "sleep", "60")
 		if err := sandbox.Start(); err != nil {
 			t.Fatal(err)
@@ -72,7 +65,7 @@ func TestWatch(t *testing.T) {
 		defer func() { _ = sandbox.Process.Kill(); _ = sandbox.Wait() }()
 		in := fmt.Sprintf("nsenter --net=/proc/%d/ns/net ", sandbox.Process.Pid)
 		waitForNamespace(t, sandbox.Process.Pid)
-		sh(t, "ip link set lo up; sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1; nft add table inet other")
+		hosttest.Shell(t, "ip link set lo up; sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1; nft add table inet other")
 
 		var got hints
 		var nftIsOurs atomic.Bool
@@ -146,7 +139,7 @@ func TestWatch(t *testing.T) {
 			{"ip link del " + v, "link " + v},
 			{"ip link del br0", "link br0"},
 		} {
-			sh(t, c.do)
+			hosttest.Shell(t, c.do)
 			var words []string
 			for _, h := range got.take(c.want != "") {
 				words = append(words, h.String())
@@ -158,7 +151,7 @@ func TestWatch(t *testing.T) {
 		}
 
 		nftIsOurs.Store(true)
-		sh(t, "nft 'add table inet dcni; delete table inet dcni'")
+		hosttest.Shell(t, "nft 'add table inet dcni; delete table inet dcni'")
 		if list := got.take(false); len(list) > 0 {
 			t.Errorf("hints of a program of ours: %v", list)
 		}
@@ -184,7 +177,7 @@ func waitForNamespace(t *testing.T, pid int) {
 
 // TestWatchLoss: who can't keep up is told that anything may have happened.
 func TestWatchLoss(t *testing.T) {
-	inNewNS(t, func() {
+	hosttest.InNewNS(t, func() {
 		var got hints
 		w, err := Watch(func(string) bool { return false }, got.add)
 		if err != nil {
@@ -194,7 +187,7 @@ func TestWatchLoss(t *testing.T) {
 		if err := unix.SetsockoptInt(w.route.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<10); err != nil {
 			t.Fatal(err)
 		}
-		sh(t, "for i in $(seq 50); do echo link set lo up; echo link set lo down; done | ip -batch -")
+		hosttest.Shell(t, "for i in $(seq 50); do echo link set lo up; echo link set lo down; done | ip -batch -")
 		go func() { _ = w.Run() }()
 		if list := got.take(true); !slices.Contains(list, Hint{What: Anything}) {
 			t.Errorf("hints: %v", list)

@@ -1,4 +1,4 @@
-package host
+package hostports
 
 import (
 	"os"
@@ -8,15 +8,15 @@ import (
 	"dcni/pkg/host/proc"
 )
 
-// reserved reports whether a listener only keeps its port for the container.
+// Reserved reports whether a listener only keeps its port for the container.
 // Podman's conmon holds a socket for each published port of its container, and
 // its command line names that. nerdctl, where that is our parent, has started
 // one before it calls the plugins. Neither ever reads from the socket.
 //
 // What no process here is seen to hold is not reserved.
-func (s *portSurvey) reserved(l listener) bool {
+func Reserved(l Listener, container string) bool {
 	for p := range proc.All() {
-		if reserves(p, s.endpoint.Owner.Container) && p.HoldsSocket(l.inode) {
+		if reserves(p, container) && p.HoldsSocket(l.inode) {
 			return true
 		}
 	}

@@ -1,4 +1,4 @@
-package host
+package hostports
 
 import (
 	"encoding/binary"
@@ -12,23 +12,23 @@ import (
 	"dcni/pkg/host/nlsock"
 )
 
-// listener is a socket that waits for peers on a port of this host: a listening
+// Listener is a socket that waits for peers on a port of this host: a listening
 // TCP or SCTP one, an unconnected UDP one.
-type listener struct {
-	addr   netip.Addr
-	port   uint16
-	v6only bool   // an IPv6 socket that takes no IPv4
+type Listener struct {
+	Addr   netip.Addr
+	Port   uint16
+	V6Only bool   // an IPv6 socket that takes no IPv4
 	inode  uint32 // what names it in /proc/PID/fd
 	mark   uint32 // SO_MARK
 }
 
-// takes reports whether the listener's address clashes with a port's, in one
+// Takes reports whether the listener's address clashes with a port's, in one
 // family. An IPv6 wildcard takes IPv4 too unless it was told not to; sharing by
 // SO_REUSEPORT does not count, since the port's packets never reach a socket.
-func (l listener) takes(p firewall.Port, v6 bool) bool {
-	addr := l.addr.Unmap()
+func (l Listener) Takes(p firewall.Port, v6 bool) bool {
+	addr := l.Addr.Unmap()
 	if addr.Is6() != v6 {
-		return !v6 && addr.IsUnspecified() && !l.v6only
+		return !v6 && addr.IsUnspecified() && !l.V6Only
 	}
 	return p.Any() || addr.IsUnspecified() || addr == p.HostIP.Unmap()
 }
@@ -39,11 +39,11 @@ const (
 	stateListen = 1 << 10
 )
 
-// listListeners lists a protocol's listeners: one sock_diag dump per family. A
+// Listeners lists a protocol's listeners: one sock_diag dump per family. A
 // protocol that the kernel lacks has none. dnetd's relay is left out: it listens
 // for a container that publishes the port, which the firewall knows of, or did
 // until a moment ago.
-func listListeners(proto string) ([]listener, error) {
+func Listeners(proto string) ([]Listener, error) {
 	conn, err := nlsock.Dial(unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, err
@@ -53,9 +53,9 @@ func listListeners(proto string) ([]listener, error) {
 	if proto == "udp" {
 		states = stateClose
 	}
-	var list []listener
+	var list []Listener
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		payloads, err := conn.Dump(diagRequest(family, protocol[proto], states))
+		payloads, err := conn.Dump(diagRequest(family, Protocols[proto], states))
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
 			continue
 		}
@@ -93,23 +93,25 @@ func diagRequest(family, proto byte, states uint32) []byte {
 // parseDiag reads a struct inet_diag_msg: family, state, timer, retransmits, then
 // source and destination port, then the source address in 16 bytes; the inode is
 // at its end.
-func parseDiag(b []byte) (l listener, ok bool) {
+func parseDiag(b []byte) (l Listener, ok bool) {
 	if len(b) < diagMessageLen {
 		return l, false
 	}
-	l.port = binary.BigEndian.Uint16(b[4:])
+	l.Port = binary.BigEndian.Uint16(b[4:])
 	l.inode = binary.NativeEndian.Uint32(b[diagMessageLen-4:])
-	l.addr = netip.AddrFrom4([4]byte(b[8:12]))
+	l.Addr = netip.AddrFrom4([4]byte(b[8:12]))
 	if b[0] == unix.AF_INET6 {
-		l.addr = netip.AddrFrom16([16]byte(b[8:24]))
+		l.Addr = netip.AddrFrom16([16]byte(b[8:24]))
 	}
 	nlsock.Attributes(b[diagMessageLen:], func(typ uint16, data []byte) {
 		switch {
 		case typ == diagV6Only:
-			l.v6only = len(data) > 0 && data[0] != 0
+			l.V6Only = len(data) > 0 && data[0] != 0
 		case typ == diagMark && len(data) >= 4:
 			l.mark = binary.NativeEndian.Uint32(data)
 		}
 	})
 	return l, true
 }
+
+var Protocols = map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}

@@ -1,4 +1,4 @@
-package host
+package hosttest
 
 import (
 	"fmt"
@@ -29,19 +29,19 @@ func linkUp(t testing.TB, name string) {
 type node struct {
 	name string
 	ns   netns.NsHandle
-	v4   netip.Addr
-	v6   netip.Addr
+	V4   netip.Addr
+	V6   netip.Addr
 }
 
-func (n *node) addr(v6 bool) netip.Addr {
+func (n *node) Addr(v6 bool) netip.Addr {
 	if v6 {
-		return n.v6
+		return n.V6
 	}
-	return n.v4
+	return n.V4
 }
 
-// do runs f on a thread in the node's namespace; sockets made there stay there.
-func (n *node) do(f func() error) error {
+// Do runs f on a thread in the node's namespace; sockets made there stay there.
+func (n *node) Do(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread is scrapped
@@ -54,38 +54,38 @@ func (n *node) do(f func() error) error {
 	return <-done
 }
 
-// lab builds nodes around a host, which is the calling thread's namespace.
-type lab struct {
-	t     testing.TB
-	host  *node
-	nodes map[string]*node
+// Topology builds nodes around a host, which is the calling thread's namespace.
+type Topology struct {
+	T     testing.TB
+	Host  *node
+	Nodes map[string]*node
 }
 
-func newLab(t testing.TB) *lab {
+func NewTopology(t testing.TB) *Topology {
 	ns, err := netns.Get()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ns.Close() })
-	l := &lab{t: t, host: &node{name: "host", ns: ns}, nodes: map[string]*node{}}
-	l.nodes["host"] = l.host
-	loUp(t)
+	l := &Topology{T: t, Host: &node{name: "host", ns: ns}, Nodes: map[string]*node{}}
+	l.Nodes["host"] = l.Host
+	LoUp(t)
 	for _, name := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
-		sysctl(t, name, "1")
+		Sysctl(t, name, "1")
 	}
-	sysctl(t, "net/ipv6/conf/default/accept_dad", "0")
+	Sysctl(t, "net/ipv6/conf/default/accept_dad", "0")
 	return l
 }
 
-// must ends the test on an error. It is used on the host's thread only.
-func (l *lab) must(err error) {
-	l.t.Helper()
+// Must ends the test on an error. It is used on the host's thread only.
+func (l *Topology) Must(err error) {
+	l.T.Helper()
 	if err != nil {
-		l.t.Fatal(err)
+		l.T.Fatal(err)
 	}
 }
 
-func addAddress(h *netlink.Handle, link netlink.Link, prefixes ...string) error {
+func AddAddress(h *netlink.Handle, link netlink.Link, prefixes ...string) error {
 	for _, p := range prefixes {
 		addr, err := netlink.ParseAddr(p)
 		if err != nil {
@@ -101,52 +101,52 @@ func addAddress(h *netlink.Handle, link netlink.Link, prefixes ...string) error 
 	return nil
 }
 
-// bridge makes a bridge with the first address of 10.N.0.0/24 and fd00:N::/64.
-func (l *lab) bridge(name string, n int) {
+// Bridge makes a bridge with the first address of 10.N.0.0/24 and fd00:N::/64.
+func (l *Topology) Bridge(name string, n int) {
 	la := netlink.NewLinkAttrs()
 	la.Name = name
 	la.HardwareAddr = net.HardwareAddr{2, 0x42, 0, 0, 0, byte(n)}
 	br := &netlink.Bridge{LinkAttrs: la}
-	l.must(netlink.LinkAdd(br))
-	sysctl(l.t, "net/ipv4/conf/"+name+"/route_localnet", "1")
-	l.must(addAddress(handle(), br, fmt.Sprintf("10.%d.0.1/24", n), fmt.Sprintf("fd00:%d::1/64", n)))
-	l.must(netlink.LinkSetUp(br))
+	l.Must(netlink.LinkAdd(br))
+	Sysctl(l.T, "net/ipv4/conf/"+name+"/route_localnet", "1")
+	l.Must(AddAddress(Handle(), br, fmt.Sprintf("10.%d.0.1/24", n), fmt.Sprintf("fd00:%d::1/64", n)))
+	l.Must(netlink.LinkSetUp(br))
 }
 
-func handle() *netlink.Handle { return &netlink.Handle{} }
+func Handle() *netlink.Handle { return &netlink.Handle{} }
 
-// container makes a namespace on a bridge: 10.N.0.HOST and fd00:N::HOST.
-func (l *lab) container(name, bridge string, n, host int) *netlink.Veth {
+// Container makes a namespace on a bridge: 10.N.0.HOST and fd00:N::HOST.
+func (l *Topology) Container(name, bridge string, n, host int) *netlink.Veth {
 	br, err := netlink.LinkByName(bridge)
-	l.must(err)
-	c := l.newNode(name, fmt.Sprintf("10.%d.0.%d", n, host), fmt.Sprintf("fd00:%d::%d", n, host))
-	port := l.veth("v"+name, c, br.Attrs().Index, "24", fmt.Sprintf("10.%d.0.1", n), fmt.Sprintf("fd00:%d::1", n))
-	l.must(netlink.LinkSetHairpin(port, true))
+	l.Must(err)
+	c := l.NewNode(name, fmt.Sprintf("10.%d.0.%d", n, host), fmt.Sprintf("fd00:%d::%d", n, host))
+	port := l.Veth("v"+name, c, br.Attrs().Index, "24", fmt.Sprintf("10.%d.0.1", n), fmt.Sprintf("fd00:%d::1", n))
+	l.Must(netlink.LinkSetHairpin(port, true))
 	return port
 }
 
-func (l *lab) newNode(name, v4, v6 string) *node {
+func (l *Topology) NewNode(name, v4, v6 string) *node {
 	ns, err := netns.New()
-	l.must(err)
-	l.must(netns.Set(l.host.ns))
-	l.t.Cleanup(func() { ns.Close() })
-	c := &node{name: name, ns: ns, v4: netip.MustParseAddr(v4), v6: netip.MustParseAddr(v6)}
-	l.nodes[name] = c
+	l.Must(err)
+	l.Must(netns.Set(l.Host.ns))
+	l.T.Cleanup(func() { ns.Close() })
+	c := &node{name: name, ns: ns, V4: netip.MustParseAddr(v4), V6: netip.MustParseAddr(v6)}
+	l.Nodes[name] = c
 	return c
 }
 
-// veth joins a node to the host and gives it its addresses and default routes.
+// Veth joins a node to the host and gives it its addresses and default routes.
 // lo has no IPv4 address there, so that packets to 127.0.0.0/8 can leave the node;
 // it is up, for IPv6 takes no packet to its own addresses without.
-func (l *lab) veth(name string, n *node, master int, bits, gw4, gw6 string) *netlink.Veth {
+func (l *Topology) Veth(name string, n *node, master int, bits, gw4, gw6 string) *netlink.Veth {
 	la := netlink.NewLinkAttrs()
 	la.Name, la.MasterIndex = name, master
 	v := &netlink.Veth{LinkAttrs: la, PeerName: "eth0", PeerNamespace: netlink.NsFd(n.ns)}
-	l.must(netlink.LinkAdd(v))
-	l.must(netlink.LinkSetUp(v))
-	l.must(n.do(func() error {
-		sysctl(l.t, "net/ipv6/conf/eth0/accept_dad", "0")
-		sysctl(l.t, "net/ipv4/conf/eth0/route_localnet", "1")
+	l.Must(netlink.LinkAdd(v))
+	l.Must(netlink.LinkSetUp(v))
+	l.Must(n.Do(func() error {
+		Sysctl(l.T, "net/ipv6/conf/eth0/accept_dad", "0")
+		Sysctl(l.T, "net/ipv4/conf/eth0/route_localnet", "1")
 		lo, err := netlink.LinkByName("lo")
 		if err == nil {
 			err = netlink.LinkSetUp(lo)
@@ -161,7 +161,7 @@ func (l *lab) veth(name string, n *node, master int, bits, gw4, gw6 string) *net
 		if err != nil {
 			return err
 		}
-		if err := addAddress(handle(), eth0, n.v4.String()+"/"+bits, n.v6.String()+"/64"); err != nil {
+		if err := AddAddress(Handle(), eth0, n.V4.String()+"/"+bits, n.V6.String()+"/64"); err != nil {
 			return err
 		}
 		if err := netlink.LinkSetUp(eth0); err != nil {
@@ -177,11 +177,11 @@ func (l *lab) veth(name string, n *node, master int, bits, gw4, gw6 string) *net
 	return v
 }
 
-// serve answers on TCP and UDP with the peer's address and the node's name. Each family has sockets
+// Serve answers on TCP and UDP with the peer's address and the node's name. Each family has sockets
 // of its own: package net tries ::1 once a process to see whether a socket can
 // serve both, maybe in a namespace that has none.
-func (l *lab) serve(n *node, port int) {
-	l.must(n.do(func() error {
+func (l *Topology) Serve(n *node, port int) {
+	l.Must(n.Do(func() error {
 		for _, family := range []string{"4", "6"} {
 			ln, err := net.Listen("tcp"+family, fmt.Sprintf(":%d", port))
 			if err != nil {
@@ -191,21 +191,21 @@ func (l *lab) serve(n *node, port int) {
 			if err != nil {
 				return err
 			}
-			l.t.Cleanup(func() { ln.Close(); pc.Close() })
-			go answerTCP(ln, n.name)
+			l.T.Cleanup(func() { ln.Close(); pc.Close() })
+			go AnswerTCP(ln, n.name)
 			go answerUDP(pc, n.name)
 		}
 		return nil
 	}))
 }
 
-func answerTCP(ln net.Listener, name string) {
+func AnswerTCP(ln net.Listener, name string) {
 	for {
 		c, err := ln.Accept()
 		if err != nil {
 			return
 		}
-		fmt.Fprint(c, peerOf(c.RemoteAddr()), " ", name)
+		fmt.Fprint(c, PeerOf(c.RemoteAddr()), " ", name)
 		c.Close()
 	}
 }
@@ -217,34 +217,34 @@ func answerUDP(pc net.PacketConn, name string) {
 		if err != nil {
 			return
 		}
-		_, _ = pc.WriteTo([]byte(peerOf(peer)+" "+name), peer)
+		_, _ = pc.WriteTo([]byte(PeerOf(peer)+" "+name), peer)
 	}
 }
 
-func peerOf(a net.Addr) string {
+func PeerOf(a net.Addr) string {
 	ap, _ := netip.ParseAddrPort(a.String())
 	return ap.Addr().Unmap().WithZone("").String()
 }
 
-// patience is how long a packet may take; what is dropped takes that long.
-const patience = 400 * time.Millisecond
+// Patience is how long a packet may take; what is dropped takes that long.
+const Patience = 400 * time.Millisecond
 
-// reach connects from a node and returns as whom the server saw it, "" if it
+// Reach connects from a node and returns as whom the server saw it, "" if it
 // could not be reached. proto is tcp or udp.
-func (l *lab) reach(n *node, proto string, to netip.AddrPort) (seen string) {
+func (l *Topology) Reach(n *node, proto string, to netip.AddrPort) (seen string) {
 	var c net.Conn
 	if proto += "4"; to.Addr().Is6() {
 		proto = strings.TrimSuffix(proto, "4") + "6"
 	}
-	err := n.do(func() (err error) {
-		c, err = net.DialTimeout(proto, to.String(), patience)
+	err := n.Do(func() (err error) {
+		c, err = net.DialTimeout(proto, to.String(), Patience)
 		return err
 	})
 	if err != nil {
 		return ""
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(Patience))
 	if strings.HasPrefix(proto, "udp") {
 		fmt.Fprint(c, "hello")
 	}
