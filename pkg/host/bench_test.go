@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/conntrack"
 	"dcni/pkg/host/hosttest"
 )
 
@@ -83,10 +84,10 @@ func BenchmarkFlush(b *testing.B) {
 	hosttest.InNewNS(b, func() {
 		addr, ports := netip.MustParseAddr("10.1.0.2"), []firewall.Port{hosttest.Port("", 8080, "udp", 80)}
 		for b.Loop() {
-			if err := flushAddress(addr); err != nil {
+			if err := conntrack.FlushAddress(addr); err != nil {
 				b.Fatal(err)
 			}
-			if err := flushPorts(ports); err != nil {
+			if err := conntrack.FlushPorts(ports); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/conntrack"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -37,7 +38,7 @@ func (n fwNetwork) ensure() (bool, error) {
 	if err == nil && laid {
 		// Who went on sending while there were no rules is taken for a client
 		// of the host itself.
-		err = flushPorts(back)
+		err = conntrack.FlushPorts(back)
 	}
 	if err != nil {
 		return false, err
@@ -121,7 +122,7 @@ func (e fwEndpoint) ensure() (bool, error) {
 	defer lock.Unlock()
 	changed, err := e.h.fw.ensureEndpoint(e.o)
 	if err == nil && changed {
-		err = flushPorts(e.o.Ports)
+		err = conntrack.FlushPorts(e.o.Ports)
 	}
 	return changed, err
 }
@@ -151,7 +152,7 @@ func (e fwEndpoint) takeBack() error {
 	if len(e.o.Ports) == 0 {
 		return e.h.fw.removeByOwner(e.o.Owner)
 	}
-	return errors.Join(e.h.fw.removeEndpoint(e.o), flushPorts(e.o.Ports))
+	return errors.Join(e.h.fw.removeEndpoint(e.o), conntrack.FlushPorts(e.o.Ports))
 }
 
 func (e fwEndpoint) probe() error { return nil }
@@ -223,7 +224,7 @@ func (f flows) probe() error { return nil }
 func (f flows) remove() error {
 	var errs []error
 	for _, a := range f.o.Addresses {
-		errs = append(errs, flushAddress(a))
+		errs = append(errs, conntrack.FlushAddress(a))
 	}
 	return errors.Join(errs...)
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/conntrack"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -127,7 +128,7 @@ func (e fwEndpoint) handOver() {
 			continue
 		}
 		if changed, err := e.h.fw.ensureEndpoint(r.Endpoint); err == nil && changed {
-			_ = flushPorts(r.Endpoint.Ports)
+			_ = conntrack.FlushPorts(r.Endpoint.Ports)
 		}
 	}
 }

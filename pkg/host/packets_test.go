@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -13,52 +12,9 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"dcni/pkg/firewall"
-	"dcni/pkg/host/hostports"
 	"dcni/pkg/host/hosttest"
 	"dcni/pkg/wire"
 )
-
-// The lab of these tests:
-//
-//	br-a  10.1.0.0/24  a1 a2   icc, masquerade
-//	br-b  10.2.0.0/24  b1      icc, masquerade
-//	br-i  10.3.0.0/24  i1 i2   internal, icc
-//	br-n  10.4.0.0/24  n1 n2   no icc (ports isolated, if asked), no masquerade
-//	out0  192.0.2.1    out     192.0.2.2, routes everything to the host
-//
-// and the same in fd00:1::/64 to fd00:4::/64 and 2001:db8::/64.
-func buildLab(t *testing.T, isolate bool) *hosttest.Topology {
-	l := hosttest.NewTopology(t)
-	for i, name := range []string{"br-a", "br-b", "br-i", "br-n"} {
-		l.Bridge(name, i+1)
-	}
-	l.Container("a1", "br-a", 1, 2)
-	l.Container("a2", "br-a", 1, 3)
-	l.Container("b1", "br-b", 2, 2)
-	l.Container("i1", "br-i", 3, 2)
-	l.Container("i2", "br-i", 3, 3)
-	for i, name := range []string{"n1", "n2"} {
-		l.Must(netlink.LinkSetIsolated(l.Container(name, "br-n", 4, 2+i), isolate))
-	}
-	out := l.NewNode("out", "192.0.2.2", "2001:db8::2")
-	veth := l.Veth("out0", out, 0, "24", "192.0.2.1", "2001:db8::1")
-	l.Must(hosttest.AddAddress(hosttest.Handle(), veth, "192.0.2.1/24", "2001:db8::1/64"))
-	hosttest.Sysctl(t, "net/ipv4/conf/out0/route_localnet", "1")
-	l.Host.V4, l.Host.V6 = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
-	// An IPv6 address is the host's once its link has seen a carrier.
-	for i := 0; !hostports.IsLocal(map[netip.Addr]bool{}, l.Host.V6); i++ {
-		if i == 200 {
-			t.Fatalf("%s is not local", l.Host.V6)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	for _, n := range l.Nodes {
-		if n != l.Host {
-			l.Serve(n, 80)
-		}
-	}
-	return l
-}
 
 // publishAll lays the rules for the lab.
 func publishAll(l *hosttest.Topology) *nftFirewall {
@@ -190,28 +146,17 @@ func travel(l *hosttest.Topology, t *testing.T, what string, trips []trip) {
 	wg.Wait()
 }
 
-// bridgeNetfilter sets br_netfilter for the thread's namespace. It tells whether
-// the kernel has it.
-func bridgeNetfilter(t *testing.T, on string) bool {
-	if _, err := os.Stat("/proc/sys/net/bridge/bridge-nf-call-iptables"); err != nil {
-		return false
-	}
-	hosttest.Sysctl(t, "net/bridge/bridge-nf-call-iptables", on)
-	hosttest.Sysctl(t, "net/bridge/bridge-nf-call-ip6tables", on)
-	return true
-}
-
 func TestPackets(t *testing.T) {
 	for _, on := range []string{"0", "1"} {
 		t.Run("br_netfilter="+on, func(t *testing.T) {
 			hosttest.InNewNS(t, func() {
-				if !bridgeNetfilter(t, on) && on == "1" {
+				if !hosttest.BridgeNetfilter(t, on) && on == "1" {
 					t.Skip("the kernel has no br_netfilter, or it is not loaded")
 				}
 				// With br_netfilter a published port of a neighbour is reached from
 				// bridge port to bridge port, which isolation forbids; but then the
 				// forward chain sees what neighbours send each other.
-				l := buildLab(t, on == "0")
+				l := hosttest.NewNetworks(t, on == "0")
 				publishAll(l)
 				ln, err := net.Listen("tcp4", "127.0.0.1:9999")
 				l.Must(err)
@@ -227,8 +172,8 @@ func TestPackets(t *testing.T) {
 // stop: a test of the test.
 func TestPacketsWithoutRules(t *testing.T) {
 	hosttest.InNewNS(t, func() {
-		bridgeNetfilter(t, "0")
-		l := buildLab(t, true)
+		hosttest.BridgeNetfilter(t, "0")
+		l := hosttest.NewNetworks(t, true)
 		publishAll(l)
 		ln, err := net.Listen("tcp4", "127.0.0.1:9999")
 		l.Must(err)
@@ -251,7 +196,7 @@ func TestPacketsWithoutRules(t *testing.T) {
 // another link, so such packets stay with the host.
 func TestLinkLocalIsNotPublished(t *testing.T) {
 	hosttest.InNewNS(t, func() {
-		l := buildLab(t, true)
+		l := hosttest.NewNetworks(t, true)
 		publishAll(l)
 		l.Serve(l.Host, 8080)
 		link, err := netlink.LinkByName("out0")
@@ -281,7 +226,7 @@ func TestLinkLocalIsNotPublished(t *testing.T) {
 // TestLoopbackIPv6IsLeftAlone: ::1 can't leave lo, so a relay may listen there.
 func TestLoopbackIPv6IsLeftAlone(t *testing.T) {
 	hosttest.InNewNS(t, func() {
-		l := buildLab(t, true)
+		l := hosttest.NewNetworks(t, true)
 		publishAll(l)
 		l.Serve(l.Host, 8080)
 		if seen := l.Reach(l.Host, "tcp", netip.MustParseAddrPort("[::1]:8080")); seen != "::1" {
@@ -294,7 +239,7 @@ func TestLoopbackIPv6IsLeftAlone(t *testing.T) {
 // which route_localnet on the bridge would let it (127.0.0.1 the kernel refuses).
 func TestNobodyIsLoopback(t *testing.T) {
 	hosttest.InNewNS(t, func() {
-		l := buildLab(t, true)
+		l := hosttest.NewNetworks(t, true)
 		publishAll(l)
 		pc, err := net.ListenPacket("udp4", ":9998")
 		l.Must(err)
@@ -337,45 +282,9 @@ func TestNobodyIsLoopback(t *testing.T) {
 // TestUserChainComesFirst: what users drop is dropped, established or not.
 func TestUserChainComesFirst(t *testing.T) {
 	hosttest.InNewNS(t, func() {
-		l := buildLab(t, true)
+		l := hosttest.NewNetworks(t, true)
 		publishAll(l)
 		hosttest.NFT(t, "add", "rule", "inet", "dcni", "dcni-user", "ip", "saddr", "192.0.2.2", "drop")
 		travel(l, t, "user's drop", []trip{{"published, from outside", "out", "host", 8080, "", "4"}})
-	})
-}
-
-// TestUDPPeerFollows: a peer that keeps its socket reaches who has the port now.
-func TestUDPPeerFollows(t *testing.T) {
-	hosttest.InNewNS(t, func() {
-		bridgeNetfilter(t, "0")
-		l := buildLab(t, true)
-		f := publishAll(l)
-		ports := []firewall.Port{hosttest.Port("", 7000, "udp", 80)}
-		l.Must(l.Nodes["out"].Do(func() error {
-			c, err := net.Dial("udp4", "192.0.2.1:7000")
-			if err != nil {
-				return err
-			}
-			t.Cleanup(func() { c.Close() })
-			for _, name := range []string{"a1", "b1"} {
-				l.Must(l.Host.Do(func() error {
-					publish(l, f, name, "", 7000)
-					return flushPorts(ports)
-				}))
-				fmt.Fprint(c, "hello")
-				_ = c.SetDeadline(time.Now().Add(hosttest.Patience))
-				b := make([]byte, 64)
-				n, err := c.Read(b)
-				if _, who, _ := strings.Cut(string(b[:n]), " "); who != name || err != nil {
-					t.Errorf("answer from %q, error %v; want it from %s", who, err, name)
-				}
-				l.Must(l.Host.Do(func() error {
-					e := hosttest.Endpoint(name, []string{l.Nodes[name].V4.String()})
-					e.Owner.Network = name[:1]
-					return f.removeByOwner(e.Owner)
-				}))
-			}
-			return nil
-		}))
 	})
 }

@@ -1,4 +1,4 @@
-package host
+package conntrack
 
 import (
 	"encoding/binary"
@@ -58,8 +58,8 @@ type ctFilter struct {
 	port   uint16
 }
 
-// flushAddress forgets all connections from and to an address.
-func flushAddress(addr netip.Addr) error {
+// FlushAddress forgets all connections from and to an address.
+func FlushAddress(addr netip.Addr) error {
 	addr = addr.Unmap()
 	match := func(f flow) bool { return f.orig.src == addr || f.orig.dst == addr || f.answer.src == addr }
 	return flushFlows(match, addressFilters(addr, countConnections())...)
@@ -100,9 +100,9 @@ func countConnections() int {
 	return n
 }
 
-// flushPorts forgets the UDP connections to published host ports. Connections
+// FlushPorts forgets the UDP connections to published host ports. Connections
 // through this host to the same port elsewhere are left alone.
-func flushPorts(ports []firewall.Port) error {
+func FlushPorts(ports []firewall.Port) error {
 	byPort := make(map[uint16][]firewall.Port)
 	for _, p := range ports {
 		if p.Protocol == "udp" && p.HostPort != 0 {
