@@ -97,6 +97,6 @@ func (h *Host) Strays() ([]wire.Stray, error) {
 			In: func(string) bool { return true },
 		})
 	}
-	owners, err := h.fw.strays()
+	owners, err := h.strayElements()
 	return append(out, owners...), err
 }

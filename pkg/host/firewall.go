@@ -2,7 +2,6 @@ package host
 
 import (
 	"errors"
-	"slices"
 	"strings"
 
 	"dcni/pkg/firewall"
@@ -157,9 +156,9 @@ func (e fwEndpoint) takeBack() error {
 
 func (e fwEndpoint) probe() error { return nil }
 
-// strays lists the owners of elements, for garbage collection.
-func (f *nftFirewall) strays() ([]wire.Stray, error) {
-	comments, err := f.owners()
+// strayElements lists the owners of elements, for garbage collection.
+func (h *Host) strayElements() ([]wire.Stray, error) {
+	comments, err := h.fw.owners()
 	if err != nil {
 		return nil, err
 	}
@@ -172,16 +171,6 @@ func (f *nftFirewall) strays() ([]wire.Stray, error) {
 		})
 	}
 	return out, nil
-}
-
-// removeByComment takes back all ports that carry a comment.
-func (f *nftFirewall) removeByComment(comment string) error {
-	all, err := f.list(portSetNames()...)
-	if err != nil {
-		return err
-	}
-	ours := isComment(comment)
-	return f.deleteOwn(slices.DeleteFunc(all, func(e element) bool { return !ours(e.comment) }), ours)
 }
 
 // byComment is all elements that carry one comment.

@@ -60,7 +60,7 @@ func New(store records.Store) (*Host, error) {
 		records: store, fw: newNFTFirewall(), root: sandbox{rt: rt},
 		sandboxes: map[string]*sandbox{}, ifaces: map[linkName]*rtnl.Link{},
 	}
-	h.fw.kin, h.fw.endpoint, h.fw.leads = h.kin, h.endpoint, h.leads
+	h.fw.kin, h.fw.endpoint, h.fw.leads = h.kinAttachments, h.endpoint, h.leads
 	return h, nil
 }
 

@@ -12,7 +12,6 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/nlsock"
-	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
@@ -33,9 +32,9 @@ type nftFirewall struct {
 	// an RCU grace period, 12 ms: so it is looked at all first.
 	wary bool
 
-	// kin returns the records of the other attachments of a container; nil where
-	// there are no records.
-	kin func(wire.Attachment) []*records.Record
+	// kin returns the other attachments of a container; nil where there are no
+	// records.
+	kin func(wire.Attachment) []wire.Attachment
 	// endpoint returns what the owner with a comment publishes, by its record; nil
 	// where there is none. It is nil itself where there are no records.
 	endpoint func(comment string) *firewall.Endpoint
@@ -339,4 +338,24 @@ func wrap(what string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", what, err)
+}
+
+// elementsOf returns the elements of each endpoint, but for those that an
+// earlier one of the same container has.
+func elementsOf(endpoints []*firewall.Endpoint) [][]element {
+	type key struct{ container, set, key string }
+	seen := make(map[key]bool)
+	var lists [][]element
+	for _, e := range endpoints {
+		var list []element
+		for _, el := range encodeAll(e.Elements()) {
+			k := key{e.Owner.Container, el.set, string(el.key)}
+			if !seen[k] {
+				seen[k] = true
+				list = append(list, el)
+			}
+		}
+		lists = append(lists, list)
+	}
+	return lists
 }

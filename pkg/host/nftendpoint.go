@@ -256,16 +256,20 @@ func isComment(want string) func(string) bool {
 	return func(comment string) bool { return comment == want }
 }
 
-// removeByOwner takes back all ports that carry the owner's comment. It lists
-// the maps: it is for attachments whose ports nobody knows any more.
+// removeByOwner takes back all ports of an attachment.
 func (f *nftFirewall) removeByOwner(owner wire.Attachment) error {
+	return f.removeByComment(firewall.Comment(owner))
+}
+
+// removeByComment takes back all ports that carry a comment. It lists the maps: it
+// is for attachments whose ports are not known any more.
+func (f *nftFirewall) removeByComment(comment string) error {
 	all, err := f.list(portSetNames()...)
 	if err != nil {
 		return err
 	}
-	ours := isComment(firewall.Comment(owner))
-	mine := slices.DeleteFunc(all, func(e element) bool { return !ours(e.comment) })
-	return f.deleteOwn(mine, ours)
+	ours := isComment(comment)
+	return f.deleteOwn(slices.DeleteFunc(all, func(e element) bool { return !ours(e.comment) }), ours)
 }
 
 // owners returns the comments of all published ports, sorted: those that

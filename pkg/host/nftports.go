@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -269,4 +270,26 @@ func (s *portSurvey) canHave(list []binding, port uint16) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// served reports whether another attachment of the same container has what is
+// there under a binding's key, and leads to the same port of the container.
+func (s *portSurvey) served(b binding, have *element) bool {
+	const portLen = 4 // the port lies behind the address
+	port := func(data []byte) []byte { return data[max(0, len(data)-portLen):] }
+	return bytes.Equal(port(have.data), port(b.data)) && s.isKin(have.comment)
+}
+
+// isKin reports whether a comment is that of another attachment of the same
+// container.
+func (s *portSurvey) isKin(comment string) bool {
+	if s.kin == nil {
+		s.kin = make(map[string]bool)
+		if s.f.kin != nil {
+			for _, a := range s.f.kin(s.endpoint.Owner) {
+				s.kin[firewall.Comment(a)] = true
+			}
+		}
+	}
+	return s.kin[comment]
 }

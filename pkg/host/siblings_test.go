@@ -6,7 +6,6 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/hosttest"
-	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
@@ -20,13 +19,10 @@ func TestPortsOfSeveralNetworks(t *testing.T) {
 		first := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80), hosttest.Port("127.0.0.1", 8081, "tcp", 80))
 		second := hosttest.Endpoint("c1", []string{"10.2.0.2"}, hosttest.Port("", 8080, "tcp", 80), hosttest.Port("", 8081, "tcp", 80), hosttest.Port("", 8082, "tcp", 80))
 		second.Owner.Network, second.Owner.IfName = "lab", "eth1"
-		all := map[wire.Attachment]*records.Record{
-			first.Owner: {Attachment: first.Owner}, second.Owner: {Attachment: second.Owner},
-		}
-		f.kin = func(a wire.Attachment) (kin []*records.Record) {
-			for other, r := range all {
+		f.kin = func(a wire.Attachment) (kin []wire.Attachment) {
+			for _, other := range []wire.Attachment{first.Owner, second.Owner} {
 				if other != a && other.Container == a.Container {
-					kin = append(kin, r)
+					kin = append(kin, other)
 				}
 			}
 			return kin

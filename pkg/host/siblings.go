@@ -1,7 +1,6 @@
 package host
 
 import (
-	"bytes"
 	"net/netip"
 	"slices"
 
@@ -34,6 +33,15 @@ func (h *Host) kin(a wire.Attachment) []*records.Record {
 	return kin
 }
 
+// kinAttachments returns the other attachments of an attachment's container.
+func (h *Host) kinAttachments(a wire.Attachment) []wire.Attachment {
+	var list []wire.Attachment
+	for _, r := range h.kin(a) {
+		list = append(list, r.Attachment)
+	}
+	return list
+}
+
 // endpoint returns what the owner with a comment publishes, or nil. It reads all
 // records: a comment may be cut.
 func (h *Host) endpoint(comment string) *firewall.Endpoint {
@@ -44,28 +52,6 @@ func (h *Host) endpoint(comment string) *firewall.Endpoint {
 		}
 	}
 	return nil
-}
-
-// served reports whether another attachment of the same container has what is
-// there under a binding's key, and leads to the same port of the container.
-func (s *portSurvey) served(b binding, have *element) bool {
-	const portLen = 4 // the port lies behind the address
-	port := func(data []byte) []byte { return data[max(0, len(data)-portLen):] }
-	return bytes.Equal(port(have.data), port(b.data)) && s.isKin(have.comment)
-}
-
-// isKin reports whether a comment is that of another attachment of the same
-// container.
-func (s *portSurvey) isKin(comment string) bool {
-	if s.kin == nil {
-		s.kin = make(map[string]bool)
-		if s.f.kin != nil {
-			for _, r := range s.f.kin(s.endpoint.Owner) {
-				s.kin[firewall.Comment(r.Attachment)] = true
-			}
-		}
-	}
-	return s.kin[comment]
 }
 
 // leads reports whether an attachment is its sandbox's way out of a family: it
@@ -131,24 +117,4 @@ func (e fwEndpoint) handOver() {
 			_ = conntrack.FlushPorts(r.Endpoint.Ports)
 		}
 	}
-}
-
-// elementsOf returns the elements of each endpoint, but for those that an
-// earlier one of the same container has.
-func elementsOf(endpoints []*firewall.Endpoint) [][]element {
-	type key struct{ container, set, key string }
-	seen := make(map[key]bool)
-	var lists [][]element
-	for _, e := range endpoints {
-		var list []element
-		for _, el := range encodeAll(e.Elements()) {
-			k := key{e.Owner.Container, el.set, string(el.key)}
-			if !seen[k] {
-				seen[k] = true
-				list = append(list, el)
-			}
-		}
-		lists = append(lists, list)
-	}
-	return lists
 }
