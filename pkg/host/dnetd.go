@@ -193,5 +193,5 @@ func (h *Host) probeDnetd() error {
 	} else if errors.Is(err, agent.ErrAbsent) {
 		err = nil
 	}
-	return wrap("dnetd", err)
+	return wrapped("dnetd", err)
 }

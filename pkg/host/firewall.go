@@ -26,7 +26,7 @@ func (n fwNetwork) ensure() (bool, error) {
 	}
 	defer lock.Unlock()
 	var back []firewall.Port
-	laid, err := n.h.fw.ensureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
+	laid, err := n.h.fw.EnsureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
 		networks, endpoints, err := n.h.relay()
 		for _, e := range endpoints {
 			back = append(back, e.Ports...)
@@ -42,11 +42,11 @@ func (n fwNetwork) ensure() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	changed, err := n.h.fw.ensureNetwork(n.o)
+	changed, err := n.h.fw.EnsureNetwork(n.o)
 	return changed || laid, err
 }
 
-func (n fwNetwork) check() error { return n.h.fw.checkNetwork(n.o) }
+func (n fwNetwork) check() error { return n.h.fw.CheckNetwork(n.o) }
 
 // remove takes the network's elements away, and the table if it was this Host
 // that laid it and no network is left in it, so that an ADD that fails on a
@@ -57,13 +57,13 @@ func (n fwNetwork) remove() error {
 		return err
 	}
 	defer lock.Unlock()
-	if err := n.h.fw.removeNetwork(n.o); err != nil || !n.h.laid {
+	if err := n.h.fw.RemoveNetwork(n.o); err != nil || !n.h.laid {
 		return err
 	}
-	return n.h.fw.removeUnused()
+	return n.h.fw.RemoveUnused()
 }
 
-func (n fwNetwork) probe() error { return n.h.fw.probe() }
+func (n fwNetwork) probe() error { return n.h.fw.Probe() }
 
 // RemoveUnusedRules deletes the rules if no network is in them any more. Rules
 // of the users' keep them.
@@ -73,7 +73,7 @@ func (h *Host) RemoveUnusedRules() error {
 		return err
 	}
 	defer lock.Unlock()
-	return h.fw.removeUnused()
+	return h.fw.RemoveUnused()
 }
 
 // relay returns what the records say is up: what the sets must hold when
@@ -119,14 +119,14 @@ func (e fwEndpoint) ensure() (bool, error) {
 		return false, err
 	}
 	defer lock.Unlock()
-	changed, err := e.h.fw.ensureEndpoint(e.o)
+	changed, err := e.h.fw.EnsureEndpoint(e.o)
 	if err == nil && changed {
 		err = conntrack.FlushPorts(e.o.Ports)
 	}
 	return changed, err
 }
 
-func (e fwEndpoint) check() error { return e.h.fw.checkEndpoint(e.o) }
+func (e fwEndpoint) check() error { return e.h.fw.CheckEndpoint(e.o) }
 
 // remove takes the ports back. A container with other attachments keeps them,
 // see handOver; two attachments that are removed at once wait for each other, or
@@ -149,16 +149,16 @@ func (e fwEndpoint) remove() error {
 // object names none, as one does that was made from the identity only.
 func (e fwEndpoint) takeBack() error {
 	if len(e.o.Ports) == 0 {
-		return e.h.fw.removeByOwner(e.o.Owner)
+		return e.h.fw.RemoveByOwner(e.o.Owner)
 	}
-	return errors.Join(e.h.fw.removeEndpoint(e.o), conntrack.FlushPorts(e.o.Ports))
+	return errors.Join(e.h.fw.RemoveEndpoint(e.o), conntrack.FlushPorts(e.o.Ports))
 }
 
 func (e fwEndpoint) probe() error { return nil }
 
 // strayElements lists the owners of elements, for garbage collection.
 func (h *Host) strayElements() ([]wire.Stray, error) {
-	comments, err := h.fw.owners()
+	comments, err := h.fw.Owners()
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +192,7 @@ type fwComment struct {
 
 func (c fwComment) ensure() (bool, error) { return false, errors.ErrUnsupported }
 func (c fwComment) check() error          { return errors.ErrUnsupported }
-func (c fwComment) remove() error         { return c.h.fw.removeByComment(c.o.comment) }
+func (c fwComment) remove() error         { return c.h.fw.RemoveByComment(c.o.comment) }
 func (c fwComment) probe() error          { return nil }
 
 // flows is a [wire.Flows].

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/names"
@@ -29,7 +30,7 @@ import (
 // namespace that it was started in.
 type Host struct {
 	records records.Store
-	fw      *nftFirewall
+	fw      *nft.Firewall
 	laid    bool    // the rules were missing, and were laid
 	root    sandbox // the namespace that the process was started in
 
@@ -57,17 +58,17 @@ func New(store records.Store) (*Host, error) {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
 	h := &Host{
-		records: store, fw: newNFTFirewall(), root: sandbox{rt: rt},
+		records: store, fw: nft.New(), root: sandbox{rt: rt},
 		sandboxes: map[string]*sandbox{}, ifaces: map[linkName]*rtnl.Link{},
 	}
-	h.fw.kin, h.fw.endpoint, h.fw.leads = h.kinAttachments, h.endpoint, h.leads
+	h.fw.Siblings, h.fw.EndpointOf, h.fw.IsGatewayEndpoint = h.kinAttachments, h.endpoint, h.leads
 	return h, nil
 }
 
 // Close lets go of sockets and namespaces.
 func (h *Host) Close() {
 	h.root.close()
-	h.fw.close()
+	h.fw.Close()
 	if h.proc != nil {
 		h.proc.Close()
 	}
@@ -304,4 +305,12 @@ func gone(err error) bool {
 	return notFound(err) ||
 		errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EADDRNOTAVAIL) ||
 		errors.As(err, &e) && e.Code == wire.CodeNetNS
+}
+
+// wrapped says what an error happened at; nil stays nil.
+func wrapped(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }

@@ -3,6 +3,7 @@ package host
 import (
 	"testing"
 
+	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/rtnl"
 
@@ -17,7 +18,7 @@ func FuzzSandboxRule(f *testing.F) {
 	f.Add(m.B, true)
 	f.Add([]byte{}, false)
 	f.Fuzz(func(t *testing.T, payload []byte, six bool) {
-		m := parseMapping(ruleComment(payload), six)
+		m := parseMapping(nft.RuleComment(payload), six)
 		if again := parseMapping(m.String(), six); again.String() != m.String() {
 			t.Errorf("%q came back as %q", m, again)
 		}

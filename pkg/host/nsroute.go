@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/names"
@@ -116,7 +117,7 @@ func (d detour) lay() error {
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
 		return &wire.Error{Code: wire.CodeUnavailable, Msg: "kernel has no policy routing (CONFIG_IP_MULTIPLE_TABLES, CONFIG_IPV6_MULTIPLE_TABLES)", Err: err}
 	}
-	return wrap("lay `"+d.ip()+" route` of intercepted queries", err)
+	return nft.Wrap("lay `"+d.ip()+" route` of intercepted queries", err)
 }
 
 // remove takes rules and route away.
@@ -124,7 +125,7 @@ func (d detour) remove() error {
 	err := d.rt.Exchange([]rtnl.Request{
 		{Type: unix.RTM_DELRULE, Flags: 0, Body: d.udp}, {Type: unix.RTM_DELRULE, Flags: 0, Body: d.tcp}, {Type: unix.RTM_DELROUTE, Flags: 0, Body: d.routeMessage},
 	}, unix.ENOENT, unix.ESRCH, unix.EOPNOTSUPP, unix.EAFNOSUPPORT) // the kernel may have no IPv6
-	return wrap("remove `"+d.ip()+" route` of intercepted queries", err)
+	return nft.Wrap("remove `"+d.ip()+" route` of intercepted queries", err)
 }
 
 func (d detour) udp(m *rtnl.Message) { d.ruleMessage(m, unix.IPPROTO_UDP) }
@@ -144,7 +145,7 @@ func (d detour) check() error {
 func (d detour) missing() (list string, err error) {
 	rules, err := d.rt.Request(unix.RTM_GETRULE, unix.NLM_F_DUMP, func(m *rtnl.Message) { d.header(m, 0, 0, 0, 0) })
 	if err != nil {
-		return "", wrap("list rules", err)
+		return "", nft.Wrap("list rules", err)
 	}
 	for _, protocol := range queryProtocols {
 		if !d.among(rules, protocol) {
@@ -156,7 +157,7 @@ func (d detour) missing() (list string, err error) {
 		m.Native(unix.RTA_TABLE, detourTable)
 	})
 	if err != nil && !errors.Is(err, unix.ENOENT) { // which is said of the table
-		return "", wrap("list routes", err)
+		return "", nft.Wrap("list routes", err)
 	}
 	for _, payload := range routes {
 		if d.isRoute(payload) {

@@ -12,6 +12,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/names"
 )
@@ -160,16 +161,16 @@ func (m mapping) rewriting() nsChain {
 // rewrite has packets of the name server's address, and of a port, carry another
 // port.
 func (m mapping) rewrite(protocol byte, address firewall.Field, at uint32, from, to uint16) []expr.Any {
-	c := compiler{family: m.family()}
-	c.addrIs(address, m.address())
-	c.portIs(protocol, at, from)
-	c.add(&expr.Notrack{},
-		&expr.Immediate{Register: reg0, Data: big16(to)},
+	c := nft.Compiler{Family: m.family()}
+	c.AddrIs(address, m.address())
+	c.PortIs(protocol, at, from)
+	c.Add(&expr.Notrack{},
+		&expr.Immediate{Register: nft.Reg0, Data: nft.Big16(to)},
 		&expr.Payload{
-			OperationType: expr.PayloadWrite, SourceRegister: reg0, Base: expr.PayloadBaseTransportHeader, Offset: at, Len: 2,
+			OperationType: expr.PayloadWrite, SourceRegister: nft.Reg0, Base: expr.PayloadBaseTransportHeader, Offset: at, Len: 2,
 			CsumType: expr.CsumTypeInet, CsumOffset: checksums[protocol],
 		})
-	return c.out
+	return c.Out
 }
 
 // interception leads every query to the sockets, but for dnetd's own and those to
@@ -178,11 +179,11 @@ func (m mapping) interception() nsChain {
 	c := nsChain{Chain: firewall.Chain{
 		Name: "intercept", Hook: &firewall.Hook{Type: "nat", Hook: "output", Priority: priorityDestNAT},
 	}}
-	own := compiler{family: m.family()}
-	own.add(&expr.Meta{Key: expr.MetaKeyMARK, Register: reg0})
-	own.compare(false, nlsock.Native32(agent.Mark))
-	own.verdict(firewall.Return)
-	c.rules = append(c.rules, own.out)
+	own := nft.Compiler{Family: m.family()}
+	own.Add(&expr.Meta{Key: expr.MetaKeyMARK, Register: nft.Reg0})
+	own.Compare(false, nlsock.Native32(agent.Mark))
+	own.Verdict(firewall.Return)
+	c.rules = append(c.rules, own.Out)
 	targets := m.local
 	if !m.six {
 		targets = append([]netip.Addr{m.address()}, targets...)
@@ -190,10 +191,10 @@ func (m mapping) interception() nsChain {
 	for _, a := range targets {
 		c.rules = append(c.rules, m.redirect(a)...)
 	}
-	inside := compiler{family: m.family()}
-	inside.match(firewall.Local)
-	inside.verdict(firewall.Return)
-	c.rules = append(c.rules, inside.out)
+	inside := nft.Compiler{Family: m.family()}
+	inside.Match(firewall.Local)
+	inside.Verdict(firewall.Return)
+	c.rules = append(c.rules, inside.Out)
 	c.rules = append(c.rules, m.redirect(netip.Addr{})...)
 	return c
 }
@@ -207,36 +208,21 @@ func (m mapping) redirect(to netip.Addr) [][]expr.Any {
 	}
 	var rules [][]expr.Any
 	for _, protocol := range queryProtocols {
-		c := compiler{family: m.family()}
+		c := nft.Compiler{Family: m.family()}
 		if to.IsValid() {
-			c.addrIs(field, to)
+			c.AddrIs(field, to)
 		}
-		c.portIs(protocol, destinationPort, names.DNSPort)
+		c.PortIs(protocol, destinationPort, names.DNSPort)
 		address := m.address().AsSlice()
-		port := uint32(reg0 + len(address)/4)
-		c.add(&expr.Immediate{Register: reg0, Data: address},
-			&expr.Immediate{Register: port, Data: big16(m.port)},
+		port := uint32(nft.Reg0 + len(address)/4)
+		c.Add(&expr.Immediate{Register: nft.Reg0, Data: address},
+			&expr.Immediate{Register: port, Data: nft.Big16(m.port)},
 			&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(m.family()),
-				RegAddrMin: reg0, RegProtoMin: port, Specified: true})
-		rules = append(rules, c.out)
+				RegAddrMin: nft.Reg0, RegProtoMin: port, Specified: true})
+		rules = append(rules, c.Out)
 	}
 	return rules
 }
-
-// addrIs compares an address.
-func (c *compiler) addrIs(field firewall.Field, a netip.Addr) {
-	c.addrIn(firewall.AddrIn{Field: field, Prefix: netip.PrefixFrom(a, a.BitLen())})
-}
-
-// portIs compares protocol and port.
-func (c *compiler) portIs(protocol byte, at uint32, port uint16) {
-	c.add(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg0})
-	c.compare(false, []byte{protocol})
-	c.add(&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseTransportHeader, Offset: at, Len: 2})
-	c.compare(false, big16(port))
-}
-
-func big16(v uint16) []byte { return []byte{byte(v >> 8), byte(v)} }
 
 // ruleCount is how many rules there are.
 func (m mapping) ruleCount() int {

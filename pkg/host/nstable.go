@@ -4,10 +4,10 @@ import (
 	"errors"
 	"sync/atomic"
 
-	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
 )
 
@@ -35,14 +35,14 @@ func (s *sandbox) dialNFT() (err error) {
 	if s.nft == nil {
 		s.nft, err = nlsock.Dial(unix.NETLINK_NETFILTER)
 	}
-	return noNFTables(err)
+	return nft.Unsupported(err)
 }
 
 // look returns what mapping is there. Of a table that lacks rules, or has others,
 // it is the zero mapping; there says whether any rule is in it.
 func (t nsTable) look() (m mapping, there bool, err error) {
 	var msg nlsock.Message
-	at := msg.Begin(nftType(unix.NFT_MSG_GETRULE), unix.NLM_F_DUMP, t.conn.Next())
+	at := msg.Begin(nft.MessageType(unix.NFT_MSG_GETRULE), unix.NLM_F_DUMP, t.conn.Next())
 	msg.NFHeader(mapping{six: t.six}.family(), 0)
 	msg.Str(unix.NFTA_RULE_TABLE, firewall.TableName)
 	msg.End(at)
@@ -51,10 +51,10 @@ func (t nsTable) look() (m mapping, there bool, err error) {
 		return mapping{}, false, nil
 	}
 	if err != nil {
-		return mapping{}, false, wrap("list rules", noSubsystem(err))
+		return mapping{}, false, nft.Wrap("list rules", nft.UnsupportedSubsystem(err))
 	}
 	for i, p := range payloads {
-		have := parseMapping(ruleComment(p), t.six)
+		have := parseMapping(nft.RuleComment(p), t.six)
 		if i > 0 && have.String() != m.String() {
 			return mapping{}, true, nil
 		}
@@ -64,19 +64,6 @@ func (t nsTable) look() (m mapping, there bool, err error) {
 		return mapping{}, true, nil
 	}
 	return m, true, nil
-}
-
-// ruleComment returns the comment of a rule as it is dumped.
-func ruleComment(payload []byte) (note string) {
-	if len(payload) < 4 {
-		return ""
-	}
-	nlsock.Attributes(payload[4:], func(typ uint16, data []byte) {
-		if typ == unix.NFTA_RULE_USERDATA {
-			note = comment(data, userdata.TypeComment)
-		}
-	})
-	return note
 }
 
 // lead makes a mapping so, whatever is there. The detour comes after the table,
@@ -100,50 +87,50 @@ func (t nsTable) lead(m, have mapping, there bool) error {
 func (t nsTable) lay(m mapping, there bool) error {
 	b := t.batch()
 	if there {
-		b.deleteTable()
+		deleteTable(b)
 	}
-	if err := b.mapping(m); err != nil {
+	if err := appendMapping(b, m); err != nil {
 		return err
 	}
-	return wrap("lay "+m.String(), noNFTables(b.commit()))
+	return nft.Wrap("lay "+m.String(), nft.Unsupported(b.Commit()))
 }
 
 // remove takes the table away.
 func (t nsTable) remove() error {
 	b := t.batch()
-	b.deleteTable()
-	return wrap("remove rules", noNFTables(b.commit()))
+	deleteTable(b)
+	return nft.Wrap("remove rules", nft.Unsupported(b.Commit()))
 }
 
 // batch begins a transaction on the table.
-func (t nsTable) batch() *batch {
-	b := newBatch(t.conn)
-	b.family = mapping{six: t.six}.family()
+func (t nsTable) batch() *nft.Batch {
+	b := nft.NewBatch(t.conn)
+	b.Family = mapping{six: t.six}.family()
 	return b
 }
 
 // deleteTable appends that there is no table: one that does not exist can't be
 // deleted, and one that is there can be made again.
-func (b *batch) deleteTable() {
-	b.newTable()
-	b.change(unix.NFT_MSG_DELTABLE, 0, func(m *nlsock.Message) { m.Str(unix.NFTA_TABLE_NAME, firewall.TableName) })
+func deleteTable(b *nft.Batch) {
+	newTable(b)
+	b.Change(unix.NFT_MSG_DELTABLE, 0, func(m *nlsock.Message) { m.Str(unix.NFTA_TABLE_NAME, firewall.TableName) })
 }
 
-func (b *batch) newTable() {
-	b.change(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func(m *nlsock.Message) { m.Str(unix.NFTA_TABLE_NAME, firewall.TableName) })
+func newTable(b *nft.Batch) {
+	b.Change(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func(m *nlsock.Message) { m.Str(unix.NFTA_TABLE_NAME, firewall.TableName) })
 }
 
-// mapping appends the table of a mapping.
-func (b *batch) mapping(m mapping) error {
+// appendMapping appends the table of a mapping.
+func appendMapping(b *nft.Batch, m mapping) error {
 	encoded, err := m.encode()
 	if err != nil {
 		return err
 	}
-	b.newTable()
+	newTable(b)
 	for _, c := range encoded.chains {
-		b.chain(firewall.TableName, c.Chain)
+		b.Chain(firewall.TableName, c.Chain)
 		for _, rule := range c.rules {
-			b.encoded(firewall.TableName, c.Name, rule, encoded.comment)
+			b.Encoded(firewall.TableName, c.Name, rule, encoded.comment)
 		}
 	}
 	return nil
@@ -174,7 +161,7 @@ func (m mapping) encode() (*encodedMapping, error) {
 	for _, c := range m.chains() {
 		chain := encodedChain{Chain: c.Chain}
 		for _, rule := range c.rules {
-			list, err := encodeRule(m.family(), rule)
+			list, err := nft.EncodeRule(m.family(), rule)
 			if err != nil {
 				return nil, err
 			}

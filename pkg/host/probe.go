@@ -41,7 +41,7 @@ func probeKind(kind string) error {
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("kernel has no %s links, and no module %s to load: %w", kind, kind, err)
 	}
-	return wrap("make a "+kind+" link", err)
+	return wrapped("make a "+kind+" link", err)
 }
 
 var errNoIPv6 = errors.New("the network has IPv6 addresses, and the kernel no IPv6 (booted with ipv6.disable=1?)")

@@ -2,11 +2,9 @@ package host
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
-	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/wire"
 )
@@ -32,9 +30,7 @@ func (h *Host) Internal(link int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	e := firewall.Element{Set: firewall.SetInternal, Key: []fmt.Stringer{firewall.IfName(l.Name)}}
-	found, err := h.fw.look(encode(e))
-	return err == nil && found[0] != nil, err
+	return h.fw.IsInternal(l.Name)
 }
 
 // LinkTo returns the index of the link that leads to an address.

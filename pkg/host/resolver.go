@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/names"
@@ -277,7 +278,7 @@ func probeMapping(r *names.Resolver) error {
 	return netns.Scratch(func() error {
 		conn, err := nlsock.Dial(unix.NETLINK_NETFILTER)
 		if err != nil {
-			return noNFTables(err)
+			return nft.Unsupported(err)
 		}
 		defer conn.Close()
 		rt, err := rtnl.Dial()
@@ -286,7 +287,7 @@ func probeMapping(r *names.Resolver) error {
 		}
 		defer rt.Close()
 		if err := rt.SetUp(rtnl.LoIndex, true); err != nil {
-			return wrap("raise lo", err)
+			return wrapped("raise lo", err)
 		}
 		at := *r
 		at.Port, at.Port6 = names.DNSPort, names.DNSPort

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/rtnl"
 )
@@ -25,8 +26,8 @@ func FuzzEvents(f *testing.F) {
 	f.Add(rtnl.Here, uint16(unix.RTM_NEWNETCONF), []byte{})
 	table.NFHeader(unix.NFPROTO_INET, 0)
 	table.Str(unix.NFTA_TABLE_NAME, firewall.TableName)
-	f.Add(nsid, nftType(unix.NFT_MSG_DELTABLE), table.B)
-	f.Add(nsid, nftType(unix.NFT_MSG_NEWGEN), table.B)
+	f.Add(nsid, nft.MessageType(unix.NFT_MSG_DELTABLE), table.B)
+	f.Add(nsid, nft.MessageType(unix.NFT_MSG_NEWGEN), table.B)
 	f.Fuzz(func(t *testing.T, nsid int, typ uint16, payload []byte) {
 		links := linkWatch{
 			links: map[int]*rtnl.Link{2: {Index: 2, Kind: "veth", NSID: 3, Peer: 2, Name: "v0123456789abcd"}},
@@ -40,7 +41,7 @@ func FuzzEvents(f *testing.F) {
 		}
 		rules := ruleWatch{}
 		rules.feed(nsid, r, func(string) bool { return true })
-		if rules.feed(nsid, nlsock.Reply{Type: nftType(unix.NFT_MSG_NEWGEN), Data: payload}, func(string) bool { return true }) {
+		if rules.feed(nsid, nlsock.Reply{Type: nft.MessageType(unix.NFT_MSG_NEWGEN), Data: payload}, func(string) bool { return true }) {
 			t.Error("a change of ours is a loss")
 		}
 	})

@@ -1,4 +1,4 @@
-package host
+package nft
 
 import (
 	"fmt"
@@ -30,16 +30,16 @@ func BenchmarkEndpoint(b *testing.B) {
 				hosttest.LoUp(b)
 				f := newFirewall(b)
 				if c.others > 0 {
-					if _, err := f.ensureEndpoint(endpointWith("other", c.others, 20000, c.hostIP)); err != nil {
+					if _, err := f.EnsureEndpoint(endpointWith("other", c.others, 20000, c.hostIP)); err != nil {
 						b.Fatal(err)
 					}
 				}
 				e := endpointWith("c1", c.ports, 10000, "")
 				for b.Loop() {
-					if _, err := f.ensureEndpoint(e); err != nil {
+					if _, err := f.EnsureEndpoint(e); err != nil {
 						b.Fatal(err)
 					}
-					if err := f.removeEndpoint(e); err != nil {
+					if err := f.RemoveEndpoint(e); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -53,19 +53,19 @@ func BenchmarkSteady(b *testing.B) {
 	hosttest.InNewNS(b, func() {
 		f := newFirewall(b)
 		n := testNetwork("web", "br-a", "10.1.0.0/24", "fd00:1::/64")
-		if _, err := f.ensureNetwork(n); err != nil {
+		if _, err := f.EnsureNetwork(n); err != nil {
 			b.Fatal(err)
 		}
 		b.Run("base", func(b *testing.B) {
 			for b.Loop() {
-				if _, err := f.ensureBase(nothingUp); err != nil {
+				if _, err := f.EnsureBase(nothingUp); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
 		b.Run("network", func(b *testing.B) {
 			for b.Loop() {
-				if _, err := f.ensureNetwork(n); err != nil {
+				if _, err := f.EnsureNetwork(n); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -1,4 +1,4 @@
-package host
+package nft
 
 import (
 	"strings"
@@ -19,7 +19,7 @@ func TestPortsOfSeveralNetworks(t *testing.T) {
 		first := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80), hosttest.Port("127.0.0.1", 8081, "tcp", 80))
 		second := hosttest.Endpoint("c1", []string{"10.2.0.2"}, hosttest.Port("", 8080, "tcp", 80), hosttest.Port("", 8081, "tcp", 80), hosttest.Port("", 8082, "tcp", 80))
 		second.Owner.Network, second.Owner.IfName = "lab", "eth1"
-		f.kin = func(a wire.Attachment) (kin []wire.Attachment) {
+		f.Siblings = func(a wire.Attachment) (kin []wire.Attachment) {
 			for _, other := range []wire.Attachment{first.Owner, second.Owner} {
 				if other != a && other.Container == a.Container {
 					kin = append(kin, other)
@@ -28,10 +28,10 @@ func TestPortsOfSeveralNetworks(t *testing.T) {
 			return kin
 		}
 		for _, e := range []*firewall.Endpoint{first, second, second} {
-			if _, err := f.ensureEndpoint(e); err != nil {
+			if _, err := f.EnsureEndpoint(e); err != nil {
 				t.Fatalf("%s: %v", e, err)
 			}
-			if err := f.checkEndpoint(e); err != nil {
+			if err := f.CheckEndpoint(e); err != nil {
 				t.Errorf("%s: %v", e, err)
 			}
 		}
@@ -42,28 +42,28 @@ func TestPortsOfSeveralNetworks(t *testing.T) {
 
 		other := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 81))
 		other.Owner.Network = "third"
-		_, err := f.ensureEndpoint(other)
+		_, err := f.EnsureEndpoint(other)
 		hosttest.WantCode(t, err, wire.CodePortTaken, "Bind for 0.0.0.0:8080 failed")
-		_, err = f.ensureEndpoint(hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 8082, "tcp", 80)))
+		_, err = f.EnsureEndpoint(hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 8082, "tcp", 80)))
 		hosttest.WantCode(t, err, wire.CodePortTaken, "Bind for 0.0.0.0:8082 failed")
 
 		// Laid again, the ports are the first one's again, and no clash.
 		hosttest.NFT(t, "flush", "ruleset")
-		if _, err := f.ensureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
+		if _, err := f.EnsureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
 			return nil, []*firewall.Endpoint{first, second}, nil
 		}); err != nil {
 			t.Error(err)
 		}
 		for _, e := range []*firewall.Endpoint{first, second} {
-			if err := f.checkEndpoint(e); err != nil {
+			if err := f.CheckEndpoint(e); err != nil {
 				t.Errorf("laid again: %s: %v", e, err)
 			}
 		}
 
 		// The container's way out takes over, and only that.
-		f.leads = func(a wire.Attachment, v6 bool) bool { return a == second.Owner && !v6 }
+		f.IsGatewayEndpoint = func(a wire.Attachment, v6 bool) bool { return a == second.Owner && !v6 }
 		for _, e := range []*firewall.Endpoint{second, first} {
-			if changed, err := f.ensureEndpoint(e); err != nil || changed != (e == second) {
+			if changed, err := f.EnsureEndpoint(e); err != nil || changed != (e == second) {
 				t.Errorf("%s: changed %v, %v", e, changed, err)
 			}
 		}

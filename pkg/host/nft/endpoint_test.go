@@ -1,4 +1,4 @@
-package host
+package nft
 
 import (
 	"errors"
@@ -24,11 +24,11 @@ func TestEndpointElements(t *testing.T) {
 		e := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80), hosttest.Port("127.0.0.1", 53, "udp", 5353),
 			hosttest.Port("::1", 53, "sctp", 5353), hosttest.Port("0.0.0.0", 81, "tcp", 80), hosttest.Port("::", 82, "tcp", 80))
 		for i, want := range []bool{true, false} {
-			if changed, err := f.ensureEndpoint(e); changed != want || err != nil {
+			if changed, err := f.EnsureEndpoint(e); changed != want || err != nil {
 				t.Errorf("ensure %d: changed %v, error %v", i, changed, err)
 			}
 		}
-		if err := f.checkEndpoint(e); err != nil {
+		if err := f.CheckEndpoint(e); err != nil {
 			t.Error(err)
 		}
 		got := hosttest.NFT(t, "list", "table", "inet", "dcni")
@@ -39,18 +39,18 @@ func TestEndpointElements(t *testing.T) {
 				t.Errorf("no %s in\n%s", text, got)
 			}
 		}
-		if o, err := f.owners(); err != nil || fmt.Sprint(o) != "[web c1/eth0]" {
+		if o, err := f.Owners(); err != nil || fmt.Sprint(o) != "[web c1/eth0]" {
 			t.Errorf("owners %v, error %v", o, err)
 		}
 		for range 2 {
-			if err := f.removeEndpoint(e); err != nil {
+			if err := f.RemoveEndpoint(e); err != nil {
 				t.Error(err)
 			}
 		}
 		if got := hosttest.NFT(t, "list", "table", "inet", "dcni"); got != firewall.Rules().String() {
 			t.Errorf("after removal:\n%s", got)
 		}
-		if err := f.checkEndpoint(e); err == nil || strings.Count(err.Error(), "is not published") != 6 {
+		if err := f.CheckEndpoint(e); err == nil || strings.Count(err.Error(), "is not published") != 6 {
 			t.Errorf("check after removal: %v", err)
 		}
 	})
@@ -62,7 +62,7 @@ func TestEndpointsClash(t *testing.T) {
 		f := newFirewall(t)
 		taken := []firewall.Port{hosttest.Port("", 8080, "tcp", 80), hosttest.Port("127.0.0.1", 8081, "tcp", 80),
 			hosttest.Port("::1", 8082, "tcp", 80), hosttest.Port("::", 8083, "tcp", 80), hosttest.Port("0.0.0.0", 8084, "tcp", 80)}
-		if _, err := f.ensureEndpoint(hosttest.Endpoint("c1", hosttest.Both, taken...)); err != nil {
+		if _, err := f.EnsureEndpoint(hosttest.Endpoint("c1", hosttest.Both, taken...)); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range []struct {
@@ -85,21 +85,21 @@ func TestEndpointsClash(t *testing.T) {
 			{hosttest.Port("0.0.0.0", 8083, "tcp", 80), ""},
 		} {
 			e := hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 99, "tcp", 80), c.port)
-			_, err := f.ensureEndpoint(e)
+			_, err := f.EnsureEndpoint(e)
 			if c.text == "" && err != nil {
 				t.Errorf("%v: %v", c.port, err)
 			}
 			if c.text != "" {
 				hosttest.WantCode(t, err, wire.CodePortTaken, c.text)
-				if f.checkEndpoint(hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 99, "tcp", 80))) == nil {
+				if f.CheckEndpoint(hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 99, "tcp", 80))) == nil {
 					t.Errorf("%v: the other port was published", c.port)
 				}
 			}
-			if err := f.removeEndpoint(e); err != nil {
+			if err := f.RemoveEndpoint(e); err != nil {
 				t.Error(err)
 			}
 		}
-		if err := f.checkEndpoint(hosttest.Endpoint("c1", hosttest.Both, taken...)); err != nil {
+		if err := f.CheckEndpoint(hosttest.Endpoint("c1", hosttest.Both, taken...)); err != nil {
 			t.Errorf("what c1 published: %v", err)
 		}
 	})
@@ -137,13 +137,13 @@ func TestListenersClash(t *testing.T) {
 			{hosttest.Port("", 1005, "udp", 80), "0.0.0.0:1005/udp"},
 		} {
 			e := hosttest.Endpoint("c1", hosttest.Both, c.port)
-			_, err := f.ensureEndpoint(e)
+			_, err := f.EnsureEndpoint(e)
 			if c.text != "" {
 				hosttest.WantCode(t, err, wire.CodePortTaken, "failed to bind host port "+c.text+": address already in use")
 			} else if err != nil {
 				t.Errorf("%v: %v", c.port, err)
 			}
-			if err := f.removeEndpoint(e); err != nil {
+			if err := f.RemoveEndpoint(e); err != nil {
 				t.Error(err)
 			}
 		}
@@ -178,23 +178,23 @@ func TestRelayedPortsClash(t *testing.T) {
 			{four, hosttest.Port("", 1001, "tcp", 80), hosttest.Port("", 1003, "tcp", 80), ""},
 		} {
 			first, second := hosttest.Endpoint("c1", four, c.first), hosttest.Endpoint("c2", c.addresses, c.second)
-			if _, err := f.ensureEndpoint(first); err != nil {
+			if _, err := f.EnsureEndpoint(first); err != nil {
 				t.Fatal(err)
 			}
-			_, err := f.ensureEndpoint(second)
+			_, err := f.EnsureEndpoint(second)
 			if c.taken != "" {
 				hosttest.WantCode(t, err, wire.CodePortTaken, "Bind for "+c.taken+" failed: port is already allocated")
-			} else if err := errors.Join(err, f.checkEndpoint(first), f.checkEndpoint(second)); err != nil {
+			} else if err := errors.Join(err, f.CheckEndpoint(first), f.CheckEndpoint(second)); err != nil {
 				t.Errorf("%v, %v: %v", c.first, c.second, err)
 			}
-			if err := errors.Join(f.removeEndpoint(first), f.removeEndpoint(second)); err != nil {
+			if err := errors.Join(f.RemoveEndpoint(first), f.RemoveEndpoint(second)); err != nil {
 				t.Error(err)
 			}
 			if got := hosttest.NFT(t, "list", "table", "inet", "dcni"); got != firewall.Rules().String() {
 				t.Fatalf("%v, %v leave\n%s", c.first, c.second, got)
 			}
 		}
-		_, err := f.ensureEndpoint(hosttest.Endpoint("c1", four, hosttest.Port("::", 1001, "tcp", 80)))
+		_, err := f.EnsureEndpoint(hosttest.Endpoint("c1", four, hosttest.Port("::", 1001, "tcp", 80)))
 		hosttest.WantCode(t, err, wire.CodePortTaken, "failed to bind host port [::]:1001/tcp: address already in use")
 	})
 }
@@ -234,13 +234,13 @@ func TestRelayIsNoListener(t *testing.T) {
 			{hosttest.Port("::1", 1002, "udp", 80), ""},
 		} {
 			e := hosttest.Endpoint("c1", hosttest.Both, c.port)
-			_, err := f.ensureEndpoint(e)
+			_, err := f.EnsureEndpoint(e)
 			if c.text != "" {
 				hosttest.WantCode(t, err, wire.CodePortTaken, "failed to bind host port "+c.text+": address already in use")
 			} else if err != nil {
 				t.Errorf("%v: %v", c.port, err)
 			}
-			if err := f.removeEndpoint(e); err != nil {
+			if err := f.RemoveEndpoint(e); err != nil {
 				t.Error(err)
 			}
 		}
@@ -252,7 +252,7 @@ func TestHostAddressMustBeLocal(t *testing.T) {
 		hosttest.LoUp(t)
 		f := newFirewall(t)
 		for _, ip := range []string{"192.0.2.1", "2001:db8::1"} {
-			_, err := f.ensureEndpoint(hosttest.Endpoint("c1", hosttest.Both, hosttest.Port(ip, 8080, "tcp", 80)))
+			_, err := f.EnsureEndpoint(hosttest.Endpoint("c1", hosttest.Both, hosttest.Port(ip, 8080, "tcp", 80)))
 			hosttest.WantCode(t, err, wire.CodeConfig, ip)
 		}
 	})
@@ -264,26 +264,26 @@ func TestStrangersAreLeftAlone(t *testing.T) {
 		f := newFirewall(t)
 		p, q := hosttest.Port("", 8080, "tcp", 80), hosttest.Port("", 8081, "tcp", 80)
 		one, two := hosttest.Endpoint("c1", hosttest.Both, p, q), hosttest.Endpoint("c2", hosttest.Both, p)
-		if _, err := f.ensureEndpoint(two); err != nil {
+		if _, err := f.EnsureEndpoint(two); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.removeEndpoint(one); err != nil {
+		if err := f.RemoveEndpoint(one); err != nil {
 			t.Error(err)
 		}
-		if err := f.removeByOwner(one.Owner); err != nil {
+		if err := f.RemoveByOwner(one.Owner); err != nil {
 			t.Error(err)
 		}
-		if err := f.checkEndpoint(two); err != nil {
+		if err := f.CheckEndpoint(two); err != nil {
 			t.Error(err)
 		}
-		if err := f.checkEndpoint(one); err == nil || !strings.Contains(err.Error(), `belongs to "web c2/eth0"`) {
+		if err := f.CheckEndpoint(one); err == nil || !strings.Contains(err.Error(), `belongs to "web c2/eth0"`) {
 			t.Errorf("check of c1: %v", err)
 		}
 		unknown := hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 0, "tcp", 80))
-		if err := f.removeEndpoint(unknown); err != nil {
+		if err := f.RemoveEndpoint(unknown); err != nil {
 			t.Error(err)
 		}
-		if o, err := f.owners(); err != nil || len(o) != 0 {
+		if o, err := f.Owners(); err != nil || len(o) != 0 {
 			t.Errorf("owners %v, error %v", o, err)
 		}
 	})
@@ -294,17 +294,17 @@ func TestEndpointMoves(t *testing.T) {
 	hosttest.InNewNS(t, func() {
 		f := newFirewall(t)
 		e := hosttest.Endpoint("c1", []string{"10.1.0.2"}, hosttest.Port("", 8080, "tcp", 80))
-		if _, err := f.ensureEndpoint(e); err != nil {
+		if _, err := f.EnsureEndpoint(e); err != nil {
 			t.Fatal(err)
 		}
 		e.Addresses[0] = netip.MustParseAddr("10.1.0.9")
-		if err := f.checkEndpoint(e); err == nil {
+		if err := f.CheckEndpoint(e); err == nil {
 			t.Error("check says nothing of another address")
 		}
-		if changed, err := f.ensureEndpoint(e); !changed || err != nil {
+		if changed, err := f.EnsureEndpoint(e); !changed || err != nil {
 			t.Errorf("changed %v, error %v", changed, err)
 		}
-		if err := f.checkEndpoint(e); err != nil {
+		if err := f.CheckEndpoint(e); err != nil {
 			t.Error(err)
 		}
 	})
@@ -319,7 +319,7 @@ func TestPortsAreChosen(t *testing.T) {
 		hosttest.ListenTCP(t, "tcp4", "127.0.0.1:40001")
 		group := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("127.0.0.1", 0, "tcp", 80), hosttest.Port("::1", 0, "tcp", 80),
 			hosttest.Port("", 0, "udp", 80), hosttest.Port("", 40007, "tcp", 80))
-		if _, err := f.ensureEndpoint(group); err != nil {
+		if _, err := f.EnsureEndpoint(group); err != nil {
 			t.Fatal(err)
 		}
 		if group.Ports[0].HostPort != group.Ports[1].HostPort || group.Ports[2].HostPort == 0 {
@@ -328,7 +328,7 @@ func TestPortsAreChosen(t *testing.T) {
 		seen := map[uint16]bool{group.Ports[0].HostPort: true, 40001: true, 40003: true, 40005: true, 40006: true, 40007: true}
 		for i := range 5 {
 			e := hosttest.Endpoint(fmt.Sprint("d", i), hosttest.Both, hosttest.Port("", 0, "tcp", 80))
-			_, err := f.ensureEndpoint(e)
+			_, err := f.EnsureEndpoint(e)
 			if i == 4 {
 				hosttest.WantCode(t, err, wire.CodePortTaken, "all ports are allocated")
 				continue
@@ -348,19 +348,19 @@ func TestThousandPorts(t *testing.T) {
 		for i := range uint16(1000) {
 			e.Ports = append(e.Ports, hosttest.Port("", 10000+i, "tcp", 80))
 		}
-		if changed, err := f.ensureEndpoint(e); !changed || err != nil {
+		if changed, err := f.EnsureEndpoint(e); !changed || err != nil {
 			t.Fatalf("changed %v, error %v", changed, err)
 		}
-		if err := f.checkEndpoint(e); err != nil {
+		if err := f.CheckEndpoint(e); err != nil {
 			t.Error(err)
 		}
 		clash := hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 10999, "tcp", 80))
-		_, err := f.ensureEndpoint(clash)
+		_, err := f.EnsureEndpoint(clash)
 		hosttest.WantCode(t, err, wire.CodePortTaken, "10999")
-		if err := f.removeEndpoint(e); err != nil {
+		if err := f.RemoveEndpoint(e); err != nil {
 			t.Error(err)
 		}
-		if o, _ := f.owners(); len(o) != 0 {
+		if o, _ := f.Owners(); len(o) != 0 {
 			t.Errorf("owners %v", o)
 		}
 	})
@@ -373,7 +373,7 @@ func TestRaceForPort(t *testing.T) {
 		f := newFirewall(t)
 		list := bindings(hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80)))
 		hosttest.NFT(t, "add", "element", "inet", "dcni", "ports4", "{ tcp . 8080 : 10.1.0.3 . 80 }")
-		err := f.commit(func(b *batch) error {
+		err := f.commit(func(b *Batch) error {
 			b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, []element{list[1].element, list[0].element})
 			return nil
 		})
@@ -398,9 +398,9 @@ func TestManyAtOnce(t *testing.T) {
 		for i := range contenders {
 			go func() {
 				errs <- host.Do(func() error {
-					f := newNFTFirewall()
-					defer f.close()
-					_, err := f.ensureEndpoint(hosttest.Endpoint(fmt.Sprint("c", i), hosttest.Both, hosttest.Port("", 8080, "tcp", 80)))
+					f := New()
+					defer f.Close()
+					_, err := f.EnsureEndpoint(hosttest.Endpoint(fmt.Sprint("c", i), hosttest.Both, hosttest.Port("", 8080, "tcp", 80)))
 					return err
 				})
 			}()
@@ -414,7 +414,7 @@ func TestManyAtOnce(t *testing.T) {
 			}
 		}
 		f := newFirewall(t)
-		if o, err := f.owners(); won != 1 || len(o) != 1 || err != nil {
+		if o, err := f.Owners(); won != 1 || len(o) != 1 || err != nil {
 			t.Errorf("%d got the port, owners %v, error %v", won, o, err)
 		}
 	})
@@ -422,11 +422,11 @@ func TestManyAtOnce(t *testing.T) {
 
 func TestKernelWithoutNFTables(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.EPROTONOSUPPORT, unix.EOPNOTSUPP} {
-		if err := noNFTables(errno); !strings.HasPrefix(err.Error(), "kernel has no nf_tables: ") || !errors.Is(err, errno) {
+		if err := Unsupported(errno); !strings.HasPrefix(err.Error(), "kernel has no nf_tables: ") || !errors.Is(err, errno) {
 			t.Error(err)
 		}
 	}
-	if err := noNFTables(unix.EPERM); !errors.Is(err, unix.EPERM) {
+	if err := Unsupported(unix.EPERM); !errors.Is(err, unix.EPERM) {
 		t.Error(err)
 	}
 }

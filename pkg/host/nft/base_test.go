@@ -1,4 +1,4 @@
-package host
+package nft
 
 import (
 	"errors"
@@ -14,15 +14,15 @@ import (
 )
 
 // newFirewall returns a firewall of the thread's namespace with its rules laid.
-func newFirewall(t testing.TB) *nftFirewall {
+func newFirewall(t testing.TB) *Firewall {
 	t.Helper()
-	f := newNFTFirewall()
-	if err := f.probe(); err != nil {
-		f.close()
+	f := New()
+	if err := f.Probe(); err != nil {
+		f.Close()
 		t.Skip("no nf_tables:", err)
 	}
-	t.Cleanup(func() { f.close() })
-	if _, err := f.ensureBase(nothingUp); err != nil {
+	t.Cleanup(func() { f.Close() })
+	if _, err := f.EnsureBase(nothingUp); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -84,7 +84,7 @@ func TestBaseIsLaidAgain(t *testing.T) {
 		}
 		hosttest.NFT(t, "add", "rule", "inet", "dcni", "dcni-user", "ip", "saddr", "192.0.2.1", "drop")
 		user := hosttest.NFT(t, "list", "chain", "inet", "dcni", "dcni-user")
-		if changed, err := f.ensureBase(up); changed || err != nil {
+		if changed, err := f.EnsureBase(up); changed || err != nil {
 			t.Errorf("second ensureBase: changed %v, error %v", changed, err)
 		}
 		damage := [][]string{
@@ -95,10 +95,10 @@ func TestBaseIsLaidAgain(t *testing.T) {
 		}
 		for _, args := range damage {
 			hosttest.NFT(t, args...)
-			if changed, err := f.ensureBase(up); !changed || err != nil {
+			if changed, err := f.EnsureBase(up); !changed || err != nil {
 				t.Errorf("after nft %v: changed %v, error %v", args, changed, err)
 			}
-			if err := errors.Join(f.checkNetwork(n), f.checkEndpoint(e)); err != nil {
+			if err := errors.Join(f.CheckNetwork(n), f.CheckEndpoint(e)); err != nil {
 				t.Errorf("after nft %v: %v", args, err)
 			}
 			if got := hosttest.NFT(t, "list", "chain", "inet", "dcni", "dcni-user"); args[0] == "flush" && args[1] == "chain" && got != user {
@@ -106,7 +106,7 @@ func TestBaseIsLaidAgain(t *testing.T) {
 			}
 		}
 		hosttest.NFT(t, "flush", "table", "inet", "dcni")
-		if changed, err := f.ensureBase(up); !changed || err != nil {
+		if changed, err := f.EnsureBase(up); !changed || err != nil {
 			t.Errorf("after flush table: changed %v, error %v", changed, err)
 		}
 	})
@@ -114,18 +114,18 @@ func TestBaseIsLaidAgain(t *testing.T) {
 
 func TestLayGoesPastClashes(t *testing.T) {
 	hosttest.InNewNS(t, func() {
-		f := newNFTFirewall()
-		defer f.close()
+		f := New()
+		defer f.Close()
 		one := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80))
 		two := hosttest.Endpoint("c2", []string{"10.1.0.3"}, hosttest.Port("", 8080, "tcp", 80))
 		three := hosttest.Endpoint("c3", []string{"10.1.0.4"}, hosttest.Port("", 8081, "tcp", 80))
-		changed, err := f.ensureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
+		changed, err := f.EnsureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
 			return nil, []*firewall.Endpoint{one, two, three}, nil
 		})
 		if !changed || err == nil || !strings.Contains(err.Error(), "web c2/eth0") {
 			t.Errorf("changed %v, error %v; want the error to name web c2/eth0", changed, err)
 		}
-		if err := errors.Join(f.checkBase(), f.checkEndpoint(one), f.checkEndpoint(three)); err != nil {
+		if err := errors.Join(f.checkBase(), f.CheckEndpoint(one), f.CheckEndpoint(three)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -149,15 +149,15 @@ func TestNetworkElements(t *testing.T) {
 		for i, step := range steps {
 			step()
 			for _, n := range []*firewall.Network{a, b} {
-				changed, err := f.ensureNetwork(n)
+				changed, err := f.EnsureNetwork(n)
 				if want := i == 0 || n == a; changed != want || err != nil {
 					t.Errorf("step %d: network %s: changed %v, error %v", i, n.Name, changed, err)
 				}
-				if changed, err := f.ensureNetwork(n); changed || err != nil {
+				if changed, err := f.EnsureNetwork(n); changed || err != nil {
 					t.Errorf("step %d: again: changed %v, error %v", i, changed, err)
 				}
 			}
-			if err := errors.Join(f.checkNetwork(a), f.checkNetwork(b)); err != nil {
+			if err := errors.Join(f.CheckNetwork(a), f.CheckNetwork(b)); err != nil {
 				t.Errorf("step %d: %v", i, err)
 			}
 			got := hosttest.NFT(t, "list", "table", "inet", "dcni")
@@ -170,7 +170,7 @@ func TestNetworkElements(t *testing.T) {
 			t.Errorf("networks %v, error %v", names, err)
 		}
 		for range 2 {
-			if err := errors.Join(f.removeNetwork(a), f.removeNetwork(b)); err != nil {
+			if err := errors.Join(f.RemoveNetwork(a), f.RemoveNetwork(b)); err != nil {
 				t.Error(err)
 			}
 		}
@@ -183,14 +183,14 @@ func TestNetworkElements(t *testing.T) {
 func TestNetworksClash(t *testing.T) {
 	hosttest.InNewNS(t, func() {
 		f := newFirewall(t)
-		if _, err := f.ensureNetwork(testNetwork("a", "br-a", "10.1.0.0/16")); err != nil {
+		if _, err := f.EnsureNetwork(testNetwork("a", "br-a", "10.1.0.0/16")); err != nil {
 			t.Fatal(err)
 		}
 		for _, n := range []*firewall.Network{
 			testNetwork("b", "br-a", "10.2.0.0/16"),
 			testNetwork("b", "br-b", "10.1.5.0/24"),
 		} {
-			_, err := f.ensureNetwork(n)
+			_, err := f.EnsureNetwork(n)
 			var we *wire.Error
 			if !errors.As(err, &we) || we.Code != wire.CodeConfig {
 				t.Errorf("%v: %v; want a code 7", n, err)

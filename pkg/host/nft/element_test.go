@@ -1,4 +1,4 @@
-package host
+package nft
 
 import (
 	"bytes"
@@ -30,7 +30,7 @@ func TestComment(t *testing.T) {
 		{field(mine, long)[:256], ""},
 		{"\x00", ""},
 	} {
-		if got := comment([]byte(c.data), mine); got != c.want {
+		if got := Comment([]byte(c.data), mine); got != c.want {
 			t.Errorf("%q: comment %q, want %q", c.data, got, c.want)
 		}
 	}
@@ -68,8 +68,8 @@ func FuzzRules(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		count, version := countRules([][]byte{payload})
-		if len(count) > 1 || version != "" && version != ruleComment(payload) {
-			t.Errorf("%d chains of one rule, version %q, comment %q", len(count), version, ruleComment(payload))
+		if len(count) > 1 || version != "" && version != RuleComment(payload) {
+			t.Errorf("%d chains of one rule, version %q, comment %q", len(count), version, RuleComment(payload))
 		}
 		o := outline{uses: map[string]uint32{}, drops: map[string]bool{}}
 		o.readTable(payload)

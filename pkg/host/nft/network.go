@@ -1,4 +1,4 @@
-package host
+package nft
 
 import (
 	"bytes"
@@ -21,9 +21,9 @@ var networkSets = []string{
 	firewall.SetSubnets4, firewall.SetSubnets6, firewall.SetMasquerade4, firewall.SetMasquerade6,
 }
 
-// ensureNetwork puts a network's elements in, and takes out those that an
+// EnsureNetwork puts a network's elements in, and takes out those that an
 // earlier configuration of it left. The caller holds the network's lock.
-func (f *nftFirewall) ensureNetwork(n *firewall.Network) (changed bool, err error) {
+func (f *Firewall) EnsureNetwork(n *firewall.Network) (changed bool, err error) {
 	want := encodeAll(n.Elements())
 	if in, err := f.networkIn(want); in || err != nil {
 		return false, err
@@ -36,7 +36,7 @@ func (f *nftFirewall) ensureNetwork(n *firewall.Network) (changed bool, err erro
 		return false, wire.Invalid("bridge", n.Bridge, fmt.Sprintf("must not be the bridge of another network: %s has it", owner))
 	}
 	add, stale := networkChange(n, want, all)
-	err = f.commit(func(b *batch) error {
+	err = f.commit(func(b *Batch) error {
 		b.elements(unix.NFT_MSG_DELSETELEM, 0, stale)
 		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, add)
 		return nil
@@ -44,15 +44,15 @@ func (f *nftFirewall) ensureNetwork(n *firewall.Network) (changed bool, err erro
 	if errors.Is(err, unix.EEXIST) {
 		return false, wire.Invalid("subnets", fmt.Sprint(n.Subnets), "must not overlap those of another network")
 	}
-	return err == nil, wrap("put network "+n.Name+" in", err)
+	return err == nil, Wrap("put network "+n.Name+" in", err)
 }
 
 // networkIn reports whether a network is as wanted. The bridge's comment has a
 // digest of all the rest: what is too much shows there. The ends of ranges are
 // not looked up: where the next range begins, the kernel may answer with that.
-func (f *nftFirewall) networkIn(want []element) (bool, error) {
+func (f *Firewall) networkIn(want []element) (bool, error) {
 	want = slices.DeleteFunc(slices.Clone(want), func(e element) bool { return e.end })
-	found, err := f.look(want)
+	found, err := f.get(want)
 	if err != nil {
 		return false, err
 	}
@@ -140,10 +140,10 @@ func endOf(start element, all []element) (end *element) {
 	return end
 }
 
-// checkNetwork tells every difference between the network and the sets. Mostly
+// CheckNetwork tells every difference between the network and the sets. Mostly
 // there is none, which a few keys tell, at a cost that does not depend on how
 // many networks there are.
-func (f *nftFirewall) checkNetwork(n *firewall.Network) error {
+func (f *Firewall) CheckNetwork(n *firewall.Network) error {
 	errs := []error{f.checkBase()}
 	if in, err := f.networkIn(encodeAll(n.Elements())); in && err == nil {
 		return errors.Join(errs...)
@@ -165,27 +165,34 @@ func (f *nftFirewall) checkNetwork(n *firewall.Network) error {
 	return errors.Join(errs...)
 }
 
-// removeNetwork takes out all that carries the network's name, whatever its
+// RemoveNetwork takes out all that carries the network's name, whatever its
 // configuration was.
-func (f *nftFirewall) removeNetwork(n *firewall.Network) error {
+func (f *Firewall) RemoveNetwork(n *firewall.Network) error {
 	for try := 1; ; try++ {
 		all, err := f.list(networkSets...)
 		if err != nil {
 			return err
 		}
-		err = f.commit(func(b *batch) error {
+		err = f.commit(func(b *Batch) error {
 			b.elements(unix.NFT_MSG_DELSETELEM, 0, ownRanges(all, ofNetwork(n.Name)))
 			return nil
 		})
 		if err == nil || !errors.Is(err, unix.ENOENT) || try == deleteTries {
-			return wrap("take network "+n.Name+" out", err)
+			return Wrap("take network "+n.Name+" out", err)
 		}
 	}
 }
 
-// removeUnused deletes the table if no network is in it and the users' chain
+// IsInternal reports whether a bridge is that of an internal network.
+func (f *Firewall) IsInternal(bridge string) (bool, error) {
+	e := firewall.Element{Set: firewall.SetInternal, Key: []fmt.Stringer{firewall.IfName(bridge)}}
+	found, err := f.get(encode(e))
+	return err == nil && found[0] != nil, err
+}
+
+// RemoveUnused deletes the table if no network is in it and the users' chain
 // has no rule. The caller holds the lock of the firewall.
-func (f *nftFirewall) removeUnused() error {
+func (f *Firewall) RemoveUnused() error {
 	bridges, err := f.list(firewall.SetBridges)
 	if errors.Is(err, unix.ENOENT) || len(bridges) > 0 {
 		return nil
@@ -197,18 +204,18 @@ func (f *nftFirewall) removeUnused() error {
 	if err != nil || users > 0 {
 		return err
 	}
-	err = f.commit(func(b *batch) error {
-		b.change(unix.NFT_MSG_DELTABLE, 0, func(m *nlsock.Message) { m.Str(unix.NFTA_TABLE_NAME, firewall.TableName) })
+	err = f.commit(func(b *Batch) error {
+		b.Change(unix.NFT_MSG_DELTABLE, 0, func(m *nlsock.Message) { m.Str(unix.NFTA_TABLE_NAME, firewall.TableName) })
 		return nil
 	})
 	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
-	return wrap("delete table", err)
+	return Wrap("delete table", err)
 }
 
 // userRules counts the rules that users have added.
-func (f *nftFirewall) userRules() (int, error) {
+func (f *Firewall) userRules() (int, error) {
 	unlock, err := f.lock()
 	if err != nil {
 		return 0, err
@@ -218,7 +225,7 @@ func (f *nftFirewall) userRules() (int, error) {
 		m.Str(unix.NFTA_RULE_TABLE, firewall.TableName)
 	}))
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return 0, fmt.Errorf("list rules: %w", noNFTables(err))
+		return 0, fmt.Errorf("list rules: %w", Unsupported(err))
 	}
 	count, _ := countRules(payloads)
 	return count[firewall.UserChain], nil

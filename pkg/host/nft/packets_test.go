@@ -1,4 +1,4 @@
-package host
+package nft
 
 import (
 	"fmt"
@@ -17,7 +17,7 @@ import (
 )
 
 // publishAll lays the rules for the lab.
-func publishAll(l *hosttest.Topology) *nftFirewall {
+func publishAll(l *hosttest.Topology) *Firewall {
 	f := newFirewall(l.T)
 	for i, n := range []*firewall.Network{
 		{Name: "a", Bridge: "br-a", ICC: true, Masquerade: true},
@@ -29,7 +29,7 @@ func publishAll(l *hosttest.Topology) *nftFirewall {
 			netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/24", i+1)),
 			netip.MustParsePrefix(fmt.Sprintf("fd00:%d::/64", i+1)),
 		}
-		_, err := f.ensureNetwork(n)
+		_, err := f.EnsureNetwork(n)
 		l.Must(err)
 	}
 	publish(l, f, "a1", "", 8080)
@@ -42,9 +42,9 @@ func publishAll(l *hosttest.Topology) *nftFirewall {
 }
 
 // publish publishes a container's port 80, TCP and UDP.
-func publish(l *hosttest.Topology, f *nftFirewall, name, hostIP string, hostPort uint16) {
+func publish(l *hosttest.Topology, f *Firewall, name, hostIP string, hostPort uint16) {
 	n := l.Nodes[name]
-	_, err := f.ensureEndpoint(&firewall.Endpoint{
+	_, err := f.EnsureEndpoint(&firewall.Endpoint{
 		Owner:     wire.Attachment{Network: name[:1], Container: name, IfName: "eth0"},
 		Bridge:    "br-" + name[:1],
 		Addresses: []netip.Addr{n.V4, n.V6},

@@ -1,4 +1,4 @@
-package host
+package nft
 
 import (
 	"io"
@@ -63,15 +63,15 @@ func TestReservedPorts(t *testing.T) {
 		hold(t, "udp", "0.0.0.0:1001", "c1")
 		hold(t, "tcp", "0.0.0.0:1002", "c11")
 		ports := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 1001, "tcp", 80), hosttest.Port("", 1001, "udp", 80))
-		if _, err := f.ensureEndpoint(ports); err != nil {
+		if _, err := f.EnsureEndpoint(ports); err != nil {
 			t.Error(err)
 		}
-		_, err := f.ensureEndpoint(hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 1002, "tcp", 80)))
+		_, err := f.EnsureEndpoint(hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 1002, "tcp", 80)))
 		hosttest.WantCode(t, err, wire.CodePortTaken, "address already in use")
-		if err := f.removeEndpoint(ports); err != nil {
+		if err := f.RemoveEndpoint(ports); err != nil {
 			t.Error(err)
 		}
-		_, err = f.ensureEndpoint(hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 1001, "udp", 80)))
+		_, err = f.EnsureEndpoint(hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 1001, "udp", 80)))
 		hosttest.WantCode(t, err, wire.CodePortTaken, "address already in use")
 	})
 }

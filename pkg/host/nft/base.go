@@ -1,4 +1,4 @@
-package host
+package nft
 
 import (
 	"encoding/binary"
@@ -15,7 +15,7 @@ import (
 	"dcni/pkg/wire"
 )
 
-// nftFirewall carries the firewall policy out with nf_tables, in one table of
+// Firewall carries the firewall policy out with nf_tables, in one table of
 // constant rules over growing sets. No process is spawned.
 //
 // An element is its own claim: it is added with EXCL, and carries its owner as
@@ -23,7 +23,7 @@ import (
 //
 // The type of a set never changes under its name: a new type takes a new name,
 // so that a new version's rules can be laid over the sets of an older one.
-type nftFirewall struct {
+type Firewall struct {
 	mu   sync.Mutex   // one exchange at a time
 	conn *nlsock.Conn // nil until first used
 
@@ -34,23 +34,23 @@ type nftFirewall struct {
 
 	// kin returns the other attachments of a container; nil where there are no
 	// records.
-	kin func(wire.Attachment) []wire.Attachment
+	Siblings func(wire.Attachment) []wire.Attachment
 	// endpoint returns what the owner with a comment publishes, by its record; nil
 	// where there is none. It is nil itself where there are no records.
-	endpoint func(comment string) *firewall.Endpoint
+	EndpointOf func(comment string) *firewall.Endpoint
 	// leads reports whether an attachment is its sandbox's way out for IPv4, or
 	// IPv6; nil: none is.
-	leads func(a wire.Attachment, v6 bool) bool
+	IsGatewayEndpoint func(a wire.Attachment, v6 bool) bool
 }
 
-// newNFTFirewall returns a firewall of the network namespace that the first
+// New returns a firewall of the network namespace that the first
 // method's thread is in: the socket, once open, stays with that namespace. All
 // methods must be called in that namespace: local addresses, listeners and the
 // range of ports are asked for on the caller's thread.
-func newNFTFirewall() *nftFirewall { return &nftFirewall{} }
+func New() *Firewall { return &Firewall{} }
 
-// close gives the socket back. The firewall may be used again.
-func (f *nftFirewall) close() {
+// Close gives the socket back. The firewall may be used again.
+func (f *Firewall) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.conn != nil {
@@ -60,39 +60,39 @@ func (f *nftFirewall) close() {
 }
 
 // lock opens the socket if need be and holds it for one exchange.
-func (f *nftFirewall) lock() (unlock func(), err error) {
+func (f *Firewall) lock() (unlock func(), err error) {
 	f.mu.Lock()
 	if f.conn == nil {
 		if f.conn, err = nlsock.Dial(unix.NETLINK_NETFILTER); err != nil {
 			f.mu.Unlock()
-			return nil, noNFTables(err)
+			return nil, Unsupported(err)
 		}
 	}
 	return f.mu.Unlock, nil
 }
 
-// noNFTables says what errors mean that a kernel without nf_tables gives.
-func noNFTables(err error) error {
+// Unsupported says what errors mean that a kernel without nf_tables gives.
+func Unsupported(err error) error {
 	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
 		return &wire.Error{Code: wire.CodeUnavailable, Msg: "kernel has no nf_tables", Err: err}
 	}
 	return err
 }
 
-// noSubsystem is noNFTables for a first request: where nfnetlink is there and
+// UnsupportedSubsystem is noNFTables for a first request: where nfnetlink is there and
 // nf_tables is not, it refuses the subsystem with EINVAL.
-func noSubsystem(err error) error {
+func UnsupportedSubsystem(err error) error {
 	if errors.Is(err, unix.EINVAL) {
 		return &wire.Error{Code: wire.CodeUnavailable, Msg: "kernel has no nf_tables", Err: err}
 	}
-	return noNFTables(err)
+	return Unsupported(err)
 }
 
-// probe tells whether the rules are there or could be laid: the kernel has
+// Probe tells whether the rules are there or could be laid: the kernel has
 // nf_tables and all that the rules speak of, and we may. They are sent to it
 // without the end of the transaction, so it looks at each, loads modules for
 // them, and drops them all.
-func (f *nftFirewall) probe() error {
+func (f *Firewall) Probe() error {
 	if err := f.checkBase(); !errors.Is(err, errNotLaid) {
 		return err
 	}
@@ -101,7 +101,7 @@ func (f *nftFirewall) probe() error {
 		return err
 	}
 	defer unlock()
-	b := newBatch(f.conn)
+	b := NewBatch(f.conn)
 	if err := b.table(ruleset()); err != nil {
 		return err
 	}
@@ -110,15 +110,15 @@ func (f *nftFirewall) probe() error {
 		if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EPERM) {
 			why = "a table of that name is somebody else's"
 		}
-		return fmt.Errorf("kernel can't take the rules of table inet %s: %s: %w", firewall.TableName, why, noNFTables(err))
+		return fmt.Errorf("kernel can't take the rules of table inet %s: %s: %w", firewall.TableName, why, Unsupported(err))
 	}
 	return nil
 }
 
 // request returns one message that asks for something.
-func (f *nftFirewall) request(msg, flags uint16, body func(m *nlsock.Message)) []byte {
+func (f *Firewall) request(msg, flags uint16, body func(m *nlsock.Message)) []byte {
 	var m nlsock.Message
-	at := m.Begin(nftType(msg), flags, f.conn.Next())
+	at := m.Begin(MessageType(msg), flags, f.conn.Next())
 	m.NFHeader(unix.NFPROTO_INET, 0)
 	if body != nil {
 		body(&m)
@@ -127,13 +127,13 @@ func (f *nftFirewall) request(msg, flags uint16, body func(m *nlsock.Message)) [
 	return m.B
 }
 
-// A relayFunc returns everything that is up, by the records.
-type relayFunc func() ([]*firewall.Network, []*firewall.Endpoint, error)
+// A DesiredFunc returns everything that is up, by the records.
+type DesiredFunc func() ([]*firewall.Network, []*firewall.Endpoint, error)
 
-// ensureBase makes sure that the rules are there. If they are not, or are
+// EnsureBase makes sure that the rules are there. If they are not, or are
 // another version's, all is laid in one transaction, with the elements of what
 // relay returns. The caller holds the lock of shared objects.
-func (f *nftFirewall) ensureBase(relay relayFunc) (changed bool, err error) {
+func (f *Firewall) EnsureBase(relay DesiredFunc) (changed bool, err error) {
 	if err := f.checkBase(); err == nil {
 		return false, nil
 	} else if !errors.Is(err, errNotLaid) {
@@ -152,7 +152,7 @@ var errNotLaid = errors.New("table inet " + firewall.TableName + " is not as it 
 // checkBase compares the rules' version, and the table's state, each chain's
 // policy, and how often it is used: by its rules, and by jumps to it. Its cost depends on the number of chains only,
 // which is constant.
-func (f *nftFirewall) checkBase() error {
+func (f *Firewall) checkBase() error {
 	unlock, err := f.lock()
 	if err != nil {
 		return err
@@ -163,14 +163,14 @@ func (f *nftFirewall) checkBase() error {
 		m.Str(unix.NFTA_RULE_CHAIN, firewall.VersionChain)
 	}))
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("list rules: %w", noSubsystem(err))
+		return fmt.Errorf("list rules: %w", UnsupportedSubsystem(err))
 	}
 	if _, version := countRules(payloads); version != firewall.Version {
 		return fmt.Errorf("%w: version %q instead of %q", errNotLaid, version, firewall.Version)
 	}
 	have, err := f.outline()
 	if err != nil {
-		return fmt.Errorf("look at chains: %w", noNFTables(err))
+		return fmt.Errorf("look at chains: %w", Unsupported(err))
 	}
 	if have.dormant {
 		return fmt.Errorf("%w: it is dormant", errNotLaid)
@@ -195,7 +195,7 @@ type outline struct {
 
 // outline asks for the table and all chains in one exchange. The caller holds the
 // lock.
-func (f *nftFirewall) outline() (o outline, err error) {
+func (f *Firewall) outline() (o outline, err error) {
 	m := nlsock.Message{B: f.request(unix.NFT_MSG_GETTABLE, 0, func(m *nlsock.Message) {
 		m.Str(unix.NFTA_TABLE_NAME, firewall.TableName)
 	})}
@@ -263,7 +263,7 @@ func countRules(payloads [][]byte) (count map[string]int, version string) {
 			case unix.NFTA_RULE_CHAIN:
 				chain = nlsock.CString(data)
 			case unix.NFTA_RULE_USERDATA:
-				note = comment(data, userdata.TypeComment)
+				note = Comment(data, userdata.TypeComment)
 			}
 		})
 		count[chain]++
@@ -278,13 +278,13 @@ func countRules(payloads [][]byte) (count map[string]int, version string) {
 // stay. If elements clash (a record from before a change by hand, say), the
 // rules are laid without: a firewall without holes matters more than one port,
 // and the elements' own ensure will tell.
-func (f *nftFirewall) lay(networks []*firewall.Network, endpoints []*firewall.Endpoint) error {
+func (f *Firewall) lay(networks []*firewall.Network, endpoints []*firewall.Endpoint) error {
 	var elements []element
 	for _, n := range networks {
 		elements = append(elements, encodeAll(n.Elements())...)
 	}
 	elements = append(elements, slices.Concat(elementsOf(endpoints)...)...)
-	err := f.commit(func(b *batch) error {
+	err := f.commit(func(b *Batch) error {
 		if err := b.table(ruleset()); err != nil {
 			return err
 		}
@@ -292,23 +292,23 @@ func (f *nftFirewall) lay(networks []*firewall.Network, endpoints []*firewall.En
 		return nil
 	})
 	if err == nil || len(elements) == 0 || !errors.Is(err, unix.EEXIST) {
-		return wrap("lay rules", err)
+		return Wrap("lay rules", err)
 	}
-	if err := f.commit(func(b *batch) error { return b.table(ruleset()) }); err != nil {
-		return wrap("lay rules", err)
+	if err := f.commit(func(b *Batch) error { return b.table(ruleset()) }); err != nil {
+		return Wrap("lay rules", err)
 	}
 	return f.restore(networks, endpoints)
 }
 
 // restore puts back one owner after the other, past those that clash.
-func (f *nftFirewall) restore(networks []*firewall.Network, endpoints []*firewall.Endpoint) error {
+func (f *Firewall) restore(networks []*firewall.Network, endpoints []*firewall.Endpoint) error {
 	var errs []error
 	put := func(o fmt.Stringer, elements []element) {
-		err := f.commit(func(b *batch) error {
+		err := f.commit(func(b *Batch) error {
 			b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, elements)
 			return nil
 		})
-		errs = append(errs, wrap("put back "+o.String(), err))
+		errs = append(errs, Wrap("put back "+o.String(), err))
 	}
 	for _, n := range networks {
 		put(n, encodeAll(n.Elements()))
@@ -320,20 +320,20 @@ func (f *nftFirewall) restore(networks []*firewall.Network, endpoints []*firewal
 }
 
 // commit makes a transaction of what fill appends.
-func (f *nftFirewall) commit(fill func(b *batch) error) error {
+func (f *Firewall) commit(fill func(b *Batch) error) error {
 	unlock, err := f.lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	b := newBatch(f.conn)
+	b := NewBatch(f.conn)
 	if err := fill(b); err != nil {
 		return err
 	}
-	return noNFTables(b.commit())
+	return Unsupported(b.Commit())
 }
 
-func wrap(what string, err error) error {
+func Wrap(what string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -358,4 +358,17 @@ func elementsOf(endpoints []*firewall.Endpoint) [][]element {
 		lists = append(lists, list)
 	}
 	return lists
+}
+
+// RuleComment returns the comment of a rule as it is dumped.
+func RuleComment(payload []byte) (note string) {
+	if len(payload) < 4 {
+		return ""
+	}
+	nlsock.Attributes(payload[4:], func(typ uint16, data []byte) {
+		if typ == unix.NFTA_RULE_USERDATA {
+			note = Comment(data, userdata.TypeComment)
+		}
+	})
+	return note
 }

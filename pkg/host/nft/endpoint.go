@@ -1,4 +1,4 @@
-package host
+package nft
 
 import (
 	"bytes"
@@ -76,7 +76,7 @@ func bindings(e *firewall.Endpoint) []binding {
 
 // lookBindings fills in what is there, in one exchange: under all keys, or only
 // the any-address bindings that stand in the way of others.
-func (f *nftFirewall) lookBindings(list []binding, all bool) error {
+func (f *Firewall) lookBindings(list []binding, all bool) error {
 	keys := make([]element, 0, 2*len(list))
 	for _, b := range list {
 		if all {
@@ -86,7 +86,7 @@ func (f *nftFirewall) lookBindings(list []binding, all bool) error {
 			keys = append(keys, b.any)
 		}
 	}
-	found, err := f.look(keys)
+	found, err := f.get(keys)
 	if err != nil {
 		return err
 	}
@@ -107,14 +107,14 @@ func (b *binding) in() bool {
 	return b.have != nil && b.have.comment == b.comment && bytes.Equal(b.have.data, b.data)
 }
 
-// ensureEndpoint publishes an endpoint's ports, all or none. Ports that are 0
+// EnsureEndpoint publishes an endpoint's ports, all or none. Ports that are 0
 // are chosen and written into e. The caller holds the host's lock on ports: it
 // is what makes the look at other bindings and listeners hold until the commit.
 //
 // The cost does not depend on how many ports others have published on any
 // address, but a binding to any address looks at all bindings to single ones:
 // they are few (127.0.0.1, mostly), and no key finds them by port alone.
-func (f *nftFirewall) ensureEndpoint(e *firewall.Endpoint) (changed bool, err error) {
+func (f *Firewall) EnsureEndpoint(e *firewall.Endpoint) (changed bool, err error) {
 	if err := e.Validate(); err != nil {
 		return false, err
 	}
@@ -154,7 +154,7 @@ const (
 )
 
 // claim adds what is missing of the bindings, all or nothing.
-func (f *nftFirewall) claim(s *portSurvey, list []binding, all bool) (changed bool, err error) {
+func (f *Firewall) claim(s *portSurvey, list []binding, all bool) (changed bool, err error) {
 	if err := f.lookBindings(list, all); err != nil {
 		return false, err
 	}
@@ -162,17 +162,17 @@ func (f *nftFirewall) claim(s *portSurvey, list []binding, all bool) (changed bo
 	if err != nil || len(add) == 0 {
 		return false, err
 	}
-	err = f.commit(func(b *batch) error {
+	err = f.commit(func(b *Batch) error {
 		b.elements(unix.NFT_MSG_DELSETELEM, 0, grouped(stale))
 		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, grouped(add))
 		return nil
 	})
-	return err == nil, wrap("publish ports", err)
+	return err == nil, Wrap("publish ports", err)
 }
 
 // whoWasFaster names the port that somebody without the lock took between the
 // look and the commit.
-func (f *nftFirewall) whoWasFaster(list []binding) error {
+func (f *Firewall) whoWasFaster(list []binding) error {
 	if err := f.lookBindings(list, lookAtAll); err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func (s *portSurvey) claims(list []binding) (add, stale []element, err error) {
 				if !s.served(b, b.have) {
 					return nil, nil, allocated(b)
 				}
-				if s.f.leads != nil && s.f.leads(s.endpoint.Owner, b.v6) {
+				if s.f.IsGatewayEndpoint != nil && s.f.IsGatewayEndpoint(s.endpoint.Owner, b.v6) {
 					stale, add = append(stale, b.element), append(add, b.element)
 				}
 				continue
@@ -216,8 +216,8 @@ func allocated(b binding) error {
 	return wire.Errorf(wire.CodePortTaken, "Bind for %s failed: port is already allocated", b.port.HostAddr(b.v6))
 }
 
-// checkEndpoint tells every difference between the endpoint and the maps.
-func (f *nftFirewall) checkEndpoint(e *firewall.Endpoint) error {
+// CheckEndpoint tells every difference between the endpoint and the maps.
+func (f *Firewall) CheckEndpoint(e *firewall.Endpoint) error {
 	list := bindings(e)
 	if err := f.lookBindings(list, lookAtAll); err != nil {
 		return err
@@ -241,13 +241,13 @@ func (f *nftFirewall) checkEndpoint(e *firewall.Endpoint) error {
 	return errors.Join(errs...)
 }
 
-// removeEndpoint takes an endpoint's ports back, if they are its own. It is nil
+// RemoveEndpoint takes an endpoint's ports back, if they are its own. It is nil
 // if they are gone already. If a port is not known (0), all ports of the owner
 // are looked for.
-func (f *nftFirewall) removeEndpoint(e *firewall.Endpoint) error {
+func (f *Firewall) RemoveEndpoint(e *firewall.Endpoint) error {
 	unknown := func(p firewall.Port) bool { return p.HostPort == 0 }
 	if slices.ContainsFunc(e.Ports, unknown) {
-		return f.removeByOwner(e.Owner)
+		return f.RemoveByOwner(e.Owner)
 	}
 	return f.deleteOwn(encodeAll(e.Elements()), isComment(firewall.Comment(e.Owner)))
 }
@@ -256,14 +256,14 @@ func isComment(want string) func(string) bool {
 	return func(comment string) bool { return comment == want }
 }
 
-// removeByOwner takes back all ports of an attachment.
-func (f *nftFirewall) removeByOwner(owner wire.Attachment) error {
-	return f.removeByComment(firewall.Comment(owner))
+// RemoveByOwner takes back all ports of an attachment.
+func (f *Firewall) RemoveByOwner(owner wire.Attachment) error {
+	return f.RemoveByComment(firewall.Comment(owner))
 }
 
-// removeByComment takes back all ports that carry a comment. It lists the maps: it
+// RemoveByComment takes back all ports that carry a comment. It lists the maps: it
 // is for attachments whose ports are not known any more.
-func (f *nftFirewall) removeByComment(comment string) error {
+func (f *Firewall) RemoveByComment(comment string) error {
 	all, err := f.list(portSetNames()...)
 	if err != nil {
 		return err
@@ -272,16 +272,16 @@ func (f *nftFirewall) removeByComment(comment string) error {
 	return f.deleteOwn(slices.DeleteFunc(all, func(e element) bool { return !ours(e.comment) }), ours)
 }
 
-// owners returns the comments of all published ports, sorted: those that
+// Owners returns the comments of all published ports, sorted: those that
 // [firewall.Comment] gives for their owners.
-func (f *nftFirewall) owners() ([]string, error) {
+func (f *Firewall) Owners() ([]string, error) {
 	all, err := f.list(portSetNames()...)
 	return comments(all), err
 }
 
 // networks returns the comments of all networks' bridges, sorted: those that
 // [firewall.NetworkComment] gives for their names.
-func (f *nftFirewall) networks() ([]string, error) {
+func (f *Firewall) networks() ([]string, error) {
 	all, err := f.list(firewall.SetBridges)
 	for i := range all {
 		all[i].comment = networkOf(all[i].comment)

@@ -1,4 +1,4 @@
-package host
+package nft
 
 import (
 	"errors"
@@ -112,7 +112,7 @@ func TestUDPPeerFollows(t *testing.T) {
 				l.Must(l.Host.Do(func() error {
 					e := hosttest.Endpoint(name, []string{l.Nodes[name].V4.String()})
 					e.Owner.Network = name[:1]
-					return f.removeByOwner(e.Owner)
+					return f.RemoveByOwner(e.Owner)
 				}))
 			}
 			return nil

@@ -1,4 +1,4 @@
-package host
+package nft
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 // portSurvey is what one ensureEndpoint must know about the host's ports. Each
 // part is looked at once, when first needed.
 type portSurvey struct {
-	f         *nftFirewall
+	f         *Firewall
 	endpoint  *firewall.Endpoint
 	listeners map[string][]hostports.Listener // by protocol
 	single    map[string]map[uint64]string    // by set: bindings to one address, their owner
@@ -82,14 +82,14 @@ func (s *portSurvey) unrelayed(b binding) error {
 // that it is. That one is claimed by its IPv4 element alone, which an IPv4 port has
 // too; its owner's record tells.
 func (s *portSurvey) unpublished(b binding) error {
-	if b.portSet != relayed || s.f.endpoint == nil {
+	if b.portSet != relayed || s.f.EndpointOf == nil {
 		return nil
 	}
-	found, err := s.f.look([]element{encode(firewall.Element{Set: firewall.MapPorts4, Key: b.port.AnyKey()})[0]})
+	found, err := s.f.get([]element{encode(firewall.Element{Set: firewall.MapPorts4, Key: b.port.AnyKey()})[0]})
 	if err != nil || found[0] == nil || found[0].comment == b.comment || s.isKin(found[0].comment) {
 		return err
 	}
-	owner := s.f.endpoint(found[0].comment)
+	owner := s.f.EndpointOf(found[0].comment)
 	if owner == nil || slices.ContainsFunc(owner.Addresses, netip.Addr.Is6) {
 		return nil
 	}
@@ -285,8 +285,8 @@ func (s *portSurvey) served(b binding, have *element) bool {
 func (s *portSurvey) isKin(comment string) bool {
 	if s.kin == nil {
 		s.kin = make(map[string]bool)
-		if s.f.kin != nil {
-			for _, a := range s.f.kin(s.endpoint.Owner) {
+		if s.f.Siblings != nil {
+			for _, a := range s.f.Siblings(s.endpoint.Owner) {
 				s.kin[firewall.Comment(a)] = true
 			}
 		}

@@ -1,4 +1,4 @@
-package host
+package nft
 
 import (
 	"errors"
@@ -16,10 +16,10 @@ import (
 // to all of them must fit into the socket's buffer.
 const perLook = 512
 
-// look returns what the kernel has for each element, nil where nothing. Each
+// get returns what the kernel has for each element, nil where nothing. Each
 // element is asked for by its key, many in one exchange: the cost does not
 // depend on how many others there are.
-func (f *nftFirewall) look(elements []element) ([]*element, error) {
+func (f *Firewall) get(elements []element) ([]*element, error) {
 	unlock, err := f.lock()
 	if err != nil {
 		return nil, err
@@ -29,18 +29,18 @@ func (f *nftFirewall) look(elements []element) ([]*element, error) {
 	for part := range slices.Chunk(elements, perLook) {
 		more, err := f.lookSome(part)
 		if err != nil {
-			return nil, fmt.Errorf("look up elements: %w", noNFTables(err))
+			return nil, fmt.Errorf("look up elements: %w", Unsupported(err))
 		}
 		found = append(found, more...)
 	}
 	return found, nil
 }
 
-func (f *nftFirewall) lookSome(elements []element) ([]*element, error) {
+func (f *Firewall) lookSome(elements []element) ([]*element, error) {
 	m := nlsock.Message{B: make([]byte, 0, 128*len(elements))}
 	first := f.conn.Seq + 1
 	for _, e := range elements {
-		at := m.Begin(nftType(unix.NFT_MSG_GETSETELEM), 0, f.conn.Next())
+		at := m.Begin(MessageType(unix.NFT_MSG_GETSETELEM), 0, f.conn.Next())
 		m.NFHeader(unix.NFPROTO_INET, 0)
 		appendElements(&m, []element{{set: e.set, key: e.key, keyEnd: e.keyEnd, end: e.end}})
 		m.End(at)
@@ -69,7 +69,7 @@ func (f *nftFirewall) lookSome(elements []element) ([]*element, error) {
 }
 
 // list returns all elements of sets.
-func (f *nftFirewall) list(sets ...string) ([]element, error) {
+func (f *Firewall) list(sets ...string) ([]element, error) {
 	unlock, err := f.lock()
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func (f *nftFirewall) list(sets ...string) ([]element, error) {
 			m.Str(unix.NFTA_SET_ELEM_LIST_SET, set)
 		}))
 		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return nil, fmt.Errorf("list %s: %w", set, noNFTables(err))
+			return nil, fmt.Errorf("list %s: %w", set, Unsupported(err))
 		}
 		for _, p := range payloads {
 			elements = append(elements, decodeElements(p)...)
@@ -104,18 +104,18 @@ const deleteTries = 5
 
 // deleteOwn deletes those of the elements that are there with a comment that
 // is ours. It is nil if there are none.
-func (f *nftFirewall) deleteOwn(elements []element, ours func(comment string) bool) error {
+func (f *Firewall) deleteOwn(elements []element, ours func(comment string) bool) error {
 	for try := 1; ; try++ {
-		found, err := f.look(elements)
+		found, err := f.get(elements)
 		if err != nil {
 			return err
 		}
-		err = f.commit(func(b *batch) error {
+		err = f.commit(func(b *Batch) error {
 			b.elements(unix.NFT_MSG_DELSETELEM, 0, grouped(own(elements, found, ours)))
 			return nil
 		})
 		if err == nil || !errors.Is(err, unix.ENOENT) || try == deleteTries {
-			return wrap("delete elements", err)
+			return Wrap("delete elements", err)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package host
+package nft
 
 import (
 	"encoding/binary"
@@ -123,14 +123,14 @@ const perMessage = 250
 
 // elements appends one kind of change of elements, split into messages by set
 // and size.
-func (b *batch) elements(msg, flags uint16, list []element) {
+func (b *Batch) elements(msg, flags uint16, list []element) {
 	for len(list) > 0 {
 		n := 1
 		for n < len(list) && n < perMessage && list[n].set == list[0].set {
 			n++
 		}
 		part := list[:n]
-		b.change(msg, flags, func(m *nlsock.Message) { appendElements(m, part) })
+		b.Change(msg, flags, func(m *nlsock.Message) { appendElements(m, part) })
 		list = list[n:]
 	}
 }
@@ -198,15 +198,15 @@ func decodeElement(b []byte) (e element) {
 		case unix.NFTA_SET_ELEM_FLAGS:
 			e.end = len(data) == 4 && binary.BigEndian.Uint32(data)&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		case unix.NFTA_SET_ELEM_USERDATA:
-			e.comment = comment(data, userdata.NFTNL_UDATA_SET_ELEM_COMMENT)
+			e.comment = Comment(data, userdata.NFTNL_UDATA_SET_ELEM_COMMENT)
 		}
 	})
 	return e
 }
 
-// comment reads a comment out of user data: type, length and value, repeated. Any
+// Comment reads a comment out of user data: type, length and value, repeated. Any
 // program may have written it, a container's into its own tables too.
-func comment(data []byte, typ userdata.Type) string {
+func Comment(data []byte, typ userdata.Type) string {
 	const header = 2
 	for len(data) >= header {
 		end := header + int(data[1])

@@ -1,0 +1,199 @@
+package nft
+
+import (
+	"net/netip"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/host/nlsock"
+)
+
+// expressions compiles a rule.
+func expressions(r firewall.Rule) []expr.Any {
+	c := Compiler{}
+	for _, m := range r.Match {
+		c.Match(m)
+	}
+	c.Verdict(r.Verdict)
+	return c.Out
+}
+
+// Compiler collects a rule's expressions. Addresses are in different places in
+// IPv4 and IPv6, so the first use of one compares the family, as nft does.
+type Compiler struct {
+	Out    []expr.Any
+	Family byte // compared already, or 0
+}
+
+// Reg0 is the first of the 32-bit registers, NFT_REG32_00.
+const Reg0 = 8
+
+func (c *Compiler) Add(e ...expr.Any) { c.Out = append(c.Out, e...) }
+
+func (c *Compiler) Match(m firewall.Match) {
+	switch m := m.(type) {
+	case firewall.InSet:
+		c.load(m.Fields)
+		c.Add(&expr.Lookup{SourceRegister: Reg0, SetName: m.Set})
+	case firewall.IfIs:
+		c.load([]firewall.Field{m.Field})
+		c.Compare(m.Not, ifNameBytes(string(m.Name)))
+	case firewall.AddrIn:
+		c.AddrIn(m)
+	case firewall.State:
+		c.bit(&expr.Ct{Register: Reg0, Key: expr.CtKeySTATE}, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)
+	case firewall.Status:
+		c.bit(&expr.Ct{Register: Reg0, Key: expr.CtKeySTATUS}, 1<<5) // IPS_DST_NAT
+	case firewall.FibType:
+		c.Add(&expr.Fib{Register: Reg0, ResultADDRTYPE: true, FlagDADDR: true})
+		c.Compare(false, nlsock.Native32(unix.RTN_LOCAL))
+	}
+}
+
+// bit holds if one of the bits is set in what load loads.
+func (c *Compiler) bit(load expr.Any, mask uint32) {
+	c.Add(load, &expr.Bitwise{SourceRegister: Reg0, DestRegister: Reg0, Len: 4,
+		Mask: nlsock.Native32(mask), Xor: nlsock.Native32(0)})
+	c.Compare(true, nlsock.Native32(0))
+}
+
+func (c *Compiler) Compare(not bool, data []byte) {
+	op := expr.CmpOpEq
+	if not {
+		op = expr.CmpOpNeq
+	}
+	c.Add(&expr.Cmp{Op: op, Register: Reg0, Data: data})
+}
+
+// AddrIn compares an address. A prefix of whole bytes needs no mask: only these
+// bytes are loaded.
+func (c *Compiler) AddrIn(m firewall.AddrIn) {
+	c.needFamily(m.Field)
+	addr, bits := m.Prefix.Addr().AsSlice(), m.Prefix.Bits()
+	at := payloads[m.Field]
+	if bits%8 == 0 {
+		c.payload(at.offset, uint32(bits/8), Reg0)
+		c.Compare(m.Not, addr[:bits/8])
+		return
+	}
+	c.payload(at.offset, at.length, Reg0)
+	c.Add(&expr.Bitwise{SourceRegister: Reg0, DestRegister: Reg0, Len: at.length,
+		Mask: prefixMask(bits, len(addr)), Xor: make([]byte, len(addr))})
+	c.Compare(m.Not, addr)
+}
+
+func prefixMask(bits, length int) []byte {
+	ones := netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	if length == 16 {
+		ones = netip.AddrFrom16([16]byte{255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255})
+	}
+	p, _ := ones.Prefix(bits)
+	return p.Addr().AsSlice()
+}
+
+// payloads says where in the network header an address is.
+var payloads = map[firewall.Field]struct {
+	family         byte
+	offset, length uint32
+}{
+	firewall.FieldSrc4: {unix.NFPROTO_IPV4, 12, 4},
+	firewall.FieldDst4: {unix.NFPROTO_IPV4, 16, 4},
+	firewall.FieldSrc6: {unix.NFPROTO_IPV6, 8, 16},
+	firewall.FieldDst6: {unix.NFPROTO_IPV6, 24, 16},
+}
+
+func (c *Compiler) needFamily(f firewall.Field) {
+	family := payloads[f].family
+	if family == 0 || family == c.Family {
+		return
+	}
+	c.Family = family
+	c.Add(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: Reg0})
+	c.Compare(false, []byte{family})
+}
+
+func (c *Compiler) payload(offset, length, reg uint32) {
+	c.Add(&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length})
+}
+
+// load puts fields into registers, one behind the other, as a key.
+func (c *Compiler) load(fields []firewall.Field) {
+	for _, f := range fields {
+		c.needFamily(f)
+	}
+	reg := uint32(Reg0)
+	for _, f := range fields {
+		reg += uint32(nlsock.Align4(c.loadField(f, reg))) / 4
+	}
+}
+
+func (c *Compiler) loadField(f firewall.Field, reg uint32) (length int) {
+	switch f {
+	case firewall.FieldIIf:
+		c.Add(&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg})
+		return unix.IFNAMSIZ
+	case firewall.FieldOIf:
+		c.Add(&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg})
+		return unix.IFNAMSIZ
+	case firewall.FieldProto:
+		c.Add(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg})
+		return 1
+	case firewall.FieldDstSvc:
+		c.Add(&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2})
+		return 2
+	}
+	at := payloads[f]
+	c.payload(at.offset, at.length, reg)
+	return int(at.length)
+}
+
+func (c *Compiler) Verdict(v firewall.Verdict) {
+	switch v := v.(type) {
+	case firewall.Jump:
+		c.Add(&expr.Verdict{Kind: expr.VerdictJump, Chain: string(v)})
+	case firewall.DNAT:
+		c.dnat(v)
+	case firewall.Do:
+		switch v {
+		case firewall.Masquerade:
+			c.Add(&expr.Masq{})
+		case firewall.Accept:
+			c.Add(&expr.Verdict{Kind: expr.VerdictAccept})
+		case firewall.Drop:
+			c.Add(&expr.Verdict{Kind: expr.VerdictDrop})
+		case firewall.Return:
+			c.Add(&expr.Verdict{Kind: expr.VerdictReturn})
+		}
+	}
+}
+
+// dnat looks up address . port and goes there. The port lies behind the
+// address in the registers.
+func (c *Compiler) dnat(v firewall.DNAT) {
+	family, port := uint32(unix.NFPROTO_IPV4), uint32(Reg0+1)
+	if v.V6 {
+		family, port = unix.NFPROTO_IPV6, Reg0+4
+	}
+	c.load(v.Fields)
+	c.Add(&expr.Lookup{SourceRegister: Reg0, DestRegister: Reg0, IsDestRegSet: true, SetName: v.Map},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: Reg0, RegAddrMax: Reg0,
+			RegProtoMin: port, RegProtoMax: port, Specified: true})
+}
+
+// AddrIs compares an address.
+func (c *Compiler) AddrIs(field firewall.Field, a netip.Addr) {
+	c.AddrIn(firewall.AddrIn{Field: field, Prefix: netip.PrefixFrom(a, a.BitLen())})
+}
+
+// PortIs compares protocol and port.
+func (c *Compiler) PortIs(protocol byte, at uint32, port uint16) {
+	c.Add(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: Reg0})
+	c.Compare(false, []byte{protocol})
+	c.Add(&expr.Payload{DestRegister: Reg0, Base: expr.PayloadBaseTransportHeader, Offset: at, Len: 2})
+	c.Compare(false, Big16(port))
+}
+
+// Big16 returns a number in network byte order.
+func Big16(v uint16) []byte { return []byte{byte(v >> 8), byte(v)} }
