@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"dcni/pkg/dns"
-	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/dnssock"
 	"dcni/pkg/host/systemd"
 	"dcni/pkg/names"
 	"dcni/pkg/wire"
@@ -255,7 +255,7 @@ func TestStoreBusy(t *testing.T) {
 }
 
 // listening returns a name server's sockets.
-func listening(t *testing.T) (s [families]host.NameServer) {
+func listening(t *testing.T) (s [families]dnssock.NameServer) {
 	t.Helper()
 	p := sockets(t) // the test closes these
 	at := &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
@@ -267,7 +267,7 @@ func listening(t *testing.T) (s [families]host.NameServer) {
 	if err = errors.Join(failed, err); err != nil {
 		t.Fatal(err)
 	}
-	s[names.IPv4] = host.NameServer{UDP: udp, TCP: tcp, Port: 1}
+	s[names.IPv4] = dnssock.NameServer{UDP: udp, TCP: tcp, Port: 1}
 	return s
 }
 

@@ -20,8 +20,8 @@ import (
 	"testing"
 	"time"
 
-	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/dnssock"
 	"dcni/pkg/names"
 	"dcni/pkg/netns"
 	"dcni/pkg/records"
@@ -265,9 +265,9 @@ func (b *testNetNS) attach(network, name, address string) *names.Resolver {
 }
 
 // sockets opens sockets in the sandbox, as a plugin does.
-func (b *testNetNS) sockets(six bool) host.NameServer {
+func (b *testNetNS) sockets(six bool) dnssock.NameServer {
 	b.t.Helper()
-	s, err := host.OpenNameServer(b.path, b.cookie, 0, six)
+	s, err := dnssock.Open(b.path, b.cookie, 0, six)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"time"
 
-	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/dnssock"
 	"dcni/pkg/names"
 	"dcni/pkg/relay"
 )
@@ -185,7 +185,7 @@ func (r *received) addEntry(e entry, files []int) ([]int, error) {
 			one.closeSockets()
 			return files, fmt.Errorf("%s came without its sockets", e.Resolver.Owner)
 		}
-		socket, err := host.CheckNameServer(files[0], files[1], e.Resolver.Cookie, f == names.IPv6)
+		socket, err := dnssock.Check(files[0], files[1], e.Resolver.Cookie, f == names.IPv6)
 		if err != nil {
 			one.closeSockets()
 			return files, err

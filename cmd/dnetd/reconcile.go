@@ -8,6 +8,7 @@ import (
 
 	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/dnssock"
 	"dcni/pkg/host/proc"
 	"dcni/pkg/names"
 	"dcni/pkg/netns"
@@ -200,7 +201,7 @@ func (d *dnetd) updateRedirect(record *records.Record) error {
 		return nil
 	}
 	if !netns.Alive(r.NetNS, r.Cookie) {
-		return host.ErrNoSandbox
+		return dnssock.ErrNoSandbox
 	}
 	d.log.Info("another port is served than before", "attachment", r.Owner, "port", four, "port6", six)
 	r.Port, r.Port6 = four, six

@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"dcni/pkg/dns"
-	"dcni/pkg/host"
+	"dcni/pkg/host/dnssock"
 	"dcni/pkg/names"
 	"dcni/pkg/wire"
 )
@@ -55,7 +55,7 @@ func newRegistry(s *dns.Server, store socketStore) *registry {
 // without. A port of 0 is no socket.
 type registration struct {
 	resolver *names.Resolver
-	sockets  [families]host.NameServer
+	sockets  [families]dnssock.NameServer
 }
 
 // closeSockets closes sockets that will not be served.

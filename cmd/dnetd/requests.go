@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"dcni/pkg/cni"
-	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/dnssock"
 	"dcni/pkg/names"
 	"dcni/pkg/wire"
 )
@@ -117,7 +117,7 @@ func (d *dnetd) serve(r *names.Resolver, files []int) (agent.Reply, error) {
 
 // checkServe tells what is wrong with a request to serve, or returns the
 // descriptors as sockets.
-func (d *dnetd) checkServe(r *names.Resolver, files []int) (sockets [families]host.NameServer, err error) {
+func (d *dnetd) checkServe(r *names.Resolver, files []int) (sockets [families]dnssock.NameServer, err error) {
 	if err := d.check(r); err != nil {
 		return sockets, err
 	}
@@ -129,7 +129,7 @@ func (d *dnetd) checkServe(r *names.Resolver, files []int) (sockets [families]ho
 		return sockets, wire.Errorf(wire.CodeDecode, "%d descriptors: must be %d, a UDP socket and a TCP listener for each family", len(files), want)
 	}
 	for f := range len(files) / 2 {
-		sockets[f], err = host.CheckNameServer(files[2*f], files[2*f+1], r.Cookie, names.Family(f) == names.IPv6)
+		sockets[f], err = dnssock.Check(files[2*f], files[2*f+1], r.Cookie, names.Family(f) == names.IPv6)
 		if err != nil {
 			return sockets, malformed(err)
 		}

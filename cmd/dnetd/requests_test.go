@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/dnssock"
 	"dcni/pkg/names"
 	"dcni/pkg/wire"
 )
@@ -298,7 +298,7 @@ func TestLeavesNothing(t *testing.T) {
 		r.forget(resolver)
 	}
 	d.wantFiles(files)
-	s, err := host.OpenNameServer(b.path, b.cookie, resolver.Port, false)
+	s, err := dnssock.Open(b.path, b.cookie, resolver.Port, false)
 	if err != nil || s.Port != resolver.Port {
 		t.Errorf("port %d is still taken: %+v, %v", resolver.Port, s, err)
 	}

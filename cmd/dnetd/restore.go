@@ -8,8 +8,8 @@ import (
 	"slices"
 	"sync"
 
-	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/dnssock"
 	"dcni/pkg/names"
 	"dcni/pkg/records"
 )
@@ -142,9 +142,9 @@ func portOf(list []*names.Resolver, f names.Family) uint16 {
 
 // open returns the sockets of one family: those in the socket store, or new ones,
 // by the first path that leads to the sandbox.
-func (d *dnetd) open(list []*names.Resolver, f names.Family, port uint16) (host.NameServer, error) {
+func (d *dnetd) open(list []*names.Resolver, f names.Family, port uint16) (dnssock.NameServer, error) {
 	if udp, tcp, ok := d.socketStore.claim(list[0].Cookie, f); ok {
-		s, err := host.CheckNameServer(udp, tcp, list[0].Cookie, f == names.IPv6)
+		s, err := dnssock.Check(udp, tcp, list[0].Cookie, f == names.IPv6)
 		if err == nil {
 			return s, nil
 		}
@@ -152,11 +152,11 @@ func (d *dnetd) open(list []*names.Resolver, f names.Family, port uint16) (host.
 	}
 	var errs []error
 	for _, r := range list {
-		s, err := host.OpenNameServer(r.NetNS, r.Cookie, port, f == names.IPv6)
+		s, err := dnssock.Open(r.NetNS, r.Cookie, port, f == names.IPv6)
 		if err == nil {
 			return s, nil
 		}
 		errs = append(errs, err)
 	}
-	return host.NameServer{}, errors.Join(errs...)
+	return dnssock.NameServer{}, errors.Join(errs...)
 }

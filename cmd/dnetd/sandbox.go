@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 
 	"dcni/pkg/dns"
-	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/dnssock"
 	"dcni/pkg/names"
 	"dcni/pkg/netns"
 	"dcni/pkg/network"
@@ -106,7 +106,7 @@ func (s *sandbox) chooseServers() {
 func (s *sandbox) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var conn net.Conn
 	var err error
-	gone := s.use(func(fd int) { conn, err = host.DialFrom(ctx, fd, network, address, agent.Mark) })
+	gone := s.use(func(fd int) { conn, err = dnssock.DialFrom(ctx, fd, network, address, agent.Mark) })
 	return conn, errors.Join(gone, err)
 }
 
@@ -150,7 +150,7 @@ func (s *sandbox) setView(v dns.View) {
 
 // open serves sockets, which are the sandbox's from now on. It closes those of a
 // family that has some.
-func (s *sandbox) open(reg *registry, sockets [families]host.NameServer) error {
+func (s *sandbox) open(reg *registry, sockets [families]dnssock.NameServer) error {
 	var errs []error
 	for f, socket := range sockets {
 		switch {

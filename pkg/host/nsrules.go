@@ -12,6 +12,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/dnssock"
 	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/names"
@@ -72,7 +73,7 @@ func (m mapping) family() uint8 {
 }
 
 // address is where the sockets are.
-func (m mapping) address() netip.Addr { return nameServerAddress(m.six) }
+func (m mapping) address() netip.Addr { return dnssock.Address(m.six) }
 
 // String returns the mapping as comments have it. It begins with a version: other
 // rules for the same mapping need another.

@@ -9,6 +9,7 @@ import (
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
+	"dcni/pkg/names"
 )
 
 // A nsTable is the table of one family in a sandbox that carries a [mapping]
@@ -18,24 +19,6 @@ type nsTable struct {
 	conn   *nlsock.Conn // in the sandbox
 	six    bool
 	detour detour // what a mapping with intercept takes besides
-}
-
-// table returns a family's table of a sandbox.
-func (s *sandbox) table(six bool) (nsTable, error) {
-	if s.nft == nil {
-		if err := s.do(s.dialNFT); err != nil {
-			return nsTable{}, err
-		}
-	}
-	return nsTable{s.nft, six, detour{s.rt, six}}, nil
-}
-
-// dialNFT opens a sandbox's socket for tables, in the thread's namespace.
-func (s *sandbox) dialNFT() (err error) {
-	if s.nft == nil {
-		s.nft, err = nlsock.Dial(unix.NETLINK_NETFILTER)
-	}
-	return nft.Unsupported(err)
 }
 
 // look returns what mapping is there. Of a table that lacks rules, or has others,
@@ -171,4 +154,40 @@ func (m mapping) encode() (*encodedMapping, error) {
 	}
 	lastMapping.Store(e)
 	return e, nil
+}
+
+// shrink leaves what the resolvers of a sandbox want when one goes: nothing for
+// none. The table may be gone already, or only half of it be there.
+func (t nsTable) shrink(gone *names.Resolver, kin []*names.Resolver) error {
+	have, there, err := t.look()
+	if err != nil {
+		return err
+	}
+	want := t.wanted(kin, have)
+	if !want.intercept && (have.intercept || gone.Intercept) {
+		if err := t.detour.remove(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !there || want.String() == have.String():
+		return nil
+	case want.port == 0:
+		return t.remove()
+	}
+	return t.lay(want, there)
+}
+
+// wanted returns what resolvers want of the family together.
+func (t nsTable) wanted(list []*names.Resolver, have mapping) (want mapping) {
+	for _, r := range list {
+		at := *r
+		if have.port != 0 { // it counts, whatever the record says
+			at.Port, at.Port6 = have.port, have.port
+		}
+		if m := resolverMapping(&at, t.six); m.port != 0 {
+			want = m.and(want)
+		}
+	}
+	return want
 }

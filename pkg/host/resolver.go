@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/dnssock"
 	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/rtnl"
@@ -78,19 +79,19 @@ func resolverFamilies(intercept bool) (six []bool) {
 
 // open opens the sockets, and what lays the rules: one visit to the sandbox is
 // enough for both.
-func (r resolver) open() ([]NameServer, error) {
+func (r resolver) open() ([]dnssock.NameServer, error) {
 	s, err := r.h.sandbox(r.o.NetNS)
 	if err != nil {
 		return nil, err
 	}
-	var list []NameServer
+	var list []dnssock.NameServer
 	err = s.do(func() error {
 		for _, six := range resolverFamilies(r.o.Intercept) {
 			port := &r.o.Port
 			if six {
 				port = &r.o.Port6
 			}
-			server, err := openNameServer(r.o.Cookie, cmp.Or(*port, names.UsualPort), nameServerAddress(six))
+			server, err := dnssock.OpenHere(r.o.Cookie, cmp.Or(*port, names.UsualPort), dnssock.Address(six))
 			if err != nil {
 				return fmt.Errorf("name server sockets: %w", err)
 			}
@@ -99,13 +100,13 @@ func (r resolver) open() ([]NameServer, error) {
 		}
 		return s.dialNFT()
 	})
-	if errors.Is(err, ErrNoSandbox) {
+	if errors.Is(err, dnssock.ErrNoSandbox) {
 		err = &wire.Error{Code: wire.CodeNetNS, Msg: fmt.Sprintf("CNI_NETNS %q", r.o.NetNS), Err: err}
 	}
 	return list, err
 }
 
-func closeAll(list []NameServer) {
+func closeAll(list []dnssock.NameServer) {
 	for _, s := range list {
 		s.Close()
 	}
@@ -234,42 +235,6 @@ func (r resolver) kin() (list []*names.Resolver, sure bool) {
 	return list, true
 }
 
-// shrink leaves what the resolvers of a sandbox want when one goes: nothing for
-// none. The table may be gone already, or only half of it be there.
-func (t nsTable) shrink(gone *names.Resolver, kin []*names.Resolver) error {
-	have, there, err := t.look()
-	if err != nil {
-		return err
-	}
-	want := t.wanted(kin, have)
-	if !want.intercept && (have.intercept || gone.Intercept) {
-		if err := t.detour.remove(); err != nil {
-			return err
-		}
-	}
-	switch {
-	case !there || want.String() == have.String():
-		return nil
-	case want.port == 0:
-		return t.remove()
-	}
-	return t.lay(want, there)
-}
-
-// wanted returns what resolvers want of the family together.
-func (t nsTable) wanted(list []*names.Resolver, have mapping) (want mapping) {
-	for _, r := range list {
-		at := *r
-		if have.port != 0 { // it counts, whatever the record says
-			at.Port, at.Port6 = have.port, have.port
-		}
-		if m := resolverMapping(&at, t.six); m.port != 0 {
-			want = m.and(want)
-		}
-	}
-	return want
-}
-
 // probe tells whether dnetd answers or could be started, and whether the kernel
 // takes the rules. They are laid in a namespace of their own.
 func (r resolver) probe() error { return errors.Join(r.h.probeDnetd(), probeMapping(r.o)) }
@@ -299,4 +264,22 @@ func probeMapping(r *names.Resolver) error {
 		}
 		return nil
 	})
+}
+
+// table returns a family's table of a sandbox.
+func (s *sandbox) table(six bool) (nsTable, error) {
+	if s.nft == nil {
+		if err := s.do(s.dialNFT); err != nil {
+			return nsTable{}, err
+		}
+	}
+	return nsTable{s.nft, six, detour{s.rt, six}}, nil
+}
+
+// dialNFT opens a sandbox's socket for tables, in the thread's namespace.
+func (s *sandbox) dialNFT() (err error) {
+	if s.nft == nil {
+		s.nft, err = nlsock.Dial(unix.NETLINK_NETFILTER)
+	}
+	return nft.Unsupported(err)
 }

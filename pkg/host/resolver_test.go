@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/hosttest"
 	"dcni/pkg/names"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -15,7 +16,7 @@ import (
 // one goes, just after dnetd has said that it is the last: it must find no rules of
 // the other's that are about to go.
 func TestLastGoesAsAnotherComes(t *testing.T) {
-	inSandbox(t, func(path string, cookie uint64) {
+	hosttest.InSandbox(t, func(path string, cookie uint64) {
 		store := records.Store{Run: t.TempDir(), Lib: t.TempDir()}
 		of := func(network string) *names.Resolver {
 			return &names.Resolver{Owner: wire.Attachment{Network: network, Container: "c1", IfName: "eth0"}, NetNS: path, Cookie: cookie, Port: 40001}

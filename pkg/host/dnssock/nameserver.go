@@ -1,4 +1,4 @@
-package host
+package dnssock
 
 import (
 	"errors"
@@ -37,11 +37,11 @@ const receiveBuffer = 4 << 20
 // backlog is how many TCP connections wait to be accepted.
 const backlog = 128
 
-// OpenNameServer opens sockets in the sandbox at a path, whose namespace must
+// Open opens sockets in the sandbox at a path, whose namespace must
 // have that cookie: at ::1 if six, else at 127.0.0.11. The port is taken if it
 // is free; another one if it is not, or if it is 0. The error is [ErrNoSandbox]
 // where the sandbox is gone.
-func OpenNameServer(path string, cookie uint64, port uint16, six bool) (NameServer, error) {
+func Open(path string, cookie uint64, port uint16, six bool) (NameServer, error) {
 	ns, err := netns.Open(path)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, netns.ErrNotNetNS) {
 		return NameServer{}, fmt.Errorf("%w: %w", ErrNoSandbox, err)
@@ -52,7 +52,7 @@ func OpenNameServer(path string, cookie uint64, port uint16, six bool) (NameServ
 	defer ns.Close()
 	var s NameServer
 	err = ns.Do(func() (err error) {
-		s, err = openNameServer(cookie, port, nameServerAddress(six))
+		s, err = OpenHere(cookie, port, Address(six))
 		return err
 	})
 	if err != nil {
@@ -61,15 +61,15 @@ func OpenNameServer(path string, cookie uint64, port uint16, six bool) (NameServ
 	return s, nil
 }
 
-func nameServerAddress(six bool) netip.Addr {
+func Address(six bool) netip.Addr {
 	if six {
 		return netip.IPv6Loopback()
 	}
 	return names.Address
 }
 
-// openNameServer is OpenNameServer in the thread's namespace.
-func openNameServer(cookie uint64, port uint16, a netip.Addr) (NameServer, error) {
+// OpenHere is OpenNameServer in the thread's namespace.
+func OpenHere(cookie uint64, port uint16, a netip.Addr) (NameServer, error) {
 	const tries = 16 // a port that is free for UDP is hardly ever taken for TCP
 	var errs []error
 	for range tries {

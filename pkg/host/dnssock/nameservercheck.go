@@ -1,4 +1,4 @@
-package host
+package dnssock
 
 import (
 	"fmt"
@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CheckNameServer returns as a NameServer two descriptors that somebody else
+// Check returns as a NameServer two descriptors that somebody else
 // opened, or how they differ from what [OpenNameServer] opens. They stay the
 // caller's.
-func CheckNameServer(udp, tcp int, cookie uint64, six bool) (NameServer, error) {
+func Check(udp, tcp int, cookie uint64, six bool) (NameServer, error) {
 	at, err := checkSocket(udp, unix.SOCK_DGRAM, cookie)
 	if err != nil {
 		return NameServer{}, fmt.Errorf("UDP socket: %w", err)
@@ -20,8 +20,8 @@ func CheckNameServer(udp, tcp int, cookie uint64, six bool) (NameServer, error) 
 	if err != nil {
 		return NameServer{}, fmt.Errorf("TCP listener: %w", err)
 	}
-	if at.Addr() != nameServerAddress(six) || at.Port() == 0 || at != listener {
-		return NameServer{}, fmt.Errorf("UDP socket at %s and TCP listener at %s: both must be at one port of %s", at, listener, nameServerAddress(six))
+	if at.Addr() != Address(six) || at.Port() == 0 || at != listener {
+		return NameServer{}, fmt.Errorf("UDP socket at %s and TCP listener at %s: both must be at one port of %s", at, listener, Address(six))
 	}
 	return NameServer{UDP: udp, TCP: tcp, Port: at.Port()}, nil
 }

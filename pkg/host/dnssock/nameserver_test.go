@@ -1,9 +1,8 @@
-package host
+package dnssock
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"syscall"
@@ -13,50 +12,32 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/hosttest"
-	"dcni/pkg/netns"
 )
 
-// inSandbox runs f in a fresh namespace, with its path and cookie.
-func inSandbox(t *testing.T, f func(path string, cookie uint64)) {
-	t.Helper()
-	hosttest.InNewNS(t, func() {
-		ns, err := netns.Open("/proc/thread-self/ns/net")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ns.Close()
-		cookie, err := ns.Cookie()
-		if err != nil {
-			t.Fatal(err)
-		}
-		f(fmt.Sprintf("/proc/self/fd/%d", ns.Fd()), cookie)
-	})
-}
-
 func TestOpenNameServer(t *testing.T) {
-	inSandbox(t, func(path string, cookie uint64) {
+	hosttest.InSandbox(t, func(path string, cookie uint64) {
 		for _, six := range []bool{false, true} {
 			// lo is down: after a restart that may be so.
-			first, err := OpenNameServer(path, cookie, 0, six)
+			first, err := Open(path, cookie, 0, six)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if is, err := CheckNameServer(first.UDP, first.TCP, cookie, six); err != nil || is != first {
+			if is, err := Check(first.UDP, first.TCP, cookie, six); err != nil || is != first {
 				t.Errorf("%+v, %v: opened was %+v", is, err, first)
 			}
-			if _, err := CheckNameServer(first.UDP, first.TCP, cookie, !six); err == nil {
+			if _, err := Check(first.UDP, first.TCP, cookie, !six); err == nil {
 				t.Error("the other family's address will do, too")
 			}
-			if _, err := CheckNameServer(first.UDP, first.TCP, cookie+1, six); err == nil {
+			if _, err := Check(first.UDP, first.TCP, cookie+1, six); err == nil {
 				t.Error("any namespace will do")
 			}
-			second, err := OpenNameServer(path, cookie, first.Port, six)
+			second, err := Open(path, cookie, first.Port, six)
 			if err != nil || second.Port == first.Port {
 				t.Errorf("%+v, %v: the port is %d already", second, err, first.Port)
 			}
 			second.Close()
 			first.Close()
-			again, err := OpenNameServer(path, cookie, first.Port, six)
+			again, err := Open(path, cookie, first.Port, six)
 			if err != nil || again.Port != first.Port {
 				t.Errorf("%+v, %v: port %d is free", again, err, first.Port)
 			}
@@ -70,12 +51,12 @@ func TestOpenNameServer(t *testing.T) {
 }
 
 func TestOpenNameServerGone(t *testing.T) {
-	inSandbox(t, func(path string, cookie uint64) {
+	hosttest.InSandbox(t, func(path string, cookie uint64) {
 		for _, test := range []struct {
 			path   string
 			cookie uint64
 		}{{path + "0000", cookie}, {"/dev/null", cookie}, {path, cookie + 1}} {
-			if s, err := OpenNameServer(test.path, test.cookie, 0, false); !errors.Is(err, ErrNoSandbox) {
+			if s, err := Open(test.path, test.cookie, 0, false); !errors.Is(err, ErrNoSandbox) {
 				t.Errorf("%+v: %+v, %v", test, s, err)
 			}
 		}
@@ -83,9 +64,9 @@ func TestOpenNameServerGone(t *testing.T) {
 }
 
 func TestDialFrom(t *testing.T) {
-	inSandbox(t, func(path string, cookie uint64) {
+	hosttest.InSandbox(t, func(path string, cookie uint64) {
 		hosttest.LoUp(t)
-		s, err := OpenNameServer(path, cookie, 0, false)
+		s, err := Open(path, cookie, 0, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,9 +131,9 @@ func checkDialled(t *testing.T, conn net.Conn, cookie uint64, mark int) {
 
 // TestDialFromInTime has nobody answer a connection.
 func TestDialFromInTime(t *testing.T) {
-	inSandbox(t, func(path string, cookie uint64) {
+	hosttest.InSandbox(t, func(path string, cookie uint64) {
 		hosttest.LoUp(t)
-		s, err := OpenNameServer(path, cookie, 0, false)
+		s, err := Open(path, cookie, 0, false)
 		if err != nil {
 			t.Fatal(err)
 		}
