@@ -14,6 +14,7 @@ import (
 	"dcni/pkg/host/dnssock"
 	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
+	"dcni/pkg/host/nstable"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/names"
 	"dcni/pkg/netns"
@@ -121,25 +122,19 @@ func (h *Host) LeadToNameServer(r *names.Resolver) error {
 		return err
 	}
 	defer lock.Unlock()
-	return h.eachTable(r, func(t nsTable, want mapping) error {
-		have, there, err := t.look()
-		if err != nil {
-			return err
-		}
-		return t.lead(want.and(have), have, there)
-	})
+	return h.eachTable(r, nstable.Table.Install)
 }
 
 // eachTable calls f for each family that a resolver wants something of.
-func (h *Host) eachTable(r *names.Resolver, f func(t nsTable, want mapping) error) error {
+func (h *Host) eachTable(r *names.Resolver, f func(t nstable.Table, want nstable.Redirect) error) error {
 	s, err := h.sandbox(r.NetNS)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, six := range []bool{false, true} {
-		want := resolverMapping(r, six)
-		if want.port == 0 {
+		want := nstable.RedirectFor(r, six)
+		if want.Port == 0 {
 			continue
 		}
 		t, err := s.table(six)
@@ -159,16 +154,7 @@ func (r resolver) check() error {
 	if reply.Port != 0 {
 		now.Port, now.Port6 = reply.Port, reply.Port6
 	}
-	return errors.Join(unknown, r.h.eachTable(&now, func(t nsTable, want mapping) error {
-		have, _, err := t.look()
-		if err == nil && want.and(have).String() != have.String() {
-			err = want.differs(have)
-		}
-		if err == nil && want.intercept {
-			err = t.detour.check()
-		}
-		return err
-	}))
+	return errors.Join(unknown, r.h.eachTable(&now, nstable.Table.Check))
 }
 
 // remove has dnetd forget the attachment, and takes the rules away with the last
@@ -199,7 +185,7 @@ func (r resolver) remove() error {
 	for _, six := range []bool{false, true} {
 		t, err := s.table(six)
 		if err == nil {
-			err = t.shrink(r.o, kin)
+			err = t.Release(r.o, kin)
 		}
 		if err != nil {
 			return err
@@ -257,8 +243,7 @@ func probeMapping(r *names.Resolver) error {
 		at := *r
 		at.Port, at.Port6 = names.DNSPort, names.DNSPort
 		for _, six := range resolverFamilies(r.Intercept) {
-			t := nsTable{conn, six, detour{rt, six}}
-			if err := t.lead(resolverMapping(&at, six), mapping{}, false); err != nil {
+			if err := nstable.New(conn, rt, six).Install(nstable.RedirectFor(&at, six)); err != nil {
 				return fmt.Errorf("kernel can't take the rules of a container's name server: %w", err)
 			}
 		}
@@ -267,13 +252,13 @@ func probeMapping(r *names.Resolver) error {
 }
 
 // table returns a family's table of a sandbox.
-func (s *sandbox) table(six bool) (nsTable, error) {
+func (s *sandbox) table(six bool) (nstable.Table, error) {
 	if s.nft == nil {
 		if err := s.do(s.dialNFT); err != nil {
-			return nsTable{}, err
+			return nstable.Table{}, err
 		}
 	}
-	return nsTable{s.nft, six, detour{s.rt, six}}, nil
+	return nstable.New(s.nft, s.rt, six), nil
 }
 
 // dialNFT opens a sandbox's socket for tables, in the thread's namespace.

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/agent"
 	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/rtnl"
@@ -20,7 +21,8 @@ func FuzzEvents(f *testing.F) {
 	link.Str(unix.IFLA_IFNAME, "v0123456789abcd")
 	f.Add(rtnl.Here, uint16(unix.RTM_NEWLINK), link.B)
 	f.Add(nsid, uint16(unix.RTM_NEWLINK), link.B)
-	detour{}.ruleMessage(&rule, unix.IPPROTO_UDP)
+	rule.B = append(rule.B, make([]byte, unix.SizeofRtMsg)...)
+	rule.Native(unix.FRA_TABLE, agent.Mark)
 	f.Add(nsid, uint16(unix.RTM_DELRULE), rule.B)
 	f.Add(nsid, uint16(unix.RTM_DELROUTE), make([]byte, unix.SizeofRtMsg))
 	f.Add(rtnl.Here, uint16(unix.RTM_NEWNETCONF), []byte{})

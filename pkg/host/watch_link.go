@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/nlsock"
+	"dcni/pkg/host/nstable"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/wire"
 )
@@ -114,7 +115,7 @@ func (w *linkWatch) inside(nsid int, r nlsock.Reply) []Hint {
 	case unix.RTM_NEWLINK:
 		index = lowered(r.Data)
 	case unix.RTM_DELRULE:
-		if isDetourRule(r.Data) {
+		if nstable.IsPolicyRule(r.Data) {
 			index = rtnl.LoIndex
 		}
 	case unix.RTM_NEWROUTE:

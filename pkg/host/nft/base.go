@@ -292,10 +292,10 @@ func (f *Firewall) lay(networks []*firewall.Network, endpoints []*firewall.Endpo
 		return nil
 	})
 	if err == nil || len(elements) == 0 || !errors.Is(err, unix.EEXIST) {
-		return Wrap("lay rules", err)
+		return wrap("lay rules", err)
 	}
 	if err := f.commit(func(b *Batch) error { return b.table(ruleset()) }); err != nil {
-		return Wrap("lay rules", err)
+		return wrap("lay rules", err)
 	}
 	return f.restore(networks, endpoints)
 }
@@ -308,7 +308,7 @@ func (f *Firewall) restore(networks []*firewall.Network, endpoints []*firewall.E
 			b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, elements)
 			return nil
 		})
-		errs = append(errs, Wrap("put back "+o.String(), err))
+		errs = append(errs, wrap("put back "+o.String(), err))
 	}
 	for _, n := range networks {
 		put(n, encodeAll(n.Elements()))
@@ -333,7 +333,7 @@ func (f *Firewall) commit(fill func(b *Batch) error) error {
 	return Unsupported(b.Commit())
 }
 
-func Wrap(what string, err error) error {
+func wrap(what string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -358,6 +358,19 @@ func elementsOf(endpoints []*firewall.Endpoint) [][]element {
 		lists = append(lists, list)
 	}
 	return lists
+}
+
+// RuleChain returns the chain of a rule as it is dumped.
+func RuleChain(payload []byte) (chain string) {
+	if len(payload) < 4 {
+		return ""
+	}
+	nlsock.Attributes(payload[4:], func(typ uint16, data []byte) {
+		if typ == unix.NFTA_RULE_CHAIN {
+			chain = nlsock.CString(data)
+		}
+	})
+	return chain
 }
 
 // RuleComment returns the comment of a rule as it is dumped.

@@ -167,7 +167,7 @@ func (f *Firewall) claim(s *portSurvey, list []binding, all bool) (changed bool,
 		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, grouped(add))
 		return nil
 	})
-	return err == nil, Wrap("publish ports", err)
+	return err == nil, wrap("publish ports", err)
 }
 
 // whoWasFaster names the port that somebody without the lock took between the

@@ -115,7 +115,7 @@ func (f *Firewall) deleteOwn(elements []element, ours func(comment string) bool)
 			return nil
 		})
 		if err == nil || !errors.Is(err, unix.ENOENT) || try == deleteTries {
-			return Wrap("delete elements", err)
+			return wrap("delete elements", err)
 		}
 	}
 }

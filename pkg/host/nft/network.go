@@ -44,7 +44,7 @@ func (f *Firewall) EnsureNetwork(n *firewall.Network) (changed bool, err error) 
 	if errors.Is(err, unix.EEXIST) {
 		return false, wire.Invalid("subnets", fmt.Sprint(n.Subnets), "must not overlap those of another network")
 	}
-	return err == nil, Wrap("put network "+n.Name+" in", err)
+	return err == nil, wrap("put network "+n.Name+" in", err)
 }
 
 // networkIn reports whether a network is as wanted. The bridge's comment has a
@@ -178,7 +178,7 @@ func (f *Firewall) RemoveNetwork(n *firewall.Network) error {
 			return nil
 		})
 		if err == nil || !errors.Is(err, unix.ENOENT) || try == deleteTries {
-			return Wrap("take network "+n.Name+" out", err)
+			return wrap("take network "+n.Name+" out", err)
 		}
 	}
 }
@@ -211,7 +211,7 @@ func (f *Firewall) RemoveUnused() error {
 	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
-	return Wrap("delete table", err)
+	return wrap("delete table", err)
 }
 
 // userRules counts the rules that users have added.

@@ -1,4 +1,4 @@
-package host
+package nstable
 
 import (
 	"fmt"
@@ -12,37 +12,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const detourNumber = "1684237929" // detourTable, as ip(8) has it
+const routeNumber = "1684237929" // routeTable, as ip(8) has it
 
-// detourHere returns a family's detour in the thread's namespace, and what ip(8)
+// routeHere returns a family's policy route in the thread's namespace, and what ip(8)
 // is called with for that.
-func detourHere(t *testing.T, six bool) (detour, string) {
+func routeHere(t *testing.T, six bool) (PolicyRoute, string) {
 	rt, err := rtnl.Dial()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(rt.Close)
 	if six {
-		return detour{rt, six}, "ip -6 "
+		return PolicyRoute{rt, six}, "ip -6 "
 	}
-	return detour{rt, six}, "ip -4 "
+	return PolicyRoute{rt, six}, "ip -4 "
 }
 
-// detourLists returns what ip(8) lists of rules behind the usual ones, and of the
+// routeLists returns what ip(8) lists of rules behind the usual ones, and of the
 // table.
-func detourLists(t *testing.T, ip string) string {
+func routeLists(t *testing.T, ip string) string {
 	t.Helper()
-	out, err := exec.Command("sh", "-c", ip+"rule | grep -v '^0:' | grep -v '^3276'; "+ip+"route show table "+detourNumber+" 2>/dev/null").CombinedOutput()
+	out, err := exec.Command("sh", "-c", ip+"rule | grep -v '^0:' | grep -v '^3276'; "+ip+"route show table "+routeNumber+" 2>/dev/null").CombinedOutput()
 	if err != nil && len(out) > 0 {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return strings.ReplaceAll(strings.ReplaceAll(string(out), "\t", " "), " \n", "\n")
 }
 
-func TestDetourListsAsSaid(t *testing.T) {
+func TestPolicyRouteListsAsSaid(t *testing.T) {
 	rules := ""
 	for _, protocol := range []string{"udp", "tcp"} {
-		rules += detourNumber + ": from all fwmark 0/0x40000000 iif lo ipproto " + protocol + " dport 53 lookup " + detourNumber + "\n"
+		rules += routeNumber + ": from all fwmark 0/0x40000000 iif lo ipproto " + protocol + " dport 53 lookup " + routeNumber + "\n"
 	}
 	for six, route := range map[bool]string{
 		false: "default dev lo scope link src 127.0.0.1\n",
@@ -50,12 +50,12 @@ func TestDetourListsAsSaid(t *testing.T) {
 	} {
 		hosttest.InNewNS(t, func() {
 			hosttest.Shell(t, "ip link set lo up")
-			d, ip := detourHere(t, six)
+			d, ip := routeHere(t, six)
 			for range 2 {
-				if err := d.lay(); err != nil {
+				if err := d.install(); err != nil {
 					t.Fatal(err)
 				}
-				if got := detourLists(t, ip); got != rules+route {
+				if got := routeLists(t, ip); got != rules+route {
 					t.Errorf("ip lists\n%s\nwant\n%s", got, rules+route)
 				}
 			}
@@ -66,7 +66,7 @@ func TestDetourListsAsSaid(t *testing.T) {
 				if err := d.remove(); err != nil {
 					t.Fatal(err)
 				}
-				if got := detourLists(t, ip); got != "" {
+				if got := routeLists(t, ip); got != "" {
 					t.Errorf("removed, and ip lists\n%s", got)
 				}
 			}
@@ -74,22 +74,22 @@ func TestDetourListsAsSaid(t *testing.T) {
 	}
 }
 
-// TestDetourNotices wants what others do to be seen, and to be put right, and
+// TestPolicyRouteNotices wants what others do to be seen, and to be put right, and
 // what is theirs to stay.
-func TestDetourNotices(t *testing.T) {
+func TestPolicyRouteNotices(t *testing.T) {
 	for _, six := range []bool{false, true} {
 		hosttest.InNewNS(t, func() {
 			hosttest.Shell(t, "ip link set lo up")
-			d, ip := detourHere(t, six)
+			d, ip := routeHere(t, six)
 			theirs := "60000: from all ipproto udp dport 53 lookup 53\ndefault dev lo"
 			hosttest.Shell(t, ip+"rule add pref 60000 ipproto udp dport 53 lookup 53; "+ip+"route add default dev lo table 53")
 			for _, harm := range []string{
-				ip + "rule del pref " + detourNumber, ip + "rule del ipproto tcp dport 53 table " + detourNumber,
-				ip + "route flush table " + detourNumber, "ip link set lo down; ip link set lo up",
-				ip + "rule del pref " + detourNumber + " ipproto udp; " + ip + "rule add pref " + detourNumber + " uidrange 0-0 ipproto udp dport 53 table " + detourNumber,
-				"ip link add name d0 type bridge; ip link set d0 up; " + ip + "route flush table " + detourNumber + "; " + ip + "route add default dev d0 metric 1024 table " + detourNumber,
+				ip + "rule del pref " + routeNumber, ip + "rule del ipproto tcp dport 53 table " + routeNumber,
+				ip + "route flush table " + routeNumber, "ip link set lo down; ip link set lo up",
+				ip + "rule del pref " + routeNumber + " ipproto udp; " + ip + "rule add pref " + routeNumber + " uidrange 0-0 ipproto udp dport 53 table " + routeNumber,
+				"ip link add name d0 type bridge; ip link set d0 up; " + ip + "route flush table " + routeNumber + "; " + ip + "route add default dev d0 metric 1024 table " + routeNumber,
 			} {
-				if err := d.lay(); err != nil {
+				if err := d.install(); err != nil {
 					t.Fatalf("before %q: %v", harm, err)
 				}
 				if err := d.check(); err != nil {
@@ -97,32 +97,32 @@ func TestDetourNotices(t *testing.T) {
 				}
 				hosttest.Shell(t, harm)
 				if err := d.check(); err == nil {
-					t.Errorf("after %q nothing is missing:\n%s", harm, detourLists(t, ip))
+					t.Errorf("after %q nothing is missing:\n%s", harm, routeLists(t, ip))
 				}
 				hosttest.Shell(t, ip+"route replace default dev lo table 53") // where that has gone down
 			}
-			if err := d.lay(); err != nil || d.check() != nil {
+			if err := d.install(); err != nil || d.check() != nil {
 				t.Errorf("at last: %v, %v", err, d.check())
 			}
-			hosttest.Shell(t, ip+"rule del pref "+detourNumber+" uidrange 0-0; ip link del d0")
+			hosttest.Shell(t, ip+"rule del pref "+routeNumber+" uidrange 0-0; ip link del d0")
 			if err := d.remove(); err != nil {
 				t.Fatal(err)
 			}
 			out, _ := exec.Command("sh", "-c", ip+"rule | grep 60000; "+ip+"route show table 53").CombinedOutput()
-			if got := strings.ReplaceAll(string(out), "\t", " "); !strings.HasPrefix(got, theirs) || detourLists(t, ip) != strings.SplitAfter(theirs, "\n")[0] {
-				t.Errorf("of others' is left\n%s%s", got, detourLists(t, ip))
+			if got := strings.ReplaceAll(string(out), "\t", " "); !strings.HasPrefix(got, theirs) || routeLists(t, ip) != strings.SplitAfter(theirs, "\n")[0] {
+				t.Errorf("of others' is left\n%s%s", got, routeLists(t, ip))
 			}
 		})
 	}
 }
 
-// TestDetourWithoutIPv6: where lo has no IPv6, nothing can be led there, and
+// TestPolicyRouteWithoutIPv6: where lo has no IPv6, nothing can be led there, and
 // nothing is missing.
-func TestDetourWithoutIPv6(t *testing.T) {
+func TestPolicyRouteWithoutIPv6(t *testing.T) {
 	hosttest.InNewNS(t, func() {
 		hosttest.Shell(t, "ip link set lo up; sysctl -qw net.ipv6.conf.lo.disable_ipv6=1")
-		d, ip := detourHere(t, true)
-		if err := d.lay(); err != nil {
+		d, ip := routeHere(t, true)
+		if err := d.install(); err != nil {
 			t.Fatal(err)
 		}
 		if err := d.check(); err != nil {
@@ -132,18 +132,18 @@ func TestDetourWithoutIPv6(t *testing.T) {
 		if err := d.check(); err == nil {
 			t.Error("nothing is missing when lo has IPv6 again")
 		}
-		if err := d.lay(); err != nil || d.check() != nil {
+		if err := d.install(); err != nil || d.check() != nil {
 			t.Errorf("then: %v, %v", err, d.check())
 		}
-		if err := d.remove(); err != nil || detourLists(t, ip) != "" {
-			t.Errorf("removed: %v, and ip lists %s", err, detourLists(t, ip))
+		if err := d.remove(); err != nil || routeLists(t, ip) != "" {
+			t.Errorf("removed: %v, and ip lists %s", err, routeLists(t, ip))
 		}
 	})
 }
 
-// TestDetourLeads wants sockets to get an address for a query, where there is no
+// TestPolicyRouteLeads wants sockets to get an address for a query, where there is no
 // route, and for nothing else.
-func TestDetourLeads(t *testing.T) {
+func TestPolicyRouteLeads(t *testing.T) {
 	connect := func(kind, protocol, mark int, to unix.Sockaddr) error {
 		family := unix.AF_INET
 		if _, six := to.(*unix.SockaddrInet6); six {
@@ -162,8 +162,8 @@ func TestDetourLeads(t *testing.T) {
 	hosttest.InNewNS(t, func() {
 		hosttest.Shell(t, "ip link set lo up")
 		for _, six := range []bool{false, true} {
-			d, _ := detourHere(t, six)
-			if err := d.lay(); err != nil {
+			d, _ := routeHere(t, six)
+			if err := d.install(); err != nil {
 				t.Fatal(err)
 			}
 			to := func(port int) unix.Sockaddr {
@@ -180,8 +180,8 @@ func TestDetourLeads(t *testing.T) {
 				{unix.SOCK_STREAM, 0, 53, 0, unix.EINPROGRESS},
 				{unix.SOCK_DGRAM, 0, 80, 0, unix.ENETUNREACH},
 				{unix.SOCK_STREAM, 0, 80, 0, unix.ENETUNREACH},
-				{unix.SOCK_DGRAM, 0, 53, detourTable, unix.ENETUNREACH},
-				{unix.SOCK_STREAM, unix.IPPROTO_TCP, 53, detourTable, unix.ENETUNREACH},
+				{unix.SOCK_DGRAM, 0, 53, routeTable, unix.ENETUNREACH},
+				{unix.SOCK_STREAM, unix.IPPROTO_TCP, 53, routeTable, unix.ENETUNREACH},
 			} {
 				if err := connect(c.kind, c.protocol, c.mark, to(c.port)); fmt.Sprint(err) != fmt.Sprint(c.want) {
 					t.Errorf("IPv6 %v, kind %d, port %d, mark %#x: %v, want %v", six, c.kind, c.port, c.mark, err, c.want)

@@ -1,4 +1,4 @@
-package host
+package nstable
 
 import (
 	"net/netip"
@@ -8,18 +8,21 @@ import (
 	"dcni/pkg/host/hosttest"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/names"
 
 	"golang.org/x/sys/unix"
 )
 
 var (
-	plainMapping     = mapping{port: 40001}
-	interceptMapping = mapping{port: 40001, intercept: true, local: []netip.Addr{netip.MustParseAddr("127.0.0.53")}}
-	sixMapping       = mapping{six: true, port: 40001, intercept: true}
+	plainRedirect     = Redirect{Port: 40001}
+	interceptRedirect = Redirect{Port: 40001, intercept: true, local: []netip.Addr{netip.MustParseAddr("127.0.0.53")}}
+	sixRedirect       = Redirect{six: true, Port: 40001, intercept: true}
 )
 
-// nsTableHere returns a family's table in the thread's namespace.
-func nsTableHere(t *testing.T, six bool) nsTable {
+// tableHere returns a family's table in the thread's namespace, where lo comes up.
+func tableHere(t *testing.T, six bool) Table {
+	t.Helper()
+	hosttest.LoUp(t)
 	conn, err := nlsock.Dial(unix.NETLINK_NETFILTER)
 	if err != nil {
 		t.Skip("no nf_tables:", err)
@@ -30,15 +33,15 @@ func nsTableHere(t *testing.T, six bool) nsTable {
 		t.Fatal(err)
 	}
 	t.Cleanup(rt.Close)
-	return nsTable{conn, six, detour{rt, six}}
+	return New(conn, rt, six)
 }
 
-func TestMappingListsAsSaid(t *testing.T) {
+func TestRedirectListsAsSaid(t *testing.T) {
 	for _, c := range []struct {
-		m    mapping
+		m    Redirect
 		want string
 	}{
-		{plainMapping, `table ip dcni {
+		{plainRedirect, `table ip dcni {
 	chain nameserver {
 		type filter hook output priority raw; policy accept;
 		ip daddr 127.0.0.11 udp dport 53 notrack udp dport set 40001 comment "dnetd-1 port 40001"
@@ -48,7 +51,7 @@ func TestMappingListsAsSaid(t *testing.T) {
 	}
 }
 `},
-		{interceptMapping, `table ip dcni {
+		{interceptRedirect, `table ip dcni {
 	chain intercept {
 		type nat hook output priority -100; policy accept;
 		meta mark 0x64636e69 return comment "dnetd-1 port 40001 intercept 127.0.0.53"
@@ -62,7 +65,7 @@ func TestMappingListsAsSaid(t *testing.T) {
 	}
 }
 `},
-		{sixMapping, `table ip6 dcni {
+		{sixRedirect, `table ip6 dcni {
 	chain intercept {
 		type nat hook output priority -100; policy accept;
 		meta mark 0x64636e69 return comment "dnetd-1 port 40001 intercept"
@@ -74,65 +77,65 @@ func TestMappingListsAsSaid(t *testing.T) {
 `},
 	} {
 		hosttest.InNewNS(t, func() {
-			table := nsTableHere(t, c.m.six)
-			if err := table.lay(c.m, false); err != nil {
+			table := tableHere(t, c.m.six)
+			if err := table.Install(c.m); err != nil {
 				t.Fatal(err)
 			}
 			if got := hosttest.NFT(t, "list", "ruleset"); got != c.want {
 				t.Errorf("nft lists\n%s\nwant\n%s", got, c.want)
 			}
-			if have, there, err := table.look(); err != nil || !there || have.String() != c.m.String() {
-				t.Errorf("looks like %q, %v, %v, want %q", have, there, err, c.m)
+			if have, err := table.Redirect(); err != nil || have.String() != c.m.String() {
+				t.Errorf("looks like %q, %v, want %q", have, err, c.m)
 			}
 		})
 	}
 }
 
-// TestMappingEncodedOnce wants what was encoded last to be used again for the same
+// TestRedirectEncodedOnce wants what was encoded last to be used again for the same
 // rules, and for no others: those of both families can have one comment.
-func TestMappingEncodedOnce(t *testing.T) {
-	four := mapping{port: 40001, intercept: true}
+func TestRedirectEncodedOnce(t *testing.T) {
+	four := Redirect{Port: 40001, intercept: true}
 	first, err := four.encode()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if again, _ := four.encode(); again != first {
-		t.Error("the same mapping is encoded twice")
+		t.Error("the same redirect is encoded twice")
 	}
-	for _, other := range []mapping{sixMapping, plainMapping, {port: 40002, intercept: true}} {
+	for _, other := range []Redirect{sixRedirect, plainRedirect, {Port: 40002, intercept: true}} {
 		if last, _ := other.encode(); last.comment != other.String() || last.six != other.six {
 			t.Errorf("for %q of IPv6 %v: %q of IPv6 %v", other, other.six, last.comment, last.six)
 		}
 	}
 }
 
-// TestMappingNotices wants what others do to the table to be seen, and to be put
+// TestRedirectNotices wants what others do to the table to be seen, and to be put
 // right.
-func TestMappingNotices(t *testing.T) {
+func TestRedirectNotices(t *testing.T) {
 	hosttest.InNewNS(t, func() {
-		table := nsTableHere(t, false)
+		table := tableHere(t, false)
 		for _, harm := range []string{
 			"flush ruleset", "delete table ip dcni", "flush chain ip dcni nameserver",
 			"insert rule ip dcni nameserver udp dport 53 drop",
 			"delete rule ip dcni nameserver handle 2",
 			"add table ip dcni; add chain ip dcni other; add rule ip dcni other drop",
 		} {
-			if err := table.lay(plainMapping, true); err != nil {
+			if err := table.Install(plainRedirect); err != nil {
 				t.Fatal(err)
 			}
 			hosttest.NFT(t, harm)
-			if have, _, err := table.look(); err != nil || have.port != 0 {
+			if have, err := table.Redirect(); err != nil || have.Port != 0 {
 				t.Errorf("after %q it looks like %q, %v", harm, have, err)
 			}
 		}
-		if err := table.lay(interceptMapping, true); err != nil {
+		if err := table.Install(interceptRedirect); err != nil {
 			t.Fatal(err)
 		}
-		if have, _, err := table.look(); err != nil || have.String() != interceptMapping.String() {
+		if have, err := table.Redirect(); err != nil || have.String() != interceptRedirect.String() {
 			t.Errorf("in place of another it looks like %q, %v", have, err)
 		}
 		for range 2 {
-			if err := table.remove(); err != nil {
+			if err := table.Release(&names.Resolver{}, nil); err != nil {
 				t.Fatal(err)
 			}
 			if got := hosttest.NFT(t, "list", "ruleset"); got != "" {
@@ -142,16 +145,53 @@ func TestMappingNotices(t *testing.T) {
 	})
 }
 
-func TestMappingAnd(t *testing.T) {
-	lab := mapping{port: 40001, intercept: true, local: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.53")}}
+// TestPartsStayApart wants a change of the redirect, and its end, to leave what
+// another part has in the table, and an intruder to go.
+func TestPartsStayApart(t *testing.T) {
+	hosttest.InNewNS(t, func() {
+		table := tableHere(t, false)
+		const services = "table ip dcni {\n\tchain services {\n\t\tcounter packets 0 bytes 0 accept\n\t}\n"
+		hosttest.NFT(t, "add table ip dcni; add chain ip dcni services; add rule ip dcni services counter accept")
+		hosttest.NFT(t, "add chain ip dcni other; add rule ip dcni other drop")
+		for _, want := range []Redirect{plainRedirect, interceptRedirect, {}} {
+			var err error
+			if want.Port == 0 {
+				err = table.Release(&names.Resolver{}, nil)
+			} else {
+				err = table.Install(want)
+			}
+			have, failed := table.Redirect()
+			if err != nil || failed != nil || have.String() != want.String() {
+				t.Errorf("%q: have %q, errors %v, %v", want, have, err, failed)
+			}
+			got := hosttest.NFT(t, "list", "ruleset")
+			if !strings.HasPrefix(got, services) || strings.Contains(got, "other") {
+				t.Errorf("%q: nft lists\n%s", want, got)
+			}
+			if want.Port != 0 {
+				hosttest.NFT(t, "add chain ip dcni other; add rule ip dcni other drop")
+			}
+		}
+		hosttest.NFT(t, "flush chain ip dcni services")
+		if err := table.Install(plainRedirect); err != nil {
+			t.Fatal(err)
+		}
+		if err := table.Release(&names.Resolver{}, nil); err != nil || hosttest.NFT(t, "list", "ruleset") != "" {
+			t.Errorf("the last part is gone, error %v, and nft lists\n%s", err, hosttest.NFT(t, "list", "ruleset"))
+		}
+	})
+}
+
+func TestRedirectAnd(t *testing.T) {
+	lab := Redirect{Port: 40001, intercept: true, local: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.53")}}
 	for _, c := range []struct {
-		a, b mapping
+		a, b Redirect
 		want string
 	}{
-		{plainMapping, mapping{}, "dnetd-1 port 40001"},
-		{plainMapping, interceptMapping, "dnetd-1 port 40001 intercept 127.0.0.53"},
-		{lab, interceptMapping, "dnetd-1 port 40001 intercept 127.0.0.1 127.0.0.53"},
-		{plainMapping, mapping{port: 40002, intercept: true}, "dnetd-1 port 40001"},
+		{plainRedirect, Redirect{}, "dnetd-1 port 40001"},
+		{plainRedirect, interceptRedirect, "dnetd-1 port 40001 intercept 127.0.0.53"},
+		{lab, interceptRedirect, "dnetd-1 port 40001 intercept 127.0.0.1 127.0.0.53"},
+		{plainRedirect, Redirect{Port: 40002, intercept: true}, "dnetd-1 port 40001"},
 	} {
 		if got := c.a.and(c.b).String(); got != c.want {
 			t.Errorf("%q and %q is %q, want %q", c.a, c.b, got, c.want)
@@ -159,18 +199,18 @@ func TestMappingAnd(t *testing.T) {
 	}
 }
 
-func TestParseMapping(t *testing.T) {
-	for _, m := range []mapping{plainMapping, interceptMapping} {
-		if got := parseMapping(m.String(), m.six); got.String() != m.String() {
+func TestParseRedirect(t *testing.T) {
+	for _, m := range []Redirect{plainRedirect, interceptRedirect} {
+		if got := parseRedirect(m.String(), m.six); got.String() != m.String() {
 			t.Errorf("%q is read as %q", m, got)
 		}
 	}
 	for _, comment := range []string{"", "web c1/eth0", "dnetd-1", "dnetd-1 port", "dnetd-1 port x", "dnetd-1 port 70000", "dnetd-0 port 5"} {
-		if got := parseMapping(comment, false); got.port != 0 {
+		if got := parseRedirect(comment, false); got.Port != 0 {
 			t.Errorf("%q is read as %q", comment, got)
 		}
 	}
-	if long := (mapping{port: 65535, intercept: true, local: []netip.Addr{
+	if long := (Redirect{Port: 65535, intercept: true, local: []netip.Addr{
 		netip.MustParseAddr("127.255.255.251"), netip.MustParseAddr("127.255.255.252"), netip.MustParseAddr("127.255.255.253"),
 	}}).String(); len(long) > 127 || strings.Count(long, " ") != 6 {
 		t.Errorf("%q is too long for a comment", long)
