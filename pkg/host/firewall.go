@@ -179,6 +179,7 @@ type byComment struct{ comment string }
 // Key names the comment.
 func (b *byComment) Key() string { return "elements of " + b.comment }
 
+// String is the key.
 func (b *byComment) String() string { return b.Key() }
 
 // Root marks the elements as what is removed by itself.

@@ -1,3 +1,6 @@
+// Package conntrack makes the kernel forget connections. Connection tracking outlives
+// what it tracks: a UDP peer that goes on sending stays bound to the container that
+// had the port or the address before.
 package conntrack
 
 import (
@@ -17,10 +20,9 @@ import (
 	"dcni/pkg/host/nlsock"
 )
 
-// Connection tracking outlives what it tracks: a UDP peer that keeps sending
-// stays bound to whoever had the port or the address before. The kernel filters
-// what it lists (since 5.8; older ones list all, so each entry is looked at here
-// as well), and a kernel without connection tracking has nothing to flush.
+// The kernel filters what it lists (since 5.8; older ones list all, so each entry is
+// looked at here as well). A kernel without connection tracking has nothing to
+// forget.
 
 // flow is one entry: the tuple a connection began with, and that of answers.
 type flow struct {

@@ -1,3 +1,5 @@
+// Package dnssock is the sockets of a sandbox's name server: those that queries
+// arrive at, and those by which it asks others from within the sandbox.
 package dnssock
 
 import (
@@ -61,6 +63,7 @@ func Open(path string, cookie uint64, port uint16, six bool) (NameServer, error)
 	return s, nil
 }
 
+// Address returns where queries arrive: 127.0.0.11, or ::1.
 func Address(six bool) netip.Addr {
 	if six {
 		return netip.IPv6Loopback()

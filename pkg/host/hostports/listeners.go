@@ -1,3 +1,5 @@
+// Package hostports is what the host itself has of its ports: which ones programs
+// listen on, which ones may be chosen, and which addresses are the host's.
 package hostports
 
 import (
@@ -114,4 +116,5 @@ func parseDiag(b []byte) (l Listener, ok bool) {
 	return l, true
 }
 
+// Protocols are the numbers of the transport protocols.
 var Protocols = map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}

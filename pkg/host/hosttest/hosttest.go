@@ -1,3 +1,5 @@
+// Package hosttest is what the tests of the host's packages share: network namespaces
+// that live as long as a test, and hosts and containers in them.
 package hosttest
 
 import (
@@ -63,6 +65,7 @@ func LoUp(t testing.TB) {
 	linkUp(t, "lo")
 }
 
+// ListenTCP listens as long as the test lasts.
 func ListenTCP(t testing.TB, network, address string) {
 	t.Helper()
 	l, err := net.Listen(network, address)
@@ -72,6 +75,7 @@ func ListenTCP(t testing.TB, network, address string) {
 	t.Cleanup(func() { l.Close() })
 }
 
+// WantCode wants an error with a code, and a text in it.
 func WantCode(t *testing.T, err error, code wire.Code, text string) {
 	t.Helper()
 	var we *wire.Error
@@ -80,6 +84,7 @@ func WantCode(t *testing.T, err error, code wire.Code, text string) {
 	}
 }
 
+// Sysctl sets a setting of the thread's namespace.
 func Sysctl(t testing.TB, name, value string) {
 	t.Helper()
 	if err := os.WriteFile("/proc/sys/"+name, []byte(value), 0); err != nil {
@@ -95,6 +100,7 @@ func Shell(t *testing.T, command string) {
 	}
 }
 
+// Endpoint makes the endpoint of a container of network web.
 func Endpoint(container string, addresses []string, ports ...firewall.Port) *firewall.Endpoint {
 	e := &firewall.Endpoint{Owner: wire.Attachment{Network: "web", Container: container, IfName: "eth0"},
 		Bridge: "br-a", Ports: ports}
@@ -113,4 +119,5 @@ func Port(host string, hostPort uint16, proto string, containerPort uint16) fire
 	return p
 }
 
+// Both are the addresses of a container with both families.
 var Both = []string{"10.1.0.2", "fd00:1::2"}

@@ -1,3 +1,5 @@
+// Package nft carries the firewall policy out with nf_tables, in one table of constant
+// rules over growing sets. It spawns no process.
 package nft
 
 import (

@@ -30,8 +30,10 @@ type Compiler struct {
 // Reg0 is the first of the 32-bit registers, NFT_REG32_00.
 const Reg0 = 8
 
+// Add appends expressions.
 func (c *Compiler) Add(e ...expr.Any) { c.Out = append(c.Out, e...) }
 
+// Match appends what a match compares.
 func (c *Compiler) Match(m firewall.Match) {
 	switch m := m.(type) {
 	case firewall.InSet:
@@ -59,6 +61,7 @@ func (c *Compiler) bit(load expr.Any, mask uint32) {
 	c.Compare(true, nlsock.Native32(0))
 }
 
+// Compare compares what the first register has.
 func (c *Compiler) Compare(not bool, data []byte) {
 	op := expr.CmpOpEq
 	if not {
@@ -149,6 +152,7 @@ func (c *Compiler) loadField(f firewall.Field, reg uint32) (length int) {
 	return int(at.length)
 }
 
+// Verdict appends a verdict.
 func (c *Compiler) Verdict(v firewall.Verdict) {
 	switch v := v.(type) {
 	case firewall.Jump:

@@ -132,6 +132,7 @@ var hookNumbers = map[string]uint32{
 // policyAccept is NF_ACCEPT.
 const policyAccept = 1
 
+// Chain appends a chain, and that it has no rules. The users' chain keeps its own.
 func (b *Batch) Chain(table string, c firewall.Chain) {
 	b.Change(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, func(m *nlsock.Message) {
 		m.Str(unix.NFTA_CHAIN_TABLE, table)

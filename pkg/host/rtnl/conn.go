@@ -1,3 +1,5 @@
+// Package rtnl speaks rtnetlink: the handful of messages about links, addresses and
+// routes that every ADD and DEL sends. vishvananda/netlink does what is rare.
 package rtnl
 
 import (

@@ -21,6 +21,7 @@ type DevConf struct {
 	Dev    string
 }
 
+// DevConfs are the settings that plans set, by family and name.
 var DevConfs = map[string]DevConf{
 	"ipv4/arp_notify":     {Family: unix.AF_INET, number: 22},
 	"ipv4/route_localnet": {Family: unix.AF_INET, number: 26},

@@ -22,6 +22,7 @@ type Link struct {
 	conf4, conf6        []byte // the link's settings, see devconf
 }
 
+// Up reports whether the link is up.
 func (i *Link) Up() bool { return i.Flags&unix.IFF_UP != 0 }
 
 // Here stands for the namespace of the socket where a number of another would be.
@@ -86,6 +87,8 @@ func (r *Conn) listLinks(which func(m *Message)) ([]*Link, error) {
 	return list, err
 }
 
+// ParseLink reads a link out of a message, behind its netlink header. It keeps slices of
+// b, which must have the length of a struct ifinfomsg at least.
 func ParseLink(b []byte) *Link {
 	i := &Link{
 		Index: int(int32(binary.NativeEndian.Uint32(b[4:]))),

@@ -10,6 +10,7 @@ import (
 // (LOOPBACK_IFINDEX in the kernel's net/flow.h).
 const LoIndex = 1
 
+// Lo is the name of the loopback link.
 const Lo = "lo"
 
 // LoUp reports whether lo is up: to ask for its flags alone takes a tenth of the

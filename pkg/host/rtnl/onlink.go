@@ -40,6 +40,7 @@ func neighbour(p netip.Prefix) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
+// Family returns an address's family (AF_INET, AF_INET6).
 func Family(a netip.Addr) byte {
 	if a.Is6() {
 		return unix.AF_INET6
