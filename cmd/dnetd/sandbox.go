@@ -55,18 +55,15 @@ func (s *sandbox) drop(owner wire.Attachment) {
 	s.chooseServers()
 }
 
-// byPriority is the order in which networks are asked: the gateway network first.
+// byPriority is the order in which networks are asked for a name: that of gateway
+// networks, but for internal networks and families. A name is found in the same
+// network whether that leads out or not.
 func byPriority(a, b *names.Resolver) int {
 	return cmp.Or(candidate(a).Compare(candidate(b)), cmp.Compare(a.Owner.IfName, b.Owner.IfName))
 }
 
-// candidate returns a resolver's network as it competes for the gateway.
 func candidate(r *names.Resolver) network.Candidate {
-	c := network.Candidate{Name: r.Owner.Network, Priority: r.Priority, Internal: r.Internal}
-	for _, a := range r.Addresses {
-		c.IPv4, c.IPv6 = c.IPv4 || a.Is4(), c.IPv6 || a.Is6()
-	}
-	return c
+	return network.Candidate{Name: r.Owner.Network, Priority: r.Priority}
 }
 
 // of returns an attachment's resolver, or nil.
