@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"dcni/pkg/mode"
+	"dcni/pkg/mode/bridge"
 	"dcni/pkg/network"
 )
 
@@ -38,7 +40,7 @@ func (r *fixture) networks(what string) map[string][]netip.Prefix {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		c, err := network.ParseConflist(data)
+		c, err := network.ParseConflist(data, mode.All)
 		if err != nil {
 			r.t.Errorf("%s: %s: %v", what, file, err)
 			continue
@@ -68,7 +70,7 @@ func (r *fixture) pluginConf(name string) string {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	c, err := network.ParseConflist(data)
+	c, err := network.ParseConflist(data, mode.All)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -238,7 +240,7 @@ func TestKilledRemove(t *testing.T) {
 		switch {
 		case create.err == nil:
 			use()
-			if out := r.run("ip", "-br", "-4", "addr", "show", network.BridgeName("web")); !strings.HasSuffix(strings.TrimSpace(out), " 10.3.0.1/24") {
+			if out := r.run("ip", "-br", "-4", "addr", "show", bridge.Link("web")); !strings.HasSuffix(strings.TrimSpace(out), " 10.3.0.1/24") {
 				t.Errorf("%s: the bridge has %s", what, out)
 			}
 		case create.stderr != "dnet: network with name web already exists\n":

@@ -9,6 +9,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"dcni/pkg/container"
+	"dcni/pkg/mode"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 )
@@ -121,7 +122,7 @@ func TestCheckInstalled(t *testing.T) {
 		`{"type": "main"}, {"type": "nosuch"}`:                           `network lab: failed to find plugin "nosuch" in path [DIR/bin]`,
 		`{"type": "main", "ipam": 5}`:                                    `network lab: json: cannot unmarshal number into Go struct field .ipam of type struct { Type string "json:\"type\"" }`,
 	} {
-		c, err := network.ParseConflist([]byte(`{"cniVersion": "1.0.0", "name": "lab", "plugins": [` + plugins + `]}`))
+		c, err := network.ParseConflist([]byte(`{"cniVersion": "1.0.0", "name": "lab", "plugins": [`+plugins+`]}`), mode.All)
 		f.must(err)
 		got := ""
 		if err := checkInstalled(Network{Conflist: c}, []string{f.dir + "/bin"}); err != nil {

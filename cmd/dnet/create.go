@@ -12,9 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"dcni/pkg/cni"
+	"dcni/pkg/mode"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
-	"dcni/pkg/wire"
 )
 
 // createFlags are the flags whose values have to be converted to options of a
@@ -138,7 +138,7 @@ func pairs(words []string) map[string]string {
 // file and prints the ID. The kernel's objects are made when the first container
 // is attached.
 func (a *app) create(o *network.Options) error {
-	draft, err := o.Draft()
+	draft, err := o.Draft(mode.All)
 	if err != nil {
 		return err
 	}
@@ -147,9 +147,10 @@ func (a *app) create(o *network.Options) error {
 		return err
 	}
 	defer m.Close()
-	// The link must be a bridge, if it is there.
-	if err := m.Probe(&wire.Bridge{Name: draft.Bridge.Bridge}); err != nil {
-		return err
+	for _, object := range draft.Probes() {
+		if err := m.Probe(object); err != nil {
+			return err
+		}
 	}
 	lock, err := a.store.LockNetwork(o.Name)
 	if err != nil {
@@ -193,7 +194,7 @@ func (a *app) removeLeftovers(m machine, name string) error {
 	case configuredElsewhere(known):
 		return fmt.Errorf("%w: %s", alreadyExists(name), known.Conf)
 	}
-	return a.dismantle(m, &removal{name: name, bridge: known.Bridge})
+	return a.dismantle(m, &removal{name: name, link: known.Bridge, removers: removers()})
 }
 
 func alreadyExists(name string) error { return fmt.Errorf("network with name %s already exists", name) }
@@ -210,8 +211,7 @@ type creation struct {
 
 // run registers and writes the network.
 func (c *creation) run(facts cni.Facts) error {
-	b := c.draft.Bridge
-	reg := cni.Register(network.Description{Name: c.name, Link: b.Bridge, IPAM: b.IPAM}, facts)
+	reg := cni.Register(c.draft.Description, facts)
 	reg.WantPool, reg.WantULA = c.draft.WantPool, c.draft.WantULA
 	avoid := reg.Avoid
 	reg.Avoid = func() ([]netip.Prefix, error) {
@@ -258,38 +258,38 @@ func (c *creation) check(reg records.Registration) error {
 	return c.registered(reg)
 }
 
-// conflict returns an error if another network's file has a subnet or the bridge
+// conflict returns an error if another network's file has a subnet or the link
 // of this one.
 func (c *creation) conflict(other Network, f network.Facts) error {
 	for _, s := range f.Subnets {
-		for _, own := range c.draft.Bridge.IPAM.Own.Subnets {
+		for _, own := range c.draft.IPAM.Own.Subnets {
 			if own.Prefix.Overlaps(s.Prefix) {
 				return fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: "+
 					"subnet %s of network %q and %s of network %q", own.Prefix, c.name, s.Prefix, other.Name)
 			}
 		}
 	}
-	if f.Bridge == c.draft.Bridge.Bridge {
-		return c.sameBridge(other.Name)
+	if f.Link == c.draft.Link && f.Link != "" {
+		return c.sameLink(other.Name)
 	}
 	return nil
 }
 
-func (c *creation) sameBridge(other string) error {
-	bridge := c.draft.Bridge.Bridge
+func (c *creation) sameLink(other string) error {
+	link := c.draft.Link
 	return fmt.Errorf("cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name",
-		network.ID(c.name), bridge, network.ID(other), bridge)
+		network.ID(c.name), link, network.ID(other), link)
 }
 
-// registered looks for the bridge among networks that no file here configures.
+// registered looks for the link among networks that no file here configures.
 func (c *creation) registered(reg records.Registration) error {
 	list, err := c.registry.List()
 	if err != nil {
 		return err
 	}
 	for _, n := range list {
-		if n.Name != c.name && n.Bridge == reg.Bridge && reg.Alive(n) {
-			return c.sameBridge(n.Name)
+		if n.Name != c.name && n.Bridge == reg.Bridge && n.Bridge != "" && reg.Alive(n) {
+			return c.sameLink(n.Name)
 		}
 	}
 	return nil

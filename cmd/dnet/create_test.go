@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/mode"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -24,7 +25,7 @@ func TestCreate(t *testing.T) {
 		"4b5e57f6eb2f42b9039b3d1e13929295f231749c510cbe341cd68036d9af97e2\n", ""}})
 	data, err := os.ReadFile(f.dir + "/net.d/dcni-web.conflist")
 	f.must(err)
-	c, err := network.ParseConflist(data)
+	c, err := network.ParseConflist(data, mode.All)
 	f.must(err)
 	if c.Name != "web" || c.Labels["tier"] != "back" || len(c.Labels) != 2 || !c.Attachable {
 		t.Errorf("the file is\n%s", data)
@@ -155,7 +156,7 @@ func TestCreateAfterKilledRemove(t *testing.T) {
 	f := newFixture(t)
 	const line = "create --subnet 10.82.0.0/24 -o com.docker.network.bridge.name="
 	f.check([]call{{line + "br-old web", 0, network.ID("web") + "\n", ""}})
-	old := &wire.Bridge{Name: "br-old", MAC: network.BridgeMAC("br-old")}
+	old := leftovers("web", "br-old")[1]
 	if _, err := f.host.Ensure(old); err != nil {
 		t.Fatal(err)
 	}

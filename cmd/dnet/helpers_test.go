@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/mode/bridge"
 	"dcni/pkg/netns"
+	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
 
@@ -47,4 +49,9 @@ func ownCookie(t *testing.T) uint64 {
 	defer ns.Close()
 	cookie, _ := ns.Cookie()
 	return cookie
+}
+
+// leftovers are what a bridge network leaves on the host.
+func leftovers(name, link string) []wire.Object {
+	return bridge.Plugin.Driver.(network.Remover).Leftovers(name, link)
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"dcni/pkg/mode"
 	"dcni/pkg/network"
 )
 
@@ -38,7 +39,7 @@ func (a *app) readNetworks() (list []Network, broken []error, err error) {
 		var c *network.Conflist
 		err := f.Err
 		if err == nil {
-			c, err = network.ParseConflist(f.Data)
+			c, err = network.ParseConflist(f.Data, mode.All)
 		}
 		if err == nil && at[c.Name] != "" {
 			err = fmt.Errorf("network %s is configured by %s", c.Name, at[c.Name])
@@ -54,7 +55,7 @@ func (a *app) readNetworks() (list []Network, broken []error, err error) {
 		if at[name] != "" {
 			continue
 		}
-		c, err := network.ParseConflist(network.BuiltInConflist(name))
+		c, err := network.ParseConflist(network.BuiltInConflist(name), mode.All)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"dcni/pkg/container"
+	"dcni/pkg/mode"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 )
@@ -77,7 +78,7 @@ func (a *app) resolve(spec *container.Spec) ([]Network, error) {
 // read reads what the gateway network is chosen by from the network's first
 // plugin, and writes the priority that was asked for into the configuration.
 func (r *networkRequest) read() error {
-	if !r.list.Ours && r.GwPriority != nil {
+	if r.list.Main == nil && r.GwPriority != nil {
 		return fmt.Errorf("network %s: gw-priority needs a network of dcni, not of %s", r.list.Name, r.list.Type)
 	}
 	var conf struct {
@@ -99,7 +100,7 @@ func (r *networkRequest) read() error {
 	if err != nil {
 		return fmt.Errorf("network %s: %w", r.list.Name, err)
 	}
-	r.list.Conflist, err = network.ParseConflist(raw)
+	r.list.Conflist, err = network.ParseConflist(raw, mode.All)
 	return err
 }
 

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dcni/pkg/firewall"
+	"dcni/pkg/mode"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -63,8 +63,21 @@ type removal struct {
 	name    string
 	path    string // its file; "" if that is gone
 	conf    []byte // what is in the file
-	bridge  string
+	link    string // the network's own, "" for none
 	dataDir string
+	// removers know what the network leaves on the host. If its mode is not known,
+	// these are those of all modes: each leaves alone what it has not made.
+	removers []network.Remover
+}
+
+// removers returns those of all modes.
+func removers() (list []network.Remover) {
+	for _, p := range mode.All {
+		if r, ok := p.Driver.(network.Remover); ok {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // remove removes one network. It removes the file first, so that no container is
@@ -117,15 +130,18 @@ func (a *app) removalOf(word string) (*removal, error) {
 		return nil, err
 	case network.Predefined(n.Name):
 		return nil, fmt.Errorf("%s is a pre-defined network and cannot be removed", n.Name)
-	case !n.Ours:
+	case n.Main == nil:
 		return nil, fmt.Errorf("network %s is not dcni's (its plugin is %s): remove it with what made it, or its file %s", n.Name, n.Type, n.Path)
 	}
 	r := &removal{name: n.Name, path: n.Path, conf: n.Raw}
 	// If the configuration can't be read, the usual places are looked at.
 	f, _ := n.Facts(nil)
-	r.bridge, r.dataDir = f.Bridge, f.DataDir
+	r.link, r.dataDir = f.Link, f.DataDir
+	if remover := n.Remover(); remover != nil {
+		r.removers = []network.Remover{remover}
+	}
 	if known, err := a.store.Networks(r.dataDir).Get(n.Name); err == nil && known.Bridge != "" {
-		r.bridge = known.Bridge
+		r.link = known.Bridge
 	}
 	return r, nil
 }
@@ -149,7 +165,7 @@ func (a *app) removalWithoutFile(list []Network, word string) (*removal, error) 
 		return nil, err
 	}
 	known, err := a.store.Networks("").Get(name)
-	return &removal{name: name, bridge: known.Bridge}, err
+	return &removal{name: name, link: known.Bridge, removers: removers()}, err
 }
 
 // configuredElsewhere reports whether a network's file is there, in whichever
@@ -177,18 +193,14 @@ func containerName(r *records.Record) string {
 	return r.Container
 }
 
-// dismantle removes what a network without attachments has: the bridge, unless
-// it is the user's, the firewall's elements, leases, and last its registration.
-// The caller holds the network's lock.
+// dismantle removes what a network without attachments has: its objects on the
+// host, leases, and last its registration. The caller holds the network's lock.
 func (a *app) dismantle(m machine, r *removal) error {
-	if r.bridge != "" {
-		// The bridge goes first: an ADD that misses it waits for the lock.
-		objects := []wire.Object{
-			&firewall.Network{Name: r.name, Bridge: r.bridge},
-			&wire.Bridge{Name: r.bridge, MAC: network.BridgeMAC(r.bridge)},
-		}
-		if err := wire.Undo(m, objects); err != nil {
-			return err
+	if r.link != "" {
+		for _, remover := range r.removers {
+			if err := wire.Undo(m, remover.Leftovers(r.name, r.link)); err != nil {
+				return err
+			}
 		}
 		if err := m.RemoveUnusedRules(); err != nil {
 			return err

@@ -3,22 +3,21 @@ package main
 import (
 	"errors"
 	"os"
+	"slices"
 	"testing"
 
-	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
+	"dcni/pkg/mode/bridge"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
 // used makes the network's objects, as its first ADD does.
-func (f *fixture) used(name, bridge string) (objects []wire.Object) {
+func (f *fixture) used(name, link string) (objects []wire.Object) {
 	f.t.Helper()
-	objects = []wire.Object{
-		&wire.Bridge{Name: bridge, MAC: network.BridgeMAC(bridge)},
-		&firewall.Network{Name: name, Bridge: bridge},
-	}
+	objects = slices.Clone(leftovers(name, link))
+	slices.Reverse(objects) // the bridge first
 	for _, o := range objects {
 		_, err := f.host.Ensure(o)
 		f.must(err)
@@ -81,8 +80,8 @@ func TestRemoveByHand(t *testing.T) {
 	f.network("20-hand.conflist", `{"cniVersion": "1.0.0", "name": "hand", "plugins": [{"type": "dbridge", "bridge": "br-hand"}]}`)
 	f.network("21-wrong.conflist", `{"cniVersion": "1.0.0", "name": "wrong", "plugins": [{"type": "dbridge", "bridge": "br-wrong", "internel": true}]}`)
 	f.network("22-foreign.conflist", `{"cniVersion": "1.0.0", "name": "foreign", "plugins": [{"type": "vlan"}]}`)
-	f.network("23-vlan.conflist", `{"cniVersion": "1.0.0", "name": "adopted", "plugins": [{"type": "dmacvlan"}]}`)
-	hand, wrong := f.used("hand", "br-hand"), f.used("wrong", network.BridgeName("wrong"))
+	f.network("23-none.conflist", `{"cniVersion": "1.0.0", "name": "adopted", "plugins": [{"type": "dnone"}]}`)
+	hand, wrong := f.used("hand", "br-hand"), f.used("wrong", bridge.Link("wrong"))
 	f.check([]call{
 		{"rm hand wrong adopted", 0, "hand\nwrong\nadopted\n", ""},
 		{"rm foreign", 1, "", "dnet: network foreign is not dcni's (its plugin is vlan): remove it with what made it, or its file DIR/net.d/22-foreign.conflist\n"},

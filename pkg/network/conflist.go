@@ -15,7 +15,7 @@ type Conflist struct {
 	Name    string
 	Driver  string            // Docker's word (bridge), or another suite's plugin type
 	Type    string            // of the first plugin
-	Ours    bool              // the first plugin is one of dcni's
+	Main    *Plugin           // the first plugin, if it is one of dcni's, else nil
 	Labels  map[string]string // never nil
 	Plugins []json.RawMessage // in the order of the chain
 	Raw     []byte            // the list, as runtimes read it
@@ -51,8 +51,8 @@ type conflistArgs struct {
 }
 
 // ParseConflist reads a network's file: a list of plugins, or one plugin. It does not
-// check the plugins' own configurations.
-func ParseConflist(data []byte) (*Conflist, error) {
+// check the plugins' own configurations. plugins is the table of ours.
+func ParseConflist(data []byte, plugins []*Plugin) (*Conflist, error) {
 	var raw conflistFile
 	var first struct {
 		Type string `json:"type"`
@@ -88,8 +88,10 @@ func ParseConflist(data []byte) (*Conflist, error) {
 	if first.Type == "" {
 		return nil, fmt.Errorf("plugins[0]: no type")
 	}
-	c.Type = first.Type
-	c.Driver, c.Ours = DriverOf(first.Type)
+	c.Type, c.Driver = first.Type, first.Type
+	if c.Main = pluginOf(plugins, c.Type); c.Main != nil {
+		c.Driver = c.Main.Driver.Name()
+	}
 	return c, nil
 }
 

@@ -36,11 +36,13 @@ type Options struct {
 // A Draft is a network to be created: all of it but the subnets that are to be
 // chosen.
 type Draft struct {
-	Bridge   *Bridge // as configured so far
-	WantPool bool    // an IPv4 subnet is to be chosen
-	WantULA  bool    // an IPv6 subnet is to be chosen
+	Description      // as configured so far
+	WantPool    bool // an IPv4 subnet is to be chosen
+	WantULA     bool // an IPv6 subnet is to be chosen
 
 	options *Options
+	plugin  *Plugin
+	creator Creator
 	subnets []ipam.RawSubnet // that were given
 }
 
@@ -50,7 +52,8 @@ const maxName = 255 - len("dcni-.conflist")
 
 // Draft checks everything that does not depend on the host. Errors are Docker's
 // where Docker has the check, else those that the plugin would answer ADD with.
-func (o *Options) Draft() (*Draft, error) {
+// plugins is the table of ours.
+func (o *Options) Draft(plugins []*Plugin) (*Draft, error) {
 	switch {
 	case strings.TrimSpace(o.Name) == "":
 		return nil, errors.New("invalid name: name is empty")
@@ -62,27 +65,19 @@ func (o *Options) Draft() (*Draft, error) {
 	if err := checkName(o.Name); err != nil {
 		return nil, err
 	}
-	d, err := driverNamed(o.Driver)
+	d := &Draft{options: o}
+	var err error
+	if d.plugin, d.creator, err = creatorOf(plugins, o.Driver); err != nil {
+		return nil, err
+	}
+	if d.subnets, err = o.match(); err != nil {
+		return nil, err
+	}
+	conf, err := d.configure(d.subnets, o.IPv6)
 	if err != nil {
 		return nil, err
 	}
-	return d.draft(o)
-}
-
-func draftBridge(o *Options) (*Draft, error) {
-	if err := checkDockerOptions(o.DriverOptions); err != nil {
-		return nil, err
-	}
-	subnets, err := o.match()
-	if err != nil {
-		return nil, err
-	}
-	d := &Draft{options: o, subnets: subnets}
-	plugin, err := d.plugin(subnets, o.IPv6)
-	if err != nil {
-		return nil, err
-	}
-	if d.Bridge, err = parseNamed(o.Name, plugin); err != nil {
+	if d.Description, err = d.plugin.describe(o.Name, conf); err != nil {
 		return nil, err
 	}
 	return d, d.families()
@@ -90,51 +85,40 @@ func draftBridge(o *Options) (*Draft, error) {
 
 // families finds out which families are to get a subnet.
 func (d *Draft) families() error {
-	has4, has6 := d.Bridge.families()
-	with4, with6 := or(d.options.IPv4, true), has6 || or(d.Bridge.IPv6, false)
+	var has4, has6 bool
+	for _, s := range d.IPAM.Own.Subnets {
+		has4 = has4 || s.Prefix.Addr().Is4()
+		has6 = has6 || s.Prefix.Addr().Is6()
+	}
+	with4 := d.options.IPv4 == nil || *d.options.IPv4
 	switch {
 	case !with4 && has4:
 		return errors.New("ipv4 false: must not be false with an IPv4 subnet")
-	case !with4 && !with6:
+	case !with4 && !has6 && !d.Families.Need6:
 		return errors.New("IPv4 or IPv6 must be enabled")
 	}
-	d.WantPool, d.WantULA = with4 && !has4, d.Bridge.WantsULA()
+	d.WantPool, d.WantULA = with4 && !has4, d.Families.ULA
 	return nil
 }
 
-// bridgeConf is dbridge's configuration as dnet writes it.
-type bridgeConf struct {
-	Type         string            `json:"type"`
-	Capabilities map[string]bool   `json:"capabilities"`
-	Internal     bool              `json:"internal,omitempty"`
-	IPv6         *bool             `json:"ipv6,omitempty"`
-	Options      map[string]string `json:"options,omitempty"`
-	IPAM         ipam.Raw          `json:"ipam"`
-}
+// Probes are the objects that the host must be able to have.
+func (d *Draft) Probes() []wire.Object { return d.creator.Probes(d.Description) }
 
-// namesConf is ddns's configuration as dnet writes it: the containers of a
-// user-defined network have names, as in Docker.
-type namesConf struct {
-	Type         string          `json:"type"`
-	Capabilities map[string]bool `json:"capabilities"`
-}
-
-// plugin returns dbridge's configuration with some subnets. Options stay under
-// Docker's names, so that dnet inspect shows them as they were given.
-func (d *Draft) plugin(subnets []ipam.RawSubnet, ipv6 *bool) (json.RawMessage, error) {
-	conf := bridgeConf{
-		Type: "dbridge", Internal: d.options.Internal, IPv6: ipv6, Options: d.options.DriverOptions,
-		Capabilities: map[string]bool{"aliases": true, "ipRanges": true, "ips": true, "mac": true, "portMappings": true},
-		IPAM:         ipam.Raw{Type: "dipam"},
-	}
-	if err := d.options.ipamOptions(&conf.IPAM); err != nil {
+// configure returns the plugin's configuration with some subnets.
+func (d *Draft) configure(subnets []ipam.RawSubnet, ipv6 *bool) (json.RawMessage, error) {
+	addresses := ipam.Raw{Type: "dipam"}
+	if err := d.options.ipamOptions(&addresses); err != nil {
 		return nil, err
 	}
 	if len(subnets) == 1 {
 		one := subnets[0]
-		conf.IPAM.Subnet, conf.IPAM.IPRange, conf.IPAM.Gateway, conf.IPAM.AuxAddresses = one.Subnet, one.IPRange, one.Gateway, one.AuxAddresses
+		addresses.Subnet, addresses.IPRange, addresses.Gateway, addresses.AuxAddresses = one.Subnet, one.IPRange, one.Gateway, one.AuxAddresses
 	} else {
-		conf.IPAM.Subnets = subnets
+		addresses.Subnets = subnets
+	}
+	conf, err := d.creator.Configure(d.options, addresses, ipv6)
+	if err != nil {
+		return nil, err
 	}
 	return encode(conf)
 }
@@ -177,11 +161,11 @@ func (d *Draft) Conflist(subnets []netip.Prefix) ([]byte, error) {
 			}
 		}
 	}
-	plugin, err := d.plugin(list, nil) // an IPv6 subnet says it
+	plugin, err := d.configure(list, nil) // an IPv6 subnet says it
 	if err != nil {
 		return nil, err
 	}
-	if _, err := parseNamed(d.options.Name, plugin); err != nil {
+	if _, err := d.plugin.describe(d.options.Name, plugin); err != nil {
 		return nil, err
 	}
 	resolver, err := encode(namesConf{
@@ -221,35 +205,32 @@ func encode(v any) ([]byte, error) {
 	return bytes.TrimSpace(b.Bytes()), err
 }
 
-// parseNamed reads dbridge's configuration as a runtime will send it.
-func parseNamed(name string, plugin json.RawMessage) (*Bridge, error) {
+// describe reads a plugin's configuration as a runtime will send it.
+func (p *Plugin) describe(name string, plugin json.RawMessage) (Description, error) {
 	conf, err := named(name, plugin)
 	if err != nil {
-		return nil, err
+		return Description{}, err
 	}
-	return ParseBridge(conf)
+	mode, err := p.Parse(conf)
+	if err != nil {
+		return Description{}, err
+	}
+	return mode.Describe(), nil
 }
 
 // named puts a network's name into a plugin's configuration, as runtimes do.
-func named(name string, plugin json.RawMessage) ([]byte, error) {
+func named(name string, plugin json.RawMessage) (Conf, error) {
 	var conf map[string]json.RawMessage
 	if err := json.Unmarshal(plugin, &conf); err != nil {
-		return nil, err
+		return Conf{}, err
 	}
 	conf["name"] = quote(name)
-	return json.Marshal(conf)
+	return Conf{conf}, nil
 }
 
-// checkDockerOptions reads the values of Docker's options as Docker does.
-func checkDockerOptions(options map[string]string) error {
-	for _, name := range slices.Sorted(maps.Keys(options)) {
-		option, known := dockerOptions[name]
-		if !known {
-			continue // the plugin's own check says which is near
-		}
-		if _, err := option.json(options[name]); err != nil {
-			return fmt.Errorf("failed to parse %s value: %s (%w)", name, options[name], err)
-		}
-	}
-	return nil
+// namesConf is ddns's configuration as dnet writes it: the containers of a
+// user-defined network have names, as in Docker.
+type namesConf struct {
+	Type         string          `json:"type"`
+	Capabilities map[string]bool `json:"capabilities"`
 }

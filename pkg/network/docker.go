@@ -2,6 +2,7 @@ package network
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -10,79 +11,129 @@ import (
 	"dcni/pkg/wire"
 )
 
-// dockerOption says which of our keys an option of `docker network create -o`
-// means, and how its string reads as JSON.
-type dockerOption struct {
-	key     string
-	json    func(value string) (json.RawMessage, error) // strconv's error
-	allowed string
+// DockerOptions are a driver's options of `docker network create -o`, by name.
+type DockerOptions map[string]DockerOption
+
+// A DockerOption says which key of a plugin's configuration an option means, and how
+// its string reads as JSON. An option without a key is accepted and means nothing
+// to the plugin.
+type DockerOption struct {
+	Key     string
+	JSON    func(value string) (json.RawMessage, error) // the error is strconv's
+	Allowed string                                      // for errors
 }
 
-// dockerOptions are the bridge driver's options (moby, libnetwork/netlabel and
-// drivers/bridge/labels.go). An option with no key of ours is accepted and
-// means nothing to a plugin.
-var dockerOptions = map[string]dockerOption{
-	"com.docker.network.bridge.name":                    {"bridge", asString, ""},
-	"com.docker.network.bridge.default_bridge":          {"defaultBridge", asBool, trueOrFalse},
-	"com.docker.network.bridge.enable_icc":              {"icc", asBool, trueOrFalse},
-	"com.docker.network.bridge.enable_ip_masquerade":    {"masquerade", asBool, trueOrFalse},
-	"com.docker.network.bridge.host_binding_ipv4":       {"hostBinding", asString, ""},
-	"com.docker.network.bridge.gateway_mode_ipv4":       {"gatewayModeIPv4", asString, ""},
-	"com.docker.network.bridge.gateway_mode_ipv6":       {"gatewayModeIPv6", asString, ""},
-	"com.docker.network.bridge.inhibit_ipv4":            {"inhibitIPv4", asBool, trueOrFalse},
-	"com.docker.network.bridge.trusted_host_interfaces": {"trustedHostInterfaces", asList, ""},
-	"com.docker.network.driver.mtu":                     {"mtu", asNumber, "must be a whole number"},
-	"com.docker.network.host_ipv4":                      {"snatIPv4", asString, ""},
-	"com.docker.network.host_ipv6":                      {"snatIPv6", asString, ""},
-	"com.docker.network.enable_ipv6":                    {"ipv6", asBool, trueOrFalse},
-	// For dnet, which chooses the interface's name; here CNI_IFNAME is it.
-	"com.docker.network.container_iface_prefix": {"", asString, ""},
+// StringOption is an option whose value is a string.
+func StringOption(key string) DockerOption {
+	return DockerOption{key, func(v string) (json.RawMessage, error) { return quote(v), nil }, ""}
 }
 
-const trueOrFalse = "must be true or false"
-
-func asString(v string) (json.RawMessage, error) { return quote(v), nil }
-
-func asBool(v string) (json.RawMessage, error) {
-	b, err := strconv.ParseBool(v)
-	return strconv.AppendBool(nil, b), err
+// BoolOption is an option whose value is true or false.
+func BoolOption(key string) DockerOption {
+	return DockerOption{key, func(v string) (json.RawMessage, error) {
+		b, err := strconv.ParseBool(v)
+		return strconv.AppendBool(nil, b), err
+	}, "must be true or false"}
 }
 
-func asNumber(v string) (json.RawMessage, error) {
-	n, err := strconv.Atoi(v)
-	return strconv.AppendInt(nil, int64(n), 10), err
+// NumberOption is an option whose value is a whole number.
+func NumberOption(key string) DockerOption {
+	return DockerOption{key, func(v string) (json.RawMessage, error) {
+		n, err := strconv.Atoi(v)
+		return strconv.AppendInt(nil, int64(n), 10), err
+	}, "must be a whole number"}
 }
 
-// asList reads Docker's list of interfaces, which colons separate.
-func asList(v string) (json.RawMessage, error) { return json.Marshal(strings.Split(v, ":")) }
+// ListOption is an option whose value is a list with colons between.
+func ListOption(key string) DockerOption {
+	return DockerOption{key, func(v string) (json.RawMessage, error) { return json.Marshal(strings.Split(v, ":")) }, ""}
+}
 
-// docker replaces the key "options", Docker's names, by ours.
-func (o Object) docker() error {
-	raw, ok := o["options"]
+// Replace replaces the key "options" of a configuration, which has Docker's names,
+// by the plugin's own keys.
+func (t DockerOptions) Replace(keys Object) error {
+	raw, ok := keys["options"]
 	if !ok {
 		return nil
 	}
-	delete(o, "options")
-	var options map[string]string
-	if err := json.Unmarshal(raw, &options); err != nil {
+	delete(keys, "options")
+	var given map[string]string
+	if err := json.Unmarshal(raw, &given); err != nil {
 		return wire.Errorf(wire.CodeConfig, "options: must be an object of strings, as in docker network create -o")
 	}
-	known := slices.Sorted(maps.Keys(dockerOptions))
-	for _, name := range slices.Sorted(maps.Keys(options)) {
-		option, ok := dockerOptions[name]
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		option, ok := t[name]
 		if !ok {
-			return unknown("options", name, known)
+			return unknown("options", name, slices.Sorted(maps.Keys(t)))
 		}
-		value, err := option.json(options[name])
+		value, err := option.JSON(given[name])
 		if err != nil {
-			return wire.Invalid("options."+name, options[name], option.allowed)
+			return wire.Invalid("options."+name, given[name], option.Allowed)
 		}
-		if option.key == "" {
+		if option.Key == "" {
 			continue
 		}
-		if err := o.merge(option.key, value, "options."+name); err != nil {
+		if err := keys.Merge(option.Key, value, "options."+name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Check reads the values as Docker does, with Docker's errors. A name that is not
+// known is no error here: [DockerOptions.Replace] says which one is near.
+func (t DockerOptions) Check(given map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		option, known := t[name]
+		if !known {
+			continue
+		}
+		if _, err := option.JSON(given[name]); err != nil {
+			return fmt.Errorf("failed to parse %s value: %s (%w)", name, given[name], err)
+		}
+	}
+	return nil
+}
+
+// Show returns what a configuration says under Docker's names: what is in its key
+// "options", and what is under keys of the plugin. A key that no option means keeps
+// its name.
+func (t DockerOptions) Show(keys Object) (map[string]string, error) {
+	names := map[string]string{}
+	for name, option := range t {
+		names[option.Key] = name
+	}
+	out := map[string]string{}
+	for key, value := range keys {
+		if key == "options" {
+			continue
+		}
+		name := names[key]
+		if name == "" {
+			name = key
+		}
+		out[name] = plain(value)
+	}
+	var given map[string]string
+	if raw, ok := keys["options"]; ok {
+		if err := json.Unmarshal(raw, &given); err != nil {
+			return out, err
+		}
+	}
+	maps.Copy(out, given)
+	return out, nil
+}
+
+// plain returns a JSON value as Docker shows an option: strings without quotes,
+// lists with colons between.
+func plain(value json.RawMessage) string {
+	var list []string
+	if json.Unmarshal(value, &list) == nil {
+		return strings.Join(list, ":")
+	}
+	var one string
+	if json.Unmarshal(value, &one) == nil {
+		return one
+	}
+	return string(value)
 }

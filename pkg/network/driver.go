@@ -1,50 +1,79 @@
 package network
 
-import "fmt"
+import (
+	"fmt"
 
-// A driver is one of Docker's network drivers, and the plugin that it is here.
-type driver struct {
-	name   string // Docker's
-	plugin string // the CNI type
-	single bool   // every host has one network of it, and no second
-	// draft makes a network of it; nil where dnet can't create one.
-	draft func(*Options) (*Draft, error)
+	"dcni/pkg/ipam"
+	"dcni/pkg/wire"
+)
+
+// A Driver is one of Docker's network drivers. What dnet does with the driver's
+// networks beside listing them, the driver says by [Creator], [Inspector] and
+// [Remover].
+type Driver interface {
+	Name() string // Docker's
 }
 
-// drivers are Docker's. The table is a function, for its functions refer to it.
-func drivers() []driver {
-	return []driver{
-		{name: "bridge", plugin: "dbridge", draft: draftBridge},
-		{name: "host", plugin: "dhost", single: true},
-		{name: "null", plugin: "dnone", single: true},
-		{name: "macvlan", plugin: "dmacvlan"},
-		{name: "ipvlan", plugin: "dipvlan"},
-		{name: "overlay", plugin: "doverlay"},
-	}
+// SingleDriver is a driver of which every host has one network, and no second. It
+// has nothing to inspect or remove.
+type SingleDriver string
+
+// Name is Docker's.
+func (d SingleDriver) Name() string { return string(d) }
+
+// A Creator is a driver of which dnet creates networks.
+type Creator interface {
+	Driver
+	// Configure returns the plugin's configuration as dnet writes it: a value that
+	// is encoded as JSON.
+	Configure(o *Options, addresses ipam.Raw, ipv6 *bool) (any, error)
+	// Probes are the objects that the host must be able to have before the network
+	// is created.
+	Probes(d Description) []wire.Object
 }
 
-// DriverOf returns Docker's name for what a plugin makes: dbridge is bridge.
-// ours is false for the plugins of other suites, which keep their type.
-func DriverOf(plugin string) (name string, ours bool) {
-	for _, d := range drivers() {
-		if d.plugin == plugin {
-			return d.name, true
+// An Inspector is a driver whose networks have more to show than a network of
+// another suite.
+type Inspector interface {
+	Driver
+	// Options returns a configuration's options, by Docker's names where it has
+	// them. The map is never nil.
+	Options(conf Conf) (map[string]string, error)
+}
+
+// A Remover is a driver whose networks leave objects on the host when their last
+// attachment is gone.
+type Remover interface {
+	Driver
+	// Link is the link of a network, unless its configuration or its registration
+	// names another.
+	Link(network string) string
+	// Leftovers are what a network leaves. The last one is removed first.
+	Leftovers(network, link string) []wire.Object
+}
+
+// pluginOf returns the plugin that makes networks of a CNI type, nil if the type
+// is another suite's.
+func pluginOf(plugins []*Plugin, cniType string) *Plugin {
+	for _, p := range plugins {
+		if p.Type == cniType && p.Driver != nil {
+			return p
 		}
 	}
-	return plugin, false
+	return nil
 }
 
-// driverNamed returns the driver that a network is to be created with. Errors
-// are Docker's.
-func driverNamed(name string) (driver, error) {
-	for _, d := range drivers() {
-		switch {
-		case d.name != name:
-		case d.single:
-			return driver{}, fmt.Errorf("only one instance of %q network is allowed", name)
-		case d.draft != nil:
-			return d, nil
+// creatorOf returns the plugin of one of Docker's drivers, and how it creates
+// networks. Errors are Docker's.
+func creatorOf(plugins []*Plugin, driver string) (*Plugin, Creator, error) {
+	for _, p := range plugins {
+		if p.Driver == nil || p.Driver.Name() != driver {
+			continue
 		}
+		if c, ok := p.Driver.(Creator); ok {
+			return p, c, nil
+		}
+		return nil, nil, fmt.Errorf("only one instance of %q network is allowed", driver)
 	}
-	return driver{}, fmt.Errorf("plugin %q not found", name)
+	return nil, nil, fmt.Errorf("plugin %q not found", driver)
 }

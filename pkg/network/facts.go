@@ -2,10 +2,8 @@ package network
 
 import (
 	"encoding/json"
-	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"dcni/pkg/ipam"
 )
@@ -14,7 +12,7 @@ import (
 type Facts struct {
 	IPv4, IPv6  bool
 	Internal    bool
-	Bridge      string            // the link of a dbridge network, else ""
+	Link        string            // the network's own on the host, "" for none
 	Options     map[string]string // by Docker's names where it has them; never nil
 	IPAM        string            // Docker's word for the source of addresses, or a plugin's type
 	IPAMOptions map[string]string // never nil
@@ -27,8 +25,10 @@ type Facts struct {
 // what can be understood is told, and nothing is an error; the error of one of
 // ours is what it will answer ADD with, and the facts are then incomplete.
 func (c *Conflist) Facts(registered []netip.Prefix) (Facts, error) {
-	if c.Type == "dbridge" {
-		return c.bridgeFacts(registered)
+	if c.Main != nil {
+		if driver, ok := c.Main.Driver.(Inspector); ok {
+			return c.ownFacts(driver, registered)
+		}
 	}
 	f := Facts{
 		IPv4: true, Options: map[string]string{}, IPAM: "default", IPAMOptions: map[string]string{},
@@ -49,22 +49,36 @@ func (c *Conflist) Facts(registered []netip.Prefix) (Facts, error) {
 	return f, nil
 }
 
-func (c *Conflist) bridgeFacts(registered []netip.Prefix) (Facts, error) {
-	f := Facts{
-		IPv4: true, Bridge: BridgeName(c.Name), Options: map[string]string{},
-		IPAM: "default", IPAMOptions: map[string]string{},
+// Remover returns what removes the objects that the network leaves on the host, nil
+// if it leaves none.
+func (c *Conflist) Remover() Remover {
+	if c.Main == nil {
+		return nil
 	}
-	b, err := parseNamed(c.Name, c.Plugins[0])
+	r, _ := c.Main.Driver.(Remover)
+	return r
+}
+
+// ownFacts reads the configuration of one of our plugins.
+func (c *Conflist) ownFacts(driver Inspector, registered []netip.Prefix) (Facts, error) {
+	f := Facts{IPv4: true, Options: map[string]string{}, IPAM: "default", IPAMOptions: map[string]string{}}
+	if r := c.Remover(); r != nil {
+		f.Link = r.Link(c.Name)
+	}
+	d, err := c.Main.describe(c.Name, c.Plugins[0])
 	if err != nil {
 		return f, err
 	}
-	f.Internal, f.Bridge, f.DataDir = b.Internal, b.Bridge, b.IPAM.Own.DataDir
-	f.Options, err = optionsOf(c.Plugins[0])
-	if b.IPAM.Type != "dipam" {
-		f.IPAM = b.IPAM.Type
+	f.Internal, f.Link, f.DataDir = d.Info.Internal, d.Link, d.IPAM.Own.DataDir
+	conf, err := named(c.Name, c.Plugins[0])
+	if err == nil {
+		f.Options, err = driver.Options(conf)
+	}
+	if d.IPAM.Type != "dipam" {
+		f.IPAM = d.IPAM.Type
 		return f, err
 	}
-	own := b.IPAM.Own
+	own := d.IPAM.Own
 	f.Subnets = own.With(missing(own.Subnets, registered)...).Subnets
 	if own.Allocation != ipam.NextFit {
 		f.IPAMOptions["allocation"] = string(own.Allocation)
@@ -74,7 +88,7 @@ func (c *Conflist) bridgeFacts(registered []netip.Prefix) (Facts, error) {
 	}
 	f.families()
 	f.IPv4 = f.IPv4 || len(own.Subnets) == 0 // one from the pools, at the first ADD
-	f.IPv6 = f.IPv6 || b.WantsULA()
+	f.IPv6 = f.IPv6 || d.Families.ULA
 	return f, err
 }
 
@@ -95,54 +109,6 @@ func missing(subnets []ipam.Subnet, prefixes []netip.Prefix) []netip.Prefix {
 	return slices.DeleteFunc(slices.Clone(prefixes), func(p netip.Prefix) bool {
 		return slices.ContainsFunc(subnets, func(s ipam.Subnet) bool { return s.Prefix == p })
 	})
-}
-
-// optionsOf returns what a dbridge configuration says under Docker's names: what
-// is written there, and what is written under names of ours. Those that Docker
-// does not have keep theirs.
-func optionsOf(plugin json.RawMessage) (map[string]string, error) {
-	keys, err := Keys(plugin, "", append(Known(&rawBridge{}), standard...))
-	if err != nil {
-		return map[string]string{}, err
-	}
-	names := map[string]string{"ipMasq": "com.docker.network.bridge.enable_ip_masquerade"}
-	for name, option := range dockerOptions {
-		names[option.key] = name
-	}
-	elsewhere := append([]string{"internal", "ipv6", "options"}, standard...)
-	out := map[string]string{}
-	for key, value := range keys {
-		if slices.Contains(elsewhere, key) {
-			continue
-		}
-		name := names[key]
-		if name == "" {
-			name = key
-		}
-		out[name] = plain(value)
-	}
-	var given map[string]string
-	if raw, ok := keys["options"]; ok {
-		if err := json.Unmarshal(raw, &given); err != nil {
-			return out, err
-		}
-	}
-	maps.Copy(out, given)
-	return out, nil
-}
-
-// plain returns a JSON value as an option of Docker's has it: strings without
-// quotes, lists with colons between.
-func plain(value json.RawMessage) string {
-	var list []string
-	if json.Unmarshal(value, &list) == nil {
-		return strings.Join(list, ":")
-	}
-	var one string
-	if json.Unmarshal(value, &one) == nil {
-		return one
-	}
-	return string(value)
 }
 
 // looseRange is an ipam section of any suite: that of host-local, and of those

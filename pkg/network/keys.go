@@ -23,6 +23,9 @@ var standard = []string{
 	"prevResult", "ipam", "dns", "comment",
 }
 
+// StandardKeys are the keys that any plugin's configuration may have.
+func StandardKeys() []string { return slices.Clone(standard) }
+
 // Keys splits a JSON object into its keys and refuses those that are neither
 // known nor under "cni.dev/": a mistyped "internal" must not silently publish
 // a container. Case folds as in encoding/json. The path is what errors call
@@ -300,7 +303,7 @@ func same(a, b json.RawMessage) bool {
 
 // merge sets a key that another name may have set already. Two different values are an
 // error.
-func (o Object) merge(key string, value json.RawMessage, name string) error {
+func (o Object) Merge(key string, value json.RawMessage, name string) error {
 	if have, ok := o[key]; ok && !same(have, value) {
 		return wire.Errorf(wire.CodeConfig, "%s %s: differs from %s %s; give one of them", name, value, key, have)
 	}

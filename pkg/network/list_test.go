@@ -7,6 +7,12 @@ import (
 	"testing"
 )
 
+// ours is a table of plugins without modes.
+var ours = []*Plugin{
+	{Type: "dbridge", Driver: SingleDriver("bridge")}, {Type: "dhost", Driver: SingleDriver("host")}, {Type: "dnone", Driver: SingleDriver("null")},
+	{Type: "ddns"},
+}
+
 func TestNatural(t *testing.T) {
 	sorted := strings.Fields("a a1 a01 a2 a10 a10b a10c1 b 1 2 10 Net net net2 net10 net2x")
 	want := strings.Fields("1 2 10 Net a a1 a01 a2 a10 a10b a10c1 b net net2 net2x net10")
@@ -47,11 +53,11 @@ func TestFind(t *testing.T) {
 }
 
 func TestFilters(t *testing.T) {
-	web, err := ParseConflist([]byte(`{"name": "web-1", "args": {"podman_labels": {"tier": "front", "owner": ""}}, "plugins": [{"type": "dbridge"}]}`))
+	web, err := ParseConflist([]byte(`{"name": "web-1", "args": {"podman_labels": {"tier": "front", "owner": ""}}, "plugins": [{"type": "dbridge"}]}`), ours)
 	if err != nil {
 		t.Fatal(err)
 	}
-	bridge, err := ParseConflist(BuiltInConflist("bridge"))
+	bridge, err := ParseConflist(BuiltInConflist("bridge"), ours)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,16 +117,16 @@ func TestParseConflistErrors(t *testing.T) {
 		`{"name": "a", "plugins": [{}]}`:         `plugins[0]: no type`,
 		`{"name": "a", "plugins": [{"type":5}]}`: `plugins[0]: `,
 	} {
-		if _, err := ParseConflist([]byte(data)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := ParseConflist([]byte(data), ours); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", data, err, want)
 		}
 	}
 	// What is in args is anybody's.
-	if c, err := ParseConflist([]byte(`{"name": "a", "args": [1], "plugins": [{"type": "x"}]}`)); err != nil || len(c.Labels) != 0 {
+	if c, err := ParseConflist([]byte(`{"name": "a", "args": [1], "plugins": [{"type": "x"}]}`), ours); err != nil || len(c.Labels) != 0 {
 		t.Errorf("foreign args: %v, %v", c, err)
 	}
 	for _, name := range BuiltIn() {
-		if c, err := ParseConflist(BuiltInConflist(name)); err != nil || c.Name != name || !c.Ours {
+		if c, err := ParseConflist(BuiltInConflist(name), ours); err != nil || c.Name != name || c.Main == nil {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // A Plugin is what a CNI plugin of ours is: which kind, and how it reads a
 // configuration. Package mode has the table of them.
 type Plugin struct {
-	Type string // as configurations name it, "dbridge"
+	Type string // as configurations name it
 	Kind Kind
 	// Parse reads a configuration; its errors carry their CNI codes.
 	Parse func(conf Conf) (Mode, error)
@@ -20,6 +20,9 @@ type Plugin struct {
 	// Validate tells why a plugin of kind NoInterface must not work on a sandbox,
 	// or nil. Other kinds have none.
 	Validate func(j Join) error
+	// Driver is Docker's driver that the plugin is; nil for plugins that make no
+	// network of their own.
+	Driver Driver
 }
 
 // A Kind says what a plugin does with a sandbox.

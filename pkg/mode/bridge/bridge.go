@@ -17,18 +17,7 @@ import (
 )
 
 // Plugin is dbridge.
-var Plugin = &network.Plugin{Type: "dbridge", Kind: network.MakesInterface, Parse: parse, Roots: roots}
-
-// Bridge is a bridge network, configured.
-type Bridge struct{ *network.Bridge }
-
-func parse(conf network.Conf) (network.Mode, error) {
-	b, err := conf.Bridge()
-	if err != nil {
-		return nil, err
-	}
-	return Bridge{b}, nil
-}
+var Plugin = &network.Plugin{Type: "dbridge", Kind: network.MakesInterface, Parse: parse, Roots: roots, Driver: driver{}}
 
 // roots are what DEL removes of an attachment that it only knows the name of.
 func roots(e network.Endpoint) []wire.Object {
@@ -36,12 +25,12 @@ func roots(e network.Endpoint) []wire.Object {
 }
 
 // Describe returns what the engine must know.
-func (b Bridge) Describe() network.Description {
+func (b *Bridge) Describe() network.Description {
 	return network.Description{
 		Name:     b.Name,
-		Link:     b.Bridge.Bridge,
+		Link:     b.Link,
 		IPAM:     b.IPAM,
-		Families: network.Families{ULA: b.WantsULA(), Refuse6: b.IPv6 != nil && !*b.IPv6, Need6: b.IPv6 != nil && *b.IPv6},
+		Families: network.Families{ULA: b.IPv6 != nil && *b.IPv6 && !b.hasIPv6Subnet(), Refuse6: b.IPv6 != nil && !*b.IPv6, Need6: b.IPv6 != nil && *b.IPv6},
 		MTU:      b.MTU,
 		Ports:    network.Ports{Ignore: b.Internal, Default: b.HostBinding},
 		DNS:      b.DNS,
@@ -51,7 +40,7 @@ func (b Bridge) Describe() network.Description {
 }
 
 // Plan says what must be there for one attachment.
-func (b Bridge) Plan(e network.Endpoint) (wire.Plan, error) {
+func (b *Bridge) Plan(e network.Endpoint) (wire.Plan, error) {
 	if err := b.fits(e); err != nil {
 		return wire.Plan{}, err
 	}
@@ -59,8 +48,7 @@ func (b Bridge) Plan(e network.Endpoint) (wire.Plan, error) {
 }
 
 // fits checks what only shows together with the addresses.
-func (b Bridge) fits(e network.Endpoint) error {
-	const minMTU6 = 1280 // RFC 8200, section 5
+func (b *Bridge) fits(e network.Endpoint) error {
 	if b.MTU != 0 && b.MTU < minMTU6 && e.Has6() {
 		return wire.Invalid("mtu", b.MTU, "must be at least 1280 on a network with IPv6 (RFC 8200)")
 	}
@@ -68,7 +56,7 @@ func (b Bridge) fits(e network.Endpoint) error {
 }
 
 // host is what a network that leads out needs of the host: that it forwards.
-func (b Bridge) host(e network.Endpoint) []wire.Object {
+func (b *Bridge) host(e network.Endpoint) []wire.Object {
 	var objects []wire.Object
 	if b.Internal {
 		return nil
@@ -80,10 +68,10 @@ func (b Bridge) host(e network.Endpoint) []wire.Object {
 }
 
 // network is a bridge that has the gateway addresses, and what the network allows.
-func (b Bridge) network(e network.Endpoint) []wire.Object {
-	name := b.Bridge.Bridge
+func (b *Bridge) network(e network.Endpoint) []wire.Object {
+	name := b.Link
 	objects := []wire.Object{
-		&wire.Bridge{Name: name, MAC: network.BridgeMAC(name), MTU: e.MTU, Alias: b.Name},
+		&wire.Bridge{Name: name, MAC: mac(name), MTU: e.MTU, Alias: b.Name},
 	}
 	for _, family := range e.Families() {
 		objects = append(objects, b.settings(family)...)
@@ -100,8 +88,8 @@ func (b Bridge) network(e network.Endpoint) []wire.Object {
 }
 
 // settings are the bridge's of a family, 4 or 6.
-func (b Bridge) settings(family int) []wire.Object {
-	conf := fmt.Sprintf("net/ipv%d/conf/%s/", family, b.Bridge.Bridge)
+func (b *Bridge) settings(family int) []wire.Object {
+	conf := fmt.Sprintf("net/ipv%d/conf/%s/", family, b.Link)
 	switch {
 	case family == 6:
 		return []wire.Object{
@@ -120,18 +108,18 @@ func (b Bridge) settings(family int) []wire.Object {
 
 // own is the attachment: a veth, its interface in the sandbox, and the ports that it
 // publishes.
-func (b Bridge) own(e network.Endpoint) []wire.Object {
+func (b *Bridge) own(e network.Endpoint) []wire.Object {
 	objects := []wire.Object{
 		&wire.Flows{Owner: e.Attachment, Addresses: e.IPs()},
 		&wire.Veth{
-			Name: e.HostLink(), Bridge: b.Bridge.Bridge, NetNS: e.NetNS, Peer: e.IfName,
+			Name: e.HostLink(), Bridge: b.Link, NetNS: e.NetNS, Peer: e.IfName,
 			MAC: e.SandboxMAC(), MTU: e.MTU, Alias: e.String(), Isolated: !b.ICC,
 		},
 	}
 	objects = append(objects, e.Interface()...)
 	if len(e.Ports) > 0 {
 		objects = append(objects, &firewall.Endpoint{
-			Owner: e.Attachment, Bridge: b.Bridge.Bridge, Addresses: e.IPs(), Ports: e.Ports,
+			Owner: e.Attachment, Bridge: b.Link, Addresses: e.IPs(), Ports: e.Ports,
 		})
 	}
 	return objects

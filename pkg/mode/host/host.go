@@ -12,7 +12,7 @@ import (
 )
 
 // Plugin is dhost.
-var Plugin = &network.Plugin{Type: "dhost", Kind: network.NoInterface, Parse: parse, Roots: roots, Validate: validate}
+var Plugin = &network.Plugin{Type: "dhost", Kind: network.NoInterface, Parse: parse, Roots: roots, Validate: validate, Driver: network.SingleDriver("host")}
 
 // hostNetNS is the host's network namespace: the one that the plugin, and so
 // the runtime, is in.

@@ -10,7 +10,7 @@ import (
 )
 
 // Plugin is dnone.
-var Plugin = &network.Plugin{Type: "dnone", Kind: network.NoInterface, Parse: parse, Roots: roots, Validate: validate}
+var Plugin = &network.Plugin{Type: "dnone", Kind: network.NoInterface, Parse: parse, Roots: roots, Validate: validate, Driver: network.SingleDriver("null")}
 
 // None is a network without a network.
 type None struct{ *network.Guest }

@@ -1,4 +1,4 @@
-package network
+package bridge
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
 
@@ -16,24 +17,32 @@ func conf(body string) []byte {
 	return []byte(`{"cniVersion": "1.1.0", "name": "web", "type": "dbridge"` + body + `}`)
 }
 
+func read(data []byte) (*Bridge, error) {
+	c, err := network.ReadConf(data)
+	if err != nil {
+		return nil, err
+	}
+	return parseBridge(c)
+}
+
 func TestBridgeDefaults(t *testing.T) {
-	b, err := ParseBridge(conf(""))
+	b, err := read(conf(""))
 	if err != nil {
 		t.Fatal(err)
 	}
 	// sha256("web") begins 4b5e57f6eb2f.
-	if b.Bridge != "br-4b5e57f6eb2f" || !b.ICC || b.Internal || !b.Masquerade || b.HostBinding.IsValid() ||
+	if b.Link != "br-4b5e57f6eb2f" || !b.ICC || b.Internal || !b.Masquerade || b.HostBinding.IsValid() ||
 		b.MTU != 0 || b.IPv6 != nil || b.GwPriority != 0 || !b.IPForward || b.IPAM.Type != "dipam" {
 		t.Errorf("defaults are %+v", b)
 	}
-	d, err := ParseBridge(conf(`"defaultBridge": true`))
-	if err != nil || d.Bridge != "dcni0" {
-		t.Errorf("the default bridge is %q, %v", d.Bridge, err)
+	d, err := read(conf(`"defaultBridge": true`))
+	if err != nil || d.Link != "dcni0" {
+		t.Errorf("the default bridge is %q, %v", d.Link, err)
 	}
 }
 
 func TestDockerNames(t *testing.T) {
-	b, err := ParseBridge(conf(`"options": {
+	b, err := read(conf(`"options": {
 		"com.docker.network.bridge.name": "mybr",
 		"com.docker.network.bridge.enable_icc": "false",
 		"com.docker.network.bridge.enable_ip_masquerade": "0",
@@ -43,13 +52,13 @@ func TestDockerNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.Bridge != "mybr" || b.ICC || b.Masquerade || b.MTU != 1400 || b.HostBinding != netip.MustParseAddr("127.0.0.1") {
+	if b.Link != "mybr" || b.ICC || b.Masquerade || b.MTU != 1400 || b.HostBinding != netip.MustParseAddr("127.0.0.1") {
 		t.Errorf("got %+v", b)
 	}
 }
 
 func TestKeysFoldCase(t *testing.T) {
-	b, err := ParseBridge(conf(`"MTU": 1400, "Internal": true, "comment": "x", "cni.dev/x": 1, "ipMasq": false, "masquerade": false`))
+	b, err := read(conf(`"MTU": 1400, "Internal": true, "comment": "x", "cni.dev/x": 1, "ipMasq": false, "masquerade": false`))
 	if err != nil || b.MTU != 1400 || !b.Internal || b.Masquerade {
 		t.Errorf("got %+v, %v", b, err)
 	}
@@ -103,7 +112,7 @@ func TestBridgeErrors(t *testing.T) {
 		{`"dns": {"nameserver": ["10.1.0.1"]}`, 7, `unknown key "dns.nameserver": did you mean "dns.nameservers"`},
 		{`"dns": 5`, 7, `dns 5: an object`},
 	} {
-		_, err := ParseBridge(conf(c.body))
+		_, err := read(conf(c.body))
 		var coded *wire.Error
 		if !errors.As(err, &coded) {
 			t.Errorf("%s: %v, want a coded error", c.body, err)
@@ -128,7 +137,7 @@ func inOrder(text, words string) bool {
 }
 
 func TestForeignIPAMIsLeftAlone(t *testing.T) {
-	b, err := ParseBridge(conf(`"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]], "anything": 1}`))
+	b, err := read(conf(`"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]], "anything": 1}`))
 	if err != nil || b.IPAM.Type != "host-local" {
 		t.Errorf("got %+v, %v", b, err)
 	}
@@ -142,13 +151,13 @@ func FuzzParseBridge(f *testing.F) {
 		f.Add(conf(body))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		b, err := ParseBridge(data)
+		b, err := read(data)
 		var coded *wire.Error
 		switch {
 		case err != nil && !errors.As(err, &coded):
 			t.Errorf("error without a code: %v", err)
-		case err == nil && !ValidLink(b.Bridge):
-			t.Errorf("bridge %q", b.Bridge)
+		case err == nil && !network.ValidLink(b.Link):
+			t.Errorf("bridge %q", b.Link)
 		}
 	})
 }

@@ -1,0 +1,230 @@
+package bridge
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"dcni/pkg/ipam"
+	"dcni/pkg/network"
+	"dcni/pkg/wire"
+)
+
+// rawBridge mirrors the JSON of a dbridge configuration, after Docker's names
+// were replaced by ours. Pointers tell "not given" from the zero value.
+type rawBridge struct {
+	CNIVersion    string          `json:"cniVersion"`
+	Name          string          `json:"name"`
+	Bridge        string          `json:"bridge"`
+	DefaultBridge bool            `json:"defaultBridge"`
+	ICC           *bool           `json:"icc"`
+	Internal      bool            `json:"internal"`
+	Masquerade    *bool           `json:"masquerade"`
+	IPMasq        *bool           `json:"ipMasq"`
+	SNATIPv4      string          `json:"snatIPv4"`
+	SNATIPv6      string          `json:"snatIPv6"`
+	HostBinding   string          `json:"hostBinding"`
+	GatewayMode4  string          `json:"gatewayModeIPv4"`
+	GatewayMode6  string          `json:"gatewayModeIPv6"`
+	InhibitIPv4   bool            `json:"inhibitIPv4"`
+	MTU           int             `json:"mtu"`
+	IPv6          *bool           `json:"ipv6"`
+	Trusted       []string        `json:"trustedHostInterfaces"`
+	GwPriority    int             `json:"gwPriority"`
+	Firewall      string          `json:"firewall"`
+	IPForward     *bool           `json:"ipForward"`
+	Options       json.RawMessage `json:"options"`
+	IPAM          json.RawMessage `json:"ipam"`
+	DNS           *network.DNS    `json:"dns"`
+	Names         json.RawMessage `json:"names"`
+}
+
+// A Bridge is a bridge network, configured.
+type Bridge struct {
+	Name        string     // the network's
+	Link        string     // the bridge's
+	Default     bool       // Docker's default bridge: no names unless asked for
+	ICC         bool       // containers of the network reach each other
+	Internal    bool       // no route out of the host, no published ports
+	Masquerade  bool       // outgoing connections take the host's address
+	HostBinding netip.Addr // for ports published with no host address; zero: any
+	MTU         int        // bytes; 0: that of the host's default route
+	IPv6        *bool      // nil: as the subnets say
+	GwPriority  int        // the sandbox's default gateway is of the network with the highest
+	IPForward   bool       // forwarding may be switched on
+	IPAM        network.IPAM
+	DNS         *network.DNS
+	Names       *network.Names // how containers find names; nil: as the runtime has it
+}
+
+// Limits of the MTU.
+const (
+	minMTU  = 68    // RFC 791: every host forwards that much
+	minMTU6 = 1280  // RFC 8200, section 5
+	maxMTU  = 65535 // of a veth (ETH_MAX_MTU)
+)
+
+// defaultLink is the link of the default bridge network, as docker0 is Docker's.
+const defaultLink = "dcni0"
+
+// Link returns the link of a user-defined network: stable, unique, and of the form
+// that Docker users know.
+func Link(name string) string { return "br-" + network.ID(name)[:network.ShortID] }
+
+// mac returns the MAC of a bridge that dbridge made. It is made from the bridge's
+// name, so that it outlives every port, and is the proof that dbridge made it.
+func mac(link string) string {
+	sum := sha256.Sum256([]byte(link))
+	return fmt.Sprintf("02:42:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3])
+}
+
+// known are the keys of a dbridge configuration.
+func known() []string { return slices.Concat(network.Known(&rawBridge{}), network.StandardKeys()) }
+
+// parse reads a dbridge configuration.
+func parse(conf network.Conf) (network.Mode, error) {
+	b, err := parseBridge(conf)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func parseBridge(conf network.Conf) (*Bridge, error) {
+	keys, err := conf.Keys(known())
+	if err != nil {
+		return nil, err
+	}
+	if err := options.Replace(keys); err != nil {
+		return nil, err
+	}
+	if v, ok := keys["ipMasq"]; ok {
+		if err := keys.Merge("masquerade", v, "ipMasq"); err != nil {
+			return nil, err
+		}
+	}
+	var raw rawBridge
+	if err := keys.Decode("", &raw); err != nil {
+		return nil, err
+	}
+	b, err := raw.typed()
+	if err != nil {
+		return nil, err
+	}
+	b.Names, err = conf.Names()
+	return b, err
+}
+
+// typed checks the values, and fills in the defaults.
+func (r *rawBridge) typed() (*Bridge, error) {
+	if err := r.later(); err != nil {
+		return nil, err
+	}
+	b := &Bridge{
+		Name:       r.Name,
+		Link:       r.Bridge,
+		Default:    r.DefaultBridge,
+		ICC:        or(r.ICC, true),
+		Internal:   r.Internal,
+		Masquerade: or(r.Masquerade, true),
+		MTU:        r.MTU,
+		IPv6:       r.IPv6,
+		GwPriority: r.GwPriority,
+		IPForward:  or(r.IPForward, true),
+		DNS:        r.DNS,
+	}
+	if err := b.setLink(); err != nil {
+		return nil, err
+	}
+	var err error
+	if b.HostBinding, err = hostBinding(r.HostBinding); err != nil {
+		return nil, err
+	}
+	if b.IPAM, err = network.ParseIPAM(r.IPAM); err != nil {
+		return nil, err
+	}
+	return b, b.combinations()
+}
+
+func or(p *bool, otherwise bool) bool {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}
+
+// later refuses keys that a later version will have. Ignoring one would publish or
+// hide what its author did not mean to.
+func (r *rawBridge) later() error {
+	for field, v := range map[string]string{"gatewayModeIPv4": r.GatewayMode4, "gatewayModeIPv6": r.GatewayMode6} {
+		switch v {
+		case "", "nat":
+		case "nat-unprotected", "routed", "isolated":
+			return wire.Errorf(wire.CodeUnsupported, "%s %q: not supported by this version, which has nat only", field, v)
+		default:
+			return wire.Invalid(field, v, "must be nat, nat-unprotected, routed or isolated")
+		}
+	}
+	switch r.Firewall {
+	case "", "nftables":
+	case "iptables":
+		return wire.Errorf(wire.CodeUnsupported, `firewall "iptables": not supported by this version, which has nftables only`)
+	default:
+		return wire.Invalid("firewall", r.Firewall, "must be nftables or iptables")
+	}
+	for field, given := range map[string]bool{
+		"snatIPv4": r.SNATIPv4 != "", "snatIPv6": r.SNATIPv6 != "",
+		"inhibitIPv4": r.InhibitIPv4, "trustedHostInterfaces": len(r.Trusted) > 0,
+	} {
+		if given {
+			return wire.Errorf(wire.CodeUnsupported, "%s: not supported by this version", field)
+		}
+	}
+	return nil
+}
+
+// setLink fills in and checks the bridge's name.
+func (b *Bridge) setLink() error {
+	if b.Link == "" {
+		b.Link = Link(b.Name)
+		if b.Default {
+			b.Link = defaultLink
+		}
+	}
+	if !network.ValidLink(b.Link) {
+		return wire.Invalid("bridge", b.Link, "must be "+network.LinkRule)
+	}
+	return nil
+}
+
+func hostBinding(s string) (netip.Addr, error) {
+	if s == "" {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" || a.IsMulticast() {
+		return netip.Addr{}, wire.Invalid("hostBinding", s, "must be an address of the host, 0.0.0.0 (IPv4 only), :: (IPv6 only), or empty (any)")
+	}
+	return a.Unmap(), nil
+}
+
+// combinations checks what only goes together.
+func (b *Bridge) combinations() error {
+	has6 := b.hasIPv6Subnet()
+	switch {
+	case b.MTU != 0 && (b.MTU < minMTU || b.MTU > maxMTU):
+		return wire.Invalid("mtu", b.MTU, "must be 0 (that of the host's way out) or 68 to 65535")
+	case b.IPv6 != nil && !*b.IPv6 && has6:
+		return wire.Invalid("ipv6", *b.IPv6, "must not be false with an IPv6 subnet in ipam")
+	case b.MTU != 0 && b.MTU < minMTU6 && (has6 || or(b.IPv6, false)):
+		return wire.Invalid("mtu", b.MTU, "must be at least 1280 on a network with IPv6 (RFC 8200)")
+	}
+	return nil
+}
+
+// hasIPv6Subnet reports whether the configuration gives an IPv6 subnet.
+func (b *Bridge) hasIPv6Subnet() bool {
+	return slices.ContainsFunc(b.IPAM.Own.Subnets, func(s ipam.Subnet) bool { return s.Prefix.Addr().Is6() })
+}

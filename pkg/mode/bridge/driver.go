@@ -1,0 +1,96 @@
+package bridge
+
+import (
+	"dcni/pkg/firewall"
+	"dcni/pkg/ipam"
+	"dcni/pkg/network"
+	"dcni/pkg/wire"
+)
+
+// driver is Docker's driver bridge: what dnet does with bridge networks.
+type driver struct{}
+
+var (
+	_ network.Creator   = driver{}
+	_ network.Inspector = driver{}
+	_ network.Remover   = driver{}
+)
+
+// Name is Docker's.
+func (driver) Name() string { return "bridge" }
+
+// options are Docker's (moby, libnetwork/netlabel and drivers/bridge/labels.go).
+var options = network.DockerOptions{
+	"com.docker.network.bridge.name":                    network.StringOption("bridge"),
+	"com.docker.network.bridge.default_bridge":          network.BoolOption("defaultBridge"),
+	"com.docker.network.bridge.enable_icc":              network.BoolOption("icc"),
+	"com.docker.network.bridge.enable_ip_masquerade":    network.BoolOption("masquerade"),
+	"com.docker.network.bridge.host_binding_ipv4":       network.StringOption("hostBinding"),
+	"com.docker.network.bridge.gateway_mode_ipv4":       network.StringOption("gatewayModeIPv4"),
+	"com.docker.network.bridge.gateway_mode_ipv6":       network.StringOption("gatewayModeIPv6"),
+	"com.docker.network.bridge.inhibit_ipv4":            network.BoolOption("inhibitIPv4"),
+	"com.docker.network.bridge.trusted_host_interfaces": network.ListOption("trustedHostInterfaces"),
+	"com.docker.network.driver.mtu":                     network.NumberOption("mtu"),
+	"com.docker.network.host_ipv4":                      network.StringOption("snatIPv4"),
+	"com.docker.network.host_ipv6":                      network.StringOption("snatIPv6"),
+	"com.docker.network.enable_ipv6":                    network.BoolOption("ipv6"),
+	// For dnet, which chooses the interface's name. A plugin is told it by CNI_IFNAME.
+	"com.docker.network.container_iface_prefix": network.StringOption(""),
+}
+
+// created is dbridge's configuration as dnet writes it. Options stay under Docker's
+// names, so that dnet inspect shows them as they were given.
+type created struct {
+	Type         string            `json:"type"`
+	Capabilities map[string]bool   `json:"capabilities"`
+	Internal     bool              `json:"internal,omitempty"`
+	IPv6         *bool             `json:"ipv6,omitempty"`
+	Options      map[string]string `json:"options,omitempty"`
+	IPAM         ipam.Raw          `json:"ipam"`
+}
+
+// Configure returns the configuration of a new network.
+func (driver) Configure(o *network.Options, addresses ipam.Raw, ipv6 *bool) (any, error) {
+	if err := options.Check(o.DriverOptions); err != nil {
+		return nil, err
+	}
+	return created{
+		Type: Plugin.Type, Internal: o.Internal, IPv6: ipv6, Options: o.DriverOptions, IPAM: addresses,
+		Capabilities: map[string]bool{"aliases": true, "ipRanges": true, "ips": true, "mac": true, "portMappings": true},
+	}, nil
+}
+
+// Probes wants the link to be a bridge, if it is there.
+func (driver) Probes(d network.Description) []wire.Object {
+	return []wire.Object{&wire.Bridge{Name: d.Link}}
+}
+
+// Options returns what a configuration says under Docker's names. What inspect
+// shows elsewhere is left out.
+func (driver) Options(conf network.Conf) (map[string]string, error) {
+	keys, err := conf.Keys(known())
+	if err != nil {
+		return map[string]string{}, err
+	}
+	for _, key := range append([]string{"internal", "ipv6", "names"}, network.StandardKeys()...) {
+		delete(keys, key)
+	}
+	if v, ok := keys["ipMasq"]; ok { // another word for masquerade
+		delete(keys, "ipMasq")
+		keys["masquerade"] = v
+	}
+	return options.Show(keys)
+}
+
+// Link is the link of a network whose configuration can't be read.
+func (driver) Link(name string) string { return Link(name) }
+
+// Leftovers are the bridge and what the firewall knows of the network. The bridge
+// comes last, and so is removed first: an ADD that misses it waits for the
+// network's lock.
+func (driver) Leftovers(name, link string) []wire.Object {
+	return []wire.Object{
+		&firewall.Network{Name: name, Bridge: link},
+		&wire.Bridge{Name: link, MAC: mac(link)},
+	}
+}

@@ -1,0 +1,49 @@
+// Package network holds what every network has, whatever its mode: how a plugin's
+// configuration is read, what the engine and dnet must know of a mode, and the
+// JSON form that runtimes keep in /etc/cni/net.d.
+//
+// A mode reads its configuration once ([Plugin.Parse]); nothing after it validates
+// again. Errors carry the CNI code and name the field, its value and
+// what is allowed.
+package network
+
+import "strings"
+
+// maxLinkLen is the length of a link's name in bytes (IFNAMSIZ - 1).
+const maxLinkLen = 15
+
+// NameRule says what [ValidName] takes.
+const NameRule = "letters, digits, '_', '.' and '-', and begin with a letter or digit"
+
+// ValidName reports whether a name may be a network's or a container's ID (CNI
+// specification, "Network configuration objects" and "Parameters"). A regular
+// expression would be compiled in each call of a plugin.
+func ValidName(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		alphanumeric := '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !alphanumeric && (i == 0 || c != '_' && c != '.' && c != '-') {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// LinkRule says what [ValidLink] takes.
+const LinkRule = `a link name: 1 to 15 bytes of ASCII without white space and / : " % *, and not ., .., all or default`
+
+// ValidLink reports whether the kernel takes a name for a link
+// (dev_valid_name), as far as sysctl paths and people can live with it: all and
+// default are directories of settings, and the kernel makes no such link.
+func ValidLink(name string) bool {
+	switch name {
+	case "", ".", "..", "all", "default":
+		return false
+	}
+	if len(name) > maxLinkLen {
+		return false
+	}
+	return !strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || r == '/' || r == ':' || r == '"' || r == '%' || r == '*'
+	})
+}
