@@ -30,7 +30,7 @@ func TestHeal(t *testing.T) {
 	}
 	f.mkdir("run/containers/" + strings.Repeat("d1", 32)) // its record was never written
 	f.check([]call{{"ps -a --format '{{.Names}} {{.State}} {{.Status}}'", 0,
-		"new created Created\nweb running Up 2 minutes\nold exited Exited (3) 40 minutes ago\nkilled exited Exited (137) Less than a second ago\n", ""}})
+		"new created Created\nweb running Up 2 minutes\nold exited Exited (3) 40 minutes ago\nkilled exited Exited (137) ...", ""}})
 	if got := f.calls(); strings.Count(got, " DEL ") != 6 || strings.Contains(got, idWeb) {
 		t.Errorf("plugins called:\n%s", got)
 	}
