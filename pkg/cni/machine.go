@@ -34,7 +34,7 @@ type Sandboxes interface {
 	// HasLink reports whether a namespace has a link of that name.
 	HasLink(netns, name string) (bool, error)
 	// Survey looks at a sandbox for a plugin that makes no interface in it.
-	Survey(netns string) (wire.Survey, error)
+	Survey(netns string) (wire.NetNSInfo, error)
 	// Inside lists the processes in a namespace, as "12 (sleep)".
 	Inside(netns string) ([]string, error)
 	// Addresses returns the addresses by which a namespace speaks to others,

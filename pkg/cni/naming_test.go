@@ -98,7 +98,7 @@ func TestInherits(t *testing.T) {
 			"[{10.1.0.2/24 10.1.0.1} {fd00::2/64 invalid IP}]"},
 		{"not others'", `{"address": "10.1.0.2/24", "interface": 1}, {"address": "10.2.0.2/24", "interface": 2}, {"address": "10.3.0.2/24", "interface": 0}, {"address": "10.4.0.2/24", "interface": 3}, {"address": "10.5.0.2/24"}`,
 			"[{10.1.0.2/24 invalid IP}]"},
-		{"nobody's, where none is its", `{"address": "10.2.0.2/24", "interface": 2}, {"address": "10.5.0.2/24", "gateway": "10.5.0.1"}`, "[{10.5.0.2/24 10.5.0.1}]"},
+		{"of no interface, where none is its", `{"address": "10.2.0.2/24", "interface": 2}, {"address": "10.5.0.2/24", "gateway": "10.5.0.1"}`, "[{10.5.0.2/24 10.5.0.1}]"},
 		{"out of range", `{"address": "10.2.0.2/24", "interface": 9}, {"address": "10.3.0.2/24", "interface": -1}`, "[]"},
 		{"lo's are of no use", `{"address": "127.0.0.1/8"}, {"address": "::1/128"}`, "[]"},
 		{"no gateway", `{"address": "10.1.0.2/24", "gateway": "0.0.0.0", "interface": 1}`, "[{10.1.0.2/24 invalid IP}]"},

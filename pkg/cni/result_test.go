@@ -98,7 +98,7 @@ func TestReadResult(t *testing.T) {
 	}
 }
 
-// The version of a result is the configuration's, whoever reads it.
+// The version of a result is the configuration's.
 func TestResultVersion(t *testing.T) {
 	for _, version := range []string{"0.4.0", "1.0.0", "1.1.0"} {
 		raw := []byte(`{"cniVersion": "` + version + `", "ips": []}`)

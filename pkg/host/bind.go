@@ -16,25 +16,25 @@ import (
 	"dcni/pkg/wire"
 )
 
-// bind is a [wire.Bind].
+// bind is a [wire.NetNSBind].
 type bind struct {
 	h *Host
-	o *wire.Bind
+	o *wire.NetNSBind
 }
 
 // bindOf is the bind that a record tells of.
 func (h *Host) bindOf(r *records.Record) bind {
-	return bind{h, &wire.Bind{Owner: r.Attachment, Path: r.NetNS, Over: r.Cookie, Target: r.Target}}
+	return bind{h, &wire.NetNSBind{Owner: r.Attachment, Path: r.NetNS, Original: r.Cookie, Shared: r.Target}}
 }
 
 // needless reports whether the path led to the namespace from the start, or
 // nothing is known of a path. Nothing was mounted then.
-func (b bind) needless() bool { return b.o.Path == "" || b.o.Over == b.o.Target }
+func (b bind) needless() bool { return b.o.Path == "" || b.o.Original == b.o.Shared }
 
 // ensure starts the one that takes the bind away again before there is any: it
 // does so too if this process dies.
 func (b bind) ensure() (bool, error) {
-	if b.needless() || b.leadsTo(b.o.Target) == nil {
+	if b.needless() || b.leadsTo(b.o.Shared) == nil {
 		return false, nil
 	}
 	if err := b.startPop(); err != nil {
@@ -49,7 +49,7 @@ func (b bind) ensure() (bool, error) {
 	if err := unix.Mount("", b.o.Path, "", unix.MS_PRIVATE, ""); err != nil {
 		return true, err
 	}
-	return true, b.leadsTo(b.o.Target)
+	return true, b.leadsTo(b.o.Shared)
 }
 
 // leadsTo wants the namespace at the path to be one of those with these cookies.
@@ -66,7 +66,7 @@ func (b bind) leadsTo(cookies ...uint64) error {
 
 // check is content with a path that leads to the sandbox's own namespace again:
 // the container has joined by now.
-func (b bind) check() error { return b.leadsTo(b.o.Target, b.o.Over) }
+func (b bind) check() error { return b.leadsTo(b.o.Shared, b.o.Original) }
 
 // remove takes the bind away where it still is, and nothing else that may be
 // mounted there: it unmounts what it has open and has looked at, so a path that
@@ -87,7 +87,7 @@ func (b bind) remove() error {
 		return err
 	}
 	defer ns.Close()
-	if cookie, err := ns.Cookie(); err != nil || cookie != b.o.Target {
+	if cookie, err := ns.Cookie(); err != nil || cookie != b.o.Shared {
 		return err
 	}
 	defer b.h.forget(b.o.Path)

@@ -95,7 +95,7 @@ func (h *Host) kind(o wire.Object) kind {
 		return route{h, o}
 	case *wire.Flows:
 		return flows{h, o}
-	case *wire.Bind:
+	case *wire.NetNSBind:
 		return bind{h, o}
 	case *wire.Permission:
 		return permission{o}

@@ -51,13 +51,13 @@ func (h *Host) Lives(path string, cookie uint64) bool { return netns.Alive(path,
 func (h *Host) Inhabited() (map[uint64]bool, error) { return proc.ReferencedNetNS() }
 
 // Survey looks at a sandbox for a plugin that makes no interface in it.
-func (h *Host) Survey(path string) (wire.Survey, error) {
+func (h *Host) Survey(path string) (wire.NetNSInfo, error) {
 	found, err := h.Enter(path)
 	if err != nil || found.Own {
-		return wire.Survey{Sandbox: found}, err
+		return wire.NetNSInfo{Sandbox: found}, err
 	}
 	links, err := h.sandboxLinks(path)
-	return wire.Survey{Sandbox: found, Links: links, Fixed: fixed(path)}, err
+	return wire.NetNSInfo{Sandbox: found, Links: links, Fixed: fixed(path)}, err
 }
 
 // fixed reports whether nothing can be mounted over a path. What is open shows

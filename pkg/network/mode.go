@@ -86,7 +86,7 @@ type Join struct {
 	NetNS   string            // CNI_NETNS
 	Args    map[string]string // CNI_ARGS
 	Chained bool              // a plugin before has been at work: there is a prevResult
-	Found   wire.Survey       // what is in the sandbox
+	Found   wire.NetNSInfo    // what is in the sandbox
 }
 
 // Exchangeable tells why a sandbox can't be made to share another namespace, or

@@ -11,7 +11,7 @@ func Heal(h Host, objects []Object, report func(o Object, was, err error)) {
 		}
 		changed, err := h.Ensure(o)
 		if err == nil && !changed {
-			// Somebody else did it meanwhile, or it can't be had.
+			// Another process did it just now, or it can't be had.
 			if err = h.Check(o); err == nil {
 				continue
 			}
@@ -20,8 +20,8 @@ func Heal(h Host, objects []Object, report func(o Object, was, err error)) {
 	}
 }
 
-// An Insider is an object that may be inside a sandbox, where it is out of
-// reach once the sandbox is gone, or its path is hidden.
+// An Insider is an object that may be inside a sandbox. There it is out of reach
+// once the sandbox is gone, or its path is hidden.
 type Insider interface {
 	Object
 	// Outside returns what of the object is the host's: the object itself, a
@@ -63,7 +63,7 @@ func (a *Addr) Outside() Object { return ofHost(a, a.NetNS) }
 func (r *Route) Outside() Object { return ofHost(r, r.NetNS) }
 
 // Outside returns nil: the path that a bind is about is the sandbox's.
-func (b *Bind) Outside() Object { return nil }
+func (b *NetNSBind) Outside() Object { return nil }
 
 func ofHost(o Object, netns string) Object {
 	if netns != "" {

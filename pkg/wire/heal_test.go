@@ -69,7 +69,7 @@ func TestOutside(t *testing.T) {
 		t.Errorf("of the shared objects: %v", got)
 	}
 	flows := &wire.Flows{}
-	got := wire.Outside(append(slices.Clone(p.Own), &wire.Bind{Path: "/ns/c1"}, flows))
+	got := wire.Outside(append(slices.Clone(p.Own), &wire.NetNSBind{Path: "/ns/c1"}, flows))
 	if len(got) != 2 || got[1] != wire.Object(flows) {
 		t.Fatalf("got %v", got)
 	}

@@ -6,9 +6,9 @@ type Sandbox struct {
 	Own    bool   // it is the host's own
 }
 
-// A Survey is what else there is to know of a sandbox for a plugin that makes
-// no interface in it.
-type Survey struct {
+// NetNSInfo is what else there is to know of a sandbox for a plugin that makes no
+// interface in it.
+type NetNSInfo struct {
 	Sandbox
 	Links []string // by name: all but lo and what the kernel puts into every namespace; none if it is the host's own
 	// Fixed says that the path is a process's own, /proc/PID/ns/net, which can't

@@ -23,6 +23,18 @@ func Ensure(h Host, objects []Object) ([]Object, error) {
 	return changed, nil
 }
 
+// Stages splits an attachment's objects before its first address: its link, and
+// what is set on it, are the first stage, its addresses and what comes after them
+// the second. Where an address is only known, or only known to be free, once the
+// link is there (DHCP, duplicate detection), that is found out in between.
+func Stages(own []Object) (link, addresses []Object) {
+	first := slices.IndexFunc(own, func(o Object) bool { _, ok := o.(*Addr); return ok })
+	if first < 0 {
+		return own, nil
+	}
+	return own[:first:first], own[first:]
+}
+
 // Undo removes what Ensure changed, newest first. It goes on past errors and
 // joins them.
 func Undo(h Host, changed []Object) error {

@@ -116,6 +116,24 @@ func TestEnsureUndoesItsOwn(t *testing.T) {
 	}
 }
 
+// The stages of a plan are its objects, in their order: up to the first address,
+// and from there on.
+func TestStages(t *testing.T) {
+	own := bridgeAndVeth().Own
+	link, addresses := wire.Stages(own)
+	if !slices.Equal(link, own[:1]) || !slices.Equal(addresses, own[1:]) {
+		t.Errorf("of %v: %v and %v", own, link, addresses)
+	}
+	link, addresses = wire.Stages(own[2:])
+	if !slices.Equal(link, own[2:]) || len(addresses) > 0 {
+		t.Errorf("without an address: %v and %v", link, addresses)
+	}
+	link, _ = wire.Stages(own)
+	if _ = append(link, own[3]); own[1].Key() != bridgeAndVeth().Own[1].Key() {
+		t.Error("what is appended to the first stage overwrites the second")
+	}
+}
+
 // What can't be undone is said, and keeps nothing else from being undone.
 func TestUndoGoesOn(t *testing.T) {
 	p := bridgeAndVeth()

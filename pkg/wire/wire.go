@@ -77,7 +77,7 @@ type Plan struct {
 	Own []Object
 }
 
-// A Root is an object that DEL removes by itself. What is no Root goes away
+// A Root is an object that DEL removes by itself. Any other object goes away
 // with a Root: an address in the sandbox dies with its link.
 type Root interface {
 	Object

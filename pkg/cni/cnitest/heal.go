@@ -169,7 +169,7 @@ func (m matrix) collectNothing(t *testing.T) {
 	w.healed(t)
 	m.record(t, w, "c1")
 
-	// nor is it if somebody took its link
+	// Nor is it gone if its link is lost.
 	for _, key := range w.Host.Keys() {
 		w.Host.Lose(key)
 	}

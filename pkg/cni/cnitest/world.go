@@ -285,9 +285,9 @@ func (m machine) Inhabited() (map[uint64]bool, error) {
 // Bundle knows of none.
 func (m machine) Bundle(string) names.Identity { return names.Identity{} }
 
-func (m machine) Survey(netns string) (wire.Survey, error) {
+func (m machine) Survey(netns string) (wire.NetNSInfo, error) {
 	found, err := m.look(netns)
-	return wire.Survey{Sandbox: found}, err
+	return wire.NetNSInfo{Sandbox: found}, err
 }
 
 func (m machine) Addresses(netns string) ([]netip.Prefix, error) { return m.Loopback(netns) }

@@ -3,7 +3,7 @@
 //
 // A CNI plugin is given a sandbox and can't choose another. It can make the path
 // that the runtime will join lead elsewhere, for as long as it takes: see
-// [wire.Bind].
+// [wire.NetNSBind].
 package host
 
 import (
@@ -59,8 +59,8 @@ func validate(j network.Join) error {
 // roots is the bind, where it is known what it would be.
 func roots(e network.Endpoint) []wire.Object { return []wire.Object{bind(e)} }
 
-func bind(e network.Endpoint) *wire.Bind {
-	return &wire.Bind{Owner: e.Attachment, Path: e.NetNS, Source: hostNetNS, Over: e.Cookie, Target: e.Target}
+func bind(e network.Endpoint) *wire.NetNSBind {
+	return &wire.NetNSBind{Owner: e.Attachment, Path: e.NetNS, Source: hostNetNS, Original: e.Cookie, Shared: e.Target}
 }
 
 // Plan says what must be there for one attachment.

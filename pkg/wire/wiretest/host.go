@@ -232,7 +232,7 @@ func (h *Host) Remove(o wire.Object) error {
 		return err
 	}
 	// Without its path, a bind can't be unmounted.
-	if b, ok := o.(*wire.Bind); (!ok || b.Path != "") && written(o) {
+	if b, ok := o.(*wire.NetNSBind); (!ok || b.Path != "") && written(o) {
 		h.drop(o.Key())
 	}
 	return call(h.After, "remove", o)
@@ -244,14 +244,14 @@ func isFact(o wire.Object) bool {
 	switch o := o.(type) {
 	case *wire.Flows, *wire.Permission:
 		return true
-	case *wire.Bind:
-		return o.Over == o.Target // the path leads there already
+	case *wire.NetNSBind:
+		return o.Original == o.Shared // the path leads there already
 	}
 	return false
 }
 
 func isBind(o wire.Object) bool {
-	_, ok := o.(*wire.Bind)
+	_, ok := o.(*wire.NetNSBind)
 	return ok
 }
 
