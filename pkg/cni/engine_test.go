@@ -1,0 +1,45 @@
+package cni_test
+
+import (
+	"fmt"
+	"testing"
+
+	"dcni/pkg/cni"
+	"dcni/pkg/cni/cnitest"
+	"dcni/pkg/mode/bridge"
+	"dcni/pkg/wire"
+)
+
+// bridgeConf is a configuration of dbridge with more keys of its own.
+func bridgeConf(keys string) string {
+	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "web", "type": "dbridge", %s "ipam": {"type": "dipam", "subnet": "10.1.0.0/24"}}`, keys)
+}
+
+// Where a network was configured anew, the youngest attachment says what it is:
+// healing puts back what the last ADD made.
+func TestHealReconfigured(t *testing.T) {
+	// In the order of names the youngest record is the last of the network's, and
+	// then the first.
+	for _, containers := range [][2]string{{"c1", "c2"}, {"c2", "c1"}} {
+		w := cnitest.NewWorld(t, bridge.Plugin)
+		for i, icc := range []string{"true", "false"} {
+			if _, err := w.Engine.Add(w.Request(t, containers[i], bridgeConf(`"icc": `+icc+`,`))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := w.State(t)
+		for _, key := range w.Host.Keys() {
+			w.Host.Lose(key)
+		}
+		if err := w.Engine.Heal(cni.Scope{}, func(e wire.HealEvent) {
+			if e.Error != "" {
+				t.Errorf("healed %+v", e)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if after := w.State(t); after != before {
+			t.Errorf("%v: healed, the world is\n%s\nand was\n%s", containers, after, before)
+		}
+	}
+}
