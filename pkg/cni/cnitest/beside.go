@@ -15,8 +15,8 @@ import (
 // These rows have two processes at work: before each step of a verb, another
 // process carries out one of its own, and the step then goes on or fails.
 //
-// c0, c1 and c2 are containers of the network, of which c1 and c2 ask for the
-// same; b1 and b2 are containers of another network of the same plugin.
+// c0 to c3 are containers of the network. c1 and c2 ask for the same, the others for
+// nothing. b1 and b2 are containers of another network of the same plugin.
 
 // present says which containers are to be attached at the end; those not in it
 // are to have left nothing.
@@ -60,7 +60,7 @@ func (m matrix) addBeside(t *testing.T) {
 		for _, other := range others {
 			m.collide(t, s, add, other, nil)
 		}
-		for _, other := range []verb{m.add("c2"), m.add("b1"), m.del("c0")} {
+		for _, other := range []verb{m.add("c3"), m.add("b1"), m.del("c0")} {
 			m.collide(t, s, add, other, errInjected)
 		}
 	}
