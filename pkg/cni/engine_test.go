@@ -43,3 +43,21 @@ func TestHealReconfigured(t *testing.T) {
 		}
 	}
 }
+
+// An ADD that asks more of a network that is known, and fails, leaves it as it was
+// known: the subnet that it was given for IPv6 goes back.
+func TestFailedAddRestoresRegistration(t *testing.T) {
+	for n, failed := 1, true; failed; n++ {
+		w := cnitest.NewWorld(t, bridge.Plugin)
+		if _, err := w.Engine.Add(w.Request(t, "c0", bridgeConf(""))); err != nil {
+			t.Fatal(err)
+		}
+		before := w.State(t)
+		var err error
+		w.FailAt(n, func() { _, err = w.Engine.Add(w.Request(t, "c1", bridgeConf(`"ipv6": true,`))) })
+		failed = err != nil
+		if after := w.State(t); failed && after != before {
+			t.Fatalf("step %d: the world is\n%s\nand was\n%s", n, after, before)
+		}
+	}
+}

@@ -111,6 +111,9 @@ func TestEnsureUndoesItsOwn(t *testing.T) {
 			if !errors.Is(err, fault) || changed != nil {
 				t.Errorf("step %d: %v, %v", n, changed, err)
 			}
+			if want := "ensure " + all(p)[n].String() + ": fault"; err.Error() != want {
+				t.Errorf("step %d says %v, want %s", n, err, want)
+			}
 			wantState(t, h, fmt.Sprintf("step %d, after %t", n, after), before)
 		}
 	}
@@ -127,6 +130,9 @@ func TestStages(t *testing.T) {
 	link, addresses = wire.Stages(own[2:])
 	if !slices.Equal(link, own[2:]) || len(addresses) > 0 {
 		t.Errorf("without an address: %v and %v", link, addresses)
+	}
+	if link, addresses = wire.Stages(own[1:]); len(link) > 0 || !slices.Equal(addresses, own[1:]) {
+		t.Errorf("without a link: %v and %v", link, addresses)
 	}
 	link, _ = wire.Stages(own)
 	if _ = append(link, own[3]); own[1].Key() != bridgeAndVeth().Own[1].Key() {
