@@ -11,12 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/agent"
 	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/rtnl"
@@ -128,17 +130,31 @@ func (h *Host) Probe(o wire.Object) error { return h.kind(o).probe() }
 // for both at once.
 func (h *Host) RemoveAll(objects []wire.Object) error {
 	errs := make([]error, len(objects))
-	waits := make([]func(), len(objects))
+	var wg sync.WaitGroup
 	for i, o := range objects {
-		waits[i] = aside(func() {
-			if err := h.Remove(o); err != nil {
+		wg.Go(func() {
+			if err := h.removeSafely(o); err != nil {
 				errs[i] = &wire.OpError{Op: "remove", Object: o.String(), Err: err}
 			}
 		})
 	}
-	await(waits)
+	wg.Wait()
 	return errors.Join(errs...)
 }
+
+// removeSafely is Remove, with an error in place of a panic: one in a goroutine that
+// does not recover ends the process, and dnetd heals many attachments.
+func (h *Host) removeSafely(o wire.Object) (err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			err = fmt.Errorf("panic: %v\n%s", why, debug.Stack())
+		}
+	}()
+	return h.Remove(o)
+}
+
+// dnetd asks the dnetd of this machine.
+func (h *Host) dnetd() agent.Client { return agent.Client{Store: h.records} }
 
 // A sandbox is a network namespace with sockets in it: a socket opened there
 // keeps working from outside, so that only settings below /proc/sys need a

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/proc"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/netns"
 	"dcni/pkg/wire"
@@ -51,7 +52,7 @@ func probeFamily(o *wire.Addr) error {
 	if o.Prefix.Addr().Is4() {
 		return nil
 	}
-	if _, err := os.Stat(procSys + "net/ipv6"); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(proc.SysctlDir + "net/ipv6"); errors.Is(err, fs.ErrNotExist) {
 		return errNoIPv6
 	}
 	return nil

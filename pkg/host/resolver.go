@@ -15,6 +15,7 @@ import (
 	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/nstable"
+	"dcni/pkg/host/proc"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/names"
 	"dcni/pkg/netns"
@@ -52,7 +53,7 @@ func (r resolver) ensure() (bool, error) {
 	for _, s := range sockets {
 		fds = append(fds, s.UDP, s.TCP)
 	}
-	reply, err := r.h.askDnetd(request, fds...)
+	reply, err := r.h.dnetd().Ask(request, fds...)
 	if err != nil {
 		return true, err
 	}
@@ -72,7 +73,7 @@ func resolverFamilies(intercept bool) (six []bool) {
 	if !intercept {
 		return []bool{false}
 	}
-	if _, err := os.Stat(procSys + "net/ipv6"); err != nil {
+	if _, err := os.Stat(proc.SysctlDir + "net/ipv6"); err != nil {
 		return []bool{false}
 	}
 	return []bool{false, true}
@@ -149,7 +150,7 @@ func (h *Host) eachTable(r *names.Resolver, f func(t nstable.Table, want nstable
 // check asks dnetd, and looks at the rules. After a crash dnetd may have had to
 // take other ports than are on record.
 func (r resolver) check() error {
-	reply, unknown := r.h.callDnetd(agentTimeout, agent.Request{Op: agent.Know, Resolver: r.o})
+	reply, unknown := r.h.dnetd().Call(agent.AnswerTimeout, agent.Request{Op: agent.Know, Resolver: r.o})
 	now := *r.o
 	if reply.Port != 0 {
 		now.Port, now.Port6 = reply.Port, reply.Port6
@@ -196,7 +197,7 @@ func (r resolver) remove() error {
 
 // forget has dnetd forget the attachment. An error is a reply that says nothing.
 func (r resolver) forget() agent.Reply {
-	reply, _ := r.h.callDnetd(agentForget, agent.Request{Op: agent.Forget, Attachment: &r.o.Owner})
+	reply, _ := r.h.dnetd().Call(agent.ForgetTimeout, agent.Request{Op: agent.Forget, Attachment: &r.o.Owner})
 	return reply
 }
 
@@ -223,7 +224,7 @@ func (r resolver) kin() (list []*names.Resolver, sure bool) {
 
 // probe tells whether dnetd answers or could be started, and whether the kernel
 // takes the rules. They are laid in a namespace of their own.
-func (r resolver) probe() error { return errors.Join(r.h.probeDnetd(), probeMapping(r.o)) }
+func (r resolver) probe() error { return errors.Join(r.h.dnetd().Probe(), probeMapping(r.o)) }
 
 func probeMapping(r *names.Resolver) error {
 	return netns.Scratch(func() error {

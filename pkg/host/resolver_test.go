@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ func TestLastGoesAsAnotherComes(t *testing.T) {
 			t.Fatal(err)
 		}
 		done := make(chan error, 1)
-		serveOnce(t, going.agentSocket(), func() agent.Reply {
+		serveOnce(t, filepath.Join(store.Run, "dnetd.sock"), func() agent.Reply {
 			go func() { done <- coming.LeadToNameServer(of("db")) }()
 			select {
 			case err := <-done: // too early

@@ -10,11 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/proc"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/wire"
 )
-
-const procSys = "/proc/sys/"
 
 // setting is a [wire.Sysctl].
 type setting struct {
@@ -42,11 +41,6 @@ func (s setting) moot(err error) bool {
 	off := strings.HasSuffix(s.o.Path, "/disable_ipv6") && s.o.Value == "1" ||
 		strings.HasSuffix(s.o.Path, "/accept_ra") && s.o.Value == "0"
 	return off && errors.Is(err, fs.ErrNotExist)
-}
-
-func readSysctl(path string) (string, error) {
-	b, err := os.ReadFile(procSys + path)
-	return strings.TrimSpace(string(b)), err
 }
 
 func (s setting) check() error {
@@ -85,7 +79,7 @@ func (s setting) read() (have string, err error) {
 		return d.Value(l)
 	}
 	err = s.h.run(s.o.NetNS, func() (err error) {
-		have, err = readSysctl(s.o.Path)
+		have, err = proc.Sysctl(s.o.Path)
 		return err
 	})
 	return have, err
@@ -106,7 +100,7 @@ func (s setting) set(value string) error {
 	}
 	return s.h.run(s.o.NetNS, func() error {
 		if s.o.NetNS == "" {
-			return os.WriteFile(procSys+s.o.Path, []byte(value), 0)
+			return os.WriteFile(proc.SysctlDir+s.o.Path, []byte(value), 0)
 		}
 		return s.h.writeOwnProc(s.o.Path, value)
 	})
@@ -119,13 +113,13 @@ func (s setting) set(value string) error {
 func (h *Host) writeOwnProc(path, value string) error {
 	dir, err := h.ownProc()
 	if err != nil {
-		return os.WriteFile(procSys+path, []byte(value), 0)
+		return os.WriteFile(proc.SysctlDir+path, []byte(value), 0)
 	}
 	fd, err := unix.Openat(dir, "sys/"+path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return &fs.PathError{Op: "open", Path: procSys + path, Err: err}
+		return &fs.PathError{Op: "open", Path: proc.SysctlDir + path, Err: err}
 	}
-	f := os.NewFile(uintptr(fd), procSys+path)
+	f := os.NewFile(uintptr(fd), proc.SysctlDir+path)
 	defer f.Close()
 	_, err = f.WriteString(value)
 	return err
@@ -195,18 +189,18 @@ func (f forwarding) refused() error {
 // acceptRA returns the settings that keep the host's router advertisements
 // working once it forwards: 2 ("even with forwarding on") where it was 1.
 func acceptRA() []*wire.Sysctl {
-	files, err := filepath.Glob(procSys + "net/ipv6/conf/*/accept_ra")
+	files, err := filepath.Glob(proc.SysctlDir + "net/ipv6/conf/*/accept_ra")
 	if err != nil {
 		return nil
 	}
 	var settings []*wire.Sysctl
 	for _, f := range files {
-		path := strings.TrimPrefix(f, procSys)
+		path := strings.TrimPrefix(f, proc.SysctlDir)
 		dev := filepath.Base(filepath.Dir(path))
 		if dev == "all" || dev == "default" || dev == "lo" || wire.IsHostLink(dev) {
 			continue
 		}
-		if have, err := readSysctl(path); err == nil && have == "1" {
+		if have, err := proc.Sysctl(path); err == nil && have == "1" {
 			settings = append(settings, &wire.Sysctl{Path: path, Value: "2"})
 		}
 	}
@@ -240,7 +234,7 @@ func (f forwarding) probe() error {
 	if err := f.refused(); err != nil {
 		return err
 	}
-	if err := unix.Access(procSys+f.o.Path(), unix.W_OK); err != nil {
+	if err := unix.Access(proc.SysctlDir+f.o.Path(), unix.W_OK); err != nil {
 		return fmt.Errorf("write %s: %w", f.o.Path(), err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/proc"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/wire"
 )
@@ -204,12 +205,6 @@ func flag(on bool) uint8 {
 	return 0
 }
 
-// bridgeCall and one of the hooks is the setting by which bridged packets go
-// through the IP hooks.
-const bridgeCall = "net/bridge/bridge-nf-call-"
-
-var bridgeHooks = []string{"iptables", "ip6tables"}
-
 // isolated reports whether the port is to be isolated. Where bridged packets
 // go through the IP hooks, the rule set itself drops what is between two ports
 // of a network without icc. Isolation would then be too much: what is published
@@ -218,8 +213,8 @@ func (v veth) isolated() bool {
 	if !v.o.Isolated {
 		return false
 	}
-	for _, hook := range bridgeHooks {
-		if have, err := readSysctl(bridgeCall + hook); err != nil || have != "1" {
+	for _, filter := range proc.BridgeFilters {
+		if have, err := proc.Sysctl(filter); err != nil || have != "1" {
 			return true
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"dcni/pkg/host/proc"
 	"dcni/pkg/host/rtnl"
 
 	"golang.org/x/sys/unix"
@@ -117,8 +118,8 @@ func asADD(i *rtnl.Link) bool {
 
 // filterSettings returns the settings of bridged packets, as they are.
 func filterSettings() (values string) {
-	for _, hook := range bridgeHooks {
-		value, err := readSysctl(bridgeCall + hook)
+	for _, filter := range proc.BridgeFilters {
+		value, err := proc.Sysctl(filter)
 		if err != nil {
 			value = "none" // the module is not loaded
 		}

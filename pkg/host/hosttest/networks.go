@@ -11,7 +11,7 @@ import (
 	"dcni/pkg/host/hostports"
 )
 
-// The lab of these tests:
+// NewNetworks makes a host with containers on four networks, and one outside:
 //
 //	br-a  10.1.0.0/24  a1 a2   icc, masquerade
 //	br-b  10.2.0.0/24  b1      icc, masquerade

@@ -25,15 +25,16 @@ func linkUp(t testing.TB, name string) {
 	}
 }
 
-// A node is a network namespace with a name: the host, a container, the outside.
-type node struct {
+// A Node is a network namespace with a name: the host, a container, the outside.
+type Node struct {
 	name string
 	ns   netns.NsHandle
 	V4   netip.Addr
 	V6   netip.Addr
 }
 
-func (n *node) Addr(v6 bool) netip.Addr {
+// Addr returns the node's address of a family.
+func (n *Node) Addr(v6 bool) netip.Addr {
 	if v6 {
 		return n.V6
 	}
@@ -41,7 +42,7 @@ func (n *node) Addr(v6 bool) netip.Addr {
 }
 
 // Do runs f on a thread in the node's namespace; sockets made there stay there.
-func (n *node) Do(f func() error) error {
+func (n *Node) Do(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread is scrapped
@@ -57,17 +58,18 @@ func (n *node) Do(f func() error) error {
 // Topology builds nodes around a host, which is the calling thread's namespace.
 type Topology struct {
 	T     testing.TB
-	Host  *node
-	Nodes map[string]*node
+	Host  *Node
+	Nodes map[string]*Node
 }
 
+// NewTopology returns a topology around the thread's namespace, which forwards.
 func NewTopology(t testing.TB) *Topology {
 	ns, err := netns.Get()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ns.Close() })
-	l := &Topology{T: t, Host: &node{name: "host", ns: ns}, Nodes: map[string]*node{}}
+	l := &Topology{T: t, Host: &Node{name: "host", ns: ns}, Nodes: map[string]*Node{}}
 	l.Nodes["host"] = l.Host
 	LoUp(t)
 	for _, name := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
@@ -85,6 +87,7 @@ func (l *Topology) Must(err error) {
 	}
 }
 
+// AddAddress gives a link addresses, without duplicate detection.
 func AddAddress(h *netlink.Handle, link netlink.Link, prefixes ...string) error {
 	for _, p := range prefixes {
 		addr, err := netlink.ParseAddr(p)
@@ -113,6 +116,7 @@ func (l *Topology) Bridge(name string, n int) {
 	l.Must(netlink.LinkSetUp(br))
 }
 
+// Handle is a netlink handle of the thread's namespace.
 func Handle() *netlink.Handle { return &netlink.Handle{} }
 
 // Container makes a namespace on a bridge: 10.N.0.HOST and fd00:N::HOST.
@@ -125,12 +129,13 @@ func (l *Topology) Container(name, bridge string, n, host int) *netlink.Veth {
 	return port
 }
 
-func (l *Topology) NewNode(name, v4, v6 string) *node {
+// NewNode makes a namespace with a name and addresses, not yet joined to the host.
+func (l *Topology) NewNode(name, v4, v6 string) *Node {
 	ns, err := netns.New()
 	l.Must(err)
 	l.Must(netns.Set(l.Host.ns))
 	l.T.Cleanup(func() { ns.Close() })
-	c := &node{name: name, ns: ns, V4: netip.MustParseAddr(v4), V6: netip.MustParseAddr(v6)}
+	c := &Node{name: name, ns: ns, V4: netip.MustParseAddr(v4), V6: netip.MustParseAddr(v6)}
 	l.Nodes[name] = c
 	return c
 }
@@ -138,7 +143,7 @@ func (l *Topology) NewNode(name, v4, v6 string) *node {
 // Veth joins a node to the host and gives it its addresses and default routes.
 // lo has no IPv4 address there, so that packets to 127.0.0.0/8 can leave the node;
 // it is up, for IPv6 takes no packet to its own addresses without.
-func (l *Topology) Veth(name string, n *node, master int, bits, gw4, gw6 string) *netlink.Veth {
+func (l *Topology) Veth(name string, n *Node, master int, bits, gw4, gw6 string) *netlink.Veth {
 	la := netlink.NewLinkAttrs()
 	la.Name, la.MasterIndex = name, master
 	v := &netlink.Veth{LinkAttrs: la, PeerName: "eth0", PeerNamespace: netlink.NsFd(n.ns)}
@@ -180,7 +185,7 @@ func (l *Topology) Veth(name string, n *node, master int, bits, gw4, gw6 string)
 // Serve answers on TCP and UDP with the peer's address and the node's name. Each family has sockets
 // of its own: package net tries ::1 once a process to see whether a socket can
 // serve both, maybe in a namespace that has none.
-func (l *Topology) Serve(n *node, port int) {
+func (l *Topology) Serve(n *Node, port int) {
 	l.Must(n.Do(func() error {
 		for _, family := range []string{"4", "6"} {
 			ln, err := net.Listen("tcp"+family, fmt.Sprintf(":%d", port))
@@ -199,6 +204,7 @@ func (l *Topology) Serve(n *node, port int) {
 	}))
 }
 
+// AnswerTCP answers each connection.
 func AnswerTCP(ln net.Listener, name string) {
 	for {
 		c, err := ln.Accept()
@@ -221,6 +227,7 @@ func answerUDP(pc net.PacketConn, name string) {
 	}
 }
 
+// PeerOf returns an address without port and zone.
 func PeerOf(a net.Addr) string {
 	ap, _ := netip.ParseAddrPort(a.String())
 	return ap.Addr().Unmap().WithZone("").String()
@@ -231,7 +238,7 @@ const Patience = 400 * time.Millisecond
 
 // Reach connects from a node and returns as whom the server saw it, "" if it
 // could not be reached. proto is tcp or udp.
-func (l *Topology) Reach(n *node, proto string, to netip.AddrPort) (seen string) {
+func (l *Topology) Reach(n *Node, proto string, to netip.AddrPort) (seen string) {
 	var c net.Conn
 	if proto += "4"; to.Addr().Is6() {
 		proto = strings.TrimSuffix(proto, "4") + "6"

@@ -1,4 +1,4 @@
-package host
+package agent
 
 import (
 	"context"
@@ -10,43 +10,47 @@ import (
 	"syscall"
 	"time"
 
-	"dcni/pkg/host/agent"
 	"dcni/pkg/host/detach"
+	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
 // Limits of waiting for dnetd. An ADD must not hang as long as its runtime would
 // let it, and dnetd answers in less than a millisecond.
 const (
-	agentTimeout = 2 * time.Second // for an answer
-	agentForget  = time.Second     // for one that changes little
-	agentStart   = 4 * time.Second // for one to begin
+	AnswerTimeout = 2 * time.Second // for an answer
+	ForgetTimeout = time.Second     // for one that changes little
+	startTimeout  = 4 * time.Second // for one to begin
 )
 
-// agentSocket is where dnetd listens: agent.DefaultSocket, with the records in
-// their usual place.
-func (h *Host) agentSocket() string { return filepath.Join(h.records.Run, "dnetd.sock") }
+// A Client asks the dnetd that serves a host's records, and starts it where none
+// runs.
+type Client struct{ Store records.Store }
 
-// callDnetd sends dnetd a request, if it is there.
-func (h *Host) callDnetd(timeout time.Duration, r agent.Request, fds ...int) (agent.Reply, error) {
-	return agent.Call(h.agentSocket(), timeout, r, fds...)
+// socket is where dnetd listens: [DefaultSocket], with the records in
+// their usual place.
+func (c Client) socket() string { return filepath.Join(c.Store.Run, "dnetd.sock") }
+
+// Call sends dnetd a request, if it is there.
+func (c Client) Call(timeout time.Duration, r Request, fds ...int) (Reply, error) {
+	return Call(c.socket(), timeout, r, fds...)
 }
 
-// askDnetd sends dnetd a request. Where none runs, it is started, also if it was
+// Ask sends dnetd a request. Where none runs, it is started, also if it was
 // just ending. The error has code 11 if there is no way to have an answer now.
-func (h *Host) askDnetd(r agent.Request, fds ...int) (agent.Reply, error) {
-	deadline := time.Now().Add(agentStart)
+func (c Client) Ask(r Request, fds ...int) (Reply, error) {
+	deadline := time.Now().Add(startTimeout)
 	for {
-		reply, err := h.callDnetd(agentTimeout, r, fds...)
+		reply, err := c.Call(AnswerTimeout, r, fds...)
 		coded := (*wire.Error)(nil)
 		if err == nil || errors.As(err, &coded) {
 			return reply, err
 		}
-		if errors.Is(err, agent.ErrTooLong) {
+		if errors.Is(err, ErrTooLong) {
 			return reply, wire.Errorf(wire.CodeConfig, "aliases, names and hosts of the container: %v", err)
 		}
-		if errors.Is(err, agent.ErrAbsent) && time.Now().Before(deadline) {
-			err = h.startDnetd(deadline)
+		if errors.Is(err, ErrAbsent) && time.Now().Before(deadline) {
+			err = c.start(deadline)
 			if err == nil || errors.Is(err, errKilled) {
 				continue
 			}
@@ -55,22 +59,22 @@ func (h *Host) askDnetd(r agent.Request, fds ...int) (agent.Reply, error) {
 	}
 }
 
-// startDnetd starts dnetd, or waits for another plugin that does, until the
+// start starts dnetd, or waits for another plugin that does, until the
 // socket answers.
-func (h *Host) startDnetd(deadline time.Time) error {
+func (c Client) start(deadline time.Time) error {
 	const pause = 2 * time.Millisecond
 	for {
-		lock, free, err := h.records.TryLockAgentStart()
+		lock, free, err := c.Store.TryLockAgentStart()
 		if err != nil {
 			return err
 		}
-		if h.answers() {
+		if c.answers() {
 			lock.Unlock()
 			return nil
 		}
 		if free {
 			defer lock.Unlock()
-			return h.launchDnetd(deadline)
+			return c.launch(deadline)
 		}
 		if time.Now().After(deadline) {
 			return errors.New("another plugin is starting it, and it does not answer")
@@ -79,35 +83,35 @@ func (h *Host) startDnetd(deadline time.Time) error {
 	}
 }
 
-// answers reports whether somebody answers at the socket.
-func (h *Host) answers() bool {
-	_, err := h.callDnetd(agentTimeout, agent.Request{Op: agent.Status})
+// answers reports whether a dnetd answers at the socket.
+func (c Client) answers() bool {
+	_, err := c.Call(AnswerTimeout, Request{Op: Status})
 	return err == nil
 }
 
-// launchDnetd has systemd start dnetd, where that has its unit, else starts the
+// launch has systemd start dnetd, where that has its unit, else starts the
 // program. The caller has the lock.
-func (h *Host) launchDnetd(deadline time.Time) error {
-	if unit := dnetdUnit(); unit != "" {
+func (c Client) launch(deadline time.Time) error {
+	if unit := systemdUnit(); unit != "" {
 		ctx, cancel := context.WithDeadline(context.Background(), deadline)
 		defer cancel()
 		out, err := exec.CommandContext(ctx, "systemctl", "--no-ask-password", "start", unit).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("systemctl start %s: %w: %s", unit, err, out)
 		}
-		return h.awaitDnetd(deadline, nil)
+		return c.await(deadline, nil)
 	}
-	program, err := findDnetd()
+	program, err := findProgram()
 	if err != nil {
 		return err
 	}
-	return h.spawnDnetd(program, deadline)
+	return c.spawn(program, deadline)
 }
 
-// awaitDnetd waits until the socket answers, or ended says that the process has.
-func (h *Host) awaitDnetd(deadline time.Time, ended <-chan error) error {
+// await waits until the socket answers, or ended says that the process has.
+func (c Client) await(deadline time.Time, ended <-chan error) error {
 	const pause = time.Millisecond
-	for !h.answers() {
+	for !c.answers() {
 		select {
 		case err := <-ended:
 			return err
@@ -120,8 +124,8 @@ func (h *Host) awaitDnetd(deadline time.Time, ended <-chan error) error {
 	return nil
 }
 
-// dnetdUnit returns our unit if systemd runs this host and has it, else "".
-func dnetdUnit() string {
+// systemdUnit returns our unit if systemd runs this host and has it, else "".
+func systemdUnit() string {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		return ""
 	}
@@ -134,9 +138,9 @@ func dnetdUnit() string {
 	return ""
 }
 
-// findDnetd looks for the program beside this one, then in PATH, which a runtime
+// findProgram looks for the program beside this one, then in PATH, which a runtime
 // may have cut short.
-func findDnetd() (string, error) {
+func findProgram() (string, error) {
 	const name = "dnetd"
 	if self, err := os.Executable(); err == nil {
 		beside := filepath.Join(filepath.Dir(self), name)
@@ -154,21 +158,21 @@ func findDnetd() (string, error) {
 	return "", errors.New("no program dnetd: neither beside the plugin nor in PATH " + os.Getenv("PATH"))
 }
 
-// errKilled says that somebody killed the dnetd that was just started. The next
+// errKilled says that the dnetd that was just started was killed. The next
 // one may live.
 var errKilled = errors.New("killed")
 
-// spawnDnetd starts the program to outlive this process, with a log in place of
+// spawn starts the program to outlive this process, with a log in place of
 // its output.
-func (h *Host) spawnDnetd(program string, deadline time.Time) error {
-	logFile := filepath.Join(h.records.Run, "dnetd.log")
+func (c Client) spawn(program string, deadline time.Time) error {
+	logFile := filepath.Join(c.Store.Run, "dnetd.log")
 	log, err := os.OpenFile(logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	p, err := detach.Command{
-		Path: program, Args: []string{"dnetd", "--on-demand", "--socket", h.agentSocket()},
+		Path: program, Args: []string{"dnetd", "--on-demand", "--socket", c.socket()},
 		Env: []string{"PATH=" + os.Getenv("PATH")}, Dir: "/", Files: []*os.File{nil, log, log},
 	}.Start()
 	if err != nil {
@@ -182,16 +186,19 @@ func (h *Host) spawnDnetd(program string, deadline time.Time) error {
 		}
 		ended <- errors.Join(err, fmt.Errorf("%s ended at once (%v): see %s", program, state, logFile))
 	}()
-	return h.awaitDnetd(deadline, ended)
+	return c.await(deadline, ended)
 }
 
-// probeDnetd tells whether dnetd answers or could be started.
-func (h *Host) probeDnetd() error {
-	_, err := h.callDnetd(agentTimeout, agent.Request{Op: agent.Status})
-	if errors.Is(err, agent.ErrAbsent) && dnetdUnit() == "" {
-		_, err = findDnetd()
-	} else if errors.Is(err, agent.ErrAbsent) {
+// Probe tells whether dnetd answers or could be started.
+func (c Client) Probe() error {
+	_, err := c.Call(AnswerTimeout, Request{Op: Status})
+	if errors.Is(err, ErrAbsent) && systemdUnit() == "" {
+		_, err = findProgram()
+	} else if errors.Is(err, ErrAbsent) {
 		err = nil
 	}
-	return wrapped("dnetd", err)
+	if err != nil {
+		return fmt.Errorf("dnetd: %w", err)
+	}
+	return nil
 }

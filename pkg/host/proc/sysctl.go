@@ -1,0 +1,20 @@
+package proc
+
+import (
+	"os"
+	"strings"
+)
+
+// SysctlDir is where settings of the kernel are.
+const SysctlDir = "/proc/sys/"
+
+// Sysctl returns a setting of the calling thread's namespaces, by its path below
+// [SysctlDir].
+func Sysctl(path string) (string, error) {
+	b, err := os.ReadFile(SysctlDir + path)
+	return strings.TrimSpace(string(b)), err
+}
+
+// BridgeFilters are the settings by which bridged packets go through the IP hooks,
+// of IPv4 and of IPv6.
+var BridgeFilters = []string{"net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"}
