@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"dcni/pkg/cni"
-	"dcni/pkg/host"
+	"dcni/pkg/host/watch"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -77,7 +77,7 @@ type healer struct {
 	run    func(ctx context.Context, program string, args []string) ([]wire.HealEvent, error)
 
 	mu    sync.Mutex
-	hints map[host.Hint]bool
+	hints map[watch.Event]bool
 	woken chan struct{} // has one as long as there are hints
 
 	// The rest is the loop's own.
@@ -98,13 +98,13 @@ type visit struct {
 func newHealer(store *records.CachedStore, log *slog.Logger) *healer {
 	return &healer{
 		store: store, log: log, counts: &healCounts{}, run: runHeal,
-		hints: map[host.Hint]bool{}, woken: make(chan struct{}, 1),
+		hints: map[watch.Event]bool{}, woken: make(chan struct{}, 1),
 		due: map[target]*visit{}, brakes: map[string]*brake{}, lines: map[string]*brake{}, known: map[string]bool{},
 	}
 }
 
 // hint takes note of a hint.
-func (h *healer) hint(hint host.Hint) {
+func (h *healer) hint(hint watch.Event) {
 	h.mu.Lock()
 	h.hints[hint] = true
 	h.mu.Unlock()
@@ -114,10 +114,10 @@ func (h *healer) hint(hint host.Hint) {
 	}
 }
 
-func (h *healer) takeHints() []host.Hint {
+func (h *healer) takeHints() []watch.Event {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var list []host.Hint
+	var list []watch.Event
 	for hint := range h.hints {
 		list = append(list, hint)
 	}
@@ -137,7 +137,7 @@ var programs = []string{
 // serve heals until the context ends. Without the kernel's word for what is lost,
 // it looks after everything now and then all the same.
 func (h *healer) serve(ctx context.Context) {
-	watcher, err := host.Watch(isOurs, h.hint)
+	watcher, err := watch.New(isOurs, h.hint)
 	if err != nil {
 		h.log.Error("losses are found late", "error", err, "every", healEvery)
 	} else {
@@ -209,11 +209,11 @@ func (h *healer) next() time.Time {
 }
 
 // understand turns hints into targets.
-func (h *healer) understand(hints []host.Hint) {
+func (h *healer) understand(hints []watch.Event) {
 	links := map[string]bool{}
 	for _, hint := range hints {
 		switch hint.What {
-		case host.Link, host.Inside:
+		case watch.Link, watch.Inside:
 			links[hint.Link] = true
 		default:
 			h.add(target{}, 0)

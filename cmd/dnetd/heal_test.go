@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"dcni/pkg/firewall"
-	"dcni/pkg/host"
+	"dcni/pkg/host/watch"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -55,7 +55,7 @@ func (r *healFixture) attach(plugin, network, container string) wire.Attachment 
 }
 
 // after returns the runs that hints bring.
-func (r *healFixture) after(hints ...host.Hint) []string {
+func (r *healFixture) after(hints ...watch.Event) []string {
 	r.runs = nil
 	clear(r.due)
 	r.understand(hints)
@@ -74,18 +74,18 @@ func TestHealTargets(t *testing.T) {
 	r.attach("dnone", "none", "c3")
 	all := []string{"dbridge", "ddns", "dnone"}
 	for _, c := range []struct {
-		hints []host.Hint
+		hints []watch.Event
 		want  []string
 	}{
-		{[]host.Hint{{What: host.Anything}}, all},
-		{[]host.Hint{{What: host.Rules}, {What: host.Link, Link: c1.HostLink()}}, all},
-		{[]host.Hint{{What: host.Forwarding}}, all},
-		{[]host.Hint{{What: host.Link, Link: c1.HostLink()}}, []string{"dbridge web/c1/eth0", "ddns web/c1/eth0"}},
-		{[]host.Hint{{What: host.Inside, Link: c2.HostLink()}}, []string{"dbridge web/c2/eth0"}},
-		{[]host.Hint{{What: host.Link, Link: c1.HostLink()}, {What: host.Inside, Link: c2.HostLink()}}, []string{"dbridge web/c1/eth0 web/c2/eth0", "ddns web/c1/eth0"}},
-		{[]host.Hint{{What: host.Link, Link: "br-db"}}, []string{"dbridge db"}},
-		{[]host.Hint{{What: host.Link, Link: "br-web"}}, []string{"dbridge web", "ddns web"}},
-		{[]host.Hint{{What: host.Link, Link: "docker0"}, {What: host.Link, Link: "v00000000000000"}}, nil}, // no records tell of them
+		{[]watch.Event{{What: watch.Anything}}, all},
+		{[]watch.Event{{What: watch.Rules}, {What: watch.Link, Link: c1.HostLink()}}, all},
+		{[]watch.Event{{What: watch.Forwarding}}, all},
+		{[]watch.Event{{What: watch.Link, Link: c1.HostLink()}}, []string{"dbridge web/c1/eth0", "ddns web/c1/eth0"}},
+		{[]watch.Event{{What: watch.Inside, Link: c2.HostLink()}}, []string{"dbridge web/c2/eth0"}},
+		{[]watch.Event{{What: watch.Link, Link: c1.HostLink()}, {What: watch.Inside, Link: c2.HostLink()}}, []string{"dbridge web/c1/eth0 web/c2/eth0", "ddns web/c1/eth0"}},
+		{[]watch.Event{{What: watch.Link, Link: "br-db"}}, []string{"dbridge db"}},
+		{[]watch.Event{{What: watch.Link, Link: "br-web"}}, []string{"dbridge web", "ddns web"}},
+		{[]watch.Event{{What: watch.Link, Link: "docker0"}, {What: watch.Link, Link: "v00000000000000"}}, nil}, // no records tell of them
 	} {
 		if got := r.after(c.hints...); !slices.Equal(got, c.want) {
 			t.Errorf("%v: ran %q, want %q", c.hints, got, c.want)
@@ -98,7 +98,7 @@ func TestHealTargets(t *testing.T) {
 func TestHealLeavesAlone(t *testing.T) {
 	r := newHealFixture(t)
 	c1 := r.attach("dbridge", "web", "c1")
-	hint := host.Hint{What: host.Link, Link: c1.HostLink()}
+	hint := watch.Event{What: watch.Link, Link: c1.HostLink()}
 	lock, err := r.store.LockAttachment(c1)
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func TestHealSlowsDown(t *testing.T) {
 	c1 := r.attach("dbridge", "web", "c1")
 	r.attach("dbridge", "web", "c2")
 	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
-	hint := host.Hint{What: host.Inside, Link: c1.HostLink()}
+	hint := watch.Event{What: watch.Inside, Link: c1.HostLink()}
 	ran := 0
 	for range 10 * healBurst {
 		ran += len(r.after(hint))
@@ -158,7 +158,7 @@ func TestHealSlowsDown(t *testing.T) {
 	if n := r.counts.PutBack.Load(); n != healBurst {
 		t.Errorf("%d counted", n)
 	}
-	other := host.Hint{What: host.Inside, Link: wire.Attachment{Network: "web", Container: "c2", IfName: "eth0"}.HostLink()}
+	other := watch.Event{What: watch.Inside, Link: wire.Attachment{Network: "web", Container: "c2", IfName: "eth0"}.HostLink()}
 	if got := r.after(other); len(got) != 1 {
 		t.Errorf("another waits for it: %q", got)
 	}
@@ -173,7 +173,7 @@ func TestHealSlowsDown(t *testing.T) {
 	r.did = nil
 	ran = 0
 	for range 20 * healBurst {
-		ran += len(r.after(host.Hint{What: host.Inside, Link: c3.HostLink()}))
+		ran += len(r.after(watch.Event{What: watch.Inside, Link: c3.HostLink()}))
 	}
 	if least, most := 9*healBurst, 11*healBurst; ran < least || ran > most {
 		t.Errorf("%d runs that find nothing, want %d to %d", ran, least, most)
@@ -190,7 +190,7 @@ func TestHealSlowsDownEach(t *testing.T) {
 	const n = 3 * healBurst
 	for i := range n {
 		other := r.attach("dbridge", "web", fmt.Sprintf("c%d", i%10))
-		for _, run := range r.after(host.Hint{What: host.Inside, Link: bad.HostLink()}, host.Hint{What: host.Inside, Link: other.HostLink()}) {
+		for _, run := range r.after(watch.Event{What: watch.Inside, Link: bad.HostLink()}, watch.Event{What: watch.Inside, Link: other.HostLink()}) {
 			ran += strings.Count(run, "/bad/")
 			others += strings.Count(run, "/c")
 		}
@@ -209,7 +209,7 @@ func TestHealLogIsBounded(t *testing.T) {
 	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
 	const n = 10 * healBurst
 	for range n {
-		r.after(host.Hint{What: host.Inside, Link: c1.HostLink()})
+		r.after(watch.Event{What: watch.Inside, Link: c1.HostLink()})
 		for _, b := range r.brakes {
 			b.at = b.at.Add(-healRefill)
 		}
@@ -221,14 +221,14 @@ func TestHealLogIsBounded(t *testing.T) {
 		t.Errorf("%d lines say that there will be less", lines)
 	}
 	r.did = []wire.HealEvent{{Attachment: c2, Did: wire.PutBack, Object: "route"}}
-	if r.after(host.Hint{What: host.Inside, Link: c2.HostLink()}); !strings.Contains(r.said.String(), "container=c2") {
+	if r.after(watch.Event{What: watch.Inside, Link: c2.HostLink()}); !strings.Contains(r.said.String(), "container=c2") {
 		t.Error("no line about another")
 	}
 	for _, b := range r.lines {
 		b.at = b.at.Add(-healLine)
 	}
 	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
-	if r.after(host.Hint{What: host.Rules}); strings.Count(r.said.String(), "container=c1") != healBurst+1 {
+	if r.after(watch.Event{What: watch.Rules}); strings.Count(r.said.String(), "container=c1") != healBurst+1 {
 		t.Error("no line five minutes later")
 	}
 }
@@ -238,7 +238,7 @@ func TestHealComplainsOnce(t *testing.T) {
 	c1 := r.attach("dbridge", "web", "c1")
 	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "link", Error: "no such device"}}
 	for range 3 {
-		r.after(host.Hint{What: host.Rules})
+		r.after(watch.Event{What: watch.Rules})
 	}
 	if n := strings.Count(r.said.String(), "no such device"); n != 1 || r.counts.Failed.Load() != 3 {
 		t.Errorf("said %d times, counted %d", n, r.counts.Failed.Load())

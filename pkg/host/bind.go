@@ -37,7 +37,7 @@ func (b bind) ensure() (bool, error) {
 	if b.needless() || b.leadsTo(b.o.Shared) == nil {
 		return false, nil
 	}
-	if err := b.startPop(); err != nil {
+	if err := b.startReaper(); err != nil {
 		return false, fmt.Errorf("start %s: %w", PopCommand, err)
 	}
 	defer b.h.forget(b.o.Path)
@@ -109,9 +109,9 @@ func (b bind) remove() error {
 
 func (b bind) probe() error { return nil }
 
-// startPop starts this program once more, to outlive this process. It is in the
+// startReaper starts this program once more, to outlive this process. It is in the
 // runtime's namespaces, for there the bind is seen. See [Host.Pop].
-func (b bind) startPop() error {
+func (b bind) startReaper() error {
 	a := b.o.Owner
 	p, err := detach.Command{
 		Path: detach.Self, Args: []string{os.Args[0], PopCommand, a.Network, a.Container, a.IfName},

@@ -13,16 +13,16 @@ import (
 	"dcni/pkg/wire"
 )
 
-// wayOut are addresses of the public Internet, one of each family. Nothing is
+// uplinkTargets are addresses of the public Internet, one of each family. Nothing is
 // sent: the kernel only says which link it would take.
-var wayOut = []netip.Addr{netip.MustParseAddr("1.1.1.1"), netip.MustParseAddr("2606:4700:4700::1111")}
+var uplinkTargets = []netip.Addr{netip.MustParseAddr("1.1.1.1"), netip.MustParseAddr("2606:4700:4700::1111")}
 
 // WayOutMTU returns the MTU in bytes of the link that leads out, IPv4 first,
 // and Ethernet's 1500 where none does.
 func (h *Host) WayOutMTU() int {
 	const ethernet = 1500
 	rt := h.root.rt
-	for _, a := range wayOut {
+	for _, a := range uplinkTargets {
 		index, _, err := rt.RouteTo(a)
 		if err != nil || index == 0 {
 			continue
@@ -97,6 +97,6 @@ func (h *Host) Strays() ([]wire.Stray, error) {
 			In: func(string) bool { return true },
 		})
 	}
-	owners, err := h.strayElements()
+	owners, err := h.orphanElements()
 	return append(out, owners...), err
 }

@@ -27,7 +27,7 @@ func (n fwNetwork) ensure() (bool, error) {
 	defer lock.Unlock()
 	var back []firewall.Port
 	laid, err := n.h.fw.EnsureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
-		networks, endpoints, err := n.h.relay()
+		networks, endpoints, err := n.h.desired()
 		for _, e := range endpoints {
 			back = append(back, e.Ports...)
 		}
@@ -76,9 +76,9 @@ func (h *Host) RemoveUnusedRules() error {
 	return h.fw.RemoveUnused()
 }
 
-// relay returns what the records say is up: what the sets must hold when
+// desired returns what the records say is up: what the sets must hold when
 // somebody flushed them.
-func (h *Host) relay() ([]*firewall.Network, []*firewall.Endpoint, error) {
+func (h *Host) desired() ([]*firewall.Network, []*firewall.Endpoint, error) {
 	keys, err := h.records.Keys()
 	if err != nil {
 		return nil, nil, err
@@ -102,7 +102,7 @@ func (h *Host) relay() ([]*firewall.Network, []*firewall.Endpoint, error) {
 			endpoints = append(endpoints, r.Endpoint)
 		}
 	}
-	return networks, h.leadersFirst(endpoints), nil
+	return networks, h.gatewayFirst(endpoints), nil
 }
 
 // fwEndpoint is a [firewall.Endpoint].
@@ -132,7 +132,7 @@ func (e fwEndpoint) check() error { return e.h.fw.CheckEndpoint(e.o) }
 // see handOver; two attachments that are removed at once wait for each other, or
 // one could give to the other what nobody would take back.
 func (e fwEndpoint) remove() error {
-	if len(e.h.kin(e.o.Owner)) == 0 {
+	if len(e.h.siblings(e.o.Owner)) == 0 {
 		return e.takeBack()
 	}
 	lock, err := e.h.records.LockFirewall()
@@ -141,7 +141,7 @@ func (e fwEndpoint) remove() error {
 	}
 	defer lock.Unlock()
 	err = e.takeBack()
-	e.handOver()
+	e.movePorts()
 	return err
 }
 
@@ -156,8 +156,8 @@ func (e fwEndpoint) takeBack() error {
 
 func (e fwEndpoint) probe() error { return nil }
 
-// strayElements lists the owners of elements, for garbage collection.
-func (h *Host) strayElements() ([]wire.Stray, error) {
+// orphanElements lists the owners of elements, for garbage collection.
+func (h *Host) orphanElements() ([]wire.Stray, error) {
 	comments, err := h.fw.Owners()
 	if err != nil {
 		return nil, err
@@ -165,7 +165,7 @@ func (h *Host) strayElements() ([]wire.Stray, error) {
 	var out []wire.Stray
 	for _, c := range comments {
 		out = append(out, wire.Stray{
-			Object: &byComment{c},
+			Object: &ownedElements{c},
 			Of:     func(a wire.Attachment) bool { return firewall.Comment(a) == c },
 			In:     func(network string) bool { return strings.HasPrefix(c, network+" ") },
 		})
@@ -173,22 +173,22 @@ func (h *Host) strayElements() ([]wire.Stray, error) {
 	return out, nil
 }
 
-// byComment is all elements that carry one comment.
-type byComment struct{ comment string }
+// ownedElements is all elements that carry one comment.
+type ownedElements struct{ comment string }
 
 // Key names the comment.
-func (b *byComment) Key() string { return "elements of " + b.comment }
+func (b *ownedElements) Key() string { return "elements of " + b.comment }
 
 // String is the key.
-func (b *byComment) String() string { return b.Key() }
+func (b *ownedElements) String() string { return b.Key() }
 
 // Root marks the elements as what is removed by itself.
-func (b *byComment) Root() {}
+func (b *ownedElements) Root() {}
 
 // fwComment removes a [byComment]; the rest of a kind has no meaning for it.
 type fwComment struct {
 	h *Host
-	o *byComment
+	o *ownedElements
 }
 
 func (c fwComment) ensure() (bool, error) { return false, errors.ErrUnsupported }

@@ -63,7 +63,7 @@ func New(store records.Store) (*Host, error) {
 		records: store, fw: nft.New(), root: sandbox{rt: rt},
 		sandboxes: map[string]*sandbox{}, ifaces: map[linkName]*rtnl.Link{},
 	}
-	h.fw.Siblings, h.fw.EndpointOf, h.fw.IsGatewayEndpoint = h.kinAttachments, h.endpoint, h.leads
+	h.fw.Siblings, h.fw.EndpointOf, h.fw.IsGatewayEndpoint = h.siblingAttachments, h.endpoint, h.isGatewayEndpoint
 	return h, nil
 }
 
@@ -107,7 +107,7 @@ func (h *Host) kind(o wire.Object) kind {
 		return fwEndpoint{h, o}
 	case *names.Resolver:
 		return resolver{h, o}
-	case *byComment:
+	case *ownedElements:
 		return fwComment{h, o}
 	}
 	panic(fmt.Sprintf("host: no such kind of object: %T", o))
@@ -295,8 +295,8 @@ func (h *Host) relink() {
 	h.mu.Unlock()
 }
 
-// link finds a link by name in a namespace, as the library has it.
-func (h *Host) link(netns, name string) (*netlink.Handle, netlink.Link, error) {
+// libraryLink finds a link by name in a namespace, as the library has it.
+func (h *Host) libraryLink(netns, name string) (*netlink.Handle, netlink.Link, error) {
 	nl, err := h.handle(netns)
 	if err != nil {
 		return nil, nil, err

@@ -35,7 +35,7 @@ func (b bridge) ensure() (bool, error) {
 	if err != nil {
 		return made, err
 	}
-	_, err = b.deaf().ensure()
+	_, err = b.disableRA().ensure()
 	return true, err
 }
 
@@ -62,13 +62,13 @@ func (b bridge) create() (bool, error) {
 // died had not yet set, or what somebody has set since.
 func (b bridge) adopt(l *rtnl.Link) (bool, error) {
 	if !b.ours(l) {
-		return false, b.pin()
+		return false, b.fixMACAndMTU()
 	}
-	mended, err := b.mend(l)
+	mended, err := b.repair(l)
 	if err != nil {
 		return mended, err
 	}
-	changed, err := b.deaf().ensure()
+	changed, err := b.disableRA().ensure()
 	return mended || changed, err
 }
 
@@ -79,8 +79,8 @@ func (b bridge) ours(l *rtnl.Link) bool {
 	return l.MAC.String() == b.o.MAC || b.o.Alias != "" && l.Alias == b.o.Alias
 }
 
-// mend sets the MTU of a bridge of ours where it differs.
-func (b bridge) mend(l *rtnl.Link) (bool, error) {
+// repair sets the MTU of a bridge of ours where it differs.
+func (b bridge) repair(l *rtnl.Link) (bool, error) {
 	mtu, err := b.mtu(l)
 	if err != nil || l.MTU == mtu {
 		return false, err
@@ -115,19 +115,19 @@ func (b bridge) mtu(l *rtnl.Link) (int, error) {
 	return cmp.Or(least, l.MTU), nil
 }
 
-// deaf is the setting that keeps the host from taking router advertisements
+// disableRA is the setting that keeps the host from taking router advertisements
 // from containers, which would make them its gateway (CVE-2020-13401). It
 // matters without IPv6 on the network as well: the bridge has a link-local
 // address all the same. A bridge of the user's may lead to a router of his.
-func (b bridge) deaf() setting {
+func (b bridge) disableRA() setting {
 	return setting{b.h, &wire.Sysctl{Path: "net/ipv6/conf/" + b.o.Name + "/accept_ra", Value: "0"}}
 }
 
-// pin makes MAC and MTU of a user's bridge stay what they are. Until somebody
+// fixMACAndMTU makes MAC and MTU of a user's bridge stay what they are. Until somebody
 // sets them, a bridge follows its ports: it takes the lowest MAC and MTU of
 // them, and the MAC goes when the last port goes.
-func (b bridge) pin() error {
-	nl, l, err := b.h.link("", b.o.Name)
+func (b bridge) fixMACAndMTU() error {
+	nl, l, err := b.h.libraryLink("", b.o.Name)
 	if err != nil {
 		return err
 	}
@@ -187,8 +187,8 @@ func (b bridge) check() error {
 	if err != nil {
 		return err
 	}
-	if err := b.deaf().check(); err != nil {
-		return fmt.Errorf("%s: %w", b.deaf().o, err)
+	if err := b.disableRA().check(); err != nil {
+		return fmt.Errorf("%s: %w", b.disableRA().o, err)
 	}
 	return nil
 }

@@ -24,10 +24,10 @@ const PopCommand = "pop"
 // Runtimes take some 30 ms from ADD; looking costs two system calls for each
 // process of the machine, so it is done ever more seldom.
 const (
-	popLimit    = 30 * time.Second
-	popFirst    = 2 * time.Millisecond
-	popSlowest  = 250 * time.Millisecond
-	popFraction = 16 // of the time that has passed is waited next
+	reapLimit    = 30 * time.Second
+	reapFirst    = 2 * time.Millisecond
+	reapSlowest  = 250 * time.Millisecond
+	reapFraction = 16 // of the time that has passed is waited next
 )
 
 // Pop takes a bind away when the container's first process has joined, when its
@@ -37,12 +37,12 @@ const (
 // end.
 func (h *Host) Pop(a wire.Attachment, plugin string) error {
 	_ = os.WriteFile("/proc/self/comm", []byte(plugin), 0) // started as /proc/self/exe, it is called exe
-	p := popper{h: h, owner: a, plugin: plugin}
-	return errors.Join(p.wait(), p.pop())
+	p := bindReaper{h: h, owner: a, plugin: plugin}
+	return errors.Join(p.wait(), p.reap())
 }
 
-// popper is at work on one attachment.
-type popper struct {
+// bindReaper is at work on one attachment.
+type bindReaper struct {
 	h      *Host
 	owner  wire.Attachment
 	plugin string
@@ -50,7 +50,7 @@ type popper struct {
 }
 
 // begin waits for ADD, and returns its record if it did not fail.
-func (p *popper) begin() (*records.Record, error) {
+func (p *bindReaper) begin() (*records.Record, error) {
 	lock, err := p.h.records.LockAttachment(p.owner)
 	if err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func (p *popper) begin() (*records.Record, error) {
 }
 
 // read returns the attachment's record, nil if there is none.
-func (p *popper) read() (*records.Record, error) {
+func (p *bindReaper) read() (*records.Record, error) {
 	r, err := p.h.records.Get(p.owner, p.plugin)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -74,16 +74,16 @@ func (p *popper) read() (*records.Record, error) {
 }
 
 // current reports whether the attachment still is the one that this is about.
-func (p *popper) current() bool {
+func (p *bindReaper) current() bool {
 	r, err := p.read()
 	return err == nil && r != nil && r.State == records.Up && r.Since.Equal(p.since)
 }
 
-// pop takes the bind away. Without a record, DEL has done so; one that is up
+// reap takes the bind away. Without a record, DEL has done so; one that is up
 // since another time is another ADD's. Else it is ours, or an ADD or DEL died
 // over it: then the record goes as well, for a GC that comes now finds the
 // attachment locked, and leaves it alone.
-func (p *popper) pop() error {
+func (p *bindReaper) reap() error {
 	lock, err := p.h.records.LockAttachment(p.owner)
 	if err != nil {
 		return err
@@ -100,7 +100,7 @@ func (p *popper) pop() error {
 }
 
 // wait returns when the bind is to go.
-func (p *popper) wait() error {
+func (p *bindReaper) wait() error {
 	r, err := p.begin()
 	if err != nil || r == nil {
 		return err
@@ -113,7 +113,7 @@ func (p *popper) wait() error {
 		return err
 	}
 	down := make(chan error, 1)
-	err = ns.Do(func() error { return guardLo(down) })
+	err = ns.Do(func() error { return keepLoUp(down) })
 	ns.Close() // an open file keeps the sandbox's own mount from being taken away
 	if err != nil {
 		return err
@@ -122,11 +122,11 @@ func (p *popper) wait() error {
 	if err != nil {
 		return err
 	}
-	for begin := time.Now(); time.Since(begin) < popLimit && p.current() && !joined.any(); {
+	for begin := time.Now(); time.Since(begin) < reapLimit && p.current() && !joined.any(); {
 		select {
 		case err := <-down:
 			return err
-		case <-time.After(min(max(popFirst, time.Since(begin)/popFraction), popSlowest)):
+		case <-time.After(min(max(reapFirst, time.Since(begin)/reapFraction), reapSlowest)):
 		}
 	}
 	return nil
@@ -166,9 +166,9 @@ func (j joined) any() bool {
 	return false
 }
 
-// guardLo brings lo up again whenever it goes down in the calling thread's
+// keepLoUp brings lo up again whenever it goes down in the calling thread's
 // namespace, from now on until the process ends, and says so on the channel.
-func guardLo(down chan<- error) error {
+func keepLoUp(down chan<- error) error {
 	events, err := nlsock.Dial(unix.NETLINK_ROUTE)
 	if err != nil {
 		return err

@@ -175,7 +175,7 @@ func (r resolver) remove() error {
 	var kin []*names.Resolver
 	if reply.Last != r.o.Cookie { // to ask the records takes longer than all the rest, on a host with many networks
 		var sure bool
-		if kin, sure = r.kin(); !sure || len(kin) == 0 && reply.Port+reply.Port6 != 0 {
+		if kin, sure = r.siblings(); !sure || len(kin) == 0 && reply.Port+reply.Port6 != 0 {
 			return nil // the rest is an attachment's that is being made, or another container's in the same sandbox
 		}
 	}
@@ -207,10 +207,10 @@ func (r resolver) there() bool {
 	return err == nil && cookie == r.o.Cookie
 }
 
-// kin returns the resolvers of the sandbox's other attachments. It is not sure
+// siblings returns the resolvers of the sandbox's other attachments. It is not sure
 // while one of them is being made: what that wants is not yet on record.
-func (r resolver) kin() (list []*names.Resolver, sure bool) {
-	for _, other := range r.h.kin(r.o.Owner) {
+func (r resolver) siblings() (list []*names.Resolver, sure bool) {
+	for _, other := range r.h.siblings(r.o.Owner) {
 		switch {
 		case other.Cookie != r.o.Cookie:
 		case other.State == records.Adding:

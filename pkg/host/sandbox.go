@@ -119,7 +119,7 @@ func (h *Host) Addresses(path string) ([]netip.Prefix, error) {
 		return nil, err
 	}
 	var list []netip.Prefix
-	for _, to := range wayOut {
+	for _, to := range uplinkTargets {
 		p, err := s.rt.SourceFor(to)
 		if err != nil {
 			return nil, err

@@ -20,9 +20,9 @@ import (
 // and would not be recognized as the answer had the datagram come in by another.
 // When the one that has them is detached, another takes over.
 
-// kin returns the records of the other attachments of an attachment's
+// siblings returns the records of the other attachments of an attachment's
 // container. One that can't be read is not among them: it answers for nothing.
-func (h *Host) kin(a wire.Attachment) []*records.Record {
+func (h *Host) siblings(a wire.Attachment) []*records.Record {
 	list, _ := h.records.OfContainer(a.Container)
 	var kin []*records.Record
 	for _, r := range list {
@@ -33,10 +33,10 @@ func (h *Host) kin(a wire.Attachment) []*records.Record {
 	return kin
 }
 
-// kinAttachments returns the other attachments of an attachment's container.
-func (h *Host) kinAttachments(a wire.Attachment) []wire.Attachment {
+// siblingAttachments returns the other attachments of an attachment's container.
+func (h *Host) siblingAttachments(a wire.Attachment) []wire.Attachment {
 	var list []wire.Attachment
-	for _, r := range h.kin(a) {
+	for _, r := range h.siblings(a) {
 		list = append(list, r.Attachment)
 	}
 	return list
@@ -54,9 +54,9 @@ func (h *Host) endpoint(comment string) *firewall.Endpoint {
 	return nil
 }
 
-// leads reports whether an attachment is its sandbox's way out of a family: it
+// isGatewayEndpoint reports whether an attachment is its sandbox's way out of a family: it
 // has the default route of the lowest metric. It is false where nobody can tell.
-func (h *Host) leads(a wire.Attachment, v6 bool) bool {
+func (h *Host) isGatewayEndpoint(a wire.Attachment, v6 bool) bool {
 	list, _ := h.records.OfContainer(a.Container)
 	i := slices.IndexFunc(list, func(r *records.Record) bool { return r.Attachment == a })
 	if i < 0 {
@@ -87,16 +87,16 @@ func (h *Host) leads(a wire.Attachment, v6 bool) bool {
 	return best.LinkIndex == link.Attrs().Index
 }
 
-// leadersFirst sorts the endpoints of containers that have several: the ways
+// gatewayFirst sorts the endpoints of containers that have several: the ways
 // out come first.
-func (h *Host) leadersFirst(endpoints []*firewall.Endpoint) []*firewall.Endpoint {
+func (h *Host) gatewayFirst(endpoints []*firewall.Endpoint) []*firewall.Endpoint {
 	many := make(map[string]int)
 	for _, e := range endpoints {
 		many[e.Owner.Container]++
 	}
 	var first, rest []*firewall.Endpoint
 	for _, e := range endpoints {
-		if many[e.Owner.Container] > 1 && (h.leads(e.Owner, false) || h.leads(e.Owner, true)) {
+		if many[e.Owner.Container] > 1 && (h.isGatewayEndpoint(e.Owner, false) || h.isGatewayEndpoint(e.Owner, true)) {
 			first = append(first, e)
 		} else {
 			rest = append(rest, e)
@@ -105,11 +105,11 @@ func (h *Host) leadersFirst(endpoints []*firewall.Endpoint) []*firewall.Endpoint
 	return append(first, rest...)
 }
 
-// handOver publishes for the container's other attachments what this one
+// movePorts publishes for the container's other attachments what this one
 // published for them too. If one can't be had, its CHECK tells. The caller
 // holds the lock of the firewall.
-func (e fwEndpoint) handOver() {
-	for _, r := range e.h.kin(e.o.Owner) {
+func (e fwEndpoint) movePorts() {
+	for _, r := range e.h.siblings(e.o.Owner) {
 		if r.State != records.Up || r.Endpoint == nil {
 			continue
 		}

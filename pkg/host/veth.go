@@ -32,12 +32,12 @@ type veth struct {
 // A pair that is there stays, with all that is on its other end.
 func (v veth) ensure() (bool, error) {
 	if v.o.NetNS == "" {
-		return v.mend()
+		return v.repair()
 	}
 	err := v.create()
 	if errors.Is(err, unix.EEXIST) {
 		if v.paired() == nil || v.rename() {
-			return v.mend()
+			return v.repair()
 		}
 		// Its name is the proof that a left-over host end is ours; an
 		// interface of that name in the sandbox is not, and stays.
@@ -52,9 +52,9 @@ func (v veth) ensure() (bool, error) {
 	return true, v.finish()
 }
 
-// mend sets what differs at the host's end. A port that is to join the bridge is
+// repair sets what differs at the host's end. A port that is to join the bridge is
 // down until it is isolated.
-func (v veth) mend() (bool, error) {
+func (v veth) repair() (bool, error) {
 	host, master, err := v.outside()
 	if err != nil {
 		return false, err
@@ -104,7 +104,7 @@ func (v veth) rename() bool {
 // finish sets the host's end as it is to be, and raises it.
 func (v veth) finish() error {
 	defer v.h.relink()
-	if err := v.dress(); err != nil {
+	if err := v.setAttrs(); err != nil {
 		return err
 	}
 	return v.h.root.rt.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
@@ -157,10 +157,10 @@ func (v veth) create() error {
 	})
 }
 
-// dress sets the alias, the port's flags, and that the host's end makes itself
+// setAttrs sets the alias, the port's flags, and that the host's end makes itself
 // no link-local address: a port of a bridge needs none, and the host would keep
 // three routes for each container. A kernel without IPv6 does not have that.
-func (v veth) dress() error {
+func (v veth) setAttrs() error {
 	err := v.h.root.rt.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
 		v.port(m)
 		spec := m.Open(unix.IFLA_AF_SPEC)

@@ -32,7 +32,7 @@ type Firewall struct {
 	// wary says that endpoints were compared with what is there, and so may be
 	// there in part. A claim of what is there fails, and the kernel then waits for
 	// an RCU grace period, 12 ms: so it is looked at all first.
-	wary bool
+	mayExist bool
 
 	// kin returns the other attachments of a container; nil where there are no
 	// records.
@@ -95,7 +95,7 @@ func UnsupportedSubsystem(err error) error {
 // without the end of the transaction, so it looks at each, loads modules for
 // them, and drops them all.
 func (f *Firewall) Probe() error {
-	if err := f.checkBase(); !errors.Is(err, errNotLaid) {
+	if err := f.checkBase(); !errors.Is(err, errNotInstalled) {
 		return err
 	}
 	unlock, err := f.lock()
@@ -138,18 +138,18 @@ type DesiredFunc func() ([]*firewall.Network, []*firewall.Endpoint, error)
 func (f *Firewall) EnsureBase(relay DesiredFunc) (changed bool, err error) {
 	if err := f.checkBase(); err == nil {
 		return false, nil
-	} else if !errors.Is(err, errNotLaid) {
+	} else if !errors.Is(err, errNotInstalled) {
 		return false, err
 	}
 	networks, endpoints, err := relay()
 	if err != nil {
 		return false, fmt.Errorf("what is up: %w", err)
 	}
-	return true, f.lay(networks, endpoints)
+	return true, f.install(networks, endpoints)
 }
 
-// errNotLaid says that the rules are to be laid (again).
-var errNotLaid = errors.New("table inet " + firewall.TableName + " is not as it should be")
+// errNotInstalled says that the rules are to be laid (again).
+var errNotInstalled = errors.New("table inet " + firewall.TableName + " is not as it should be")
 
 // checkBase compares the rules' version, and the table's state, each chain's
 // policy, and how often it is used: by its rules, and by jumps to it. Its cost depends on the number of chains only,
@@ -168,36 +168,36 @@ func (f *Firewall) checkBase() error {
 		return fmt.Errorf("list rules: %w", UnsupportedSubsystem(err))
 	}
 	if _, version := countRules(payloads); version != firewall.Version {
-		return fmt.Errorf("%w: version %q instead of %q", errNotLaid, version, firewall.Version)
+		return fmt.Errorf("%w: version %q instead of %q", errNotInstalled, version, firewall.Version)
 	}
-	have, err := f.outline()
+	have, err := f.state()
 	if err != nil {
 		return fmt.Errorf("look at chains: %w", Unsupported(err))
 	}
 	if have.dormant {
-		return fmt.Errorf("%w: it is dormant", errNotLaid)
+		return fmt.Errorf("%w: it is dormant", errNotInstalled)
 	}
 	for _, want := range firewall.ChainUses {
 		if uses := have.uses[want.Chain]; uses != want.Times {
-			return fmt.Errorf("%w: chain %s is used %d times instead of %d", errNotLaid, want.Chain, uses, want.Times)
+			return fmt.Errorf("%w: chain %s is used %d times instead of %d", errNotInstalled, want.Chain, uses, want.Times)
 		}
 		if have.drops[want.Chain] {
-			return fmt.Errorf("%w: chain %s drops what its rules don't decide", errNotLaid, want.Chain)
+			return fmt.Errorf("%w: chain %s drops what its rules don't decide", errNotInstalled, want.Chain)
 		}
 	}
 	return nil
 }
 
-// An outline is what the kernel tells of the table without its rules.
-type outline struct {
+// An tableState is what the kernel tells of the table without its rules.
+type tableState struct {
 	dormant bool
 	uses    map[string]uint32 // of each chain
 	drops   map[string]bool   // chains with another policy than ours
 }
 
-// outline asks for the table and all chains in one exchange. The caller holds the
+// state asks for the table and all chains in one exchange. The caller holds the
 // lock.
-func (f *Firewall) outline() (o outline, err error) {
+func (f *Firewall) state() (o tableState, err error) {
 	m := nlsock.Message{B: f.request(unix.NFT_MSG_GETTABLE, 0, func(m *nlsock.Message) {
 		m.Str(unix.NFTA_TABLE_NAME, firewall.TableName)
 	})}
@@ -226,7 +226,7 @@ func (f *Firewall) outline() (o outline, err error) {
 	return o, nil
 }
 
-func (o *outline) readTable(attrs []byte) {
+func (o *tableState) readTable(attrs []byte) {
 	nlsock.Attributes(attrs, func(typ uint16, data []byte) {
 		if typ == unix.NFTA_TABLE_FLAGS && len(data) >= 4 {
 			o.dormant = binary.BigEndian.Uint32(data)&unix.NFT_TABLE_F_DORMANT != 0
@@ -234,7 +234,7 @@ func (o *outline) readTable(attrs []byte) {
 	})
 }
 
-func (o *outline) readChain(attrs []byte) {
+func (o *tableState) readChain(attrs []byte) {
 	var name string
 	var use uint32
 	policy := uint32(policyAccept) // which only base chains have
@@ -276,11 +276,11 @@ func countRules(payloads [][]byte) (count map[string]int, version string) {
 	return count, version
 }
 
-// lay lays the rules and puts the elements in. Elements that are there already
+// install lays the rules and puts the elements in. Elements that are there already
 // stay. If elements clash (a record from before a change by hand, say), the
 // rules are laid without: a firewall without holes matters more than one port,
 // and the elements' own ensure will tell.
-func (f *Firewall) lay(networks []*firewall.Network, endpoints []*firewall.Endpoint) error {
+func (f *Firewall) install(networks []*firewall.Network, endpoints []*firewall.Endpoint) error {
 	var elements []element
 	for _, n := range networks {
 		elements = append(elements, encodeAll(n.Elements())...)

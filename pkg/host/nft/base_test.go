@@ -186,14 +186,17 @@ func TestNetworksClash(t *testing.T) {
 		if _, err := f.EnsureNetwork(testNetwork("a", "br-a", "10.1.0.0/16")); err != nil {
 			t.Fatal(err)
 		}
-		for _, n := range []*firewall.Network{
-			testNetwork("b", "br-a", "10.2.0.0/16"),
-			testNetwork("b", "br-b", "10.1.5.0/24"),
+		for _, c := range []struct {
+			n           *firewall.Network
+			refused, is string // what ADD says; what CHECK says
+		}{
+			{testNetwork("b", "br-a", "10.2.0.0/16"), `must not be the bridge of another network: a has it`, `bridge br-a belongs to network "a"`},
+			{testNetwork("b", "br-b", "10.1.5.0/24"), "must not overlap those of another network", "lacks an element of network b"},
 		} {
-			_, err := f.EnsureNetwork(n)
-			var we *wire.Error
-			if !errors.As(err, &we) || we.Code != wire.CodeConfig {
-				t.Errorf("%v: %v; want a code 7", n, err)
+			_, err := f.EnsureNetwork(c.n)
+			hosttest.WantCode(t, err, wire.CodeConfig, c.refused)
+			if err := f.CheckNetwork(c.n); err == nil || !strings.Contains(err.Error(), c.is) {
+				t.Errorf("%v: check says %v, want %q", c.n, err, c.is)
 			}
 			if names, _ := f.networks(); fmt.Sprint(names) != "[a]" {
 				t.Errorf("networks %v", names)

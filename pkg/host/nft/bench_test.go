@@ -72,7 +72,7 @@ func BenchmarkSteady(b *testing.B) {
 		})
 		b.Run("lay", func(b *testing.B) {
 			for b.Loop() {
-				if err := f.lay([]*firewall.Network{n}, nil); err != nil {
+				if err := f.install([]*firewall.Network{n}, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -74,9 +74,9 @@ func bindings(e *firewall.Endpoint) []binding {
 	return list
 }
 
-// lookBindings fills in what is there, in one exchange: under all keys, or only
+// getBindings fills in what is there, in one exchange: under all keys, or only
 // the any-address bindings that stand in the way of others.
-func (f *Firewall) lookBindings(list []binding, all bool) error {
+func (f *Firewall) getBindings(list []binding, all bool) error {
 	keys := make([]element, 0, 2*len(list))
 	for _, b := range list {
 		if all {
@@ -124,18 +124,18 @@ func (f *Firewall) EnsureEndpoint(e *firewall.Endpoint) (changed bool, err error
 			copy(e.Ports, asked) // nothing was published: no port is chosen either
 		}
 	}()
-	survey := &portSurvey{f: f, endpoint: e}
-	if err := survey.choose(); err != nil {
+	survey := &allocator{f: f, endpoint: e}
+	if err := survey.allocate(); err != nil {
 		return false, err
 	}
 	list := bindings(e)
-	changed, err = f.claim(survey, list, f.wary)
+	changed, err = f.claim(survey, list, f.mayExist)
 	if errors.Is(err, unix.EEXIST) || isTaken(err) {
 		// Taken, maybe by ourselves: this endpoint was ensured before.
-		changed, err = f.claim(survey, list, lookAtAll)
+		changed, err = f.claim(survey, list, getAll)
 	}
 	if errors.Is(err, unix.EEXIST) {
-		err = f.whoWasFaster(list)
+		err = f.findConflict(list)
 	}
 	return changed, err
 }
@@ -149,13 +149,13 @@ func isTaken(err error) bool {
 // What to look at before ports are claimed. New ports, the usual case, need no
 // look of their own: EXCL tells.
 const (
-	lookAtRules = false
-	lookAtAll   = true
+	getRules = false
+	getAll   = true
 )
 
 // claim adds what is missing of the bindings, all or nothing.
-func (f *Firewall) claim(s *portSurvey, list []binding, all bool) (changed bool, err error) {
-	if err := f.lookBindings(list, all); err != nil {
+func (f *Firewall) claim(s *allocator, list []binding, all bool) (changed bool, err error) {
+	if err := f.getBindings(list, all); err != nil {
 		return false, err
 	}
 	add, stale, err := s.claims(list)
@@ -170,10 +170,10 @@ func (f *Firewall) claim(s *portSurvey, list []binding, all bool) (changed bool,
 	return err == nil, wrap("publish ports", err)
 }
 
-// whoWasFaster names the port that somebody without the lock took between the
+// findConflict names the port that somebody without the lock took between the
 // look and the commit.
-func (f *Firewall) whoWasFaster(list []binding) error {
-	if err := f.lookBindings(list, lookAtAll); err != nil {
+func (f *Firewall) findConflict(list []binding) error {
+	if err := f.getBindings(list, getAll); err != nil {
 		return err
 	}
 	for _, b := range list {
@@ -186,14 +186,14 @@ func (f *Firewall) whoWasFaster(list []binding) error {
 
 // claims sorts the bindings: what to add, what of our own to delete first. It
 // returns an error if a binding can't be had.
-func (s *portSurvey) claims(list []binding) (add, stale []element, err error) {
+func (s *allocator) claims(list []binding) (add, stale []element, err error) {
 	for _, b := range list {
 		if b.in() {
 			continue
 		}
 		if b.have != nil {
 			if b.have.comment != b.comment {
-				if !s.served(b, b.have) {
+				if !s.sharedBySibling(b, b.have) {
 					return nil, nil, allocated(b)
 				}
 				if s.f.IsGatewayEndpoint != nil && s.f.IsGatewayEndpoint(s.endpoint.Owner, b.v6) {
@@ -219,11 +219,11 @@ func allocated(b binding) error {
 // CheckEndpoint tells every difference between the endpoint and the maps.
 func (f *Firewall) CheckEndpoint(e *firewall.Endpoint) error {
 	list := bindings(e)
-	if err := f.lookBindings(list, lookAtAll); err != nil {
+	if err := f.getBindings(list, getAll); err != nil {
 		return err
 	}
-	survey := &portSurvey{f: f, endpoint: e}
-	f.wary = lookAtAll
+	survey := &allocator{f: f, endpoint: e}
+	f.mayExist = getAll
 	var errs []error
 	for _, b := range list {
 		what := "port " + b.port.HostAddr(b.v6) + "/" + b.port.Protocol
@@ -231,7 +231,7 @@ func (f *Firewall) CheckEndpoint(e *firewall.Endpoint) error {
 		case b.in():
 		case b.have == nil:
 			errs = append(errs, fmt.Errorf("%s is not published", what))
-		case b.have.comment != b.comment && survey.served(b, b.have):
+		case b.have.comment != b.comment && survey.sharedBySibling(b, b.have):
 		case b.have.comment != b.comment:
 			errs = append(errs, fmt.Errorf("%s belongs to %q instead of %q", what, b.have.comment, b.comment))
 		default:

@@ -341,6 +341,22 @@ func TestPortsAreChosen(t *testing.T) {
 	})
 }
 
+// TestChosenPortsGoWithAnError wants ports that were chosen for an endpoint not to
+// stay in it when it can't be published: the next try chooses again.
+func TestChosenPortsGoWithAnError(t *testing.T) {
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
+		f := newFirewall(t)
+		hosttest.ListenTCP(t, "tcp4", "127.0.0.1:8080")
+		e := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 0, "tcp", 80), hosttest.Port("", 8080, "tcp", 80))
+		_, err := f.EnsureEndpoint(e)
+		hosttest.WantCode(t, err, wire.CodePortTaken, "address already in use")
+		if e.Ports[0].HostPort != 0 || e.Ports[1].HostPort != 8080 {
+			t.Errorf("ports %v", e.Ports)
+		}
+	})
+}
+
 func TestThousandPorts(t *testing.T) {
 	hosttest.InNewNS(t, func() {
 		f := newFirewall(t)
@@ -380,7 +396,7 @@ func TestRaceForPort(t *testing.T) {
 		if !errors.Is(err, unix.EEXIST) {
 			t.Errorf("error %v; want EEXIST", err)
 		}
-		hosttest.WantCode(t, f.whoWasFaster(list), wire.CodePortTaken, "Bind for 0.0.0.0:8080")
+		hosttest.WantCode(t, f.findConflict(list), wire.CodePortTaken, "Bind for 0.0.0.0:8080")
 		if got := hosttest.NFT(t, "list", "map", "inet", "dcni", "ports6"); strings.Contains(got, "8080") {
 			t.Errorf("half of it was published:\n%s", got)
 		}

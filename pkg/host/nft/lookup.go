@@ -12,9 +12,9 @@ import (
 	"dcni/pkg/host/nlsock"
 )
 
-// perLook bounds how many elements are looked up in one exchange: the answers
+// perExchange bounds how many elements are looked up in one exchange: the answers
 // to all of them must fit into the socket's buffer.
-const perLook = 512
+const perExchange = 512
 
 // get returns what the kernel has for each element, nil where nothing. Each
 // element is asked for by its key, many in one exchange: the cost does not
@@ -26,8 +26,8 @@ func (f *Firewall) get(elements []element) ([]*element, error) {
 	}
 	defer unlock()
 	found := make([]*element, 0, len(elements))
-	for part := range slices.Chunk(elements, perLook) {
-		more, err := f.lookSome(part)
+	for part := range slices.Chunk(elements, perExchange) {
+		more, err := f.getSome(part)
 		if err != nil {
 			return nil, fmt.Errorf("look up elements: %w", Unsupported(err))
 		}
@@ -36,7 +36,7 @@ func (f *Firewall) get(elements []element) ([]*element, error) {
 	return found, nil
 }
 
-func (f *Firewall) lookSome(elements []element) ([]*element, error) {
+func (f *Firewall) getSome(elements []element) ([]*element, error) {
 	m := nlsock.Message{B: make([]byte, 0, 128*len(elements))}
 	first := f.conn.Seq + 1
 	for _, e := range elements {

@@ -14,24 +14,24 @@ import (
 	"dcni/pkg/wire"
 )
 
-// portSurvey is what one ensureEndpoint must know about the host's ports. Each
+// allocator is what one ensureEndpoint must know about the host's ports. Each
 // part is looked at once, when first needed.
-type portSurvey struct {
+type allocator struct {
 	f         *Firewall
 	endpoint  *firewall.Endpoint
 	listeners map[string][]hostports.Listener // by protocol
 	single    map[string]map[uint64]string    // by set: bindings to one address, their owner
 	local     map[netip.Addr]bool             // host addresses found to be the host's
-	kin       map[string]bool                 // comments of the container's other attachments
+	siblings  map[string]bool                 // comments of the container's other attachments
 }
 
 // free tells whether a binding that is not there may be added: nil, or who has
 // the port.
-func (s *portSurvey) free(b binding) error {
+func (s *allocator) free(b binding) error {
 	if err := s.hostAddress(b); err != nil {
 		return err
 	}
-	if b.rule != nil && b.rule.comment != b.comment && !s.served(b, b.rule) {
+	if b.rule != nil && b.rule.comment != b.comment && !s.sharedBySibling(b, b.rule) {
 		return allocated(b)
 	}
 	if b.port.Any() {
@@ -39,7 +39,7 @@ func (s *portSurvey) free(b binding) error {
 		if err != nil {
 			return err
 		}
-		if owner, taken := single[portWord(*b.port)]; taken && owner != b.comment && !s.isKin(owner) {
+		if owner, taken := single[portWord(*b.port)]; taken && owner != b.comment && !s.isSibling(owner) {
 			return allocated(b)
 		}
 	}
@@ -61,7 +61,7 @@ func (s *portSurvey) free(b binding) error {
 
 // unrelayed tells whether a port of both families, which a container with IPv4
 // only has relayed for IPv6, is relayed to nobody: nil, or that it is.
-func (s *portSurvey) unrelayed(b binding) error {
+func (s *allocator) unrelayed(b binding) error {
 	if b.v6 || b.port.HostIP.IsValid() || slices.ContainsFunc(s.endpoint.Addresses, netip.Addr.Is6) {
 		return nil
 	}
@@ -70,7 +70,7 @@ func (s *portSurvey) unrelayed(b binding) error {
 		if err != nil {
 			return err
 		}
-		if owner, taken := owners[portWord(*b.port)]; taken && owner != b.comment && !s.isKin(owner) {
+		if owner, taken := owners[portWord(*b.port)]; taken && owner != b.comment && !s.isSibling(owner) {
 			return wire.Errorf(wire.CodePortTaken, "Bind for %s failed: port is already allocated", b.port.HostAddr(true))
 		}
 	}
@@ -81,12 +81,12 @@ func (s *portSurvey) unrelayed(b binding) error {
 // has relayed, is nobody's port of both families that is relayed as well: nil, or
 // that it is. That one is claimed by its IPv4 element alone, which an IPv4 port has
 // too; its owner's record tells.
-func (s *portSurvey) unpublished(b binding) error {
+func (s *allocator) unpublished(b binding) error {
 	if b.portSet != relayed || s.f.EndpointOf == nil {
 		return nil
 	}
 	found, err := s.f.get([]element{encode(firewall.Element{Set: firewall.MapPorts4, Key: b.port.AnyKey()})[0]})
-	if err != nil || found[0] == nil || found[0].comment == b.comment || s.isKin(found[0].comment) {
+	if err != nil || found[0] == nil || found[0].comment == b.comment || s.isSibling(found[0].comment) {
 		return err
 	}
 	owner := s.f.EndpointOf(found[0].comment)
@@ -103,7 +103,7 @@ func (s *portSurvey) unpublished(b binding) error {
 
 // hostAddress refuses a host address that is not the host's: packets to it
 // would never be looked up.
-func (s *portSurvey) hostAddress(b binding) error {
+func (s *allocator) hostAddress(b binding) error {
 	if b.port.Any() {
 		return nil
 	}
@@ -123,7 +123,7 @@ func portWord(p firewall.Port) uint64 {
 }
 
 // singles lists the bindings to single addresses.
-func (s *portSurvey) singles(of portSet) (map[uint64]string, error) {
+func (s *allocator) singles(of portSet) (map[uint64]string, error) {
 	if single, ok := s.single[of.single]; ok {
 		return single, nil
 	}
@@ -146,7 +146,7 @@ func (s *portSurvey) singles(of portSet) (map[uint64]string, error) {
 	return single, nil
 }
 
-func (s *portSurvey) listening(proto string) ([]hostports.Listener, error) {
+func (s *allocator) listening(proto string) ([]hostports.Listener, error) {
 	if l, ok := s.listeners[proto]; ok {
 		return l, nil
 	}
@@ -161,9 +161,9 @@ func (s *portSurvey) listening(proto string) ([]hostports.Listener, error) {
 	return l, nil
 }
 
-// choose writes a host port into every port that is 0. Ports that differ in
+// allocate writes a host port into every port that is 0. Ports that differ in
 // their host address only get the same one.
-func (s *portSurvey) choose() error {
+func (s *allocator) allocate() error {
 	ports := s.endpoint.Ports
 	for i := range ports {
 		if ports[i].HostPort != 0 {
@@ -175,7 +175,7 @@ func (s *portSurvey) choose() error {
 				group = append(group, j)
 			}
 		}
-		if err := s.chooseGroup(group); err != nil {
+		if err := s.allocateGroup(group); err != nil {
 			return err
 		}
 	}
@@ -194,9 +194,9 @@ func sameButAddress(ports []firewall.Port, group []int, j int) bool {
 // candidatesAtOnce is how many ports are looked at in one exchange.
 const candidatesAtOnce = 32
 
-// chooseGroup chooses one host port for a group: the first free one from a
+// allocateGroup chooses one host port for a group: the first free one from a
 // random start. Finding any port of the range taken is an error 102.
-func (s *portSurvey) chooseGroup(group []int) error {
+func (s *allocator) allocateGroup(group []int) error {
 	candidates, err := hostports.Ephemeral()
 	if err != nil {
 		return err
@@ -222,12 +222,12 @@ func (s *portSurvey) chooseGroup(group []int) error {
 
 // firstFree returns the first of the candidates that the whole group can have,
 // 0 if there is none.
-func (s *portSurvey) firstFree(group []int, candidates []uint16) (uint16, error) {
+func (s *allocator) firstFree(group []int, candidates []uint16) (uint16, error) {
 	var list []binding
 	for _, port := range candidates {
 		list = append(list, s.proposal(group, port)...)
 	}
-	if err := s.f.lookBindings(list, lookAtAll); err != nil {
+	if err := s.f.getBindings(list, getAll); err != nil {
 		return 0, err
 	}
 	for len(candidates) > 0 {
@@ -245,7 +245,7 @@ func (s *portSurvey) firstFree(group []int, candidates []uint16) (uint16, error)
 }
 
 // proposal returns the bindings of a group if it had the port.
-func (s *portSurvey) proposal(group []int, port uint16) []binding {
+func (s *allocator) proposal(group []int, port uint16) []binding {
 	e := firewall.Endpoint{Owner: s.endpoint.Owner, Addresses: s.endpoint.Addresses}
 	for _, i := range group {
 		p := s.endpoint.Ports[i]
@@ -255,7 +255,7 @@ func (s *portSurvey) proposal(group []int, port uint16) []binding {
 	return bindings(&e)
 }
 
-func (s *portSurvey) canHave(list []binding, port uint16) (bool, error) {
+func (s *allocator) canHave(list []binding, port uint16) (bool, error) {
 	for _, b := range list {
 		ownOther := func(p firewall.Port) bool {
 			return p.HostPort == port && p.Protocol == b.port.Protocol && p.Overlaps(*b.port)
@@ -272,24 +272,24 @@ func (s *portSurvey) canHave(list []binding, port uint16) (bool, error) {
 	return true, nil
 }
 
-// served reports whether another attachment of the same container has what is
+// sharedBySibling reports whether another attachment of the same container has what is
 // there under a binding's key, and leads to the same port of the container.
-func (s *portSurvey) served(b binding, have *element) bool {
+func (s *allocator) sharedBySibling(b binding, have *element) bool {
 	const portLen = 4 // the port lies behind the address
 	port := func(data []byte) []byte { return data[max(0, len(data)-portLen):] }
-	return bytes.Equal(port(have.data), port(b.data)) && s.isKin(have.comment)
+	return bytes.Equal(port(have.data), port(b.data)) && s.isSibling(have.comment)
 }
 
-// isKin reports whether a comment is that of another attachment of the same
+// isSibling reports whether a comment is that of another attachment of the same
 // container.
-func (s *portSurvey) isKin(comment string) bool {
-	if s.kin == nil {
-		s.kin = make(map[string]bool)
+func (s *allocator) isSibling(comment string) bool {
+	if s.siblings == nil {
+		s.siblings = make(map[string]bool)
 		if s.f.Siblings != nil {
 			for _, a := range s.f.Siblings(s.endpoint.Owner) {
-				s.kin[firewall.Comment(a)] = true
+				s.siblings[firewall.Comment(a)] = true
 			}
 		}
 	}
-	return s.kin[comment]
+	return s.siblings[comment]
 }

@@ -1,4 +1,4 @@
-package host
+package watch
 
 import (
 	"errors"
@@ -38,7 +38,7 @@ func FuzzEvents(f *testing.F) {
 		r := nlsock.Reply{Type: typ, Data: payload}
 		for _, h := range links.feed(nsid, r) {
 			if h.What != Anything && h.What != Forwarding && h.Link == "" {
-				t.Errorf("hint %+v names no link", h)
+				t.Errorf("event %+v names no link", h)
 			}
 		}
 		rules := ruleWatch{}

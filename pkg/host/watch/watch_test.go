@@ -1,4 +1,4 @@
-package host
+package watch
 
 import (
 	"fmt"
@@ -18,21 +18,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hints collects what a watcher hints at.
-type hints struct {
+// eventList collects what a watcher reports.
+type eventList struct {
 	mu   sync.Mutex
-	list []Hint
+	list []Event
 }
 
-func (h *hints) add(hint Hint) {
+func (h *eventList) add(event Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.list = append(h.list, hint)
+	h.list = append(h.list, event)
 }
 
 // take returns what came since the last time, sorted and each once. It waits for
 // a wanted one, at most 2 s, and then a moment for more.
-func (h *hints) take(wanted bool) []Hint {
+func (h *eventList) take(wanted bool) []Event {
 	for deadline := time.Now().Add(2 * time.Second); wanted && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		h.mu.Lock()
 		n := len(h.list)
@@ -46,15 +46,15 @@ func (h *hints) take(wanted bool) []Hint {
 	defer h.mu.Unlock()
 	list := h.list
 	h.list = nil
-	slices.SortFunc(list, func(a, b Hint) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	slices.SortFunc(list, func(a, b Event) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 	return slices.Compact(list)
 }
 
-func (h Hint) String() string {
+func (h Event) String() string {
 	return []string{"anything", "rules", "forwarding", "link", "inside"}[h.What] + " " + h.Link
 }
 
-// TestWatch takes things away and compares the hints: those that matter, and
+// TestWatch takes things away and compares the events: those that matter, and
 // none for what comes, or is another's.
 func TestWatch(t *testing.T) {
 	hosttest.InNewNS(t, func() {
@@ -67,9 +67,9 @@ func TestWatch(t *testing.T) {
 		waitForNamespace(t, sandbox.Process.Pid)
 		hosttest.Shell(t, "ip link set lo up; sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1; nft add table inet other")
 
-		var got hints
+		var got eventList
 		var nftIsOurs atomic.Bool
-		w, err := Watch(func(program string) bool { return program == "nft" && nftIsOurs.Load() }, got.add)
+		w, err := New(func(program string) bool { return program == "nft" && nftIsOurs.Load() }, got.add)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,14 +146,14 @@ func TestWatch(t *testing.T) {
 			}
 			// A veth that changes by itself as its bridge goes is no mistake.
 			if have := strings.Join(words, ", "); have != c.want && !strings.HasPrefix(c.do, "ip link del br0") {
-				t.Errorf("%s:\n hints %q\n want %q", strings.ReplaceAll(c.do, in, "in sandbox "), have, c.want)
+				t.Errorf("%s:\n events %q\n want %q", strings.ReplaceAll(c.do, in, "in sandbox "), have, c.want)
 			}
 		}
 
 		nftIsOurs.Store(true)
 		hosttest.Shell(t, "nft 'add table inet dcni; delete table inet dcni'")
 		if list := got.take(false); len(list) > 0 {
-			t.Errorf("hints of a program of ours: %v", list)
+			t.Errorf("events of a program of ours: %v", list)
 		}
 	})
 }
@@ -178,8 +178,8 @@ func waitForNamespace(t *testing.T, pid int) {
 // TestWatchLoss: who can't keep up is told that anything may have happened.
 func TestWatchLoss(t *testing.T) {
 	hosttest.InNewNS(t, func() {
-		var got hints
-		w, err := Watch(func(string) bool { return false }, got.add)
+		var got eventList
+		w, err := New(func(string) bool { return false }, got.add)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -189,8 +189,8 @@ func TestWatchLoss(t *testing.T) {
 		}
 		hosttest.Shell(t, "for i in $(seq 50); do echo link set lo up; echo link set lo down; done | ip -batch -")
 		go func() { _ = w.Run() }()
-		if list := got.take(true); !slices.Contains(list, Hint{What: Anything}) {
-			t.Errorf("hints: %v", list)
+		if list := got.take(true); !slices.Contains(list, Event{What: Anything}) {
+			t.Errorf("events: %v", list)
 		}
 	})
 }

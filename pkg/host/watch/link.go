@@ -1,4 +1,4 @@
-package host
+package watch
 
 import (
 	"encoding/binary"
@@ -57,7 +57,7 @@ func (w *linkWatch) leadingTo(nsid int) []*rtnl.Link {
 }
 
 // feed reads one message.
-func (w *linkWatch) feed(nsid int, r nlsock.Reply) []Hint {
+func (w *linkWatch) feed(nsid int, r nlsock.Reply) []Event {
 	if nsid != rtnl.Here {
 		return w.inside(nsid, r)
 	}
@@ -66,18 +66,18 @@ func (w *linkWatch) feed(nsid int, r nlsock.Reply) []Hint {
 		return w.link(r)
 	case unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_NEWROUTE:
 		if l := w.links[deviceOf(r)]; l != nil && l.Kind == "bridge" && (r.Type != unix.RTM_NEWROUTE || replaces(r)) {
-			return []Hint{{Link, l.Name}}
+			return []Event{{Link, l.Name}}
 		}
 	case unix.RTM_NEWNETCONF:
 		if switchedOff(r.Data) {
-			return []Hint{{What: Forwarding}}
+			return []Event{{What: Forwarding}}
 		}
 	}
 	return nil
 }
 
 // link is about a link of the host's.
-func (w *linkWatch) link(r nlsock.Reply) []Hint {
+func (w *linkWatch) link(r nlsock.Reply) []Event {
 	if len(r.Data) < unix.SizeofIfInfomsg {
 		return nil
 	}
@@ -98,16 +98,16 @@ func (w *linkWatch) link(r nlsock.Reply) []Hint {
 		if gone == nil {
 			return nil
 		}
-		return []Hint{{Link, gone.Name}}
+		return []Event{{Link, gone.Name}}
 	}
 	if before := w.note(now); before != nil && loses(before, now) {
-		return []Hint{{Link, before.Name}}
+		return []Event{{Link, before.Name}}
 	}
 	return nil
 }
 
 // inside is about a link in a sandbox.
-func (w *linkWatch) inside(nsid int, r nlsock.Reply) []Hint {
+func (w *linkWatch) inside(nsid int, r nlsock.Reply) []Event {
 	var index int
 	switch r.Type {
 	case unix.RTM_DELADDR, unix.RTM_DELROUTE:
@@ -127,13 +127,13 @@ func (w *linkWatch) inside(nsid int, r nlsock.Reply) []Hint {
 	if index == 0 {
 		return nil
 	}
-	var hints []Hint
+	var events []Event
 	for _, l := range w.leadingTo(nsid) {
 		if index == rtnl.LoIndex || index == l.Peer || index == anyIndex {
-			hints = append(hints, Hint{Inside, l.Name})
+			events = append(events, Event{Inside, l.Name})
 		}
 	}
-	return hints
+	return events
 }
 
 // anyIndex stands for all links: the kernel says which route has replaced

@@ -1,4 +1,4 @@
-package host
+package watch
 
 import (
 	"context"
@@ -23,9 +23,9 @@ const (
 )
 
 // settingWatch knows how settings were, by the host's link that they are of or
-// that leads to theirs. What differs from one look to the next is a hint: also
+// that leads to theirs. What differs from one look to the next is an event: also
 // what was put back meanwhile, which is then found to be so. Of a link that is
-// new, it is a hint if they are not as ADD leaves them.
+// new, it is an event if they are not as ADD leaves them.
 type settingWatch struct {
 	rt   *rtnl.Conn
 	seen map[int]string // by index
@@ -46,8 +46,8 @@ func (w *Watcher) poll(ctx context.Context) {
 		case <-time.After(wait):
 		}
 		start := threadTime()
-		for _, hint := range w.settings.look(w.sandboxes()) {
-			w.hint(hint)
+		for _, event := range w.settings.look(w.sandboxes()) {
+			w.report(event)
 		}
 		wait = max(lookEvery, lookShare*(threadTime()-start))
 	}
@@ -74,32 +74,32 @@ func (w *Watcher) sandboxes() []*rtnl.Link {
 }
 
 // look compares all settings with how they were. What can't be asked for now is no
-// hint.
-func (s *settingWatch) look(ends []*rtnl.Link) (hints []Hint) {
+// event.
+func (s *settingWatch) look(ends []*rtnl.Link) (events []Event) {
 	now := make(map[int]string, len(s.seen))
-	see := func(index int, settings string, asADD bool, hint Hint) {
+	see := func(index int, settings string, asADD bool, event Event) {
 		now[index] = settings
 		if before, ok := s.seen[index]; ok && before != settings || !ok && !asADD {
-			hints = append(hints, hint)
+			events = append(events, event)
 		}
 	}
-	see(bridgeFilter, filterSettings(), true, Hint{What: Anything})
+	see(bridgeFilter, filterSettings(), true, Event{What: Anything})
 	bridges, err := s.rt.Bridges()
 	for _, l := range bridges {
 		if err == nil && l.Kind == "bridge" {
 			// How one is to be set, depends on its network.
-			see(l.Index, fmt.Sprintf("%x %d", l.Settings(bridgeSettings), l.MTU), false, Hint{Link, l.Name})
+			see(l.Index, fmt.Sprintf("%x %d", l.Settings(bridgeSettings), l.MTU), false, Event{Link, l.Name})
 		}
 	}
 	for some := range slices.Chunk(ends, lookBatch) {
 		for i, peer := range s.rt.Peers(some) {
 			if peer != nil {
-				see(some[i].Index, string(peer.Settings(sandboxSettings)), asADD(peer), Hint{Inside, some[i].Name})
+				see(some[i].Index, string(peer.Settings(sandboxSettings)), asADD(peer), Event{Inside, some[i].Name})
 			}
 		}
 	}
 	s.seen = now
-	return hints
+	return events
 }
 
 // What plans set of a bridge, and of the link in a sandbox.

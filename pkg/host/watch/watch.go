@@ -1,4 +1,7 @@
-package host
+// Package watch tells of what may have been lost: it hears of all changes of links,
+// addresses, routes and nftables, on the host and in sandboxes, and looks at those
+// settings that the kernel does not tell of.
+package watch
 
 import (
 	"context"
@@ -18,7 +21,7 @@ import (
 // What may have been lost.
 type What int
 
-// The kinds of hints.
+// The kinds of events.
 const (
 	// Anything: the kernel could not tell us all that happened.
 	Anything What = iota
@@ -36,18 +39,18 @@ const (
 	Inside
 )
 
-// A Hint says where something may not be as it was.
-type Hint struct {
+// An Event says where something may not be as it was.
+type Event struct {
 	What What
 	Link string // name of the link, for Link and Inside
 }
 
 // A Watcher hears of all that happens to links, addresses, routes and nftables,
 // on the host and in all network namespaces that a link leads to from here,
-// looks at the settings that the kernel does not tell of, and hints at losses.
-// What is added, as with each ADD, is none.
+// looks at the settings that the kernel does not tell of, and reports losses.
+// What is added, as with each ADD, is no loss.
 type Watcher struct {
-	hint   func(Hint)
+	report func(Event)
 	ours   func(program string) bool
 	route  *eventSocket
 	rules  *eventSocket
@@ -61,10 +64,10 @@ type Watcher struct {
 	close    context.CancelFunc
 }
 
-// Watch begins to listen; [Watcher.Run] then calls hint, which must not wait.
-// Changes of rules by programs that are ours are no hints.
-func Watch(ours func(program string) bool, hint func(Hint)) (w *Watcher, err error) {
-	w = &Watcher{hint: hint, ours: ours, ledger: ruleWatch{}}
+// New begins to listen; [Watcher.Run] then calls report, which must not wait. Changes
+// of rules by programs that are ours are no events.
+func New(ours func(program string) bool, report func(Event)) (w *Watcher, err error) {
+	w = &Watcher{report: report, ours: ours, ledger: ruleWatch{}}
 	w.closed, w.close = context.WithCancel(context.Background())
 	w.route, err = listenEvents(unix.NETLINK_ROUTE,
 		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
@@ -93,7 +96,7 @@ func Watch(ours func(program string) bool, hint func(Hint)) (w *Watcher, err err
 	return w, nil
 }
 
-// Run hints until the watcher is closed; the error then is that it is.
+// Run reports until the watcher is closed; the error then is that it is.
 func (w *Watcher) Run() error {
 	var wg sync.WaitGroup
 	errs := make([]error, 2)
@@ -146,15 +149,15 @@ func (w *Watcher) look() error {
 // onLoss is for events that the socket had no room for.
 func (w *Watcher) onLoss() {
 	_ = w.look() // what can't be listed now is noted as it changes
-	w.hint(Hint{What: Anything})
+	w.report(Event{What: Anything})
 }
 
 func (w *Watcher) onRoute(nsid int, r nlsock.Reply) {
 	w.mu.Lock()
-	hints := w.state.feed(nsid, r)
+	events := w.state.feed(nsid, r)
 	w.mu.Unlock()
-	for _, h := range hints {
-		w.hint(h)
+	for _, h := range events {
+		w.report(h)
 	}
 }
 
@@ -163,13 +166,13 @@ func (w *Watcher) onRules(nsid int, r nlsock.Reply) {
 		return
 	}
 	if nsid == rtnl.Here {
-		w.hint(Hint{What: Rules})
+		w.report(Event{What: Rules})
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, l := range w.state.leadingTo(nsid) {
-		w.hint(Hint{Inside, l.Name})
+		w.report(Event{Inside, l.Name})
 	}
 }
 
