@@ -70,7 +70,7 @@ func (b bind) check() error { return b.leadsTo(b.o.Shared, b.o.Original) }
 
 // remove takes the bind away where it still is, and nothing else that may be
 // mounted there: it unmounts what it has open and has looked at, so a path that
-// is made anew meanwhile is not hit. What is mounted over the bind in these
+// is made anew at that moment is not hit. What is mounted over the bind in these
 // microseconds would be: umount2 takes the topmost mount there, through a
 // descriptor as well, and what is covered can't be unmounted. Then others may
 // have been given the path while it led elsewhere, and taken lo down there, as
@@ -98,7 +98,7 @@ func (b bind) remove() error {
 		}
 		defer rt.Close()
 		// Before, for a process that is killed in between: the next one finds
-		// no bind, and nothing to look after. And after, for then nobody can
+		// no bind, and nothing to look after. And after, for then no program can
 		// take it down by this path any more.
 		_, before := rt.RaiseLo()
 		gone := unix.Unmount(fmt.Sprintf("/proc/self/fd/%d", ns.Fd()), unix.MNT_DETACH)

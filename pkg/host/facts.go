@@ -93,7 +93,7 @@ func (h *Host) Strays() ([]wire.Stray, error) {
 		out = append(out, wire.Stray{
 			Object: &wire.Veth{Name: name},
 			Of:     func(a wire.Attachment) bool { return a.HostLink() == name },
-			// The name tells no network; without a record it is nobody's.
+			// The name tells no network; without a record it has no owner.
 			In: func(string) bool { return true },
 		})
 	}

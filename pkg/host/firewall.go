@@ -77,7 +77,7 @@ func (h *Host) RemoveUnusedRules() error {
 }
 
 // desired returns what the records say is up: what the sets must hold when
-// somebody flushed them.
+// another program flushed them.
 func (h *Host) desired() ([]*firewall.Network, []*firewall.Endpoint, error) {
 	keys, err := h.records.Keys()
 	if err != nil {
@@ -129,8 +129,8 @@ func (e fwEndpoint) ensure() (bool, error) {
 func (e fwEndpoint) check() error { return e.h.fw.CheckEndpoint(e.o) }
 
 // remove takes the ports back. A container with other attachments keeps them,
-// see handOver; two attachments that are removed at once wait for each other, or
-// one could give to the other what nobody would take back.
+// see movePorts; two attachments that are removed at once wait for each other, or
+// one could give the other what would then never be taken back.
 func (e fwEndpoint) remove() error {
 	if len(e.h.siblings(e.o.Owner)) == 0 {
 		return e.takeBack()
@@ -204,8 +204,8 @@ type flows struct {
 
 // ensure does nothing: DEL saw to it. To look again would walk the whole table
 // of connections, 5 ms on a host with the usual 262,144 buckets, for an address
-// that nobody has had since. Published UDP ports are different: clients go on
-// sending to those meanwhile, and publishing forgets them.
+// that no container has had since. Published UDP ports are different: clients go on
+// sending to those, and publishing forgets them.
 func (f flows) ensure() (bool, error) { return false, nil }
 
 func (f flows) check() error { return nil }

@@ -1,10 +1,11 @@
-// Package host is the real machine: the [wire.Host] of Linux. It speaks
-// netlink (rtnetlink, nf_tables, sock_diag, ctnetlink) and writes settings
-// below /proc/sys/net; it spawns no process.
+// Package host is the real machine: the [wire.Host] of Linux. It carries objects out
+// through the packages below it: rtnl (links, addresses, routes), nft (the firewall),
+// nstable (what a sandbox has besides its links), conntrack, proc, and agent, which
+// talks to dnetd. It starts two programs: dnetd, where none runs, and the reaper of a
+// bind, which outlives its plugin.
 //
-// There is one file for each kind of object, and each kind has the same four
-// short methods. The switch in [Host.kind] is the only place that knows them
-// all.
+// Each kind of object has the same four short methods. The switch in [Host.kind] is
+// the only place that knows them all.
 package host
 
 import (
@@ -44,7 +45,7 @@ type Host struct {
 
 type linkName struct{ netns, name string }
 
-// kind is what each file of this package has for its objects.
+// kind is what this package has for each kind of object.
 type kind interface {
 	ensure() (bool, error)
 	check() error
@@ -53,7 +54,7 @@ type kind interface {
 }
 
 // New opens the machine. The store's records are what the firewall's elements
-// are laid from when somebody flushed them. Close it after use.
+// are laid from when another program flushed them. Close it after use.
 func New(store records.Store) (*Host, error) {
 	rt, err := rtnl.Dial()
 	if err != nil {
@@ -266,8 +267,8 @@ func (h *Host) run(netns string, fn func() error) error {
 
 // iface finds a link by name in a namespace. What it found is good until this
 // Host changes a link: a Host is for one piece of work, in which several
-// objects on one link come one after the other. If somebody else changes it
-// meanwhile, the kernel refuses the index.
+// objects on one link come one after the other. If another program
+// changes it in between, the kernel refuses the index.
 func (h *Host) iface(netns, name string) (*rtnl.Conn, *rtnl.Link, error) {
 	s, err := h.in(netns)
 	if err != nil {

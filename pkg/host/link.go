@@ -29,7 +29,7 @@ func (b bridge) ensure() (bool, error) {
 		return false, err
 	}
 	made, err := b.create()
-	if errors.Is(err, unix.EEXIST) { // somebody was faster
+	if errors.Is(err, unix.EEXIST) { // another process was faster
 		return b.ensure()
 	}
 	if err != nil {
@@ -59,7 +59,7 @@ func (b bridge) create() (bool, error) {
 }
 
 // adopt takes a user's bridge as it is. One of ours may lack what an ADD that
-// died had not yet set, or what somebody has set since.
+// died had not yet set, or what another program has set since.
 func (b bridge) adopt(l *rtnl.Link) (bool, error) {
 	if !b.ours(l) {
 		return false, b.fixMACAndMTU()
@@ -72,7 +72,7 @@ func (b bridge) adopt(l *rtnl.Link) (bool, error) {
 	return mended || changed, err
 }
 
-// ours reports whether it was us who made the bridge: nobody else gives it the
+// ours reports whether it was us who made the bridge: no other program gives it the
 // MAC that follows from its name. Other tools may have
 // changed that since: then its alias tells.
 func (b bridge) ours(l *rtnl.Link) bool {
@@ -94,7 +94,7 @@ func (b bridge) repair(l *rtnl.Link) (bool, error) {
 }
 
 // mtu returns the MTU in bytes that a bridge of ours should have: the least of
-// its ports, as the kernel gives it until somebody else does. Networks without
+// its ports, as the kernel gives it until a program does. Networks without
 // an MTU of their own may have ports of several, from before the way out changed.
 // Without ports it may have any: it gets one with the first, and to set it would
 // end that.
@@ -123,7 +123,7 @@ func (b bridge) disableRA() setting {
 	return setting{b.h, &wire.Sysctl{Path: "net/ipv6/conf/" + b.o.Name + "/accept_ra", Value: "0"}}
 }
 
-// fixMACAndMTU makes MAC and MTU of a user's bridge stay what they are. Until somebody
+// fixMACAndMTU makes MAC and MTU of a user's bridge stay what they are. Until a program
 // sets them, a bridge follows its ports: it takes the lowest MAC and MTU of
 // them, and the MAC goes when the last port goes.
 func (b bridge) fixMACAndMTU() error {

@@ -49,7 +49,7 @@ func (p permission) probe() error {
 	return nil
 }
 
-// roots reports whether something is root's, and nobody else's to write to.
+// roots reports whether something is root's, and only root may write to it.
 func roots(info fs.FileInfo) bool {
 	const others = 0o022
 	st, ok := info.Sys().(*syscall.Stat_t)

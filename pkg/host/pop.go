@@ -31,7 +31,7 @@ const (
 )
 
 // Pop takes a bind away when the container's first process has joined, when its
-// record goes, when somebody took lo down through it, or after 30 s. A bind of
+// record goes, when lo is taken down through it, or after 30 s. A bind of
 // an ADD that died goes at once: the lock that Pop waits for is free only after
 // ADD. It is the last thing that a process does, for it watches over lo to its
 // end.

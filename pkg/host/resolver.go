@@ -171,22 +171,22 @@ func (r resolver) remove() error {
 		return err
 	}
 	defer lock.Unlock()
-	reply := r.forget() // here: who has looked at the rules under this lock, and counts on them, dnetd knows of
-	var kin []*names.Resolver
+	reply := r.forget() // under the lock: every attachment that relied on the rules it saw has registered with dnetd by now
+	var siblings []*names.Resolver
 	if reply.Last != r.o.Cookie { // to ask the records takes longer than all the rest, on a host with many networks
 		var sure bool
-		if kin, sure = r.siblings(); !sure || len(kin) == 0 && reply.Port+reply.Port6 != 0 {
+		if siblings, sure = r.siblings(); !sure || len(siblings) == 0 && reply.Port+reply.Port6 != 0 {
 			return nil // the rest is an attachment's that is being made, or another container's in the same sandbox
 		}
 	}
 	s, err := r.h.sandbox(r.o.NetNS)
 	if err != nil {
-		return nil // gone meanwhile, and the rules with it
+		return nil // gone by now, and the rules with it
 	}
 	for _, six := range []bool{false, true} {
 		t, err := s.table(six)
 		if err == nil {
-			err = t.Release(r.o, kin)
+			err = t.Release(r.o, siblings)
 		}
 		if err != nil {
 			return err

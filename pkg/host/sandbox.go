@@ -90,7 +90,7 @@ func (h *Host) Inside(path string) ([]string, error) {
 
 // fallbacks are the links that the kernel puts into every new namespace once a
 // tunnel's module is loaded (kernel documentation, admin-guide/sysctl/net,
-// fb_tunnels_only_for_init_net). They are down, and nobody's.
+// fb_tunnels_only_for_init_net). They are down, and no program uses them.
 var fallbacks = []string{
 	"tunl0", "gre0", "gretap0", "erspan0", "sit0", "ip_vti0", "ip6_vti0", "ip6tnl0", "ip6gre0",
 }

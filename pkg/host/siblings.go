@@ -14,23 +14,23 @@ import (
 )
 
 // This file is about containers on several networks. Runtimes ask each of them
-// for all the ports to publish. The first one publishes them, and the others
-// find it done, but for the one that is the sandbox's way out: that one takes
-// them over, as with Docker. A datagram's answer leaves by it, with its address,
-// and would not be recognized as the answer had the datagram come in by another.
-// When the one that has them is detached, another takes over.
+// for all the ports to publish. The first network publishes them. The others find them
+// published, but for the gateway endpoint, which takes them over, as with Docker: a
+// datagram's answer leaves by the gateway endpoint, with its address, and would not be
+// recognized as the answer had the datagram come in by another. When the attachment
+// that has the ports is detached, a sibling takes them over.
 
 // siblings returns the records of the other attachments of an attachment's
 // container. One that can't be read is not among them: it answers for nothing.
 func (h *Host) siblings(a wire.Attachment) []*records.Record {
 	list, _ := h.records.OfContainer(a.Container)
-	var kin []*records.Record
+	var siblings []*records.Record
 	for _, r := range list {
 		if r.Attachment != a {
-			kin = append(kin, r)
+			siblings = append(siblings, r)
 		}
 	}
-	return kin
+	return siblings
 }
 
 // siblingAttachments returns the other attachments of an attachment's container.
@@ -54,8 +54,8 @@ func (h *Host) endpoint(comment string) *firewall.Endpoint {
 	return nil
 }
 
-// isGatewayEndpoint reports whether an attachment is its sandbox's way out of a family: it
-// has the default route of the lowest metric. It is false where nobody can tell.
+// isGatewayEndpoint reports whether an attachment has its sandbox's default route of a
+// family, the one of the lowest metric. It is false where that can't be told.
 func (h *Host) isGatewayEndpoint(a wire.Attachment, v6 bool) bool {
 	list, _ := h.records.OfContainer(a.Container)
 	i := slices.IndexFunc(list, func(r *records.Record) bool { return r.Attachment == a })

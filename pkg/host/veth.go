@@ -221,7 +221,7 @@ func (v veth) isolated() bool {
 	return false
 }
 
-// check compares what nobody else has a reason to change. MACs are left out:
+// check compares what no other program has a reason to change. MACs are left out:
 // systemd-udevd rewrites the host end's, the tuning plugin the peer's.
 func (v veth) check() error {
 	host, master, err := v.outside()

@@ -4,7 +4,7 @@
 //
 // A plugin sends a [Request] and reads a [Reply]. dnetd's records are those of package records: what a message says is in a record
 // before, or right after, so that an agent that is started anew knows as much.
-// Nobody but root is listened to.
+// Only root is served.
 package agent
 
 import (
@@ -72,7 +72,7 @@ type Reply struct {
 	Code    wire.Code `json:"code,omitempty"` // the error's, as plugins report it
 	Port    uint16    `json:"port,omitempty"`
 	Port6   uint16    `json:"port6,omitempty"`
-	Last    uint64    `json:"last,omitempty"` // cookie of the sandbox that nobody is left in
+	Last    uint64    `json:"last,omitempty"` // cookie of the sandbox that no attachment is left in
 	PID     int       `json:"pid,omitempty"`
 	Version string    `json:"version,omitempty"`
 }
@@ -85,7 +85,7 @@ func (r Reply) Err() error {
 	return wire.Errorf(r.Code, "dnetd: %s", r.Error)
 }
 
-// ErrAbsent says that nobody listens at the socket.
+// ErrAbsent says that no program listens at the socket.
 var ErrAbsent = errors.New("no dnetd is running")
 
 // A Conn is a connection between a plugin, or another dnetd, and dnetd. It is for

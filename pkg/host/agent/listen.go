@@ -17,7 +17,7 @@ import (
 // dnetd was ending as it was asked.
 func absent(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-		return fmt.Errorf("%w: it ended meanwhile", ErrAbsent)
+		return fmt.Errorf("%w: it has ended", ErrAbsent)
 	}
 	return err
 }
@@ -83,7 +83,7 @@ func (l *Listener) Accept() (*Conn, error) {
 // SetDeadline says until when Accept waits; zero: for ever.
 func (l *Listener) SetDeadline(t time.Time) error { return l.file.SetDeadline(t) }
 
-// Control calls f with the descriptor, which stays open meanwhile.
+// Control calls f with the descriptor, which stays open while f runs.
 func (l *Listener) Control(f func(fd uintptr)) error { return l.raw.Control(f) }
 
 // Close closes the socket. Others may have it open, too.

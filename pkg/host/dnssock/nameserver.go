@@ -32,7 +32,7 @@ func (s NameServer) Close() {
 // another namespace.
 var ErrNoSandbox = errors.New("the sandbox is gone")
 
-// receiveBuffer is how much of queries a socket keeps, in bytes, while nobody
+// receiveBuffer is how much of queries a socket keeps, in bytes, while no program
 // reads: at 3,000 queries/s some 500 ms of them, enough for a restart.
 const receiveBuffer = 4 << 20
 
@@ -113,7 +113,7 @@ func pair(cookie uint64, at netip.AddrPort) (NameServer, error) {
 }
 
 // bound opens a socket and binds it. It may be bound while lo is down: after a
-// restart somebody else brings that up again.
+// restart another program brings that up again.
 func bound(kind int, at netip.AddrPort) (int, error) {
 	family, level, free := unix.AF_INET, unix.SOL_IP, unix.IP_FREEBIND
 	if at.Addr().Is6() {

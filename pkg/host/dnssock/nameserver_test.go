@@ -98,7 +98,7 @@ func TestDialFrom(t *testing.T) {
 		}
 		_ = listener.Close()
 		if _, err := dial(ctx, "tcp", address); !errors.Is(err, unix.ECONNREFUSED) {
-			t.Errorf("nobody listens: %v", err)
+			t.Errorf("no program listens: %v", err)
 		}
 		if _, err := dial(ctx, "udp", "192.0.2.1:53"); !errors.Is(err, unix.ENETUNREACH) {
 			t.Errorf("no route: %v", err)
@@ -129,7 +129,7 @@ func checkDialled(t *testing.T, conn net.Conn, cookie uint64, mark int) {
 	}
 }
 
-// TestDialFromInTime has nobody answer a connection.
+// TestDialFromInTime connects to a listener that does not answer.
 func TestDialFromInTime(t *testing.T) {
 	hosttest.InSandbox(t, func(path string, cookie uint64) {
 		hosttest.LoUp(t)
@@ -148,7 +148,7 @@ func TestDialFromInTime(t *testing.T) {
 	})
 }
 
-// fullListener is where one connection waits that nobody accepts: the kernel
+// fullListener is where one connection waits that is never accepted: the kernel
 // answers no other.
 func fullListener(t *testing.T) netip.AddrPort {
 	t.Helper()

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Check returns as a NameServer two descriptors that somebody else
+// Check returns as a NameServer two descriptors that another process
 // opened, or how they differ from what [OpenNameServer] opens. They stay the
 // caller's.
 func Check(udp, tcp int, cookie uint64, six bool) (NameServer, error) {

@@ -29,18 +29,18 @@ type Firewall struct {
 	mu   sync.Mutex   // one exchange at a time
 	conn *nlsock.Conn // nil until first used
 
-	// wary says that endpoints were compared with what is there, and so may be
-	// there in part. A claim of what is there fails, and the kernel then waits for
-	// an RCU grace period, 12 ms: so it is looked at all first.
+	// mayExist is set once an endpoint was checked: some of its elements may be
+	// installed. Adding an existing element fails and costs an RCU grace period of
+	// 12 ms, so all of them are looked up first.
 	mayExist bool
 
-	// kin returns the other attachments of a container; nil where there are no
+	// Siblings returns the other attachments of a container; nil where there are no
 	// records.
 	Siblings func(wire.Attachment) []wire.Attachment
-	// endpoint returns what the owner with a comment publishes, by its record; nil
+	// EndpointOf returns what the owner with a comment publishes, by its record; nil
 	// where there is none. It is nil itself where there are no records.
 	EndpointOf func(comment string) *firewall.Endpoint
-	// leads reports whether an attachment is its sandbox's way out for IPv4, or
+	// IsGatewayEndpoint reports whether an attachment has its sandbox's default route for IPv4, or
 	// IPv6; nil: none is.
 	IsGatewayEndpoint func(a wire.Attachment, v6 bool) bool
 }
@@ -110,7 +110,7 @@ func (f *Firewall) Probe() error {
 	if err := b.send(); err != nil {
 		why := "it may lack nft_nat, nft_masq, nft_fib or nft_ct"
 		if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EPERM) {
-			why = "a table of that name is somebody else's"
+			why = "a table of that name is another program's"
 		}
 		return fmt.Errorf("kernel can't take the rules of table inet %s: %s: %w", firewall.TableName, why, Unsupported(err))
 	}

@@ -24,7 +24,7 @@ type element struct {
 	comment string
 }
 
-// elementID is what tells an element from others, whoever owns it.
+// elementID is what tells an element from others, whatever its owner.
 type elementID struct {
 	set, key, keyEnd string
 	end              bool

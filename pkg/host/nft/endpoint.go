@@ -124,15 +124,15 @@ func (f *Firewall) EnsureEndpoint(e *firewall.Endpoint) (changed bool, err error
 			copy(e.Ports, asked) // nothing was published: no port is chosen either
 		}
 	}()
-	survey := &allocator{f: f, endpoint: e}
-	if err := survey.allocate(); err != nil {
+	ports := &allocator{f: f, endpoint: e}
+	if err := ports.allocate(); err != nil {
 		return false, err
 	}
 	list := bindings(e)
-	changed, err = f.claim(survey, list, f.mayExist)
+	changed, err = f.claim(ports, list, f.mayExist)
 	if errors.Is(err, unix.EEXIST) || isTaken(err) {
 		// Taken, maybe by ourselves: this endpoint was ensured before.
-		changed, err = f.claim(survey, list, getAll)
+		changed, err = f.claim(ports, list, getAll)
 	}
 	if errors.Is(err, unix.EEXIST) {
 		err = f.findConflict(list)
@@ -140,7 +140,7 @@ func (f *Firewall) EnsureEndpoint(e *firewall.Endpoint) (changed bool, err error
 	return changed, err
 }
 
-// isTaken reports whether err says that somebody has a port.
+// isTaken reports whether err says that a port is taken.
 func isTaken(err error) bool {
 	var we *wire.Error
 	return errors.As(err, &we) && we.Code == wire.CodePortTaken
@@ -170,7 +170,7 @@ func (f *Firewall) claim(s *allocator, list []binding, all bool) (changed bool, 
 	return err == nil, wrap("publish ports", err)
 }
 
-// findConflict names the port that somebody without the lock took between the
+// findConflict names the port that a process without the lock took between the
 // look and the commit.
 func (f *Firewall) findConflict(list []binding) error {
 	if err := f.getBindings(list, getAll); err != nil {
@@ -222,7 +222,7 @@ func (f *Firewall) CheckEndpoint(e *firewall.Endpoint) error {
 	if err := f.getBindings(list, getAll); err != nil {
 		return err
 	}
-	survey := &allocator{f: f, endpoint: e}
+	ports := &allocator{f: f, endpoint: e}
 	f.mayExist = getAll
 	var errs []error
 	for _, b := range list {
@@ -231,7 +231,7 @@ func (f *Firewall) CheckEndpoint(e *firewall.Endpoint) error {
 		case b.in():
 		case b.have == nil:
 			errs = append(errs, fmt.Errorf("%s is not published", what))
-		case b.have.comment != b.comment && survey.sharedBySibling(b, b.have):
+		case b.have.comment != b.comment && ports.sharedBySibling(b, b.have):
 		case b.have.comment != b.comment:
 			errs = append(errs, fmt.Errorf("%s belongs to %q instead of %q", what, b.have.comment, b.comment))
 		default:
@@ -292,7 +292,7 @@ func (f *Firewall) networks() ([]string, error) {
 func comments(all []element) []string {
 	var list []string
 	for _, e := range all {
-		if e.comment != "" { // without a comment it is nobody's we know
+		if e.comment != "" { // without a comment its owner is not known
 			list = append(list, e.comment)
 		}
 	}

@@ -258,7 +258,7 @@ func TestHostAddressMustBeLocal(t *testing.T) {
 	})
 }
 
-// TestStrangersAreLeftAlone: DEL for one never takes what another got meanwhile.
+// TestStrangersAreLeftAlone: DEL for one never takes what another has by now.
 func TestStrangersAreLeftAlone(t *testing.T) {
 	hosttest.InNewNS(t, func() {
 		f := newFirewall(t)

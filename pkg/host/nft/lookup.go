@@ -99,7 +99,7 @@ func grouped(elements []element) []element {
 }
 
 // deleteTries bounds how often a delete is tried again because something else
-// was deleted meanwhile: one missing element fails the whole transaction.
+// was deleted in between: one missing element fails the whole transaction.
 const deleteTries = 5
 
 // deleteOwn deletes those of the elements that are there with a comment that

@@ -60,7 +60,7 @@ func (s *allocator) free(b binding) error {
 }
 
 // unrelayed tells whether a port of both families, which a container with IPv4
-// only has relayed for IPv6, is relayed to nobody: nil, or that it is.
+// only has relayed for IPv6, is relayed to no other container: nil, or that it is.
 func (s *allocator) unrelayed(b binding) error {
 	if b.v6 || b.port.HostIP.IsValid() || slices.ContainsFunc(s.endpoint.Addresses, netip.Addr.Is6) {
 		return nil
@@ -78,7 +78,7 @@ func (s *allocator) unrelayed(b binding) error {
 }
 
 // unpublished tells whether a port of IPv6 alone, which a container with IPv4 only
-// has relayed, is nobody's port of both families that is relayed as well: nil, or
+// has relayed, is no other container's port of both families that is relayed as well: nil, or
 // that it is. That one is claimed by its IPv4 element alone, which an IPv4 port has
 // too; its owner's record tells.
 func (s *allocator) unpublished(b binding) error {

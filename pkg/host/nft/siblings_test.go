@@ -19,13 +19,13 @@ func TestPortsOfSeveralNetworks(t *testing.T) {
 		first := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80), hosttest.Port("127.0.0.1", 8081, "tcp", 80))
 		second := hosttest.Endpoint("c1", []string{"10.2.0.2"}, hosttest.Port("", 8080, "tcp", 80), hosttest.Port("", 8081, "tcp", 80), hosttest.Port("", 8082, "tcp", 80))
 		second.Owner.Network, second.Owner.IfName = "lab", "eth1"
-		f.Siblings = func(a wire.Attachment) (kin []wire.Attachment) {
+		f.Siblings = func(a wire.Attachment) (siblings []wire.Attachment) {
 			for _, other := range []wire.Attachment{first.Owner, second.Owner} {
 				if other != a && other.Container == a.Container {
-					kin = append(kin, other)
+					siblings = append(siblings, other)
 				}
 			}
-			return kin
+			return siblings
 		}
 		for _, e := range []*firewall.Endpoint{first, second, second} {
 			if _, err := f.EnsureEndpoint(e); err != nil {

@@ -85,7 +85,7 @@ func mayTrace() bool {
 }
 
 // ended reports whether an error says that a process or mount is gone. A process
-// that nobody has waited for yet has no mounts, which is EINVAL.
+// that its parent has not waited for yet has no mounts, which is EINVAL.
 func ended(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EINVAL)
 }

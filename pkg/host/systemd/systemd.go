@@ -35,7 +35,7 @@ type Descriptor struct {
 }
 
 // A Service speaks to the systemd that started this process. It may be used by
-// several goroutines. The nil Service, of a process that nobody waits for, does
+// several goroutines. The nil Service, of a process that no service manager waits for, does
 // nothing.
 type Service struct {
 	// Watchdog is how long systemd waits for a [Service.Alive] before it restarts

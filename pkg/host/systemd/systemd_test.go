@@ -171,7 +171,7 @@ func insist(f func() error) error {
 func TestNobodyWaits(t *testing.T) {
 	s := join(t, nil)
 	if s != nil {
-		t.Fatal("a service of nobody")
+		t.Fatal("a service of no manager")
 	}
 	if err := errors.Join(s.Ready(), s.Alive(), s.Stopping(), s.Status("x"), s.Keep("1", 0), s.Drop("1")); err != nil {
 		t.Error(err)

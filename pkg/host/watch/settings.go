@@ -24,7 +24,7 @@ const (
 
 // settingWatch knows how settings were, by the host's link that they are of or
 // that leads to theirs. What differs from one look to the next is an event: also
-// what was put back meanwhile, which is then found to be so. Of a link that is
+// what was put back in between, which healing then finds to be so. Of a link that is
 // new, it is an event if they are not as ADD leaves them.
 type settingWatch struct {
 	rt   *rtnl.Conn
