@@ -1,3 +1,3 @@
-// Package dcni is the whole house: its test keeps what holds for every package
-// in it. README.md says what the house is for, docs/architecture.md how it is built.
+// Package dcni is the whole repository: its test keeps what holds for every package.
+// README.md says what it is for, docs/architecture.md where what lives.
 package dcni

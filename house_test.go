@@ -144,8 +144,8 @@ func TestForbiddenDependencies(t *testing.T) {
 }
 
 // TestDoors wants a depguard rule for each third-party package that is
-// imported: a new dependency gets its one door before it gets used. That
-// nobody else uses the door, the linter sees to.
+// imported: a new dependency gets its one door before it gets used. The linter
+// keeps other packages from using the door.
 func TestDoors(t *testing.T) {
 	var doors []string
 	for _, m := range regexp.MustCompile(`(?m)^\s*- pkg: (\S+)$`).FindAllStringSubmatch(read(t, ".golangci.yml"), -1) {

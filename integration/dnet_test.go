@@ -87,8 +87,8 @@ func (r *fixture) pluginConf(name string) string {
 }
 
 // TestDnetParallel creates networks at once: those of different names have
-// different subnets, also from networks that a plugin takes one for meanwhile,
-// and of one name there is one.
+// different subnets, also from those that a plugin chooses at the same time, and
+// of one name there is one network.
 func TestDnetParallel(t *testing.T) {
 	const each = 8
 	r := dnetFixture(t, "c0", "c1", "c2")
@@ -191,7 +191,7 @@ func TestKilledCreate(t *testing.T) {
 	before, there := takePicture(), 0
 	r.deaths(func() {}, []string{"create", "--ipv6", "web"}, func(what string) {
 		r.networks(what)
-		// What the dead one registered is in nobody's way, if it wrote no file.
+		// What the killed create registered blocks no subnet, if it wrote no file.
 		r.ok(outcomeOf(dnet("create", "second")))
 		all := r.networks(what + ", another")
 		if _, whole := all["web"]; whole {

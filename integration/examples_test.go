@@ -57,14 +57,14 @@ func exampleScript(t *testing.T, conf []byte) string {
 	if subnet := list.Plugins[0].IPAM.Subnet; subnet.IsValid() {
 		words["ips"] = " ip=" + subnet.Addr().Next().Next().Next().String()
 	}
-	var wishes string
+	var requests string
 	for capability, words := range words {
 		if list.Plugins[0].Capabilities[capability] {
-			wishes += words
+			requests += words
 		}
 	}
 	// Once before the picture: networks outlive their attachments.
-	attach := fmt.Sprintf("cni add net.conflist c1%s\ncni check net.conflist c1\ncni del net.conflist c1\n", wishes)
+	attach := fmt.Sprintf("cni add net.conflist c1%s\ncni check net.conflist c1\ncni del net.conflist c1\n", requests)
 	script := "netns c1\nexec install -D -m 644 /dev/null /etc/dcni/allow-host-network\n" + attach + "snapshot before\n" + attach + "unchanged before\n"
 	if slices.Contains(list.Versions, "1.1.0") {
 		script += "cni status net.conflist\n"

@@ -14,7 +14,7 @@ import (
 // was. The next one makes all of it again, and no ADD or DEL minds.
 func TestKilledHeal(t *testing.T) {
 	r := killFixture(t)
-	result := string(r.ok(r.plugin("ADD", "dbridge", killConf(killWish))).out)
+	result := string(r.ok(r.plugin("ADD", "dbridge", killConf(killRequest))).out)
 	r.ok(r.plugin("ADD", "dbridge", killConf(""), "containerid=c2", "netns=c2"))
 	lose := func() {
 		r.run("sh", "-c", `nft flush ruleset; echo 0 > /proc/sys/net/ipv4/ip_forward
@@ -34,9 +34,9 @@ func TestKilledHeal(t *testing.T) {
 		}
 		lose()
 		p.kill(t, exec.Command(pluginDir+"/dbridge", "heal"))
-		r.ok(r.plugin("DEL", "dbridge", killConf(killWish), "netns="))
+		r.ok(r.plugin("DEL", "dbridge", killConf(killRequest), "netns="))
 		r.empty(p.String(), "c1")
-		result = string(r.ok(r.plugin("ADD", "dbridge", killConf(killWish))).out)
+		result = string(r.ok(r.plugin("ADD", "dbridge", killConf(killRequest))).out)
 		r.checked(p.String()+", DEL and ADD", "c1", result)
 		return true
 	})
@@ -49,7 +49,7 @@ func TestKilledCollect(t *testing.T) {
 	before := takePicture()
 	eachPoint(t, func(p point) bool {
 		r.netns("c3")
-		r.ok(r.plugin("ADD", "dbridge", killConf(killWish), "containerid=c3", "netns=c3"))
+		r.ok(r.plugin("ADD", "dbridge", killConf(killRequest), "containerid=c3", "netns=c3"))
 		if err := r.DelNetNS("c3"); err != nil {
 			t.Fatal(err)
 		}

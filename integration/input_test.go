@@ -26,7 +26,7 @@ type wrong struct {
 	words string // of the message, in order
 }
 
-// verbs are those that refuse it. STATUS gets no wishes of a container.
+// verbs are those that refuse it. STATUS gets no requests of a container.
 func (w wrong) verbs() []string {
 	if strings.Contains(w.body, "runtimeConfig") || strings.Contains(w.body, "args") {
 		return []string{"ADD", "CHECK"}
@@ -206,7 +206,7 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// status reports whether STATUS knows of it as well: all but the wishes, and
+// status reports whether STATUS knows of it as well: all but the requests, and
 // what only an IPAM plugin of another suite knows.
 func (w wrong) status() bool {
 	return !strings.Contains(w.body, "runtimeConfig") && !strings.Contains(w.body, "static") && !strings.Contains(w.body, "no-such")

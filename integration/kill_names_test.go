@@ -44,8 +44,8 @@ func (r *fixture) asked(name string) string {
 // detourLeft lists what is left in c1 of the way of queries without a route.
 const detourLeft = "for f in -4 -6; do ip -n c1 $f rule; ip -n c1 $f route show table 1684237929 2>/dev/null; done | grep -v '^0:' | grep -v '^3276' || true"
 
-// nameless expects c1 to have neither rules nor routes nor sockets nor a record, and nobody
-// to know it; c9 is as it was.
+// nameless expects c1 to have no rules, routes, sockets or record, and its name to be
+// unknown; c9 is as it was.
 func (r *fixture) nameless(what string) {
 	r.t.Helper()
 	for _, command := range []string{

@@ -11,7 +11,7 @@ import (
 
 // killRun runs `dnet run` with an orphan in it, and kills dnet, its child, the
 // command and the plugin, each as it comes to the point by itself. It returns
-// whether dnet died, once nobody of them runs any more but for the orphan.
+// whether dnet died, when none of these processes runs any more but the orphan.
 func (p point) killRun(t *testing.T) bool {
 	t.Helper()
 	cmd := exec.Command("strace", "--seccomp-bpf", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+p.call,

@@ -55,25 +55,25 @@ func (r *fixture) asBefore(what string, before shared) {
 	}
 }
 
-// killHeir kills what ADD left to take the bind away, where it is alive.
-func (r *fixture) killHeir() { r.t.Helper(); r.killHeirBeside(unix.Gettid()) }
+// killHelper kills what ADD left to take the bind away, where it is alive.
+func (r *fixture) killHelper() { r.t.Helper(); r.killHelperBeside(unix.Gettid()) }
 
-// killHeirBeside kills it in the throwaway host of a thread.
-func (r *fixture) killHeirBeside(tid int) {
+// killHelperBeside kills it in the throwaway host of a thread.
+func (r *fixture) killHelperBeside(tid int) {
 	r.t.Helper()
 	r.run("sh", "-c", fmt.Sprintf("kill -9 $(pgrep --ns %d --nslist mnt -f 'dhost [p]op killed c1') 2>/dev/null || true", tid))
 }
 
-// TestKilledSharedAdd kills ADD at every point, and every second time its heir
-// as well. A DEL, or a GC, puts all right, and another ADD works.
+// TestKilledSharedAdd kills ADD at every point, and every second time its
+// helper as well. A DEL, or a GC, puts all right, and another ADD works.
 func TestKilledSharedAdd(t *testing.T) {
 	r, before := sharedFixture(t)
 	eachPoint(t, func(p point) bool {
 		add := func() bool {
-			defer r.endHeir()()
+			defer r.endHelper()()
 			dead := p.kill(t, pluginCall("ADD", "dhost", killShared+"}"))
 			if p.n%2 == 0 {
-				r.killHeir()
+				r.killHelper()
 			}
 			return dead
 		}
@@ -96,9 +96,9 @@ func TestKilledSharedAdd(t *testing.T) {
 	})
 }
 
-// endHeir ends the heir of an ADD that is through: strace waits for it, too. It
+// endHelper ends the helper of an ADD that is done: strace waits for it, too. It
 // looks until the function that it returns is called.
-func (r *fixture) endHeir() (stop func()) {
+func (r *fixture) endHelper() (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	// The throwaway host is there for this thread only.
 	tid := unix.Gettid()
@@ -111,7 +111,7 @@ func (r *fixture) endHeir() (stop func()) {
 				return
 			case <-time.After(20 * time.Millisecond):
 				if data, err := os.ReadFile(record); err == nil && strings.Contains(string(data), `"state": "up"`) {
-					r.killHeirBeside(tid)
+					r.killHelperBeside(tid)
 				}
 			}
 		}
@@ -120,12 +120,12 @@ func (r *fixture) endHeir() (stop func()) {
 }
 
 // TestKilledSharedDel kills DEL at every point, when lo is down through the
-// bind and nobody but DEL is there.
+// bind and no helper puts it up.
 func TestKilledSharedDel(t *testing.T) {
 	r, before := sharedFixture(t)
 	eachPoint(t, func(p point) bool {
 		r.shared("ADD", "")
-		r.killHeir()
+		r.killHelper()
 		r.run("ip", "link", "set", "lo", "down")
 		dead := p.kill(t, pluginCall("DEL", "dhost", killShared+"}"))
 		if p.n%2 == 0 {
@@ -138,12 +138,12 @@ func TestKilledSharedDel(t *testing.T) {
 	})
 }
 
-// TestKilledPop kills the heir at every point between lo going down and its end.
+// TestKilledPop kills the helper at every point between lo going down and its end.
 func TestKilledPop(t *testing.T) {
 	r, before := sharedFixture(t)
 	eachPoint(t, func(p point) bool {
 		r.shared("ADD", "")
-		r.killHeir()
+		r.killHelper()
 		r.run("ip", "link", "set", "lo", "down")
 		pop := pluginCall("", "dhost", "")
 		pop.Args = append(pop.Args, "pop", "killed", "c1", "eth0")

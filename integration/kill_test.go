@@ -59,7 +59,7 @@ func killConf(more string) string {
 		"ipam": {"type": "dipam", "subnets": [{"subnet": "10.88.0.0/24"}, {"subnet": "fd00:88::/64"}]}` + more + `}`
 }
 
-const killWish = `, "runtimeConfig": {"ips": ["10.88.0.77"], "portMappings": [
+const killRequest = `, "runtimeConfig": {"ips": ["10.88.0.77"], "portMappings": [
 	{"hostPort": 8080, "containerPort": 80}, {"hostPort": 8053, "containerPort": 53, "protocol": "udp", "hostIP": "192.0.2.1"}]}`
 
 // leftBehind is what a killed writer leaves for the next to use: temporary
@@ -74,8 +74,8 @@ func killFixture(t *testing.T) *fixture {
 	r := newFixture(t)
 	r.netns("c1", "c2", "c9")
 	r.bystander()
-	r.ok(r.plugin("ADD", "dbridge", killConf(killWish)))
-	r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
+	r.ok(r.plugin("ADD", "dbridge", killConf(killRequest)))
+	r.ok(r.plugin("DEL", "dbridge", killConf(killRequest)))
 	return r
 }
 
@@ -89,7 +89,7 @@ func (r *fixture) bystander() {
 // checked expects CHECK of an attachment to find nothing.
 func (r *fixture) checked(what, container, result string) {
 	r.t.Helper()
-	conf := killConf(killWish + `, "prevResult": ` + result)
+	conf := killConf(killRequest + `, "prevResult": ` + result)
 	if a := r.plugin("CHECK", "dbridge", conf, "containerid="+container, "netns="+container); a.err != nil {
 		r.t.Errorf("%s: CHECK %s: %s", what, container, a.out)
 	}
@@ -110,23 +110,23 @@ func TestKilledAdd(t *testing.T) {
 	before := takePicture()
 	gc := killConf(`, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}]`)
 	eachPoint(t, func(p point) bool {
-		dead := p.kill(t, pluginCall("ADD", "dbridge", killConf(killWish)))
-		r.ok(r.plugin("DEL", "dbridge", killConf(killWish), "netns="))
+		dead := p.kill(t, pluginCall("ADD", "dbridge", killConf(killRequest)))
+		r.ok(r.plugin("DEL", "dbridge", killConf(killRequest), "netns="))
 		r.same(p.String()+", DEL", before, leftBehind)
 		if !dead {
 			return false
 		}
-		p.kill(t, pluginCall("ADD", "dbridge", killConf(killWish)))
+		p.kill(t, pluginCall("ADD", "dbridge", killConf(killRequest)))
 		r.ok(r.plugin("GC", "dbridge", gc))
 		r.same(p.String()+", GC", before, leftBehind)
 		r.empty(p.String(), "c1")
-		p.kill(t, pluginCall("ADD", "dbridge", killConf(killWish)))
-		a := r.plugin("ADD", "dbridge", killConf(killWish))
+		p.kill(t, pluginCall("ADD", "dbridge", killConf(killRequest)))
+		a := r.plugin("ADD", "dbridge", killConf(killRequest))
 		if r.killedAtTheEnd(a) {
 			return true
 		}
 		r.checked(p.String()+", ADD", "c1", string(r.ok(a).out))
-		r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
+		r.ok(r.plugin("DEL", "dbridge", killConf(killRequest)))
 		return true
 	})
 }
@@ -137,7 +137,7 @@ func (r *fixture) killedAtTheEnd(a outcome) bool {
 	if a.failed == nil || !strings.Contains(a.failed.Msg, "is attached") {
 		return false
 	}
-	r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
+	r.ok(r.plugin("DEL", "dbridge", killConf(killRequest)))
 	return true
 }
 
@@ -148,16 +148,16 @@ func TestKilledFirstAdd(t *testing.T) {
 		r.run("nft", "delete", "table", "inet", "dcni")
 		r.run("sh", "-c", "ip link del $(ip -o link show type bridge | sed 's/.*: \\(br-[0-9a-f]*\\):.*/\\1/')")
 		r.run("sh", "-c", "rm -rf /run/dcni /var/lib/dcni; for l in $(ls /sys/class/net | grep -x 'v[0-9a-f]\\{14\\}'); do ip link del $l; done")
-		dead := p.kill(t, pluginCall("ADD", "dbridge", killConf(killWish)))
-		r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
+		dead := p.kill(t, pluginCall("ADD", "dbridge", killConf(killRequest)))
+		r.ok(r.plugin("DEL", "dbridge", killConf(killRequest)))
 		if out := r.run("sh", "-c", "ls /run/dcni/attachments /var/lib/dcni/leases/web 2>&1 || true"); strings.Contains(out, "10.88") || strings.Contains(out, "web\n") {
 			t.Errorf("%s, DEL: left: %s", p, out)
 		}
 		r.empty(p.String(), "c1")
 		r.bystander()
-		a := r.ok(r.plugin("ADD", "dbridge", killConf(killWish)))
+		a := r.ok(r.plugin("ADD", "dbridge", killConf(killRequest)))
 		r.checked(p.String()+", ADD", "c1", string(a.out))
-		r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
+		r.ok(r.plugin("DEL", "dbridge", killConf(killRequest)))
 		return dead
 	})
 }
@@ -170,25 +170,25 @@ func TestKilledDel(t *testing.T) {
 	refused := 0
 	gc := killConf(`, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}, {"containerID": "c2", "ifname": "eth0"}]`)
 	eachPoint(t, func(p point) bool {
-		r.ok(r.plugin("ADD", "dbridge", killConf(killWish)))
-		dead := p.kill(t, pluginCall("DEL", "dbridge", killConf(killWish)))
-		a := r.plugin("ADD", "dbridge", killConf(killWish), "containerid=c2", "netns=c2")
+		r.ok(r.plugin("ADD", "dbridge", killConf(killRequest)))
+		dead := p.kill(t, pluginCall("DEL", "dbridge", killConf(killRequest)))
+		a := r.plugin("ADD", "dbridge", killConf(killRequest), "containerid=c2", "netns=c2")
 		if a.err != nil {
 			if a.failed == nil || a.failed.Code != 101 && a.failed.Code != 102 {
 				t.Errorf("%s: %s", p, a.out)
 			}
 			refused++
-			r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
-			a = r.ok(r.plugin("ADD", "dbridge", killConf(killWish), "containerid=c2", "netns=c2"))
+			r.ok(r.plugin("DEL", "dbridge", killConf(killRequest)))
+			a = r.ok(r.plugin("ADD", "dbridge", killConf(killRequest), "containerid=c2", "netns=c2"))
 		}
 		if p.n%2 == 0 {
-			r.ok(r.plugin("DEL", "dbridge", killConf(killWish)))
+			r.ok(r.plugin("DEL", "dbridge", killConf(killRequest)))
 		} else {
 			r.ok(r.plugin("GC", "dbridge", gc))
 		}
 		r.checked(p.String(), "c2", string(a.out))
 		r.empty(p.String(), "c1")
-		r.ok(r.plugin("DEL", "dbridge", killConf(killWish), "containerid=c2", "netns=c2"))
+		r.ok(r.plugin("DEL", "dbridge", killConf(killRequest), "containerid=c2", "netns=c2"))
 		return dead
 	})
 	t.Logf("at %d of them the address or port was still the first's", refused)
@@ -203,7 +203,7 @@ func TestKilledGC(t *testing.T) {
 	gc := killConf(`, "cni.dev/valid-attachments": [{"containerID": "c9", "ifname": "eth0"}]`)
 	midway := point{"sendto", 12} // of an ADD: links and leases are there
 	eachPoint(t, func(p point) bool {
-		r.ok(r.plugin("ADD", "dbridge", killConf(killWish)))
+		r.ok(r.plugin("ADD", "dbridge", killConf(killRequest)))
 		if !midway.kill(t, pluginCall("ADD", "dbridge", killConf(""), "containerid=c2", "netns=c2")) {
 			t.Fatal("an ADD outlived its middle")
 		}

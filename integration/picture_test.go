@@ -147,7 +147,7 @@ func treeLines(root string) []string {
 	var lines []string
 	_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
-			return nil //nolint:nilerr // removed meanwhile, or not there at all
+			return nil //nolint:nilerr // removed since it was listed, or not there at all
 		}
 		if slices.Contains(ofAgent, d.Name()) {
 			return nil

@@ -54,11 +54,11 @@ func typed(t *testing.T, script string, keys ...string) string {
 		n, err := near.Read(buf)
 		shown.Write(buf[:n])
 		for i+1 < len(keys) && strings.Contains(shown.String(), keys[i]) {
-			_, _ = near.WriteString(keys[i+1]) // a terminal nobody is at shows nothing
+			_, _ = near.WriteString(keys[i+1]) // after the last process left the terminal, nothing is shown
 			i += 2
 		}
 		if err != nil {
-			break // EIO: nobody has the terminal any more
+			break // EIO: no process has the terminal any more
 		}
 	}
 	_ = cmd.Wait() // the script shows what counts

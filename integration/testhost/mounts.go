@@ -70,17 +70,17 @@ func writeResolvConf() error {
 // mountSys shows the links of the new network namespace in /sys/class/net, and
 // keeps the cgroups where they were.
 func mountSys() error {
-	const cgroups, aside = "/sys/fs/cgroup", "/run/.lab/cgroup"
-	if err := os.MkdirAll(aside, 0o755); err != nil {
+	const cgroups, saved = "/sys/fs/cgroup", "/run/.lab/cgroup"
+	if err := os.MkdirAll(saved, 0o755); err != nil {
 		return err
 	}
-	if err := unix.Mount(cgroups, aside, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+	if err := unix.Mount(cgroups, saved, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("bind %s: %w", cgroups, err)
 	}
 	if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
 		return fmt.Errorf("mount /sys: %w", err)
 	}
-	if err := unix.Mount(aside, cgroups, "", unix.MS_MOVE, ""); err != nil {
+	if err := unix.Mount(saved, cgroups, "", unix.MS_MOVE, ""); err != nil {
 		return fmt.Errorf("move %s: %w", cgroups, err)
 	}
 	return nil
