@@ -172,6 +172,9 @@ func (r *fixture) deaths(before func(), args []string, after func(what string)) 
 			after(fmt.Sprintf("killed at %s %d", call, n))
 		}
 	}
+	if points == 0 {
+		r.t.Error("nothing was killed")
+	}
 	r.t.Logf("%d points", points)
 }
 
