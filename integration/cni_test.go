@@ -39,7 +39,7 @@ func cmdCNI(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	list, err := libcni.NetworkConfFromBytes([]byte(expand(ts, ts.ReadFile(args[1]))))
 	ts.Check(err)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	finish(ts, neg, of(ts).verb(ctx, ts, args[0], list, args[2:]))
 }

@@ -80,7 +80,7 @@ func cmdPing(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: ping NS ADDR")
 	}
-	wait := []string{"-i", "0.2", "-w", "3"}
+	wait := []string{"-i", "0.2", "-w", "10"}
 	if neg {
 		wait = []string{"-W", "1"}
 	}
@@ -110,7 +110,7 @@ func cmdListen(ts *testscript.TestScript, neg bool, args []string) {
 // How long to wait for an answer that should come, and for one that should
 // not: the second is paid in full by each refused packet.
 const (
-	patience = 3 * time.Second
+	patience = 10 * time.Second
 	enough   = 400 * time.Millisecond
 )
 

@@ -81,7 +81,7 @@ func startContainerd(config, socket string) (stop func(), err error) {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait() // its exit status says only that it was asked to end
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for exec.CommandContext(ctx, "ctr", "-a", socket, "version").Run() != nil {
 		if ctx.Err() != nil {

@@ -61,7 +61,7 @@ func cmdPod(ts *testscript.TestScript, neg bool, args []string) {
 	if c == nil || len(args) == 0 || (len(args) < 2 && args[0] != "ready") {
 		ts.Fatalf("usage: containerd, then: pod up|exec|stop|down NAME [WORD...], pod ready")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	var err error
 	switch args[0] {

@@ -21,7 +21,7 @@
 //
 //	netns [-d] NAME...                    make sandboxes, or remove them
 //	in NS COMMAND [ARG...]                run a command there; stdout, stderr as with exec
-//	ping NS ADDR                          echo requests until one is answered, at most 3 s; after ! one, 1 s
+//	ping NS ADDR                          echo requests until one is answered, at most 10 s; after ! one, 1 s
 //	listen NS ADDR:PORT[/PROTO] [TEXT]    answer "TEXT from PEER-ADDRESS" until the script ends; TEXT is NS if left out
 //	reach NS ADDR:PORT[/PROTO] [REGEXP]   ask such a server; the answer is on stdout and must match
 //	cni add NET NAME [IFNAME] [WORD...]   the result is on stdout

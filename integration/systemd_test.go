@@ -79,7 +79,7 @@ func startSystemd() (stop func(), err error) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}
-	for deadline := time.Now().Add(20 * time.Second); systemctl("is-active", "basic.target").Run() != nil; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); systemctl("is-active", "basic.target").Run() != nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			stop()
 			return nil, errors.New("systemd does not answer: " + log.String())
