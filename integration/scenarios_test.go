@@ -55,8 +55,7 @@ func (g group) scripts() []string {
 // fails if there is none: a pattern that matches nothing must not pass.
 func announce() error {
 	pattern := flag.Lookup("test.run").Value.String()
-	top, _, _ := strings.Cut(pattern, "/")
-	out, err := exec.Command("/proc/self/exe", "-test.list", top+"|^$").Output()
+	out, err := exec.Command("/proc/self/exe", "-test.list", ".").Output()
 	if err != nil {
 		return fmt.Errorf("list the tests: %w", err)
 	}
@@ -95,15 +94,35 @@ func scenarios(tests []string) (names []string) {
 	return names
 }
 
-// selected reports whether -test.run has a test run.
+// selected reports whether -test.run has a test run: one of its alternatives
+// matches, element by element.
 func selected(name, pattern string) bool {
 	elements := strings.Split(name, "/")
-	for i, p := range strings.Split(pattern, "/") {
-		if i < len(elements) && !regexp.MustCompile(p).MatchString(elements[i]) {
-			return false
+	for _, alternative := range split(pattern, '|') {
+		all := true
+		for i, p := range split(alternative, '/') {
+			all = all && (i >= len(elements) || regexp.MustCompile(p).MatchString(elements[i]))
+		}
+		if all {
+			return true
 		}
 	}
-	return true
+	return false
+}
+
+// split splits a pattern at a separator that is in no brackets, as package testing
+// does.
+func split(pattern string, separator rune) []string {
+	depth := 0
+	return strings.FieldsFunc(pattern, func(c rune) bool {
+		switch c {
+		case '(', '[':
+			depth++
+		case ')', ']':
+			depth--
+		}
+		return c == separator && depth == 0
+	})
 }
 
 // starts says that a scenario starts, for progress.
@@ -158,4 +177,24 @@ func runScripts(t *testing.T, g group, files []string) {
 	}
 	p.Deadline, _ = t.Deadline()
 	testscript.RunT(scriptT{t, g.alone}, p)
+}
+
+// TestSelected compares what is announced with what -test.run means.
+func TestSelected(t *testing.T) {
+	for _, c := range []struct {
+		name, pattern string
+		want          bool
+	}{
+		{"TestDCNI/bare", ".", true},
+		{"TestDCNI/bare", "TestDCNI/^(bare|other)$", true},
+		{"TestDCNI/bare", "TestDCNI/other", false},
+		{"TestDCNI/bare", "TestParity|TestDCNI/other", false},
+		{"TestParity/dcni/talk", "TestParity|TestDCNI/other", true},
+		{"TestParity/dcni/talk", "TestParity/reference", false},
+		{"TestVersions", "TestVersions/any", true},
+	} {
+		if got := selected(c.name, c.pattern); got != c.want {
+			t.Errorf("%s is selected by %s: %t", c.name, c.pattern, got)
+		}
+	}
 }
