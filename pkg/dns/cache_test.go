@@ -2,6 +2,7 @@ package dns
 
 import (
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"sync"
 	"testing"
@@ -182,5 +183,165 @@ func BenchmarkAnswer(b *testing.B) {
 				w.answer(buffer, copy(buffer, query), c, time.Second)
 			}
 		})
+	}
+}
+
+// sizes returns what the cache's entries take, counted and as it keeps it.
+func (c *cache) sizes() (counted, kept int) {
+	for i := range c.parts {
+		kept += c.parts[i].size
+		for key, e := range c.parts[i].entries {
+			counted += cost(key, e)
+		}
+	}
+	return counted, kept
+}
+
+// TestCacheReplaces has a new answer take the place of an old one, and its size.
+func TestCacheReplaces(t *testing.T) {
+	c := newCache(1 << 20)
+	for _, size := range []int{100, 1000, 10, 500} {
+		c.put("a", &entry{msg: make([]byte, size), life: time.Hour}, 0)
+		if counted, kept := c.sizes(); counted != kept {
+			t.Errorf("%d bytes after %d were put: the cache counts %d", counted, size, kept)
+		}
+		if e := c.get([]byte("a"), 0); e == nil || len(e.msg) != size {
+			t.Errorf("%+v: must have %d bytes", e, size)
+		}
+	}
+}
+
+// TestCacheSpares has which entry makes room for a new one: what is over before
+// what was asked for again, and never the new one.
+func TestCacheSpares(t *testing.T) {
+	for range 20 { // the entries are met in any order
+		const now = time.Minute
+		c := newCache(cacheParts * 1200) // three entries each
+		inOnePart := func() string { // returns another key each time
+			for i := 0; ; i++ {
+				key := fmt.Sprint(i)
+				p := &c.parts[maphash.String(c.seed, key)%cacheParts]
+				if p == &c.parts[0] && p.entries[key] == nil {
+					return key
+				}
+			}
+		}
+		var keys []string
+		for _, life := range []time.Duration{now, time.Hour, time.Hour} {
+			key := inOnePart()
+			keys = append(keys, key)
+			c.put(key, &entry{msg: make([]byte, 100), life: life}, 0)
+			c.get([]byte(key), 0)
+		}
+		dated, used, again := keys[0], keys[1], keys[2]
+		one := inOnePart()
+		c.put(one, &entry{msg: make([]byte, 100), life: time.Hour}, now)
+		for key, want := range map[string]bool{dated: false, used: true, again: true, one: true} {
+			if (c.parts[0].entries[key] != nil) != want {
+				t.Fatalf("dated, two used and new %q: %s is there: must be %t", append(keys, one), key, want)
+			}
+		}
+	}
+}
+
+// TestCacheOfUsed has room made where every entry was asked for again.
+func TestCacheOfUsed(t *testing.T) {
+	c := newCache(cacheParts * 1000)
+	for i := range 1000 {
+		key := fmt.Sprint(i)
+		c.put(key, &entry{msg: make([]byte, 100), life: time.Hour}, 0)
+		if c.get([]byte(key), 0) == nil {
+			t.Fatalf("%s was not kept", key)
+		}
+	}
+	if counted, kept := c.sizes(); counted != kept || counted > cacheParts*1000 {
+		t.Errorf("%d bytes of %d, and the cache counts %d", counted, cacheParts*1000, kept)
+	}
+}
+
+// TestTimesEnd has a TTL that is less than an answer's age shown as 0.
+func TestTimesEnd(t *testing.T) {
+	m := recordsFor(ask("a.example A"), "a.example. 300 IN A 192.0.2.1\n; authority\nexample. 5 IN NS ns.example.")
+	var q query
+	packed := mustPack(ask("a.example A"))
+	if !q.parse(packed) {
+		t.Fatal("not parsed")
+	}
+	e := newEntry(m, &q.form, 0)
+	b := make([]byte, maxUDP)
+	n := e.reply(b, &q.form, copy(b, packed)+1000, 10*time.Second)
+	const want = "NOERROR rd ra; a.example. 290 A 192.0.2.1; authority example. 0 NS ns.example."
+	if got := show(read(t, b[:n])); got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
+// TestReplyFits has answers from the cache within each limit, and marked as cut if
+// one of their answers or authorities is missing.
+func TestReplyFits(t *testing.T) {
+	var text strings.Builder
+	for _, section := range []string{"", "; authority", "; additional"} {
+		fmt.Fprintln(&text, section)
+		for i := range 10 {
+			fmt.Fprintf(&text, "example. 300 IN TXT \"%s%d\"\n", strings.Repeat("x", 10), i)
+		}
+	}
+	for _, question := range []string{"example TXT", "example TXT do"} {
+		var q query
+		packed := mustPack(ask(question))
+		if !q.parse(packed) {
+			t.Fatal("not parsed")
+		}
+		e := newEntry(recordsFor(ask(question), text.String()), &q.form, 0)
+		for limit := minUDP; limit < 1100; limit++ {
+			b := make([]byte, maxUDP)
+			copy(b, packed)
+			n := e.reply(b, &q.form, limit, 0)
+			m := read(t, b[:n])
+			if n > limit {
+				t.Errorf("%s: %d bytes, limit %d", question, n, limit)
+			}
+			if missing := len(m.Answer)+len(m.Ns) < 20; m.Truncated != missing {
+				t.Errorf("%s, limit %d: truncated is %t; %d answers, %d authorities", question, limit, m.Truncated, len(m.Answer), len(m.Ns))
+			}
+		}
+	}
+}
+
+// TestExtendedCode has an answer whose code needs an OPT record, which is not kept.
+func TestExtendedCode(t *testing.T) {
+	m := recordsFor(ask("a.example A"), "")
+	m.SetEdns0(1232, false)
+	m.Rcode = mdns.RcodeBadCookie
+	q := mustPack(ask("a.example A"))
+	if e := newEntry(m, &form{qtype: mdns.TypeA, end: len(q)}, 0); e == nil || e.flags != rcodeServFail {
+		t.Errorf("%+v: must be SERVFAIL", e)
+	}
+}
+
+// TestKeys has queries share an answer only if everything that may change it is
+// the same.
+func TestKeys(t *testing.T) {
+	seen := map[string]string{}
+	one, other := play(nil).Upstream, play(nil).Upstream
+	for _, name := range []string{"a.example", "b.example", ""} {
+		for _, qtype := range []string{" A", " AAAA", " TXT"} {
+			for _, flags := range []string{"", " norec", " ad", " cd", " ad cd", " norec ad cd", " edns=1232", " do", " do ad", " do cd", " do norec"} {
+				for which, u := range []*Upstream{one, other} {
+					text := name + "." + qtype + flags
+					b := mustPack(ask(text))
+					var q query
+					if !q.parse(b) {
+						t.Fatal(text)
+					}
+					text = fmt.Sprint(text, " of ", which)
+					key := string(q.key(nil, u))
+					if same := seen[key]; same != "" {
+						t.Errorf("%s and %s have one key", same, text)
+					}
+					seen[key] = text
+				}
+			}
+		}
 	}
 }
