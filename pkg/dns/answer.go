@@ -7,8 +7,8 @@ import (
 	mdns "github.com/miekg/dns"
 )
 
-// A client is who asked: an address on the endpoint's UDP socket, or a
-// connection.
+// A client is where a query came from: an address on the endpoint's UDP socket, or
+// a connection.
 type client struct {
 	endpoint *Endpoint
 	address  net.Addr
@@ -23,7 +23,7 @@ func (c client) limit(f *form) int {
 	return f.datagram()
 }
 
-// send sends an answer that the client waited for, or none for nil. It doesn't
+// send sends an answer that the client waited for; none if b is nil. It doesn't
 // wait for slow clients.
 func (c client) send(b []byte) {
 	switch {
@@ -34,14 +34,14 @@ func (c client) send(b []byte) {
 		c.release()
 	default:
 		go func() {
-			_ = c.stream.write(b) // the same
+			_ = c.stream.write(b) // it closes a connection that fails
 			c.release()
 		}()
 	}
 }
 
-// take counts a query more that waits, unless the endpoint has too many. What
-// was taken is to be sent or released.
+// take counts one more waiting query, unless the endpoint has too many. Each must
+// be followed by send or release.
 func (c client) take() bool {
 	e := c.endpoint
 	if e.waiting.Add(1) > maxWaiting {
@@ -63,7 +63,7 @@ func (c client) release() {
 	}
 }
 
-// A scratch is what it takes to answer one query after the other.
+// A scratch is the memory to answer one query after the other.
 type scratch struct {
 	query query
 	key   [keySize]byte
@@ -90,7 +90,7 @@ func (w *scratch) answer(b []byte, n int, c client, now time.Duration) int {
 	return w.forward(b, c, view, now)
 }
 
-// forward answers an ordinary query from the cache, or else has it asked.
+// forward answers an ordinary query from the cache, or sends it upstream.
 func (w *scratch) forward(b []byte, c client, view *View, now time.Duration) int {
 	q, e := &w.query, c.endpoint
 	u := e.upstream(view)
@@ -110,8 +110,8 @@ func (w *scratch) forward(b []byte, c client, view *View, now time.Duration) int
 	return 0
 }
 
-// unusual answers what [query.parse] does not read, and types that are rare,
-// with miekg/dns.
+// unusual answers queries that [query.parse] refuses, and those of rare types, with
+// miekg/dns.
 func (w *scratch) unusual(b []byte, n int, c client) int {
 	if n < headerSize || b[2]&(1<<7) != 0 {
 		w.tally[Dropped]++ // an answer to an answer would be a loop
@@ -162,7 +162,7 @@ func invalid(m *mdns.Msg) int {
 	return mdns.RcodeSuccess
 }
 
-// formErr answers what can't be read with the header alone.
+// formErr answers a malformed query with a header alone.
 func formErr(b []byte) int {
 	const opcode, rd, ra = 0xf << 3, 1, 1 << 7
 	b[2] = 1<<7 | b[2]&(opcode|rd)

@@ -18,14 +18,14 @@ import (
 // the last is more than the patience that is left.
 var resend = []time.Duration{time.Second, 1500 * time.Millisecond, patience}
 
-// Answers that can't be read.
+// Errors of malformed answers.
 var (
 	errBad = errors.New("malformed answer")
-	errCut = errors.New("answer cut short") // in the midst of a record, by its sender or by our limit
+	errCut = errors.New("answer cut short") // within a record, by its sender or by our limit
 )
 
-// ask asks one server, over TCP too if the answer is truncated. It returns nil
-// if there is no answer in time, or none that can be read.
+// ask asks one server, and over TCP as well if the answer is truncated. It returns
+// nil if there is no well-formed answer in time.
 func (u *Upstream) ask(ctx context.Context, server netip.AddrPort, r request, s *stats) *mdns.Msg {
 	start := time.Now()
 	m, err := u.askUDP(ctx, server, r, s)
@@ -35,7 +35,7 @@ func (u *Upstream) ask(ctx context.Context, server netip.AddrPort, r request, s 
 		}
 	}
 	if err != nil {
-		if !errors.Is(ctx.Err(), context.Canceled) { // which means that another was faster
+		if !errors.Is(ctx.Err(), context.Canceled) { // Canceled means that another server was faster
 			s.upstreamErrors.Add(1)
 		}
 		return nil
@@ -49,7 +49,7 @@ func (u *Upstream) askUDP(ctx context.Context, server netip.AddrPort, r request,
 	if err != nil {
 		return nil, err
 	}
-	end := func() { _ = conn.Close() } // nothing is left to be written
+	end := func() { _ = conn.Close() } // nothing is lost: all was written
 	defer end()
 	defer context.AfterFunc(ctx, end)() // ends a read
 	query, answer := r.withID(), make([]byte, r.size)
@@ -68,7 +68,7 @@ func (u *Upstream) askUDP(ctx context.Context, server netip.AddrPort, r request,
 	return nil, os.ErrDeadlineExceeded
 }
 
-// readUDP waits for the answer to a query and passes over what is none.
+// readUDP waits for the answer to a query and skips other messages.
 func (r request) readUDP(conn net.Conn, query, b []byte, s *stats) (*mdns.Msg, error) {
 	for {
 		n, err := conn.Read(b)

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/net/ipv4"
 )
 
-// maxBurst is how many bytes are sent as one: an IP packet without the headers of
-// IPv6 and UDP.
+// maxBurst is how many bytes are sent as one datagram: an IP packet without the
+// headers of IPv6 and UDP.
 const maxBurst = 65535 - 40 - 8
 
 // An outgoing answer.
@@ -21,8 +21,8 @@ type outgoing struct {
 	data []byte
 }
 
-// order puts replies to one client beside each other, and the longer before the
-// shorter.
+// order sorts replies by client, and those to one client by length, the longest
+// first.
 func order(a, b outgoing) int {
 	return cmp.Or(
 		cmp.Compare(a.to.Port, b.to.Port),
@@ -30,10 +30,10 @@ func order(a, b outgoing) int {
 		cmp.Compare(len(b.data), len(a.data)))
 }
 
-// bursts are messages that carry replies. A client that has asked several things
-// from one port gets all answers of a size, and one shorter behind them, in one
-// datagram, which the kernel takes apart where the client reads: to go through
-// the stack is most of what a datagram costs (UDP_SEGMENT, udp(7)).
+// bursts are messages that carry replies. A client that has sent several queries
+// from one port gets all answers of one size, and one shorter answer behind them, in
+// one datagram. The kernel splits it at the client's socket (UDP_SEGMENT, udp(7)):
+// most of what a datagram costs is its way through the stack.
 type bursts struct {
 	messages []ipv4.Message
 	parts    [batchSize][]byte
@@ -67,7 +67,7 @@ func burst(replies []outgoing) int {
 		if total > maxBurst || r.to.Port != first.to.Port || !r.to.IP.Equal(first.to.IP) {
 			return n
 		}
-		if len(r.data) < len(first.data) { // nothing may come behind it
+		if len(r.data) < len(first.data) { // only the last segment may be shorter
 			return n + 1
 		}
 	}
@@ -83,8 +83,8 @@ func alone(answers [][]byte, to net.Addr) []ipv4.Message {
 	return messages
 }
 
-// A segmentation is the control message that has the kernel cut a datagram into
-// pieces.
+// A segmentation is the control message that has the kernel split a datagram into
+// segments.
 type segmentation struct {
 	header syscall.Cmsghdr
 	size   uint16
@@ -94,7 +94,7 @@ type segmentation struct {
 // udpSegment is UDP_SEGMENT (linux/udp.h).
 const udpSegment = 103
 
-// into returns the control message for pieces of a size.
+// into returns the control message for segments of a size.
 func (s *segmentation) into(size int) []byte {
 	s.header = syscall.Cmsghdr{Level: syscall.IPPROTO_UDP, Type: udpSegment}
 	s.header.SetLen(syscall.CmsgLen(2))

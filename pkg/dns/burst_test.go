@@ -55,8 +55,8 @@ func TestBursts(t *testing.T) {
 	}
 }
 
-// TestManyQuestions has two clients that ask many things before they read. One
-// server has a socket that the kernel sends no bursts from: without checksums.
+// TestManyQuestions has two clients that send many queries before they read. One
+// server's socket is without checksums, so that the kernel sends no bursts from it.
 func TestManyQuestions(t *testing.T) {
 	for name, c := range map[string]struct {
 		address   string
@@ -65,7 +65,7 @@ func TestManyQuestions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			udp := listenUDP(t, c.address, c.checksums)
 			clients := []*asker{newAsker(t, udp), newAsker(t, udp)}
-			for i := range batchSize / 2 { // before the server is there: it reads all at once
+			for i := range batchSize / 2 { // before the server starts, so that it reads all at once
 				for _, client := range clients {
 					client.ask(i)
 				}
@@ -98,7 +98,7 @@ func listenUDP(t *testing.T, address string, checksums bool) *net.UDPConn {
 	return udp.(*net.UDPConn)
 }
 
-// An asker is a client that remembers what it is to be answered.
+// An asker is a client that keeps the answers it expects.
 type asker struct {
 	t    *testing.T
 	conn net.Conn

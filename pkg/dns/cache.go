@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// cacheParts is in how many parts the cache is locked.
+// cacheParts is how many parts of the cache have a lock each.
 const cacheParts = 16
 
 // overhead is roughly what an entry takes besides its message and key, in
@@ -35,7 +35,7 @@ func newCache(bytes int) *cache {
 	return c
 }
 
-// get returns an answer that is still good, or nil. It does not allocate.
+// get returns an answer that has not expired, or nil. It does not allocate.
 func (c *cache) get(key []byte, now time.Duration) *entry {
 	p := &c.parts[maphash.Bytes(c.seed, key)%cacheParts]
 	p.mu.RLock()
@@ -63,8 +63,8 @@ func (c *cache) put(key string, e *entry, now time.Duration) {
 	}
 	p.entries[key] = e
 	p.size += cost(key, e)
-	// Go's maps are walked from a random place. Who was asked for again since he
-	// was met last is spared once: a flood of new names drops new names.
+	// Go walks a map in random order. An entry that was used since eviction last
+	// met it is spared once, so a flood of new names drops new names.
 	for p.size > p.max {
 		for k, v := range p.entries {
 			if k != key && (now >= v.born+v.life || !v.used.Swap(false)) {

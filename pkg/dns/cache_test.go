@@ -11,7 +11,7 @@ import (
 	mdns "github.com/miekg/dns"
 )
 
-// TestLife has how long answers are kept.
+// TestLife tests how long answers are kept.
 func TestLife(t *testing.T) {
 	soa := func(ttl, minimum int) string {
 		return fmt.Sprintf("\n; authority\nexample. %d IN SOA ns.example. root.example. 1 2 3 4 %d\n", ttl, minimum)
@@ -52,8 +52,8 @@ func TestLife(t *testing.T) {
 	}
 }
 
-// TestAging has answers come from the cache with what is left of their TTL,
-// and from upstream again when it is over.
+// TestAging asks at several times: answers come from the cache with the rest of
+// their TTL, and from upstream once that is over.
 func TestAging(t *testing.T) {
 	f := upstreamServer(t, func(w mdns.ResponseWriter, q *mdns.Msg) {
 		if q.Question[0].Name == "example.com." {
@@ -101,8 +101,8 @@ func TestAging(t *testing.T) {
 	}
 }
 
-// TestCacheBound puts far more into a cache than it may hold. What is used all
-// the time should stay.
+// TestCacheBound puts far more into a cache than it may hold. An entry that is used
+// all the time should stay.
 func TestCacheBound(t *testing.T) {
 	const bytes = 256 << 10
 	c := newCache(bytes)
@@ -143,8 +143,8 @@ func TestCacheBound(t *testing.T) {
 	}
 }
 
-// TestNothingAllocated is about what is asked most: local names, and names that
-// were asked before.
+// TestNothingAllocated answers the most frequent queries: for local names, and for
+// names in the cache.
 func TestNothingAllocated(t *testing.T) {
 	f := upstreamServer(t, records(example))
 	s := NewServer(Config{})
@@ -217,7 +217,7 @@ func TestCacheSpares(t *testing.T) {
 	for range 20 { // the entries are met in any order
 		const now = time.Minute
 		c := newCache(cacheParts * 1200) // three entries each
-		inOnePart := func() string { // returns another key each time
+		inOnePart := func() string {     // returns another key each time
 			for i := 0; ; i++ {
 				key := fmt.Sprint(i)
 				p := &c.parts[maphash.String(c.seed, key)%cacheParts]

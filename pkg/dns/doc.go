@@ -1,10 +1,10 @@
 // Package dns answers the queries of containers: names of their networks from
 // package names, anything else from upstream servers.
 //
-// A [Server] listens on sockets that others opened, one UDP socket and one TCP
+// A [Server] listens on sockets that its caller opened, one UDP socket and one TCP
 // listener for each container, in the container's network namespace. Each pair
-// is an [Endpoint] with a [View] of its own: who asks is told by the socket
-// and can't be forged. A view is replaced whole, at any time.
+// is an [Endpoint] with a [View] of its own: the socket tells which container asks,
+// and a container can't forge that. A view is replaced whole, at any time.
 //
 //	server := dns.NewServer(dns.Config{})
 //	server.SetUpstream(dns.NewUpstream(servers, nil)) // the host's
@@ -13,12 +13,12 @@
 //
 // To hand an endpoint to another process, pass its descriptors on (see
 // [Endpoint.Control]), wait until that process serves them, and
-// then Drain: for a while both read, and nothing is lost.
+// then Drain. For a while both processes read, and nothing is lost.
 //
 // # Local names
 //
-// A and AAAA of a name that somebody in the view has are its addresses there,
-// beginning with another one each time. PTR is the name of an address. SRV of
+// A and AAAA of a name in the view are its addresses there, starting with another
+// one each time. PTR is the name of an address. SRV of
 // _port._proto.name, and of port.proto.name as Docker asks, is that port at
 // that name: a number, or a service name of services(5). ANY is both families.
 // Any other type or class is empty without error, and so is an address of a
@@ -28,36 +28,35 @@
 //
 // An [Upstream] is a list of servers and how they are reached: the host's, from
 // the host's namespace; a network's or a container's own, through a dialer that
-// leads into the container's. The first is asked, after a short while the next
-// one too, and the first good answer counts. Who answered is asked first for
-// half a minute. A query has four seconds in all, so that a client that waits
-// five hears of its failure. Queries go out again on the same socket when
-// nothing comes; each has a socket, and so a source port, and a random ID of
-// its own. What comes from elsewhere, or answers something else, is dropped. A
-// truncated answer, or one cut in the midst of a record, is asked for again over
-// TCP. EDNS is passed on: the client's DNSSEC flag, and whole messages where
-// there are options.
+// leads into the container's. The server asks the first, after a short while the
+// next one too, and the first good answer counts. The one that answered is asked
+// first for half a minute. A query takes four seconds at most, so that a client that
+// waits five gets the failure. A query without an answer is sent again on the same
+// socket. Each query has a socket, and so a source port, and a random ID of its own.
+// Messages from elsewhere, or with other questions, are dropped. If an answer is
+// truncated, or cut within a record, the server asks again over TCP. EDNS is passed
+// on: the client's DNSSEC flag, and whole messages where there are options.
 //
-// Answers are kept as long as the least of their TTLs says, a day at most; that
-// something does not exist, as its SOA says (RFC 2308), three hours at most;
-// that nobody answered, a second (RFC 9520). Equal queries at one time are one
-// query upstream. So a server that leads back to ourselves costs one query and
-// four seconds, not a storm; addresses known to be ours are never asked.
+// Answers are kept for the least of their TTLs, a day at most. Negative answers are
+// kept for the time in their SOA record (RFC 2308), three hours at most, and a
+// failure of all servers for a second (RFC 9520). Equal queries at one time are one
+// query upstream. So a server that leads back to ourselves costs one query and four
+// seconds, not a storm. Addresses known to be ours are never asked.
 //
 // # Limits
 //
-// An idle endpoint is two sockets, without buffers and without a goroutine: those
-// are taken when there is something to read. One epoll instance watches all
-// sockets. An endpoint may have 256 queries
-// waiting for upstreams, and a server 1,024 different ones; more are refused at
-// once. For each answer that is a failure, an endpoint is not read for 100 us, so
-// that nobody makes a processor busy by asking for more of them: 10,000 a
-// second. TCP connections are 16 an endpoint and 512 in all, closed after ten
-// seconds of silence and when a query or an answer takes five. As many queries
-// and connections again are there for endpoints with few: some that take what
-// they can get take nothing from the others. The cache has a fixed size.
+// An idle endpoint is two sockets, without buffers and without a goroutine: it gets
+// those when there is something to read. One epoll instance watches all sockets. An
+// endpoint may have 256 queries waiting for upstreams, and a server 1,024 different
+// ones; more are refused at once. For each answer that is a failure, an endpoint is
+// not read for 100 us: a client that repeats such queries gets 10,000 answers a
+// second and can't keep a processor busy. There may be 16 TCP connections of an
+// endpoint and 512 of a server. They are closed after ten idle seconds, and when a
+// query or an answer takes five. As many queries and connections again are reserved
+// for endpoints with few, so greedy endpoints take nothing from the others. The cache
+// has a fixed size.
 //
-// Answers over UDP have at most 4,096 bytes, or what the client takes, if less;
-// what does not fit is left out and marked as truncated, and the client asks
-// over TCP.
+// Answers over UDP have at most 4,096 bytes, or what the client takes, if less.
+// Records that do not fit are left out, and the answer is marked as truncated: then
+// the client asks over TCP.
 package dns

@@ -27,8 +27,8 @@ func TestLargeAnswer(t *testing.T) {
 	}
 }
 
-// TestPipeline sends many queries on one connection at once, the first of which
-// waits for a slow upstream: the others must not.
+// TestPipeline sends many queries on one connection at once. The first waits for a
+// slow upstream; the others must not wait for the first.
 func TestPipeline(t *testing.T) {
 	release := make(chan struct{})
 	f := upstreamServer(t, func(w mdns.ResponseWriter, q *mdns.Msg) { <-release; records(example)(w, q) })
@@ -42,7 +42,7 @@ func TestPipeline(t *testing.T) {
 		queries = append(queries, prefixed(b)...)
 	}
 	write(t, conn, queries)
-	if err := conn.(*net.TCPConn).CloseWrite(); err != nil { // answers must come all the same
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil { // the answers must still come
 		t.Fatal(err)
 	}
 	var answers []string
@@ -60,7 +60,7 @@ func TestPipeline(t *testing.T) {
 	await(t, "the connection is counted out", func() bool { return s.Stats().Connections == 0 })
 }
 
-func (r *rig) dial() net.Conn {
+func (r *fixture) dial() net.Conn {
 	r.t.Helper()
 	conn, err := net.Dial("tcp", r.address)
 	if err != nil {
@@ -78,7 +78,7 @@ func write(t testing.TB, conn net.Conn, b []byte) {
 }
 
 // receive reads an answer over TCP.
-func (r *rig) receive(conn net.Conn) *mdns.Msg {
+func (r *fixture) receive(conn net.Conn) *mdns.Msg {
 	r.t.Helper()
 	_ = conn.SetReadDeadline(time.Now().Add(8 * time.Second))
 	m, err := (&mdns.Conn{Conn: conn}).ReadMsg()
@@ -88,8 +88,8 @@ func (r *rig) receive(conn net.Conn) *mdns.Msg {
 	return m
 }
 
-// TestBadStreams has connections that say what is no query: they are closed,
-// and others go on.
+// TestBadStreams sends what is no query: that connection is closed, and the others
+// go on.
 func TestBadStreams(t *testing.T) {
 	r := serve(t, NewServer(Config{}), View{Names: table().View("web")})
 	good := r.dial()
@@ -118,8 +118,8 @@ func isTimeout(err error) bool {
 	return errors.As(err, &e) && e.Timeout()
 }
 
-// TestSlowClients has an endpoint full of connections that say nothing, half a
-// query, or take no answers. UDP and other endpoints go on, and the slow ones
+// TestSlowClients fills an endpoint with connections that send nothing or half a
+// query, or read no answers. UDP and other endpoints go on, and the slow connections
 // are closed in the end.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
@@ -151,7 +151,7 @@ func TestSlowClients(t *testing.T) {
 		t.Error("a connection too many was not closed:", err)
 	}
 	for _, c := range []struct {
-		r       *rig
+		r       *fixture
 		network string
 	}{{r, "udp"}, {other, "udp"}, {other, "tcp"}} {
 		start := time.Now()
@@ -168,8 +168,8 @@ func TestSlowClients(t *testing.T) {
 	}
 }
 
-// TestManySlowClients has as many connections as a server may have, of a few
-// endpoints that say nothing. Others are let in meanwhile.
+// TestManySlowClients opens as many connections as a server may have, to a few
+// endpoints that send nothing. Other endpoints still take connections.
 func TestManySlowClients(t *testing.T) {
 	t.Parallel()
 	s := NewServer(Config{})
@@ -185,9 +185,8 @@ func TestManySlowClients(t *testing.T) {
 	}
 }
 
-// TestHandOver serves the same sockets with one server after the other, in the
-// midst of queries over both protocols, some of which wait for an upstream: not
-// one may be lost.
+// TestHandOver serves the same sockets with one server after the other, during
+// queries over both protocols. Some of them wait for an upstream. None may be lost.
 func TestHandOver(t *testing.T) {
 	f := upstreamServer(t, func(w mdns.ResponseWriter, q *mdns.Msg) {
 		time.Sleep(20 * time.Millisecond)
@@ -275,7 +274,7 @@ func dup(t testing.TB, fd int) int {
 	return other
 }
 
-// TestNoSockets hands over what is none: nothing stays open.
+// TestNoSockets serves descriptors that are no such sockets: none stays open.
 func TestNoSockets(t *testing.T) {
 	udp, tcp := listen(t)
 	defer udp.Close()
@@ -312,8 +311,7 @@ func openFiles(t *testing.T) int {
 	return n
 }
 
-// TestDrainEnds has an upstream that is silent: Drain gives up with its
-// context.
+// TestDrainEnds has a silent upstream: Drain gives up when its context ends.
 func TestDrainEnds(t *testing.T) {
 	s := NewServer(Config{})
 	s.SetUpstream(upstreamOf(upstreamServer(t, silent)))
@@ -341,8 +339,7 @@ func TestDrainEnds(t *testing.T) {
 	}
 }
 
-// TestNothingStays wants no goroutine and no connection to be left of an
-// endpoint.
+// TestNothingStays closes an endpoint: no goroutine and no connection is left.
 func TestNothingStays(t *testing.T) {
 	f := upstreamServer(t, rcode(mdns.RcodeNameError))
 	s := NewServer(Config{})
@@ -355,7 +352,7 @@ func TestNothingStays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := &rig{t, s, e, address}
+		r := &fixture{t, s, e, address}
 		r.dial()
 		r.exchange("udp", "one A")
 		r.exchange("tcp", fmt.Sprintf("n%d.example A", i))
@@ -372,8 +369,8 @@ func TestNothingStays(t *testing.T) {
 	}
 }
 
-// TestIdleEndpoints wants a thousand endpoints that were asked once to hold
-// little: in dnetd they share 64 MB with everything else.
+// TestIdleEndpoints measures a thousand idle endpoints that were asked once. In
+// dnetd they share 64 MB with everything else.
 func TestIdleEndpoints(t *testing.T) {
 	s := NewServer(Config{})
 	view := View{Names: table().View("web")}
@@ -390,7 +387,7 @@ func TestIdleEndpoints(t *testing.T) {
 	}
 }
 
-// held returns the memory in use, stacks too.
+// held returns the memory in use, with stacks.
 func held() int {
 	runtime.GC()
 	runtime.GC() // the second one empties pools
@@ -399,8 +396,8 @@ func held() int {
 	return int(m.HeapInuse + m.StackInuse)
 }
 
-// TestFlood has a client that sends as fast as it can, queries and rubbish, and
-// wants others to be answered meanwhile.
+// TestFlood has a client send queries and rubbish as fast as it can. Other clients
+// must still get answers.
 func TestFlood(t *testing.T) {
 	s := NewServer(Config{})
 	flooded, other := serve(t, s, View{Names: table().View("web")}), serve(t, s, View{Names: table().View("web")})
@@ -443,7 +440,7 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// TestTurn wants a turn of an endpoint to be one batch, however much is there.
+// TestTurn has a turn of an endpoint end after one batch, with more queries there.
 func TestTurn(t *testing.T) {
 	udp, tcp := listen(t)
 	defer tcp.Close()

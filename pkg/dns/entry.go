@@ -29,12 +29,12 @@ type entry struct {
 // A record is where in the message its TTL is, and where it ends.
 type record struct{ ttl, end uint16 }
 
-// newEntry prepares an answer to a query. It is nil if the message can't be
-// written again.
+// newEntry makes an entry of an answer to a query. It returns nil if the message
+// can't be packed.
 func newEntry(m *mdns.Msg, f *form, now time.Duration) *entry {
 	m.Extra = withoutOPT(m.Extra)
 	if m.Rcode > 0xf {
-		m.Rcode = mdns.RcodeServerFailure // the rest of an extended code was in the OPT
+		m.Rcode = mdns.RcodeServerFailure // the upper bits of an extended code were in the OPT
 	}
 	m.Compress = true
 	msg, err := m.Pack()
@@ -53,7 +53,7 @@ func newEntry(m *mdns.Msg, f *form, now time.Duration) *entry {
 	return e
 }
 
-// failure is the entry of a query that nobody answered; head is its header and
+// failure is the entry of a query that no server answered; head is its header and
 // question.
 func failure(head []byte, now time.Duration) *entry {
 	return &entry{msg: head, end: len(head), flags: rcodeServFail, born: now, life: failureLife}

@@ -19,8 +19,8 @@ const (
 // keySize is the longest key: upstream, flags, type, name.
 const keySize = 4 + 1 + 2 + 254
 
-// A flight is an ordinary query under way to an upstream, and who waits for
-// its answer.
+// A flight is an ordinary query under way to an upstream, and the clients that
+// wait for its answer.
 type flight struct {
 	waiters []waiter // guarded by Server.mu
 }
@@ -32,7 +32,8 @@ type waiter struct {
 	head []byte // header and question
 }
 
-// key appends what makes two queries the same: they get one answer.
+// key appends everything that may change the answer. Queries with equal keys get
+// the same answer.
 func (q *query) key(b []byte, u *Upstream) []byte {
 	b = be.AppendUint32(b, u.id)
 	b = append(b, byte((q.flags&flagRD)>>8|q.flags&(flagAD|flagCD)|bit(q.edns)<<1|bit(q.do)<<2))
@@ -47,8 +48,8 @@ func bit(b bool) uint16 {
 	return 0
 }
 
-// join has a query wait for the flight with its key, or for a new one. It is
-// false if too many wait already.
+// join has a query wait for the flight with its key, or for a new one. It returns
+// false if too many queries wait already.
 func (s *Server) join(key []byte, u *Upstream, c client, f *form, b []byte) bool {
 	if !c.take() {
 		return false
@@ -69,9 +70,9 @@ func (s *Server) join(key []byte, u *Upstream, c client, f *form, b []byte) bool
 	return true
 }
 
-// launch counts a query more that waits for upstreams, unless there are too
-// many. A few endpoints that wait for servers which are silent must not be what
-// keeps the others from asking theirs.
+// launch counts one more query to upstreams, unless there are too many. Endpoints
+// with few waiting queries may use spare flights, so a few endpoints whose servers
+// are silent can't keep the others from asking theirs.
 func (s *Server) launch(e *Endpoint) bool {
 	most := int32(maxFlights)
 	if e.waiting.Load() <= fewWaiting {
@@ -84,7 +85,7 @@ func (s *Server) launch(e *Endpoint) bool {
 	return true
 }
 
-// fly asks the upstream and tells everybody who waits.
+// fly asks the upstream and answers all waiters.
 func (s *Server) fly(key string, u *Upstream, w waiter) {
 	m := u.exchange(w.request(), &s.stats)
 	now := s.now()
@@ -129,9 +130,9 @@ func (w *waiter) answer(e *entry, now time.Duration) {
 	w.client.send(b[:e.reply(b, &w.form, limit, now)])
 }
 
-// pass hands a message to the upstream as it is, and the answer back: what has
-// EDNS options, or is no ordinary query, may be answered in a way that is for
-// this client alone. It is false if too many wait already.
+// pass sends a message upstream unchanged and returns the answer to this client
+// alone: with EDNS options, or no ordinary query, it may not suit other clients. It
+// returns false if too many queries wait already.
 func (s *Server) pass(u *Upstream, c client, m *mdns.Msg) bool {
 	if !c.take() {
 		return false

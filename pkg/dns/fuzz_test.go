@@ -8,7 +8,7 @@ import (
 	mdns "github.com/miekg/dns"
 )
 
-// FuzzQuery has any bytes be a query.
+// FuzzQuery answers any bytes as a query.
 func FuzzQuery(f *testing.F) {
 	for _, question := range []string{
 		"one A", "db.WEB AAAA do", "many A edns=4096", "one ANY", "2.0.1.10.in-addr.arpa PTR", "_80._tcp.two SRV",
@@ -23,7 +23,7 @@ func FuzzQuery(f *testing.F) {
 	e := bare(View{Names: table().View("web")})
 	f.Fuzz(func(t *testing.T, b []byte, tcp bool) {
 		if len(b) > maxUDP {
-			return // does not fit where queries are read
+			return // does not fit into the buffer for queries
 		}
 		answer := direct(e, b, tcp)
 		var q query
@@ -42,8 +42,8 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
-// checkAnswer wants an answer that can be read and belongs to the query, with
-// its question if it was an ordinary one.
+// checkAnswer checks that an answer is well-formed and belongs to the query, and has
+// its question if that was an ordinary query.
 func checkAnswer(t *testing.T, asked, answer []byte, q *query) {
 	m := new(mdns.Msg)
 	if err := m.Unpack(answer); err != nil {
@@ -57,7 +57,7 @@ func checkAnswer(t *testing.T, asked, answer []byte, q *query) {
 	}
 }
 
-// FuzzParse compares what is read here with what miekg/dns reads.
+// FuzzParse compares query.parse with miekg/dns.
 func FuzzParse(f *testing.F) {
 	for _, question := range []string{"one A", "db.WEB AAAA do", "example.com TXT cookie", ". NS cd ad", "norec A norec"} {
 		b, _ := ask(question).Pack()
@@ -73,7 +73,7 @@ func FuzzParse(f *testing.F) {
 			if !q.options {
 				t.Fatalf("%x: miekg/dns says %v", b, err)
 			}
-			return // options are not looked at here
+			return // query.parse skips options
 		}
 		opt := m.IsEdns0()
 		if len(m.Question) != 1 || m.Question[0].Qtype != q.qtype || m.Question[0].Qclass != mdns.ClassINET ||
@@ -87,7 +87,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzUpstream has any bytes be the answer of an upstream.
+// FuzzUpstream has an upstream answer with any bytes.
 func FuzzUpstream(f *testing.F) {
 	question := ask("example.com A edns=1232")
 	asked, _ := question.Pack()

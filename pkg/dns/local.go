@@ -13,9 +13,9 @@ import (
 	"dcni/pkg/names"
 )
 
-// answerLocal answers a question about something in the view: with miekg/dns,
-// what [query.local] answers in place and the rarer types besides. It returns
-// nil if the view knows nothing of it.
+// answerLocal answers a question about a name in the view, with miekg/dns: what
+// [query.local] answers in place, and rarer types as well. It returns nil if the view
+// does not have the name.
 func answerLocal(m *mdns.Msg, view *names.View) *mdns.Msg {
 	q := m.Question[0]
 	internet := q.Qclass == mdns.ClassINET || q.Qclass == mdns.ClassANY // other classes have no records of ours

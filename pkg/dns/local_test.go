@@ -100,7 +100,7 @@ func read(t testing.TB, b []byte) *mdns.Msg {
 	return m
 }
 
-// TestTruncation has 300 addresses to give.
+// TestTruncation asks for a name with 300 addresses.
 func TestTruncation(t *testing.T) {
 	e := bare(View{Names: table().View("web")})
 	for _, c := range []struct {
@@ -133,7 +133,7 @@ func TestTruncation(t *testing.T) {
 	}
 }
 
-// TestOrder wants each of a name's addresses to be first in its turn.
+// TestOrder checks that each of a name's addresses comes first in turn.
 func TestOrder(t *testing.T) {
 	e := bare(View{Names: table().View("web")})
 	first := map[string]int{}
@@ -194,8 +194,7 @@ func TestBadMessages(t *testing.T) {
 	}
 }
 
-// TestTwoPaths wants the answers that are made in place to be those that
-// miekg/dns would make.
+// TestTwoPaths compares the answers that are made in place with those of miekg/dns.
 func TestTwoPaths(t *testing.T) {
 	view := table().View("web")
 	e := bare(View{Names: view})

@@ -8,15 +8,15 @@ import (
 	"dcni/pkg/poll"
 )
 
-// A poller has a few workers wait for all sockets to have something. A socket that
-// one of them reads is not watched meanwhile (EPOLLONESHOT), and then is last
-// in the queue again: a flood on one does not keep others from their turn.
+// A poller has a few workers wait for all sockets. A socket is not watched while a
+// worker reads it (EPOLLONESHOT). Then it is the last in the queue, so a flood on
+// one socket does not keep the others from their turn.
 type poller struct {
 	epoll   *poll.Epoll
 	workers sync.WaitGroup
 
 	mu      sync.RWMutex
-	sources map[int32]*source // by what epoll calls them
+	sources map[int32]*source // by their IDs in epoll
 	last    int32
 }
 
@@ -25,7 +25,7 @@ type source struct {
 	poller *poller
 	id     int32
 	socket *descriptor
-	serve  func(*source) // reads what is there, and has it watched again
+	serve  func(*source) // reads the socket, then calls rearm
 }
 
 // newPoller starts workers, one for each processor that Go uses.
@@ -53,21 +53,21 @@ func (p *poller) newSource(socket *descriptor, serve func(*source)) *source {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for p.last++; p.last < 0 || p.sources[p.last] != nil; p.last++ {
-		p.last = max(p.last, 0) // after 2^31 sources numbers begin again
+		p.last = max(p.last, 0) // after 2^31 sources, IDs start over
 	}
 	s := &source{poller: p, id: p.last, socket: socket, serve: serve}
 	p.sources[s.id] = s
 	return s
 }
 
-// begin has the socket watched the first time.
-func (s *source) begin() error { return s.watch(s.poller.epoll.Add) }
+// start has the socket watched for the first time.
+func (s *source) start() error { return s.watch(s.poller.epoll.Add) }
 
-// again has the socket watched after it was read. That fails if it is closed.
-func (s *source) again() { _ = s.watch(s.poller.epoll.Change) }
+// rearm has the socket watched again. It fails if the socket is closed.
+func (s *source) rearm() { _ = s.watch(s.poller.epoll.Change) }
 
-// end has the socket no longer watched. A worker may still be reading it.
-func (s *source) end() {
+// stop ends the watching. A worker may still be reading the socket.
+func (s *source) stop() {
 	s.poller.mu.Lock()
 	delete(s.poller.sources, s.id)
 	s.poller.mu.Unlock()

@@ -11,9 +11,9 @@ import (
 const (
 	headerSize  = 12
 	optSize     = 11    // an OPT record without options
-	minUDP      = 512   // what any client takes (RFC 1035, section 4.2.1)
-	maxUDP      = 4096  // what we send at most, whatever a client takes
-	advertised  = 1232  // what we take: fits a packet of 1280 (DNS flag day 2020)
+	minUDP      = 512   // the least that any client takes (RFC 1035, section 4.2.1)
+	maxUDP      = 4096  // the largest answer we send, even if a client takes more
+	advertised  = 1232  // the largest answer we take: fits a packet of 1280 (DNS flag day 2020)
 	maxMessage  = 65535 // over TCP
 	addressSize = 12    // of an address record without its address: pointer to the name, type, class, TTL, length
 )
@@ -28,7 +28,7 @@ const (
 	flagCD = 1 << 4
 )
 
-// Types and response codes that are told apart without miekg/dns.
+// Types and response codes that are needed without miekg/dns.
 const (
 	typeA    = 1
 	typePTR  = 12
@@ -53,8 +53,8 @@ type form struct {
 	do    bool // with DNSSEC records
 }
 
-// A query is an ordinary one, read: one question of class IN, no records but
-// an OPT. What isn't ordinary is for miekg/dns.
+// A query is an ordinary query, parsed: one question of class IN, no records but
+// an OPT. All others are left to miekg/dns.
 type query struct {
 	form
 	options bool   // the OPT has some
@@ -136,7 +136,7 @@ func (q *query) parseOPT(b []byte) bool {
 	return len(b) == optSize+int(be.Uint16(b[9:]))
 }
 
-// family returns of which addresses the query asks, if it does.
+// family returns the family of addresses that the query asks for, if any.
 func (q *query) family() (f names.Family, ok bool) {
 	if q.qtype == typeAAAA {
 		return names.IPv6, true
@@ -144,9 +144,8 @@ func (q *query) family() (f names.Family, ok bool) {
 	return names.IPv4, q.qtype == typeA
 }
 
-// local answers the query in place if somebody in the view has the name: b has
-// room for limit bytes and begins with the query. It returns the length of the
-// answer, or 0.
+// local answers the query in place if the view has the name: b has room for limit
+// bytes and begins with the query. It returns the length of the answer, or 0.
 func (q *query) local(b []byte, limit int, view *names.View) int {
 	family, addresses := q.family()
 	a, known := view.Lookup(q.name, family)
@@ -198,8 +197,8 @@ func (f *form) room(limit int) int {
 // datagram returns how long an answer over UDP may be.
 func (f *form) datagram() int { return min(f.size, maxUDP) }
 
-// derived reports whether the query may be about a name that follows from one in
-// the view: that of an address, or of a service.
+// derived reports whether the query may be about a name that is derived from one
+// in the view: the reverse name of an address, or the name of a service.
 func (q *query) derived() bool {
 	if q.qtype == typeSRV || q.qtype == typePTR || bytes.HasSuffix(q.name, []byte(".arpa")) {
 		return true
@@ -209,7 +208,7 @@ func (q *query) derived() bool {
 	return ok && len(proto) <= len("_sctp") && isProtocol(string(proto)) // of short ones no copy is allocated
 }
 
-// meta reports whether a type is none of records: transfers and the like, and
+// meta reports whether a type is no type of records: transfers and the like, and
 // ANY (RFC 6895, section 3.1).
 func meta(qtype uint16) bool { return 128 <= qtype && qtype <= 255 }
 

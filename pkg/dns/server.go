@@ -47,14 +47,14 @@ func NewServer(c Config) *Server {
 	}
 }
 
-// SetUpstream says which servers know what is not local: the host's. They are
-// for views that are not internal and have no servers of their own. Nil: none.
+// SetUpstream sets the host's servers. They are asked for names that are not local,
+// for views that are not internal and have no servers of their own. Nil is none.
 func (s *Server) SetUpstream(u *Upstream) { s.host.Store(u) }
 
 // A View is what one endpoint answers from.
 type View struct {
-	Names    *names.View // nil: no local names
-	Own      *Upstream   // servers of the container or its networks, in place of the host's; nil: none
+	Names    *names.View // nil is no local names
+	Own      *Upstream   // servers of the container or its networks, asked in place of the host's; nil is none
 	Internal bool        // the host's servers are not asked
 }
 
@@ -66,15 +66,15 @@ type Endpoint struct {
 	tcp      *descriptor      // nil: none
 	view     atomic.Pointer[View]
 	waiting  atomic.Int32 // queries that wait for upstreams
-	draining atomic.Bool  // connections are to end soon
-	closing  atomic.Bool  // and now
+	draining atomic.Bool  // connections end once they are idle
+	closing  atomic.Bool  // connections end now
 
 	datagrams, connections *source // of udp and tcp; nil: not watched
 
-	reading   sync.Mutex // held while datagrams are read
-	deaf      bool       // none are read any more; guarded by reading
-	accepting sync.Mutex // held while a connection is taken
-	shut      bool       // none is taken any more; guarded by accepting
+	reading          sync.Mutex // held while datagrams are read
+	stoppedReading   bool       // no datagram is read any more; guarded by reading
+	accepting        sync.Mutex // held while a connection is taken
+	stoppedAccepting bool       // no connection is taken any more; guarded by accepting
 
 	readers sync.WaitGroup // goroutines that read connections
 	pending sync.WaitGroup // queries that wait
@@ -83,7 +83,7 @@ type Endpoint struct {
 	streams map[*stream]bool // connections of clients
 }
 
-// start returns what reads datagrams, started once.
+// start returns the poller. The first call starts it.
 func (s *Server) start() (p *poller, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +93,7 @@ func (s *Server) start() (p *poller, err error) {
 	return s.poller, err
 }
 
-// Close ends the server's goroutines, once its endpoints are closed.
+// Close ends the server's goroutines. Its endpoints must be closed before.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	p := s.poller
@@ -107,7 +107,7 @@ func (s *Server) Close() error {
 
 // Serve answers on a UDP socket and a TCP listener until they are closed. It owns
 // the descriptors from now on, also after an error; tcp may be -1, for none. They
-// must not block (O_NONBLOCK), and never do on the way: another process may be
+// must be non-blocking (O_NONBLOCK) all the time, since another process may be
 // reading from them.
 func (s *Server) Serve(udp, tcp int, v View) (*Endpoint, error) {
 	e := &Endpoint{server: s, udp: newSocket(udp), streams: map[*stream]bool{}}
@@ -136,31 +136,31 @@ func (e *Endpoint) begin() error {
 			return err
 		}
 		e.connections = p.newSource(e.tcp, e.accept)
-		if err := e.connections.begin(); err != nil {
+		if err := e.connections.start(); err != nil {
 			return err
 		}
 	}
 	e.datagrams = p.newSource(&e.udp.descriptor, e.serveUDP)
-	return e.datagrams.begin()
+	return e.datagrams.start()
 }
 
-// hush ends the reading: no datagram is read and no connection taken from now on.
-func (e *Endpoint) hush() {
+// stopReading returns once no datagram is read and no connection taken any more.
+func (e *Endpoint) stopReading() {
 	for _, s := range []*source{e.datagrams, e.connections} {
 		if s != nil {
-			s.end()
+			s.stop()
 		}
 	}
 	e.reading.Lock()
-	e.deaf = true
+	e.stoppedReading = true
 	e.reading.Unlock()
 	e.accepting.Lock()
-	e.shut = true
+	e.stoppedAccepting = true
 	e.accepting.Unlock()
 }
 
-// Control calls f with the descriptors of the sockets, which stay open meanwhile:
-// to hand them to another process. They belong to the endpoint.
+// Control calls f with the descriptors of the sockets, for f to hand them to
+// another process. They belong to the endpoint and stay open until f returns.
 func (e *Endpoint) Control(f func(udp, tcp int)) error {
 	if e.tcp == nil {
 		return errors.New("name server: the endpoint has no TCP listener")
@@ -175,7 +175,7 @@ func (e *Endpoint) Control(f func(udp, tcp int)) error {
 // SetView has the endpoint answer from another view.
 func (e *Endpoint) SetView(v View) { e.view.Store(&v) }
 
-// upstream returns who is asked for what is not local, or nil.
+// upstream returns the servers for names that are not local, or nil.
 func (e *Endpoint) upstream(v *View) *Upstream {
 	u := v.Own
 	if u == nil && !v.Internal {
@@ -187,15 +187,15 @@ func (e *Endpoint) upstream(v *View) *Upstream {
 	return u
 }
 
-// Drain stops reading, answers what has been read, and closes the sockets. What
-// stays unread is for who has the same sockets: nothing is lost if that one
-// reads already. Connections are served until they are silent for a second.
-// When the context ends, queries still waiting are dropped.
+// Drain stops reading, answers what has been read, and closes the sockets. Queries
+// that stay unread are for the process that the sockets were handed to: nothing is
+// lost if it reads already. Connections are served until they are idle for a
+// second. When the context ends, queries that still wait are dropped.
 func (e *Endpoint) Drain(ctx context.Context) error {
 	e.draining.Store(true)
-	e.hush()
+	e.stopReading()
 	var errs []error
-	e.eachStream((*stream).part)
+	e.eachStream((*stream).closeWhenIdle)
 	done := make(chan struct{})
 	go func() {
 		e.readers.Wait()
@@ -214,12 +214,12 @@ func (e *Endpoint) Drain(ctx context.Context) error {
 // Queries that wait for upstreams are dropped.
 func (e *Endpoint) Close() error {
 	e.closing.Store(true)
-	e.hush()
+	e.stopReading()
 	err := e.udp.Close()
 	if e.tcp != nil {
 		err = errors.Join(err, e.tcp.Close())
 	}
-	e.eachStream(func(t *stream) { _ = t.conn.Close() }) // nobody is left to be told
+	e.eachStream(func(t *stream) { _ = t.conn.Close() }) // an error changes nothing
 	e.readers.Wait()
 	return err
 }

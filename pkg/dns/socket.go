@@ -14,7 +14,7 @@ type descriptor struct {
 	fd int          // -1: closed
 }
 
-// Close closes the descriptor once nobody uses it.
+// Close closes the descriptor once no call of use is left.
 func (d *descriptor) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -26,7 +26,7 @@ func (d *descriptor) Close() error {
 	return err
 }
 
-// use calls f with the descriptor, which stays open meanwhile.
+// use calls f with the descriptor, which stays open until f returns.
 func (d *descriptor) use(f func(fd int)) error {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -37,7 +37,8 @@ func (d *descriptor) use(f func(fd int)) error {
 	return nil
 }
 
-// check tells what is wrong with a socket that is to be of a kind.
+// check returns an error unless the descriptor is a socket of a type (SOCK_STREAM
+// or SOCK_DGRAM), and a stream one listens.
 func (d *descriptor) check(kind int) error {
 	is, err := syscall.GetsockoptInt(d.fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
 	if err == nil && is != kind {
@@ -56,10 +57,10 @@ func (d *descriptor) check(kind int) error {
 	return nil
 }
 
-// A socket is a UDP socket. Go's poller would be woken by each datagram, also
-// while they are being read, which takes a tenth of the processor under load. The
-// embedded connection is none; it is what golang.org/x/net recognizes a UDP socket
-// by.
+// A socket is a UDP socket that Go's poller does not watch. Each datagram would wake
+// the poller, even while a worker reads, which takes a tenth of the processor under
+// load. The embedded connection is unused: golang.org/x/net recognizes a UDP socket
+// by its type.
 type socket struct {
 	*net.UDPConn
 	descriptor
@@ -70,10 +71,10 @@ func newSocket(fd int) *socket {
 	return &socket{UDPConn: &net.UDPConn{}, descriptor: descriptor{fd: fd}}
 }
 
-// Close closes the descriptor once nobody uses it.
+// Close closes the descriptor once no call of use is left.
 func (s *socket) Close() error { return s.descriptor.Close() }
 
-// LocalAddr is for golang.org/x/net to put in its errors.
+// LocalAddr is what golang.org/x/net puts in its errors.
 func (s *socket) LocalAddr() net.Addr { return somewhere }
 
 var somewhere = &net.UDPAddr{}

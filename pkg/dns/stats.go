@@ -16,7 +16,7 @@ const (
 	Failed                // SERVFAIL: no upstream, or none that answered
 	Refused               // too many queries wait, or a kind of query that is not served
 	Malformed             // FORMERR, NOTIMP or BADVERS
-	Dropped               // not at all: no query, or a client that is gone
+	Dropped               // not at all: the message is no query, or the client is gone
 	kinds
 )
 
@@ -35,14 +35,14 @@ var Buckets = [12]time.Duration{
 	256 * time.Millisecond, 512 * time.Millisecond, 1024 * time.Millisecond, 2048 * time.Millisecond,
 }
 
-// Stats are what a server counted since it began, but for the last two, which
-// are how it is now.
+// Stats are what a server has counted since it started. The last two fields are
+// current values.
 type Stats struct {
 	Answers        [kinds]uint64            // by Kind
 	Latency        [len(Buckets) + 1]uint64 // answers of upstreams; each is in one bucket
 	LatencySum     time.Duration
-	UpstreamErrors uint64 // servers that did not answer, or not so that it could be read
-	Strays         uint64 // messages that answered nothing that was asked
+	UpstreamErrors uint64 // servers that did not answer, or sent a malformed answer
+	Strays         uint64 // messages that answer no query of ours
 	Waiting        int    // different queries that wait for upstreams
 	Connections    int    // TCP connections of clients
 }
@@ -71,7 +71,7 @@ func (h *histogram) observe(d time.Duration) {
 	h.sum.Add(int64(d))
 }
 
-// A tally counts on one goroutine, to be added up at times.
+// A tally counts on one goroutine; stats.add adds it to the server's counters.
 type tally [kinds]uint64
 
 func (s *stats) add(t *tally) {

@@ -17,10 +17,10 @@ const (
 	maxEndpointTCP = 16   // connections of an endpoint
 	maxTCP         = 512  // of a server
 	spareTCP       = 512  // more, for endpoints with few
-	fewTCP         = 4    // which is this many
+	fewTCP         = 4    // fewer connections than this
 	maxTCPQuery    = 4096 // bytes
 	idle           = 10 * time.Second
-	parting        = time.Second     // like idle, once the endpoint drains
+	drainIdle      = time.Second     // like idle, once the endpoint drains
 	slow           = 5 * time.Second // for a query once its length is read, and for an answer
 )
 
@@ -33,27 +33,27 @@ type stream struct {
 	pending  sync.WaitGroup // queries that wait for upstreams
 }
 
-// accept takes a connection that is there, and has the listener watched again.
+// accept takes a connection and has the listener watched again.
 func (e *Endpoint) accept(s *source) {
 	e.accepting.Lock()
 	defer e.accepting.Unlock()
-	if e.shut {
+	if e.stoppedAccepting {
 		return
 	}
 	conn, err := e.tcp.accept()
 	switch {
 	case err == nil:
-		e.welcome(conn)
+		e.handle(conn)
 	case errors.Is(err, net.ErrClosed):
 		return
 	case !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR) && !errors.Is(err, syscall.ECONNABORTED):
-		time.AfterFunc(10*time.Millisecond, s.again) // no descriptors, most likely: some will be closed
+		time.AfterFunc(10*time.Millisecond, s.rearm) // most likely no descriptors are left: some will be closed
 		return
 	}
-	s.again()
+	s.rearm()
 }
 
-// accept takes a connection. Its socket is Go's to watch.
+// accept takes a connection. Go's poller watches its socket.
 func (d *descriptor) accept() (net.Conn, error) {
 	fd, err := -1, error(nil)
 	closed := d.use(func(listener int) {
@@ -67,8 +67,8 @@ func (d *descriptor) accept() (net.Conn, error) {
 	return net.FileConn(file)
 }
 
-// welcome serves a connection, unless there are too many.
-func (e *Endpoint) welcome(conn net.Conn) {
+// handle serves a connection, unless there are too many.
+func (e *Endpoint) handle(conn net.Conn) {
 	t := &stream{endpoint: e, conn: conn}
 	if !t.register() {
 		_ = conn.Close() // the client sees it
@@ -76,7 +76,7 @@ func (e *Endpoint) welcome(conn net.Conn) {
 	}
 	e.readers.Go(func() {
 		t.serve()
-		go t.leave() // whoever waits for readers doesn't wait for upstreams
+		go t.finish() // Drain waits for readers, and for pending queries by itself
 	})
 }
 
@@ -101,8 +101,8 @@ func (t *stream) register() bool {
 	return true
 }
 
-// leave closes the connection once everything that was asked is answered.
-func (t *stream) leave() {
+// finish closes the connection once all its queries are answered.
+func (t *stream) finish() {
 	t.pending.Wait()
 	_ = t.conn.Close()
 	t.endpoint.server.stats.connections.Add(-1)
@@ -111,8 +111,8 @@ func (t *stream) leave() {
 	delete(t.endpoint.streams, t)
 }
 
-// serve answers queries until the client is silent for too long, too slow, or
-// says what is no query.
+// serve answers queries until the client is idle for too long, too slow, or sends
+// something that is no query.
 func (t *stream) serve() {
 	small := make([]byte, minUDP)
 	for {
@@ -128,19 +128,19 @@ func (t *stream) serve() {
 			return
 		}
 		if failed(answer) {
-			time.Sleep(maxEndpointTCP * faultPause) // all connections together are no faster than datagrams
+			time.Sleep(maxEndpointTCP * faultPause) // all connections together get no more failures than datagrams do
 		}
 	}
 }
 
-// part has the connection end when it is silent for a moment.
-func (t *stream) part() { _ = t.conn.SetReadDeadline(time.Now().Add(parting)) }
+// closeWhenIdle has the connection end once it is idle for a second.
+func (t *stream) closeWhenIdle() { _ = t.conn.SetReadDeadline(time.Now().Add(drainIdle)) }
 
 // read returns a query, in b if it fits there, or nil.
 func (t *stream) read(b []byte) []byte {
 	_ = t.conn.SetReadDeadline(time.Now().Add(idle)) // fails if it is closed, and so does Read
-	if t.endpoint.draining.Load() {                  // looked at after, for Drain sets it before it calls part
-		t.part()
+	if t.endpoint.draining.Load() {                  // read after the deadline is set: Drain sets it before it calls closeWhenIdle
+		t.closeWhenIdle()
 	}
 	if _, err := io.ReadFull(t.conn, b[:2]); err != nil {
 		return nil
@@ -178,11 +178,11 @@ func (t *stream) answer(query []byte) []byte {
 	if size == 0 {
 		return nil
 	}
-	return bytes.Clone(w.b[:size]) // a slow client holds no more than that
+	return bytes.Clone(w.b[:size]) // a slow client holds only that
 }
 
-// write writes an answer. A connection that takes too long is closed: what is
-// left of an answer would be read as the next one.
+// write writes an answer. A connection that takes too long is closed: the client
+// would read the next answer as the rest of this one.
 func (t *stream) write(b []byte) error {
 	t.writing.Lock()
 	defer t.writing.Unlock()

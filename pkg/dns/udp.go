@@ -14,18 +14,18 @@ import (
 // takes no more answers as one burst (UDP_MAX_SEGMENTS; newer kernels take more).
 const batchSize = 64
 
-// slotSize is more than a datagram, for slots a page apart would all want the
-// same lines of the processor's cache.
+// slotSize is larger than a datagram: slots at a distance of a page would all map to
+// the same lines of the processor's cache.
 const slotSize = maxUDP + 64
 
-// faultPause is for how long an endpoint is not read for each answer of its last
-// batch that was a failure. Failures are the cheapest answers: who asks again as
-// soon as he has one kept a processor busy, with 150,000 a second, and the
-// answers to other containers waited for it.
+// faultPause is how long an endpoint is not read after a batch, for each answer of
+// the batch that was a failure. Failures are the cheapest answers: a client that
+// asked again at once kept a processor busy, with 150,000 queries a second, and the
+// answers to other containers were late.
 const faultPause = 100 * time.Microsecond
 
-// A batch is the memory to answer that many datagrams: only endpoints that have
-// something to read hold one.
+// A batch is the memory to answer batchSize datagrams. Only an endpoint that is being
+// read holds one.
 type batch struct {
 	scratch
 	bursts bursts
@@ -42,11 +42,11 @@ var batches = sync.Pool{New: func() any {
 	return b
 }}
 
-// serveUDP answers datagrams that are there, and has the socket watched again.
+// serveUDP answers one batch of datagrams and has the socket watched again.
 func (e *Endpoint) serveUDP(s *source) {
 	e.reading.Lock()
 	defer e.reading.Unlock()
-	if e.deaf {
+	if e.stoppedReading {
 		return
 	}
 	b := batches.Get().(*batch)
@@ -54,18 +54,18 @@ func (e *Endpoint) serveUDP(s *source) {
 	batches.Put(b)
 	pause := time.Duration(faults) * faultPause
 	if err != nil {
-		pause = 10 * time.Millisecond // no memory, most likely
+		pause = 10 * time.Millisecond // most likely there is no memory
 	}
 	if pause > 0 {
-		time.AfterFunc(pause, s.again)
+		time.AfterFunc(pause, s.rearm)
 		return
 	}
-	s.again()
+	s.rearm()
 }
 
-// serve answers what is there, one batch at most: then others have their turn,
-// who would wait for milliseconds if a flood had several. It returns how many
-// answers were failures.
+// serve answers one batch of datagrams at most: if a flood got several batches in a
+// row, other endpoints would wait for milliseconds. It returns how many answers were
+// failures.
 func (b *batch) serve(e *Endpoint) (faults int, err error) {
 	n, err := e.packets.ReadBatch(b.in, syscall.MSG_DONTWAIT)
 	switch {
@@ -100,16 +100,16 @@ func (b *batch) answer(e *Endpoint, messages []ipv4.Message) (faults int) {
 	return faults
 }
 
-// failed reports whether an answer says neither something nor that there is
-// nothing.
+// failed reports whether the response code of an answer is a failure: neither
+// NOERROR nor NXDOMAIN.
 func failed(answer []byte) bool {
 	const codes, noError, noName = 0xf, 0, 3
 	code := answer[3] & codes
 	return code != noError && code != noName
 }
 
-// send sends the answers. One that can't be sent is left out: its client is gone.
-// Those of a burst that can't be are sent alone.
+// send sends the answers. If a burst can't be sent, its answers are sent one by one.
+// A single answer that can't be sent is left out: its client is gone.
 func (b *batch) send(e *Endpoint) {
 	for left := b.bursts.pack(b.out); len(left) > 0; {
 		n, err := e.packets.WriteBatch(left, syscall.MSG_DONTWAIT)

@@ -13,9 +13,9 @@ import (
 
 // How servers are asked.
 const (
-	patience  = 4 * time.Second        // for everything; clients have 5 s
-	headStart = 150 * time.Millisecond // of one server before the next is asked too
-	favour    = 30 * time.Second       // how long the one that answered is asked first
+	patience     = 4 * time.Second        // for a query in all; clients wait 5 s
+	headStart    = 150 * time.Millisecond // of one server, before the next is asked too
+	preferredFor = 30 * time.Second       // how long a server that answered is asked first
 
 	maxServers = 8 // of an upstream; resolv.conf(5) has three
 )
@@ -28,23 +28,23 @@ var Address = netip.AddrFrom4([4]byte{127, 0, 0, 11})
 // network is "udp" or "tcp", the address a literal with a port.
 type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
-// An Upstream is a list of servers that know the same, and how to reach them.
-// Answers are kept by Upstream: another one knows nothing of them.
+// An Upstream is a list of equivalent servers, and how to reach them. Answers are
+// cached for one Upstream; another one never gets them.
 type Upstream struct {
 	id      uint32
 	servers []netip.AddrPort
 	dial    Dialer
-	streams chan struct{} // has a place for each TCP connection
+	streams chan struct{} // a semaphore of TCP connections
 	first   atomic.Int32  // index of the server to ask first
-	until   atomic.Int64  // and how long, in Unix nanoseconds
+	until   atomic.Int64  // until when, in Unix nanoseconds
 }
 
-// upstreams counts them, to tell their answers apart.
+// upstreams counts Upstreams. The number is part of the cache's keys.
 var upstreams atomic.Uint32
 
 // NewUpstream returns an Upstream. Servers that are listed twice count once,
-// and those at addresses of our own, as Dial sees them, are left out: they
-// would ask us again. The first eight count. Without a dialer the servers are dialled from the
+// and those at our own addresses, as dial sees them, are left out: they would send
+// the query back to us. The first eight count. Without a dialer the servers are dialled from the
 // namespace of the process, the host's.
 func NewUpstream(servers []netip.AddrPort, dial Dialer, own ...netip.Addr) *Upstream {
 	u := &Upstream{id: upstreams.Add(1), dial: dial, streams: make(chan struct{}, maxUpstreamTCP)}
@@ -67,17 +67,17 @@ type request struct {
 	size int    // of the largest datagram that the query allows
 }
 
-// A reply is what a server said: nil if it said nothing of use.
+// A reply is a server's answer; msg is nil if there was none, or a malformed one.
 type reply struct {
 	server int // index
 	msg    *mdns.Msg
 }
 
-// exchange asks the servers, one after the other with a head start each. It
+// exchange asks the servers in order, each with a head start before the next. It
 // returns the first good answer, else the first bad one, else nil.
 func (u *Upstream) exchange(r request, s *stats) *mdns.Msg {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel() // ends who is still waiting
+	defer cancel() // ends the calls of ask that still wait
 	order := u.order()
 	replies := make(chan reply, len(order))
 	asked := 0
@@ -89,7 +89,7 @@ func (u *Upstream) exchange(r request, s *stats) *mdns.Msg {
 	var bad *mdns.Msg
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for told := 0; told < len(order); {
+	for answered := 0; answered < len(order); {
 		select {
 		case <-timer.C:
 			if asked < len(order) {
@@ -97,7 +97,7 @@ func (u *Upstream) exchange(r request, s *stats) *mdns.Msg {
 				timer.Reset(headStart)
 			}
 		case got := <-replies:
-			told++
+			answered++
 			if got.msg != nil && good(got.msg) {
 				u.prefer(got.server)
 				return got.msg
@@ -105,14 +105,14 @@ func (u *Upstream) exchange(r request, s *stats) *mdns.Msg {
 			if bad == nil {
 				bad = got.msg
 			}
-			timer.Reset(0) // no need to wait for this one
+			timer.Reset(0) // this one has had its turn: ask the next at once
 		}
 	}
 	return bad
 }
 
-// good reports whether an answer settles the question; any other may be that
-// server's own trouble.
+// good reports whether an answer is final. Other response codes may be trouble of
+// that server alone.
 func good(m *mdns.Msg) bool {
 	return m.Rcode == mdns.RcodeSuccess || m.Rcode == mdns.RcodeNameError
 }
@@ -134,13 +134,13 @@ func (u *Upstream) order() []int {
 	return order
 }
 
-// prefer has a server asked first for a while. That ends by itself: the first
-// of the list may be back.
+// prefer has a server asked first for a while. Its later answers do not make that
+// longer: the first of the list may work again.
 func (u *Upstream) prefer(server int) {
 	now := time.Now()
 	if int(u.first.Load()) == server && (server == 0 || now.UnixNano() < u.until.Load()) {
 		return
 	}
 	u.first.Store(int32(server))
-	u.until.Store(now.Add(favour).UnixNano())
+	u.until.Store(now.Add(preferredFor).UnixNano())
 }

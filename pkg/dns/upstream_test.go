@@ -75,7 +75,7 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// TestLocalStaysLocal wants nothing that concerns a local name to go upstream.
+// TestLocalStaysLocal checks that no query about a local name goes upstream.
 func TestLocalStaysLocal(t *testing.T) {
 	f := upstreamServer(t, rcode(mdns.RcodeNameError))
 	s := NewServer(Config{})
@@ -92,7 +92,7 @@ func TestLocalStaysLocal(t *testing.T) {
 	}
 }
 
-// TestWhatUpstreamSees wants EDNS to be passed on, and IDs and ports to differ.
+// TestWhatUpstreamSees checks that EDNS is passed on, and that IDs and ports differ.
 func TestWhatUpstreamSees(t *testing.T) {
 	f := upstreamServer(t, rcode(mdns.RcodeNameError))
 	s := NewServer(Config{})
@@ -142,13 +142,13 @@ func TestWhatUpstreamSees(t *testing.T) {
 	}
 }
 
-// TestFaults has a first server that is at fault and a second one that works:
-// the answer must come, and soon.
+// TestFaults has a first server that fails and a second one that works: the answer
+// must come, and soon.
 func TestFaults(t *testing.T) {
 	other, _ := listen(t)
 	defer other.Close()
 	works := upstreamServer(t, records(example))
-	// twice sends a lie first, and the right answer later.
+	// twice sends a forged answer first, and the right one later.
 	twice := func(lie func(m *mdns.Msg)) respond {
 		return func(w mdns.ResponseWriter, q *mdns.Msg) {
 			m := recordsFor(q, strings.Replace(example, "192.0.2.80", "192.0.2.66", 1))
@@ -217,9 +217,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestCut has a server that cuts answers over UDP in the midst of a record, and
-// says so, or that sends more than was asked for: whole they are to be had over
-// TCP.
+// TestCut has a server that cuts answers over UDP within a record and marks them as
+// truncated, or sends more than fits. Over TCP it sends whole ones.
 func TestCut(t *testing.T) {
 	const count = 100
 	whole := func(q *mdns.Msg) *mdns.Msg {
@@ -256,8 +255,8 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// TestTruncatedWithoutTCP wants what there is, marked as truncated, and not
-// kept.
+// TestTruncatedWithoutTCP has a truncated answer and no TCP: the client gets it,
+// marked as truncated, and the cache does not.
 func TestTruncatedWithoutTCP(t *testing.T) {
 	f := upstreamServer(t, func(w mdns.ResponseWriter, q *mdns.Msg) {
 		if w.LocalAddr().Network() == "tcp" {
@@ -281,9 +280,9 @@ func TestTruncatedWithoutTCP(t *testing.T) {
 	}
 }
 
-// TestNobodyAnswers has servers that are silent, refuse the packet, or do not
-// exist, and clients that must hear of it before they give up after 5 s.
-func TestNobodyAnswers(t *testing.T) {
+// TestNoAnswer has servers that are silent, refuse the packet, or do not exist.
+// Clients must get a failure before they give up after 5 s.
+func TestNoAnswer(t *testing.T) {
 	free, tcp := listen(t)
 	closed := netip.MustParseAddrPort(free.LocalAddr().String())
 	_ = errors.Join(free.Close(), tcp.Close())
@@ -313,8 +312,8 @@ func TestNobodyAnswers(t *testing.T) {
 	}
 }
 
-// TestViews wants internal networks to reach no server of the host, and a
-// network's own servers to be asked through its dialer instead of the host's.
+// TestViews checks that internal networks reach no server of the host, and that a
+// network's own servers are asked through its dialer in place of the host's.
 func TestViews(t *testing.T) {
 	hosts := upstreamServer(t, records("example.com. 300 IN A 192.0.2.1"))
 	owns := upstreamServer(t, records("example.com. 300 IN A 192.0.2.2"))
@@ -383,7 +382,7 @@ func TestLoop(t *testing.T) {
 	}
 }
 
-// TestPreference wants the server that answered to be asked first afterwards.
+// TestPreference checks that the server that answered is asked first afterwards.
 func TestPreference(t *testing.T) {
 	dead, works := upstreamServer(t, silent), upstreamServer(t, rcode(mdns.RcodeNameError))
 	u := upstreamOf(dead, works)
@@ -412,18 +411,18 @@ func TestEqualQueries(t *testing.T) {
 	})
 	s := NewServer(Config{})
 	s.SetUpstream(upstreamOf(f))
-	rigs := []*rig{serve(t, s, View{}), serve(t, s, View{})}
+	fixtures := []*fixture{serve(t, s, View{}), serve(t, s, View{})}
 	var clients sync.WaitGroup
 	for i := range 40 {
 		clients.Go(func() {
 			question := []string{"example.com A", "EXAMPLE.com A"}[i%2]
-			if got := rigs[i%2].exchange([]string{"udp", "tcp"}[i/2%2], question); !strings.HasSuffix(got, " 300 A 192.0.2.80") {
+			if got := fixtures[i%2].exchange([]string{"udp", "tcp"}[i/2%2], question); !strings.HasSuffix(got, " 300 A 192.0.2.80") {
 				t.Error(got)
 			}
 		})
 	}
 	await(t, "40 queries wait", func() bool {
-		return rigs[0].endpoint.waiting.Load()+rigs[1].endpoint.waiting.Load() == 40 || f.asked.Load() > 1
+		return fixtures[0].endpoint.waiting.Load()+fixtures[1].endpoint.waiting.Load() == 40 || f.asked.Load() > 1
 	})
 	close(release)
 	clients.Wait()
@@ -444,8 +443,8 @@ func await(t testing.TB, what string, f func() bool) {
 	t.Fatal("not so after 5 s: ", what)
 }
 
-// TestLimits has more queries wait than an endpoint may have; another endpoint
-// is answered meanwhile, and so are local names.
+// TestLimits has more queries wait than an endpoint may have. Another endpoint, and
+// local names, still get answers.
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	f := upstreamServer(t, func(w mdns.ResponseWriter, q *mdns.Msg) {
@@ -471,7 +470,7 @@ func TestLimits(t *testing.T) {
 		}
 	}
 	await(t, "queries are refused", func() bool { return s.Stats().Answers[Refused] > 0 })
-	for r, question := range map[*rig]string{flooded: "one A", other: "example.com A"} {
+	for r, question := range map[*fixture]string{flooded: "one A", other: "example.com A"} {
 		start := time.Now()
 		if got := r.exchange("udp", question); !strings.HasPrefix(got, "NOERROR") || time.Since(start) > time.Second {
 			t.Errorf("%s: %s after %v", question, got, time.Since(start))
@@ -484,7 +483,7 @@ func TestLimits(t *testing.T) {
 }
 
 // TestCrowd has as many queries wait as a server may have, of a few endpoints
-// whose servers are silent. Others are answered meanwhile.
+// whose servers are silent. Other endpoints still get answers.
 func TestCrowd(t *testing.T) {
 	t.Parallel()
 	s := NewServer(Config{})
@@ -516,9 +515,9 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
-// TestHungTCP has a container's own server truncate its answers and then hang
-// over TCP, for as many queries as may be asked so at a time. Truncated answers
-// of other servers are asked for again over TCP without delay.
+// TestHungTCP has a container's own server truncate its answers and then hang over
+// TCP, for as many queries as may use TCP at a time. Truncated answers of other
+// servers are fetched over TCP without delay.
 func TestHungTCP(t *testing.T) {
 	t.Parallel()
 	truncated := func(hangs bool) respond {

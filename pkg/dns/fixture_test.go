@@ -125,8 +125,8 @@ func direct(e *Endpoint, query []byte, tcp bool) []byte {
 	return b[:n]
 }
 
-// A rig is a served endpoint on loopback.
-type rig struct {
+// A fixture is a served endpoint on loopback.
+type fixture struct {
 	t        testing.TB
 	server   *Server
 	endpoint *Endpoint
@@ -134,7 +134,7 @@ type rig struct {
 }
 
 // serve serves a view on a port that is free for UDP and TCP.
-func serve(t testing.TB, s *Server, v View) *rig {
+func serve(t testing.TB, s *Server, v View) *fixture {
 	t.Helper()
 	udp, tcp := listen(t)
 	address := tcp.Addr().String()
@@ -147,7 +147,7 @@ func serve(t testing.TB, s *Server, v View) *rig {
 			t.Error(err)
 		}
 	})
-	return &rig{t, s, e, address}
+	return &fixture{t, s, e, address}
 }
 
 // detach takes a socket's descriptor from the Go runtime.
@@ -181,7 +181,7 @@ func listen(t testing.TB) (*net.UDPConn, *net.TCPListener) {
 }
 
 // exchange asks over "udp" or "tcp", for at most 8 s.
-func (r *rig) exchange(network, question string) string {
+func (r *fixture) exchange(network, question string) string {
 	r.t.Helper()
 	c := mdns.Client{Net: network, Timeout: 8 * time.Second, UDPSize: maxMessage}
 	m := ask(question)
