@@ -31,7 +31,7 @@ type ports struct {
 
 func newPorts(store *records.CachedStore, log *slog.Logger) (*ports, error) {
 	access := &accessCheck{store: store.Store, log: log}
-	r, err := relay.New(relay.Config{Log: log, Mark: agent.Mark, Admit: access.allowed, LinkTo: access.linkTo})
+	r, err := relay.New(relay.Config{Log: log, Mark: agent.Mark, Allowed: access.allowed, LinkTo: access.linkTo})
 	if err != nil {
 		return nil, err
 	}

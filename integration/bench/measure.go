@@ -54,8 +54,8 @@ func (b *run) measure() error {
 	return nil
 }
 
-// sandboxes makes network namespaces, as many as a measurement is about: each
-// makes all that come after it dearer, whoever starts.
+// sandboxes makes network namespaces, only those that a measurement needs: each one
+// makes starting all later processes dearer.
 func (b *run) sandboxes(from, to int) error {
 	for i := from; i < to; i++ {
 		if err := b.host.NewNetNS(sandbox(i)); err != nil {
@@ -99,8 +99,8 @@ func (b *run) timers(ports int) []func(i int) (add, del time.Duration, err error
 	return timers
 }
 
-// manyPorts measures ADD and DEL with 1,000 published ports: the reference
-// once, since it takes the better part of a minute.
+// manyPorts measures ADD and DEL with 1,000 published ports, of the reference only
+// once, since that takes most of a minute.
 func (b *run) manyPorts() error {
 	adds, dels := make([]samples, 3), make([]samples, 3)
 	for which, both := range b.timers(1000) {

@@ -242,7 +242,7 @@ func awaitName(server, name string, until time.Time) error {
 				return nil
 			}
 		}
-		time.Sleep(time.Millisecond) // nobody listens yet
+		time.Sleep(time.Millisecond) // dnetd does not listen yet
 	}
 	return fmt.Errorf("%s does not answer for %s", server, name)
 }
@@ -366,7 +366,7 @@ func dnsmasq(address string, port int, file string, more ...string) *exec.Cmd {
 	}, more...)...)
 }
 
-// awaitTCP waits until somebody listens. It dials on this thread, which is in
+// awaitTCP waits until a server listens. It dials on this thread, which is in
 // the namespace of the name server.
 func awaitTCP(address string) error {
 	var err error
@@ -431,7 +431,7 @@ func (b *run) flood() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	// Nobody listens outside any more, and nobody says so.
+	// Packets to the server outside are dropped from now on: it is silent.
 	drop := exec.Command("nft", "add table inet silent; add chain inet silent in { type filter hook input priority 0; policy drop; }")
 	if err := b.host.In("outside", drop.Run); err != nil {
 		return fmt.Errorf("nft: %w", err)

@@ -1,8 +1,8 @@
 // Package netns opens network namespaces and runs functions in them.
 //
 // Importing it pins the main goroutine to the process's first thread, the one
-// that others see as the process (/proc/PID/ns/net): no other goroutine is to
-// run there and leave it in a container's namespace.
+// that other processes take for the process (/proc/PID/ns/net). So no other
+// goroutine can run there and leave it in a container's namespace.
 package netns
 
 import (
@@ -37,8 +37,8 @@ func Open(path string) (*NS, error) {
 	return &NS{fd}, nil
 }
 
-// open opens a path without the offer to Go's poller that os.Open makes. With
-// O_NONBLOCK a FIFO there does not hang the runtime.
+// open opens a path, and unlike os.Open does not register it with Go's poller. With
+// O_NONBLOCK, a FIFO at the path does not block.
 func open(path string) (fd int, err error) {
 	for {
 		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -51,26 +51,26 @@ func open(path string) (fd int, err error) {
 // Fd returns the namespace's descriptor, as netlink messages want it.
 func (n *NS) Fd() int { return n.fd }
 
-// Do runs fn with the calling thread in the namespace, and goes back. Sockets
-// that fn opens stay there. Two system calls on this thread cost a fiftieth of
-// handing fn to another one.
+// Do runs fn with the calling thread in the namespace, and then moves the thread
+// back. Sockets that fn opens stay there. The two system calls on this thread cost a
+// fiftieth of passing fn to another thread.
 //
 // A thread that can't go back must never run anything else: it stays locked to
 // its goroutine, and Do panics, which ends the process before it works on the
 // wrong machine.
 func (n *NS) Do(fn func() error) error {
-	return away(func() error { return unix.Setns(n.Fd(), unix.CLONE_NEWNET) }, fn)
+	return inside(func() error { return unix.Setns(n.Fd(), unix.CLONE_NEWNET) }, fn)
 }
 
-// Scratch runs fn as [NS.Do] does, in a new network namespace that nobody else
-// sees and that is gone afterwards with all that fn made in it.
+// Scratch runs fn as [NS.Do] does, in a new network namespace that no other process
+// sees. It is gone afterwards with everything that fn made in it.
 func Scratch(fn func() error) error {
-	return away(func() error { return unix.Unshare(unix.CLONE_NEWNET) }, fn)
+	return inside(func() error { return unix.Unshare(unix.CLONE_NEWNET) }, fn)
 }
 
-// away takes the calling thread to another network namespace, runs fn there,
-// and takes it back.
-func away(leave, fn func() error) error {
+// inside moves the calling thread to another network namespace with enter, runs fn
+// there, and moves the thread back.
+func inside(enter, fn func() error) error {
 	runtime.LockOSThread()
 	home, err := open("/proc/thread-self/ns/net")
 	if err != nil {
@@ -78,7 +78,7 @@ func away(leave, fn func() error) error {
 		return fmt.Errorf("open own network namespace: %w", err)
 	}
 	defer unix.Close(home)
-	if err := leave(); err != nil {
+	if err := enter(); err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("enter network namespace: %w", err)
 	}
@@ -107,8 +107,8 @@ func (n *NS) Cookie() (uint64, error) {
 	return cookie, err
 }
 
-// Close lets the namespace go. It was only open for reading, so there is
-// nothing that could fail to be done.
+// Close closes the namespace. It was open only for reading, so there is no error
+// that matters.
 func (n *NS) Close() {
 	unix.Close(n.fd)
 	n.fd = -1

@@ -16,7 +16,7 @@ type sessions struct {
 	recent list.List           // of *session, the most silent first
 }
 
-// A client is who sends, and to which address of the host.
+// A client is where datagrams come from, and which address of the host they go to.
 type client struct {
 	addr  [16]byte
 	zone  uint32
@@ -29,14 +29,14 @@ type session struct {
 	socket *socket
 	claim  *claim
 	client client
-	link   uint32 // the index of the one that it came by, where that counts: for link-local addresses
+	link   uint32 // index of the link that the client came by, for link-local addresses; else 0
 	fd     int
 	last   time.Time
 	place  *list.Element // in recent
 }
 
-// receive passes on one datagram; false if there is none. It is called with the
-// lock held.
+// receive passes on one datagram. It returns false if there is none. The lock must
+// be held.
 func (s *socket) receive(r *Relay) bool {
 	var oob [64]byte
 	n, m, _, from, err := unix.Recvmsg(s.fd, r.buffer[:], oob[:], unix.MSG_DONTWAIT)
@@ -56,15 +56,15 @@ func (s *socket) receive(r *Relay) bool {
 		}
 	}
 	session.touch()
-	// It is lost where the container's queue is full, as datagrams are.
+	// If the container's queue is full the datagram is lost, as datagrams are.
 	if _, err := unix.Write(session.fd, r.buffer[:n]); err == nil {
 		r.stats.Bytes += uint64(n)
 	}
 	return true
 }
 
-// packetInfo reads a control message of IPV6_PKTINFO (RFC 3542, section 6): to
-// which address something came, and by the link of which index.
+// packetInfo reads a control message of IPV6_PKTINFO (RFC 3542, section 6): the
+// address that a packet was sent to, and the index of the link that it came by.
 func packetInfo(oob []byte) (local netip.Addr, link int) {
 	const headerLen = unix.SizeofCmsghdr
 	if len(oob) < headerLen+unix.SizeofInet6Pktinfo {
@@ -80,9 +80,9 @@ func packetInfo(oob []byte) (local netip.Addr, link int) {
 // begin makes a session for a new client, or returns nil.
 func (r *Relay) begin(s *socket, c client, link int) *session {
 	p := r.ports[portKey{s.protocol, s.at.Port()}]
-	cl := p.serving(netip.AddrFrom16(c.local))
+	cl := p.claimAt(netip.AddrFrom16(c.local))
 	r.stats.Accepted++
-	if cl == nil || !r.admit(s, link) {
+	if cl == nil || !r.allowed(s, link) {
 		r.stats.Refused++
 		return nil
 	}
@@ -120,7 +120,7 @@ func (r *Relay) begin(s *socket, c client, link int) *session {
 }
 
 // connect returns a UDP socket that is connected to a container. An address of
-// this host is refused: what listens there may be this relay.
+// this host is refused: this relay may listen there.
 func connect(target netip.AddrPort) (int, error) {
 	family := unix.AF_INET
 	if target.Addr().Is6() {
@@ -154,8 +154,8 @@ func addressOf(sa unix.Sockaddr) netip.Addr {
 	return netip.Addr{}
 }
 
-// makeRoom ends the most silent session where there are too many: a flood of
-// clients that come once is no reason to send new ones away.
+// makeRoom ends the session that was silent for longest if there are too many. So
+// a flood of clients that send once does not keep new clients out.
 func (r *Relay) makeRoom(s *socket) {
 	if s.udp.recent.Len() >= r.limits.portSessions {
 		r.end(s.udp.recent.Front().Value.(*session))
@@ -172,7 +172,7 @@ func (r *Relay) makeRoom(s *socket) {
 	r.end(oldest)
 }
 
-// touch notes that a session lives.
+// touch notes that a session was used now.
 func (n *session) touch() {
 	n.last = time.Now()
 	n.socket.udp.recent.MoveToBack(n.place)
@@ -180,7 +180,7 @@ func (n *session) touch() {
 
 // ready passes on what the container answers.
 func (n *session) ready(r *Relay) {
-	for range turns {
+	for range readsAtOnce {
 		size, err := unix.Read(n.fd, r.buffer[:])
 		switch {
 		case errors.Is(err, unix.EAGAIN):
@@ -189,15 +189,15 @@ func (n *session) ready(r *Relay) {
 			n.touch()
 			n.reply(r, r.buffer[:size])
 		}
-		// Else nobody listens in the container, who may do so later.
+		// Another error: nothing listens in the container yet.
 	}
 }
 
-// reply answers the client, from the address that it asked.
+// reply sends to the client, from the address that the client sent to.
 func (n *session) reply(r *Relay, b []byte) {
 	to := &unix.SockaddrInet6{Addr: n.client.addr, ZoneId: n.client.zone, Port: int(n.client.port)}
 	from := unix.PktInfo6(&unix.Inet6Pktinfo{Addr: n.client.local, Ifindex: n.link})
-	// It is lost where the client's queue is full, as datagrams are.
+	// If the client's queue is full the datagram is lost, as datagrams are.
 	if _, err := unix.SendmsgN(n.socket.fd, b, from, to, unix.MSG_DONTWAIT); err == nil {
 		r.stats.Bytes += uint64(len(b))
 	}
@@ -216,7 +216,7 @@ func (r *Relay) end(n *session) {
 	r.remove(n.fd)
 }
 
-// closeSessions ends the sessions that are to end.
+// closeSessions ends the sessions that which returns true for.
 func (s *socket) closeSessions(r *Relay, which func(*session) bool) {
 	if s.udp == nil {
 		return

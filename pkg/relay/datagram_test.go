@@ -32,7 +32,7 @@ func serveUDP(t *testing.T, f func(string) string) netip.AddrPort {
 	return c.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-// dialUDP returns a client that hears nobody but whom it asks.
+// dialUDP returns a client that receives only from the address it sends to.
 func dialUDP(t *testing.T, to netip.AddrPort) net.Conn {
 	t.Helper()
 	c, err := net.Dial("udp6", to.String())
@@ -87,7 +87,7 @@ func TestDatagrams(t *testing.T) {
 	}
 }
 
-// A container that does not listen yet is heard as soon as it does.
+// A container that does not listen yet is reached as soon as it does.
 func TestDatagramsToNobody(t *testing.T) {
 	r := start(t)
 	target := at("127.0.0.2", free(t))
@@ -144,7 +144,7 @@ func (r *Relay) asleep() bool {
 	return r.tick.IsZero()
 }
 
-// A crowd of new clients takes the place of silent ones, and of nobody else's.
+// A crowd of new clients takes the place of silent ones, and of no others.
 func TestCrowd(t *testing.T) {
 	r := start(t, func(r *Relay) { r.limits.portSessions, r.limits.sessions = 10, 15 })
 	target := serveUDP(t, func(q string) string { return q })

@@ -8,16 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Socket is a listening socket, for another process that is to have it.
+// A Socket is a listening socket that is handed to another process.
 type Socket struct {
 	Protocol string         `json:"protocol"`
 	Address  netip.AddrPort `json:"address"`
 }
 
-// HandOver calls send with all listening sockets, so many at a time, for another
-// process to [Relay.Adopt] them. The descriptors stay the relay's, which goes on
-// to serve until [Relay.Drain]: whoever is first takes a connection. Nothing is
-// set meanwhile.
+// HandOver calls send with all listening sockets, atOnce of them in a call, for
+// another process to [Relay.Adopt]. The descriptors stay the relay's, which goes on
+// to serve until [Relay.Drain]: the process that is first takes a connection.
+// [Relay.Set] waits until HandOver returns.
 func (r *Relay) HandOver(atOnce int, send func(list []Socket, fds []int) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -55,7 +55,7 @@ func (r *Relay) Adopt(list []Socket, fds []int) {
 	}
 }
 
-// CloseAdopted closes the sockets of another process that nobody has claimed.
+// CloseAdopted closes the adopted sockets that no claim uses.
 func (r *Relay) CloseAdopted() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -65,16 +65,16 @@ func (r *Relay) CloseAdopted() {
 	r.adopted = nil
 }
 
-// parting is how long a UDP client may be silent before a relay that drains
-// takes it for served.
-const parting = time.Second
+// drainSilence is how long a UDP client must be silent for a relay that drains to
+// forget it.
+const drainSilence = time.Second
 
-// Drain has the relay take nothing new, and closes it once all connections have
-// ended and all UDP clients have been silent for a second, or time is over.
+// Drain has the relay take no new clients. It closes the relay once all connections
+// have ended and all UDP clients have been silent for a second, or after the timeout.
 func (r *Relay) Drain(timeout time.Duration) error {
 	r.mu.Lock()
 	for _, p := range r.ports {
-		// UDP sockets stay: what containers answer goes through them.
+		// UDP sockets stay: answers of containers go through them.
 		p.sockets = slices.DeleteFunc(p.sockets, func(s *socket) bool {
 			if s.udp == nil {
 				s.close(r)
@@ -88,18 +88,18 @@ func (r *Relay) Drain(timeout time.Duration) error {
 	r.paused = nil
 	r.mu.Unlock()
 	const often = 20 * time.Millisecond
-	for end := time.Now().Add(timeout); r.serving() && time.Now().Before(end); {
+	for end := time.Now().Add(timeout); r.inUse() && time.Now().Before(end); {
 		time.Sleep(often)
 	}
 	return r.Close()
 }
 
-// serving reports whether a relay that drains still serves somebody.
-func (r *Relay) serving() bool {
+// inUse reports whether a relay that drains still has clients.
+func (r *Relay) inUse() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for s := range r.busy {
-		if last := s.udp.recent.Back().Value.(*session); time.Since(last.last) < parting {
+		if last := s.udp.recent.Back().Value.(*session); time.Since(last.last) < drainSilence {
 			return true
 		}
 	}

@@ -20,7 +20,7 @@ import (
 )
 
 // handOver gives a relay's sockets to another, as through a unix socket.
-func handOver(t *testing.T, from, to rig) {
+func handOver(t *testing.T, from, to fixture) {
 	t.Helper()
 	err := from.HandOver(2, func(list []Socket, fds []int) error {
 		copies := make([]int, len(fds))
@@ -38,8 +38,8 @@ func handOver(t *testing.T, from, to rig) {
 	}
 }
 
-// Sockets go to another relay while clients come: none is turned away, and who
-// is served goes on.
+// Sockets go to another relay while clients come: none is refused, and connections
+// go on.
 func TestHandOver(t *testing.T) {
 	old, young := start(t), start(t)
 	word := serve(t, says("c1"))
@@ -95,7 +95,7 @@ func TestHandOver(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	if _, err := net.Dial("tcp6", unwanted.Listen.String()); err == nil {
-		t.Error("a socket that nobody claims is open")
+		t.Error("a socket without a claim is open")
 	}
 }
 
@@ -118,7 +118,7 @@ func askBoth(tcp, udp uint16) error {
 	return err
 }
 
-// A relay that drains waits no longer than it is told.
+// A relay that drains waits no longer than its timeout.
 func TestDrainEnds(t *testing.T) {
 	r := start(t)
 	relay := relayed(t, "tcp", "::1", serve(t, echo))

@@ -11,14 +11,15 @@ import (
 	"dcni/pkg/poll"
 )
 
-// breath is for how long a socket is left alone that could not be accepted from.
-const breath = 100 * time.Millisecond
+// pauseTime is how long a socket is not watched after accepting failed for lack of
+// descriptors or memory.
+const pauseTime = 100 * time.Millisecond
 
-// eventsAtOnce is how many sockets are served before Set gets its turn, and
-// each at most so often.
+// At most eventsAtOnce sockets are served before Set gets the lock, and each gets at
+// most readsAtOnce connections or datagrams.
 const (
 	eventsAtOnce = 64
-	turns        = 32
+	readsAtOnce  = 32
 )
 
 // run serves sockets that are ready, and does what is due, until the Relay is
@@ -42,20 +43,20 @@ func (r *Relay) serveReady(fds []int32) {
 	}
 }
 
-// wakeIn has the loop look after things in a while, or earlier. It is called
-// with the lock held.
+// wakeIn has the loop call housekeep after some time, or earlier. The lock must be
+// held.
 func (r *Relay) wakeIn(d time.Duration) {
 	at := time.Now().Add(d)
 	if r.tick.IsZero() || at.Before(r.tick) {
 		r.tick = at
-		_ = r.epoll.SetDeadline(at) // fails once it is closed
+		_ = r.epoll.SetDeadline(at) // it fails only if the Relay is closed
 	}
 }
 
 // housekeep does what is due.
 func (r *Relay) housekeep(now time.Time) {
 	r.tick = time.Time{}
-	_ = r.epoll.SetDeadline(r.tick) // fails once it is closed
+	_ = r.epoll.SetDeadline(r.tick) // it fails only if the Relay is closed
 	for _, s := range r.paused {
 		s.watch(r, poll.Readable)
 	}
@@ -66,15 +67,15 @@ func (r *Relay) housekeep(now time.Time) {
 	if len(r.busy) > 0 {
 		r.wakeIn(r.limits.sweep)
 	}
-	_ = r.settleAll(maps.Keys(r.waiting)) // says itself what comes of it
+	_ = r.updateAll(maps.Keys(r.waiting)) // it logs what comes of it
 }
 
-// pause leaves a socket alone for a moment, and what comes there in its queue:
-// there are no descriptors or no memory.
+// pause stops watching a socket for a moment, since there are no descriptors or no
+// memory. Clients wait in its queue.
 func (r *Relay) pause(s *socket) {
 	s.watch(r, 0)
 	r.paused = append(r.paused, s)
-	r.wakeIn(breath)
+	r.wakeIn(pauseTime)
 }
 
 // add has a descriptor watched.

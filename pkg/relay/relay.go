@@ -3,12 +3,12 @@
 //
 // One [Relay] serves a whole host. All listening sockets are in one epoll
 // instance, which one goroutine waits for: a port costs a descriptor and some
-// 500 bytes. A TCP (or SCTP) connection has two goroutines while it lives, and
-// memory for what it says only while it says it. UDP has no goroutines: a client
-// has a socket towards the container, in the same epoll instance, until it is
-// silent for 90 s (Docker's UDPConnTrackTimeout).
+// 500 bytes. A TCP (or SCTP) connection has two goroutines while it lives, and a
+// buffer only while data passes. UDP has no goroutines: a client has a socket towards
+// the container, in the same epoll instance, until it was silent for 90 s (Docker's
+// UDPConnTrackTimeout).
 //
-// What a container sees as its client is the host.
+// Containers see connections come from the host.
 //
 // # Caveats
 //
@@ -32,18 +32,18 @@ import (
 	"dcni/pkg/poll"
 )
 
-// limits are a relay's.
+// limits bound what a relay serves.
 type limits struct {
 	connections     int           // at a time; more are reset
 	portConnections int           // of a port
-	sessions        int           // UDP clients at a time; the most silent makes way for a new one
+	sessions        int           // UDP clients at a time; a new one replaces the one that was silent for longest
 	portSessions    int           // of a port
 	silence         time.Duration // of a UDP client, until it is forgotten: Docker's UDPConnTrackTimeout
-	sweep           time.Duration // how often those are looked for
-	retry           time.Duration // how often a port is tried that another program has
+	sweep           time.Duration // how often silent clients are looked for
+	retry           time.Duration // how often a port that another program has is tried again
 }
 
-var usual = limits{
+var defaultLimits = limits{
 	connections: 8192, portConnections: 4096, sessions: 8192, portSessions: 2048,
 	silence: 90 * time.Second, sweep: 5 * time.Second, retry: 10 * time.Second,
 }
@@ -51,15 +51,15 @@ var usual = limits{
 // Config is what a Relay needs.
 type Config struct {
 	Log *slog.Logger
-	// Mark is the mark of the listening sockets (SO_MARK), 0: none.
+	// Mark is the mark of the listening sockets (SO_MARK); 0 is none.
 	Mark uint32
-	// Admit tells whether clients may use the relay that come by a link, which
-	// has that index; nil: all may. It is asked for each client, and must not
-	// wait for long.
-	Admit func(link int) bool
-	// LinkTo tells Admit by which link a client came, where the kernel doesn't
-	// say, for SCTP: the one that leads there, which is where the handshake's
-	// answers went. nil: Admit is told 0.
+	// Allowed reports whether clients that come by the link of an index may use
+	// the relay; nil is always true. It is called for each client with the relay's
+	// lock held, and must not wait for long.
+	Allowed func(link int) bool
+	// LinkTo returns the index of the link that leads to a client. It is called
+	// for SCTP, where the kernel does not tell by which link a client came: the
+	// handshake's answers went by that one. If it is nil, Allowed gets 0.
 	LinkTo func(client netip.Addr) int
 }
 
@@ -69,17 +69,17 @@ type Relay struct {
 	limits limits
 	epoll  *poll.Epoll
 	loop   sync.WaitGroup
-	live   sync.WaitGroup // connections
+	live   sync.WaitGroup // goroutines of connections
 
-	mu      sync.Mutex // guards all that follows
+	mu      sync.Mutex // guards the fields below
 	owners  map[string][]*claim
 	ports   map[portKey]*port
 	watched map[int32]watched // by descriptor
 	busy    map[*socket]bool  // those with UDP sessions
-	waiting map[portKey]bool  // those with a socket that could not be had
-	paused  []*socket         // out of the epoll for a moment
-	tick    time.Time         // when the loop looks after all these; zero: never
-	adopted map[Socket]int    // descriptors that are not claimed yet
+	waiting map[portKey]bool  // those that lack a socket
+	paused  []*socket         // not watched for a moment
+	tick    time.Time         // when the loop calls housekeep; zero is never
+	adopted map[Socket]int    // descriptors that no claim uses yet
 	stats   Stats
 	buffer  [1 << 16]byte // the loop's
 }
@@ -87,11 +87,11 @@ type Relay struct {
 // Stats are figures of a Relay.
 type Stats struct {
 	Ports       int    // claimed
-	Waiting     int    // with a socket that can't be had, because another program has it
+	Waiting     int    // without a socket, because another program has the port
 	Connections int    // now
 	Sessions    int    // UDP clients now
 	Accepted    uint64 // connections and UDP sessions ever
-	Refused     uint64 // of which the container, a limit or Admit did
+	Refused     uint64 // of those, by the container, a limit or Allowed
 	Bytes       uint64 // passed on, both ways; of connections once they end
 }
 
@@ -128,7 +128,7 @@ func New(c Config) (*Relay, error) {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
 	r := &Relay{
-		Config: c, limits: usual, epoll: epoll,
+		Config: c, limits: defaultLimits, epoll: epoll,
 		owners: map[string][]*claim{}, ports: map[portKey]*port{}, watched: map[int32]watched{},
 		busy: map[*socket]bool{}, waiting: map[portKey]bool{},
 	}
@@ -136,11 +136,11 @@ func New(c Config) (*Relay, error) {
 	return r, nil
 }
 
-// Set has the relay serve just these for an owner. What is served already goes
-// on undisturbed, with its connections. Who has claimed an address and port
-// first keeps it while he claims it: rivals are the owners in whose way others
-// are, or who are in the way of this one. The error tells of ports that can't be
-// had; they are tried again from time to time.
+// Set has the relay serve exactly these for an owner. Those that it serves already
+// go on undisturbed, with their connections. If owners claim the same address and
+// port, the first has it until it gives up the claim: rivals are the other owners of
+// such claims. The error is about ports that could not be opened; the relay tries
+// them again from time to time.
 func (r *Relay) Set(owner string, relays []firewall.Relay) (rivals []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -169,11 +169,11 @@ func (r *Relay) Set(owner string, relays []firewall.Relay) (rivals []string, err
 	if len(kept) == 0 {
 		delete(r.owners, owner)
 	}
-	err = r.settleAll(maps.Keys(touched))
+	err = r.updateAll(maps.Keys(touched))
 	return r.rivals(kept), err
 }
 
-// Owners returns who has ports.
+// Owners returns the owners that have ports.
 func (r *Relay) Owners() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -206,7 +206,7 @@ func (r *Relay) port(k portKey) *port {
 	return p
 }
 
-// drop takes back a claim, with its connections and sessions.
+// drop removes a claim, with its connections and sessions.
 func (r *Relay) drop(c *claim) {
 	p := r.ports[c.key()]
 	p.claims = slices.DeleteFunc(p.claims, func(other *claim) bool { return other == c })
@@ -231,9 +231,9 @@ func (r *Relay) rivals(claims []*claim) []string {
 	return list
 }
 
-// serving returns the claim that gets what is sent to an address of the host:
-// one to that very address before one to any.
-func (p *port) serving(local netip.Addr) *claim {
+// claimAt returns the claim for an address of the host: one to that very address,
+// else one to any address.
+func (p *port) claimAt(local netip.Addr) *claim {
 	var any *claim
 	for _, c := range p.claims {
 		switch at := c.Listen.Addr(); {
@@ -246,8 +246,8 @@ func (p *port) serving(local netip.Addr) *claim {
 	return any
 }
 
-// addresses returns where a port needs sockets: a socket of any address is of
-// all, and two that overlap can't be had.
+// addresses returns where a port needs sockets. A socket of any address serves all
+// addresses, and the kernel refuses others beside it.
 func (p *port) addresses() []netip.Addr {
 	var list []netip.Addr
 	for _, c := range p.claims {
@@ -261,20 +261,20 @@ func (p *port) addresses() []netip.Addr {
 	return list
 }
 
-// settleAll settles ports, and says what became of them: of many in one line.
-// The error is the first one's, with how many there are.
-func (r *Relay) settleAll(ports iter.Seq[portKey]) error {
-	var failed, lost, had failures
+// updateAll updates ports and logs which failed or work again, in one line each. The
+// error is the first one, with the number of the others.
+func (r *Relay) updateAll(ports iter.Seq[portKey]) error {
+	var failed, lost, restored failures
 	for k := range ports {
-		err := r.settle(k)
+		err := r.update(k)
 		switch before := r.waiting[k]; {
 		case err != nil && !before:
 			lost.add(err)
 			r.waiting[k] = true
 		case err == nil && before:
 			delete(r.waiting, k)
-			if r.ports[k] != nil { // not given up
-				had.add(fmt.Errorf("port %d/%s", k.number, k.protocol))
+			if r.ports[k] != nil { // it is still claimed
+				restored.add(fmt.Errorf("port %d/%s", k.number, k.protocol))
 			}
 		}
 		failed.add(err)
@@ -282,8 +282,8 @@ func (r *Relay) settleAll(ports iter.Seq[portKey]) error {
 	if lost.count > 0 {
 		r.Log.Warn("ports can't be served, and will be tried again", "err", lost.err())
 	}
-	if had.count > 0 {
-		r.Log.Info("ports can be served again", "which", had.err())
+	if restored.count > 0 {
+		r.Log.Info("ports can be served again", "which", restored.err())
 	}
 	if failed.count > 0 {
 		r.wakeIn(r.limits.retry)
@@ -291,7 +291,7 @@ func (r *Relay) settleAll(ports iter.Seq[portKey]) error {
 	return failed.err()
 }
 
-// failures are the first of errors, and how many there are.
+// failures count errors and keep the first.
 type failures struct {
 	first error
 	count int
@@ -314,9 +314,9 @@ func (f *failures) err() error {
 	return f.first
 }
 
-// settle opens the sockets that a port needs and lacks, and closes those that it
-// needs no more: these first, they may be in the way.
-func (r *Relay) settle(k portKey) error {
+// update closes the sockets that a port no longer needs, and opens those that it
+// lacks. It closes first, since a socket of any address excludes the others.
+func (r *Relay) update(k portKey) error {
 	p := r.port(k)
 	need := p.addresses()
 	p.sockets = slices.DeleteFunc(p.sockets, func(s *socket) bool {

@@ -21,10 +21,10 @@ import (
 	"dcni/pkg/firewall"
 )
 
-// Containers are at 127.0.0.2 here, which the host speaks to as 127.0.0.1.
+// Containers are at 127.0.0.2 here, and the host sends to them from 127.0.0.1.
 
-// A rig is a relay and what it logs.
-type rig struct {
+// A fixture is a relay and what it logs.
+type fixture struct {
 	*Relay
 	log *lines
 }
@@ -46,7 +46,7 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-func start(t *testing.T, change ...func(*Relay)) rig {
+func start(t *testing.T, change ...func(*Relay)) fixture {
 	t.Helper()
 	probe, err := net.Listen("tcp6", "[::1]:0")
 	if err != nil {
@@ -64,10 +64,10 @@ func start(t *testing.T, change ...func(*Relay)) rig {
 	}
 	r.mu.Unlock()
 	t.Cleanup(func() { _ = r.Close() })
-	return rig{r, log}
+	return fixture{r, log}
 }
 
-func (r rig) set(t *testing.T, owner string, relays ...firewall.Relay) {
+func (r fixture) set(t *testing.T, owner string, relays ...firewall.Relay) {
 	t.Helper()
 	if rivals, err := r.Set(owner, relays); err != nil || rivals != nil {
 		t.Fatalf("Set %s: %v, rivals %v", owner, err, rivals)
@@ -80,7 +80,7 @@ func relayed(t *testing.T, protocol, at string, target netip.AddrPort) firewall.
 	return firewall.Relay{Protocol: protocol, Listen: netip.AddrPortFrom(netip.MustParseAddr(at), free(t)), Target: target}
 }
 
-// free returns a port that nobody has.
+// free returns a port that is not in use.
 func free(t *testing.T) uint16 {
 	t.Helper()
 	for range 100 {
@@ -120,7 +120,7 @@ func serve(t *testing.T, f func(*net.TCPConn)) netip.AddrPort {
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// says is a container that says a word and hangs up.
+// says is a container that sends a word and closes.
 func says(word string) func(*net.TCPConn) {
 	return func(c *net.TCPConn) {
 		_, _ = io.WriteString(c, word)
@@ -128,7 +128,7 @@ func says(word string) func(*net.TCPConn) {
 	}
 }
 
-// echo is a container that says what it hears.
+// echo is a container that sends back what it receives.
 func echo(c *net.TCPConn) {
 	_, _ = io.Copy(c, c)
 	_ = c.Close()
@@ -145,7 +145,7 @@ func connectTo(t *testing.T, at netip.AddrPort) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// failure says "?" at an address and port, and returns how the connection ended.
+// failure sends "?" to an address and port, and returns how the connection ended.
 func failure(at netip.AddrPort) error {
 	c, err := net.DialTimeout("tcp6", at.String(), 3*time.Second)
 	if err != nil {
@@ -154,13 +154,13 @@ func failure(at netip.AddrPort) error {
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 	if _, err := io.WriteString(c, "?"); err != nil {
-		return err // it is told once
+		return err // it is reported only once
 	}
 	_, err = c.Read(make([]byte, 1))
 	return err
 }
 
-// heard returns all that is said at an address and port.
+// heard returns all that an address and port sends.
 func heard(t *testing.T, at netip.AddrPort) string {
 	t.Helper()
 	all, err := io.ReadAll(connectTo(t, at))
@@ -186,8 +186,8 @@ func at(address string, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr(address), port)
 }
 
-// Everything comes through in both directions, and each end can say that it has
-// said all while it still listens.
+// Everything comes through in both directions, and each end can send its end and
+// still receive.
 func TestStream(t *testing.T) {
 	r := start(t)
 	for _, address := range []string{"::1", "::"} {
@@ -215,7 +215,7 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// The target says all first, and hears on.
+// The target sends its end first, and still receives.
 func TestTargetEndsFirst(t *testing.T) {
 	r := start(t)
 	got := make(chan string, 1)
@@ -239,17 +239,17 @@ func TestTargetEndsFirst(t *testing.T) {
 
 func isReset(err error) bool { return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) }
 
-// A container that refuses, or resets, has the client's connection reset.
+// If a container refuses or resets, the client's connection is reset.
 func TestResets(t *testing.T) {
 	r := start(t)
-	nobody := relayed(t, "tcp", "::1", at("127.0.0.2", free(t)))
-	rude := relayed(t, "tcp", "::1", serve(t, func(c *net.TCPConn) {
+	noListener := relayed(t, "tcp", "::1", at("127.0.0.2", free(t)))
+	resetting := relayed(t, "tcp", "::1", serve(t, func(c *net.TCPConn) {
 		_, _ = io.ReadFull(c, make([]byte, 1))
 		_ = c.SetLinger(0)
 		_ = c.Close()
 	}))
-	r.set(t, "c1", nobody, rude)
-	for _, relay := range []firewall.Relay{nobody, rude} {
+	r.set(t, "c1", noListener, resetting)
+	for _, relay := range []firewall.Relay{noListener, resetting} {
 		begin := time.Now()
 		if err := failure(relay.Listen); !isReset(err) || time.Since(begin) > time.Second {
 			t.Errorf("%v: %v after %v", relay, err, time.Since(begin))
@@ -258,8 +258,8 @@ func TestResets(t *testing.T) {
 	eventually(t, "the refusal counts", func() bool { return r.Stats().Refused == 1 && r.Stats().Connections == 0 })
 }
 
-// A client that resets its connection has the container's reset, also when it
-// had said that it has said all.
+// If a client resets its connection the container's is reset, also after the client
+// has sent its end.
 func TestClientResets(t *testing.T) {
 	for _, halfClosed := range []bool{false, true} {
 		r := start(t)
@@ -323,12 +323,12 @@ func TestNoLoop(t *testing.T) {
 	})
 }
 
-func TestAdmit(t *testing.T) {
+func TestAllowed(t *testing.T) {
 	lo, err := net.InterfaceByName("lo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := start(t, func(r *Relay) { r.Admit = func(link int) bool { return link != lo.Index } })
+	r := start(t, func(r *Relay) { r.Allowed = func(link int) bool { return link != lo.Index } })
 	relay := relayed(t, "tcp", "::", serve(t, says("c1")))
 	udp := relay
 	udp.Protocol = "udp"
@@ -341,8 +341,8 @@ func TestAdmit(t *testing.T) {
 	eventually(t, "both are refused", func() bool { return r.Stats().Refused == 2 && r.Stats().Sessions == 0 })
 }
 
-// TestAdmitSCTP: the kernel doesn't say by which link a client came.
-func TestAdmitSCTP(t *testing.T) {
+// TestAllowedSCTP has a client of which the kernel does not tell the link.
+func TestAllowedSCTP(t *testing.T) {
 	client, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
 	if err != nil {
 		t.Skip("the kernel has no SCTP: ", err)
@@ -351,7 +351,7 @@ func TestAdmitSCTP(t *testing.T) {
 	var asked netip.Addr
 	r := start(t, func(r *Relay) {
 		r.LinkTo = func(client netip.Addr) int { asked = client; return 7 }
-		r.Admit = func(link int) bool { return link != 7 }
+		r.Allowed = func(link int) bool { return link != 7 }
 	})
 	relay := relayed(t, "sctp", "::", at("127.0.0.2", 1))
 	r.set(t, "c1", relay)
@@ -423,7 +423,7 @@ func TestPassedOn(t *testing.T) {
 	}
 }
 
-// Who comes first keeps a port until he lets go.
+// The first owner keeps a port until it gives it up.
 func TestRivals(t *testing.T) {
 	r := start(t)
 	first := relayed(t, "tcp", "::1", serve(t, says("c1")))
@@ -442,7 +442,7 @@ func TestRivals(t *testing.T) {
 	}
 }
 
-// A socket of any address serves for that of ::1, too, whoever comes first.
+// A socket of any address serves ::1 as well, whichever is claimed first.
 func TestOverlap(t *testing.T) {
 	for _, protocol := range []string{"tcp", "udp"} {
 		r := start(t)
@@ -477,8 +477,8 @@ func answering(t *testing.T, protocol, word string) netip.AddrPort {
 	return serveUDP(t, func(string) string { return word })
 }
 
-// A port that another program has is said once, tried again, and had as soon as
-// it is free.
+// A port that another program has is logged once, tried again, and served as soon
+// as it is free.
 func TestTaken(t *testing.T) {
 	r := start(t, func(r *Relay) { r.limits.retry = 30 * time.Millisecond })
 	relay := relayed(t, "tcp", "::", serve(t, says("c1")))
@@ -499,7 +499,7 @@ func TestTaken(t *testing.T) {
 	if got := heard(t, at("::1", relay.Listen.Port())); got != "c1" || !strings.Contains(r.log.String(), "ports can be served again") {
 		t.Error(got, r.log)
 	}
-	// Given up, it is not tried again.
+	// A port that was given up is not tried again.
 	other, _ = net.Listen("tcp6", "[::]:0")
 	relay.Listen = other.Addr().(*net.TCPAddr).AddrPort()
 	if _, err := r.Set("c1", []firewall.Relay{relay}); err == nil {
@@ -512,8 +512,8 @@ func TestTaken(t *testing.T) {
 	_ = other.Close()
 }
 
-// A relay leaves some descriptors to the rest of the process, and says in one
-// line what it can't serve.
+// A relay leaves some descriptors to the rest of the process, and logs in one line
+// what it can't serve.
 func TestTooManyPorts(t *testing.T) {
 	r := start(t)
 	var limit unix.Rlimit

@@ -40,7 +40,7 @@ func (r *Relay) open(protocol string, at netip.AddrPort) (*socket, error) {
 	return s, nil
 }
 
-// listen returns a listening socket: one that another process had, or a new one.
+// listen returns a listening socket: an adopted one, or a new one.
 func (r *Relay) listen(protocol string, at netip.AddrPort) (int, error) {
 	if fd, ok := r.adopted[Socket{protocol, at}]; ok {
 		delete(r.adopted, Socket{protocol, at})
@@ -49,22 +49,22 @@ func (r *Relay) listen(protocol string, at netip.AddrPort) (int, error) {
 	return listen(protocol, at, r.Mark)
 }
 
-// tooHigh reports whether a descriptor is one of the last that the process may
-// have: those are left to the rest of it.
+// tooHigh reports whether a descriptor is one of the last eighth that the process
+// may have. Those are reserved for other parts of the program.
 func tooHigh(fd int) bool {
 	var limit unix.Rlimit
 	return unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && uint64(fd) >= limit.Cur-limit.Cur/8
 }
 
 // unsupported reports whether an error says that the kernel lacks IPv6 or a
-// protocol, which no trying again brings.
+// protocol. Then it is no use to try again.
 func unsupported(err error) bool {
 	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EPROTONOSUPPORT)
 }
 
-// listen returns a socket that waits for peers at an IPv6 address and takes no
-// IPv4. The address need not be there: it may come later (or be tentative yet),
-// and IPv6 may be switched on.
+// listen returns a socket that listens at an IPv6 address, without IPv4. The host
+// need not have the address yet: it may be tentative, or IPv6 may be switched on
+// later.
 func listen(protocol string, at netip.AddrPort, mark uint32) (fd int, err error) {
 	const typeFlags = unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 	switch protocol {
@@ -81,7 +81,7 @@ func listen(protocol string, at netip.AddrPort, mark uint32) (fd int, err error)
 	options := [][3]int{
 		{unix.SOL_IPV6, unix.IPV6_V6ONLY, 1}, {unix.SOL_IPV6, unix.IPV6_FREEBIND, 1}, {unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1},
 	}
-	if protocol != "udp" { // where two that have it may share a port
+	if protocol != "udp" { // two UDP sockets with this option may share a port
 		options = append(options, [3]int{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1})
 	}
 	if mark != 0 {
@@ -112,21 +112,21 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
-// admit tells whether a client may use the relay that came by a link.
-func (r *Relay) admit(s *socket, link int) bool {
-	return r.Admit == nil || s.at.Addr().IsLoopback() || r.Admit(link)
+// allowed reports whether a client that came by a link may use the relay.
+func (r *Relay) allowed(s *socket, link int) bool {
+	return r.Allowed == nil || s.at.Addr().IsLoopback() || r.Allowed(link)
 }
 
-// watch changes what a socket is watched for; 0: nothing.
+// watch changes what a socket is watched for; 0 is nothing.
 func (s *socket) watch(r *Relay, events uint32) {
-	if r.watched[int32(s.fd)] == s { // not closed meanwhile
+	if r.watched[int32(s.fd)] == s { // it is still open
 		_ = r.epoll.Change(s.fd, int32(s.fd), events)
 	}
 }
 
-// ready serves what has come, but not for ever: others have something, too.
+// ready serves some of the clients that wait, so that other sockets get their turn.
 func (s *socket) ready(r *Relay) {
-	for range turns {
+	for range readsAtOnce {
 		if s.udp != nil && !s.receive(r) || s.udp == nil && !s.accept(r) {
 			return
 		}

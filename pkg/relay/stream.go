@@ -17,11 +17,11 @@ import (
 	"dcni/pkg/poll"
 )
 
-// patience is how long a container may take to accept a connection.
-const patience = 10 * time.Second
+// dialTimeout is how long a container may take to accept a connection.
+const dialTimeout = 10 * time.Second
 
-// keepAlive finds out that a peer is gone without a word: after 15 s of silence
-// and 9 questions, as with Docker.
+// keepAlive detects a peer that vanished: after 15 s of silence and 9 probes, as
+// with Docker.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 9}
 
 // A conn is a client's connection and the one to the container, of TCP or SCTP.
@@ -32,8 +32,8 @@ type conn struct {
 	abort  context.CancelFunc
 	client stream
 	target stream
-	stop   func() bool  // takes abort's effect away
-	ended  atomic.Int32 // how many of the two have said all
+	stop   func() bool  // undoes what abort would do
+	ended  atomic.Int32 // how many of the two have sent their end
 	bytes  atomic.Uint64
 }
 
@@ -41,8 +41,8 @@ type conn struct {
 // socket for.
 type stream = *net.TCPConn
 
-// accept takes a connection; false if there is none, or none can be taken now.
-// It is called with the lock held.
+// accept takes a connection. It returns false if there is none, or none can be taken
+// now. The lock must be held.
 func (s *socket) accept(r *Relay) bool {
 	fd, client, err := unix.Accept4(s.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 	switch {
@@ -56,8 +56,8 @@ func (s *socket) accept(r *Relay) bool {
 		return true // that client has given up
 	}
 	r.stats.Accepted++
-	c := r.claimed(s, fd)
-	if c == nil || !r.admit(s, r.arrival(fd, client)) || !r.room(c, fd) {
+	c := r.claimFor(s, fd)
+	if c == nil || !r.allowed(s, r.arrivalLink(fd, client)) || !r.hasRoom(c, fd) {
 		r.stats.Refused++
 		reset(fd)
 		return true
@@ -66,8 +66,8 @@ func (s *socket) accept(r *Relay) bool {
 	return true
 }
 
-// claimed returns who gets a connection, or nil.
-func (r *Relay) claimed(s *socket, fd int) *claim {
+// claimFor returns the claim that a connection is for, or nil.
+func (r *Relay) claimFor(s *socket, fd int) *claim {
 	p := r.ports[portKey{s.protocol, s.at.Port()}]
 	if p == nil {
 		return nil
@@ -80,13 +80,13 @@ func (r *Relay) claimed(s *socket, fd int) *claim {
 			}
 		}
 	}
-	return p.serving(local)
+	return p.claimAt(local)
 }
 
-// arrival returns the index of the link that a client's connection came by, 0
-// where nobody can say: IPV6_RECVPKTINFO for TCP (RFC 2292, section 4.1, which
-// Linux keeps); the scope of a link-local address; the link that leads there.
-func (r *Relay) arrival(fd int, client unix.Sockaddr) int {
+// arrivalLink returns the index of the link that a client's connection came by; 0 if
+// it is unknown. For TCP that is IPV6_RECVPKTINFO (RFC 2292, section 4.1, which Linux
+// keeps), else the scope of a link-local address, else the link that leads there.
+func (r *Relay) arrivalLink(fd int, client unix.Sockaddr) int {
 	var b [64]byte
 	size := uint32(len(b))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_IPV6, unix.IPV6_2292PKTOPTIONS,
@@ -106,14 +106,14 @@ func (r *Relay) arrival(fd int, client unix.Sockaddr) int {
 	return 0
 }
 
-// room tells whether there may be one more connection, which has that descriptor.
-func (r *Relay) room(c *claim, fd int) bool {
+// hasRoom reports whether there may be one more connection, with that descriptor.
+func (r *Relay) hasRoom(c *claim, fd int) bool {
 	return !tooHigh(fd) && r.stats.Connections < r.limits.connections && len(c.conns) < r.limits.portConnections
 }
 
-// reset closes a connection so that the client knows that nobody served it.
+// reset closes a connection so that the client sees that it was not served.
 func reset(fd int) {
-	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // or it just ends
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // without it, close sends an end
 	_ = unix.Close(fd)
 }
 
@@ -153,7 +153,7 @@ func (c *conn) run(fd int) (refused bool) {
 		resetStream(target)
 		return false
 	}
-	_ = c.client.SetKeepAliveConfig(keepAlive) // it may be gone already, which shows
+	_ = c.client.SetKeepAliveConfig(keepAlive) // a client that is gone shows later
 	c.stop = context.AfterFunc(c.ctx, func() {
 		resetStream(c.client)
 		resetStream(c.target)
@@ -168,8 +168,8 @@ func (c *conn) run(fd int) (refused bool) {
 	return false
 }
 
-// pass passes on what one says until it says that this is all, and says so to
-// the other. Anything else ends both.
+// pass copies from one end to the other until the first sends its end, and then
+// sends an end to the other. An error ends both.
 func (c *conn) pass(to, from stream) {
 	n, err := copyStream(to, from)
 	c.bytes.Add(uint64(n))
@@ -182,17 +182,17 @@ func (c *conn) pass(to, from stream) {
 	case c.ended.Add(1) < 2:
 		c.watch(from)
 	case c.stop():
-		_ = c.client.Close() // both have said all
+		_ = c.client.Close() // both have sent their end
 		_ = c.target.Close()
 	}
 }
 
-// buffers are for what is on its way. Who waits has none, so that thousands of
-// silent connections hold no memory; nor descriptors, as with splice(2), which
-// takes a pipe for each direction. A message of SCTP is one read and one write.
+// buffers are for data on its way. A connection that waits holds none, so thousands
+// of silent connections take no memory. splice(2) would take a pipe for each
+// direction. A message of SCTP is one read and one write.
 var buffers = sync.Pool{New: func() any { return new([1 << 16]byte) }}
 
-// copyStream copies until the end of what one says.
+// copyStream copies until the sender's end.
 func copyStream(to, from stream) (total int64, err error) {
 	raw, err := from.SyscallConn()
 	if err != nil {
@@ -238,9 +238,9 @@ func receive(raw syscall.RawConn) (n int, b *[1 << 16]byte, err error) {
 	return n, b, failed
 }
 
-// watch waits until a connection that has nothing more to say is broken, and
-// ends both then: the other end may never say anything again. A client that is
-// gone for good shows by keep-alive.
+// watch waits until a connection that has sent its end breaks, and then ends both:
+// the other end may never send anything again. Keep-alive detects a client that
+// vanished.
 func (c *conn) watch(s stream) {
 	raw, err := s.SyscallConn()
 	if err != nil {
@@ -257,9 +257,9 @@ func (c *conn) watch(s stream) {
 	}
 }
 
-// resetStream closes a connection without a word more.
+// resetStream closes a connection with a reset.
 func resetStream(s stream) {
-	_ = s.SetLinger(0) // or it just ends
+	_ = s.SetLinger(0) // without it, Close sends an end
 	_ = s.Close()
 }
 
@@ -285,8 +285,8 @@ func dial(ctx context.Context, protocol string, target netip.AddrPort) (stream, 
 	if err != nil {
 		return nil, err
 	}
-	_ = unix.Close(probe) // nothing was sent: it is not the host's own, and there is a route
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	_ = unix.Close(probe) // nothing was sent: it only proves that there is a route, and that the target is not the host itself
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	if protocol == "sctp" {
 		return dialSCTP(ctx, target)
@@ -298,7 +298,7 @@ func dial(ctx context.Context, protocol string, target netip.AddrPort) (stream, 
 	return c.(stream), nil
 }
 
-// dialSCTP connects a one-to-one SCTP socket, which package net knows no name of.
+// dialSCTP connects a one-to-one SCTP socket, which package net can't.
 func dialSCTP(ctx context.Context, target netip.AddrPort) (stream, error) {
 	family := unix.AF_INET
 	if target.Addr().Is6() {
