@@ -283,7 +283,7 @@ func TestReplyFits(t *testing.T) {
 	for _, section := range []string{"", "; authority", "; additional"} {
 		fmt.Fprintln(&text, section)
 		for i := range 10 {
-			fmt.Fprintf(&text, "example. 300 IN TXT \"%s%d\"\n", strings.Repeat("x", 10), i)
+			fmt.Fprintf(&text, "example. 300 IN TXT \"%s%d\"\n", strings.Repeat("x", 50), i)
 		}
 	}
 	for _, question := range []string{"example TXT", "example TXT do"} {
@@ -293,13 +293,18 @@ func TestReplyFits(t *testing.T) {
 			t.Fatal("not parsed")
 		}
 		e := newEntry(recordsFor(ask(question), text.String()), &q.form, 0)
-		for limit := minUDP; limit < 1100; limit++ {
+		for limit := minUDP; limit < 2100; limit += 3 {
 			b := make([]byte, maxUDP)
 			copy(b, packed)
 			n := e.reply(b, &q.form, limit, 0)
 			m := read(t, b[:n])
 			if n > limit {
 				t.Errorf("%s: %d bytes, limit %d", question, n, limit)
+			}
+			for i, section := range [][]mdns.RR{m.Answer, m.Ns, m.Extra} {
+				if said := int(be.Uint16(b[6+2*i:])); said != len(section) {
+					t.Errorf("%s, limit %d: section %d has %d records, and the header says %d", question, limit, i, len(section), said)
+				}
 			}
 			if missing := len(m.Answer)+len(m.Ns) < 20; m.Truncated != missing {
 				t.Errorf("%s, limit %d: truncated is %t; %d answers, %d authorities", question, limit, m.Truncated, len(m.Answer), len(m.Ns))
@@ -343,5 +348,47 @@ func TestKeys(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestFewWaiting has a server with as many queries under way as endpoints with many
+// waiting queries may have: only endpoints with few may have more.
+func TestFewWaiting(t *testing.T) {
+	many, few := bare(View{}), bare(View{})
+	s := many.server
+	many.waiting.Store(fewWaiting + 1)
+	few.waiting.Store(fewWaiting)
+	for range maxFlights {
+		if !s.launch(many) {
+			t.Fatal("refused too early")
+		}
+	}
+	for range spareFlights {
+		if s.launch(many) || !s.launch(few) {
+			t.Fatal("the spare ones are for endpoints with few waiting queries")
+		}
+	}
+	if s.launch(few) || s.Stats().Waiting != maxFlights+spareFlights {
+		t.Errorf("%d are under way, or more are let in", s.Stats().Waiting)
+	}
+}
+
+// TestRefusedQueries has queries refused because the server has too many: they do
+// not count as waiting.
+func TestRefusedQueries(t *testing.T) {
+	e := bare(View{})
+	s, c := e.server, client{endpoint: e, stream: &stream{endpoint: e}}
+	s.stats.waiting.Store(maxFlights + spareFlights)
+	if s.join([]byte("key"), nil, c, &form{}, nil) || s.pass(nil, c, ask("a.example A")) {
+		t.Error("a query more is under way")
+	}
+	if n := e.waiting.Load(); n != 0 {
+		t.Errorf("%d queries wait", n)
+	}
+	e.pending.Wait() // or it hangs
+	c.stream.pending.Wait()
+	e.waiting.Store(maxWaiting)
+	if c.take() || e.waiting.Load() != maxWaiting {
+		t.Errorf("%d queries of an endpoint wait: must be at most %d", e.waiting.Load(), maxWaiting)
 	}
 }
