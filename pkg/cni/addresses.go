@@ -76,7 +76,7 @@ func (o dipamSource) Claim(r *Request) (*Lease, error) {
 			return l, nil
 		}
 		// Another's ADD, the network's first, failed between the two and took
-		// the registration back. With our lease there, nobody does so again.
+		// the registration back. With our lease there, no ADD does so again.
 		if err := o.Release(r); err != nil {
 			return nil, err
 		}

@@ -26,7 +26,7 @@ func (e *Engine) GC(r *Request) error {
 	}
 	// What is on the machine is listed before the records: a record is written
 	// before and removed after what it tells of, so that what an ADD makes or
-	// a DEL removes meanwhile never looks like a stray.
+	// a DEL removes at the same time never looks like an orphan.
 	strays, err := e.strays()
 	errs := []error{err}
 	list, err := e.Index.List("")
@@ -81,7 +81,7 @@ func validAttachments(r *Request) (valid func(wire.Attachment) bool, ok bool, er
 	}, true, nil
 }
 
-// collect deletes one attachment if nobody is at work on it.
+// collect deletes one attachment unless its lock is held.
 func (e *Engine) collect(r *Request, a wire.Attachment) error {
 	lock, free, err := e.Locks.TryLockAttachment(a)
 	if err != nil || !free {
@@ -90,7 +90,7 @@ func (e *Engine) collect(r *Request, a wire.Attachment) error {
 	defer lock.Unlock()
 	rec, err := e.Records.Get(a, e.Plugin.Type)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // deleted meanwhile
+		return nil // a DEL was faster
 	}
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func (e *Engine) collect(r *Request, a wire.Attachment) error {
 	return nil
 }
 
-// strays lists what GC may find to belong to nobody: links and set elements,
+// strays lists what may have no record: links and set elements,
 // which only plugins that make interfaces have.
 func (e *Engine) strays() ([]wire.Stray, error) {
 	if e.Plugin.Kind != network.MakesInterface {

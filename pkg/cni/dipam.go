@@ -117,7 +117,7 @@ func (p *ipamPlugin) Check(r *Request) error {
 }
 
 // GC gives back the addresses of attachments that are not valid any more, but
-// for those that somebody is at work on.
+// for those whose lock is held.
 func (p *ipamPlugin) GC(r *Request) error {
 	valid, ok, err := validAttachments(r)
 	if err != nil || !ok {

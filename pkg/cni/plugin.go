@@ -42,7 +42,7 @@ type verbs interface {
 
 // Main runs the plugin as the runtime asked, and does not return. Anything on
 // the command line asks for something else: `plan` prints what ADD would make,
-// `heal` puts back what somebody took away.
+// `heal` puts back what was taken away.
 func Main(p *network.Plugin) {
 	if len(os.Args) > 1 {
 		exit(command(p, os.Args[1:], os.Stdin, os.Stdout))
@@ -151,7 +151,7 @@ func (c *Call) run(open func() (verbs, error), stdout io.Writer) (version string
 	return r.Version, err
 }
 
-// answer prints the result of an ADD. One that nobody can read is an ADD that
+// answer prints the result of an ADD. If it can't be written, the ADD has
 // failed: nothing stays attached.
 func (c *Call) answer(v verbs, r *Request, result *types100.Result, stdout io.Writer) error {
 	err := printResult(stdout, result, r.Version)
