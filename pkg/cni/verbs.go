@@ -35,6 +35,15 @@ type Addresses interface {
 	Status(r *Request) error
 }
 
+// A Confirmer is an address source that settles the addresses once the link is
+// there: it asks for them (DHCP), or makes sure that no other machine has them
+// (duplicate detection). The link's MAC must not depend on them.
+type Confirmer interface {
+	Addresses
+	// Confirm changes the lease to what the attachment gets.
+	Confirm(r *Request, l *Lease) error
+}
+
 // An Engine carries out the verbs of one plugin.
 type Engine struct {
 	Plugin *network.Plugin
@@ -155,78 +164,110 @@ func at(rec *records.Record, found wire.Sandbox) bool {
 // the kernel's part first, then the addresses, then the record, so that what
 // can't be undone stays on record.
 func (e *Engine) attach(r *Request, mode network.Mode, rec *records.Record) (*types100.Result, error) {
-	source := kindOf(e.Plugin).source(e, mode.Describe())
-	lease, err := source.Claim(r)
-	if err != nil {
+	a := addition{Engine: e, r: r, mode: mode, rec: rec, source: kindOf(e.Plugin).source(e, mode.Describe())}
+	var err error
+	if a.lease, err = a.source.Claim(r); err != nil {
 		return nil, errors.Join(err, e.Records.Delete(r.Attachment, e.Plugin.Type))
 	}
-	rec.IPAM = lease.From
-	result, made, err := e.make(r, mode, rec, lease)
+	rec.IPAM = a.lease.From
+	result, made, err := a.make()
 	if err == nil {
 		e.relay(rec)
 		return result, nil
 	}
-	if undo := e.unmake(r, source, lease, made); undo != nil {
+	if undo := e.unmake(r, a.source, a.lease, made); undo != nil {
 		return nil, errors.Join(err, undo)
 	}
 	return nil, errors.Join(err, e.Records.Delete(r.Attachment, e.Plugin.Type))
 }
 
+// An addition is an ADD that has its addresses.
+type addition struct {
+	*Engine
+	r      *Request
+	mode   network.Mode
+	rec    *records.Record
+	source Addresses
+	lease  *Lease
+
+	plan     wire.Plan // for the endpoint
+	endpoint network.Endpoint
+}
+
 // make makes the plan so. On an error the attachment's own objects are undone,
 // and the host's and the network's that it made are returned.
-func (e *Engine) make(r *Request, mode network.Mode, rec *records.Record, l *Lease) (*types100.Result, shared, error) {
-	plan, endpoint, err := e.plan(r, mode, rec, l)
-	if err != nil {
+func (a *addition) make() (*types100.Result, shared, error) {
+	if err := a.makePlan(); err != nil {
 		return nil, shared{}, err
 	}
-	made, err := e.ensureShared(rec, plan)
+	made, err := a.ensureShared(a.rec, a.plan)
 	if err != nil {
 		return nil, made, err
 	}
-	own, err := wire.Ensure(e.Host, plan.Own)
+	own, err := a.ensureOwn()
 	if err != nil {
 		return nil, made, err
 	}
-	result, err := e.finish(r, rec, plan, endpoint, l)
+	result, err := a.finish()
 	if err != nil {
-		return nil, made, errors.Join(err, wire.Undo(e.Host, own))
+		return nil, made, errors.Join(err, wire.Undo(a.Host, own))
 	}
 	return result, shared{}, nil
 }
 
-// plan makes the plan of an attachment with its addresses.
-func (e *Engine) plan(r *Request, mode network.Mode, rec *records.Record, l *Lease) (wire.Plan, network.Endpoint, error) {
-	d := mode.Describe()
+// makePlan makes the plan of the attachment with its addresses.
+func (a *addition) makePlan() (err error) {
+	d, r, l := a.mode.Describe(), a.r, a.lease
 	if err := fit(d.Families, l.Addresses); err != nil {
-		return wire.Plan{}, network.Endpoint{}, err
+		return err
 	}
-	endpoint := network.Endpoint{
-		Attachment: r.Attachment, NetNS: r.NetNS, Cookie: rec.Cookie, Target: rec.Target, MAC: r.MAC, MTU: d.MTU,
+	a.endpoint = network.Endpoint{
+		Attachment: r.Attachment, NetNS: r.NetNS, Cookie: a.rec.Cookie, Target: a.rec.Target, MAC: r.MAC, MTU: d.MTU,
 		Addresses: l.Addresses, Subnets: l.Subnets, Routes: l.Routes, Ports: publish(d.Ports, r.Ports),
-		Names: rec.Names, Info: rec.Info, Reused: l.Reused || r.MAC != "",
+		Names: a.rec.Names, Info: a.rec.Info, Reused: l.Reused || r.MAC != "",
 	}
-	if d.MTU == 0 && e.Plugin.Kind == network.MakesInterface {
-		endpoint.MTU = e.Facts.WayOutMTU()
+	if d.MTU == 0 && a.Plugin.Kind == network.MakesInterface {
+		a.endpoint.MTU = a.Facts.WayOutMTU()
 	}
-	plan, err := mode.Plan(endpoint)
-	return plan, endpoint, err
+	a.plan, err = a.mode.Plan(a.endpoint)
+	return err
 }
 
-// results returns what ADD prints, and what of it is recorded.
-func (e *Engine) results(r *Request, plan wire.Plan, endpoint network.Endpoint, l *Lease) (whole, recorded *types100.Result) {
-	return kindOf(e.Plugin).results(r, resultOf(plan, endpoint, l.DNS))
+// ensureOwn makes the attachment's own objects so, in two stages where the address
+// source wants to see the link before it settles the addresses.
+func (a *addition) ensureOwn() ([]wire.Object, error) {
+	c, twoStages := a.source.(Confirmer)
+	if !twoStages {
+		return wire.Ensure(a.Host, a.plan.Own)
+	}
+	link, _ := wire.Stages(a.plan.Own)
+	first, err := wire.Ensure(a.Host, link)
+	if err != nil {
+		return nil, err
+	}
+	if err = c.Confirm(a.r, a.lease); err == nil {
+		err = a.makePlan()
+	}
+	var second []wire.Object
+	if err == nil {
+		second, err = wire.Ensure(a.Host, a.plan.Own) // the first stage is so already
+	}
+	if err != nil {
+		return nil, errors.Join(err, wire.Undo(a.Host, first))
+	}
+	return append(first, second...), nil
 }
 
 // finish records the attachment as up, and returns its result.
-func (e *Engine) finish(r *Request, rec *records.Record, plan wire.Plan, endpoint network.Endpoint, l *Lease) (*types100.Result, error) {
-	if !e.Namespaces.Still(r.NetNS) {
-		return nil, wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: vanished during ADD", r.NetNS)
+func (a *addition) finish() (*types100.Result, error) {
+	if !a.Namespaces.Still(a.r.NetNS) {
+		return nil, wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: vanished during ADD", a.r.NetNS)
 	}
-	whole, recorded := e.results(r, plan, endpoint, l)
-	if err := fillRecord(rec, plan, endpoint, recorded); err != nil {
+	whole, recorded := kindOf(a.Plugin).results(a.r, resultOf(a.plan, a.endpoint, a.lease.DNS))
+	if err := fillRecord(a.rec, a.plan, a.endpoint, recorded); err != nil {
 		return nil, err
 	}
-	return whole, e.Records.Put(rec)
+	return whole, a.Records.Put(a.rec)
 }
 
 // Del detaches. It works from the record; without one, from the identity. It
