@@ -129,7 +129,8 @@ func TestRemoveWithoutFile(t *testing.T) {
 // sandbox is gone.
 func TestRemoveInUse(t *testing.T) {
 	f := newFixture(t)
-	f.check([]call{{"create web", 0, network.ID("web") + "\n", ""}})
+	// A list as dnet wrote it before dbridge had the key names.
+	f.network("dcni-web.conflist", `{"cniVersion": "1.0.0", "name": "web", "plugins": [{"type": "dbridge"}, {"type": "ddns"}]}`)
 	// A namespace that can't be looked at is not known to be gone.
 	f.write("opaque", "", 0o644)
 	live := f.attached(records.Record{Attachment: owner("web", "c1", "eth0"), NetNS: "/proc/self/ns/net", Cookie: ownCookie(t), Names: []string{"shop"}})

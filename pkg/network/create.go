@@ -168,16 +168,9 @@ func (d *Draft) Conflist(subnets []netip.Prefix) ([]byte, error) {
 	if _, err := d.plugin.describe(d.options.Name, plugin); err != nil {
 		return nil, err
 	}
-	resolver, err := encode(namesConf{
-		Type:         "ddns",
-		Capabilities: map[string]bool{"aliases": true, "dns": true, "io.kubernetes.cri.pod-annotations": true},
-	})
-	if err != nil {
-		return nil, err
-	}
 	file := conflistFile{
 		CNIVersion: cniVersions[0], CNIVersions: cniVersions, Name: d.options.Name,
-		Plugins: []json.RawMessage{plugin, resolver},
+		Plugins: []json.RawMessage{plugin},
 	}
 	if args := (conflistArgs{Labels: d.options.Labels}); len(args.Labels) > 0 || d.options.Attachable {
 		args.Dnet.Attachable = d.options.Attachable
@@ -226,11 +219,4 @@ func named(name string, plugin json.RawMessage) (Conf, error) {
 	}
 	conf["name"] = quote(name)
 	return Conf{conf}, nil
-}
-
-// namesConf is ddns's configuration as dnet writes it: the containers of a
-// user-defined network have names, as in Docker.
-type namesConf struct {
-	Type         string          `json:"type"`
-	Capabilities map[string]bool `json:"capabilities"`
 }

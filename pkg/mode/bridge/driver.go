@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"strconv"
+
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
@@ -19,10 +21,13 @@ var (
 // Name is Docker's.
 func (driver) Name() string { return "bridge" }
 
+// defaultBridge is Docker's option for the network that every host has.
+const defaultBridge = "com.docker.network.bridge.default_bridge"
+
 // options are Docker's (moby, libnetwork/netlabel and drivers/bridge/labels.go).
 var options = network.DockerOptions{
 	"com.docker.network.bridge.name":                    network.StringOption("bridge"),
-	"com.docker.network.bridge.default_bridge":          network.BoolOption("defaultBridge"),
+	defaultBridge:                                       network.BoolOption("defaultBridge"),
 	"com.docker.network.bridge.enable_icc":              network.BoolOption("icc"),
 	"com.docker.network.bridge.enable_ip_masquerade":    network.BoolOption("masquerade"),
 	"com.docker.network.bridge.host_binding_ipv4":       network.StringOption("hostBinding"),
@@ -46,18 +51,25 @@ type created struct {
 	Internal     bool              `json:"internal,omitempty"`
 	IPv6         *bool             `json:"ipv6,omitempty"`
 	Options      map[string]string `json:"options,omitempty"`
+	Names        *struct{}         `json:"names,omitempty"`
 	IPAM         ipam.Raw          `json:"ipam"`
 }
 
-// Configure returns the configuration of a new network.
+// Configure returns the configuration of a new network. Its containers find one
+// another by name, as in Docker; on a default bridge they do not.
 func (driver) Configure(o *network.Options, addresses ipam.Raw, ipv6 *bool) (any, error) {
 	if err := options.Check(o.DriverOptions); err != nil {
 		return nil, err
 	}
-	return created{
+	c := created{
 		Type: Plugin.Type, Internal: o.Internal, IPv6: ipv6, Options: o.DriverOptions, IPAM: addresses,
 		Capabilities: map[string]bool{"aliases": true, "ipRanges": true, "ips": true, "mac": true, "portMappings": true},
-	}, nil
+	}
+	if isDefault, _ := strconv.ParseBool(o.DriverOptions[defaultBridge]); !isDefault {
+		c.Names = &struct{}{}
+		c.Capabilities["dns"], c.Capabilities["io.kubernetes.cri.pod-annotations"] = true, true
+	}
+	return c, nil
 }
 
 // Probes wants the link to be a bridge, if it is there.
