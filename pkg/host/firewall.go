@@ -26,7 +26,7 @@ func (n fwNetwork) ensure() (bool, error) {
 	}
 	defer lock.Unlock()
 	var back []firewall.Port
-	laid, err := n.h.fw.EnsureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
+	laid, err := n.h.fw.Install(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
 		networks, endpoints, err := n.h.desired()
 		for _, e := range endpoints {
 			back = append(back, e.Ports...)
@@ -42,11 +42,11 @@ func (n fwNetwork) ensure() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	changed, err := n.h.fw.EnsureNetwork(n.o)
+	changed, err := n.h.fw.Ensure(n.o)
 	return changed || laid, err
 }
 
-func (n fwNetwork) check() error { return n.h.fw.CheckNetwork(n.o) }
+func (n fwNetwork) check() error { return n.h.fw.Check(n.o) }
 
 // remove takes the network's elements away, and the table if it was this Host
 // that laid it and no network is left in it, so that an ADD that fails on a
@@ -57,10 +57,10 @@ func (n fwNetwork) remove() error {
 		return err
 	}
 	defer lock.Unlock()
-	if err := n.h.fw.RemoveNetwork(n.o); err != nil || !n.h.laid {
+	if err := n.h.fw.Remove(n.o); err != nil || !n.h.laid {
 		return err
 	}
-	return n.h.fw.RemoveUnused()
+	return n.h.fw.Uninstall()
 }
 
 func (n fwNetwork) probe() error { return n.h.fw.Probe() }
@@ -73,7 +73,7 @@ func (h *Host) RemoveUnusedRules() error {
 		return err
 	}
 	defer lock.Unlock()
-	return h.fw.RemoveUnused()
+	return h.fw.Uninstall()
 }
 
 // desired returns what the records say is up: what the sets must hold when
@@ -119,14 +119,14 @@ func (e fwEndpoint) ensure() (bool, error) {
 		return false, err
 	}
 	defer lock.Unlock()
-	changed, err := e.h.fw.EnsureEndpoint(e.o)
+	changed, err := e.h.fw.Ensure(e.o)
 	if err == nil && changed {
 		err = conntrack.FlushPorts(e.o.Ports)
 	}
 	return changed, err
 }
 
-func (e fwEndpoint) check() error { return e.h.fw.CheckEndpoint(e.o) }
+func (e fwEndpoint) check() error { return e.h.fw.Check(e.o) }
 
 // remove takes the ports back. A container with other attachments keeps them,
 // see movePorts; two attachments that are removed at once wait for each other, or
@@ -149,9 +149,9 @@ func (e fwEndpoint) remove() error {
 // object names none, as one does that was made from the identity only.
 func (e fwEndpoint) takeBack() error {
 	if len(e.o.Ports) == 0 {
-		return e.h.fw.RemoveByOwner(e.o.Owner)
+		return e.h.fw.Remove(&firewall.Owned{Comment: firewall.Comment(e.o.Owner)})
 	}
-	return errors.Join(e.h.fw.RemoveEndpoint(e.o), conntrack.FlushPorts(e.o.Ports))
+	return errors.Join(e.h.fw.Remove(e.o), conntrack.FlushPorts(e.o.Ports))
 }
 
 func (e fwEndpoint) probe() error { return nil }
@@ -165,7 +165,7 @@ func (h *Host) orphanElements() ([]wire.Stray, error) {
 	var out []wire.Stray
 	for _, c := range comments {
 		out = append(out, wire.Stray{
-			Object: &ownedElements{c},
+			Object: &firewall.Owned{Comment: c},
 			Of:     func(a wire.Attachment) bool { return firewall.Comment(a) == c },
 			In:     func(network string) bool { return strings.HasPrefix(c, network+" ") },
 		})
@@ -173,28 +173,16 @@ func (h *Host) orphanElements() ([]wire.Stray, error) {
 	return out, nil
 }
 
-// ownedElements is all elements that carry one comment.
-type ownedElements struct{ comment string }
-
-// Key names the comment.
-func (b *ownedElements) Key() string { return "elements of " + b.comment }
-
-// String is the key.
-func (b *ownedElements) String() string { return b.Key() }
-
-// Root marks the elements as what is removed by itself.
-func (b *ownedElements) Root() {}
-
-// fwComment removes a [byComment]; the rest of a kind has no meaning for it.
-type fwComment struct {
+// fwOwned removes a [byComment]; the rest of a kind has no meaning for it.
+type fwOwned struct {
 	h *Host
-	o *ownedElements
+	o *firewall.Owned
 }
 
-func (c fwComment) ensure() (bool, error) { return false, errors.ErrUnsupported }
-func (c fwComment) check() error          { return errors.ErrUnsupported }
-func (c fwComment) remove() error         { return c.h.fw.RemoveByComment(c.o.comment) }
-func (c fwComment) probe() error          { return nil }
+func (c fwOwned) ensure() (bool, error) { return false, errors.ErrUnsupported }
+func (c fwOwned) check() error          { return errors.ErrUnsupported }
+func (c fwOwned) remove() error         { return c.h.fw.Remove(c.o) }
+func (c fwOwned) probe() error          { return nil }
 
 // flows is a [wire.Flows].
 type flows struct {

@@ -33,7 +33,7 @@ import (
 // namespace that it was started in.
 type Host struct {
 	records records.Store
-	fw      *nft.Firewall
+	fw      firewall.Backend
 	laid    bool    // the rules were missing, and were laid
 	root    sandbox // the namespace that the process was started in
 
@@ -61,10 +61,12 @@ func New(store records.Store) (*Host, error) {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
 	h := &Host{
-		records: store, fw: nft.New(), root: sandbox{rt: rt},
+		records: store, root: sandbox{rt: rt},
 		sandboxes: map[string]*sandbox{}, ifaces: map[linkName]*rtnl.Link{},
 	}
-	h.fw.Siblings, h.fw.EndpointOf, h.fw.IsGatewayEndpoint = h.siblingAttachments, h.endpoint, h.isGatewayEndpoint
+	nftables := nft.New()
+	nftables.Siblings, nftables.EndpointOf, nftables.IsGatewayEndpoint = h.siblingAttachments, h.endpoint, h.isGatewayEndpoint
+	h.fw = nftables
 	return h, nil
 }
 
@@ -108,8 +110,8 @@ func (h *Host) kind(o wire.Object) kind {
 		return fwEndpoint{h, o}
 	case *names.Resolver:
 		return resolver{h, o}
-	case *ownedElements:
-		return fwComment{h, o}
+	case *firewall.Owned:
+		return fwOwned{h, o}
 	}
 	panic(fmt.Sprintf("host: no such kind of object: %T", o))
 }

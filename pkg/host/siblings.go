@@ -113,7 +113,7 @@ func (e fwEndpoint) movePorts() {
 		if r.State != records.Up || r.Endpoint == nil {
 			continue
 		}
-		if changed, err := e.h.fw.EnsureEndpoint(r.Endpoint); err == nil && changed {
+		if changed, err := e.h.fw.Ensure(r.Endpoint); err == nil && changed {
 			_ = conntrack.FlushPorts(r.Endpoint.Ports)
 		}
 	}

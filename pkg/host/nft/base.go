@@ -129,19 +129,16 @@ func (f *Firewall) request(msg, flags uint16, body func(m *nlsock.Message)) []by
 	return m.B
 }
 
-// A DesiredFunc returns everything that is up, by the records.
-type DesiredFunc func() ([]*firewall.Network, []*firewall.Endpoint, error)
-
-// EnsureBase makes sure that the rules are there. If they are not, or are
+// Install makes sure that the rules are there. If they are not, or are
 // another version's, all is laid in one transaction, with the elements of what
-// relay returns. The caller holds the lock of shared objects.
-func (f *Firewall) EnsureBase(relay DesiredFunc) (changed bool, err error) {
+// desired returns. The caller holds the lock of shared objects.
+func (f *Firewall) Install(desired func() ([]*firewall.Network, []*firewall.Endpoint, error)) (changed bool, err error) {
 	if err := f.checkBase(); err == nil {
 		return false, nil
 	} else if !errors.Is(err, errNotInstalled) {
 		return false, err
 	}
-	networks, endpoints, err := relay()
+	networks, endpoints, err := desired()
 	if err != nil {
 		return false, fmt.Errorf("what is up: %w", err)
 	}

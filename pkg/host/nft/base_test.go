@@ -22,7 +22,7 @@ func newFirewall(t testing.TB) *Firewall {
 		t.Skip("no nf_tables:", err)
 	}
 	t.Cleanup(func() { f.Close() })
-	if _, err := f.EnsureBase(nothingUp); err != nil {
+	if _, err := f.Install(nothingUp); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -84,7 +84,7 @@ func TestBaseIsLaidAgain(t *testing.T) {
 		}
 		hosttest.NFT(t, "add", "rule", "inet", "dcni", "dcni-user", "ip", "saddr", "192.0.2.1", "drop")
 		user := hosttest.NFT(t, "list", "chain", "inet", "dcni", "dcni-user")
-		if changed, err := f.EnsureBase(up); changed || err != nil {
+		if changed, err := f.Install(up); changed || err != nil {
 			t.Errorf("second ensureBase: changed %v, error %v", changed, err)
 		}
 		damage := [][]string{
@@ -95,7 +95,7 @@ func TestBaseIsLaidAgain(t *testing.T) {
 		}
 		for _, args := range damage {
 			hosttest.NFT(t, args...)
-			if changed, err := f.EnsureBase(up); !changed || err != nil {
+			if changed, err := f.Install(up); !changed || err != nil {
 				t.Errorf("after nft %v: changed %v, error %v", args, changed, err)
 			}
 			if err := errors.Join(f.CheckNetwork(n), f.CheckEndpoint(e)); err != nil {
@@ -106,7 +106,7 @@ func TestBaseIsLaidAgain(t *testing.T) {
 			}
 		}
 		hosttest.NFT(t, "flush", "table", "inet", "dcni")
-		if changed, err := f.EnsureBase(up); !changed || err != nil {
+		if changed, err := f.Install(up); !changed || err != nil {
 			t.Errorf("after flush table: changed %v, error %v", changed, err)
 		}
 	})
@@ -119,7 +119,7 @@ func TestLayGoesPastClashes(t *testing.T) {
 		one := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80))
 		two := hosttest.Endpoint("c2", []string{"10.1.0.3"}, hosttest.Port("", 8080, "tcp", 80))
 		three := hosttest.Endpoint("c3", []string{"10.1.0.4"}, hosttest.Port("", 8081, "tcp", 80))
-		changed, err := f.EnsureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
+		changed, err := f.Install(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
 			return nil, []*firewall.Endpoint{one, two, three}, nil
 		})
 		if !changed || err == nil || !strings.Contains(err.Error(), "web c2/eth0") {

@@ -58,7 +58,7 @@ func BenchmarkSteady(b *testing.B) {
 		}
 		b.Run("base", func(b *testing.B) {
 			for b.Loop() {
-				if _, err := f.EnsureBase(nothingUp); err != nil {
+				if _, err := f.Install(nothingUp); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -258,12 +258,12 @@ func isComment(want string) func(string) bool {
 
 // RemoveByOwner takes back all ports of an attachment.
 func (f *Firewall) RemoveByOwner(owner wire.Attachment) error {
-	return f.RemoveByComment(firewall.Comment(owner))
+	return f.removeByComment(firewall.Comment(owner))
 }
 
-// RemoveByComment takes back all ports that carry a comment. It lists the maps: it
+// removeByComment takes back all ports that carry a comment. It lists the maps: it
 // is for attachments whose ports are not known any more.
-func (f *Firewall) RemoveByComment(comment string) error {
+func (f *Firewall) removeByComment(comment string) error {
 	all, err := f.list(portSetNames()...)
 	if err != nil {
 		return err

@@ -190,9 +190,9 @@ func (f *Firewall) IsInternal(bridge string) (bool, error) {
 	return err == nil && found[0] != nil, err
 }
 
-// RemoveUnused deletes the table if no network is in it and the users' chain
+// Uninstall deletes the table if no network is in it and the users' chain
 // has no rule. The caller holds the lock of the firewall.
-func (f *Firewall) RemoveUnused() error {
+func (f *Firewall) Uninstall() error {
 	bridges, err := f.list(firewall.SetBridges)
 	if errors.Is(err, unix.ENOENT) || len(bridges) > 0 {
 		return nil

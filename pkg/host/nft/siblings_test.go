@@ -49,7 +49,7 @@ func TestPortsOfSeveralNetworks(t *testing.T) {
 
 		// Laid again, the ports are the first one's again, and no clash.
 		hosttest.NFT(t, "flush", "ruleset")
-		if _, err := f.EnsureBase(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
+		if _, err := f.Install(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
 			return nil, []*firewall.Endpoint{first, second}, nil
 		}); err != nil {
 			t.Error(err)
