@@ -56,14 +56,17 @@ func (m matrix) record(t *testing.T, w *World, container string) *records.Record
 	return rec
 }
 
-// loseThenHeal: whatever CHECK would miss comes back, is told of once, and
-// nothing else is touched.
+// loseThenHeal: Heal puts back what CHECK misses, reports it once, and touches
+// nothing else.
 func (m matrix) loseThenHeal(t *testing.T) {
 	keys := m.whole(t).Host.Keys()
 	for _, key := range keys {
 		t.Run(key, func(t *testing.T) {
 			w := m.whole(t)
 			before := w.State(t)
+			if list := w.heal(t); len(list) > 0 {
+				t.Fatalf("nothing is lost, and healed: %+v", list)
+			}
 			same(t, "after healing nothing", before, w.State(t))
 			w.Host.Lose(key)
 			missed := m.check(t, w, "c0", neighbour(m.conf)) != nil || m.check(t, w, "c1", m.conf) != nil
@@ -81,8 +84,8 @@ func (m matrix) loseThenHeal(t *testing.T) {
 	}
 }
 
-// brokenHeal: what one that failed or died left, the next one finishes, or DEL
-// takes away.
+// brokenHeal: the next Heal finishes what one did not that failed at any step, and
+// DEL removes what one left that died.
 func (m matrix) brokenHeal(t *testing.T) {
 	lost := func(t *testing.T) (w *World, before string) {
 		w = m.whole(t)
@@ -129,8 +132,8 @@ func (m matrix) age(t *testing.T, w *World, container string, more ...func(*reco
 	}
 }
 
-// collect: an attachment whose sandbox is gone goes too, whatever had become of
-// it, and however often who sees to that dies.
+// collect: Heal deletes an attachment whose sandbox is gone, in whatever state its
+// record is, and a Heal that dies at any step is made good by the next one.
 func (m matrix) collect(t *testing.T) {
 	states := []func(*records.Record){
 		func(*records.Record) {},
@@ -160,8 +163,8 @@ func (m matrix) collect(t *testing.T) {
 	}
 }
 
-// collectNothing: a sandbox that is only out of sight is not gone, and what dnet
-// made is dnet's to end.
+// collectNothing: a sandbox that is only hidden from its path is not gone, and
+// Heal leaves it to dnet to delete what dnet made.
 func (m matrix) collectNothing(t *testing.T) {
 	w := m.whole(t)
 	w.Hide("c1")

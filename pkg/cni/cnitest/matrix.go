@@ -210,7 +210,7 @@ func (m matrix) dieThenAdd(t *testing.T) {
 }
 
 // dieThenOther: c1's DEL dies; c2 asks for the same ports and addresses, and
-// gets them or is refused. What is done about c1 after that is nothing to c2.
+// gets them or is refused. What is done about c1 after that does not touch c2.
 func (m matrix) dieThenOther(t *testing.T) {
 	del := func(w *World) {
 		m.mustAdd(t, w, "c1", m.conf)
