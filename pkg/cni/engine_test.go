@@ -77,3 +77,30 @@ func TestFailedAddRestoresRegistration(t *testing.T) {
 		}
 	}
 }
+
+// GC of one network leaves the published ports of another's alone, also those that
+// no record tells of.
+func TestGCOfAnotherNetwork(t *testing.T) {
+	w := cnitest.NewWorld(t, bridge.Plugin)
+	beta := w.Request(t, "b1", `{"cniVersion": "1.1.0", "name": "beta", "type": "dbridge",
+		"ipam": {"type": "dipam", "subnet": "10.2.0.0/24"}, "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}}`)
+	if _, err := w.Engine.Add(beta); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Store.Delete(beta.Attachment, "dbridge"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		network string
+		left    bool
+	}{{"web", true}, {"beta", false}} {
+		gc := w.Request(t, "", `{"cniVersion": "1.1.0", "name": "`+c.network+`", "type": "dbridge", "cni.dev/valid-attachments": [],
+			"ipam": {"type": "dipam", "subnet": "10.2.0.0/24"}}`)
+		if err := w.Engine.GC(gc); err != nil {
+			t.Fatal(err)
+		}
+		if left := w.Host.Has("firewall endpoint beta b1/eth0"); left != c.left {
+			t.Errorf("after GC of %s the ports are there: %t", c.network, left)
+		}
+	}
+}
