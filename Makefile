@@ -8,7 +8,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -trimpath $(GOFLAGS) # of all, so that builds and tests share what they compile
 export DESTDIR # as it is: the shell would take words of it apart
 
-.PHONY: help setup build demo test unit integration bench lint install uninstall programs
+.PHONY: help setup build demo test unit integration bench mutate lint install uninstall programs
 help: # list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*# /  make \1\t/p' Makefile | expand -t 20
 
@@ -29,6 +29,8 @@ integration: programs # scenarios on the real kernel, as root; RUN=TestParity/dc
 bench: build # measure beside the reference plugins; BENCH='-before DIR' has another build beside, '-o FILE' writes it down
 	go build -o bin/test/ ./integration/bench && go test -c -o bin/test/ ./pkg/records
 	scripts/setup bench && scripts/root bin/test/bench $(BENCH)
+mutate: # share of small faults that package tests catch, outside CI; PKG=./pkg/wire for one
+	nice go run ./integration/mutate -show $(or $(PKG),$(addprefix ./pkg/,wire cni records firewall ipam names network dns))
 lint: # go vet and the linters of .golangci.yml
 	go vet ./... && go run $(LINT) run ./...
 install: build # plugins to /opt/cni/bin, commands to /usr/local/bin, below DESTDIR
