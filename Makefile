@@ -3,7 +3,6 @@ PROGRAMS := $(patsubst %/main.go,./%,$(wildcard plugins/*/main.go cmd/*/main.go)
 VERSION  ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo v0.0.0)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 LDFLAGS  := -s -w -X dcni/pkg/cni.Version=$(VERSION)
-RUN      ?= .
 export CGO_ENABLED := 0
 export GOFLAGS := -trimpath $(GOFLAGS) # of all, so that builds and tests share what they compile
 export DESTDIR # as it is: the shell would take words of it apart
@@ -25,12 +24,11 @@ test: # set-up, build and all tests: what CI runs before lint
 unit: # package tests; those that need root or a kernel's namespaces run as root
 	scripts/test unit
 integration: programs # scenarios on the real kernel, as root; RUN=TestParity/dcni/talk runs one
-	RUN='$(RUN)' scripts/test scenarios
+	RUN='$(or $(RUN),.)' scripts/test scenarios
 bench: build # measure beside the reference plugins; BENCH='-before DIR' has another build beside, '-o FILE' writes it down
 	go build -o bin/test/ ./integration/bench && go test -c -o bin/test/ ./pkg/records
 	scripts/setup bench && scripts/root bin/test/bench $(BENCH)
-mutate: # share of small faults that package tests catch, outside CI; PKG=./pkg/wire for one
-	nice go run ./integration/mutate -show $(or $(PKG),$(addprefix ./pkg/,wire cni records firewall ipam names network dns))
+mutate: ; nice go run ./integration/mutate -show $(PKG) # share of small faults that package tests catch, outside CI; PKG=./pkg/wire for one
 lint: # go vet and the linters of .golangci.yml
 	go vet ./... && go run $(LINT) run ./...
 install: build # plugins to /opt/cni/bin, commands to /usr/local/bin, below DESTDIR

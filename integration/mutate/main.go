@@ -3,6 +3,8 @@
 //
 //	go run ./integration/mutate [-show] ./pkg/ipam ./pkg/names
 //
+// Without arguments it takes the packages that decide and that remember.
+//
 // It compiles a package once with all faults; the environment variable MUTATE chooses the
 // fault of one run of the tests. A fault is another comparison operator, one side of
 // && or || alone, a call whose result is not used that is left out, or an assignment
@@ -21,6 +23,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -28,14 +31,20 @@ import (
 // timeLimit ends tests that a fault makes loop.
 const timeLimit = 2 * time.Minute
 
+// usual are the packages that are measured without arguments.
+var usual = strings.Fields("./pkg/wire ./pkg/cni ./pkg/records ./pkg/firewall ./pkg/ipam ./pkg/names ./pkg/network ./pkg/dns")
+
 // noFault is the number of no fault.
 const noFault = -1
 
 func main() {
 	show := flag.Bool("show", false, "list the faults that no test catches")
 	flag.Parse()
-	status := 0
-	for _, pkg := range flag.Args() {
+	status, packages := 0, flag.Args()
+	if len(packages) == 0 {
+		packages = usual
+	}
+	for _, pkg := range packages {
 		if err := measure(pkg, *show); err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", pkg, err)
 			status = 1

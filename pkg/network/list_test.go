@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -129,5 +130,52 @@ func TestParseConflistErrors(t *testing.T) {
 		if c, err := ParseConflist(BuiltInConflist(name), ours); err != nil || c.Name != name || c.Main == nil {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
+	}
+}
+
+func TestFilterErrors(t *testing.T) {
+	for filter, want := range map[string]string{
+		"":               "",
+		"type=custom":    "",
+		"type=builtin":   "",
+		"type=x":         "invalid filter: 'type'='x'",
+		"dangling=1":     "",
+		"dangling=false": "",
+		"dangling=yes":   "invalid filter 'dangling=yes'",
+		"x=y":            "invalid filter 'x'",
+		"name":           "bad format of filter (expected name=value)",
+		" ID = x":        "",
+	} {
+		f, got := Filters{}, ""
+		if err := errors.Join(f.Add(filter), f.Validate()); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%q: %s, want %s", filter, got, want)
+		}
+	}
+}
+
+func TestPredefined(t *testing.T) {
+	for name, want := range map[string]bool{"default": true, "bridge": true, "host": true, "none": true, "web": false, "": false} {
+		if Predefined(name) != want {
+			t.Errorf("%q: want %t", name, want)
+		}
+	}
+	if BuiltInConflist("default") != nil {
+		t.Error("default is a word for bridge, and has no file")
+	}
+}
+
+// TestParseConf has the file of a network with one plugin and no list.
+func TestParseConf(t *testing.T) {
+	c, err := ParseConflist([]byte(`{"cniVersion": "1.0.0", "name": "web", "type": "dbridge", "mtu": 1400}`), ours)
+	if err != nil || c.Type != "dbridge" || len(c.Plugins) != 1 || !strings.Contains(string(c.Raw), `"plugins": [`) || !strings.Contains(string(c.Plugins[0]), "1400") {
+		t.Errorf("%+v, %v", c, err)
+	}
+	// A list may have a type, which says nothing.
+	c, err = ParseConflist([]byte(`{"name": "web", "type": "x", "plugins": [{"type": "dnone"}]}`), ours)
+	if err != nil || c.Type != "dnone" {
+		t.Errorf("%+v, %v", c, err)
 	}
 }

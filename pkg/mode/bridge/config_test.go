@@ -161,3 +161,18 @@ func FuzzParseBridge(f *testing.F) {
 		}
 	})
 }
+
+func TestBridgeLimits(t *testing.T) {
+	for body, ok := range map[string]bool{
+		`"mtu": 68`: true, `"mtu": 67`: false, `"mtu": 65535`: true, `"mtu": 65536`: false,
+		`"ipv6": true, "mtu": 1280`: true, `"ipv6": true, "mtu": 1279`: false, `"ipv6": true, "mtu": 0`: true, `"ipv6": false, "mtu": 1279`: true,
+		`"mtu": 1279, "ipam": {"type": "dipam", "subnet": "fd00:1::/64"}`: false,
+		`"mtu": 1279, "ipam": {"type": "dipam", "subnet": "10.1.0.0/24"}`: true,
+		`"hostBinding": "0.0.0.0"`:                                        true, `"hostBinding": "::1"`: true, `"hostBinding": "fe80::1%eth0"`: false, `"hostBinding": "224.0.0.1"`: false, `"hostBinding": "x"`: false,
+		`"ipam": null`: true,
+	} {
+		if _, err := read(conf(body)); (err == nil) != ok {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
