@@ -9,6 +9,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"dcni/pkg/container"
+	"dcni/pkg/firewall"
 	"dcni/pkg/mode"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
@@ -156,7 +157,7 @@ func TestConnect(t *testing.T) {
 		at := f.lab()
 		at.Conf = []byte(`{"cniVersion": "1.0.0", "name": "lab", "plugins": [{"type": "first", "capabilities": {"portMappings": true}}]}`)
 		r.requests = []networkRequest{{ports: r.spec.Ports}, {}}
-		at.Values = map[string]any{"portMappings": portMappings(r.spec.Ports)}
+		at.Values = map[string]any{"portMappings": firewall.PortMappings(container.Ports(r.spec.Ports))}
 		r.c.Networks = []records.Attachment{at, f.lab()}
 		r.c.Process.PID = os.Getpid()
 		f.must(f.store.AddContainer(r.c, func([]*records.Container) error { return nil }))

@@ -10,6 +10,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"dcni/pkg/container"
+	"dcni/pkg/firewall"
 	"dcni/pkg/mode"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
@@ -118,14 +119,6 @@ func (r *networkRequest) hasCapability(capability string) bool {
 	return false
 }
 
-// portMapping is a published port as the capability portMappings has it.
-type portMapping struct {
-	HostPort      uint16 `json:"hostPort"`
-	ContainerPort uint16 `json:"containerPort"`
-	Protocol      string `json:"protocol"`
-	HostIP        string `json:"hostIP,omitempty"`
-}
-
 // attachment returns all that the plugins are given. A value that no plugin takes
 // as a capability is passed in CNI_ARGS, as Podman does.
 func (r *networkRequest) attachment(c *records.Container, ifname string, path []string) (records.Attachment, error) {
@@ -157,7 +150,7 @@ func (r *networkRequest) attachment(c *records.Container, ifname string, path []
 	if dns := r.dns; len(dns.Servers)+len(dns.Search)+len(dns.Options) > 0 {
 		at.Values["dns"] = dnsConfig{dns.Servers, dns.Search, dns.Options}
 	}
-	at.Values["portMappings"] = portMappings(r.ports)
+	at.Values["portMappings"] = firewall.PortMappings(container.Ports(r.ports))
 	return at, nil
 }
 
@@ -182,18 +175,6 @@ func (r *networkRequest) addValues(at *records.Attachment, capability, arg strin
 	}
 }
 
-func portMappings(ports []container.Publish) []portMapping {
-	list := []portMapping{}
-	for _, p := range ports {
-		m := portMapping{HostPort: p.HostPort, ContainerPort: p.ContainerPort, Protocol: p.Protocol}
-		if p.HostIP.IsValid() {
-			m.HostIP = p.HostIP.String()
-		}
-		list = append(list, m)
-	}
-	return list
-}
-
 // connect attaches the child to its i-th network. If a published port was given
 // as a range of host ports, connect goes on to the next one when a port is taken.
 // If the network refuses, it is the last one in the record: the container's end
@@ -206,7 +187,7 @@ func (r *containerRun) connect(i int, netns string) (*types100.Result, error) {
 			return result, nil
 		}
 		if container.Next(request.ports, container.Taken(err)) {
-			at.Values["portMappings"] = portMappings(request.ports)
+			at.Values["portMappings"] = firewall.PortMappings(container.Ports(request.ports))
 			if err = r.store.PutContainer(r.c); err == nil {
 				continue
 			}

@@ -2,7 +2,6 @@ package cni
 
 import (
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -202,15 +201,6 @@ func (r *Request) setMAC(field, s string) error {
 	return nil
 }
 
-// portMapping is one published port as runtimes send it; encoding/json folds
-// the case of keys, which go-cni capitalises.
-type portMapping struct {
-	HostPort      int    `json:"hostPort"`
-	ContainerPort int    `json:"containerPort"`
-	Protocol      string `json:"protocol"`
-	HostIP        string `json:"hostIP"`
-}
-
 // runtimeConfig reads the capabilities' values.
 func (r *Request) runtimeConfig(raw json.RawMessage) error {
 	rc, err := network.Pick(raw, "runtimeConfig", "portMappings", "ips", "mac", "ipRanges", "aliases", "bandwidth")
@@ -264,48 +254,11 @@ func bandwidth(raw json.RawMessage) error {
 	return nil
 }
 
-func (r *Request) portMappings(raw json.RawMessage) error {
-	if !given(raw) {
-		return nil
+func (r *Request) portMappings(raw json.RawMessage) (err error) {
+	if given(raw) {
+		r.Ports, err = firewall.ParsePortMappings("runtimeConfig.portMappings", raw)
 	}
-	var list []portMapping
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return wire.Errorf(wire.CodeConfig, "runtimeConfig.portMappings: must be a list of {hostPort, containerPort, protocol, hostIP}: %v", err)
-	}
-	r.Ports = make([]firewall.Port, 0, len(list))
-	for i, m := range list {
-		p, err := m.port(fmt.Sprintf("runtimeConfig.portMappings[%d].", i))
-		if err != nil {
-			return err
-		}
-		r.Ports = append(r.Ports, p)
-	}
-	return nil
-}
-
-func (m portMapping) port(field string) (firewall.Port, error) {
-	const most = 65535
-	p := firewall.Port{Protocol: strings.ToLower(m.Protocol)}
-	if p.Protocol == "" {
-		p.Protocol = "tcp"
-	}
-	switch {
-	case m.HostPort < 0 || m.HostPort > most:
-		return p, wire.Invalid(field+"hostPort", m.HostPort, "must be 0 (chosen) or 1 to 65535")
-	case m.ContainerPort < 1 || m.ContainerPort > most:
-		return p, wire.Invalid(field+"containerPort", m.ContainerPort, "must be 1 to 65535")
-	case p.Protocol != "tcp" && p.Protocol != "udp" && p.Protocol != "sctp":
-		return p, wire.Invalid(field+"protocol", m.Protocol, "must be tcp, udp or sctp")
-	}
-	p.HostPort, p.ContainerPort = uint16(m.HostPort), uint16(m.ContainerPort)
-	if m.HostIP != "" {
-		ip, err := netip.ParseAddr(m.HostIP)
-		if err != nil || ip.Zone() != "" || ip.IsMulticast() {
-			return p, wire.Invalid(field+"hostIP", m.HostIP, "must be an address of the host, 0.0.0.0, :: or empty")
-		}
-		p.HostIP = ip.Unmap()
-	}
-	return p, nil
+	return err
 }
 
 // prevResult reads the result of the plugin before us in the chain, or at
