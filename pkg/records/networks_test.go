@@ -108,3 +108,67 @@ func TestPoolsRunOut(t *testing.T) {
 	r.Alive = func(o Network) bool { return o.Subnets[0].String() != "172.25.0.0/16" }
 	want(t, registerText(n, r), "[172.25.0.0/16]")
 }
+
+// TestProbeNetwork says what Register would, and changes nothing.
+func TestProbeNetwork(t *testing.T) {
+	n := testStore(t).Networks("")
+	dead := func(Network) bool { return false }
+	want(t, registerText(n, Registration{Name: "web", Explicit: prefixes("10.1.0.0/24")}), "[10.1.0.0/24]")
+	probe := func(r Registration) string {
+		return fmt.Sprint(n.Probe(r))
+	}
+	want(t, probe(Registration{Name: "web", Explicit: prefixes("10.1.0.0/24")}), "<nil>")
+	want(t, probe(Registration{Name: "db", WantPool: true}), "<nil>")
+	want(t, probe(Registration{Name: "db", Explicit: prefixes("10.1.0.0/25")}), `invalid pool request: Pool overlaps with other one on this address space: `+
+		`subnet 10.1.0.0/25 of network "db" and 10.1.0.0/24 of network "web"`)
+	want(t, probe(Registration{Name: "db", Explicit: prefixes("10.1.0.0/25"), Alive: dead}), "<nil>")
+	want(t, probe(Registration{Name: "db", WantPool: true, Avoid: func() ([]netip.Prefix, error) { return nil, os.ErrPermission }}), os.ErrPermission.Error())
+	list, err := n.List()
+	want(t, fmt.Sprint(list, err), "[{web [10.1.0.0/24] []  }] <nil>")
+}
+
+// TestRestore gives a network the registration back that Register replaced.
+func TestRestore(t *testing.T) {
+	n := testStore(t).Networks("")
+	if err := n.Restore(Network{}); err != nil {
+		t.Errorf("of no registration: %v", err)
+	}
+	want(t, registerText(n, Registration{Name: "web", Explicit: prefixes("10.1.0.0/24")}), "[10.1.0.0/24]")
+	before, err := n.Get("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, registerText(n, Registration{Name: "web", Explicit: prefixes("10.2.0.0/24"), Bridge: "br0"}), "[10.2.0.0/24]")
+	for range 2 {
+		if err := n.Restore(before); err != nil {
+			t.Fatal(err)
+		}
+		now, err := n.Get("web")
+		want(t, fmt.Sprint(now, err), "{web [10.1.0.0/24] []  } <nil>")
+	}
+	if err := errors.Join(n.Forget("web")); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Restore(before); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a network that is gone is back: %v", err)
+	}
+}
+
+// TestChosenAgain: what was chosen for a network stays, unless its configuration now has
+// that subnet, or another of the family.
+func TestChosenAgain(t *testing.T) {
+	n := testStore(t).Networks("")
+	pool := Registration{Name: "web", WantPool: true, WantULA: true, HostID: "h"}
+	const ula = "fd71:e64d:b123:4b5e::/64"
+	want(t, registerText(n, pool), "[172.17.0.0/16 "+ula+"]")
+	pool.Bridge = "br0"
+	want(t, registerText(n, pool), "[172.17.0.0/16 "+ula+"]")
+	pool.Explicit = prefixes("172.17.9.0/24")
+	want(t, registerText(n, pool), "[172.18.0.0/16 172.17.9.0/24 "+ula+"]")
+	pool.Explicit = nil
+	want(t, registerText(n, pool), "[172.18.0.0/16 "+ula+"]")
+	pool.WantULA = false
+	want(t, registerText(n, pool), "[172.18.0.0/16]")
+	pool.WantPool, pool.WantULA = false, true
+	want(t, registerText(n, pool), "["+ula+"]")
+}
