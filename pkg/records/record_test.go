@@ -8,7 +8,7 @@ import (
 	"dcni/pkg/wire"
 )
 
-func TestBeside(t *testing.T) {
+func TestInfoFromChain(t *testing.T) {
 	s := Store{Run: t.TempDir(), Lib: t.TempDir()}
 	a := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
 	other := wire.Attachment{Network: "web", Container: "c1", IfName: "eth1"}
