@@ -90,7 +90,7 @@ func startBuild(bin string) (*build, error) {
 	}
 	one.stdout = json.NewDecoder(stdout)
 	started := make(chan error)
-	go func() { started <- one.cmd.Start() }() // this goroutine's thread is in the host
+	go func() { started <- one.cmd.Start() }() // the calling goroutine's thread is in the host, a new one's is not
 	if err := <-started; err != nil {
 		return nil, err
 	}
@@ -270,7 +270,7 @@ func compare(builds []*build) []buildRow {
 		timeRow("ADD without names: p50", builds, func(f figures) time.Duration { return f.Add }),
 		timeRow("ADD with names: p50", builds, func(f figures) time.Duration { return f.AddNames }),
 		ratioRow("... with to without", builds, func(f figures) (a, b time.Duration) { return f.AddNames, f.Add }),
-		timeRow("... what names add: p50", builds, func(f figures) time.Duration { return f.AddNames - f.Add }),
+		addedRow("... what names add: p50", builds, func(f figures) time.Duration { return f.AddNames - f.Add }),
 		timeRow("DEL without names: p50", builds, func(f figures) time.Duration { return f.Del }),
 		timeRow("DEL with names: p50", builds, func(f figures) time.Duration { return f.DelNames }),
 		ratioRow("... with to without", builds, func(f figures) (a, b time.Duration) { return f.DelNames, f.Del }),
@@ -291,22 +291,36 @@ type buildRow struct{ what, now, before, ratio string }
 // timeRow is the median of a time. Its ratio is the median of those of the rounds,
 // this build's time to that of the one before.
 func timeRow(what string, builds []*build, of func(figures) time.Duration) buildRow {
-	median := func(one *build) string {
-		var all samples
-		for _, f := range one.rounds {
-			all = append(all, of(f))
-		}
-		return fmt.Sprintf("%.2f ms", float64(all.percentile(50).Microseconds())/1000)
-	}
-	r := buildRow{what: what, now: median(builds[0])}
+	r := buildRow{what: what, now: millis(builds[0].median(of))}
 	if len(builds) > 1 {
 		before := builds[1].rounds
-		r.before = median(builds[1])
+		r.before = millis(builds[1].median(of))
 		i := -1
 		r.ratio = medianRatio(builds[0].rounds, func(f figures) (a, b time.Duration) { i++; return of(f), of(before[i]) })
 	}
 	return r
 }
+
+// addedRow is the median of what one time takes more than another. Its ratio is that
+// of the medians: a difference may be next to nothing in a round.
+func addedRow(what string, builds []*build, of func(figures) time.Duration) buildRow {
+	r := buildRow{what: what, now: millis(builds[0].median(of))}
+	if len(builds) > 1 {
+		r.before = millis(builds[1].median(of))
+		r.ratio = strconv.FormatFloat(float64(builds[0].median(of))/float64(builds[1].median(of)), 'f', 2, 64)
+	}
+	return r
+}
+
+func (one *build) median(of func(figures) time.Duration) time.Duration {
+	var all samples
+	for _, f := range one.rounds {
+		all = append(all, of(f))
+	}
+	return all.percentile(50)
+}
+
+func millis(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d.Microseconds())/1000) }
 
 // ratioRow is the median of the ratios of two times of the same round.
 func ratioRow(what string, builds []*build, of func(figures) (a, b time.Duration)) buildRow {
