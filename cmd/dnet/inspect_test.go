@@ -114,7 +114,7 @@ func TestInspectContainers(t *testing.T) {
 		return []ipam.Assigned{{Address: netip.MustParsePrefix(s + "/24")}, {Address: netip.MustParsePrefix("fd00:70::2/64")}}
 	}
 	f.attached(records.Record{
-		Attachment: owner("web", "c1", "eth0"), Names: []string{"shop", "alias"}, MAC: "02:42:0a:46:00:02", Addresses: address("10.70.0.2"),
+		Attachment: owner("web", "c1", "eth0"), Name: "default/shop", Names: []string{"shop", "alias"}, MAC: "02:42:0a:46:00:02", Addresses: address("10.70.0.2"),
 		Endpoint: &firewall.Endpoint{Ports: []firewall.Port{
 			{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"},
 			{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 53, ContainerPort: 53, Protocol: "udp"},
@@ -129,7 +129,7 @@ func TestInspectContainers(t *testing.T) {
 	f.must(err)
 	first := owner("web", "c1", "eth0").EndpointID()
 	f.check([]call{
-		{"inspect -f '{{json .Containers}}' web", 0, `{"c1":{"Name":"shop","EndpointID":"` + first + `","MacAddress":"02:42:0a:46:00:02","IPv4Address":"10.70.0.2/24","IPv6Address":"fd00:70::2/64",` +
+		{"inspect -f '{{json .Containers}}' web", 0, `{"c1":{"Name":"default/shop","EndpointID":"` + first + `","MacAddress":"02:42:0a:46:00:02","IPv4Address":"10.70.0.2/24","IPv6Address":"fd00:70::2/64",` +
 			`"Ports":{"53/udp":[{"HostIp":"127.0.0.1","HostPort":"53"}],"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"},{"HostIp":"::","HostPort":"8080"}]}},` +
 			`"c2":{"Name":"c2","EndpointID":"` + owner("web", "c2", "eth0").EndpointID() + `","MacAddress":"","IPv4Address":"","IPv6Address":"fd00:70::2/64"},` +
 			`"ep-` + second.EndpointID() + `":{"Name":"shop","EndpointID":"` + second.EndpointID() + `","MacAddress":"","IPv4Address":"10.70.0.3/24","IPv6Address":""}}` + "\n", ""},

@@ -187,7 +187,10 @@ func endpointList(attached []*records.Record) string {
 // containerName returns the name that the runtime gave the container, or its ID
 // if the runtime gave none.
 func containerName(r *records.Record) string {
-	if len(r.Names) > 0 {
+	if r.Name != "" {
+		return r.Name
+	}
+	if len(r.Names) > 0 { // a record from before it had Name
 		return r.Names[0]
 	}
 	return r.Container

@@ -115,7 +115,7 @@ func (e *Engine) begin(r *Request, d network.Description) (*records.Record, erro
 	rec := &records.Record{
 		Attachment: r.Attachment, Plugin: e.Plugin.Type, State: records.Adding, Creator: r.creator(),
 		NetNS: r.NetNS, Cookie: found.Cookie, Config: r.Conf, Since: time.Now().UTC(), Program: e.Program,
-		Names: e.names(r, d), Info: d.Info,
+		Name: r.Name, Names: e.names(r, d), Info: d.Info,
 	}
 	return rec, kindOf(e.Plugin).validate(e, r, d, rec)
 }

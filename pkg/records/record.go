@@ -69,6 +69,7 @@ type Record struct {
 	Routes    []ipam.Route       `json:"routes,omitempty"`   // besides the default ones
 	Firewall  *firewall.Network  `json:"firewall,omitempty"` // what the network allows
 	Endpoint  *firewall.Endpoint `json:"endpoint,omitempty"` // the ports published
+	Name      string             `json:"name,omitempty"`     // the container's, as the runtime calls it; not always a domain name
 	Names     []string           `json:"names,omitempty"`
 	Resolver  *names.Resolver    `json:"resolver,omitempty"` // what dnetd answers the sandbox
 	Result    json.RawMessage    `json:"result,omitempty"`   // what ADD printed, as CNI 1.1.0
