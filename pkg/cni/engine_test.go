@@ -8,6 +8,7 @@ import (
 	"dcni/pkg/cni"
 	"dcni/pkg/cni/cnitest"
 	"dcni/pkg/mode/bridge"
+	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -103,4 +104,35 @@ func TestGCOfAnotherNetwork(t *testing.T) {
 			t.Errorf("after GC of %s the ports are there: %t", c.network, left)
 		}
 	}
+}
+
+// vlan stands for what is the host's and goes with its last user, as the
+// interface of a VLAN does.
+type vlan struct{}
+
+func (vlan) Key() string    { return "link eth0.10" }
+func (vlan) Root()          {}
+func (vlan) String() string { return "link eth0.10 type vlan" }
+
+// onVLAN is a network whose attachments use the VLAN's interface.
+type onVLAN struct{ network.Mode }
+
+func (m onVLAN) Plan(e network.Endpoint) (wire.Plan, error) {
+	plan, err := m.Mode.Plan(e)
+	plan.Host = append([]wire.Object{vlan{}}, plan.Host...)
+	return plan, err
+}
+
+// TestHostObjects: what goes with its last user is there for as long as any
+// network uses it, and no longer.
+func TestHostObjects(t *testing.T) {
+	plugin := *bridge.Plugin
+	plugin.Parse = func(conf network.Conf) (network.Mode, error) {
+		mode, err := bridge.Plugin.Parse(conf)
+		return onVLAN{mode}, err
+	}
+	cnitest.Matrix(t, &plugin, `{
+		"cniVersion": "1.1.0", "name": "web", "type": "dbridge", "internal": true,
+		"ipam": {"type": "dipam", "subnet": "10.1.0.0/24"}
+	}`)
 }

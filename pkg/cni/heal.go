@@ -338,7 +338,7 @@ func (h *healer) detachDead(rec *records.Record) error {
 	if err := kindOf(h.Plugin).source(h.Engine, d).Release(r); err != nil {
 		return err
 	}
-	return h.Records.Delete(r.Attachment, h.Plugin.Type)
+	return h.deleteRecord(rec)
 }
 
 // A teller reports one object: how it was, and why it still is so.

@@ -69,12 +69,14 @@ func rootKeys(objects []wire.Object) []string {
 	return keys
 }
 
-// releaseHost removes those of the host's objects that the attachment was the last
-// to use, of whatever network. Its record is there until they are gone, so that a
-// DEL that dies here is done again.
-func (e *Engine) releaseHost(rec *records.Record) error {
+// deleteRecord deletes the record of an attachment, and before it those of the
+// host's objects that the attachment was the last to use, of whatever network. The
+// record is there until they are gone, so that a DEL that dies here is done again.
+// All of it is under the host's lock: of two attachments that go at once, the
+// second must not take the first for one that still uses them.
+func (e *Engine) deleteRecord(rec *records.Record) error {
 	if len(rec.Host) == 0 {
-		return nil
+		return e.Records.Delete(rec.Attachment, rec.Plugin)
 	}
 	mode, err := e.parseRecorded(rec)
 	if err != nil {
@@ -93,11 +95,15 @@ func (e *Engine) releaseHost(rec *records.Record) error {
 	if err != nil {
 		return err
 	}
-	return wire.Del(e.Host, slices.DeleteFunc(plan.Host, func(o wire.Object) bool {
+	unused := slices.DeleteFunc(plan.Host, func(o wire.Object) bool {
 		return slices.ContainsFunc(list, func(other *records.Record) bool {
 			return other.Attachment != rec.Attachment && slices.Contains(other.Host, o.Key())
 		})
-	}))
+	})
+	if err := wire.Del(e.Host, unused); err != nil {
+		return err
+	}
+	return e.Records.Delete(rec.Attachment, rec.Plugin)
 }
 
 // unmake takes away what an ADD made for the network and for the host before it

@@ -178,7 +178,7 @@ func (e *Engine) attach(r *Request, mode network.Mode, rec *records.Record) (*ty
 	if undo := e.unmake(r, a.source, a.lease, made); undo != nil {
 		return nil, errors.Join(err, undo)
 	}
-	return nil, errors.Join(err, e.Records.Delete(r.Attachment, e.Plugin.Type))
+	return nil, errors.Join(err, e.deleteRecord(rec))
 }
 
 // An addition is an ADD that has its addresses.
@@ -339,8 +339,12 @@ func (e *Engine) relay(rec *records.Record) {
 // takeAway removes the kernel's part of an attachment, and its record.
 func (e *Engine) takeAway(r *Request, rec *records.Record, d network.Description) error {
 	unsaid, err := e.remove(r, rec, d)
-	if err == nil {
+	switch {
+	case err != nil:
+	case rec == nil:
 		err = e.Records.Delete(r.Attachment, e.Plugin.Type)
+	default:
+		err = e.deleteRecord(rec)
 	}
 	if err != nil {
 		return errors.Join(err, unsaid)
@@ -348,10 +352,9 @@ func (e *Engine) takeAway(r *Request, rec *records.Record, d network.Description
 	return nil
 }
 
-// remove removes the kernel's part of an attachment, and what of the host's it was
-// the last to use. What may still be there on an error keeps its record and its
-// addresses. On a full disk the record can't say that it is going, but it can go:
-// that is unsaid.
+// remove removes the kernel's part of an attachment. What may still be there on an
+// error keeps its record and its addresses. On a full disk the record can't say that
+// it is going, but it can go: that is unsaid.
 func (e *Engine) remove(r *Request, rec *records.Record, d network.Description) (unsaid, err error) {
 	endpoint := network.Endpoint{Attachment: r.Attachment}
 	if rec != nil {
@@ -368,10 +371,7 @@ func (e *Engine) remove(r *Request, rec *records.Record, d network.Description) 
 		rec.State, rec.Since = records.Deleting, time.Now().UTC()
 		unsaid = e.Records.Put(rec)
 	}
-	if err := wire.Del(e.Host, roots); err != nil || rec == nil {
-		return unsaid, err
-	}
-	return unsaid, e.releaseHost(rec)
+	return unsaid, wire.Del(e.Host, roots)
 }
 
 // recorded returns the own objects of an attachment as its record has them:
