@@ -95,14 +95,49 @@ func (e *Engine) Heal(s Scope, report func(wire.HealEvent)) error {
 	// What all share comes first: with the rules, all published ports are back.
 	for _, name := range networksOf(list) {
 		if s.all() || slices.Contains(s.Networks, name) {
-			h.network(name, ofNetwork(list, name))
+			h.alone(wire.Attachment{Network: name}, func() { h.network(name, ofNetwork(list, name)) })
 		}
 	}
 	for _, rec := range list {
-		h.attachment(rec.Attachment)
+		h.alone(rec.Attachment, func() { h.attachment(rec.Attachment) })
 	}
 	h.sweep(s)
 	return err
+}
+
+// alone heals one thing so that a panic ends nothing else, as one over what a
+// container has written into its own tables. It does so in a goroutine of its own:
+// with a goroutine that panicked in a container's namespace ends its thread, which
+// is still there.
+func (h *healer) alone(a wire.Attachment, f func()) {
+	ended := make(chan error)
+	go func() {
+		defer func() {
+			var err error
+			if why := recover(); why != nil {
+				err = panicError(why)
+				fmt.Fprintf(h.Log, "%s: healing %s: %v\n%s", h.Plugin.Type, a, err, debug.Stack())
+			}
+			ended <- err
+		}()
+		f()
+	}()
+	if err := <-ended; err != nil {
+		h.teller(a)(nil, nil, err)
+	}
+}
+
+func panicError(why any) error { return fmt.Errorf("panic: %v", why) }
+
+// plan makes the plan of an attachment. It may panic over what is on record.
+func (h *healer) plan(rec *records.Record) (plan wire.Plan, err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			err = panicError(why)
+		}
+	}()
+	plan, _, err = h.replan(rec)
+	return plan, err
 }
 
 // sweep removes the empty directories that processes left which died as they
@@ -209,27 +244,39 @@ func (h *healer) shared(list []*records.Record) (host, network []wire.Object) {
 		if rec.State != records.Up {
 			continue
 		}
-		plan, _, err := h.replan(rec)
+		plan, err := h.plan(rec)
 		if err != nil {
-			continue // said with its own objects
+			continue // reported with its own objects
 		}
 		host, network = add(host, plan.Host), add(network, plan.Network)
 	}
 	return host, network
 }
 
-// guard returns the lock of an attachment that is up and that nobody is at work
-// on, or nil.
+// guard returns the lock of an attachment that is up and that no verb is at work on,
+// or nil.
 func (h *healer) guard(list []*records.Record) *records.Lock {
 	for _, rec := range list {
-		lock, free, err := h.Locks.TryLockAttachment(rec.Attachment)
-		if err != nil || !free {
-			continue
-		}
-		if now, err := h.Records.Get(rec.Attachment, rec.Plugin); err == nil && now.State == records.Up {
+		if lock := h.lockUp(rec); lock != nil {
 			return lock
 		}
-		lock.Unlock()
+	}
+	return nil
+}
+
+// lockUp returns the lock of an attachment if it is free and the attachment is up.
+func (h *healer) lockUp(rec *records.Record) (held *records.Lock) {
+	lock, free, err := h.Locks.TryLockAttachment(rec.Attachment)
+	if err != nil || !free {
+		return nil
+	}
+	defer func() {
+		if held == nil { // also after a panic
+			lock.Unlock()
+		}
+	}()
+	if now, err := h.Records.Get(rec.Attachment, rec.Plugin); err == nil && now.State == records.Up {
+		return lock
 	}
 	return nil
 }
@@ -262,7 +309,7 @@ func (h *healer) attachment(a wire.Attachment) {
 	if !there && h.bury(rec) || rec.State != records.Up {
 		return // of what is not up, its process died: DEL, or the next ADD, sees to it
 	}
-	plan, _, err := h.replan(rec)
+	plan, err := h.plan(rec)
 	if err != nil {
 		say(nil, nil, err)
 		return

@@ -14,11 +14,21 @@ import (
 // heal runs Heal and returns what it reports.
 func (w *World) heal(t *testing.T) []wire.HealEvent {
 	t.Helper()
-	var list []wire.HealEvent
-	if err := w.Engine.Heal(cni.Scope{}, func(r wire.HealEvent) { list = append(list, r) }); err != nil {
+	list, err := w.tryHeal()
+	if err != nil {
 		t.Fatal("heal:", err)
 	}
 	return list
+}
+
+// tryHeal runs Heal and returns what it reports, and its error. Where Heal is to
+// die, it does.
+func (w *World) tryHeal() (list []wire.HealEvent, err error) {
+	err = w.Engine.Heal(cni.Scope{}, func(r wire.HealEvent) { list = append(list, r) })
+	if w.dead {
+		panic(errDead)
+	}
+	return list, err
 }
 
 // healed wants Heal to have nothing to complain of.
@@ -87,22 +97,14 @@ func (m matrix) loseThenHeal(t *testing.T) {
 // brokenHeal: the next Heal finishes what one did not that failed at any step, and
 // DEL removes what one left that died.
 func (m matrix) brokenHeal(t *testing.T) {
-	lost := func(t *testing.T) (w *World, before string) {
-		w = m.whole(t)
-		before = w.State(t)
-		for _, key := range w.Host.Keys() {
-			w.Host.Lose(key)
-		}
-		return w, before
-	}
 	heal := func(w *World) func() {
-		return func() { _ = w.Engine.Heal(cni.Scope{}, func(wire.HealEvent) {}) }
+		return func() { _, _ = w.tryHeal() }
 	}
-	probe, _ := lost(t)
+	probe := m.lost(t)
 	steps := probe.Steps(heal(probe))
 	for n := 1; n <= steps; n++ {
 		*m.cases += 2
-		w, _ := lost(t)
+		w := m.lost(t)
 		w.FailAt(n, heal(w))
 		w.healed(t)
 		m.checkConf(t, w, "c0", neighbour(m.conf))
@@ -110,7 +112,7 @@ func (m matrix) brokenHeal(t *testing.T) {
 		if list := w.heal(t); len(list) > 0 {
 			t.Fatalf("step %d: healed once more: %+v", n, list)
 		}
-		w, _ = lost(t)
+		w = m.lost(t)
 		w.DieAt(n, heal(w))
 		m.mustDel(t, w, "c1")
 		m.left(t, w, "c1")

@@ -38,6 +38,8 @@ func (m matrix) run(t *testing.T) {
 	t.Run("ADD beside another process", m.addBeside)
 	t.Run("DEL beside another process", m.delBeside)
 	t.Run("GC beside another process", m.gcBeside)
+	t.Run("lose all, then heal, panicking", m.healPanicking)
+	t.Run("lose all, then heal with a mode that panics", m.healPanickingMode)
 	t.Run("heal beside another process", m.healBeside)
 	t.Run("collect, itself dying", m.collect)
 	t.Run("collect nothing that lives", m.collectNothing)

@@ -9,8 +9,8 @@ import "errors"
 // errInjected is the fault of a step that is to fail.
 var errInjected = errors.New("injected fault")
 
-// errDead is what a verb panics with where it is to die. The kernel then frees
-// its locks: DieAt does.
+// errDead is what a verb panics with where it is to die, and at each step that it
+// still tries: healing recovers. The kernel then frees its locks: DieAt does.
 var errDead = errors.New("killed")
 
 // next is one step of the verb that is watched. Steps of another process's verb
@@ -85,9 +85,11 @@ func (w *World) DieAt(n int, f func()) {
 		for _, lock := range w.taken {
 			lock.Unlock() // if it still is held
 		}
+		w.dead = false
 	}()
 	w.run(func(step int) error {
-		if step == n {
+		if step >= n {
+			w.dead = true
 			panic(errDead)
 		}
 		return nil

@@ -43,6 +43,7 @@ type World struct {
 	deed    func() error         // is asked after each change
 	step    int                  // of the verb that is watched
 	taken   []*records.Lock      // the locks that the verb that is watched took
+	dead    bool                 // it has died
 	other   *process             // another one in the middle of a verb, or nil
 	inOther bool                 // it is its turn
 }
