@@ -14,6 +14,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"dcni/pkg/host"
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
@@ -139,6 +140,17 @@ func (d delegate) exec(verb string, r *Request) ([]byte, error) {
 		return nil, &wire.Error{Code: wire.Code(failed.Code), Msg: fmt.Sprintf("ipam %s", d.plugin), Err: failed}
 	}
 	return nil, fmt.Errorf("ipam %s: %w: %s", d.plugin, err, strings.TrimSpace(stderr.String()))
+}
+
+// trusted returns an error unless only root, or the owner of this program, can have
+// put the plugin there. The runtime chose the directory at ADD. Another file may have
+// come there since.
+func (d delegate) trusted(path string) error {
+	file, err := d.find(path)
+	if err != nil {
+		return err
+	}
+	return host.Trusted(file)
 }
 
 // errNoPlugin is the error for a delegate that is not installed.

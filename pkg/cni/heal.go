@@ -369,12 +369,14 @@ func (h *healer) dead(rec *records.Record) (bool, error) {
 // detachDead deletes an attachment that nobody says DEL for, so that the record
 // goes last: who dies before leaves what the next one finds. Its addresses may be
 // another's by then; of an attachment whose DEL had begun nothing is removed by
-// its address. The IPAM plugin that gave them lies where this one does, as far
-// as anybody knows.
+// its address. The IPAM plugin that gave them is looked for where the plugin was that
+// attached.
 func (h *healer) detachDead(rec *records.Record) error {
-	r, err := ParseRequest(&Call{
-		ContainerID: rec.Container, IfName: rec.IfName, Conf: rec.Config, Path: filepath.Dir(cmp.Or(rec.Program, h.Program)),
-	})
+	path := ""
+	if program := cmp.Or(rec.Program, h.Program); program != "" {
+		path = filepath.Dir(program)
+	}
+	r, err := ParseRequest(&Call{ContainerID: rec.Container, IfName: rec.IfName, Conf: rec.Config, Path: path})
 	if err != nil {
 		return err
 	}
@@ -382,7 +384,13 @@ func (h *healer) detachDead(rec *records.Record) error {
 	if unsaid, err := h.remove(r, rec, d); err != nil {
 		return errors.Join(err, unsaid)
 	}
-	if err := kindOf(h.Plugin).source(h.Engine, d).Release(r); err != nil {
+	source := kindOf(h.Plugin).source(h.Engine, d)
+	if foreign, ok := source.(delegate); ok {
+		if err := foreign.trusted(r.Path); err != nil {
+			return err
+		}
+	}
+	if err := source.Release(r); err != nil {
 		return err
 	}
 	return h.deleteRecord(rec)

@@ -32,6 +32,10 @@ import (
 // Host is the machine that the process runs on, as seen from the network
 // namespace that it was started in.
 type Host struct {
+	// NeverStartDnetd says that dnetd is not started where none answers: the caller is
+	// dnetd, which may be about to end.
+	NeverStartDnetd bool
+
 	records records.Store
 	fw      firewall.Backend
 	laid    bool    // the rules were missing, and were laid
@@ -157,7 +161,9 @@ func (h *Host) removeSafely(o wire.Object) (err error) {
 }
 
 // dnetd asks the dnetd of this machine.
-func (h *Host) dnetd() agent.Client { return agent.Client{Store: h.records} }
+func (h *Host) dnetd() agent.Client {
+	return agent.Client{Store: h.records, NeverStart: h.NeverStartDnetd}
+}
 
 // A sandbox is a network namespace with sockets in it: a socket opened there
 // keeps working from outside, so that only settings below /proc/sys need a

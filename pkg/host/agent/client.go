@@ -25,7 +25,12 @@ const (
 
 // A Client asks the dnetd that serves a host's records, and starts it where none
 // runs.
-type Client struct{ Store records.Store }
+type Client struct {
+	Store records.Store
+	// NeverStart says that dnetd is not started: the caller is dnetd, which may be about
+	// to end.
+	NeverStart bool
+}
 
 // socket is where dnetd listens: [DefaultSocket], with the records in
 // their usual place.
@@ -37,7 +42,7 @@ func (c Client) Call(timeout time.Duration, r Request, fds ...int) (Reply, error
 }
 
 // Ask sends dnetd a request. Where none runs, it is started, also if it was
-// just ending. The error has code 11 if there is no way to have an answer now.
+// just ending, unless NeverStart is set. The error has code 11 if there is no way to have an answer now.
 func (c Client) Ask(r Request, fds ...int) (Reply, error) {
 	deadline := time.Now().Add(startTimeout)
 	for {
@@ -49,7 +54,7 @@ func (c Client) Ask(r Request, fds ...int) (Reply, error) {
 		if errors.Is(err, ErrTooLong) {
 			return reply, wire.Errorf(wire.CodeConfig, "aliases, names and hosts of the container: %v", err)
 		}
-		if errors.Is(err, ErrAbsent) && time.Now().Before(deadline) {
+		if errors.Is(err, ErrAbsent) && !c.NeverStart && time.Now().Before(deadline) {
 			err = c.start(deadline)
 			if err == nil || errors.Is(err, errKilled) {
 				continue
