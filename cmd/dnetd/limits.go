@@ -5,12 +5,12 @@ import (
 	"syscall"
 )
 
-// wantFiles is how many files should be possible: a container takes two to
-// four, and on its way to a successor each is open twice.
+// wantFiles is how many files dnetd wants to be able to open: a container takes two
+// to four, and each is open twice during a handover.
 const wantFiles = 65536
 
-// raiseFileLimit raises the limit of open files if it is low. Go has raised the
-// soft one to the hard one already; root may go beyond that.
+// raiseFileLimit raises the limit of open files if it is low. The Go runtime has
+// raised the soft limit to the hard one already; root may raise both.
 func raiseFileLimit(log *slog.Logger) {
 	var limit syscall.Rlimit
 	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
