@@ -9,7 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dcni/pkg/cni"
 	"dcni/pkg/dns"
+	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/netns"
 	"dcni/pkg/records"
@@ -65,6 +67,9 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, claimTime: claimTime,
 	}
 	d.registry = newRegistry(server, d.socketStore)
+	d.healer.run = engineRunner(cached, func(machine *host.Host, e *cni.Engine) {
+		machine.NeverStartDnetd, e.Relay = true, d.refreshPorts
+	})
 	return d, nil
 }
 

@@ -5,68 +5,64 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"dcni/pkg/cni"
 	"dcni/pkg/host/watch"
+	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
-// Healing: whatever else works on this machine may take away what the records
-// say is there. The kernel tells (host.Watcher); a moment later, when all of a
-// transaction or a script has come, the plugins concerned are run to put back
-// what is missing (`dbridge heal`), and nobody else knows how. What the kernel
-// does not tell, and sandboxes that are gone, are found by running them all now
-// and then.
+// Healing puts back what other programs remove although the records say that it is
+// there. The kernel notifies dnetd of changes (package watch). A moment later, when a
+// whole transaction or script is done, the engines of the plugins put back what is
+// missing, in this process. The kernel does not notify of everything, so all records
+// are healed now and then, which also finds sandboxes that are gone.
 const (
-	healAfter = 100 * time.Millisecond // from the first hint
-	healLate  = 300 * time.Millisecond // likewise, where there are many attachments to look through
-	healLook  = 40                     // or in so many times as long as that takes: 6 ms for 1,000 of them, while containers come and go
+	healAfter = 100 * time.Millisecond // from the first event
+	healLate  = 300 * time.Millisecond // likewise, where resolving the events of many attachments takes long
+	healLook  = 40                     // or so many times as long as that takes: 6 ms for 1,000 of them, while containers come and go
 	healAgain = 200 * time.Millisecond // where a plugin was at work
 	healEvery = 30 * time.Second       // everything
-	healShare = 50                     // or in so many times as long as it takes: 0.7 s of CPU time for 1,000 attachments
-	healTries = 50                     // of what somebody is at work on; then everything's turn will come
-	healBatch = 64                     // attachments in one run; more are a network
+	healShare = 50                     // or so many times as long as that takes: 0.7 s of CPU time for 1,000 attachments
+	healTries = 50                     // of an attachment that a plugin is at work on; later it is healed with everything
 )
 
-// A target is what is to be healed: an attachment, a network, or for the zero
-// target everything.
-type target struct{ wire.Attachment }
+// A healKey says what is to be healed: an attachment, what a network's attachments
+// share, or with the zero key everything.
+type healKey struct{ wire.Attachment }
 
-func (t target) arg() string {
-	if t.Container == "" {
-		return t.Network
+func (k healKey) String() string {
+	if k.Container == "" {
+		return k.Network
 	}
-	return t.Network + "/" + t.Container + "/" + t.IfName
+	return k.Network + "/" + k.Container + "/" + k.IfName
 }
 
-// parseTarget reads what arg returns; for "" it is everything.
-func parseTarget(arg string) (t target) {
-	t.Network, arg, _ = strings.Cut(arg, "/")
-	t.Container, t.IfName, _ = strings.Cut(arg, "/")
-	return t
+// has reports whether an event about an attachment, or a network, is covered by the
+// key.
+func (k healKey) has(a wire.Attachment) bool {
+	return k.Network == "" || k.Attachment == a || k.Container == "" && k.Network == a.Network
 }
 
-// has reports whether the target comprises an attachment, or is what those of a
-// network share.
-func (t target) has(a wire.Attachment) bool {
-	return t.Network == "" || t.Attachment == a || t.Container == "" && t.Network == a.Network
+// covers reports whether a record has what the key says.
+func (k healKey) covers(r records.RecordKey) bool {
+	return k.Network == "" || k.Network == r.Network && (k.Container == "" || k.Attachment == r.Attachment)
 }
 
-// healCounts are what is counted.
+// healCounts are for metrics.
 type healCounts struct {
-	PutBack   atomic.Uint64 // objects
-	Collected atomic.Uint64 // attachments without a sandbox
-	Failed    atomic.Uint64 // things that could not be put back
+	PutBack atomic.Uint64 // objects
+	Reaped  atomic.Uint64 // attachments without a sandbox
+	Failed  atomic.Uint64 // objects that could not be put back, and attachments that could not be reaped
 }
 
 // byKind returns the counts under the names that metrics have for them.
 func (c *healCounts) byKind() map[string]uint64 {
-	return map[string]uint64{"put_back": c.PutBack.Load(), "collected": c.Collected.Load(), "failed": c.Failed.Load()}
+	return map[string]uint64{"put_back": c.PutBack.Load(), "collected": c.Reaped.Load(), "failed": c.Failed.Load()}
 }
 
 // A healer has one thing healed at a time.
@@ -74,39 +70,40 @@ type healer struct {
 	store  *records.CachedStore
 	log    *slog.Logger
 	counts *healCounts
-	run    func(ctx context.Context, program string, args []string) ([]wire.HealEvent, error)
+	run    func(p *network.Plugin, s cni.Scope, report func(wire.HealEvent)) error // heals one plugin's records
+	now    func() time.Time                                                        // for the limiters
 
-	mu    sync.Mutex
-	hints map[watch.Event]bool
-	woken chan struct{} // has one as long as there are hints
+	mu     sync.Mutex
+	events map[watch.Event]bool
+	woken  chan struct{} // has a value as long as there are events
 
 	// The rest is the loop's own.
-	wait   time.Duration       // from a hint on; 0: healAfter
-	keys   []records.RecordKey // of this step, nil until needed
-	due    map[target]*visit
-	brakes map[string]*brake // by program and target
-	lines  map[string]*brake // likewise
-	known  map[string]bool   // errors that are logged already
+	wait     time.Duration       // from an event on; 0: healAfter
+	keys     []records.RecordKey // of this step, nil until needed
+	queue    map[healKey]*queueItem
+	limiters map[runKey]*limiter // of runs
+	lines    map[runKey]*limiter // of lines in the log
+	known    map[string]bool     // errors that are logged already
 }
 
-// A visit is when a target is to be looked at, and how often it was.
-type visit struct {
+// A queueItem says when a key is to be healed, and how often that was tried.
+type queueItem struct {
 	at    time.Time
 	tries int
 }
 
 func newHealer(store *records.CachedStore, log *slog.Logger) *healer {
 	return &healer{
-		store: store, log: log, counts: &healCounts{}, run: runHeal,
-		hints: map[watch.Event]bool{}, woken: make(chan struct{}, 1),
-		due: map[target]*visit{}, brakes: map[string]*brake{}, lines: map[string]*brake{}, known: map[string]bool{},
+		store: store, log: log, counts: &healCounts{}, now: time.Now,
+		events: map[watch.Event]bool{}, woken: make(chan struct{}, 1),
+		queue: map[healKey]*queueItem{}, limiters: map[runKey]*limiter{}, lines: map[runKey]*limiter{}, known: map[string]bool{},
 	}
 }
 
-// hint takes note of a hint.
-func (h *healer) hint(hint watch.Event) {
+// notify takes note of an event.
+func (h *healer) notify(event watch.Event) {
 	h.mu.Lock()
-	h.hints[hint] = true
+	h.events[event] = true
 	h.mu.Unlock()
 	select {
 	case h.woken <- struct{}{}:
@@ -114,19 +111,19 @@ func (h *healer) hint(hint watch.Event) {
 	}
 }
 
-func (h *healer) takeHints() []watch.Event {
+func (h *healer) takeEvents() []watch.Event {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var list []watch.Event
-	for hint := range h.hints {
-		list = append(list, hint)
+	for event := range h.events {
+		list = append(list, event)
 	}
-	clear(h.hints)
+	clear(h.events)
 	return list
 }
 
-// isOurs reports whether a program's changes of rules are no losses: plugins
-// remove what they put there.
+// isOurs reports whether a program is dcni's: the rules that it removes are not
+// put back.
 func isOurs(program string) bool { return slices.Contains(programs, program) }
 
 // programs are dcni's, as the kernel knows them.
@@ -134,10 +131,10 @@ var programs = []string{
 	"dbridge", "dhost", "dnone", "dcontainer", "dmacvlan", "dipvlan", "doverlay", "dipam", "ddns", "dnet", "dnetd",
 }
 
-// serve heals until the context ends. Without the kernel's word for what is lost,
-// it looks after everything now and then all the same.
+// serve heals until the context ends. If the kernel can't notify it, it heals
+// everything now and then all the same.
 func (h *healer) serve(ctx context.Context) {
-	watcher, err := watch.New(isOurs, h.hint)
+	watcher, err := watch.New(isOurs, h.notify)
 	if err != nil {
 		h.log.Error("losses are found late", "error", err, "every", healEvery)
 	} else {
@@ -149,13 +146,13 @@ func (h *healer) serve(ctx context.Context) {
 			}
 		}()
 	}
-	h.add(target{}, 0)
+	h.add(healKey{}, 0)
 	for ctx.Err() == nil {
 		h.step(ctx)
 	}
 }
 
-// step waits for hints or for what is due, and sees to it.
+// step waits for events or until a key is due, and heals what is due.
 func (h *healer) step(ctx context.Context) {
 	timer := time.NewTimer(time.Until(h.next()))
 	defer timer.Stop()
@@ -170,53 +167,53 @@ func (h *healer) step(ctx context.Context) {
 		case <-time.After(max(h.wait, healAfter)):
 		}
 		start := time.Now()
-		h.understand(h.takeHints())
+		h.resolve(h.takeEvents())
 		h.wait = min(healLook*time.Since(start), healLate)
 	}
-	h.visit(ctx)
+	h.healDue(ctx)
 }
 
-// list returns all records by their names, as they are in this step.
+// list returns the names of all records, read once in a step.
 func (h *healer) list() []records.RecordKey {
 	if h.keys == nil {
 		var err error
 		if h.keys, err = h.store.Keys(); err != nil {
-			h.complain(err)
+			h.logOnce(err)
 		}
 	}
 	return h.keys
 }
 
-// add has a target looked at after a while.
-func (h *healer) add(t target, after time.Duration) {
+// add has a key healed after a while.
+func (h *healer) add(k healKey, after time.Duration) {
 	at := time.Now().Add(after)
-	if v := h.due[t]; v == nil {
-		h.due[t] = &visit{at: at}
-	} else if at.Before(v.at) {
-		v.at = at
+	if item := h.queue[k]; item == nil {
+		h.queue[k] = &queueItem{at: at}
+	} else if at.Before(item.at) {
+		item.at = at
 	}
 }
 
-// next returns when the next target is due.
+// next returns when the next key is due.
 func (h *healer) next() time.Time {
 	at := time.Now().Add(healEvery)
-	for _, v := range h.due {
-		if v.at.Before(at) {
-			at = v.at
+	for _, item := range h.queue {
+		if item.at.Before(at) {
+			at = item.at
 		}
 	}
 	return at
 }
 
-// understand turns hints into targets.
-func (h *healer) understand(hints []watch.Event) {
+// resolve adds the keys that events are about.
+func (h *healer) resolve(events []watch.Event) {
 	links := map[string]bool{}
-	for _, hint := range hints {
-		switch hint.What {
+	for _, event := range events {
+		switch event.What {
 		case watch.Link, watch.Inside:
-			links[hint.Link] = true
+			links[event.Link] = true
 		default:
-			h.add(target{}, 0)
+			h.add(healKey{}, 0)
 			return
 		}
 	}
@@ -224,9 +221,9 @@ func (h *healer) understand(hints []watch.Event) {
 		return
 	}
 	keys := h.list()
-	for _, m := range keys {
-		if links[m.HostLink()] {
-			h.add(target{m.Attachment}, 0)
+	for _, r := range keys {
+		if links[r.HostLink()] {
+			h.add(healKey{r.Attachment}, 0)
 		}
 	}
 	for link := range links {
@@ -236,121 +233,98 @@ func (h *healer) understand(hints []watch.Event) {
 	}
 }
 
-// addBridge has the networks looked at that are on a bridge: it is on record
-// with each of their attachments.
+// addBridge adds the networks that have a bridge, which is on record with each of
+// their attachments.
 func (h *healer) addBridge(name string, keys []records.RecordKey) {
 	known := map[string]bool{}
-	for _, m := range keys {
-		if known[m.Network] {
+	for _, key := range keys {
+		if known[key.Network] {
 			continue
 		}
-		if r, err := h.store.Get(m.Attachment, m.Plugin); err == nil && r.Firewall != nil {
-			known[m.Network] = true
+		if r, err := h.store.Get(key.Attachment, key.Plugin); err == nil && r.Firewall != nil {
+			known[key.Network] = true
 			if r.Firewall.Bridge == name {
-				h.add(target{wire.Attachment{Network: m.Network}}, 0)
+				h.add(healKey{wire.Attachment{Network: key.Network}}, 0)
 			}
 		}
 	}
 }
 
-// visit heals what is due.
-func (h *healer) visit(ctx context.Context) {
-	defer func() { h.keys = nil }() // the next step's are others
+// healDue heals the keys that are due.
+func (h *healer) healDue(ctx context.Context) {
+	defer func() { h.keys = nil }() // other records in the next step
 	now := time.Now()
-	var list []target
-	for t, v := range h.due {
-		if !v.at.After(now) {
-			list = append(list, t)
+	var list []healKey
+	for k, item := range h.queue {
+		if !item.at.After(now) {
+			list = append(list, k)
 		}
 	}
 	if len(list) == 0 {
 		return
 	}
 	keys := h.list()
-	if slices.Contains(list, target{}) {
-		clear(h.due) // everything is just that
-		h.heal(ctx, keys, nil)
-		h.add(target{}, max(healEvery, healShare*time.Since(now)))
+	if slices.Contains(list, healKey{}) {
+		clear(h.queue) // everything has all of them
+		h.heal(ctx, keys, []healKey{{}})
+		h.add(healKey{}, max(healEvery, healShare*time.Since(now)))
 		return
 	}
-	list = slices.DeleteFunc(list, func(t target) bool { return !h.ready(t, keys) })
-	if len(list) > 0 {
-		h.heal(ctx, keys, list)
-	}
+	list = slices.DeleteFunc(list, func(k healKey) bool { return !h.ready(k, keys) })
+	h.heal(ctx, keys, list)
 }
 
-// ready reports whether a target is there and nobody is at work on it. If it is
-// busy, its turn comes again.
-func (h *healer) ready(t target, keys []records.RecordKey) bool {
-	there := slices.ContainsFunc(keys, func(m records.RecordKey) bool {
-		return m.Attachment == t.Attachment || t.Container == "" && m.Network == t.Network
-	})
-	if !there || t.Container == "" {
-		delete(h.due, t)
+// ready reports whether a key is on record and no plugin is at work on it. A key
+// that is busy stays in the queue.
+func (h *healer) ready(k healKey, keys []records.RecordKey) bool {
+	there := slices.ContainsFunc(keys, k.covers)
+	if !there || k.Container == "" {
+		delete(h.queue, k)
 		return there
 	}
-	lock, free, err := h.store.TryLockAttachment(t.Attachment)
+	lock, free, err := h.store.TryLockAttachment(k.Attachment)
 	lock.Unlock()
 	if free || err != nil {
-		delete(h.due, t)
+		delete(h.queue, k)
 		return true
 	}
-	v := h.due[t]
-	if v.tries++; v.tries > healTries {
-		delete(h.due, t)
+	item := h.queue[k]
+	if item.tries++; item.tries > healTries {
+		delete(h.queue, k)
 	}
-	v.at = time.Now().Add(healAgain)
+	item.at = time.Now().Add(healAgain)
 	return false
-}
-
-// heal runs the plugins that have targets among their records, main plugins
-// before those behind them in the chain; nil: all.
-func (h *healer) heal(ctx context.Context, keys []records.RecordKey, targets []target) {
-	for _, j := range plan(h.store.Store, keys, targets) {
-		j.args = slices.DeleteFunc(j.args, func(arg string) bool { return h.slow(j.program, arg) })
-		if targets != nil && len(j.args) == 0 || targets == nil && h.slow(j.program, "") {
-			continue
-		}
-		h.log.Debug("heals", "program", j.program, "of", j.args)
-		start := time.Now()
-		list, err := h.run(ctx, j.program, j.args)
-		if ctx.Err() != nil {
-			return
-		}
-		h.account(j.program, list, err)
-		h.charge(j, list, time.Since(start))
-	}
-	h.forgetBrakes()
 }
 
 // isAmiss reports whether something was not as it should be.
 func isAmiss(r wire.HealEvent) bool { return r.Error != "" || r.Did == wire.PutBack }
 
-// account counts and logs what a run did.
-func (h *healer) account(program string, list []wire.HealEvent, err error) {
+// account counts and logs what healing a plugin's records did.
+func (h *healer) account(plugin string, list []wire.HealEvent, err error) {
 	if err != nil {
-		h.complain(err)
+		h.logOnce(err)
 	}
 	for _, r := range list {
 		log := h.log.With("network", r.Network, "container", r.Container, "interface", r.IfName)
 		switch {
 		case r.Error != "":
 			h.counts.Failed.Add(1)
-			h.complain(errors.New(r.Attachment.String() + ": " + r.Object + ": " + r.Error))
+			h.logOnce(errors.New(r.Attachment.String() + ": " + r.Object + ": " + r.Error))
 		case r.Did == wire.PutBack:
 			h.counts.PutBack.Add(1)
-			h.tell(log.With("object", r.Object, "was", r.Was), program+" "+target{r.Attachment}.arg())
+			h.logPutBack(log.With("object", r.Object, "was", r.Was), runKey{plugin, healKey{r.Attachment}})
 		case r.Did == wire.Reaped:
-			h.counts.Collected.Add(1)
+			h.counts.Reaped.Add(1)
 			log.Info("collected", "reason", r.Was)
 		case r.Did == wire.Left:
-			h.add(target{r.Attachment}, cni.Grace)
+			h.add(healKey{r.Attachment}, cni.Grace)
 		}
 	}
 }
 
-// complain logs an error once, until there are too many to remember.
-func (h *healer) complain(err error) {
+// logOnce logs an error the first time that it occurs, until there are too many to
+// remember.
+func (h *healer) logOnce(err error) {
 	const most = 1000
 	if len(h.known) > most {
 		clear(h.known)

@@ -1,191 +1,136 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
+	"dcni/pkg/cni"
+	"dcni/pkg/host"
+	"dcni/pkg/mode"
+	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
-// A job is one run of one plugin.
-type job struct {
-	program string
-	args    []string // networks and attachments; none: everything
-}
-
-// plan returns the runs that heal targets, nil: everything. Each plugin heals its
-// own records; where its program is, they say.
-func plan(store records.Store, keys []records.RecordKey, targets []target) []job {
-	args := map[string][]string{} // by plugin
-	for _, t := range targets {
-		for _, m := range keys {
-			if t.Network != m.Network || t.Container != "" && t.Attachment != m.Attachment {
-				continue
-			}
-			if !slices.Contains(args[m.Plugin], t.arg()) {
-				args[m.Plugin] = append(args[m.Plugin], t.arg())
-			}
-		}
-	}
-	var jobs []job
-	for _, plugin := range pluginsOf(keys) {
-		list := args[plugin]
-		if targets != nil && list == nil {
+// heal runs the engines of the plugins that have keys among their records, in the
+// order of mode.All: those that make interfaces come first.
+func (h *healer) heal(ctx context.Context, all []records.RecordKey, keys []healKey) {
+	for _, p := range mode.All {
+		own := slices.DeleteFunc(ownKeys(p, all, keys), func(k healKey) bool { return h.throttled(runKey{p.Type, k}) })
+		if len(own) == 0 {
 			continue
 		}
-		program := programOf(store, keys, plugin)
-		if program == "" {
-			continue // of records that went meanwhile, or that a version before wrote
+		h.log.Debug("heals", "plugin", p.Type, "of", own)
+		start := time.Now()
+		list, err := h.tryRun(ctx, p, scopeOf(own))
+		if ctx.Err() != nil {
+			return
 		}
-		slices.Sort(list)
-		jobs = append(jobs, job{program, coarse(list)})
+		h.account(p.Type, list, err)
+		h.consume(p.Type, own, list, time.Since(start))
 	}
-	return jobs
+	h.forgetLimiters()
 }
 
-// coarse names networks instead of more attachments than a command line should
-// have.
-func coarse(args []string) []string {
-	if len(args) <= healBatch {
-		return args
+// ownKeys returns the keys that a plugin has records of.
+func ownKeys(p *network.Plugin, all []records.RecordKey, keys []healKey) (own []healKey) {
+	for _, k := range keys {
+		if slices.ContainsFunc(all, func(r records.RecordKey) bool { return r.Plugin == p.Type && k.covers(r) }) {
+			own = append(own, k)
+		}
 	}
-	for i := range args {
-		args[i], _, _ = strings.Cut(args[i], "/")
-	}
-	slices.Sort(args)
-	return slices.Compact(args)
+	return own
 }
 
-// pluginsOf lists plugins in the order that they are run: those that make
-// interfaces come first, by the chance of their names.
-func pluginsOf(keys []records.RecordKey) []string {
-	var list []string
-	for _, m := range keys {
-		list = append(list, m.Plugin)
+func scopeOf(keys []healKey) (s cni.Scope) {
+	for _, k := range keys {
+		switch {
+		case k == healKey{}:
+			return cni.Scope{}
+		case k.Container == "":
+			s.Networks = append(s.Networks, k.Network)
+		default:
+			s.Attachments = append(s.Attachments, k.Attachment)
+		}
 	}
-	slices.Sort(list)
-	return slices.Compact(list)
+	return s
 }
 
-// programOf returns where a plugin is, by the first record of it that names one
-// that may be run; else by the first that names any.
-func programOf(store records.Store, keys []records.RecordKey, plugin string) (first string) {
-	for _, m := range keys {
-		if m.Plugin != plugin {
-			continue
-		}
-		r, err := store.Get(m.Attachment, plugin)
-		if err != nil || r.Program == "" {
-			continue
-		}
-		if trusted(r.Program) == nil {
-			return r.Program
-		}
-		first = cmp.Or(first, r.Program)
-	}
-	return first
-}
-
-// healTime is how long one run may take.
+// healTime is how long one run may take until that is logged.
 const healTime = time.Minute
 
-// runHeal runs a plugin's command heal.
-func runHeal(ctx context.Context, program string, args []string) ([]wire.HealEvent, error) {
-	if err := trusted(program); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, healTime)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, append([]string{"heal"}, args...)...)
-	cmd.Dir = "/"
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	failed := cmd.Run()
-	list, err := readRepairs(&stdout)
-	if err != nil {
-		return list, fmt.Errorf("%s heal: what it prints: %w", program, err)
-	}
-	if failed != nil && !slices.ContainsFunc(list, func(r wire.HealEvent) bool { return r.Error != "" }) {
-		return list, fmt.Errorf("%s heal: %w: %s", program, failed, strings.TrimSpace(stderr.String()))
-	}
-	return list, nil // what failed is in the list
-}
-
-func readRepairs(r io.Reader) ([]wire.HealEvent, error) {
+// tryRun runs a plugin's engine, and returns what it reports. It does not wait for
+// it once the context ends: healing may be cut short at any time, as a plugin may be
+// killed.
+func (h *healer) tryRun(ctx context.Context, p *network.Plugin, s cni.Scope) ([]wire.HealEvent, error) {
 	var list []wire.HealEvent
-	for d := json.NewDecoder(r); ; {
-		var one wire.HealEvent
-		err := d.Decode(&one)
-		switch {
-		case errors.Is(err, io.EOF):
-			return list, nil
-		case err != nil:
+	ended := make(chan error, 1)
+	go func() {
+		ended <- recovered(func() error {
+			return h.run(p, s, func(r wire.HealEvent) { list = append(list, r) })
+		})
+	}()
+	late := time.NewTimer(healTime)
+	defer late.Stop()
+	for {
+		select {
+		case err := <-ended:
 			return list, err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-late.C:
+			h.logOnce(fmt.Errorf("%s: healing takes more than %s: a plugin may hold a lock", p.Type, healTime))
 		}
-		list = append(list, one)
 	}
 }
 
-// trusted wants a program that root alone can have put there, or whoever can
-// exchange dnetd itself. The path comes from a record, which root's runtime had
-// written; but what was there then may be gone, and another's file in its place.
-func trusted(program string) error {
-	if !filepath.IsAbs(program) {
-		return fmt.Errorf("program %q: must be an absolute path", program)
-	}
-	info, err := os.Lstat(program)
-	if err != nil {
-		return fmt.Errorf("program: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("program %s: must be a file", program)
-	}
-	if ofRoot(info) {
-		return nil
-	}
-	self, err := os.Stat("/proc/self/exe")
-	if err == nil && owner(self) == owner(info) && self.Mode() == info.Mode() {
-		return nil
-	}
-	return fmt.Errorf("program %s: must be root's, and nobody else's to write to", program)
+// recovered returns what f does. The engine recovers from panics over one attachment;
+// another panic is one plugin's.
+func recovered(f func() error) (err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			err = fmt.Errorf("panic: %v\n%s", why, debug.Stack())
+		}
+	}()
+	return f()
 }
 
-func ofRoot(info fs.FileInfo) bool {
-	const others = 0o022
-	return owner(info)[0] == 0 && info.Mode().Perm()&others == 0
-}
-
-// owner returns the user and the group that a file belongs to.
-func owner(info fs.FileInfo) [2]uint32 {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		const nobody = 65534
-		return [2]uint32{nobody, nobody}
+// engineRunner returns a function that heals a plugin's records on this machine.
+// set changes the machine and the engine before they are used.
+func engineRunner(store *records.CachedStore, set func(*host.Host, *cni.Engine)) func(*network.Plugin, cni.Scope, func(wire.HealEvent)) error {
+	return func(p *network.Plugin, s cni.Scope, report func(wire.HealEvent)) error {
+		machine, err := host.New(store.Store)
+		if err != nil {
+			return err
+		}
+		defer machine.Close()
+		e := cni.NewEngine(p, store.Store, machine)
+		e.Index = store
+		set(machine, e)
+		return e.Heal(s, report)
 	}
-	return [2]uint32{st.Uid, st.Gid}
 }
 
 // healOnce puts everything back as the records say and prints what was done. It
 // returns the exit status. A dnetd that runs is not asked, and need not run.
 func healOnce(ctx context.Context, store records.Store, stdout, stderr io.Writer) int {
-	keys, err := store.Keys()
+	cached := records.NewCachedStore(store)
+	h := newHealer(cached, slog.New(slog.NewTextHandler(stderr, nil)))
+	h.run = engineRunner(cached, func(*host.Host, *cni.Engine) {})
+	keys, err := cached.Keys()
 	errs := []error{err}
-	for _, j := range plan(store, keys, nil) {
-		list, err := runHeal(ctx, j.program, j.args)
+	for _, p := range mode.All {
+		if len(ownKeys(p, keys, []healKey{{}})) == 0 {
+			continue
+		}
+		list, err := h.tryRun(ctx, p, cni.Scope{})
 		errs = append(errs, err)
 		for _, r := range list {
 			if r.Error != "" {

@@ -3,39 +3,49 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"dcni/pkg/cni"
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/watch"
+	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
-// healFixture is a healer with records, whose runs are written down instead of run.
+// healFixture is a healer with records, whose runs are noted and heal nothing.
 type healFixture struct {
 	*healer
-	t    *testing.T
-	runs []string
-	did  []wire.HealEvent // what each run reports
-	said bytes.Buffer     // the log
+	t      *testing.T
+	runs   []string
+	events []wire.HealEvent // what each run reports
+	logged bytes.Buffer
+	later  time.Duration // how far the clock of its limiters is ahead
 }
 
 func newHealFixture(t *testing.T) *healFixture {
 	dir := t.TempDir()
 	r := &healFixture{t: t}
 	store := records.Store{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib")}
-	r.healer = newHealer(records.NewCachedStore(store), slog.New(slog.NewTextHandler(&r.said, nil)))
-	r.run = func(_ context.Context, program string, args []string) ([]wire.HealEvent, error) {
-		r.runs = append(r.runs, strings.Join(append([]string{filepath.Base(program)}, args...), " "))
-		return r.did, nil
+	r.healer = newHealer(records.NewCachedStore(store), slog.New(slog.NewTextHandler(&r.logged, nil)))
+	start := time.Now()
+	r.now = func() time.Time { return start.Add(r.later) }
+	r.run = func(p *network.Plugin, s cni.Scope, report func(wire.HealEvent)) error {
+		run := append([]string{p.Type}, s.Networks...)
+		for _, a := range s.Attachments {
+			run = append(run, healKey{a}.String())
+		}
+		r.runs = append(r.runs, strings.Join(run, " "))
+		for _, event := range r.events {
+			report(event)
+		}
+		return nil
 	}
 	return r
 }
@@ -54,28 +64,28 @@ func (r *healFixture) attach(plugin, network, container string) wire.Attachment 
 	return a
 }
 
-// after returns the runs that hints bring.
-func (r *healFixture) after(hints ...watch.Event) []string {
+// after returns the runs that events bring.
+func (r *healFixture) after(events ...watch.Event) []string {
 	r.runs = nil
-	clear(r.due)
-	r.understand(hints)
-	r.visit(context.Background())
+	clear(r.queue)
+	r.resolve(events)
+	r.healDue(context.Background())
 	return r.runs
 }
 
-// TestHealTargets: a hint has those plugins run that may know, and no more than
-// what may be concerned is looked at.
-func TestHealTargets(t *testing.T) {
+// An event brings runs of the plugins that have records of what it is about, and no
+// more is healed than that.
+func TestHealKeys(t *testing.T) {
 	r := newHealFixture(t)
 	c1 := r.attach("dbridge", "web", "c1")
 	r.attach("ddns", "web", "c1")
 	c2 := r.attach("dbridge", "web", "c2")
 	r.attach("dbridge", "db", "c2")
 	r.attach("dnone", "none", "c3")
-	all := []string{"dbridge", "ddns", "dnone"}
+	all := []string{"dbridge", "dnone", "ddns"}
 	for _, c := range []struct {
-		hints []watch.Event
-		want  []string
+		events []watch.Event
+		want   []string
 	}{
 		{[]watch.Event{{What: watch.Anything}}, all},
 		{[]watch.Event{{What: watch.Rules}, {What: watch.Link, Link: c1.HostLink()}}, all},
@@ -87,90 +97,88 @@ func TestHealTargets(t *testing.T) {
 		{[]watch.Event{{What: watch.Link, Link: "br-web"}}, []string{"dbridge web", "ddns web"}},
 		{[]watch.Event{{What: watch.Link, Link: "docker0"}, {What: watch.Link, Link: "v00000000000000"}}, nil}, // no records tell of them
 	} {
-		if got := r.after(c.hints...); !slices.Equal(got, c.want) {
-			t.Errorf("%v: ran %q, want %q", c.hints, got, c.want)
+		if got := r.after(c.events...); !slices.Equal(got, c.want) {
+			t.Errorf("%v: ran %q, want %q", c.events, got, c.want)
 		}
 	}
 }
 
-// TestHealLeavesAlone: who is being attached or deleted is looked at when that
-// is done, and is forgotten if it is gone by then.
+// An attachment that a plugin is at work on is healed when that is done, unless it
+// is gone by then.
 func TestHealLeavesAlone(t *testing.T) {
 	r := newHealFixture(t)
 	c1 := r.attach("dbridge", "web", "c1")
-	hint := watch.Event{What: watch.Link, Link: c1.HostLink()}
+	event := watch.Event{What: watch.Link, Link: c1.HostLink()}
 	lock, err := r.store.LockAttachment(c1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := r.after(hint); got != nil || r.due[target{c1}] == nil {
-		t.Errorf("while it is locked: ran %q, due %v", got, r.due)
+	if got := r.after(event); got != nil || r.queue[healKey{c1}] == nil {
+		t.Errorf("while it is locked: ran %q, queue %v", got, r.queue)
 	}
 	lock.Unlock()
-	r.due[target{c1}].at = time.Now()
-	if r.visit(t.Context()); !slices.Equal(r.runs, []string{"dbridge web/c1/eth0"}) || len(r.due) > 0 {
-		t.Errorf("when it is free: ran %q, due %v", r.runs, r.due)
+	r.queue[healKey{c1}].at = time.Now()
+	if r.healDue(t.Context()); !slices.Equal(r.runs, []string{"dbridge web/c1/eth0"}) || len(r.queue) > 0 {
+		t.Errorf("when it is free: ran %q, queue %v", r.runs, r.queue)
 	}
 
 	lock, err = r.store.LockAttachment(c1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.after(hint)
+	r.after(event)
 	if err := r.store.Delete(c1, "dbridge"); err != nil {
 		t.Fatal(err)
 	}
 	lock.Unlock()
-	r.due[target{c1}].at = time.Now()
-	if r.visit(t.Context()); r.runs != nil || len(r.due) > 0 {
-		t.Errorf("when it is gone: ran %q, due %v", r.runs, r.due)
+	r.queue[healKey{c1}].at = time.Now()
+	if r.healDue(t.Context()); r.runs != nil || len(r.queue) > 0 {
+		t.Errorf("when it is gone: ran %q, queue %v", r.runs, r.queue)
 	}
 
-	// What a run had to leave is looked at again as well.
+	// What a run had to leave is healed again as well.
 	r.attach("dbridge", "web", "c1")
-	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.Left}}
-	if r.after(hint); r.due[target{c1}] == nil || r.counts.Failed.Load() > 0 {
-		t.Errorf("left: due %v", r.due)
+	r.events = []wire.HealEvent{{Attachment: c1, Did: wire.Left}}
+	if r.after(event); r.queue[healKey{c1}] == nil || r.counts.Failed.Load() > 0 {
+		t.Errorf("left: queue %v", r.queue)
 	}
 }
 
-// TestHealSlowsDown: what comes back and goes at once is not put back for ever as
-// fast as can be; the log says so once.
-func TestHealSlowsDown(t *testing.T) {
+// An object that is removed again and again is not put back as fast as possible for
+// ever. The log says so once.
+func TestHealIsThrottled(t *testing.T) {
 	r := newHealFixture(t)
 	c1 := r.attach("dbridge", "web", "c1")
 	r.attach("dbridge", "web", "c2")
-	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
-	hint := watch.Event{What: watch.Inside, Link: c1.HostLink()}
+	r.events = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
+	event := watch.Event{What: watch.Inside, Link: c1.HostLink()}
 	ran := 0
 	for range 10 * healBurst {
-		ran += len(r.after(hint))
+		ran += len(r.after(event))
 	}
 	if ran != healBurst {
 		t.Errorf("%d runs, want %d", ran, healBurst)
 	}
-	if v := r.due[target{c1}]; v == nil || time.Until(v.at) < healRefill/2 || time.Until(v.at) > healRefill {
-		t.Errorf("due %+v", r.due)
+	if v := r.queue[healKey{c1}]; v == nil || time.Until(v.at) < healRefill/2 || time.Until(v.at) > healRefill {
+		t.Errorf("queue %+v", r.queue)
 	}
-	if n := strings.Count(r.said.String(), "level=WARN"); n != 1 {
-		t.Errorf("%d warnings: %s", n, r.said.String())
+	if n := strings.Count(r.logged.String(), "level=WARN"); n != 1 {
+		t.Errorf("%d warnings: %s", n, r.logged.String())
 	}
 	if n := r.counts.PutBack.Load(); n != healBurst {
 		t.Errorf("%d counted", n)
 	}
 	other := watch.Event{What: watch.Inside, Link: wire.Attachment{Network: "web", Container: "c2", IfName: "eth0"}.HostLink()}
 	if got := r.after(other); len(got) != 1 {
-		t.Errorf("another waits for it: %q", got)
+		t.Errorf("another is throttled with it: %q", got)
 	}
-	for _, b := range r.brakes {
-		b.at = b.at.Add(-healRefill)
-	}
-	if got := r.after(hint); len(got) != 1 {
+	r.later += healRefill
+	if got := r.after(event); len(got) != 1 {
 		t.Errorf("later: %q", got)
 	}
 	// Runs that find nothing amiss count for little.
 	c3 := r.attach("dbridge", "web", "c3")
-	r.did = nil
+	r.events = nil
 	ran = 0
 	for range 20 * healBurst {
 		ran += len(r.after(watch.Event{What: watch.Inside, Link: c3.HostLink()}))
@@ -180,12 +188,12 @@ func TestHealSlowsDown(t *testing.T) {
 	}
 }
 
-// TestHealSlowsDownEach: who is bad is slowed down in whatever company, and the
-// company is not.
-func TestHealSlowsDownEach(t *testing.T) {
+// An attachment that something keeps changing is throttled although others are healed
+// with it, and those are not.
+func TestHealThrottlesEach(t *testing.T) {
 	r := newHealFixture(t)
 	bad := r.attach("dbridge", "web", "bad")
-	r.did = []wire.HealEvent{{Attachment: bad, Did: wire.PutBack, Object: "route"}}
+	r.events = []wire.HealEvent{{Attachment: bad, Did: wire.PutBack, Object: "route"}}
 	ran, others := 0, 0
 	const n = 3 * healBurst
 	for i := range n {
@@ -196,127 +204,84 @@ func TestHealSlowsDownEach(t *testing.T) {
 		}
 	}
 	if ran != healBurst || others != n {
-		t.Errorf("%d runs for the bad one, want %d, and %d for others, want %d", ran, healBurst, others, n)
+		t.Errorf("%d runs for the one that is changed, want %d, and %d for others, want %d", ran, healBurst, others, n)
 	}
 }
 
-// TestHealLogIsBounded: what comes and goes as slowly as it may do for ever is
-// counted, and does not fill the log.
+// An object that is removed for ever, as slowly as it may be, is counted, and does not
+// fill the log.
 func TestHealLogIsBounded(t *testing.T) {
 	r := newHealFixture(t)
 	c1 := r.attach("dbridge", "web", "c1")
 	c2 := r.attach("dbridge", "web", "c2")
-	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
+	r.events = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
 	const n = 10 * healBurst
 	for range n {
 		r.after(watch.Event{What: watch.Inside, Link: c1.HostLink()})
-		for _, b := range r.brakes {
-			b.at = b.at.Add(-healRefill)
-		}
+		clear(r.limiters) // as if it came slowly
 	}
-	if lines := strings.Count(r.said.String(), "put back"); lines != healBurst || r.counts.PutBack.Load() != n {
+	if lines := strings.Count(r.logged.String(), "put back"); lines != healBurst || r.counts.PutBack.Load() != n {
 		t.Errorf("%d lines, want %d; counted %d, want %d", lines, healBurst, r.counts.PutBack.Load(), n)
 	}
-	if lines := strings.Count(r.said.String(), "more="); lines != 1 {
+	if lines := strings.Count(r.logged.String(), "more="); lines != 1 {
 		t.Errorf("%d lines say that there will be less", lines)
 	}
-	r.did = []wire.HealEvent{{Attachment: c2, Did: wire.PutBack, Object: "route"}}
-	if r.after(watch.Event{What: watch.Inside, Link: c2.HostLink()}); !strings.Contains(r.said.String(), "container=c2") {
+	r.events = []wire.HealEvent{{Attachment: c2, Did: wire.PutBack, Object: "route"}}
+	if r.after(watch.Event{What: watch.Inside, Link: c2.HostLink()}); !strings.Contains(r.logged.String(), "container=c2") {
 		t.Error("no line about another")
 	}
-	for _, b := range r.lines {
-		b.at = b.at.Add(-healLine)
-	}
-	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
-	if r.after(watch.Event{What: watch.Rules}); strings.Count(r.said.String(), "container=c1") != healBurst+1 {
+	r.later += healLine
+	r.events = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "route"}}
+	if r.after(watch.Event{What: watch.Rules}); strings.Count(r.logged.String(), "container=c1") != healBurst+1 {
 		t.Error("no line five minutes later")
 	}
 }
 
-func TestHealComplainsOnce(t *testing.T) {
+// An error is logged once, and counted each time.
+func TestHealLogsOnce(t *testing.T) {
 	r := newHealFixture(t)
 	c1 := r.attach("dbridge", "web", "c1")
-	r.did = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "link", Error: "no such device"}}
+	r.events = []wire.HealEvent{{Attachment: c1, Did: wire.PutBack, Object: "link", Error: "no such device"}}
 	for range 3 {
 		r.after(watch.Event{What: watch.Rules})
 	}
-	if n := strings.Count(r.said.String(), "no such device"); n != 1 || r.counts.Failed.Load() != 3 {
-		t.Errorf("said %d times, counted %d", n, r.counts.Failed.Load())
+	if n := strings.Count(r.logged.String(), "no such device"); n != 1 || r.counts.Failed.Load() != 3 {
+		t.Errorf("logged %d times, counted %d", n, r.counts.Failed.Load())
 	}
 }
 
-// TestCoarse: a command line does not grow with the number of containers.
-func TestCoarse(t *testing.T) {
-	var args []string
-	for i := range healBatch + 1 {
-		args = append(args, fmt.Sprintf("web/c%d/eth0", i))
+// A panic of one plugin's engine is logged, and the next plugin's records are healed.
+func TestHealPanics(t *testing.T) {
+	r := newHealFixture(t)
+	r.attach("dbridge", "web", "c1")
+	r.attach("ddns", "web", "c1")
+	run := r.run
+	r.run = func(p *network.Plugin, s cni.Scope, report func(wire.HealEvent)) error {
+		if p.Type == "dbridge" {
+			panic("injected")
+		}
+		return run(p, s, report)
 	}
-	if got := coarse(slices.Clone(args[1:])); !slices.Equal(got, args[1:]) {
-		t.Errorf("got %q", got)
+	if got := r.after(watch.Event{What: watch.Anything}); !slices.Equal(got, []string{"ddns"}) {
+		t.Errorf("ran %q", got)
 	}
-	if got := coarse(append(args, "db/c1/eth0")); !slices.Equal(got, []string{"db", "web"}) {
-		t.Errorf("got %q", got)
+	if !strings.Contains(r.logged.String(), "panic: injected") {
+		t.Errorf("logged %s", r.logged.String())
 	}
 }
 
-// TestTrusted: a record's program is run only if nobody but root, or who owns
-// dnetd, can have put it there.
-func TestTrusted(t *testing.T) {
-	dir := t.TempDir()
-	file := func(name string, mode os.FileMode) string {
-		path := filepath.Join(dir, name)
-		if err := errors.Join(os.WriteFile(path, []byte("#!/bin/sh\n"), 0o600), os.Chmod(path, mode)); err != nil {
-			t.Fatal(err)
-		}
-		return path
+// An engine that waits for a lock does not keep dnetd from ending.
+func TestHealWhileEnding(t *testing.T) {
+	r := newHealFixture(t)
+	r.attach("dbridge", "web", "c1")
+	ctx, cancel := context.WithCancel(t.Context())
+	waits := make(chan struct{})
+	defer close(waits)
+	r.run = func(*network.Plugin, cni.Scope, func(wire.HealEvent)) error {
+		cancel()
+		<-waits
+		return nil
 	}
-	good, open := file("good", 0o755), file("open", 0o777)
-	link := filepath.Join(dir, "link")
-	if err := os.Symlink(good, link); err != nil {
-		t.Fatal(err)
-	}
-	cases := map[string]string{
-		open: "must be root's, and nobody else's to write to", link: "must be a file", dir: "must be a file",
-		"dbridge": "must be an absolute path", filepath.Join(dir, "gone"): "no such file",
-	}
-	if os.Getuid() == 0 {
-		cases[good] = ""
-		others := file("others", 0o755)
-		if err := os.Chown(others, 1234, 1234); err != nil {
-			t.Fatal(err)
-		}
-		cases[others] = "must be root's"
-	}
-	for path, want := range cases {
-		if err := trusted(path); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %s", path, err, want)
-		}
-	}
-}
-
-// TestRunHeal reads what a plugin prints, and what it does not.
-func TestRunHeal(t *testing.T) {
-	for _, c := range []struct {
-		script string
-		n      int
-		want   string
-	}{
-		{`echo '{"network":"web","container":"c1","ifName":"eth0","did":"put back","object":"x"}'; echo '{"network":"web","did":"collected"}'`, 2, ""},
-		{`echo '{"network":"web","did":"put back","error":"no"}'; exit 1`, 1, ""},
-		{`echo broken >&2; exit 1`, 0, "heal: exit status 1: broken"},
-		{`echo nonsense`, 0, "what it prints"},
-		{`[ "$*" = "heal web db/c1/eth0" ] || exit 1`, 0, ""},
-	} {
-		path := filepath.Join(t.TempDir(), "plugin")
-		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+c.script+"\n"), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if os.Getuid() != 0 {
-			t.Skip("not root: nothing else is run")
-		}
-		list, err := runHeal(t.Context(), path, []string{"web", "db/c1/eth0"})
-		if len(list) != c.n || (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %+v, %v", c.script, list, err)
-		}
-	}
+	r.add(healKey{}, 0)
+	r.healDue(ctx)
 }

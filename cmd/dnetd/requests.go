@@ -155,6 +155,13 @@ func (d *dnetd) forget(a *wire.Attachment) (agent.Reply, error) {
 	return reply, nil
 }
 
+// refreshPorts has the dnetd that serves read an attachment's records again: this one,
+// or by now its successor.
+func (d *dnetd) refreshPorts(a wire.Attachment) error {
+	_, err := agent.Call(d.options.socket, requestTimeout, agent.Request{Op: agent.Refresh, Attachment: &a})
+	return err
+}
+
 // refresh reads an attachment's records again, for the ports that it publishes.
 func (d *dnetd) refresh(a *wire.Attachment) error {
 	if err := checkAttachment(a); err != nil {
