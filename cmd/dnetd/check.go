@@ -19,7 +19,7 @@ import (
 // names of files).
 const maxName = 255
 
-// checkAttachment refuses what is no identity.
+// checkAttachment returns an error for an attachment that no plugin has.
 func checkAttachment(a *wire.Attachment) error {
 	if a == nil {
 		return wire.Errorf(wire.CodeDecode, "attachment: missing")
@@ -34,7 +34,7 @@ func checkAttachment(a *wire.Attachment) error {
 	return nil
 }
 
-// check refuses what no plugin of ours would ask for.
+// check returns an error for a resolver that no plugin of ours sends.
 func (d *dnetd) check(r *names.Resolver) error {
 	if r == nil {
 		return wire.Errorf(wire.CodeDecode, "resolver: missing")
@@ -72,7 +72,7 @@ func (d *dnetd) check(r *names.Resolver) error {
 	)
 }
 
-// checkHost allows 0.0.0.0 and ::, which keep a container from a name.
+// checkHost allows 0.0.0.0 and :: as well: a name with these leads nowhere.
 func checkHost(field string, list []netip.Addr) error {
 	return checkAddresses(field, slices.DeleteFunc(slices.Clone(list), netip.Addr.IsUnspecified))
 }
@@ -86,8 +86,8 @@ func checkAddresses(field string, list []netip.Addr) error {
 	return nil
 }
 
-// knows tells how what is known of an attachment differs from a resolver, or
-// nil, and the ports of its sandbox.
+// knows returns the ports of an attachment's sandbox, and an error that says how its
+// registered resolver differs from one.
 func (d *dnetd) knows(want *names.Resolver) (agent.Reply, error) {
 	if err := d.check(want); err != nil {
 		return agent.Reply{}, err
@@ -96,7 +96,7 @@ func (d *dnetd) knows(want *names.Resolver) (agent.Reply, error) {
 	if is == nil {
 		return agent.Reply{}, wire.Errorf(wire.CodeInternal, "%s is not served", want.Owner)
 	}
-	// The ports are ours to say, and a sandbox has many paths.
+	// dnetd decides the ports, and a sandbox has many paths.
 	same := *want
 	same.Port, same.Port6, same.NetNS = is.Port, is.Port6, is.NetNS
 	return agent.Reply{Port: is.Port, Port6: is.Port6}, errors.Join(differences(is, &same)...)

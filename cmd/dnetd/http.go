@@ -18,7 +18,7 @@ import (
 	"dcni/pkg/host/agent"
 )
 
-// checkMetrics tells what is wrong with --metrics, or nil.
+// checkMetrics returns an error if --metrics is no address.
 func checkMetrics(address string) error {
 	if address == "" {
 		return nil
@@ -48,13 +48,12 @@ func httpHandler(read func() reading, health func(context.Context) error) http.H
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		_, _ = w.Write([]byte("ok\n")) // who asked may be gone
+		_, _ = w.Write([]byte("ok\n")) // an error: the client is gone
 	})
 	return mux
 }
 
-// healthTimeout is how long a look at dnetd's health may take: one that takes
-// longer to answer itself is not well.
+// healthTimeout is how long dnetd may take to answer itself and still be well.
 const healthTimeout = 2 * time.Second
 
 // A webServer serves metrics and health.
@@ -64,13 +63,12 @@ type webServer struct {
 	Retry   time.Duration // between tries to listen, while another has the port
 }
 
-// grace is how many tries to listen may fail before that is told: a dnetd whose
-// place is taken holds the port for a moment.
+// grace is how many tries to listen may fail before that is logged: a predecessor
+// holds the port for a moment.
 const grace = 3
 
-// Serve serves at an address until the context ends. Names are worth more than
-// metrics: where the port is taken, dnetd goes on without, says so once, and
-// tries again.
+// Serve serves at an address until the context ends. If the port is taken, dnetd
+// goes on without metrics, logs that once, and tries again.
 func (s *webServer) Serve(ctx context.Context, address string) {
 	var listen net.ListenConfig
 	for try := 1; ; try++ {
@@ -103,7 +101,7 @@ func atMost(most int32) func(net.Conn, http.ConnState) {
 		switch state {
 		case http.StateNew:
 			if open.Add(1) > most {
-				_ = c.Close() // the server sees it, and says that it is closed
+				_ = c.Close() // the server then calls this with StateClosed
 			}
 		case http.StateClosed, http.StateHijacked:
 			open.Add(-1)
@@ -112,7 +110,7 @@ func atMost(most int32) func(net.Conn, http.ConnState) {
 	}
 }
 
-// serve serves until the context ends, with limits: anything on this machine may
+// serve serves until the context ends, with limits: any process on this machine may
 // connect.
 func (s *webServer) serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
@@ -149,8 +147,8 @@ func (d *dnetd) reading() reading {
 	}
 }
 
-// health tells what is wrong with dnetd, or nil: plugins get no answer, or not
-// from this one.
+// health returns an error if plugins get no answer from dnetd, or one from another
+// dnetd.
 func (d *dnetd) health(ctx context.Context) error {
 	limit := healthTimeout
 	if end, ok := ctx.Deadline(); ok {

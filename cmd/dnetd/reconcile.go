@@ -141,8 +141,8 @@ func (d *dnetd) onRecord() (map[wire.Attachment]onRecord, error) {
 // errBusy says that a plugin is at work on an attachment.
 var errBusy = errors.New("it is being changed")
 
-// compare has an attachment served as the record says that one of the plugins wrote
-// and that has a resolver; it reports whether there is one. After an error it is to
+// compare has an attachment served as its record with a resolver says, which one of the
+// plugins wrote. It reports whether there is such a record. After an error it is to
 // be called again.
 func (d *dnetd) compare(a wire.Attachment, plugins ...string) (hasResolver bool, err error) {
 	lock, ok, err := d.store.TryLockAttachment(a)

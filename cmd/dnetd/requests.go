@@ -20,9 +20,9 @@ func (d *dnetd) answer(c *agent.Conn) {
 	files, err := c.Receive(&req)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		c.SetDeadline(time.Now().Add(lateMessageTimeout))
-		files, err = c.Receive(&req) // dnetd may have been stopped, and it is there
+		files, err = c.Receive(&req) // dnetd may have been stopped, and the request has come
 	}
-	c.SetDeadline(time.Time{}) // an answer finds room: it is the first
+	c.SetDeadline(time.Time{}) // the reply is the first message, so the socket has room for it
 	if err != nil {
 		agent.CloseAll(files)
 		d.reply(c, agent.Reply{}, malformed(err))
@@ -42,8 +42,8 @@ func (d *dnetd) answer(c *agent.Conn) {
 	}
 }
 
-// malformed is the error for what can't be read, or can't be just now for want of
-// descriptors.
+// malformed returns the error for a request that can't be read; another code says
+// that dnetd had no descriptors left for it.
 func malformed(err error) error {
 	if outOfFiles(err) {
 		return &wire.Error{Code: wire.CodeTryAgain, Msg: "request", Err: err}
@@ -55,8 +55,8 @@ func outOfFiles(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// perform does what is asked with a request. Descriptors that nobody wants are
-// closed.
+// perform carries out a request. It closes descriptors that the request has no use
+// for.
 func (d *dnetd) perform(req agent.Request, files []int) (agent.Reply, error) {
 	if req.Op == agent.Serve {
 		return d.serve(req.Resolver, files)
@@ -78,11 +78,12 @@ func (d *dnetd) perform(req agent.Request, files []int) (agent.Reply, error) {
 // reply sends a reply, with the error if there is one.
 func (d *dnetd) reply(c *agent.Conn, r agent.Reply, err error) {
 	if err := c.Send(d.complete(r, err)); err != nil {
-		d.log.Debug("a reply is not heard", "error", err)
+		d.log.Debug("a reply can't be sent", "error", err)
 	}
 }
 
-// complete returns a reply that says who replies, and the error if there is one.
+// complete returns a reply with the error, if there is one, and with this process's
+// ID and version.
 func (d *dnetd) complete(r agent.Reply, err error) agent.Reply {
 	r.PID, r.Version = os.Getpid(), cni.Version
 	if err != nil {
@@ -99,7 +100,7 @@ func (d *dnetd) complete(r agent.Reply, err error) agent.Reply {
 	return r
 }
 
-// serve answers a sandbox from now on, on sockets that it owns.
+// serve registers an attachment. The sockets are dnetd's from now on.
 func (d *dnetd) serve(r *names.Resolver, files []int) (agent.Reply, error) {
 	sockets, err := d.checkServe(r, files)
 	if err != nil {
@@ -115,8 +116,8 @@ func (d *dnetd) serve(r *names.Resolver, files []int) (agent.Reply, error) {
 	return agent.Reply{Port: four, Port6: six}, nil
 }
 
-// checkServe tells what is wrong with a request to serve, or returns the
-// descriptors as sockets.
+// checkServe returns the descriptors of a request to serve as sockets, or what is
+// wrong with it.
 func (d *dnetd) checkServe(r *names.Resolver, files []int) (sockets [families]dnssock.NameServer, err error) {
 	if err := d.check(r); err != nil {
 		return sockets, err
@@ -137,7 +138,7 @@ func (d *dnetd) checkServe(r *names.Resolver, files []int) (sockets [families]dn
 	return sockets, nil
 }
 
-// forget lets go of what an attachment brought, if it did.
+// forget unregisters an attachment, if it is registered.
 func (d *dnetd) forget(a *wire.Attachment) (agent.Reply, error) {
 	if err := checkAttachment(a); err != nil {
 		return agent.Reply{}, err

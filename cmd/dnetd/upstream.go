@@ -10,8 +10,8 @@ import (
 	"dcni/pkg/names"
 )
 
-// lookEvery is how often the host's resolv.conf is read: the file may be a link
-// to one that others replace, and reading it costs less than knowing that.
+// lookEvery is how often the host's resolv.conf is read. The file may be a link to one
+// that other programs replace; reading it costs less than watching for that.
 const lookEvery = 500 * time.Millisecond
 
 // watchUpstream reads the host's resolv.conf again and again.
@@ -28,8 +28,8 @@ func (d *dnetd) watchUpstream(ctx context.Context) {
 	}
 }
 
-// readUpstream has the servers that the host's resolv.conf names asked, if the
-// file is another than before. Without a file there are none.
+// readUpstream sets the host's name servers, if its resolv.conf has changed. Without
+// a file there are none.
 func (d *dnetd) readUpstream() {
 	data, err := os.ReadFile(d.resolvConf)
 	text := string(data)
