@@ -44,7 +44,7 @@ type dnetd struct {
 
 	work  sync.Mutex                      // held while the registry is compared with the records, or handed over
 	seen  map[wire.Attachment]seenRecords // the records that reconcile has dealt with; guarded by work
-	moved []records.RecordKey             // records whose sockets are at another port than they say; guarded by work
+	moved []wire.Attachment               // their sockets are at another port than their records say; guarded by work
 
 	end context.CancelFunc // ends run; set by it
 }

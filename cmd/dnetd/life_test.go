@@ -133,6 +133,21 @@ func TestResolverOfAnyPlugin(t *testing.T) {
 	a.eventually(one.Port, "two", "10.0.0.3")
 }
 
+// An attachment without names is not locked: GC would leave it alone.
+func TestReconcileLeavesLocks(t *testing.T) {
+	r := newFixture(t)
+	a := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
+	r.recordOf("dbridge", a, nil, records.Up)
+	lock, err := r.store.LockAttachment(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	if hasResolver, err := r.newHere().compare(a); hasResolver || err != nil {
+		t.Errorf("resolver %t, %v: want no wish for the lock", hasResolver, err)
+	}
+}
+
 // A record that was not written again is not read again.
 func TestReconcileReadsWhatChanged(t *testing.T) {
 	r := newFixture(t)

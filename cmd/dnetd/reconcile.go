@@ -55,27 +55,26 @@ func (d *dnetd) exitIfReplaced() {
 func (d *dnetd) redirectMoved(ctx context.Context) {
 	d.work.Lock()
 	defer d.work.Unlock()
-	for _, key := range d.moved {
+	for _, a := range d.moved {
 		if ctx.Err() != nil {
 			return // a successor has everything
 		}
-		if _, err := d.compare(key.Attachment, key.Plugin); err != nil {
-			d.log.Warn("a sandbox is looked at again", "attachment", key.Attachment, "error", err)
+		if _, err := d.compare(a); err != nil {
+			d.log.Warn("a sandbox is looked at again", "attachment", a, "error", err)
 		}
 	}
 	d.moved = nil
 }
 
-// onRecord are the records of one attachment.
+// onRecord are the records of one attachment, which were not read.
 type onRecord struct {
-	plugins []string  // that wrote them
+	count   int
 	written time.Time // the newest
 }
 
 // seenRecords are records that reconcile has dealt with.
 type seenRecords struct {
-	count       int
-	written     time.Time
+	onRecord
 	hasResolver bool
 }
 
@@ -107,16 +106,16 @@ func (d *dnetd) reconcile(ctx context.Context) {
 	seen := make(map[wire.Attachment]seenRecords, len(all))
 	for a, now := range all {
 		before := d.seen[a]
-		if before.count == len(now.plugins) && before.written.Equal(now.written) && before.hasResolver == registered[a] {
+		if before.count == now.count && before.written.Equal(now.written) && before.hasResolver == registered[a] {
 			seen[a] = before
 			continue
 		}
-		hasResolver, err := d.compare(a, now.plugins...)
+		hasResolver, err := d.compare(a)
 		switch {
 		case err != nil:
 			d.log.Debug("a record is looked at again", "attachment", a, "error", err)
 		case begun.Sub(now.written) > settleTime:
-			seen[a] = seenRecords{len(now.plugins), now.written, hasResolver}
+			seen[a] = seenRecords{now, hasResolver}
 		}
 	}
 	d.seen = seen
@@ -129,7 +128,7 @@ func (d *dnetd) onRecord() (map[wire.Attachment]onRecord, error) {
 	all := make(map[wire.Attachment]onRecord, len(written))
 	for key, at := range written {
 		r := all[key.Attachment]
-		r.plugins = append(r.plugins, key.Plugin)
+		r.count++
 		if at.After(r.written) {
 			r.written = at
 		}
@@ -141,23 +140,25 @@ func (d *dnetd) onRecord() (map[wire.Attachment]onRecord, error) {
 // errBusy says that a plugin is at work on an attachment.
 var errBusy = errors.New("it is being changed")
 
-// compare has an attachment served as its record with a resolver says, which one of the
-// plugins wrote. It reports whether there is such a record. After an error it is to
-// be called again.
-func (d *dnetd) compare(a wire.Attachment, plugins ...string) (hasResolver bool, err error) {
+// compare has an attachment served as its record with a resolver says, and reports
+// whether it has one. After an error it is to be called again. It takes the
+// attachment's lock only where names are concerned: GC and healing leave an
+// attachment alone whose lock is taken.
+func (d *dnetd) compare(a wire.Attachment) (hasResolver bool, err error) {
+	record, err := d.withResolver(a)
+	if err != nil || record == nil && d.registry.get(a) == nil {
+		return false, err
+	}
 	lock, ok, err := d.store.TryLockAttachment(a)
 	if err != nil || !ok {
 		return false, errors.Join(err, errBusy)
 	}
 	defer lock.Unlock()
-	var record *records.Record
-	for _, plugin := range plugins {
-		if r := d.recorded(records.RecordKey{Attachment: a, Plugin: plugin}); r != nil {
-			record = r
-		}
+	if record, err = d.withResolver(a); err != nil {
+		return false, err
 	}
 	is := d.registry.get(a)
-	if record == nil || record.State != records.Up {
+	if record == nil || !d.isServed(record) {
 		if is != nil {
 			d.log.Info("forgets what has no record", "attachment", a)
 			d.registry.remove(a)
@@ -174,6 +175,17 @@ func (d *dnetd) compare(a wire.Attachment, plugins ...string) (hasResolver bool,
 		}
 	}
 	return true, d.updateRedirect(record)
+}
+
+// withResolver returns an attachment's record that has a resolver; nil if there is
+// none.
+func (d *dnetd) withResolver(a wire.Attachment) (*records.Record, error) {
+	list, err := d.store.OfAttachment(a)
+	i := slices.IndexFunc(list, func(r *records.Record) bool { return r.Resolver != nil })
+	if i < 0 {
+		return nil, err
+	}
+	return list[i], nil
 }
 
 // adopt serves an attachment as its record says.

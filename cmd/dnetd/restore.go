@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"io/fs"
 	"maps"
 	"runtime"
 	"slices"
@@ -23,29 +22,20 @@ func (d *dnetd) restore() {
 	if err != nil {
 		d.log.Error("records can't be listed", "error", err)
 	}
-	list := d.readAll(keys)
+	list, err := d.store.GetAll(keys)
+	if err != nil {
+		d.log.Error("not all records can be read", "error", err)
+	}
+	list = slices.DeleteFunc(list, func(r *records.Record) bool { return !d.isServed(r) })
 	if err := d.registry.add(d.reopenAll(list)...); err != nil {
 		d.log.Error("sockets can't be served", "error", err)
 	}
 	for _, record := range list {
 		r := record.Resolver
 		if four, six := d.registry.ports(r.Cookie); r.Port != four || r.Port6 != 0 && r.Port6 != six {
-			d.moved = append(d.moved, records.RecordKey{Attachment: record.Attachment, Plugin: record.Plugin})
+			d.moved = append(d.moved, record.Attachment)
 		}
 	}
-}
-
-// readAll reads records, and returns those that are up and have a resolver.
-func (d *dnetd) readAll(keys []records.RecordKey) (list []*records.Record) {
-	var mu sync.Mutex
-	inParallel(keys, func(key records.RecordKey) {
-		if r := d.recorded(key); r != nil && r.State == records.Up {
-			mu.Lock()
-			defer mu.Unlock()
-			list = append(list, r)
-		}
-	})
-	return list
 }
 
 // reopenAll opens the sockets of the sandboxes that records have resolvers for.
@@ -85,25 +75,21 @@ func inParallel[T any](list []T, f func(T)) {
 	workers.Wait()
 }
 
-// recorded returns a record that has a resolver, in any state; nil if there is none.
-// Any plugin may write one: ddns, or one that makes an interface and has "names" in
-// its configuration.
-func (d *dnetd) recorded(key records.RecordKey) *records.Record {
-	record, err := d.store.Get(key.Attachment, key.Plugin)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && record.Resolver == nil {
-		return nil
+// isServed reports whether a record that is up has a resolver that can be served. Any
+// plugin may write one: ddns, or one that makes an interface and has "names" in its
+// configuration.
+func (d *dnetd) isServed(r *records.Record) bool {
+	if r.State != records.Up || r.Resolver == nil {
+		return false
 	}
-	if err == nil && record.State == records.Up {
-		err = d.check(record.Resolver)
-		if err == nil && record.Resolver.Owner != key.Attachment {
-			err = errors.New("its resolver is another attachment's")
-		}
+	err := d.check(r.Resolver)
+	if err == nil && r.Resolver.Owner != r.Attachment {
+		err = errors.New("its resolver is another attachment's")
 	}
 	if err != nil {
-		d.log.Error("a record can't be used", "attachment", key.Attachment, "plugin", key.Plugin, "error", err)
-		return nil
+		d.log.Error("a record can't be used", "attachment", r.Attachment, "plugin", r.Plugin, "error", err)
 	}
-	return record
+	return err == nil
 }
 
 // reopen opens the sockets of one sandbox, which has these resolvers. With an error

@@ -210,6 +210,30 @@ func (s Store) List(network string) ([]*Record, error) {
 // OfContainer returns the records of a container, on all its networks.
 func (s Store) OfContainer(container string) ([]*Record, error) { return s.read("*", container) }
 
+// OfAttachment returns the records of an attachment, one for each plugin.
+func (s Store) OfAttachment(a wire.Attachment) ([]*Record, error) {
+	dir := filepath.Dir(s.recordPath(a, "any"))
+	files, err := namesIn(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	errs := []error{err}
+	var list []*Record
+	for _, file := range files {
+		if !strings.HasSuffix(file, ".json") {
+			continue
+		}
+		r, err := readRecord(filepath.Join(dir, file))
+		switch {
+		case err == nil:
+			list = append(list, r)
+		case !errors.Is(err, fs.ErrNotExist):
+			errs = append(errs, err)
+		}
+	}
+	return list, errors.Join(errs...)
+}
+
 // read reads the records of a network and a container; either may be "*".
 func (s Store) read(network, container string) ([]*Record, error) {
 	paths, err := filepath.Glob(filepath.Join(s.attachments(), network, container, "*", "*.json"))

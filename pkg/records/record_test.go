@@ -2,6 +2,7 @@ package records
 
 import (
 	"os"
+	"slices"
 	"testing"
 
 	"dcni/pkg/network"
@@ -64,5 +65,35 @@ func TestOthers(t *testing.T) {
 				t.Errorf("others than %s on %q, with %s: %t, %v", own, network, c.other, got, err)
 			}
 		}
+	}
+}
+
+// OfAttachment reads the records of one attachment and of no other.
+func TestOfAttachment(t *testing.T) {
+	s := Store{Run: t.TempDir(), Lib: t.TempDir()}
+	own := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
+	if list, err := s.OfAttachment(own); list != nil || err != nil {
+		t.Errorf("without a record: %v, %v", list, err)
+	}
+	for _, r := range []Record{
+		{Attachment: own, Plugin: "dbridge"}, {Attachment: own, Plugin: "ddns"},
+		{Attachment: wire.Attachment{Network: "web", Container: "c1", IfName: "eth1"}, Plugin: "dbridge"},
+		{Attachment: wire.Attachment{Network: "lab", Container: "c1", IfName: "eth0"}, Plugin: "dbridge"},
+	} {
+		if err := s.Put(&r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := s.OfAttachment(own)
+	var plugins []string
+	for _, r := range list {
+		plugins = append(plugins, r.Plugin)
+	}
+	if slices.Sort(plugins); !slices.Equal(plugins, []string{"dbridge", "ddns"}) || err != nil {
+		t.Errorf("records of %v, %v", plugins, err)
+	}
+	any := wire.Attachment{Network: "web", Container: "c1", IfName: "eth*"}
+	if list, err := s.OfAttachment(any); len(list) > 0 || err != nil {
+		t.Errorf("a name that is a pattern: %v, %v", list, err)
 	}
 }
