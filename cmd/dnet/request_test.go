@@ -92,7 +92,7 @@ func TestRequests(t *testing.T) {
 	}
 	f.network("10-lab.conflist", `{"cniVersion": "1.0.0", "name": "lab", "plugins": [
 	  {"type": "dbridge", "capabilities": {"ips": true, "mac": true, "aliases": true, "portMappings": true}}]}`)
-	f.network("11-vault.conflist", `{"cniVersion": "1.0.0", "name": "vault", "plugins": [{"type": "dbridge", "internal": true, "capabilities": {"portMappings": true}}]}`)
+	f.network("11-inner.conflist", `{"cniVersion": "1.0.0", "name": "inner", "plugins": [{"type": "dbridge", "internal": true, "capabilities": {"portMappings": true}}]}`)
 	f.network("12-first.conflist", `{"cniVersion": "1.0.0", "name": "first", "plugins": [{"type": "dbridge", "gwPriority": 5}, {"type": "portmap", "capabilities": {"portMappings": true}}]}`)
 	f.network("13-foreign.conflist", `{"cniVersion": "1.0.0", "name": "foreign", "plugins": [{"type": "vlan"}]}`)
 	const none, warning = "[]", "WARNING: Published ports are discarded"
@@ -104,7 +104,7 @@ func TestRequests(t *testing.T) {
 		stderr string
 	}{
 		{flags: "", values: []string{"bridge portMappings=" + none}},
-		{flags: "--network lab --net vault", values: []string{"lab portMappings=" + none, "vault portMappings=" + none}},
+		{flags: "--network lab --net inner", values: []string{"lab portMappings=" + none, "inner portMappings=" + none}},
 		{flags: "-p 8080:80", values: []string{"bridge portMappings=" + port}},
 		{flags: "--network none -p 8080:80", values: []string{"none portMappings=" + port}},
 		{flags: "--network host -p 8080:80", stderr: "WARNING: Published ports are discarded when using host network mode\n"},
@@ -122,9 +122,9 @@ func TestRequests(t *testing.T) {
 			values: []string{`lab dns={"servers":["10.1.0.53"],"searches":["example.com"],"options":["ndots:2","use-vc"]} portMappings=[]`},
 		},
 		// the gateway network publishes
-		{flags: "-p 8080:80 --network vault --network lab", values: []string{"vault portMappings=" + none, "lab portMappings=" + port}},
+		{flags: "-p 8080:80 --network inner --network lab", values: []string{"inner portMappings=" + none, "lab portMappings=" + port}},
 		{flags: "-p 8080:80 --network lab --network first", values: []string{"lab portMappings=" + none, "first portMappings=" + port}},
-		{flags: "-p 8080:80 --network lab --network name=vault,gw-priority=9", values: []string{"lab portMappings=" + none, "vault portMappings=" + port}},
+		{flags: "-p 8080:80 --network lab --network name=inner,gw-priority=9", values: []string{"lab portMappings=" + none, "inner portMappings=" + port}},
 		{
 			flags:  "-p 127.0.0.1:8080:80/udp --network foreign",
 			values: []string{`foreign portMappings=[{"hostPort":8080,"containerPort":80,"protocol":"udp","hostIP":"127.0.0.1"}]`},
@@ -151,9 +151,9 @@ func TestRequests(t *testing.T) {
 		}
 	}
 	// The priority is the container's own: it is in its copy of the configuration.
-	list, _ := f.request("--network name=lab,gw-priority=7 --network vault")
-	if lab, vault := string(list[0].Conf), string(list[1].Conf); !strings.Contains(lab, `"gwPriority":7`) || strings.Contains(vault, "gwPriority") {
-		t.Errorf("configurations are\n%s\n%s", lab, vault)
+	list, _ := f.request("--network name=lab,gw-priority=7 --network inner")
+	if lab, inner := string(list[0].Conf), string(list[1].Conf); !strings.Contains(lab, `"gwPriority":7`) || strings.Contains(inner, "gwPriority") {
+		t.Errorf("configurations are\n%s\n%s", lab, inner)
 	}
 	if at := list[1]; at.IfName != "eth1" || len(at.Path) != 1 || at.Path[0] != f.dir+"/bin" {
 		t.Errorf("the second attachment is %+v", at)

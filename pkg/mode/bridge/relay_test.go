@@ -13,7 +13,7 @@ import (
 )
 
 // TestRelay: ports that netfilter can't publish are told of when they are on
-// record, and when they are not any more. Whoever relays may fail.
+// record, and when they are not any more. A failing relay fails no ADD or DEL.
 func TestRelay(t *testing.T) {
 	for _, c := range []struct {
 		name, conf, ports string
