@@ -27,7 +27,7 @@ func (e *Engine) GC(r *Request) error {
 	// What is on the machine is listed before the records: a record is written
 	// before and removed after what it tells of, so that what an ADD makes or
 	// a DEL removes at the same time never looks like an orphan.
-	strays, err := e.strays()
+	orphans, err := e.orphans()
 	errs := []error{err}
 	list, err := e.Index.List("")
 	errs = append(errs, err)
@@ -38,11 +38,11 @@ func (e *Engine) GC(r *Request) error {
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		// Without all records, nothing can be called a stray.
+		// Without all records, nothing can be called an orphan.
 		return err
 	}
 	e.Index.Prune(r.Network)
-	errs = append(errs, e.sweep(r, strays, list), e.collectAddresses(r, list, valid))
+	errs = append(errs, e.sweep(r, orphans, list), e.collectAddresses(r, list, valid))
 	return errors.Join(errs...)
 }
 
@@ -103,19 +103,19 @@ func (e *Engine) collect(r *Request, a wire.Attachment) error {
 	return nil
 }
 
-// strays lists what may have no record: links and set elements,
+// orphans lists what may have no record: links and set elements,
 // which only plugins that make interfaces have.
-func (e *Engine) strays() ([]wire.Stray, error) {
+func (e *Engine) orphans() ([]wire.Orphan, error) {
 	if e.Plugin.Kind != network.MakesInterface {
 		return nil, nil
 	}
-	return e.Facts.Strays()
+	return e.Facts.Orphans()
 }
 
 // sweep removes roots that belong to no record.
-func (e *Engine) sweep(r *Request, strays []wire.Stray, list []*records.Record) error {
+func (e *Engine) sweep(r *Request, orphans []wire.Orphan, list []*records.Record) error {
 	var errs []error
-	for _, s := range strays {
+	for _, s := range orphans {
 		owned := slices.ContainsFunc(list, func(rec *records.Record) bool { return s.Of(rec.Attachment) })
 		if owned || !s.In(r.Network) {
 			continue

@@ -85,8 +85,8 @@ func parseScope(args []string) (Scope, error) {
 func (s Scope) all() bool { return len(s.Networks)+len(s.Attachments) == 0 }
 
 // Heal makes what the records `up` say so again where it is not, and deletes
-// attachments whose sandbox is gone for good and that nobody says DEL for. It
-// leaves alone what somebody is at work on, goes on past errors, and reports each
+// attachments whose sandbox is gone for good and that no runtime says DEL for. It
+// leaves alone what another process is at work on, goes on past errors, and reports each
 // thing that was not as it should be. The error tells of records that can't be
 // read.
 func (e *Engine) Heal(s Scope, report func(wire.HealEvent)) error {
@@ -123,7 +123,7 @@ func (h *healer) alone(a wire.Attachment, f func()) {
 		f()
 	}()
 	if err := <-ended; err != nil {
-		h.teller(a)(nil, nil, err)
+		h.reporter(a)(nil, nil, err)
 	}
 }
 
@@ -188,16 +188,16 @@ type healer struct {
 	*Engine
 	report func(wire.HealEvent)
 
-	counted   time.Time // when inhabited was found out; zero: not yet
-	inhabited map[uint64]bool
+	counted    time.Time // when referenced was found out; zero: not yet
+	referenced map[uint64]bool
 }
 
 // network puts back what a network's attachments share. While it does, it holds
 // the lock of one that is up, so that the network is not removed at that time.
 func (h *healer) network(name string, list []*records.Record) {
-	say := h.teller(wire.Attachment{Network: name})
+	report := h.reporter(wire.Attachment{Network: name})
 	host, network := h.shared(list)
-	defer h.Namespaces.Leave("")
+	defer h.Namespaces.CloseNetNS("")
 	if wire.So(h.Host, host) && wire.So(h.Host, network) {
 		return
 	}
@@ -206,23 +206,23 @@ func (h *healer) network(name string, list []*records.Record) {
 		return // all are about to go, or to be attached, and those look as well
 	}
 	defer guard.Unlock()
-	h.healUnder(h.Locks.LockHost, host, say)
-	h.healUnder(func() (*records.Lock, error) { return h.Locks.LockNetwork(name) }, network, say)
+	h.healUnder(h.Locks.LockHost, host, report)
+	h.healUnder(func() (*records.Lock, error) { return h.Locks.LockNetwork(name) }, network, report)
 }
 
 // healUnder puts objects back under a lock.
-func (h *healer) healUnder(take func() (*records.Lock, error), objects []wire.Object, say teller) {
+func (h *healer) healUnder(take func() (*records.Lock, error), objects []wire.Object, report reporter) {
 	if len(objects) == 0 {
 		return
 	}
 	lock, err := take()
 	if err != nil {
-		say(nil, nil, err)
+		report(nil, nil, err)
 		return
 	}
 	defer lock.Unlock()
-	h.Namespaces.Leave("") // links may have changed by now
-	wire.Heal(h.Host, objects, say)
+	h.Namespaces.CloseNetNS("") // links may have changed by now
+	wire.Heal(h.Host, objects, report)
 }
 
 // shared returns what attachments that are up share, the host's and the network's.
@@ -284,10 +284,10 @@ func (h *healer) lockUp(rec *records.Record) (held *records.Lock) {
 // attachment puts back what is one attachment's own, or deletes it if its sandbox
 // is gone.
 func (h *healer) attachment(a wire.Attachment) {
-	say := h.teller(a)
+	report := h.reporter(a)
 	lock, free, err := h.Locks.TryLockAttachment(a)
 	if err != nil {
-		say(nil, nil, err)
+		report(nil, nil, err)
 		return
 	}
 	if !free {
@@ -298,58 +298,59 @@ func (h *healer) attachment(a wire.Attachment) {
 	rec, err := h.Records.Get(a, h.Plugin.Type)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return // deleted meanwhile
+		return // a DEL was faster
 	case err != nil:
-		say(nil, nil, err)
+		report(nil, nil, err)
 		return
 	}
-	defer h.Namespaces.Leave(rec.NetNS)
-	found, err := h.Namespaces.Enter(rec.NetNS)
+	defer h.Namespaces.CloseNetNS(rec.NetNS)
+	found, err := h.Namespaces.OpenNetNS(rec.NetNS)
 	there := err == nil && at(rec, found)
-	if !there && h.bury(rec) || rec.State != records.Up {
+	if !there && h.reap(rec) || rec.State != records.Up {
 		return // of what is not up, its process died: DEL, or the next ADD, sees to it
 	}
 	plan, err := h.plan(rec)
 	if err != nil {
-		say(nil, nil, err)
+		report(nil, nil, err)
 		return
 	}
 	own := plan.Own
 	if !there {
 		own = wire.Outside(own)
 	}
-	wire.Heal(h.Host, own, say)
+	wire.Heal(h.Host, own, report)
 }
 
-// bury deletes an attachment whose sandbox is gone for good, and reports whether
+// reap deletes an attachment whose sandbox is gone for good, and reports whether
 // it is gone. One that dnet made is dnet's to end.
-func (h *healer) bury(rec *records.Record) bool {
-	dead, err := h.dead(rec)
-	if err != nil || !dead {
+func (h *healer) reap(rec *records.Record) bool {
+	orphaned, err := h.orphaned(rec)
+	if err != nil || !orphaned {
 		if err != nil {
-			h.teller(rec.Attachment)(nil, nil, err)
+			h.reporter(rec.Attachment)(nil, nil, err)
 		}
 		return false
 	}
 	if rec.Creator == records.ByDnet {
 		return true
 	}
-	said := wire.HealEvent{Attachment: rec.Attachment, Did: wire.Reaped, Was: "network namespace " + rec.NetNS + " is gone"}
+	event := wire.HealEvent{Attachment: rec.Attachment, Did: wire.Reaped, Was: "network namespace " + rec.NetNS + " is gone"}
 	if time.Since(rec.Since) < Grace {
-		said.Did = wire.Left
-	} else if err := h.detachDead(rec); err != nil {
-		said.Error = err.Error()
+		event.Did = wire.Left
+	} else if err := h.detachOrphan(rec); err != nil {
+		event.Error = err.Error()
 	}
-	h.report(said)
+	h.report(event)
 	return true
 }
 
-// dead reports whether a sandbox is gone for good. That its path leads nowhere
-// does not say so: it may lead there in another mount namespace. But a
-// namespace that lives keeps the other end of its veth alive, and so the host's;
-// where there is none, somebody is in it, has it mounted, or open.
-func (h *healer) dead(rec *records.Record) (bool, error) {
-	if rec.Cookie == 0 || h.Namespaces.Lives(rec.NetNS, rec.Cookie) {
+// orphaned reports whether a sandbox is gone for good. A path that leads nowhere
+// does not prove it: the path may lead there in another mount namespace. But a
+// namespace that lives keeps the other end of its veth alive, and so the host's.
+// Where there is no veth, the namespace lives as long as a process is in it, or has
+// it mounted or open.
+func (h *healer) orphaned(rec *records.Record) (bool, error) {
+	if rec.Cookie == 0 || h.Namespaces.NetNSAlive(rec.NetNS, rec.Cookie) {
 		return false, nil
 	}
 	if there, err := h.Sandboxes.HasLink("", rec.HostLink()); there || err != nil {
@@ -357,21 +358,20 @@ func (h *healer) dead(rec *records.Record) (bool, error) {
 	}
 	if !h.counted.After(rec.Since) {
 		now := time.Now()
-		inhabited, err := h.Namespaces.Inhabited()
+		referenced, err := h.Namespaces.ReferencedNetNS()
 		if err != nil {
 			return false, fmt.Errorf("who uses network namespaces: %w", err)
 		}
-		h.counted, h.inhabited = now, inhabited
+		h.counted, h.referenced = now, referenced
 	}
-	return !h.inhabited[rec.Cookie], nil
+	return !h.referenced[rec.Cookie], nil
 }
 
-// detachDead deletes an attachment that nobody says DEL for, so that the record
-// goes last: who dies before leaves what the next one finds. Its addresses may be
-// another's by then; of an attachment whose DEL had begun nothing is removed by
-// its address. The IPAM plugin that gave them is looked for where the plugin was that
+// detachOrphan deletes an attachment that no runtime says DEL for. The record goes
+// last, so that the next healing finds it if this one dies. Of an attachment whose DEL
+// had begun nothing is removed by its address, which may be another's by now. The IPAM plugin that gave them is looked for where the plugin was that
 // attached.
-func (h *healer) detachDead(rec *records.Record) error {
+func (h *healer) detachOrphan(rec *records.Record) error {
 	path := ""
 	if program := cmp.Or(rec.Program, h.Program); program != "" {
 		path = filepath.Dir(program)
@@ -396,10 +396,10 @@ func (h *healer) detachDead(rec *records.Record) error {
 	return h.deleteRecord(rec)
 }
 
-// A teller reports one object: how it was, and why it still is so.
-type teller func(o wire.Object, was, err error)
+// A reporter reports one object: how it was, and why it still is so.
+type reporter func(o wire.Object, was, err error)
 
-func (h *healer) teller(a wire.Attachment) teller {
+func (h *healer) reporter(a wire.Attachment) reporter {
 	return func(o wire.Object, was, err error) {
 		r := wire.HealEvent{Attachment: a, Did: wire.PutBack}
 		if o != nil {

@@ -148,9 +148,9 @@ func (n noInterface) validate(e *Engine, r *Request, d network.Description, rec 
 	if err := r.refuseOwnInterface(); err != nil {
 		return err
 	}
-	found, err := e.Sandboxes.Survey(r.NetNS)
+	found, err := e.Sandboxes.NetNSInfo(r.NetNS)
 	if err == nil && d.Shares != "" && !found.Own {
-		found.Processes, err = e.Sandboxes.Inside(r.NetNS)
+		found.Processes, err = e.Sandboxes.ProcessesIn(r.NetNS)
 	}
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ func (n noInterface) validate(e *Engine, r *Request, d network.Description, rec 
 	}
 	rec.Cookie = found.Cookie
 	if d.Shares != "" {
-		target, err := e.Namespaces.Enter(d.Shares)
+		target, err := e.Namespaces.OpenNetNS(d.Shares)
 		if err != nil {
 			return err
 		}

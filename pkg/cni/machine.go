@@ -14,29 +14,29 @@ import (
 
 // Namespaces are the network namespaces of the machine.
 type Namespaces interface {
-	// Enter opens a sandbox. The error has code 8 when there is none at that
+	// OpenNetNS opens a sandbox. The error has code 8 when there is none at that
 	// path.
-	Enter(netns string) (wire.Sandbox, error)
-	// Still reports whether a path still is the namespace that was entered.
-	Still(netns string) bool
-	// Leave lets go of a sandbox, "" for none, and forgets what links there are.
-	Leave(netns string)
-	// Lives reports whether the namespace of a cookie is still at a path. Where that
+	OpenNetNS(netns string) (wire.Sandbox, error)
+	// SameNetNS reports whether a path still is the namespace that was entered.
+	SameNetNS(netns string) bool
+	// CloseNetNS lets go of a sandbox, "" for none, and forgets what links there are.
+	CloseNetNS(netns string)
+	// NetNSAlive reports whether the namespace of a cookie is still at a path. Where that
 	// can't be told, it is true.
-	Lives(netns string, cookie uint64) bool
-	// Inhabited returns the cookies of the namespaces that a process may still use,
+	NetNSAlive(netns string, cookie uint64) bool
+	// ReferencedNetNS returns the cookies of the namespaces that a process may still use,
 	// at whatever path.
-	Inhabited() (map[uint64]bool, error)
+	ReferencedNetNS() (map[uint64]bool, error)
 }
 
 // Sandboxes tells what is in a sandbox.
 type Sandboxes interface {
 	// HasLink reports whether a namespace has a link of that name.
 	HasLink(netns, name string) (bool, error)
-	// Survey looks at a sandbox for a plugin that makes no interface in it.
-	Survey(netns string) (wire.NetNSInfo, error)
-	// Inside lists the processes in a namespace, as "12 (sleep)".
-	Inside(netns string) ([]string, error)
+	// NetNSInfo looks at a sandbox for a plugin that makes no interface in it.
+	NetNSInfo(netns string) (wire.NetNSInfo, error)
+	// ProcessesIn lists the processes in a namespace, as "12 (sleep)".
+	ProcessesIn(netns string) ([]string, error)
 	// Addresses returns the addresses by which a namespace speaks to others,
 	// at most one of each family; lo's where it can't, for "" the host's own.
 	Addresses(netns string) ([]netip.Prefix, error)
@@ -50,11 +50,11 @@ type HostFacts interface {
 	// Bundle returns what the OCI bundle of a container says of its names, and
 	// its ID without the runtime's namespace; nothing where no bundle is found.
 	Bundle(container string) names.Identity
-	// WayOutMTU returns the MTU in bytes of the link of the default route.
-	WayOutMTU() int
-	// Strays lists roots on the machine that look like ours, each with its
+	// DefaultRouteMTU returns the MTU in bytes of the link of the default route.
+	DefaultRouteMTU() int
+	// Orphans lists roots on the machine that look like ours, each with its
 	// owner as far as that can be told, for garbage collection.
-	Strays() ([]wire.Stray, error)
+	Orphans() ([]wire.Orphan, error)
 }
 
 // Locks keep processes from working on the same thing. The kernel frees them when

@@ -124,7 +124,7 @@ func (e *Engine) begin(r *Request, d network.Description) (*records.Record, erro
 // container's address and default route would become the host's. Only a sandbox
 // that is to share another namespace may be there already.
 func (e *Engine) enter(r *Request, d network.Description) (wire.Sandbox, error) {
-	found, err := e.Namespaces.Enter(r.NetNS)
+	found, err := e.Namespaces.OpenNetNS(r.NetNS)
 	if err == nil && found.Own && d.Shares == "" {
 		err = wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: must not be the host's own network namespace", r.NetNS)
 	}
@@ -227,7 +227,7 @@ func (a *addition) makePlan() (err error) {
 		Names: a.rec.Names, Info: a.rec.Info, Reused: l.Reused || r.MAC != "",
 	}
 	if d.MTU == 0 && a.Plugin.Kind == network.MakesInterface {
-		a.endpoint.MTU = a.Facts.WayOutMTU()
+		a.endpoint.MTU = a.Facts.DefaultRouteMTU()
 	}
 	a.plan, err = a.mode.Plan(a.endpoint)
 	return err
@@ -260,7 +260,7 @@ func (a *addition) ensureOwn() ([]wire.Object, error) {
 
 // finish records the attachment as up, and returns its result.
 func (a *addition) finish() (*types100.Result, error) {
-	if !a.Namespaces.Still(a.r.NetNS) {
+	if !a.Namespaces.SameNetNS(a.r.NetNS) {
 		return nil, wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: vanished during ADD", a.r.NetNS)
 	}
 	whole, recorded := kindOf(a.Plugin).results(a.r, resultOf(a.plan, a.endpoint, a.lease.DNS))

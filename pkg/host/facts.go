@@ -17,9 +17,9 @@ import (
 // sent: the kernel only says which link it would take.
 var uplinkTargets = []netip.Addr{netip.MustParseAddr("1.1.1.1"), netip.MustParseAddr("2606:4700:4700::1111")}
 
-// WayOutMTU returns the MTU in bytes of the link that leads out, IPv4 first,
+// DefaultRouteMTU returns the MTU in bytes of the link that leads out, IPv4 first,
 // and Ethernet's 1500 where none does.
-func (h *Host) WayOutMTU() int {
+func (h *Host) DefaultRouteMTU() int {
 	const ethernet = 1500
 	rt := h.root.rt
 	for _, a := range uplinkTargets {
@@ -82,15 +82,15 @@ func (h *Host) ID() string {
 	return name
 }
 
-// Strays lists the links and set elements that look like ours.
-func (h *Host) Strays() ([]wire.Stray, error) {
+// Orphans lists the links and set elements that look like ours.
+func (h *Host) Orphans() ([]wire.Orphan, error) {
 	links, err := h.hostLinks()
 	if err != nil {
 		return nil, err
 	}
-	var out []wire.Stray
+	var out []wire.Orphan
 	for _, name := range links {
-		out = append(out, wire.Stray{
+		out = append(out, wire.Orphan{
 			Object: &wire.Veth{Name: name},
 			Of:     func(a wire.Attachment) bool { return a.HostLink() == name },
 			// The name tells no network; without a record it has no owner.

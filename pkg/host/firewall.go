@@ -157,14 +157,14 @@ func (e fwEndpoint) takeBack() error {
 func (e fwEndpoint) probe() error { return nil }
 
 // orphanElements lists the owners of elements, for garbage collection.
-func (h *Host) orphanElements() ([]wire.Stray, error) {
+func (h *Host) orphanElements() ([]wire.Orphan, error) {
 	comments, err := h.fw.Owners()
 	if err != nil {
 		return nil, err
 	}
-	var out []wire.Stray
+	var out []wire.Orphan
 	for _, c := range comments {
-		out = append(out, wire.Stray{
+		out = append(out, wire.Orphan{
 			Object: &firewall.Owned{Comment: c},
 			Of:     func(a wire.Attachment) bool { return firewall.Comment(a) == c },
 			In:     func(network string) bool { return strings.HasPrefix(c, network+" ") },

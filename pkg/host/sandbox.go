@@ -15,8 +15,8 @@ import (
 	"dcni/pkg/wire"
 )
 
-// Enter opens a sandbox.
-func (h *Host) Enter(path string) (wire.Sandbox, error) {
+// OpenNetNS opens a sandbox.
+func (h *Host) OpenNetNS(path string) (wire.Sandbox, error) {
 	s, err := h.sandbox(path)
 	if err != nil {
 		return wire.Sandbox{}, err
@@ -29,8 +29,8 @@ func (h *Host) Enter(path string) (wire.Sandbox, error) {
 	return wire.Sandbox{Cookie: cookie, Own: cookie == own}, err
 }
 
-// Still reports whether a path still leads to the namespace that was entered.
-func (h *Host) Still(path string) bool {
+// SameNetNS reports whether a path still leads to the namespace that was entered.
+func (h *Host) SameNetNS(path string) bool {
 	now, err := netns.Open(path)
 	if err != nil {
 		return false
@@ -42,17 +42,17 @@ func (h *Host) Still(path string) bool {
 
 // Leave closes a sandbox that was opened, if any, and forgets what links there
 // are.
-func (h *Host) Leave(path string) { h.forget(path) }
+func (h *Host) CloseNetNS(path string) { h.forget(path) }
 
 // Lives is [netns.Alive].
-func (h *Host) Lives(path string, cookie uint64) bool { return netns.Alive(path, cookie) }
+func (h *Host) NetNSAlive(path string, cookie uint64) bool { return netns.Alive(path, cookie) }
 
 // Inhabited is [proc.ReferencedNetNS].
-func (h *Host) Inhabited() (map[uint64]bool, error) { return proc.ReferencedNetNS() }
+func (h *Host) ReferencedNetNS() (map[uint64]bool, error) { return proc.ReferencedNetNS() }
 
-// Survey looks at a sandbox for a plugin that makes no interface in it.
-func (h *Host) Survey(path string) (wire.NetNSInfo, error) {
-	found, err := h.Enter(path)
+// NetNSInfo looks at a sandbox for a plugin that makes no interface in it.
+func (h *Host) NetNSInfo(path string) (wire.NetNSInfo, error) {
+	found, err := h.OpenNetNS(path)
 	if err != nil || found.Own {
 		return wire.NetNSInfo{Sandbox: found}, err
 	}
@@ -73,8 +73,8 @@ func fixed(path string) bool {
 	return err == nil && !filepath.IsAbs(name)
 }
 
-// Inside lists the processes in a namespace.
-func (h *Host) Inside(path string) ([]string, error) {
+// ProcessesIn lists the processes in a namespace.
+func (h *Host) ProcessesIn(path string) ([]string, error) {
 	want, err := netns.At(path)
 	if err != nil {
 		return nil, netnsError(path, err)

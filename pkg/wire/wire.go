@@ -154,9 +154,9 @@ func IsHostLink(name string) bool {
 	return ok && len(hash) == digits && strings.Trim(hash, "0123456789abcdef") == ""
 }
 
-// A Stray is a root found on the machine, with its owner as far as the machine
+// A Orphan is a root found on the machine, with its owner as far as the machine
 // tells: a link's name is a hash, an element's comment may be cut.
-type Stray struct {
+type Orphan struct {
 	Object Root
 	Of     func(Attachment) bool // is it this attachment's?
 	In     func(network string) bool

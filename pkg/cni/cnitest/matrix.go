@@ -274,7 +274,7 @@ func (m matrix) checkResult(t *testing.T, w *World, container string, result []b
 // left fails if anything tells of the containers.
 func (m matrix) left(t *testing.T, w *World, containers ...string) {
 	t.Helper()
-	state, orphans := w.State(t), w.Host.Strays()
+	state, orphans := w.State(t), w.Host.Orphans()
 	for _, container := range containers {
 		a := w.Request(t, container, m.confOf(container)).Attachment
 		for line := range strings.Lines(state) {

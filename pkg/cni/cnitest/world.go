@@ -215,8 +215,8 @@ func (w *World) Exchange(container string) {
 	}
 }
 
-func (m machine) WayOutMTU() int                  { return 1500 }
-func (m machine) Inside(string) ([]string, error) { return nil, nil }
+func (m machine) DefaultRouteMTU() int                 { return 1500 }
+func (m machine) ProcessesIn(string) ([]string, error) { return nil, nil }
 
 // hostCookie is the host's own namespace's.
 const hostCookie = 1
@@ -234,7 +234,7 @@ func (w *World) cookieOf(netns string) uint64 {
 
 // Enter knows sandboxes by /run/netns. Any other path, and one that was made to
 // lead elsewhere, is the host's.
-func (m machine) Enter(netns string) (wire.Sandbox, error) {
+func (m machine) OpenNetNS(netns string) (wire.Sandbox, error) {
 	if err := m.w.next(); err != nil {
 		return wire.Sandbox{}, err
 	}
@@ -255,22 +255,22 @@ func (m machine) look(netns string) (wire.Sandbox, error) {
 	return wire.Sandbox{Cookie: m.w.cookieOf(netns)}, nil
 }
 
-// Still reports whether the path leads where it did when it was entered. A bind
+// SameNetNS reports whether the path leads where it did when it was entered. A bind
 // that the verb itself made does not count.
-func (m machine) Still(netns string) bool {
+func (m machine) SameNetNS(netns string) bool {
 	_, open := m.w.entered[netns]
 	s := m.w.sandboxes[netns]
 	return open && s.fate == alive && (m.Has("path "+netns) || m.w.entered[netns] == m.w.cookieOf(netns) || m.w.entered[netns] == hostCookie)
 }
 
-func (m machine) Leave(netns string) { delete(m.w.entered, netns) }
+func (m machine) CloseNetNS(netns string) { delete(m.w.entered, netns) }
 
-func (m machine) Lives(netns string, cookie uint64) bool {
+func (m machine) NetNSAlive(netns string, cookie uint64) bool {
 	found, err := m.look(netns)
 	return err == nil && found.Cookie == cookie
 }
 
-func (m machine) Inhabited() (map[uint64]bool, error) {
+func (m machine) ReferencedNetNS() (map[uint64]bool, error) {
 	if err := m.w.next(); err != nil {
 		return nil, err
 	}
@@ -286,7 +286,7 @@ func (m machine) Inhabited() (map[uint64]bool, error) {
 // Bundle knows of none.
 func (m machine) Bundle(string) names.Identity { return names.Identity{} }
 
-func (m machine) Survey(netns string) (wire.NetNSInfo, error) {
+func (m machine) NetNSInfo(netns string) (wire.NetNSInfo, error) {
 	found, err := m.look(netns)
 	return wire.NetNSInfo{Sandbox: found}, err
 }
@@ -304,11 +304,11 @@ func (m machine) HasLink(netns, name string) (bool, error) {
 	return m.Has("link " + name + " netns " + netns), nil
 }
 
-func (m machine) Strays() ([]wire.Stray, error) {
+func (m machine) Orphans() ([]wire.Orphan, error) {
 	if err := m.w.next(); err != nil {
 		return nil, err
 	}
-	return m.Host.Strays(), nil
+	return m.Host.Orphans(), nil
 }
 
 // noHost knows nothing of any host.

@@ -300,17 +300,17 @@ func (h *Host) drop(key string) {
 // provides.
 func (h *Host) Has(key string) bool { return h.has(key) }
 
-// Strays lists the roots on the machine that look like those of attachments, with
+// Orphans lists the roots on the machine that look like those of attachments, with
 // their owners.
-func (h *Host) Strays() []wire.Stray {
-	var out []wire.Stray
+func (h *Host) Orphans() []wire.Orphan {
+	var out []wire.Orphan
 	for key, t := range h.there {
 		root, ok := t.object.(wire.Root)
 		link, isLink := strings.CutPrefix(key, "link ")
 		if !ok || isLink && !wire.IsHostLink(link) {
 			continue
 		}
-		out = append(out, wire.Stray{
+		out = append(out, wire.Orphan{
 			Object: root,
 			Of: func(a wire.Attachment) bool {
 				return strings.HasSuffix(key, a.String()) || key == "link "+a.HostLink()
