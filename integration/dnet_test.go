@@ -160,7 +160,7 @@ func (r *fixture) deaths(before func(), args []string, after func(what string)) 
 	for _, call := range fatal {
 		for n, dead := 1, true; dead; n++ {
 			before()
-			cmd := exec.Command("strace", append([]string{"--seccomp-bpf", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call,
+			cmd := exec.Command("strace", append([]string{"-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call,
 				"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", call, n), filepath.Join(binaries, "dnet")}, args...)...)
 			out, err := cmd.CombinedOutput()
 			dead = err != nil

@@ -14,7 +14,7 @@ import (
 // whether dnet died, when none of these processes runs any more but the orphan.
 func (p point) killRun(t *testing.T) bool {
 	t.Helper()
-	cmd := exec.Command("strace", "--seccomp-bpf", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+p.call,
+	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+p.call,
 		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", p.call, p.n),
 		"dnet", "run", "--rm", "--network", "web", "--name", "c1", "-p", "8080:80",
 		"sh", "-c", "setsid sleep 4714 & sleep 0.02")

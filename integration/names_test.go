@@ -18,8 +18,10 @@ func inBridge(list []byte) ([]byte, error) {
 		return nil, err
 	}
 	var plugins []map[string]json.RawMessage
-	if err := json.Unmarshal(conf["plugins"], &plugins); err != nil || len(plugins) != 2 ||
-		string(plugins[0]["type"]) != `"dbridge"` || string(plugins[1]["type"]) != `"ddns"` || plugins[0]["defaultBridge"] != nil {
+	if err := json.Unmarshal(conf["plugins"], &plugins); err != nil {
+		return nil, err
+	}
+	if len(plugins) != 2 || string(plugins[0]["type"]) != `"dbridge"` || string(plugins[1]["type"]) != `"ddns"` || plugins[0]["defaultBridge"] != nil {
 		return list, nil
 	}
 	bridge, ddns := plugins[0], plugins[1]

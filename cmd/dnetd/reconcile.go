@@ -101,7 +101,9 @@ func (d *dnetd) reconcile(ctx context.Context) {
 	registered := map[wire.Attachment]bool{}
 	for _, a := range d.registry.attachments() {
 		registered[a] = true
-		all[a] = all[a] // without a record, too
+		if _, there := all[a]; !there {
+			all[a] = onRecord{} // without a record, too
+		}
 	}
 	seen := make(map[wire.Attachment]seenRecords, len(all))
 	for a, now := range all {

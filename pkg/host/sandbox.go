@@ -40,14 +40,14 @@ func (h *Host) SameNetNS(path string) bool {
 	return err == nil && s.ns.Same(now)
 }
 
-// Leave closes a sandbox that was opened, if any, and forgets what links there
+// CloseNetNS closes a sandbox that was opened, if any, and forgets what links there
 // are.
 func (h *Host) CloseNetNS(path string) { h.forget(path) }
 
-// Lives is [netns.Alive].
+// NetNSAlive is [netns.Alive].
 func (h *Host) NetNSAlive(path string, cookie uint64) bool { return netns.Alive(path, cookie) }
 
-// Inhabited is [proc.ReferencedNetNS].
+// ReferencedNetNS is [proc.ReferencedNetNS].
 func (h *Host) ReferencedNetNS() (map[uint64]bool, error) { return proc.ReferencedNetNS() }
 
 // NetNSInfo looks at a sandbox for a plugin that makes no interface in it.

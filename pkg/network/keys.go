@@ -301,7 +301,7 @@ func same(a, b json.RawMessage) bool {
 	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 }
 
-// merge sets a key that another name may have set already. Two different values are an
+// Merge sets a key that another name may have set already. Two different values are an
 // error.
 func (o Object) Merge(key string, value json.RawMessage, name string) error {
 	if have, ok := o[key]; ok && !same(have, value) {

@@ -1,13 +1,14 @@
 package rtnl
 
 import (
-	"dcni/pkg/host/nlsock"
 	"encoding/binary"
 	"io/fs"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"dcni/pkg/host/nlsock"
 )
 
 // A DevConf is a setting of one link that rtnetlink tells along with the link
@@ -33,8 +34,10 @@ var DevConfs = map[string]DevConf{
 
 // Those that are looked at by name.
 var (
-	ArpNotify, NdiscNotify = DevConfs["ipv4/arp_notify"], DevConfs["ipv6/ndisc_notify"]
-	DisableIPv6, AcceptDAD = DevConfs["ipv6/disable_ipv6"], DevConfs["ipv6/accept_dad"]
+	ArpNotify   = DevConfs["ipv4/arp_notify"]
+	NdiscNotify = DevConfs["ipv6/ndisc_notify"]
+	DisableIPv6 = DevConfs["ipv6/disable_ipv6"]
+	AcceptDAD   = DevConfs["ipv6/accept_dad"]
 )
 
 // DevConfOf reads a path as net/ipv4/conf/eth0/arp_notify.
