@@ -141,18 +141,23 @@ func TestCommandPipe(t *testing.T) {
 	}
 }
 
-// child starts a shell script as a child.
+// child starts a shell script as a child. The script begins once the child has been
+// identified by what /proc says of it.
 func child(t *testing.T, script string) *Child {
 	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
 	c := &Child{}
-	var err error
-	c.PID, err = syscall.ForkExec("/bin/sh", []string{"sh", "-c", script}, &syscall.ProcAttr{
-		Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{PidFD: &c.pidfd, Setsid: true},
+	c.PID, err = syscall.ForkExec("/bin/sh", []string{"sh", "-c", "read -r go; " + script}, &syscall.ProcAttr{
+		Files: []uintptr{r.Fd(), 1, 2}, Sys: &syscall.SysProcAttr{PidFD: &c.pidfd, Setsid: true},
 	})
 	if err == nil {
 		err = c.identify(true)
 	}
-	if err != nil {
+	if err = errors.Join(err, w.Close()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Kill() })
