@@ -17,6 +17,9 @@ func inBridge(list []byte) ([]byte, error) {
 	if err := json.Unmarshal(list, &conf); err != nil {
 		return nil, err
 	}
+	if conf["plugins"] == nil {
+		return list, nil // one plugin's configuration
+	}
 	var plugins []map[string]json.RawMessage
 	if err := json.Unmarshal(conf["plugins"], &plugins); err != nil {
 		return nil, err
