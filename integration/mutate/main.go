@@ -59,7 +59,7 @@ func measure(pkg string, show bool) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(temp)
+	defer func() { _ = os.RemoveAll(temp) }() // a temporary folder
 	var p struct {
 		Dir     string
 		GoFiles []string
