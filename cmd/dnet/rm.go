@@ -98,7 +98,7 @@ func (a *app) remove(m machine, word string) error {
 	}
 	defer lock.Unlock()
 	// An ADD writes its record before it waits for this lock or looks for the
-	// bridge. So an ADD without a record makes the network anew.
+	// bridge. So an ADD without a record makes the network again.
 	attached, err := a.store.List(r.name)
 	if err != nil {
 		return err

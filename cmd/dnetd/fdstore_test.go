@@ -325,7 +325,7 @@ type badStore struct {
 
 func (s badStore) claim(uint64, names.Family) (udp, tcp int, ok bool) { return s.udp, s.tcp, true }
 
-// A stored pair that is not the sandbox's is closed, and sockets are opened anew.
+// A stored pair that is not the sandbox's is closed, and other sockets are opened.
 func TestStoredPairOfNoUse(t *testing.T) {
 	r := newFixture(t)
 	b, p := r.netNS(), sockets(t)

@@ -18,7 +18,7 @@ func bridgeConf(keys string) string {
 	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "web", "type": "dbridge", %s "ipam": {"type": "dipam", "subnet": "10.1.0.0/24"}}`, keys)
 }
 
-// Where a network was configured anew, the youngest attachment says what it is:
+// Where the configuration of a network has changed, the youngest attachment says what it is:
 // healing puts back what the last ADD made.
 func TestHealReconfigured(t *testing.T) {
 	// In the order of names the youngest record is the last of the network's, and

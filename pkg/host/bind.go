@@ -70,7 +70,7 @@ func (b bind) check() error { return b.leadsTo(b.o.Shared, b.o.Original) }
 
 // remove takes the bind away where it still is, and nothing else that may be
 // mounted there: it unmounts what it has open and has looked at, so a path that
-// is made anew at that moment is not hit. What is mounted over the bind in these
+// is made again at that moment is not hit. What is mounted over the bind in these
 // microseconds would be: umount2 takes the topmost mount there, through a
 // descriptor as well, and what is covered can't be unmounted. Then others may
 // have been given the path while it led elsewhere, and taken lo down there, as
