@@ -27,6 +27,23 @@ func (b *NetNSBind) Root() {}
 
 func (b *NetNSBind) String() string { return "mount --bind --make-private " + b.Source + " sandbox" }
 
+// SharedLo says that lo is up in a namespace that is shared: by it the containers reach
+// each other. The container that the namespace was made for may be gone: then those of the
+// owner's processes lead there. Nothing is to be removed: lo goes with the namespace.
+type SharedLo struct {
+	Owner  Attachment
+	Source string // path of the namespace
+	Shared uint64 // its cookie
+}
+
+// Key names the owner.
+func (l *SharedLo) Key() string { return "shared lo " + l.Owner.String() }
+
+func (l *SharedLo) String() string { return "link lo up netns " + l.Source }
+
+// Outside returns nil: lo is in a sandbox.
+func (l *SharedLo) Outside() Object { return nil }
+
 // Permission says that root allows on this host what a container could misuse.
 // The right to write CNI configurations does not include it.
 type Permission struct {

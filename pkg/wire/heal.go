@@ -1,12 +1,18 @@
 package wire
 
+import (
+	"errors"
+	"slices"
+)
+
 // Heal makes so those of the objects that are not, in order. Each stands for
 // itself: nothing is undone, and it goes on past errors. It reports each object
-// that was not so: how it was, and nil or why it still is.
+// that was not so: how it was, and nil or why it still is. What is its owner's to say, see
+// [Owners], is left as it is, and is not reported.
 func Heal(h Host, objects []Object, report func(o Object, was, err error)) {
 	for _, o := range objects {
 		was := h.Check(o)
-		if was == nil {
+		if _, owners := errors.AsType[ownersError](was); was == nil || owners {
 			continue
 		}
 		changed, err := h.Ensure(o)
@@ -19,6 +25,19 @@ func Heal(h Host, objects []Object, report func(o Object, was, err error)) {
 		report(o, was, err)
 	}
 }
+
+// Owners marks what Check found wrong as its owner's to mend: CHECK tells of it, and
+// healing would try in vain at each pass.
+func Owners(err error) error {
+	if err == nil {
+		return nil
+	}
+	return ownersError{err}
+}
+
+type ownersError struct{ error }
+
+func (e ownersError) Unwrap() error { return e.error }
 
 // An Insider is an object that may be inside a sandbox. There it is out of reach
 // once the sandbox is gone, or its path is hidden.
@@ -56,6 +75,9 @@ func (u *Up) Outside() Object { return ofHost(u, u.NetNS) }
 // Outside returns the setting if it is the host's.
 func (s *Sysctl) Outside() Object { return ofHost(s, s.NetNS) }
 
+// Outside returns the fact if the link is the host's.
+func (a *Autoconf) Outside() Object { return ofHost(a, a.NetNS) }
+
 // Outside returns the address if it is the host's.
 func (a *Addr) Outside() Object { return ofHost(a, a.NetNS) }
 
@@ -64,6 +86,20 @@ func (r *Route) Outside() Object { return ofHost(r, r.NetNS) }
 
 // Outside returns nil: the path that a bind is about is the sandbox's.
 func (b *NetNSBind) Outside() Object { return nil }
+
+// WithoutIPv6 returns the objects without addresses and routes of IPv6 in a sandbox:
+// they can't be there while IPv6 is switched off inside.
+func WithoutIPv6(objects []Object) []Object {
+	return slices.DeleteFunc(slices.Clone(objects), func(o Object) bool {
+		switch o := o.(type) {
+		case *Addr:
+			return o.NetNS != "" && o.Prefix.Addr().Is6()
+		case *Route:
+			return o.NetNS != "" && o.Dst.Addr().Is6()
+		}
+		return false
+	})
+}
 
 func ofHost(o Object, netns string) Object {
 	if netns != "" {
@@ -77,12 +113,13 @@ const (
 	PutBack = "put back"  // an object was made again
 	Reaped  = "collected" // an attachment whose sandbox is gone was deleted
 	Left    = "left"      // nothing, for now: ADD, CHECK or DEL is at work on it
+	Lost    = "lost"      // its record, which can't be read, was moved away: no more is known of it
 )
 
 // A HealEvent is what healing did about one thing, or tried to.
 type HealEvent struct {
 	Attachment        // whose it is; without a container it is the network's
-	Did        string `json:"did"`              // PutBack, Reaped or Left
+	Did        string `json:"did"`              // PutBack, Reaped, Left or Lost
 	Object     string `json:"object,omitempty"` // as one line, as ip(8) or nft(8) would print it
 	Was        string `json:"was,omitempty"`    // how it differed
 	Error      string `json:"error,omitempty"`  // why it could not be done

@@ -64,6 +64,32 @@ func TestHealOfWhatCantBe(t *testing.T) {
 	}
 }
 
+// What is its owner's to mend is neither changed nor reported, and keeps no other from
+// being put back.
+func TestHealOfOwners(t *testing.T) {
+	p := bridgeAndVeth()
+	h := ensured(t, all(p))
+	h.Lose(p.Own[2].Key())
+	down := fmt.Errorf("parent: %w", wire.Owners(errors.New("it is down")))
+	h.Step = func(op string, o wire.Object) error {
+		switch {
+		case o != p.Network[1]:
+			return nil
+		case op == "check":
+			return down
+		}
+		return errors.New("touched")
+	}
+	var said []string
+	wire.Heal(h, all(p), func(o wire.Object, was, err error) { said = append(said, fmt.Sprint(o.Key(), was, err)) })
+	if len(said) != 1 || !strings.HasPrefix(said[0], p.Own[2].Key()) {
+		t.Errorf("said %q", said)
+	}
+	if wire.Owners(nil) != nil {
+		t.Error("what is right is marked")
+	}
+}
+
 // stubborn does nothing, and is content.
 type stubborn struct{ *wiretest.Host }
 

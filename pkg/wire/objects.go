@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -18,16 +19,20 @@ import (
 // adopted as it is: its MAC and MTU are its owner's and stay so, whatever ports
 // come and go.
 type Bridge struct {
-	Name  string // link name, at most 15 bytes
-	MAC   string // fixed: a drawn one changes with the ports and breaks neighbours' caches
-	MTU   int    // bytes
-	Alias string // for people: the network's name
+	Name    string // link name, at most 15 bytes
+	MAC     string // fixed: a drawn one changes with the ports and breaks neighbours' caches
+	MTU     int    // bytes
+	Alias   string // for people: the network's name
+	Adopted bool   // it is there, and another owner's: it is never made
 }
 
 // Key returns the link's name: a host has one link of a name.
 func (b *Bridge) Key() string { return "link " + b.Name }
 
 func (b *Bridge) String() string {
+	if b.Adopted {
+		return "link " + b.Name + " type bridge, as its owner made it"
+	}
 	return fmt.Sprintf("link %s type bridge address %s mtu %d alias %q", b.Name, b.MAC, b.MTU, b.Alias)
 }
 
@@ -104,19 +109,82 @@ func (s *Sysctl) String() string {
 	return "sysctl " + s.Path + "=" + s.Value + in(s.NetNS)
 }
 
+// Autoconf says that on a sandbox's link the kernel configures nothing by itself
+// of what other machines on the link say: no routes, addresses or MTU of router
+// advertisements, unless the network asks for them, and no routes of ICMP redirects.
+type Autoconf struct {
+	NetNS    string
+	Dev      string
+	IPv6     bool // the link has IPv6
+	AcceptRA bool // router advertisements count
+	// Chained are settings by path that plugins further down the chain make, also
+	// others than the link's: theirs count.
+	Chained map[string]string
+}
+
+// Key names the link.
+func (a *Autoconf) Key() string { return "autoconf " + a.Dev + at(a.NetNS) }
+
+// Refers names the link.
+func (a *Autoconf) Refers() []string { return refers(a.NetNS, a.Dev) }
+
+func (a *Autoconf) String() string {
+	var words []string
+	for _, s := range a.Settings() {
+		words = append(words, s.Path+"="+s.Value)
+	}
+	return "sysctl " + strings.Join(words, " ") + in(a.NetNS)
+}
+
+// Settings returns the link's settings.
+func (a *Autoconf) Settings() []Sysctl {
+	four, six := "net/ipv4/conf/"+a.Dev+"/", "net/ipv6/conf/"+a.Dev+"/"
+	list := []Sysctl{{Path: four + "accept_redirects", Value: "0"}}
+	if a.IPv6 {
+		ra, autoconf := "0", "0"
+		if a.AcceptRA {
+			ra, autoconf = "2", "1" // 2: also where the sandbox forwards
+		}
+		list = append(list,
+			Sysctl{Path: six + "accept_ra", Value: ra}, Sysctl{Path: six + "autoconf", Value: autoconf}, Sysctl{Path: six + "accept_redirects", Value: "0"})
+	}
+	for i := range list {
+		list[i].NetNS = a.NetNS
+		if value, ok := a.Chained[list[i].Path]; ok {
+			list[i].Value = value
+		}
+	}
+	return list
+}
+
+// RefusesRA reports whether router advertisements count for nothing on the link.
+func (a *Autoconf) RefusesRA() bool {
+	return slices.ContainsFunc(a.Settings(), func(s Sysctl) bool {
+		return strings.HasSuffix(s.Path, "/accept_ra") && s.Value == "0"
+	})
+}
+
 // Forwarding says that the host forwards packets of a family (4 or 6). For
 // IPv6, interfaces that take router advertisements go on doing so: accept_ra 1
 // becomes 2, or the host would lose its default route (kernel documentation,
 // networking/ip-sysctl, accept_ra).
+//
+// Where Ensure switches it on, it keeps the host from routing for others: what
+// neither comes from nor goes to a container is dropped. How it was before is
+// recorded, and is put back with the last user.
 type Forwarding struct {
 	Family int
 	// Require forbids to switch it on: Ensure then fails and says what to set.
 	Require bool
-	Was     []Sysctl // what Ensure changed, for Remove to write back
+	// Found is set by Ensure where it was on already, and was recorded only.
+	Found bool
 }
 
 // Key names the family.
 func (f *Forwarding) Key() string { return fmt.Sprintf("forwarding %d", f.Family) }
+
+// Root marks forwarding as something that goes with its last user.
+func (f *Forwarding) Root() {}
 
 func (f *Forwarding) String() string { return "sysctl " + f.Path() + "=1" }
 
@@ -161,10 +229,12 @@ type Route struct {
 	Scope    int
 	HasScope bool // Scope 0 (global) is meant, not left open
 	OnLink   bool // Via is on the link though no address's prefix says so
-	// Probe lets Ensure raise Metric, and write it back, where another link
-	// has a route of the same Dst and Metric. Among those, networks come in the
-	// order of their names: routes of later ones move on.
-	Probe bool
+	// Rank, if there is one, lets Ensure raise Metric, and write it back: where other
+	// links have routes of the same Dst, Metrics come in the order of Rank, and of
+	// one Rank in the order of the networks' names. Routes of those behind move on.
+	Rank int
+	// Owner is whose a route with a Rank is.
+	Owner Attachment
 }
 
 // Key names destination, link and table.
@@ -205,6 +275,32 @@ func (r *Route) String() string {
 	}
 	return b.String() + in(r.NetNS)
 }
+
+// ForwardAll says that the host routes a family for others as well, also where
+// [Forwarding] switched that on. It comes before that.
+type ForwardAll struct{ Family int }
+
+// Key names the family.
+func (f *ForwardAll) Key() string { return fmt.Sprintf("forwarding %d for all", f.Family) }
+
+// Root marks it as something that goes with its last user.
+func (f *ForwardAll) Root() {}
+
+func (f *ForwardAll) String() string { return fmt.Sprintf("forward all of ipv%d", f.Family) }
+
+// Borrowed is a change of something of the host's that is another owner's, as a
+// bridge that dcni did not make: an address on it, a setting, that it is up. Ensure
+// changes only what is not so. How it was before is recorded, and is put back with the
+// last user.
+type Borrowed struct {
+	Object // an [Addr], [Sysctl] or [Up] of the host
+}
+
+// Key is the object's, and tells it from one that dcni owns.
+func (b *Borrowed) Key() string { return "borrowed " + b.Object.Key() }
+
+// Root marks the change as something that goes with its last user.
+func (b *Borrowed) Root() {}
 
 // in says where a thing lives, for people: nothing for the host, "in sandbox"
 // elsewhere.

@@ -1,9 +1,20 @@
 package wire
 
+import "net/netip"
+
 // A Sandbox is the network namespace that is found at CNI_NETNS.
 type Sandbox struct {
 	Cookie uint64 // SO_NETNS_COOKIE: a namespace's number for its whole life, and no other's after it
 	Own    bool   // it is the host's own
+}
+
+// LinkInfo is what there is to know of a link of the host's that is to be a parent.
+type LinkInfo struct {
+	Name      string
+	MTU       int // bytes
+	MAC       string
+	Up        bool
+	Addresses []netip.Prefix
 }
 
 // NetNSInfo is what else there is to know of a sandbox for a plugin that makes no

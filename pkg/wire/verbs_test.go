@@ -384,7 +384,6 @@ func TestReferences(t *testing.T) {
 func TestSettingsWrittenBack(t *testing.T) {
 	h := wiretest.New()
 	for _, pair := range [][2]wire.Object{
-		{&wire.Forwarding{Family: 4}, &wire.Forwarding{Family: 4}},
 		{&wire.Sysctl{Path: "net/ipv4/ip_forward", Value: "1"}, &wire.Sysctl{Path: "net/ipv4/ip_forward", Value: "1"}},
 	} {
 		for _, o := range pair {

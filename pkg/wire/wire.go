@@ -154,7 +154,14 @@ func IsHostLink(name string) bool {
 	return ok && len(hash) == digits && strings.Trim(hash, "0123456789abcdef") == ""
 }
 
-// A Orphan is a root found on the machine, with its owner as far as the machine
+// BridgeMAC returns the MAC of a bridge that dcni makes. It is made from the bridge's
+// name, so that it outlives every port, and is the proof that dcni made it.
+func BridgeMAC(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return fmt.Sprintf("02:42:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3])
+}
+
+// An Orphan is a root found on the machine, with its owner as far as the machine
 // tells: a link's name is a hash, an element's comment may be cut.
 type Orphan struct {
 	Object Root

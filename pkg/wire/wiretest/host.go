@@ -84,6 +84,12 @@ func (h *Host) ensure(o wire.Object) (bool, error) {
 	if ok && have.line == want.line {
 		return false, nil
 	}
+	if s, state := o.(*wire.XfrmState); state {
+		if ok {
+			return false, fmt.Errorf("file exists: %s", have.line)
+		}
+		s.Made = true
+	}
 	if _, bridge := o.(*wire.Bridge); ok && bridge {
 		return false, nil // adopted as it is
 	}
@@ -115,6 +121,10 @@ func (h *Host) refuse(o wire.Object, want thing) error {
 		return h.refuseAddr(o)
 	case *wire.Route:
 		return h.refuseRoute(o)
+	case *wire.XfrmState:
+		if o.Made && !h.has(o.Key()) {
+			return wire.ErrLostState
+		}
 	}
 	return nil
 }
@@ -136,12 +146,15 @@ func (h *Host) refuseAddr(a *wire.Addr) error {
 }
 
 // segment names the Ethernet segment that an address's link is on: the bridge
-// of a veth, else the link itself.
+// of a veth, the parent of a child, else the link itself.
 func (h *Host) segment(a *wire.Addr) string {
 	link := "link " + a.Dev + inNetNS(a.NetNS)
 	if owner, ok := h.provider(link); ok {
-		if v, ok := h.there[owner].object.(*wire.Veth); ok {
-			return "link " + v.Bridge
+		switch o := h.there[owner].object.(type) {
+		case *wire.Veth:
+			return "link " + o.Bridge
+		case *wire.Child:
+			return "link " + o.Parent
 		}
 	}
 	return link
@@ -172,27 +185,19 @@ func (h *Host) onLink(r *wire.Route, via netip.Addr) bool {
 
 // remember notes in a setting what it was before, for Remove to write back.
 func remember(o wire.Object, have thing) {
-	switch o := o.(type) {
-	case *wire.Sysctl:
+	if o, ok := o.(*wire.Sysctl); ok {
 		o.Was = "unset"
 		if s, ok := have.object.(*wire.Sysctl); ok {
 			o.Was = s.Value
 		}
-	case *wire.Forwarding:
-		o.Was = []wire.Sysctl{{Path: o.Path(), Value: "1", Was: "0"}}
 	}
 }
 
 // written reports whether Remove has something to write back: only the value
 // whose Ensure changed a setting knows what it was.
 func written(o wire.Object) bool {
-	switch o := o.(type) {
-	case *wire.Sysctl:
-		return o.Was != ""
-	case *wire.Forwarding:
-		return len(o.Was) > 0
-	}
-	return true
+	s, ok := o.(*wire.Sysctl)
+	return !ok || s.Was != ""
 }
 
 func inNetNS(netns string) string {
@@ -239,10 +244,10 @@ func (h *Host) Remove(o wire.Object) error {
 }
 
 // isFact reports whether an object says what is so, and makes nothing: that
-// there are no flows, that root allows it.
+// there are no flows, that root allows it, what neighbours were told.
 func isFact(o wire.Object) bool {
 	switch o := o.(type) {
-	case *wire.Flows, *wire.Permission:
+	case *wire.Flows, *wire.Permission, *wire.SharedLo, *wire.Parent, *wire.Announcement:
 		return true
 	case *wire.NetNSBind:
 		return o.Original == o.Shared // the path leads there already
@@ -296,6 +301,9 @@ func (h *Host) drop(key string) {
 	}
 }
 
+// Get returns the thing of a key as it was made, nil if there is none.
+func (h *Host) Get(key string) wire.Object { return h.there[key].object }
+
 // Has reports whether there is a thing of that key, be it an object or what one
 // provides.
 func (h *Host) Has(key string) bool { return h.has(key) }
@@ -328,10 +336,14 @@ func (h *Host) has(key string) bool {
 		return true
 	}
 	_, ok := h.provider(key)
-	return ok || strings.HasPrefix(key, "link lo netns ") // every namespace has one
+	// Every namespace has a lo, and the host a way out.
+	return ok || strings.HasPrefix(key, "link lo netns ") || key == "link eth0"
 }
 
 func (h *Host) provider(key string) (string, bool) {
+	if _, ok := h.there[key]; ok {
+		return key, true
+	}
 	for k, t := range h.there {
 		if slices.Contains(t.provides, key) {
 			return k, true

@@ -1,0 +1,81 @@
+package wire
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// Announcement tells the neighbours on a link that addresses are on it now, with its
+// MAC: a gratuitous ARP request (RFC 5227, section 2.3) and an unsolicited neighbour
+// advertisement (RFC 4861, section 7.2.6). A neighbour that knows another MAC of an
+// address takes the new one at once. It comes after the addresses. It is said once and
+// leaves nothing: Check finds nothing to compare.
+type Announcement struct {
+	NetNS     string
+	Dev       string
+	Addresses []netip.Addr
+}
+
+// Key names the link.
+func (a *Announcement) Key() string { return "announcement dev " + a.Dev + at(a.NetNS) }
+
+// Refers names the link.
+func (a *Announcement) Refers() []string { return refers(a.NetNS, a.Dev) }
+
+// Outside returns the announcement if the link is the host's.
+func (a *Announcement) Outside() Object { return ofHost(a, a.NetNS) }
+
+func (a *Announcement) String() string {
+	words := make([]string, len(a.Addresses))
+	for i, ip := range a.Addresses {
+		words[i] = ip.String()
+	}
+	return "announce " + strings.Join(words, " ") + " dev " + a.Dev + in(a.NetNS)
+}
+
+// NeedAddresses splits objects into those that can be there only when the addresses
+// are, and the rest, each in order. The rest is made while duplicate detection waits.
+func NeedAddresses(objects []Object) (need, rest []Object) {
+	for _, o := range objects {
+		switch o.(type) {
+		case *Addr, *Route, *Announcement:
+			need = append(need, o)
+		default:
+			rest = append(rest, o)
+		}
+	}
+	return need, rest
+}
+
+// A Detection asks whether machines on a LAN have addresses.
+type Detection struct {
+	NetNS     string // where the link is that is asked through; "": the host's own
+	Link      string
+	Addresses []netip.Addr
+	// Again says that an address was taken just now. Two hosts that look for one at the
+	// same time find that of each other; each then waits for a random time.
+	Again bool
+}
+
+// A Conflict is an address that another machine has, or is about to take.
+type Conflict struct {
+	Address netip.Addr
+	MAC     string // the machine's; "": it is this host
+}
+
+// Holder names the machine for people.
+func (c Conflict) Holder() string {
+	if c.MAC == "" {
+		return "this host"
+	}
+	return c.MAC + " on the LAN"
+}
+
+// A Waiter waits for what a [Detection] finds.
+type Waiter interface {
+	// Wait returns the addresses that are taken as soon as it knows of one, and none
+	// when the time is over in which a machine would have answered.
+	Wait() ([]Conflict, error)
+	// Close ends the detection.
+	Close()
+}
