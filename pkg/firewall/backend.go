@@ -1,15 +1,18 @@
 package firewall
 
-import "dcni/pkg/wire"
+import (
+	"errors"
+	"fmt"
 
-// A Backend carries the policy out on a host. An object is a [Network], an [Endpoint]
-// or, to be removed, an [Owned].
+	"dcni/pkg/wire"
+)
+
+// A Backend carries the policy out on a host. An object is a [Network], an [Endpoint],
+// a [Member] or, to be removed, an [Owned].
 type Backend interface {
 	// Install makes sure that the constant rules are there. If they are not, it installs
 	// them with all that desired returns.
-	Install(desired func() ([]*Network, []*Endpoint, error)) (installed bool, err error)
-	// Uninstall takes the rules away if no network uses them.
-	Uninstall() error
+	Install(desired func() (*Desired, error)) (installed bool, err error)
 	// Ensure makes o so.
 	Ensure(o wire.Object) (changed bool, err error)
 	// Check returns nil, or how the host differs from o.
@@ -18,13 +21,18 @@ type Backend interface {
 	Remove(o wire.Object) error
 	// Probe tells whether the rules are there, or could be installed.
 	Probe() error
-	// Owners lists the comments of all endpoints that have something on the host, see
+	// Owners lists the comments of all attachments that have something on the host, see
 	// [Comment].
 	Owners() ([]string, error)
-	// IsInternal reports whether a bridge is that of an internal network.
-	IsInternal(bridge string) (bool, error)
 	// Close gives back what the backend has open.
 	Close()
+}
+
+// Desired is what the sets must hold when the rules are installed.
+type Desired struct {
+	Networks  []*Network
+	Members   []*Member
+	Endpoints []*Endpoint
 }
 
 // Owned is all that a backend has of one endpoint, whatever that is.
@@ -38,3 +46,34 @@ func (o *Owned) String() string { return o.Key() }
 
 // Root marks the elements as what is removed by itself.
 func (o *Owned) Root() {}
+
+// Router is the host where dcni switched forwarding on: it routes for networks only.
+type Router struct{ Closed []Family }
+
+// Key is always the same.
+func (r *Router) Key() string { return "router" }
+
+func (r *Router) String() string { return fmt.Sprintf("router closed for %v", r.Closed) }
+
+// InternalBridge is the bridge of an internal network. A backend can check one: it is the
+// network that makes it so.
+type InternalBridge struct{ Bridge string }
+
+// Key names the bridge.
+func (b *InternalBridge) Key() string { return "internal bridge " + b.Bridge }
+
+// String returns the key.
+func (b *InternalBridge) String() string { return b.Key() }
+
+// ErrNotInternal says that a bridge is no internal network's.
+var ErrNotInternal = errors.New("not the bridge of an internal network")
+
+// Installation is all that a backend has on the host. It can be removed, and is kept while a
+// network uses it, the host is closed as a router, or users have rules in it.
+type Installation struct{}
+
+// Key is always the same.
+func (Installation) Key() string { return "installation" }
+
+// String returns the key.
+func (Installation) String() string { return "installation" }

@@ -16,12 +16,25 @@
 //     by its own address.
 //   - An internal network has no way out nor in, not through a published port
 //     either: its drop stands before the accept of what was published.
+//   - On a bridge that dcni did not make, all this is about the addresses of the
+//     network's containers ([Member]), and about what the host routes to and from the
+//     bridge: what stays on the bridge passes, but for what containers of a network
+//     without icc say to one another. The host, virtual machines and neighbours on
+//     the same bridge are as they were.
+//   - Of an overlay network, the host itself reaches the containers that are on it, and is
+//     told at once that it does not reach those on other nodes.
+//   - Where dcni switched forwarding on, the host routes for its networks only: what
+//     neither comes from nor goes to a container is dropped, unless dcni-user accepts it.
+//   - What conntrack calls invalid is not translated. If it comes from a container, or is
+//     for a published port, it is dropped. Segments of connections that the host itself
+//     has are left alone, and so is what stays on one bridge.
 //   - What leaves a network that masquerades takes the host's address, multicast
 //     excepted. What stays on a bridge keeps its own, unless it was published:
 //     then the answer must come back through the host.
 //   - Published ports are looked up for the host's own addresses only, first the
 //     binding to that address, then the one to any. ::1 is left alone: the kernel
-//     can't route it off lo, a relay serves it. So are link-local IPv6 sources.
+//     can't route it off lo, a relay serves it. So are link-local IPv6 sources and
+//     broadcasts.
 //   - 127.0.0.0/8 and ::1 stay on lo. route_localnet, which a port published on
 //     127.0.0.1 needs, would otherwise open the host's loopback services.
 package firewall
@@ -43,6 +56,13 @@ type Network struct {
 	ICC        bool           `json:"icc,omitempty"`        // its containers may talk to each other
 	Internal   bool           `json:"internal,omitempty"`   // no way out nor in
 	Masquerade bool           `json:"masquerade,omitempty"` // what leaves takes the host's address
+	// Adopted says that dcni did not make the bridge. All is then said of the network's
+	// containers only, see [Member], and of nothing else that uses the bridge.
+	Adopted bool `json:"adopted,omitempty"`
+	// Overlay says that some of the network's containers are on other nodes. The host, of
+	// which each node has one with the gateway's address, reaches those here only, see
+	// [Member]: an answer from another node would stay there.
+	Overlay bool `json:"overlay,omitempty"`
 }
 
 // Endpoint is what one attachment publishes.

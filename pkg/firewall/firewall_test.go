@@ -75,6 +75,58 @@ masquerade6 { fd00:1::/64 comment "web" }`, first.Comment)
 	}
 }
 
+// On a bridge that dcni did not make, no element says anything of the bridge as a whole
+// that rules would take for its containers.
+func TestAdoptedElements(t *testing.T) {
+	n := web()
+	n.Adopted = true
+	first, all := n.Elements()[0], lines(n.Elements())
+	want := fmt.Sprintf(`adopted { "br-a" . "br-a" comment %q }
+icc { "br-a" . "br-a" comment "web" }
+masqueraded { "br-a" comment "web" }
+subnets4 { "br-a" . 10.1.0.0/24 comment "web" }
+subnets6 { "br-a" . fd00:1::/64 comment "web" }`, first.Comment)
+	if all != want {
+		t.Errorf("got\n%s\nwant\n%s", all, want)
+	}
+	n.Internal = true
+	if got := lines(n.Elements()); strings.Contains(got, "masquerade") || !strings.Contains(got, `internal { "br-a"`) {
+		t.Error(got)
+	}
+	m := &Member{Owner: c1().Owner, Bridge: "br-a", Addresses: []netip.Addr{
+		netip.MustParseAddr("::ffff:10.1.0.2"), netip.MustParseAddr("fd00:1::2"),
+	}}
+	want = `members4 { "br-a" . 10.1.0.2 comment "web c1/eth0" }
+members6 { "br-a" . fd00:1::2 comment "web c1/eth0" }`
+	if got := lines(m.Elements()); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestGuards(t *testing.T) {
+	e := c1(
+		Port{HostPort: 8080, Protocol: "tcp", ContainerPort: 80}, Port{HostPort: 53, Protocol: "udp", ContainerPort: 53},
+		Port{HostPort: 9, Protocol: "sctp", ContainerPort: 9, HostIP: netip.MustParseAddr("127.0.0.1")}, Port{Protocol: "tcp", ContainerPort: 81},
+	)
+	want := `guarded4 { tcp . 8080 comment "web c1/eth0" }
+guarded6 { tcp . 8080 comment "web c1/eth0" }
+guarded4_addr { 127.0.0.1 . sctp . 9 comment "web c1/eth0" }`
+	if got := lines(e.Guards()); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	e.Ports = nil
+	for i := range maxGuarded + 1 {
+		e.Ports = append(e.Ports, Port{HostPort: 8000 + uint16(i), Protocol: "tcp", ContainerPort: 80})
+	}
+	if got := e.Guards(); got != nil {
+		t.Errorf("many ports: %d guards", len(got))
+	}
+	e.Ports = e.Ports[1:]
+	if got := e.Guards(); len(got) != 2*maxGuarded {
+		t.Errorf("%d ports: %d guards", maxGuarded, len(got))
+	}
+}
+
 func TestEndpointElements(t *testing.T) {
 	v4only, v6only := c1(), c1()
 	v4only.Addresses, v6only.Addresses = v4only.Addresses[:1], v6only.Addresses[1:2]

@@ -40,22 +40,22 @@ func TestRelays(t *testing.T) {
 		port      string
 		want      string
 	}{
-		{dual, "/tcp", "tcp [::1]:8080 > [fd00:1::2]:80"},
-		{dual, "::/udp", "udp [::1]:8080 > [fd00:1::2]:80"},
+		{dual, "/tcp", "tcp 0.0.0.0:8080 > 10.1.0.2:80; tcp [::]:8080 > [fd00:1::2]:80"},
+		{dual, "::/udp", "udp [::]:8080 > [fd00:1::2]:80"},
 		{dual, "::1/sctp", "sctp [::1]:8080 > [fd00:1::2]:80"},
-		{dual, "2001:db8::1/tcp", ""},
-		{dual, "0.0.0.0/tcp", ""},
-		{dual, "127.0.0.1/tcp", ""},
-		{dual, "::ffff:127.0.0.1/tcp", ""},
-		{six, "/tcp", "tcp [::1]:8080 > [fd00:1::2]:80"},
+		{dual, "2001:db8::1/tcp", "tcp [2001:db8::1]:8080 > [fd00:1::2]:80"},
+		{dual, "0.0.0.0/tcp", "tcp 0.0.0.0:8080 > 10.1.0.2:80"},
+		{dual, "127.0.0.1/tcp", "tcp 127.0.0.1:8080 > 10.1.0.2:80"},
+		{dual, "::ffff:127.0.0.1/tcp", "tcp 127.0.0.1:8080 > 10.1.0.2:80"},
+		{six, "/tcp", "tcp [::]:8080 > [fd00:1::2]:80"},
 		{six, "0.0.0.0/tcp", ""},
-		{four, "/tcp", "tcp [::]:8080 > 10.1.0.2:80"},
+		{four, "/tcp", "tcp 0.0.0.0:8080 > 10.1.0.2:80; tcp [::]:8080 > 10.1.0.2:80"},
 		{four, "::/udp", "udp [::]:8080 > 10.1.0.2:80"},
 		{four, "::1/tcp", "tcp [::1]:8080 > 10.1.0.2:80"},
 		{four, "2001:db8::1/tcp", "tcp [2001:db8::1]:8080 > 10.1.0.2:80"},
-		{four, "0.0.0.0/tcp", ""},
-		{four, "192.0.2.1/tcp", ""},
-		{four, "::ffff:192.0.2.1/tcp", ""},
+		{four, "0.0.0.0/tcp", "tcp 0.0.0.0:8080 > 10.1.0.2:80"},
+		{four, "192.0.2.1/tcp", "tcp 192.0.2.1:8080 > 10.1.0.2:80"},
+		{four, "::ffff:192.0.2.1/tcp", "tcp 192.0.2.1:8080 > 10.1.0.2:80"},
 		{nil, "/tcp", ""},
 	} {
 		if got := relayList(Relays(endpoint(c.addresses, c.port))); got != c.want {
@@ -73,9 +73,11 @@ func TestRelaysOfSeveral(t *testing.T) {
 		want      string
 	}{
 		{nil, ""},
-		{[]*Endpoint{four, other}, "tcp [::]:8080 > 10.1.0.2:80; udp [::]:8080 > 10.1.0.2:80; tcp [2001:db8::1]:8080 > 10.2.0.2:80"},
-		{[]*Endpoint{four, dual}, "tcp [::1]:8080 > [fd00:3::2]:80; udp [::]:8080 > 10.1.0.2:80"},
-		{[]*Endpoint{dual, dual}, "tcp [::1]:8080 > [fd00:3::2]:80"},
+		{[]*Endpoint{four, other}, "tcp 0.0.0.0:8080 > 10.1.0.2:80; tcp [::]:8080 > 10.1.0.2:80; " +
+			"udp 0.0.0.0:8080 > 10.1.0.2:80; udp [::]:8080 > 10.1.0.2:80; tcp [2001:db8::1]:8080 > 10.2.0.2:80"},
+		{[]*Endpoint{four, dual}, "tcp 0.0.0.0:8080 > 10.3.0.2:80; tcp [::]:8080 > [fd00:3::2]:80; " +
+			"udp 0.0.0.0:8080 > 10.1.0.2:80; udp [::]:8080 > 10.1.0.2:80"},
+		{[]*Endpoint{dual, dual}, "tcp 0.0.0.0:8080 > 10.3.0.2:80; tcp [::]:8080 > [fd00:3::2]:80"},
 	} {
 		if got := relayList(Relays(c.endpoints...)); got != c.want {
 			t.Errorf("got %q, want %q", got, c.want)
@@ -85,5 +87,18 @@ func TestRelaysOfSeveral(t *testing.T) {
 	unchosen.Ports[0].HostPort = 0
 	if got := Relays(unchosen); len(got) != 0 {
 		t.Errorf("a port not yet chosen: %v", got)
+	}
+}
+
+// What Podman binds itself is left to it.
+func TestUnbound(t *testing.T) {
+	dual := []string{"10.1.0.2", "fd00:1::2"}
+	for port, want := range map[string]string{
+		"/udp": "udp [::]:8080 > [fd00:1::2]:80", "0.0.0.0/tcp": "", "127.0.0.1/tcp": "", "::/tcp": "", "2001:db8::1/tcp": "",
+	} {
+		e := endpoint(dual, port)
+		if got := relayList(Relays(e.Unbound())); got != want || len(e.Ports) != 1 {
+			t.Errorf("%s: %q, want %q", port, got, want)
+		}
 	}
 }

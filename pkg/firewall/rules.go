@@ -20,17 +20,30 @@ const VersionChain = "version"
 
 // The sets and maps.
 const (
-	SetBridges     = "bridges"     // every network's bridge
+	SetBridges     = "bridges"     // every network's bridge that dcni made
+	SetAdopted     = "adopted"     // the others, each as the pair of it with itself
 	SetICC         = "icc"         // pairs of bridges that may talk: each with itself
 	SetInternal    = "internal"    // bridges of internal networks
 	SetSubnets4    = "subnets4"    // bridge . subnet
 	SetSubnets6    = "subnets6"    //
 	SetMasquerade4 = "masquerade4" // subnets that take the host's address outside
 	SetMasquerade6 = "masquerade6" //
+	SetMasqueraded = "masqueraded" // adopted bridges whose containers take it outside
+	SetOverlays    = "overlays"    // bridges of overlay networks, for which the host reaches its own containers only
+	SetClosed      = "closed"      // families that dcni switched forwarding on for
+	SetMembers4    = "members4"    // bridge . address of containers on adopted bridges, and of overlay networks
+	SetMembers6    = "members6"    //
 	MapPorts4      = "ports4"      // published on any address
 	MapPorts4Addr  = "ports4_addr" // published on one address
 	MapPorts6      = "ports6"
 	MapPorts6Addr  = "ports6_addr"
+	// Ports published for protocols with connections, under the keys of the maps above:
+	// what conntrack calls invalid is not led to the container, and must not reach the
+	// host either.
+	SetGuarded4     = "guarded4"
+	SetGuarded4Addr = "guarded4_addr"
+	SetGuarded6     = "guarded6"
+	SetGuarded6Addr = "guarded6_addr"
 	// Ports that are relayed to containers that have IPv4 only. No rule uses these
 	// sets: their elements claim the ports against other endpoints.
 	SetRelayed6     = "relayed6"
@@ -40,7 +53,7 @@ const (
 // Version identifies the present rules. ADD installs them again where it finds another
 // version. It is the hash of their text, written down because hashing them would cost
 // each ADD more than looking them up. A test compares the two.
-const Version = "rules 7fc18c9838704e6d"
+const Version = "rules 5f28879ebe0ecc45"
 
 // ChainUses is how often each chain is used when all rules are there: by its
 // rules, and by jumps to it, as the kernel counts (NFTA_CHAIN_USE). The users' chain is
@@ -49,7 +62,8 @@ var ChainUses = []struct {
 	Chain string
 	Times uint32
 }{
-	{"forward", 7}, {"output", 1}, {"postrouting", 7}, {"prerouting", 1}, {"publish", 8}, {"raw", 3}, {"version", 1},
+	{"foreign", 11}, {"forward", 22}, {"host", 2}, {"input", 1}, {"invalid", 7}, {"output", 1}, {"postrouting", 12}, {"prerouting", 1}, {"publish", 8}, {"raw", 3},
+	{"routed", 1}, {"version", 1},
 }
 
 // digestOf returns what Version has to be.
@@ -79,8 +93,16 @@ func table() Table {
 			publishChain(),
 			{"prerouting", &Hook{"nat", "prerouting", -100, "dstnat"}, toPublish()},
 			{"output", &Hook{"nat", "output", -100, "-100"}, toPublish()},
+			{"input", &Hook{"filter", "input", 0, "filter"}, []Rule{rule(Jump("invalid"), Invalid)}},
+			invalidChain(),
 			forwardChain(),
+			foreignChain(),
+			{"routed", &Hook{"filter", "postrouting", 0, "filter"}, []Rule{
+				rule(Jump("foreign"), in(SetClosed, FieldFamily), Forwarded, byBridge(FieldIKind), byBridge(FieldOKind),
+					NotFromUs, Unicast),
+			}},
 			postroutingChain(),
+			hostChain(),
 		},
 	}
 }
@@ -90,16 +112,26 @@ func sets() []Set {
 	to6 := []Type{TypeIPv6, TypeService}
 	return []Set{
 		{Name: SetBridges, Key: []Type{TypeIfName}},
+		{Name: SetAdopted, Key: []Type{TypeIfName, TypeIfName}},
 		{Name: SetICC, Key: []Type{TypeIfName, TypeIfName}},
 		{Name: SetInternal, Key: []Type{TypeIfName}},
 		{Name: SetSubnets4, Key: []Type{TypeIfName, TypeIPv4}, Interval: true},
 		{Name: SetSubnets6, Key: []Type{TypeIfName, TypeIPv6}, Interval: true},
 		{Name: SetMasquerade4, Key: []Type{TypeIPv4}, Interval: true},
 		{Name: SetMasquerade6, Key: []Type{TypeIPv6}, Interval: true},
+		{Name: SetMasqueraded, Key: []Type{TypeIfName}},
+		{Name: SetOverlays, Key: []Type{TypeIfName}},
+		{Name: SetClosed, Key: []Type{TypeFamily}},
+		{Name: SetMembers4, Key: []Type{TypeIfName, TypeIPv4}},
+		{Name: SetMembers6, Key: []Type{TypeIfName, TypeIPv6}},
 		{Name: MapPorts4, Key: anyKey, Value: to4},
 		{Name: MapPorts4Addr, Key: append([]Type{TypeIPv4}, anyKey...), Value: to4},
 		{Name: MapPorts6, Key: anyKey, Value: to6},
 		{Name: MapPorts6Addr, Key: append([]Type{TypeIPv6}, anyKey...), Value: to6},
+		{Name: SetGuarded4, Key: anyKey},
+		{Name: SetGuarded4Addr, Key: append([]Type{TypeIPv4}, anyKey...)},
+		{Name: SetGuarded6, Key: anyKey},
+		{Name: SetGuarded6Addr, Key: append([]Type{TypeIPv6}, anyKey...)},
 		{Name: SetRelayed6, Key: anyKey},
 		{Name: SetRelayed6Addr, Key: append([]Type{TypeIPv6}, anyKey...)},
 	}
@@ -135,36 +167,125 @@ func publishChain() Chain {
 	}}
 }
 
+// A member is how rules match a container on an adopted bridge: as the source and as
+// the destination of what is forwarded.
+type member struct{ from, to Match }
+
+func members() []member {
+	return []member{
+		{in(SetMembers4, FieldIIf, FieldSrc4), in(SetMembers4, FieldOIf, FieldDst4)},
+		{in(SetMembers6, FieldIIf, FieldSrc6), in(SetMembers6, FieldOIf, FieldDst6)},
+	}
+}
+
+// in returns a match of fields that are an element of a set.
+func in(set string, fields ...Field) Match { return InSet{Fields: fields, Set: set} }
+
+// crosses matches what does not stay on one adopted bridge. With bridge netfilter on,
+// what a bridge passes from port to port comes here too.
+func crosses() Match { return InSet{Fields: []Field{FieldIIf, FieldOIf}, Set: SetAdopted, Not: true} }
+
+// invalidChain drops segments to published ports that conntrack calls invalid, as one
+// far out of the window. They are not translated, and so come to the host, whose answer,
+// a reset, would end a connection that is well. What is relayed is the host's.
+func invalidChain() Chain {
+	return Chain{"invalid", nil, []Rule{
+		rule(Drop, in(SetGuarded4Addr, FieldDst4, FieldProto, FieldDstSvc)),
+		rule(Drop, Family4, in(SetGuarded4, FieldProto, FieldDstSvc)),
+		rule(Return, AddrIn{FieldDst6, false, netip.MustParsePrefix("::1/128")}),
+		rule(Return, AddrIn{FieldSrc6, false, netip.MustParsePrefix("fe80::/10")}),
+		rule(Drop, in(SetGuarded6Addr, FieldDst6, FieldProto, FieldDstSvc)),
+		rule(Drop, Family6, in(SetGuarded6, FieldProto, FieldDstSvc)),
+	}}
+}
+
 // forwardChain decides which containers may talk. The order matters: the drops of
-// internal networks stand before the accept of published ports, and the last drop
-// closes containers' own addresses to other networks and to the outside.
+// internal networks stand before the accept of published ports, and the last drops
+// close containers' own addresses to other networks and to the outside.
 func forwardChain() Chain {
-	return Chain{"forward", &Hook{"filter", "forward", 0, "filter"}, []Rule{
+	fromOurs, toOurs := in(SetBridges, FieldIIf), in(SetBridges, FieldOIf)
+	fromInternal, toInternal := in(SetInternal, FieldIIf), in(SetInternal, FieldOIf)
+	rules := []Rule{
 		rule(Jump(UserChain)),
 		rule(Accept, Established),
-		rule(Accept, InSet{[]Field{FieldIIf, FieldOIf}, SetICC}),
-		rule(Drop, InSet{[]Field{FieldIIf}, SetInternal}),
-		rule(Drop, InSet{[]Field{FieldOIf}, SetInternal}),
-		rule(Accept, InSet{[]Field{FieldOIf}, SetBridges}, DNATed),
-		rule(Drop, InSet{[]Field{FieldOIf}, SetBridges}),
-	}}
+		rule(Accept, in(SetICC, FieldIIf, FieldOIf)),
+		// Untranslated: it would leave with the container's own address.
+		rule(Drop, fromOurs, Invalid),
+		rule(Drop, fromOurs, fromInternal),
+		rule(Drop, toOurs, toInternal),
+		rule(Accept, toOurs, DNATed),
+		rule(Drop, toOurs),
+	}
+	for _, m := range members() {
+		rules = append(rules,
+			rule(Drop, m.from, Invalid, crosses()),
+			rule(Drop, m.from, fromInternal, crosses()),
+			rule(Drop, m.to, toInternal, crosses()),
+			rule(Accept, m.to, DNATed),
+			rule(Drop, m.from, m.to),
+			rule(Drop, m.to, crosses()),
+		)
+	}
+	for _, kind := range []Field{FieldIKind, FieldOKind} {
+		rules = append(rules, rule(Jump("foreign"), in(SetClosed, FieldFamily), IfIs{kind, true, "bridge"}, Unicast))
+	}
+	return Chain{"forward", &Hook{"filter", "forward", 0, "filter"}, rules}
+}
+
+// byBridge matches an interface that is a bridge.
+func byBridge(kind Field) Match { return IfIs{kind, false, "bridge"} }
+
+// foreignChain drops what the host routes for others, where it did not before dcni
+// switched forwarding on, unless users accept it in the forward chain. From bridge to
+// bridge it is asked as packets leave, where what users accepted is not known: in the
+// forward hook, what one bridge passes from port to port looks as if it were routed. The
+// users' chain is not asked there again: the kernel would refuse what nf_tables allows in
+// some hooks only, such as reject.
+func foreignChain() Chain {
+	rules := []Rule{
+		rule(Accept, Established),
+		rule(Accept, in(SetBridges, FieldIIf)),
+		rule(Accept, in(SetBridges, FieldOIf)),
+	}
+	for _, m := range members() {
+		rules = append(rules, rule(Accept, m.from), rule(Accept, m.to))
+	}
+	return Chain{"foreign", nil, append(rules, rule(Drop))}
 }
 
 // postroutingChain chooses source addresses. A container that reaches its own or
 // a neighbour's published port would get the answer straight over the bridge,
 // from an address it never asked: its source becomes the bridge's, also where
-// the network does not masquerade. So does 127.0.0.1, which means nothing there.
+// the network does not masquerade. So does 127.0.0.1, which means nothing there. On
+// an adopted bridge, clients in the network's subnets are such neighbours.
 func postroutingChain() Chain {
-	out4, out6 := []Field{FieldOIf, FieldSrc4}, []Field{FieldOIf, FieldSrc6}
-	multicast4, multicast6 := netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("ff00::/8")
+	out4, out6 := in(SetSubnets4, FieldOIf, FieldSrc4), in(SetSubnets6, FieldOIf, FieldSrc6)
+	toOurs, from127 := in(SetBridges, FieldOIf), AddrIn{FieldSrc4, false, netip.MustParsePrefix("127.0.0.0/8")}
+	not4 := AddrIn{FieldDst4, true, netip.MustParsePrefix("224.0.0.0/4")}
+	not6 := AddrIn{FieldDst6, true, netip.MustParsePrefix("ff00::/8")}
+	member4, member6 := members()[0], members()[1]
 	return Chain{"postrouting", &Hook{"nat", "postrouting", 100, "srcnat"}, []Rule{
-		rule(Masquerade, InSet{[]Field{FieldOIf}, SetBridges}, DNATed,
-			AddrIn{FieldSrc4, false, netip.MustParsePrefix("127.0.0.0/8")}),
-		rule(Masquerade, DNATed, InSet{out4, SetSubnets4}),
-		rule(Masquerade, DNATed, InSet{out6, SetSubnets6}),
-		rule(Return, InSet{out4, SetSubnets4}),
-		rule(Return, InSet{out6, SetSubnets6}),
-		rule(Masquerade, InSet{[]Field{FieldSrc4}, SetMasquerade4}, AddrIn{FieldDst4, true, multicast4}),
-		rule(Masquerade, InSet{[]Field{FieldSrc6}, SetMasquerade6}, AddrIn{FieldDst6, true, multicast6}),
+		rule(Masquerade, toOurs, DNATed, from127),
+		rule(Masquerade, toOurs, DNATed, out4),
+		rule(Masquerade, toOurs, DNATed, out6),
+		rule(Masquerade, member4.to, DNATed, from127),
+		rule(Masquerade, member4.to, DNATed, out4),
+		rule(Masquerade, member6.to, DNATed, out6),
+		rule(Return, out4),
+		rule(Return, out6),
+		rule(Masquerade, in(SetMasquerade4, FieldSrc4), not4),
+		rule(Masquerade, in(SetMasquerade6, FieldSrc6), not6),
+		rule(Masquerade, member4.from, in(SetMasqueraded, FieldIIf), not4),
+		rule(Masquerade, member6.from, in(SetMasqueraded, FieldIIf), not6),
+	}}
+}
+
+// hostChain refuses what the host itself sends to containers of an overlay network on
+// other nodes: it would carry the gateway's address, which those nodes have as well.
+func hostChain() Chain {
+	overlay := in(SetOverlays, FieldOIf)
+	return Chain{"host", &Hook{"filter", "output", 0, "filter"}, []Rule{
+		rule(Reject, overlay, in(SetSubnets4, FieldOIf, FieldDst4), InSet{Fields: []Field{FieldOIf, FieldDst4}, Set: SetMembers4, Not: true}),
+		rule(Reject, overlay, in(SetSubnets6, FieldOIf, FieldDst6), InSet{Fields: []Field{FieldOIf, FieldDst6}, Set: SetMembers6, Not: true}),
 	}}
 }

@@ -23,6 +23,7 @@ const (
 	TypeIPv6    Type = "ipv6_addr"
 	TypeProto   Type = "inet_proto"
 	TypeService Type = "inet_service"
+	TypeFamily  Type = "nf_proto"
 )
 
 // Set is a named set, or a map if it has a Value.
@@ -69,18 +70,24 @@ const (
 	FieldDst6   Field = "ip6 daddr"
 	FieldProto  Field = "meta l4proto"
 	FieldDstSvc Field = "th dport"
+	FieldFamily Field = "meta nfproto"
+	FieldIKind  Field = "meta iifkind"
+	FieldOKind  Field = "meta oifkind"
 )
 
-// Match is one of [InSet], [IfIs], [AddrIn], [State], [Status], [FibType].
+// Match is one of [InSet], [IfIs], [AddrIn], [State], [Status], [FibType], [Input],
+// [IsFamily], [UDPTo], [NoIPsec].
 type Match interface{ fmt.Stringer }
 
-// InSet holds if the fields together are an element of the set.
+// InSet holds if the fields together are an element of the set, or are none.
 type InSet struct {
 	Fields []Field
 	Set    string
+	Not    bool
 }
 
-// IfIs holds if the interface has that name, or has not.
+// IfIs holds if the interface has that name or is of that kind (ip-link(8)'s types), or
+// is not.
 type IfIs struct {
 	Field Field
 	Not   bool
@@ -94,11 +101,23 @@ type AddrIn struct {
 	Prefix netip.Prefix
 }
 
-// State is a match of the connection's state; [Established] is the one in use.
+// State is a match of the connection's state.
 type State string
 
-// Established matches packets of a connection that was accepted.
-const Established State = "established,related"
+// The states in use.
+const (
+	Established State = "established,related" // of a connection that was accepted
+	Invalid     State = "invalid"             // of none, or not where that is: NAT leaves it as it is
+)
+
+// Family4 and Family6 match packets of a family.
+const (
+	Family4 IsFamily = 4
+	Family6 IsFamily = 6
+)
+
+// IsFamily is a match of the address family.
+type IsFamily Family
 
 // Status is a match of what was done to the connection; see [DNATed].
 type Status string
@@ -106,11 +125,22 @@ type Status string
 // DNATed matches connections that came through a published port.
 const DNATed Status = "dnat"
 
-// FibType is a match of the kind of destination address; see [Local].
+// FibType is a match of the kind of an address.
 type FibType string
 
-// Local matches packets to one of the host's own addresses.
-const Local FibType = "local"
+// The kinds in use.
+const (
+	Local     FibType = "daddr type local"    // to one of the host's own addresses
+	Unicast   FibType = "daddr type unicast"  // to one other machine
+	NotFromUs FibType = "saddr type != local" // not from one of the host's own addresses
+)
+
+// Input is a match of the interface by which a packet came; see [Forwarded].
+type Input string
+
+// Forwarded matches packets that came by any, as they leave: not what the host sends,
+// and not what a bridge passes from port to port.
+const Forwarded Input = "iif != 0"
 
 // Verdict is one of [Do], [Jump], [DNAT].
 type Verdict interface{ fmt.Stringer }
@@ -124,6 +154,7 @@ const (
 	Drop       Do = "drop"
 	Return     Do = "return"
 	Masquerade Do = "masquerade"
+	Reject     Do = "reject with icmpx host-unreachable"
 )
 
 // Jump goes on in another chain and comes back.
@@ -137,13 +168,17 @@ type DNAT struct {
 	Map    string
 }
 
-func (m InSet) String() string   { return concatFields(m.Fields) + " @" + m.Set }
+func (m InSet) String() string   { return concatFields(m.Fields) + not(m.Not) + "@" + m.Set }
 func (m IfIs) String() string    { return string(m.Field) + not(m.Not) + m.Name.String() }
 func (m State) String() string   { return "ct state " + string(m) }
 func (m Status) String() string  { return "ct status " + string(m) }
-func (m FibType) String() string { return "fib daddr type " + string(m) }
-func (v Do) String() string      { return string(v) }
-func (v Jump) String() string    { return "jump " + string(v) }
+func (m FibType) String() string { return "fib " + string(m) }
+func (m Input) String() string   { return string(m) }
+func (m IsFamily) String() string {
+	return "meta nfproto " + Family(m).String()
+}
+func (v Do) String() string   { return string(v) }
+func (v Jump) String() string { return "jump " + string(v) }
 
 func (m AddrIn) String() string {
 	what := m.Prefix.String()

@@ -1,0 +1,106 @@
+package firewall
+
+import (
+	"net/netip"
+
+	"dcni/pkg/wire"
+)
+
+// A Claim is a port of the host that leads to a container: at one address, or at all
+// addresses of a family. An element of a port set is one; so is what dnetd relays for
+// a container that has IPv4 only.
+type Claim struct {
+	Owner         string // see [Comment]
+	Protocol      string
+	Addr          netip.Addr // 0.0.0.0 and :: stand for all of their family
+	Port          uint16
+	ContainerPort uint16 // 0: not known
+	Relayed       bool   // by dnetd, behind the rules: it serves what they leave
+}
+
+// Excludes reports whether the claims can't be had both, by owners that are no
+// siblings: some packet could be meant for either.
+func (c Claim) Excludes(d Claim) bool {
+	return c.Owner != d.Owner && c.Protocol == d.Protocol && c.Port == d.Port && c.Relayed == d.Relayed &&
+		c.Addr.Is6() == d.Addr.Is6() && (c.Addr == d.Addr || c.Addr.IsUnspecified() || d.Addr.IsUnspecified())
+}
+
+// SamePort reports whether both lead to the same port of a container, as far as
+// that is known.
+func (c Claim) SamePort(d Claim) bool {
+	return c.ContainerPort == d.ContainerPort || c.ContainerPort == 0 || d.ContainerPort == 0
+}
+
+// Allocated returns Docker's error if one of the others keeps the claim from being
+// had, with code 102. Attachments of one container (siblings, by their comments) may
+// share a port that leads to the same port of the container.
+func (c Claim) Allocated(others []Claim, sibling func(comment string) bool) error {
+	for _, d := range others {
+		if c.Excludes(d) && !(c.SamePort(d) && sibling(d.Owner)) {
+			return wire.Errorf(wire.CodePortTaken, "Bind for %s failed: port is already allocated",
+				netip.AddrPortFrom(c.Addr, c.Port))
+		}
+	}
+	return nil
+}
+
+// ImpliedRelay returns the claim that a port has without an element: a port of both
+// families is relayed for IPv6 where the container has IPv4 only. ok is false where
+// there is none.
+func (e *Endpoint) ImpliedRelay(p Port) (c Claim, ok bool) {
+	_, has4 := e.target(false)
+	_, has6 := e.target(true)
+	c = Claim{Owner: Comment(e.Owner), Protocol: p.Protocol, Addr: netip.IPv6Unspecified(), Port: p.HostPort,
+		ContainerPort: p.ContainerPort, Relayed: true}
+	return c, has4 && !has6 && !p.HostIP.IsValid()
+}
+
+// Unchosen returns the endpoint's ports that have no host port yet, by index, in
+// groups: ports that differ in their host address only get the same one.
+func (e *Endpoint) Unchosen() [][]int {
+	var groups [][]int
+	for i, p := range e.Ports {
+		if p.HostPort != 0 {
+			continue
+		}
+		joined := false
+		for g := range groups {
+			if joined = e.sameButAddress(groups[g], p); joined {
+				groups[g] = append(groups[g], i)
+				break
+			}
+		}
+		if !joined {
+			groups = append(groups, []int{i})
+		}
+	}
+	return groups
+}
+
+// sameButAddress reports whether p can share the host port of a group.
+func (e *Endpoint) sameButAddress(group []int, p Port) bool {
+	for _, i := range group {
+		q := e.Ports[i]
+		if p.Protocol != q.Protocol || p.ContainerPort != q.ContainerPort || p.Overlaps(q) {
+			return false
+		}
+	}
+	return true
+}
+
+// With returns an endpoint with the ports of a group only, published at a host port.
+// ok is false where the endpoint publishes that one already.
+func (e *Endpoint) With(group []int, port uint16) (proposal *Endpoint, ok bool) {
+	proposal = &Endpoint{Owner: e.Owner, Bridge: e.Bridge, Addresses: e.Addresses}
+	for _, i := range group {
+		p := e.Ports[i]
+		p.HostPort = port
+		for _, q := range e.Ports {
+			if q.HostPort == port && q.Protocol == p.Protocol && q.Overlaps(p) {
+				return nil, false
+			}
+		}
+		proposal.Ports = append(proposal.Ports, p)
+	}
+	return proposal, true
+}
