@@ -9,13 +9,23 @@ import (
 
 var _ firewall.Backend = (*Firewall)(nil)
 
-// Ensure makes a network or an endpoint so. The caller holds the lock of the firewall.
+// Ensure makes a network, an endpoint, a member or the router so. The caller holds the lock of the firewall.
 func (f *Firewall) Ensure(o wire.Object) (changed bool, err error) {
 	switch o := o.(type) {
 	case *firewall.Network:
 		return f.EnsureNetwork(o)
 	case *firewall.Endpoint:
 		return f.EnsureEndpoint(o)
+	case *firewall.Member:
+		return f.ensureMember(o)
+	case *firewall.Router:
+		return true, f.closeRouter(o)
+	case *firewall.Underlay:
+		return f.ensureUnderlay(o)
+	case *firewall.Nodes:
+		return f.ensureNodes(o)
+	case *firewall.Encrypted:
+		return f.ensureEncrypted(o)
 	}
 	return false, errors.ErrUnsupported
 }
@@ -27,19 +37,39 @@ func (f *Firewall) Check(o wire.Object) error {
 		return f.CheckNetwork(o)
 	case *firewall.Endpoint:
 		return f.CheckEndpoint(o)
+	case *firewall.Member:
+		return f.checkMember(o)
+	case *firewall.Router:
+		return f.checkRouter(o)
+	case *firewall.Underlay:
+		return f.checkUnderlay(o)
+	case *firewall.Nodes:
+		return f.checkNodes(o)
+	case *firewall.InternalBridge:
+		return f.checkInternal(o)
+	case *firewall.Encrypted:
+		return f.checkEncrypted(o)
 	}
 	return errors.ErrUnsupported
 }
 
-// Remove takes a network, an endpoint, or all of an owner away.
+// Remove takes a network, an endpoint, a member, or all of an owner away.
 func (f *Firewall) Remove(o wire.Object) error {
 	switch o := o.(type) {
 	case *firewall.Network:
 		return f.RemoveNetwork(o)
 	case *firewall.Endpoint:
 		return f.RemoveEndpoint(o)
+	case *firewall.Member:
+		return f.removeMember(o)
+	case *firewall.Underlay:
+		return f.removeUnderlay(o)
 	case *firewall.Owned:
 		return f.removeByComment(o.Comment)
+	case firewall.Installation:
+		return f.uninstall()
+	case *firewall.Encrypted:
+		return f.removeEncrypted()
 	}
 	return errors.ErrUnsupported
 }

@@ -24,7 +24,7 @@ import (
 // comment. What belongs to another owner is never changed or deleted.
 //
 // The type of a set never changes under its name: a new type takes a new name,
-// so that a new version's rules can be laid over the sets of an older one.
+// so that a new version's rules can be installed over the sets of an older one.
 type Firewall struct {
 	mu   sync.Mutex   // one exchange at a time
 	conn *nlsock.Conn // nil until first used
@@ -34,6 +34,9 @@ type Firewall struct {
 	// 12 ms, so all of them are looked up first.
 	mayExist bool
 
+	// Closed returns the families that the host is to be closed for as a router; nil:
+	// none.
+	Closed func() []firewall.Family
 	// Siblings returns the other attachments of a container; nil where there are no
 	// records.
 	Siblings func(wire.Attachment) []wire.Attachment
@@ -90,7 +93,7 @@ func UnsupportedSubsystem(err error) error {
 	return Unsupported(err)
 }
 
-// Probe tells whether the rules are there or could be laid: the kernel has
+// Probe tells whether the rules are there or could be installed: the kernel has
 // nf_tables and all that the rules speak of, and we may. They are sent to it
 // without the end of the transaction, so it looks at each, loads modules for
 // them, and drops them all.
@@ -108,7 +111,7 @@ func (f *Firewall) Probe() error {
 		return err
 	}
 	if err := b.send(); err != nil {
-		why := "it may lack nft_nat, nft_masq, nft_fib or nft_ct"
+		why := "it may lack nft_nat, nft_masq, nft_fib, nft_ct or nft_reject"
 		if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EPERM) {
 			why = "a table of that name is another program's"
 		}
@@ -130,22 +133,22 @@ func (f *Firewall) request(msg, flags uint16, body func(m *nlsock.Message)) []by
 }
 
 // Install makes sure that the rules are there. If they are not, or are
-// another version's, all is laid in one transaction, with the elements of what
+// another version's, all is installed in one transaction, with the elements of what
 // desired returns. The caller holds the lock of shared objects.
-func (f *Firewall) Install(desired func() ([]*firewall.Network, []*firewall.Endpoint, error)) (changed bool, err error) {
+func (f *Firewall) Install(desired func() (*firewall.Desired, error)) (changed bool, err error) {
 	if err := f.checkBase(); err == nil {
 		return false, nil
 	} else if !errors.Is(err, errNotInstalled) {
 		return false, err
 	}
-	networks, endpoints, err := desired()
+	up, err := desired()
 	if err != nil {
 		return false, fmt.Errorf("what is up: %w", err)
 	}
-	return true, f.install(networks, endpoints)
+	return true, f.install(up)
 }
 
-// errNotInstalled says that the rules are to be laid (again).
+// errNotInstalled says that the rules are to be installed (again).
 var errNotInstalled = errors.New("table inet " + firewall.TableName + " is not as it should be")
 
 // checkBase compares the rules' version, and the table's state, each chain's
@@ -171,6 +174,10 @@ func (f *Firewall) checkBase() error {
 	if err != nil {
 		return fmt.Errorf("look at chains: %w", Unsupported(err))
 	}
+	closed := f.closed()
+	if !slices.Equal(have.closed, closed) {
+		return fmt.Errorf("%w: the host is closed as a router for %v instead of %v", errNotInstalled, have.closed, closed)
+	}
 	if have.dormant {
 		return fmt.Errorf("%w: it is dormant", errNotInstalled)
 	}
@@ -190,6 +197,7 @@ type tableState struct {
 	dormant bool
 	uses    map[string]uint32 // of each chain
 	drops   map[string]bool   // chains with another policy than ours
+	closed  []firewall.Family // as a router
 }
 
 // state asks for the table and all chains in one exchange. The caller holds the
@@ -203,6 +211,11 @@ func (f *Firewall) state() (o tableState, err error) {
 			m.Str(unix.NFTA_CHAIN_TABLE, firewall.TableName)
 			m.Str(unix.NFTA_CHAIN_NAME, want.Chain)
 		})...)
+	}
+	first := f.conn.Seq + 1
+	for _, family := range firewall.Families() {
+		key := encode(firewall.Closed(family))
+		m.B = append(m.B, f.request(unix.NFT_MSG_GETSETELEM, 0, func(m *nlsock.Message) { appendElements(m, key) })...)
 	}
 	replies, err := f.conn.RoundTrip(m.B)
 	if err != nil {
@@ -218,9 +231,45 @@ func (f *Firewall) state() (o tableState, err error) {
 			o.readTable(r.Data[4:])
 		case r.Type&0xff == unix.NFT_MSG_NEWCHAIN:
 			o.readChain(r.Data[4:])
+		case r.Type&0xff == unix.NFT_MSG_NEWSETELEM:
+			o.closed = append(o.closed, firewall.Families()[r.Seq-first])
 		}
 	}
 	return o, nil
+}
+
+// closed returns the families that the host is to be closed for.
+func (f *Firewall) closed() []firewall.Family {
+	if f.Closed == nil {
+		return nil
+	}
+	return f.Closed()
+}
+
+// closeRouter closes the host as a router of these families, and of no other. Without
+// rules there is nothing to close.
+func (f *Firewall) closeRouter(o *firewall.Router) error {
+	err := f.commit(func(b *Batch) error {
+		b.closeFamilies(o.Closed)
+		return nil
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return wrap("close families", err)
+}
+
+// closeFamilies appends that the set of closed families has these, and no other.
+func (b *Batch) closeFamilies(closed []firewall.Family) {
+	b.Change(unix.NFT_MSG_DELSETELEM, 0, func(m *nlsock.Message) {
+		m.Str(unix.NFTA_SET_ELEM_LIST_TABLE, firewall.TableName)
+		m.Str(unix.NFTA_SET_ELEM_LIST_SET, firewall.SetClosed)
+	})
+	var elements []element
+	for _, family := range closed {
+		elements = append(elements, encode(firewall.Closed(family))...)
+	}
+	b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, elements)
 }
 
 func (o *tableState) readTable(attrs []byte) {
@@ -273,34 +322,41 @@ func countRules(payloads [][]byte) (count map[string]int, version string) {
 	return count, version
 }
 
-// install lays the rules and puts the elements in. Elements that are there already
+// install installs the rules and puts the elements in. Elements that are there already
 // stay. If elements clash (a record from before a change by hand, say), the
-// rules are laid without: a firewall without holes matters more than one port,
+// rules are installed without: a firewall without holes matters more than one port,
 // and the elements' own ensure will tell.
-func (f *Firewall) install(networks []*firewall.Network, endpoints []*firewall.Endpoint) error {
+func (f *Firewall) install(up *firewall.Desired) error {
 	var elements []element
-	for _, n := range networks {
+	for _, n := range up.Networks {
 		elements = append(elements, encodeAll(n.Elements())...)
 	}
-	elements = append(elements, slices.Concat(elementsOf(endpoints)...)...)
-	err := f.commit(func(b *Batch) error {
-		if err := b.table(ruleset()); err != nil {
-			return err
+	for _, m := range up.Members {
+		elements = append(elements, encodeAll(m.Elements())...)
+	}
+	elements = append(elements, slices.Concat(elementsOf(up.Endpoints)...)...)
+	with := func(elements []element) func(*Batch) error {
+		return func(b *Batch) error {
+			if err := b.table(ruleset()); err != nil {
+				return err
+			}
+			b.closeFamilies(f.closed())
+			b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, grouped(elements))
+			return nil
 		}
-		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, grouped(elements))
-		return nil
-	})
+	}
+	err := f.commit(with(elements))
 	if err == nil || len(elements) == 0 || !errors.Is(err, unix.EEXIST) {
-		return wrap("lay rules", err)
+		return wrap("install rules", err)
 	}
-	if err := f.commit(func(b *Batch) error { return b.table(ruleset()) }); err != nil {
-		return wrap("lay rules", err)
+	if err := f.commit(with(nil)); err != nil {
+		return wrap("install rules", err)
 	}
-	return f.restore(networks, endpoints)
+	return f.restore(up)
 }
 
 // restore puts back one owner after the other, past those that clash.
-func (f *Firewall) restore(networks []*firewall.Network, endpoints []*firewall.Endpoint) error {
+func (f *Firewall) restore(up *firewall.Desired) error {
 	var errs []error
 	put := func(o fmt.Stringer, elements []element) {
 		err := f.commit(func(b *Batch) error {
@@ -309,11 +365,14 @@ func (f *Firewall) restore(networks []*firewall.Network, endpoints []*firewall.E
 		})
 		errs = append(errs, wrap("put back "+o.String(), err))
 	}
-	for _, n := range networks {
+	for _, n := range up.Networks {
 		put(n, encodeAll(n.Elements()))
 	}
-	for i, elements := range elementsOf(endpoints) {
-		put(endpoints[i], elements)
+	for _, m := range up.Members {
+		put(m, encodeAll(m.Elements()))
+	}
+	for i, elements := range elementsOf(up.Endpoints) {
+		put(up.Endpoints[i], elements)
 	}
 	return errors.Join(errs...)
 }
@@ -347,7 +406,7 @@ func elementsOf(endpoints []*firewall.Endpoint) [][]element {
 	var lists [][]element
 	for _, e := range endpoints {
 		var list []element
-		for _, el := range encodeAll(e.Elements()) {
+		for _, el := range encodeAll(append(e.Elements(), e.Guards()...)) {
 			k := key{e.Owner.Container, el.set, string(el.key)}
 			if !seen[k] {
 				seen[k] = true

@@ -13,7 +13,7 @@ import (
 	"dcni/pkg/wire"
 )
 
-// newFirewall returns a firewall of the thread's namespace with its rules laid.
+// newFirewall returns a firewall of the thread's namespace with its rules installed.
 func newFirewall(t testing.TB) *Firewall {
 	t.Helper()
 	f := New()
@@ -28,7 +28,7 @@ func newFirewall(t testing.TB) *Firewall {
 	return f
 }
 
-func nothingUp() ([]*firewall.Network, []*firewall.Endpoint, error) { return nil, nil, nil }
+func nothingUp() (*firewall.Desired, error) { return &firewall.Desired{}, nil }
 
 func testNetwork(name, bridge string, subnets ...string) *firewall.Network {
 	n := &firewall.Network{Name: name, Bridge: bridge, ICC: true, Masquerade: true}
@@ -79,8 +79,8 @@ func TestBaseIsLaidAgain(t *testing.T) {
 	hosttest.InNewNS(t, func() {
 		f := newFirewall(t)
 		n, e := testNetwork("web", "br-a", "10.1.0.0/24"), hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80))
-		up := func() ([]*firewall.Network, []*firewall.Endpoint, error) {
-			return []*firewall.Network{n}, []*firewall.Endpoint{e}, nil
+		up := func() (*firewall.Desired, error) {
+			return &firewall.Desired{Networks: []*firewall.Network{n}, Endpoints: []*firewall.Endpoint{e}}, nil
 		}
 		hosttest.NFT(t, "add", "rule", "inet", "dcni", "dcni-user", "ip", "saddr", "192.0.2.1", "drop")
 		user := hosttest.NFT(t, "list", "chain", "inet", "dcni", "dcni-user")
@@ -119,8 +119,8 @@ func TestLayGoesPastClashes(t *testing.T) {
 		one := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80))
 		two := hosttest.Endpoint("c2", []string{"10.1.0.3"}, hosttest.Port("", 8080, "tcp", 80))
 		three := hosttest.Endpoint("c3", []string{"10.1.0.4"}, hosttest.Port("", 8081, "tcp", 80))
-		changed, err := f.Install(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
-			return nil, []*firewall.Endpoint{one, two, three}, nil
+		changed, err := f.Install(func() (*firewall.Desired, error) {
+			return &firewall.Desired{Endpoints: []*firewall.Endpoint{one, two, three}}, nil
 		})
 		if !changed || err == nil || !strings.Contains(err.Error(), "web c2/eth0") {
 			t.Errorf("changed %v, error %v; want the error to name web c2/eth0", changed, err)
@@ -200,6 +200,32 @@ func TestNetworksClash(t *testing.T) {
 			}
 			if names, _ := f.networks(); fmt.Sprint(names) != "[a]" {
 				t.Errorf("networks %v", names)
+			}
+		}
+	})
+}
+
+// TestClosedHostKeepsItsRules: without the rules, a host whose forwarding dcni switched on
+// would be a router, also while no network is in the sets yet.
+func TestClosedHostKeepsItsRules(t *testing.T) {
+	hosttest.InNewNS(t, func() {
+		f := newFirewall(t)
+		for _, closed := range [][]firewall.Family{{6}, {}} {
+			f.Closed = func() []firewall.Family { return closed }
+			if err := f.closeRouter(&firewall.Router{Closed: closed}); err != nil {
+				t.Fatal(err)
+			}
+			isClosed := func(family firewall.Family) bool {
+				return f.Check(&firewall.Router{Closed: []firewall.Family{family}}) == nil
+			}
+			if isClosed(4) || isClosed(6) != (len(closed) == 1) {
+				t.Errorf("closed for %v: 4 %v, 6 %v", closed, isClosed(4), isClosed(6))
+			}
+			if err := f.Remove(firewall.Installation{}); err != nil {
+				t.Fatal(err)
+			}
+			if got := hosttest.NFT(t, "list", "tables"); strings.Contains(got, "inet dcni") != (len(closed) == 1) {
+				t.Errorf("closed for %v: %q", closed, got)
 			}
 		}
 	})

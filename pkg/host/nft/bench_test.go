@@ -70,9 +70,9 @@ func BenchmarkSteady(b *testing.B) {
 				}
 			}
 		})
-		b.Run("lay", func(b *testing.B) {
+		b.Run("install", func(b *testing.B) {
 			for b.Loop() {
-				if err := f.install([]*firewall.Network{n}, nil); err != nil {
+				if err := f.install(&firewall.Desired{Networks: []*firewall.Network{n}}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -38,20 +38,59 @@ func (c *Compiler) Match(m firewall.Match) {
 	switch m := m.(type) {
 	case firewall.InSet:
 		c.load(m.Fields)
-		c.Add(&expr.Lookup{SourceRegister: Reg0, SetName: m.Set})
+		c.Add(&expr.Lookup{SourceRegister: Reg0, SetName: m.Set, Invert: m.Not})
 	case firewall.IfIs:
 		c.load([]firewall.Field{m.Field})
 		c.Compare(m.Not, ifNameBytes(string(m.Name)))
 	case firewall.AddrIn:
 		c.AddrIn(m)
 	case firewall.State:
-		c.bit(&expr.Ct{Register: Reg0, Key: expr.CtKeySTATE}, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)
+		bits := expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED
+		if m == firewall.Invalid {
+			bits = expr.CtStateBitINVALID
+		}
+		c.bit(&expr.Ct{Register: Reg0, Key: expr.CtKeySTATE}, bits)
+	case firewall.IsFamily:
+		c.Add(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: Reg0})
+		c.Compare(false, familyBytes(firewall.Family(m)))
 	case firewall.Status:
 		c.bit(&expr.Ct{Register: Reg0, Key: expr.CtKeySTATUS}, 1<<5) // IPS_DST_NAT
 	case firewall.FibType:
-		c.Add(&expr.Fib{Register: Reg0, ResultADDRTYPE: true, FlagDADDR: true})
-		c.Compare(false, nlsock.Native32(unix.RTN_LOCAL))
+		c.fib(m)
+	case firewall.Input:
+		c.Add(&expr.Meta{Key: expr.MetaKeyIIF, Register: Reg0})
+		c.Compare(true, nlsock.Native32(0))
+	case firewall.UDPTo:
+		c.PortIs(unix.IPPROTO_UDP, 2, uint16(m))
+	case firewall.NoIPsec:
+		c.noIPsec(m)
 	}
+}
+
+// Keys of meta and rt that x/sys lacks (enum nft_meta_keys, enum nft_rt_keys).
+const (
+	metaSecPath expr.MetaKey = 25
+	rtXfrm      expr.RtKey   = 4
+)
+
+// noIPsec compares what the kernel knows of IPsec: one byte, 1 if there is anything.
+func (c *Compiler) noIPsec(m firewall.NoIPsec) {
+	if m == firewall.StaysClear {
+		c.Add(&expr.Rt{Key: rtXfrm, Register: Reg0})
+	} else {
+		c.Add(&expr.Meta{Key: metaSecPath, Register: Reg0})
+	}
+	c.Compare(false, []byte{0})
+}
+
+// fib compares the kind of an address.
+func (c *Compiler) fib(m firewall.FibType) {
+	source, kind := m == firewall.NotFromUs, uint32(unix.RTN_LOCAL)
+	if m == firewall.Unicast {
+		kind = unix.RTN_UNICAST
+	}
+	c.Add(&expr.Fib{Register: Reg0, ResultADDRTYPE: true, FlagSADDR: source, FlagDADDR: !source})
+	c.Compare(source, nlsock.Native32(kind))
 }
 
 // bit holds if one of the bits is set in what load loads.
@@ -132,6 +171,12 @@ func (c *Compiler) load(fields []firewall.Field) {
 	}
 }
 
+// Keys of meta that x/sys lacks (enum nft_meta_keys).
+const (
+	metaIIfKind expr.MetaKey = 26
+	metaOIfKind expr.MetaKey = 27
+)
+
 func (c *Compiler) loadField(f firewall.Field, reg uint32) (length int) {
 	switch f {
 	case firewall.FieldIIf:
@@ -140,6 +185,15 @@ func (c *Compiler) loadField(f firewall.Field, reg uint32) (length int) {
 	case firewall.FieldOIf:
 		c.Add(&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg})
 		return unix.IFNAMSIZ
+	case firewall.FieldIKind:
+		c.Add(&expr.Meta{Key: metaIIfKind, Register: reg})
+		return unix.IFNAMSIZ
+	case firewall.FieldOKind:
+		c.Add(&expr.Meta{Key: metaOIfKind, Register: reg})
+		return unix.IFNAMSIZ
+	case firewall.FieldFamily:
+		c.Add(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg})
+		return 1
 	case firewall.FieldProto:
 		c.Add(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg})
 		return 1
@@ -163,6 +217,8 @@ func (c *Compiler) Verdict(v firewall.Verdict) {
 		switch v {
 		case firewall.Masquerade:
 			c.Add(&expr.Masq{})
+		case firewall.Reject:
+			c.Add(&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_HOST_UNREACH})
 		case firewall.Accept:
 			c.Add(&expr.Verdict{Kind: expr.VerdictAccept})
 		case firewall.Drop:

@@ -94,6 +94,8 @@ func encodePart(part fmt.Stringer) (first, last []byte) {
 		first = ifNameBytes(string(p))
 	case firewall.Proto:
 		first = []byte{hostports.Protocols[string(p)], 0, 0, 0}
+	case firewall.Family:
+		first = familyBytes(p)
 	case firewall.Service:
 		first = append(binary.BigEndian.AppendUint16(nil, uint16(p)), 0, 0)
 	case netip.Addr:
@@ -107,6 +109,13 @@ func encodePart(part fmt.Stringer) (first, last []byte) {
 		return first, last
 	}
 	return first, first
+}
+
+func familyBytes(f firewall.Family) []byte {
+	if f == 6 {
+		return []byte{unix.NFPROTO_IPV6}
+	}
+	return []byte{unix.NFPROTO_IPV4}
 }
 
 func ifNameBytes(name string) []byte {
@@ -124,20 +133,29 @@ const perMessage = 250
 // elements appends one kind of change of elements, split into messages by set
 // and size.
 func (b *Batch) elements(msg, flags uint16, list []element) {
+	b.elementsIn(firewall.TableName, msg, flags, list)
+}
+
+// elementsIn is elements for another table.
+func (b *Batch) elementsIn(table string, msg, flags uint16, list []element) {
 	for len(list) > 0 {
 		n := 1
 		for n < len(list) && n < perMessage && list[n].set == list[0].set {
 			n++
 		}
 		part := list[:n]
-		b.Change(msg, flags, func(m *nlsock.Message) { appendElements(m, part) })
+		b.Change(msg, flags, func(m *nlsock.Message) { appendElementsIn(m, table, part) })
 		list = list[n:]
 	}
 }
 
 // appendElements appends the attributes of a list of elements of one set.
 func appendElements(m *nlsock.Message, list []element) {
-	m.Str(unix.NFTA_SET_ELEM_LIST_TABLE, firewall.TableName)
+	appendElementsIn(m, firewall.TableName, list)
+}
+
+func appendElementsIn(m *nlsock.Message, table string, list []element) {
+	m.Str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
 	m.Str(unix.NFTA_SET_ELEM_LIST_SET, list[0].set)
 	outer := m.Open(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 	for _, e := range list {

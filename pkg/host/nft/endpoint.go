@@ -44,6 +44,9 @@ func portSetNames() []string {
 	return names
 }
 
+// ownedSets returns the names of the sets of what attachments have.
+func ownedSets() []string { return slices.Concat(portSetNames(), firewall.GuardSets(), memberSets()) }
+
 // binding is one element of one port, and what is there under its key.
 type binding struct {
 	element
@@ -140,12 +143,6 @@ func (f *Firewall) EnsureEndpoint(e *firewall.Endpoint) (changed bool, err error
 	return changed, err
 }
 
-// isTaken reports whether err says that a port is taken.
-func isTaken(err error) bool {
-	var we *wire.Error
-	return errors.As(err, &we) && we.Code == wire.CodePortTaken
-}
-
 // What to look at before ports are claimed. New ports, the usual case, need no
 // look of their own: EXCL tells.
 const (
@@ -159,12 +156,17 @@ func (f *Firewall) claim(s *allocator, list []binding, all bool) (changed bool, 
 		return false, err
 	}
 	add, stale, err := s.claims(list)
-	if err != nil || len(add) == 0 {
+	if err != nil {
+		return false, err
+	}
+	guards, staleGuards, err := f.guards(s.endpoint, list, add, all)
+	if err != nil || len(add)+len(guards) == 0 {
 		return false, err
 	}
 	err = f.commit(func(b *Batch) error {
-		b.elements(unix.NFT_MSG_DELSETELEM, 0, grouped(stale))
+		b.elements(unix.NFT_MSG_DELSETELEM, 0, grouped(append(stale, staleGuards...)))
 		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, grouped(add))
+		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, grouped(guards))
 		return nil
 	})
 	return err == nil, wrap("publish ports", err)
@@ -193,7 +195,7 @@ func (s *allocator) claims(list []binding) (add, stale []element, err error) {
 		}
 		if b.have != nil {
 			if b.have.comment != b.comment {
-				if !s.sharedBySibling(b, b.have) {
+				if !s.sharedBySibling(b) {
 					return nil, nil, allocated(b)
 				}
 				if s.f.IsGatewayEndpoint != nil && s.f.IsGatewayEndpoint(s.endpoint.Owner, b.v6) {
@@ -231,14 +233,18 @@ func (f *Firewall) CheckEndpoint(e *firewall.Endpoint) error {
 		case b.in():
 		case b.have == nil:
 			errs = append(errs, fmt.Errorf("%s is not published", what))
-		case b.have.comment != b.comment && ports.sharedBySibling(b, b.have):
+		case b.have.comment != b.comment && ports.sharedBySibling(b):
 		case b.have.comment != b.comment:
 			errs = append(errs, fmt.Errorf("%s belongs to %q instead of %q", what, b.have.comment, b.comment))
 		default:
 			errs = append(errs, fmt.Errorf("%s leads to another address or port than %s", what, e.String()))
 		}
 	}
-	return errors.Join(errs...)
+	guards, _, err := f.guards(e, list, nil, getAll)
+	if len(guards) > 0 {
+		errs = append(errs, fmt.Errorf("%d published ports are not guarded", len(guards)))
+	}
+	return errors.Join(append(errs, err)...)
 }
 
 // RemoveEndpoint takes an endpoint's ports back, if they are its own. It is nil
@@ -249,7 +255,7 @@ func (f *Firewall) RemoveEndpoint(e *firewall.Endpoint) error {
 	if slices.ContainsFunc(e.Ports, unknown) {
 		return f.RemoveByOwner(e.Owner)
 	}
-	return f.deleteOwn(encodeAll(e.Elements()), isComment(firewall.Comment(e.Owner)))
+	return f.deleteOwn(encodeAll(append(e.Elements(), e.Guards()...)), isComment(firewall.Comment(e.Owner)))
 }
 
 func isComment(want string) func(string) bool {
@@ -264,7 +270,7 @@ func (f *Firewall) RemoveByOwner(owner wire.Attachment) error {
 // removeByComment takes back all ports that carry a comment. It lists the maps: it
 // is for attachments whose ports are not known any more.
 func (f *Firewall) removeByComment(comment string) error {
-	all, err := f.list(portSetNames()...)
+	all, err := f.list(ownedSets()...)
 	if err != nil {
 		return err
 	}
@@ -272,17 +278,17 @@ func (f *Firewall) removeByComment(comment string) error {
 	return f.deleteOwn(slices.DeleteFunc(all, func(e element) bool { return !ours(e.comment) }), ours)
 }
 
-// Owners returns the comments of all published ports, sorted: those that
+// Owners returns the comments of all published ports and members, sorted: those that
 // [firewall.Comment] gives for their owners.
 func (f *Firewall) Owners() ([]string, error) {
-	all, err := f.list(portSetNames()...)
+	all, err := f.list(ownedSets()...)
 	return comments(all), err
 }
 
 // networks returns the comments of all networks' bridges, sorted: those that
 // [firewall.NetworkComment] gives for their names.
 func (f *Firewall) networks() ([]string, error) {
-	all, err := f.list(firewall.SetBridges)
+	all, err := f.list(firewall.SetBridges, firewall.SetAdopted)
 	for i := range all {
 		all[i].comment = networkOf(all[i].comment)
 	}

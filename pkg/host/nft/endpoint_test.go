@@ -446,3 +446,61 @@ func TestKernelWithoutNFTables(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A guard that is lost is put back, and goes with its port.
+func TestGuardsComeBack(t *testing.T) {
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
+		f := newFirewall(t)
+		e := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80))
+		if _, err := f.EnsureEndpoint(e); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.CheckEndpoint(e); err != nil {
+			t.Error(err)
+		}
+		hosttest.NFT(t, "flush", "set", "inet", "dcni", firewall.SetGuarded6)
+		if err := f.CheckEndpoint(e); err == nil || !strings.Contains(err.Error(), "1 published ports are not guarded") {
+			t.Errorf("check: %v", err)
+		}
+		if changed, err := f.EnsureEndpoint(e); !changed || err != nil {
+			t.Errorf("changed %v, %v", changed, err)
+		}
+		if err := f.CheckEndpoint(e); err != nil {
+			t.Error(err)
+		}
+		hosttest.NFT(t, "flush", "set", "inet", "dcni", firewall.SetGuarded4)
+		if err := f.RemoveEndpoint(e); err != nil {
+			t.Error(err)
+		}
+		if sets := hosttest.NFT(t, "list", "sets"); strings.Contains(sets, "web c1") {
+			t.Error(sets)
+		}
+	})
+}
+
+// TestPortOfConnectionIsNotChosen: dnetd could not hold a port that a connection of the
+// host has at its own end.
+func TestPortOfConnectionIsNotChosen(t *testing.T) {
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
+		hosttest.Sysctl(t, "net/ipv4/ip_local_port_range", "40000 40001")
+		hosttest.ListenTCP(t, "tcp4", "127.0.0.1:80")
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}}
+		conn, err := d.Dial("tcp4", "127.0.0.1:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		f := newFirewall(t)
+		for range 8 { // the first look is at a random one
+			e := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 0, "tcp", 80))
+			if _, err := f.EnsureEndpoint(e); err != nil || e.Ports[0].HostPort != 40001 {
+				t.Errorf("port %d, %v", e.Ports[0].HostPort, err)
+			}
+			if err := f.RemoveEndpoint(e); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}

@@ -84,7 +84,7 @@ func TestConntrackIsFlushed(t *testing.T) {
 	})
 }
 
-// TestUDPPeerFollows: a peer that keeps its socket reaches who has the port now.
+// TestUDPPeerFollows: a peer that keeps its socket reaches the port's present owner.
 func TestUDPPeerFollows(t *testing.T) {
 	hosttest.InNewNS(t, func() {
 		hosttest.BridgeNetfilter(t, "0")

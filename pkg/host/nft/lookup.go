@@ -75,10 +75,16 @@ func (f *Firewall) list(sets ...string) ([]element, error) {
 		return nil, err
 	}
 	defer unlock()
+	return f.listIn(firewall.TableName, sets...)
+}
+
+// listIn is list for any table. The caller holds the lock. Where there is no such table,
+// its sets are empty.
+func (f *Firewall) listIn(table string, sets ...string) ([]element, error) {
 	var elements []element
 	for _, set := range sets {
 		payloads, err := f.conn.Dump(f.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(m *nlsock.Message) {
-			m.Str(unix.NFTA_SET_ELEM_LIST_TABLE, firewall.TableName)
+			m.Str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
 			m.Str(unix.NFTA_SET_ELEM_LIST_SET, set)
 		}))
 		if err != nil && !errors.Is(err, unix.ENOENT) {

@@ -17,7 +17,7 @@ import (
 // networkSets hold what networks put in. masquerade4 and 6 list a range's start
 // and end as elements of their own.
 var networkSets = []string{
-	firewall.SetBridges, firewall.SetICC, firewall.SetInternal,
+	firewall.SetBridges, firewall.SetAdopted, firewall.SetICC, firewall.SetInternal, firewall.SetMasqueraded, firewall.SetOverlays,
 	firewall.SetSubnets4, firewall.SetSubnets6, firewall.SetMasquerade4, firewall.SetMasquerade6,
 }
 
@@ -80,7 +80,8 @@ func networkOf(comment string) string {
 func bridgeOwner(n *firewall.Network, all []element) (owner string, taken bool) {
 	ours, bridge := ofNetwork(n.Name), ifNameBytes(n.Bridge)
 	for _, e := range all {
-		if e.set == firewall.SetBridges && bytes.Equal(e.key, bridge) && !ours(e.comment) {
+		claims := e.set == firewall.SetBridges || e.set == firewall.SetAdopted
+		if claims && bytes.HasPrefix(e.key, bridge) && !ours(e.comment) {
 			return networkOf(e.comment), true
 		}
 	}
@@ -183,22 +184,41 @@ func (f *Firewall) RemoveNetwork(n *firewall.Network) error {
 	}
 }
 
-// IsInternal reports whether a bridge is that of an internal network.
-func (f *Firewall) IsInternal(bridge string) (bool, error) {
-	e := firewall.Element{Set: firewall.SetInternal, Key: []fmt.Stringer{firewall.IfName(bridge)}}
+func (f *Firewall) checkInternal(o *firewall.InternalBridge) error {
+	e := firewall.Element{Set: firewall.SetInternal, Key: []fmt.Stringer{firewall.IfName(o.Bridge)}}
 	found, err := f.get(encode(e))
-	return err == nil && found[0] != nil, err
+	if err == nil && found[0] == nil {
+		return firewall.ErrNotInternal
+	}
+	return err
 }
 
-// Uninstall deletes the table if no network is in it and the users' chain
-// has no rule. The caller holds the lock of the firewall.
-func (f *Firewall) Uninstall() error {
-	bridges, err := f.list(firewall.SetBridges)
+// checkRouter tells the families that the rules should close the host for and do not.
+func (f *Firewall) checkRouter(o *firewall.Router) error {
+	var errs []error
+	for _, family := range o.Closed {
+		found, err := f.get(encode(firewall.Closed(family)))
+		if err == nil && found[0] == nil {
+			err = fmt.Errorf("the host is open as a router of %s", family)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// uninstall deletes the table if no network is in it, it closes the host for no family,
+// and the users' chain has no rule. The caller holds the lock of the firewall.
+func (f *Firewall) uninstall() error {
+	bridges, err := f.list(firewall.SetBridges, firewall.SetAdopted)
 	if errors.Is(err, unix.ENOENT) || len(bridges) > 0 {
 		return nil
 	}
 	if err != nil {
 		return err
+	}
+	closed, err := f.list(firewall.SetClosed)
+	if err != nil || len(closed) > 0 {
+		return err // the host would become a router
 	}
 	users, err := f.userRules()
 	if err != nil || users > 0 {

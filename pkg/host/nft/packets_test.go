@@ -16,7 +16,7 @@ import (
 	"dcni/pkg/wire"
 )
 
-// publishAll lays the rules for the lab.
+// publishAll installs the rules for the lab.
 func publishAll(l *hosttest.Topology) *Firewall {
 	f := newFirewall(l.T)
 	for i, n := range []*firewall.Network{
@@ -168,7 +168,7 @@ func TestPackets(t *testing.T) {
 				l.Must(err)
 				defer ln.Close()
 				go hosttest.AnswerTCP(ln, "host")
-				travel(l, t, "rules laid", trips)
+				travel(l, t, "rules installed", trips)
 			})
 		})
 	}

@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,36 +13,32 @@ import (
 	"dcni/pkg/wire"
 )
 
-// allocator is what one ensureEndpoint must know about the host's ports. Each
-// part is looked at once, when first needed.
+// allocator looks up for one ensureEndpoint what package firewall decides from: the
+// claims of others, and the host's listeners and addresses. Each is looked at once,
+// when first needed.
 type allocator struct {
 	f         *Firewall
 	endpoint  *firewall.Endpoint
 	listeners map[string][]hostports.Listener // by protocol
-	single    map[string]map[uint64]string    // by set: bindings to one address, their owner
+	single    map[string][]firewall.Claim     // by set: claims to one address
 	local     map[netip.Addr]bool             // host addresses found to be the host's
 	siblings  map[string]bool                 // comments of the container's other attachments
 }
 
-// free tells whether a binding that is not there may be added: nil, or who has
-// the port.
+// free returns nil if a binding that is not there may be added, or an error that
+// names the port.
 func (s *allocator) free(b binding) error {
 	if err := s.hostAddress(b); err != nil {
 		return err
 	}
-	if b.rule != nil && b.rule.comment != b.comment && !s.sharedBySibling(b, b.rule) {
-		return allocated(b)
+	others, err := s.claimsOf(b)
+	if err != nil {
+		return err
 	}
-	if b.port.Any() {
-		single, err := s.singles(b.portSet)
-		if err != nil {
-			return err
-		}
-		if owner, taken := single[portWord(*b.port)]; taken && owner != b.comment && !s.isSibling(owner) {
-			return allocated(b)
-		}
+	if err := b.claim().Allocated(others, s.isSibling); err != nil {
+		return err
 	}
-	if err := errors.Join(s.unrelayed(b), s.unpublished(b)); err != nil {
+	if err := s.relayFree(b); err != nil {
 		return err
 	}
 	listeners, err := s.listening(b.port.Protocol)
@@ -52,50 +47,55 @@ func (s *allocator) free(b binding) error {
 	}
 	for _, l := range listeners {
 		if l.Port == b.port.HostPort && l.Takes(*b.port, b.v6) && !hostports.Reserved(l, s.endpoint.Owner.Container) {
-			return wire.Errorf(wire.CodePortTaken, "failed to bind host port %s/%s: address already in use",
-				b.port.HostAddr(b.v6), b.port.Protocol)
+			return hostports.Taken(l, *b.port, b.v6)
 		}
 	}
 	return nil
 }
 
-// unrelayed tells whether a port of both families, which a container with IPv4
-// only has relayed for IPv6, is relayed to no other container: nil, or that it is.
-func (s *allocator) unrelayed(b binding) error {
-	if b.v6 || b.port.HostIP.IsValid() || slices.ContainsFunc(s.endpoint.Addresses, netip.Addr.Is6) {
+// claimsOf looks up what could exclude a binding: the one to any address, or all to
+// single ones; and for what is relayed, ports of both families, whose relay has no
+// element: the owner's record tells.
+func (s *allocator) claimsOf(b binding) (claims []firewall.Claim, err error) {
+	if b.rule != nil {
+		claims = append(claims, b.rule.claim())
+	}
+	if b.port.Any() {
+		if claims, err = s.singles(b.portSet.single); err != nil {
+			return nil, err
+		}
+	}
+	if b.portSet != relayed || s.f.EndpointOf == nil {
+		return claims, nil
+	}
+	found, err := s.f.get([]element{encode(firewall.Element{Set: firewall.MapPorts4, Key: b.port.AnyKey()})[0]})
+	if err != nil || found[0] == nil {
+		return claims, err
+	}
+	if owner := s.f.EndpointOf(found[0].comment); owner != nil {
+		for _, p := range owner.Ports {
+			if c, ok := owner.ImpliedRelay(p); ok {
+				claims = append(slices.Clone(claims), c)
+			}
+		}
+	}
+	return claims, nil
+}
+
+// relayFree tells whether the relay that a port of both families implies can be had.
+// The port's IPv4 binding stands for it.
+func (s *allocator) relayFree(b binding) error {
+	c, ok := s.endpoint.ImpliedRelay(*b.port)
+	if b.v6 || !ok {
 		return nil
 	}
 	for _, set := range []string{relayed.wide, relayed.single} {
-		owners, err := s.singles(portSet{single: set})
+		others, err := s.singles(set)
 		if err != nil {
 			return err
 		}
-		if owner, taken := owners[portWord(*b.port)]; taken && owner != b.comment && !s.isSibling(owner) {
-			return wire.Errorf(wire.CodePortTaken, "Bind for %s failed: port is already allocated", b.port.HostAddr(true))
-		}
-	}
-	return nil
-}
-
-// unpublished tells whether a port of IPv6 alone, which a container with IPv4 only
-// has relayed, is no other container's port of both families that is relayed as well: nil, or
-// that it is. That one is claimed by its IPv4 element alone, which an IPv4 port has
-// too; its owner's record tells.
-func (s *allocator) unpublished(b binding) error {
-	if b.portSet != relayed || s.f.EndpointOf == nil {
-		return nil
-	}
-	found, err := s.f.get([]element{encode(firewall.Element{Set: firewall.MapPorts4, Key: b.port.AnyKey()})[0]})
-	if err != nil || found[0] == nil || found[0].comment == b.comment || s.isSibling(found[0].comment) {
-		return err
-	}
-	owner := s.f.EndpointOf(found[0].comment)
-	if owner == nil || slices.ContainsFunc(owner.Addresses, netip.Addr.Is6) {
-		return nil
-	}
-	for _, p := range owner.Ports {
-		if portWord(p) == portWord(*b.port) && !p.HostIP.IsValid() {
-			return allocated(b)
+		if err := c.Allocated(others, s.isSibling); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -117,33 +117,52 @@ func (s *allocator) hostAddress(b binding) error {
 	return nil
 }
 
-// portWord is protocol and port as one number.
-func portWord(p firewall.Port) uint64 {
-	return uint64(hostports.Protocols[p.Protocol])<<16 | uint64(p.HostPort)
-}
-
-// singles lists the bindings to single addresses.
-func (s *allocator) singles(of portSet) (map[uint64]string, error) {
-	if single, ok := s.single[of.single]; ok {
+// singles lists the claims of a set that is short.
+func (s *allocator) singles(set string) ([]firewall.Claim, error) {
+	if single, ok := s.single[set]; ok {
 		return single, nil
 	}
-	all, err := s.f.list(of.single)
+	all, err := s.f.list(set)
 	if err != nil {
 		return nil, err
 	}
-	single := make(map[uint64]string, len(all))
+	single := make([]firewall.Claim, 0, len(all))
 	for _, e := range all {
-		// The key ends in protocol and port, four bytes each.
-		if n := len(e.key); n >= 8 {
-			word := uint64(e.key[n-8])<<16 | uint64(binary.BigEndian.Uint16(e.key[n-4:]))
-			single[word] = e.comment
-		}
+		single = append(single, e.claim())
 	}
 	if s.single == nil {
-		s.single = make(map[string]map[uint64]string)
+		s.single = make(map[string][]firewall.Claim)
 	}
-	s.single[of.single] = single
+	s.single[set] = single
 	return single, nil
+}
+
+// claim reads an element of a port set: the address unless it is any, protocol and
+// port; behind them, in a map, the container's address and port.
+func (e element) claim() firewall.Claim {
+	const word = 4 // what protocol and port take, each
+	c := firewall.Claim{Owner: e.comment, Relayed: e.set == relayed.wide || e.set == relayed.single}
+	c.Addr = netip.IPv4Unspecified()
+	if portSetOf(e.set).v6 {
+		c.Addr = netip.IPv6Unspecified()
+	}
+	n := len(e.key) - 2*word
+	if n < 0 {
+		return c
+	}
+	if addr, ok := netip.AddrFromSlice(e.key[:n]); ok {
+		c.Addr = addr
+	}
+	for name, number := range hostports.Protocols {
+		if number == e.key[n] {
+			c.Protocol = name
+		}
+	}
+	c.Port = binary.BigEndian.Uint16(e.key[n+word:])
+	if n := len(e.data) - word; n >= 0 {
+		c.ContainerPort = binary.BigEndian.Uint16(e.data[n:])
+	}
+	return c
 }
 
 func (s *allocator) listening(proto string) ([]hostports.Listener, error) {
@@ -161,63 +180,39 @@ func (s *allocator) listening(proto string) ([]hostports.Listener, error) {
 	return l, nil
 }
 
-// allocate writes a host port into every port that is 0. Ports that differ in
-// their host address only get the same one.
+// candidatesAtOnce is how many ports are looked at in one exchange.
+const candidatesAtOnce = 32
+
+// allocate writes a host port into every port that is 0: for each group the first
+// free one from a random start. Finding any port of the range taken is an error 102.
 func (s *allocator) allocate() error {
-	ports := s.endpoint.Ports
-	for i := range ports {
-		if ports[i].HostPort != 0 {
-			continue
-		}
-		group := []int{i}
-		for j := i + 1; j < len(ports); j++ {
-			if sameButAddress(ports, group, j) {
-				group = append(group, j)
-			}
-		}
-		if err := s.allocateGroup(group); err != nil {
+	for _, group := range s.endpoint.Unchosen() {
+		port, err := s.choose(group)
+		if err != nil {
 			return err
+		}
+		for _, i := range group {
+			s.endpoint.Ports[i].HostPort = port
 		}
 	}
 	return nil
 }
 
-// sameButAddress reports whether port j can share the host port of a group.
-func sameButAddress(ports []firewall.Port, group []int, j int) bool {
-	p, first := ports[j], ports[group[0]]
-	if p.HostPort != 0 || p.Protocol != first.Protocol || p.ContainerPort != first.ContainerPort {
-		return false
-	}
-	return !slices.ContainsFunc(group, func(i int) bool { return ports[i].Overlaps(p) })
-}
-
-// candidatesAtOnce is how many ports are looked at in one exchange.
-const candidatesAtOnce = 32
-
-// allocateGroup chooses one host port for a group: the first free one from a
-// random start. Finding any port of the range taken is an error 102.
-func (s *allocator) allocateGroup(group []int) error {
+func (s *allocator) choose(group []int) (uint16, error) {
 	candidates, err := hostports.Ephemeral()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if len(candidates) > 0 {
 		start := rand.IntN(len(candidates))
 		candidates = append(slices.Clone(candidates[start:]), candidates[:start]...)
 	}
 	for some := range slices.Chunk(candidates, candidatesAtOnce) {
-		port, err := s.firstFree(group, some)
-		if err != nil {
-			return err
-		}
-		if port != 0 {
-			for _, i := range group {
-				s.endpoint.Ports[i].HostPort = port
-			}
-			return nil
+		if port, err := s.firstFree(group, some); err != nil || port != 0 {
+			return port, err
 		}
 	}
-	return wire.Errorf(wire.CodePortTaken, "all ports are allocated")
+	return 0, wire.Errorf(wire.CodePortTaken, "all ports are allocated")
 }
 
 // firstFree returns the first of the candidates that the whole group can have,
@@ -225,59 +220,58 @@ func (s *allocator) allocateGroup(group []int) error {
 func (s *allocator) firstFree(group []int, candidates []uint16) (uint16, error) {
 	var list []binding
 	for _, port := range candidates {
-		list = append(list, s.proposal(group, port)...)
+		proposal, ok := s.endpoint.With(group, port)
+		if !ok {
+			continue
+		}
+		elements := bindings(proposal)
+		if len(elements) == 0 {
+			return port, nil // the container has no address of that family
+		}
+		list = append(list, elements...)
 	}
 	if err := s.f.getBindings(list, getAll); err != nil {
 		return 0, err
 	}
-	for len(candidates) > 0 {
-		n := len(list) / len(candidates)
-		free, err := s.canHave(list[:n], candidates[0])
-		if err != nil {
+	for len(list) > 0 {
+		port := list[0].port.HostPort
+		n := slices.IndexFunc(list, func(b binding) bool { return b.port.HostPort != port })
+		if n < 0 {
+			n = len(list)
+		}
+		err := s.canHave(list[:n])
+		if err == nil {
+			return port, nil
+		}
+		if !isTaken(err) {
 			return 0, err
 		}
-		if free {
-			return candidates[0], nil
-		}
-		list, candidates = list[n:], candidates[1:]
+		list = list[n:]
 	}
 	return 0, nil
 }
 
-// proposal returns the bindings of a group if it had the port.
-func (s *allocator) proposal(group []int, port uint16) []binding {
-	e := firewall.Endpoint{Owner: s.endpoint.Owner, Addresses: s.endpoint.Addresses}
-	for _, i := range group {
-		p := s.endpoint.Ports[i]
-		p.HostPort = port
-		e.Ports = append(e.Ports, p)
-	}
-	return bindings(&e)
-}
-
-func (s *allocator) canHave(list []binding, port uint16) (bool, error) {
+// canHave returns nil if bindings can be added and nothing is there in their place,
+// not even of a sibling: a chosen port is a new one.
+func (s *allocator) canHave(list []binding) error {
 	for _, b := range list {
-		ownOther := func(p firewall.Port) bool {
-			return p.HostPort == port && p.Protocol == b.port.Protocol && p.Overlaps(*b.port)
+		if b.have != nil || b.rule != nil {
+			return allocated(b)
 		}
-		if b.have != nil || b.rule != nil || slices.ContainsFunc(s.endpoint.Ports, ownOther) {
-			return false, nil
+		if err := s.free(b); err != nil {
+			return err
 		}
-		if err := s.free(b); isTaken(err) {
-			return false, nil
-		} else if err != nil {
-			return false, err
+		if !hostports.Bindable(*b.port, b.v6) {
+			return allocated(b)
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // sharedBySibling reports whether another attachment of the same container has what is
 // there under a binding's key, and leads to the same port of the container.
-func (s *allocator) sharedBySibling(b binding, have *element) bool {
-	const portLen = 4 // the port lies behind the address
-	port := func(data []byte) []byte { return data[max(0, len(data)-portLen):] }
-	return bytes.Equal(port(have.data), port(b.data)) && s.isSibling(have.comment)
+func (s *allocator) sharedBySibling(b binding) bool {
+	return b.have.claim().SamePort(b.claim()) && s.isSibling(b.have.comment)
 }
 
 // isSibling reports whether a comment is that of another attachment of the same
@@ -292,4 +286,10 @@ func (s *allocator) isSibling(comment string) bool {
 		}
 	}
 	return s.siblings[comment]
+}
+
+// isTaken reports whether err says that a port is taken.
+func isTaken(err error) bool {
+	var we *wire.Error
+	return errors.As(err, &we) && we.Code == wire.CodePortTaken
 }

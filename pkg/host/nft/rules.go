@@ -21,10 +21,14 @@ var types = map[firewall.Type]struct{ id, length uint32 }{
 	firewall.TypeIPv6:    {8, 16},
 	firewall.TypeProto:   {12, 1},
 	firewall.TypeService: {13, 2},
+	firewall.TypeFamily:  {2, 1},
 }
 
 // typeOf returns the number and length of a concatenation: six bits a type.
 func typeOf(concat []firewall.Type) (id, length uint32) {
+	if len(concat) == 1 {
+		return types[concat[0]].id, types[concat[0]].length
+	}
 	for _, t := range concat {
 		id = id<<6 | types[t].id
 		length += uint32(nlsock.Align4(int(types[t].length)))
@@ -86,7 +90,7 @@ func keyByteOrder(s firewall.Set) uint32 {
 	switch {
 	case s.Interval:
 		return big
-	case len(s.Key) == 1 && s.Key[0] == firewall.TypeIfName:
+	case len(s.Key) == 1 && (s.Key[0] == firewall.TypeIfName || s.Key[0] == firewall.TypeFamily):
 		return host
 	}
 	return 0
@@ -124,6 +128,7 @@ func describeFields(m *nlsock.Message, key []firewall.Type) {
 
 var hookNumbers = map[string]uint32{
 	"prerouting":  unix.NF_INET_PRE_ROUTING,
+	"input":       unix.NF_INET_LOCAL_IN,
 	"forward":     unix.NF_INET_FORWARD,
 	"output":      unix.NF_INET_LOCAL_OUT,
 	"postrouting": unix.NF_INET_POST_ROUTING,

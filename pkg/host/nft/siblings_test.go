@@ -47,16 +47,16 @@ func TestPortsOfSeveralNetworks(t *testing.T) {
 		_, err = f.EnsureEndpoint(hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 8082, "tcp", 80)))
 		hosttest.WantCode(t, err, wire.CodePortTaken, "Bind for 0.0.0.0:8082 failed")
 
-		// Laid again, the ports are the first one's again, and no clash.
+		// Installed again, the ports are the first one's again, and no clash.
 		hosttest.NFT(t, "flush", "ruleset")
-		if _, err := f.Install(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
-			return nil, []*firewall.Endpoint{first, second}, nil
+		if _, err := f.Install(func() (*firewall.Desired, error) {
+			return &firewall.Desired{Endpoints: []*firewall.Endpoint{first, second}}, nil
 		}); err != nil {
 			t.Error(err)
 		}
 		for _, e := range []*firewall.Endpoint{first, second} {
 			if err := f.CheckEndpoint(e); err != nil {
-				t.Errorf("laid again: %s: %v", e, err)
+				t.Errorf("installed again: %s: %v", e, err)
 			}
 		}
 
@@ -71,5 +71,30 @@ func TestPortsOfSeveralNetworks(t *testing.T) {
 		if !strings.Contains(got, `8080 comment "lab c1/eth1"`) {
 			t.Errorf("published: %s", got)
 		}
+	})
+}
+
+// TestSiblingHidesNoStranger: of two single addresses of one port, a sibling's and a
+// stranger's, the stranger's keeps the port from being published on any address.
+func TestSiblingHidesNoStranger(t *testing.T) {
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
+		f := newFirewall(t)
+		stranger := hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("127.0.0.2", 8080, "tcp", 80))
+		sibling := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("127.0.0.1", 8080, "tcp", 80))
+		sibling.Owner.Network = "lab"
+		f.Siblings = func(a wire.Attachment) []wire.Attachment {
+			if a.Container == "c1" {
+				return []wire.Attachment{sibling.Owner}
+			}
+			return nil
+		}
+		for _, e := range []*firewall.Endpoint{stranger, sibling} {
+			if _, err := f.EnsureEndpoint(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := f.EnsureEndpoint(hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80)))
+		hosttest.WantCode(t, err, wire.CodePortTaken, "Bind for 0.0.0.0:8080 failed")
 	})
 }

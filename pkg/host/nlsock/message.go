@@ -74,6 +74,11 @@ func (m *Message) Native(typ uint16, v uint32) {
 	m.Raw(typ, Native32(v))
 }
 
+// Native16 appends a number of 16 bits in the host's byte order.
+func (m *Message) Native16(typ, v uint16) {
+	m.Raw(typ, binary.NativeEndian.AppendUint16(nil, v))
+}
+
 // Native32 returns a number in the host's byte order.
 func Native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
 

@@ -44,34 +44,53 @@ func broadcastOf(p netip.Prefix) ([]byte, bool) {
 
 // Addrs lists the addresses of one family on one link, or for 0 on all.
 func (r *Conn) Addrs(index, family int) ([]netip.Prefix, error) {
+	all, err := r.AddrsByOrigin(index, family)
+	return append(all.Given, all.Learned...), err
+}
+
+// AddrsByOrigin are the addresses on a link.
+type AddrsByOrigin struct {
+	Given   []netip.Prefix
+	Learned []netip.Prefix // that the kernel made of a router advertisement
+}
+
+// AddrsByOrigin lists the addresses of one family on one link, or for 0 on all.
+func (r *Conn) AddrsByOrigin(index, family int) (all AddrsByOrigin, err error) {
 	payloads, err := r.Request(unix.RTM_GETADDR, unix.NLM_F_DUMP, func(m *Message) {
 		m.B = append(m.B, byte(family), 0, 0, 0) // struct ifaddrmsg
 		m.B = binary.NativeEndian.AppendUint32(m.B, uint32(index))
 	})
 	if err != nil {
-		return nil, err
+		return all, err
 	}
-	var list []netip.Prefix
 	for _, p := range payloads {
 		if len(p) < unix.SizeofIfAddrmsg || index != 0 && binary.NativeEndian.Uint32(p[4:]) != uint32(index) {
 			continue
 		}
-		if ip, ok := addrOf(p[unix.SizeofIfAddrmsg:]); ok {
-			list = append(list, netip.PrefixFrom(ip, int(p[1])))
+		ip, flags, ok := addrOf(p[unix.SizeofIfAddrmsg:])
+		switch have := netip.PrefixFrom(ip, int(p[1])); {
+		case !ok:
+		case ip.Is6() && flags&(unix.IFA_F_MANAGETEMPADDR|unix.IFA_F_TEMPORARY) != 0:
+			all.Learned = append(all.Learned, have)
+		default:
+			all.Given = append(all.Given, have)
 		}
 	}
-	return list, nil
+	return all, nil
 }
 
-// addrOf returns the address in a message's attributes. On a point-to-point
-// link IFA_ADDRESS is the other end's, and IFA_LOCAL is there as well.
-func addrOf(attrs []byte) (ip netip.Addr, ok bool) {
+// addrOf returns the address in a message's attributes, and its flags. On a
+// point-to-point link IFA_ADDRESS is the other end's, and IFA_LOCAL is there as well.
+func addrOf(attrs []byte) (ip netip.Addr, flags uint32, ok bool) {
 	var local bool
 	nlsock.Attributes(attrs, func(typ uint16, data []byte) {
-		if typ == unix.IFA_LOCAL || typ == unix.IFA_ADDRESS && !local {
+		switch {
+		case typ == unix.IFA_LOCAL || typ == unix.IFA_ADDRESS && !local:
 			ip, ok = netip.AddrFromSlice(data)
 			local = typ == unix.IFA_LOCAL
+		case typ == unix.IFA_FLAGS && len(data) >= 4:
+			flags = binary.NativeEndian.Uint32(data)
 		}
 	})
-	return ip, ok
+	return ip, flags, ok
 }

@@ -24,12 +24,15 @@ type DevConf struct {
 
 // DevConfs are the settings that plans set, by family and name.
 var DevConfs = map[string]DevConf{
-	"ipv4/arp_notify":     {Family: unix.AF_INET, number: 22},
-	"ipv4/route_localnet": {Family: unix.AF_INET, number: 26},
-	"ipv6/accept_ra":      {Family: unix.AF_INET6, number: 3},
-	"ipv6/disable_ipv6":   {Family: unix.AF_INET6, number: 26},
-	"ipv6/accept_dad":     {Family: unix.AF_INET6, number: 27},
-	"ipv6/ndisc_notify":   {Family: unix.AF_INET6, number: 29},
+	"ipv4/accept_redirects": {Family: unix.AF_INET, number: 4},
+	"ipv4/arp_notify":       {Family: unix.AF_INET, number: 22},
+	"ipv4/route_localnet":   {Family: unix.AF_INET, number: 26},
+	"ipv6/accept_ra":        {Family: unix.AF_INET6, number: 3},
+	"ipv6/accept_redirects": {Family: unix.AF_INET6, number: 4},
+	"ipv6/autoconf":         {Family: unix.AF_INET6, number: 5},
+	"ipv6/disable_ipv6":     {Family: unix.AF_INET6, number: 26},
+	"ipv6/accept_dad":       {Family: unix.AF_INET6, number: 27},
+	"ipv6/ndisc_notify":     {Family: unix.AF_INET6, number: 29},
 }
 
 // Those that are looked at by name.
@@ -38,7 +41,20 @@ var (
 	NdiscNotify = DevConfs["ipv6/ndisc_notify"]
 	DisableIPv6 = DevConfs["ipv6/disable_ipv6"]
 	AcceptDAD   = DevConfs["ipv6/accept_dad"]
+
+	AcceptRA         = DevConfs["ipv6/accept_ra"]
+	Autoconf         = DevConfs["ipv6/autoconf"]
+	AcceptRedirects4 = DevConfs["ipv4/accept_redirects"]
+	AcceptRedirects6 = DevConfs["ipv6/accept_redirects"]
+	Forwarding4      = DevConf{Family: unix.AF_INET, number: 1}
 )
+
+// Is reports whether a link's setting has a value. It is false where the link has
+// nothing of that family.
+func (d DevConf) Is(l *Link, value string) bool {
+	have, err := d.Value(l)
+	return err == nil && have == value
+}
 
 // DevConfOf reads a path as net/ipv4/conf/eth0/arp_notify.
 func DevConfOf(path string) (DevConf, bool) {
@@ -48,7 +64,7 @@ func DevConfOf(path string) (DevConf, bool) {
 	}
 	d, ok := DevConfs[words[1]+"/"+words[4]]
 	d.Dev = words[3]
-	return d, ok
+	return d, ok && d.Dev != "all" && d.Dev != "default"
 }
 
 // Value returns the setting's value on a link, and fs.ErrNotExist where the link
@@ -71,6 +87,14 @@ func (d DevConf) bytes(l *Link) []byte {
 		return nil
 	}
 	return values[4*at : 4*(at+1)]
+}
+
+// Note notes in what is known of a link that a setting was set.
+func (d DevConf) Note(l *Link, value string) {
+	n, err := strconv.ParseInt(value, 10, 32)
+	if have := d.bytes(l); have != nil && err == nil {
+		binary.NativeEndian.PutUint32(have, uint32(n))
+	}
 }
 
 // Set sets an IPv4 setting of a link.

@@ -17,9 +17,11 @@ type Link struct {
 	MTU                 int // bytes
 	Flags               uint32
 	Hairpin, Isolated   bool // as the port of a bridge
+	Learning, Suppress  bool // likewise: it learns MACs; it answers ARP and neighbour discovery itself
 	Name, Kind, Alias   string
 	MAC                 net.HardwareAddr
 	conf4, conf6        []byte // the link's settings, see devconf
+	info                []byte // what a kind of links has, see IpvlanMode
 }
 
 // Up reports whether the link is up.
@@ -58,10 +60,13 @@ func (r *Conn) getLink(index int, by func(m *Message)) (*Link, error) {
 func (r *Conn) Links() ([]*Link, error) { return r.listLinks(func(*Message) {}) }
 
 // Bridges lists the bridges.
-func (r *Conn) Bridges() ([]*Link, error) {
+func (r *Conn) Bridges() ([]*Link, error) { return r.LinksOf("bridge") }
+
+// LinksOf lists the links of a kind.
+func (r *Conn) LinksOf(kind string) ([]*Link, error) {
 	return r.listLinks(func(m *Message) {
 		info := m.Open(unix.IFLA_LINKINFO)
-		m.Str(unix.IFLA_INFO_KIND, "bridge")
+		m.Str(unix.IFLA_INFO_KIND, kind)
 		m.Close(info)
 	})
 }
@@ -132,6 +137,8 @@ func (i *Link) parseLinkInfo(data []byte) {
 		switch typ {
 		case unix.IFLA_INFO_KIND:
 			i.Kind = nlsock.CString(data)
+		case unix.IFLA_INFO_DATA:
+			i.info = data
 		case unix.IFLA_INFO_SLAVE_DATA:
 			i.parsePort(data)
 		}
@@ -146,6 +153,10 @@ func (i *Link) parsePort(data []byte) {
 			i.Hairpin = on
 		case unix.IFLA_BRPORT_ISOLATED:
 			i.Isolated = on
+		case unix.IFLA_BRPORT_LEARNING:
+			i.Learning = on
+		case unix.IFLA_BRPORT_NEIGH_SUPPRESS:
+			i.Suppress = on
 		}
 	})
 }
@@ -165,6 +176,11 @@ func (r *Conn) DelLink(name string) error {
 		m.IfInfo(0, 0, 0)
 		m.Str(unix.IFLA_IFNAME, name)
 	})
+}
+
+// DelIndex deletes the link of an index.
+func (r *Conn) DelIndex(index int) error {
+	return r.Change(unix.RTM_DELLINK, 0, func(m *Message) { m.IfInfo(index, 0, 0) })
 }
 
 // Peers asks for the other ends of veths, all in one exchange and from here: no

@@ -44,8 +44,23 @@ func FuzzAddress(f *testing.F) {
 	m.Raw(unix.IFA_LOCAL, []byte{10, 0, 0, 2})
 	f.Add(m.B)
 	f.Fuzz(func(t *testing.T, attrs []byte) {
-		if a, ok := addrOf(attrs); ok != a.IsValid() {
+		if a, _, ok := addrOf(attrs); ok != a.IsValid() {
 			t.Errorf("address %v: %v", a, ok)
+		}
+	})
+}
+
+func FuzzRoute(f *testing.F) {
+	var m Message
+	m.B = append(m.B, unix.AF_INET6, 64, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_RA, 0, unix.RTN_UNICAST, 0, 0, 0, 0)
+	m.Raw(unix.RTA_DST, make([]byte, 16))
+	m.Raw(unix.RTA_GATEWAY, make([]byte, 4))
+	m.Native(unix.RTA_PRIORITY, 1024)
+	f.Add(m.B)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		new(Way).parse(b)
+		if r, ok := parseRoute(b); ok && (!r.Dst.IsValid() || r.String() == "") {
+			t.Errorf("route %+v", r)
 		}
 	})
 }

@@ -1,0 +1,68 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+)
+
+// memberSets are the sets of containers on bridges that dcni did not make.
+func memberSets() []string { return []string{firewall.SetMembers4, firewall.SetMembers6} }
+
+// ensureMember puts a container's addresses in. One that another attachment's died
+// process left under the same address is replaced: the lease is ours.
+func (f *Firewall) ensureMember(m *firewall.Member) (changed bool, err error) {
+	want := encodeAll(m.Elements())
+	found, err := f.get(want)
+	if err != nil {
+		return false, err
+	}
+	var add, stale []element
+	for i, w := range want {
+		if found[i] != nil && found[i].comment == w.comment {
+			continue
+		}
+		add = append(add, w)
+		if found[i] != nil {
+			stale = append(stale, w)
+		}
+	}
+	err = f.commit(func(b *Batch) error {
+		b.elements(unix.NFT_MSG_DELSETELEM, 0, grouped(stale))
+		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, grouped(add))
+		return nil
+	})
+	return err == nil && len(add) > 0, wrap("put "+m.Owner.String()+" in", err)
+}
+
+// checkMember tells which addresses are missing.
+func (f *Firewall) checkMember(m *firewall.Member) error {
+	want := encodeAll(m.Elements())
+	found, err := f.get(want)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i, w := range want {
+		if found[i] == nil || found[i].comment != w.comment {
+			errs = append(errs, fmt.Errorf("the rules don't know %s", m.Addresses[i]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeMember takes a container's addresses out: those named, or all of the owner's.
+func (f *Firewall) removeMember(m *firewall.Member) error {
+	elements, comment := encodeAll(m.Elements()), firewall.Comment(m.Owner)
+	if len(m.Addresses) == 0 {
+		all, err := f.list(memberSets()...)
+		if err != nil {
+			return err
+		}
+		elements = all
+	}
+	return f.deleteOwn(elements, isComment(comment))
+}
