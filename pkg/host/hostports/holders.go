@@ -1,11 +1,14 @@
 package hostports
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/host/proc"
+	"dcni/pkg/wire"
 )
 
 // Reserved reports whether a listener only keeps its port for the container.
@@ -35,4 +38,48 @@ func reserves(p proc.Process, container string) bool {
 	// servers for children.
 	caller := proc.Process(os.Getppid())
 	return filepath.Base(caller.Executable()) == "nerdctl" && p.Parent() == caller
+}
+
+// HolderOf returns the process that has a UDP port of this host, as "12 (named)"; "" where
+// none is seen to, as the kernel itself is not.
+func HolderOf(udp uint16) string {
+	list, err := Listeners("udp")
+	if err != nil {
+		return ""
+	}
+	for _, l := range list {
+		if l.Port != udp || l.inode == 0 {
+			continue
+		}
+		for p := range proc.All() {
+			if p.HoldsSocket(l.inode) {
+				return p.String()
+			}
+		}
+	}
+	return ""
+}
+
+// RuntimeThatBinds returns the program that called this plugin, if it is one that binds
+// published ports itself once its plugins have returned; else "". Podman does so, and
+// starts no container whose port another program has.
+func RuntimeThatBinds() string {
+	const podman = "podman"
+	if filepath.Base(proc.Process(os.Getppid()).Executable()) == podman {
+		return podman
+	}
+	return ""
+}
+
+// Taken returns Docker's error for a port that a listener has. It names dnetd if that is
+// dnetd's: its metrics at an address that a user chose.
+func Taken(l Listener, p firewall.Port, v6 bool) error {
+	by := ""
+	for holder := range proc.All() {
+		if filepath.Base(holder.Executable()) == "dnetd" && holder.HoldsSocket(l.inode) {
+			by = fmt.Sprintf(" by dnetd, process %d: see its --metrics", int(holder))
+			break
+		}
+	}
+	return wire.Errorf(wire.CodePortTaken, "failed to bind host port %s/%s: address already in use%s", p.HostAddr(v6), p.Protocol, by)
 }

@@ -78,7 +78,7 @@ const (
 	diagRequestLen   = 56 // struct inet_diag_req_v2
 	diagMessageLen   = 72 // struct inet_diag_msg
 	diagV6Only       = 11 // INET_DIAG_SKV6ONLY
-	diagMark         = 15 // INET_DIAG_MARK, for who has CAP_NET_ADMIN
+	diagMark         = 15 // INET_DIAG_MARK, for callers with CAP_NET_ADMIN
 )
 
 func diagRequest(family, proto byte, states uint32) []byte {
