@@ -37,11 +37,16 @@ func (b bind) ensure() (bool, error) {
 	if b.needless() || b.leadsTo(b.o.Shared) == nil {
 		return false, nil
 	}
+	source, err := b.openSource()
+	if err != nil {
+		return false, err
+	}
+	defer source.Close()
 	if err := b.startReaper(); err != nil {
 		return false, fmt.Errorf("start %s: %w", PopCommand, err)
 	}
 	defer b.h.forget(b.o.Path)
-	if err := unix.Mount(b.o.Source, b.o.Path, "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", source.Fd()), b.o.Path, "", unix.MS_BIND, ""); err != nil {
 		return false, err
 	}
 	// In a shared directory, or over a shared namespace's path, it became one
@@ -50,6 +55,24 @@ func (b bind) ensure() (bool, error) {
 		return true, err
 	}
 	return true, b.leadsTo(b.o.Shared)
+}
+
+// openSource opens the namespace that is to be shared. Another one may be at its path by
+// now: only what is open is mounted.
+func (b bind) openSource() (*netns.NS, error) {
+	ns, err := netns.Open(b.o.Source)
+	if err != nil {
+		return nil, err
+	}
+	cookie, err := ns.Cookie()
+	if err == nil && cookie != b.o.Shared {
+		err = errors.New("leads to another network namespace than a moment ago")
+	}
+	if err != nil {
+		ns.Close()
+		return nil, fmt.Errorf("%s: %w", b.o.Source, err)
+	}
+	return ns, nil
 }
 
 // leadsTo wants the namespace at the path to be one of those with these cookies.

@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"encoding/hex"
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"dcni/pkg/names"
+	"dcni/pkg/records"
 )
 
 // states are where containerd keeps its state, as Debian and others install it
@@ -31,7 +31,7 @@ func bundleIn(states []string, container string) names.Identity {
 			continue
 		}
 		for _, state := range states {
-			data, err := os.ReadFile(filepath.Join(state, bundles, namespace, rest, "config.json"))
+			data, err := records.ReadRegular(filepath.Join(state, bundles, namespace, rest, "config.json"))
 			if err == nil {
 				return identityOf(rest, data)
 			}

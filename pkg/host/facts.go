@@ -17,17 +17,22 @@ import (
 // sent: the kernel only says which link it would take.
 var uplinkTargets = []netip.Addr{netip.MustParseAddr("1.1.1.1"), netip.MustParseAddr("2606:4700:4700::1111")}
 
-// DefaultRouteMTU returns the MTU in bytes of the link that leads out, IPv4 first,
-// and Ethernet's 1500 where none does.
+// DefaultRouteMTU returns the MTU in bytes of the way out, IPv4 first: of the link, or
+// of the route if that has a smaller one. Where there is no way out, it is Ethernet's 1500.
 func (h *Host) DefaultRouteMTU() int {
 	const ethernet = 1500
 	rt := h.root.rt
 	for _, a := range uplinkTargets {
-		index, _, err := rt.RouteTo(a)
-		if err != nil || index == 0 {
+		way, err := rt.WayTo(a)
+		if err != nil || way.Index == 0 {
 			continue
 		}
-		if l, err := rt.LinkByIndex(index); err == nil && l.MTU > 0 {
+		l, err := rt.LinkByIndex(way.Index)
+		switch {
+		case err != nil || l.MTU <= 0:
+		case way.MTU > 0 && way.MTU < l.MTU:
+			return way.MTU
+		default:
 			return l.MTU
 		}
 	}

@@ -16,7 +16,7 @@ type fwNetwork struct {
 	o *firewall.Network
 }
 
-// ensure lays the constant rules where they are missing, and the network's
+// ensure installs the constant rules where they are missing, and the network's
 // elements, under the host's lock of the firewall: another network's removal
 // must not take the rules from between the two.
 func (n fwNetwork) ensure() (bool, error) {
@@ -25,31 +25,41 @@ func (n fwNetwork) ensure() (bool, error) {
 		return false, err
 	}
 	defer lock.Unlock()
-	var back []firewall.Port
-	laid, err := n.h.fw.Install(func() ([]*firewall.Network, []*firewall.Endpoint, error) {
-		networks, endpoints, err := n.h.desired()
-		for _, e := range endpoints {
-			back = append(back, e.Ports...)
-		}
-		return networks, endpoints, err
-	})
-	n.h.laid = n.h.laid || laid
-	if err == nil && laid {
-		// Who went on sending while there were no rules is taken for a client
-		// of the host itself.
-		err = conntrack.FlushPorts(back)
-	}
+	installed, err := n.h.installRules()
 	if err != nil {
 		return false, err
 	}
 	changed, err := n.h.fw.Ensure(n.o)
-	return changed || laid, err
+	return changed || installed, err
+}
+
+// installRules installs the constant rules where they are missing, with what is up. The
+// caller holds the lock of the firewall.
+func (h *Host) installRules() (installed bool, err error) {
+	var back []firewall.Port
+	installed, err = h.fw.Install(func() (*firewall.Desired, error) {
+		up, err := h.desired()
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range up.Endpoints {
+			back = append(back, e.Ports...)
+		}
+		return up, nil
+	})
+	h.installed = h.installed || installed
+	if err == nil && installed {
+		// While there were no rules, conntrack took senders for clients of the host
+		// itself.
+		err = conntrack.FlushPorts(back)
+	}
+	return installed, err
 }
 
 func (n fwNetwork) check() error { return n.h.fw.Check(n.o) }
 
 // remove takes the network's elements away, and the table if it was this Host
-// that laid it and no network is left in it, so that an ADD that fails on a
+// that installed it and no network is left in it, so that an ADD that fails on a
 // bare machine leaves it bare. Rules of the users' keep the table.
 func (n fwNetwork) remove() error {
 	lock, err := n.h.records.LockFirewall()
@@ -57,10 +67,10 @@ func (n fwNetwork) remove() error {
 		return err
 	}
 	defer lock.Unlock()
-	if err := n.h.fw.Remove(n.o); err != nil || !n.h.laid {
+	if err := n.h.fw.Remove(n.o); err != nil || !n.h.installed {
 		return err
 	}
-	return n.h.fw.Uninstall()
+	return n.h.fw.Remove(firewall.Installation{})
 }
 
 func (n fwNetwork) probe() error { return n.h.fw.Probe() }
@@ -73,22 +83,21 @@ func (h *Host) RemoveUnusedRules() error {
 		return err
 	}
 	defer lock.Unlock()
-	return h.fw.Uninstall()
+	return h.fw.Remove(firewall.Installation{})
 }
 
 // desired returns what the records say is up: what the sets must hold when
 // another program flushed them.
-func (h *Host) desired() ([]*firewall.Network, []*firewall.Endpoint, error) {
+func (h *Host) desired() (*firewall.Desired, error) {
 	keys, err := h.records.Keys()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	list, err := h.records.GetAll(keys)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	var networks []*firewall.Network
-	var endpoints []*firewall.Endpoint
+	up := &firewall.Desired{}
 	seen := map[string]bool{}
 	for _, r := range list {
 		if r.State != records.Up {
@@ -96,13 +105,17 @@ func (h *Host) desired() ([]*firewall.Network, []*firewall.Endpoint, error) {
 		}
 		if r.Firewall != nil && !seen[r.Firewall.Name] {
 			seen[r.Firewall.Name] = true
-			networks = append(networks, r.Firewall)
+			up.Networks = append(up.Networks, r.Firewall)
+		}
+		if r.Member != nil {
+			up.Members = append(up.Members, r.Member)
 		}
 		if r.Endpoint != nil {
-			endpoints = append(endpoints, r.Endpoint)
+			up.Endpoints = append(up.Endpoints, r.Endpoint)
 		}
 	}
-	return networks, h.gatewayFirst(endpoints), nil
+	up.Endpoints = h.gatewayFirst(up.Endpoints)
+	return up, nil
 }
 
 // fwEndpoint is a [firewall.Endpoint].
@@ -155,6 +168,17 @@ func (e fwEndpoint) takeBack() error {
 }
 
 func (e fwEndpoint) probe() error { return nil }
+
+// fwMember is a [firewall.Member].
+type fwMember struct {
+	h *Host
+	o *firewall.Member
+}
+
+func (m fwMember) ensure() (bool, error) { return m.h.fw.Ensure(m.o) }
+func (m fwMember) check() error          { return m.h.fw.Check(m.o) }
+func (m fwMember) remove() error         { return m.h.fw.Remove(m.o) }
+func (m fwMember) probe() error          { return nil }
 
 // orphanElements lists the owners of elements, for garbage collection.
 func (h *Host) orphanElements() ([]wire.Orphan, error) {

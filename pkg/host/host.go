@@ -1,8 +1,8 @@
 // Package host is the real machine: the [wire.Host] of Linux. It carries objects out
-// through the packages below it: rtnl (links, addresses, routes), nft (the firewall),
-// nstable (what a sandbox has besides its links), conntrack, proc, and agent, which
-// talks to dnetd. It starts two programs: dnetd, where none runs, and the reaper of a
-// bind, which outlives its plugin.
+// through the packages below it: rtnl (links, addresses, routes), vxlan and xfrm (overlay
+// networks and their encryption), nft (the firewall), nstable (what a sandbox has besides
+// its links), conntrack, proc, and agent, which talks to dnetd. It starts two programs:
+// dnetd, where none runs, and the reaper of a bind, which outlives its plugin.
 //
 // Each kind of object has the same four short methods. The switch in [Host.kind] is
 // the only place that knows them all.
@@ -23,6 +23,7 @@ import (
 	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/host/xfrm"
 	"dcni/pkg/names"
 	"dcni/pkg/netns"
 	"dcni/pkg/records"
@@ -36,15 +37,16 @@ type Host struct {
 	// dnetd, which may be about to end.
 	NeverStartDnetd bool
 
-	records records.Store
-	fw      firewall.Backend
-	laid    bool    // the rules were missing, and were laid
-	root    sandbox // the namespace that the process was started in
+	records   records.Store
+	fw        firewall.Backend
+	installed bool    // the rules were missing, and were installed
+	root      sandbox // the namespace that the process was started in
 
 	mu        sync.Mutex
 	sandboxes map[string]*sandbox
 	ifaces    map[linkName]*rtnl.Link // see iface
 	proc      *os.File                // see ownProc; nil until first used
+	ipsec     *xfrm.Conn              // see xfrm; nil until first used
 }
 
 type linkName struct{ netns, name string }
@@ -58,7 +60,7 @@ type kind interface {
 }
 
 // New opens the machine. The store's records are what the firewall's elements
-// are laid from when another program flushed them. Close it after use.
+// are installed from when another program flushed them. Close it after use.
 func New(store records.Store) (*Host, error) {
 	rt, err := rtnl.Dial()
 	if err != nil {
@@ -70,6 +72,7 @@ func New(store records.Store) (*Host, error) {
 	}
 	nftables := nft.New()
 	nftables.Siblings, nftables.EndpointOf, nftables.IsGatewayEndpoint = h.siblingAttachments, h.endpoint, h.isGatewayEndpoint
+	nftables.Closed = h.closedFamilies
 	h.fw = nftables
 	return h, nil
 }
@@ -80,6 +83,9 @@ func (h *Host) Close() {
 	h.fw.Close()
 	if h.proc != nil {
 		h.proc.Close()
+	}
+	if h.ipsec != nil {
+		h.ipsec.Close()
 	}
 	for _, s := range h.sandboxes {
 		s.close()
@@ -92,28 +98,69 @@ func (h *Host) kind(o wire.Object) kind {
 		return bridge{h, o}
 	case *wire.Veth:
 		return veth{h, o}
+	case *wire.Child:
+		return child{h, o}
+	case *wire.Parent:
+		return parent{h, o}
+	case *wire.HostAccess:
+		return hostAccess{h, o}
+	case *wire.SharedLink:
+		return sharedLink{h, o}
 	case *wire.Up:
 		return up{h, o}
 	case *wire.Sysctl:
 		return setting{h, o}
+	case *wire.Autoconf:
+		return autoconf{h, o}
 	case *wire.Forwarding:
 		return forwarding{h, o}
+	case *wire.ForwardAll:
+		return forwardAll{h, o}
 	case *wire.Addr:
 		return addr{h, o}
 	case *wire.Route:
 		return route{h, o}
+	case *wire.Announcement:
+		return announcement{h, o}
 	case *wire.Flows:
 		return flows{h, o}
 	case *wire.NetNSBind:
 		return bind{h, o}
+	case *wire.SharedLo:
+		return sharedLo{h, o}
 	case *wire.Permission:
 		return permission{o}
+	case *wire.XfrmState, *wire.XfrmPolicy:
+		return xfrmObject{h, o}
+	case *wire.Borrowed:
+		return borrowed{h, o}
+	case *names.Resolver:
+		return resolver{h, o}
+	case *wire.Vxlan:
+		return overlay{h.vxlan().Of(o), "vxlan"}
+	case *wire.FDB, *wire.Neigh, *wire.Rule:
+		return overlay{h.vxlan().Of(o), ""}
+	case *wire.Peers:
+		return peers{h, o}
+	}
+	return h.rulesKind(o)
+}
+
+// rulesKind is kind for what is in the firewall.
+func (h *Host) rulesKind(o wire.Object) kind {
+	switch o := o.(type) {
 	case *firewall.Network:
 		return fwNetwork{h, o}
 	case *firewall.Endpoint:
 		return fwEndpoint{h, o}
-	case *names.Resolver:
-		return resolver{h, o}
+	case *firewall.Member:
+		return fwMember{h, o}
+	case *firewall.Underlay:
+		return underlay{h, o}
+	case *firewall.Nodes:
+		return underlayNodes{h, o}
+	case *firewall.Encrypted:
+		return fwEncrypted{h, o}
 	case *firewall.Owned:
 		return fwOwned{h, o}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -25,7 +26,7 @@ func (b bridge) ensure() (bool, error) {
 	switch {
 	case err == nil:
 		return b.adopt(l)
-	case !notFound(err):
+	case !notFound(err) || b.o.Adopted:
 		return false, err
 	}
 	made, err := b.create()
@@ -72,7 +73,7 @@ func (b bridge) adopt(l *rtnl.Link) (bool, error) {
 	return mended || changed, err
 }
 
-// ours reports whether it was us who made the bridge: no other program gives it the
+// ours reports whether dcni made the bridge: no other program gives it the
 // MAC that follows from its name. Other tools may have
 // changed that since: then its alias tells.
 func (b bridge) ours(l *rtnl.Link) bool {
@@ -142,9 +143,19 @@ func (b bridge) fixMACAndMTU() error {
 	if err := nl.LinkSetHardwareAddr(l, mac); err != nil {
 		return err
 	}
-	other := mtu - 1 // the kernel does not notice who sets what is already so
-	if mtu <= minBridgeMTU {
-		other = mtu + 1
+	ports, err := b.h.root.rt.Ports(l.Attrs().Index)
+	if err != nil {
+		return err
+	}
+	ofBridge := func(p *rtnl.Link) bool { return p.Master == l.Attrs().Index }
+	if slices.ContainsFunc(ports, ofBridge) && b.o.MTU >= mtu {
+		return nil // ours does not change the least
+	}
+	// The kernel ignores a value that is already set. One more does no harm, but
+	// with one less, VLAN interfaces of the bridge would lose it for good.
+	other := mtu + 1
+	if other > maxMTU {
+		other = mtu - 1
 	}
 	return errors.Join(nl.LinkSetMTU(l, other), nl.LinkSetMTU(l, mtu))
 }
@@ -152,9 +163,8 @@ func (b bridge) fixMACAndMTU() error {
 // usersBit makes another locally administered MAC of one.
 const usersBit = 0x04
 
-// minBridgeMTU in bytes is IPv6's least: one byte less for a moment, and the
-// kernel takes the bridge's IPv6 addresses away.
-const minBridgeMTU = 1280
+// maxMTU in bytes is the most that a bridge takes (ETH_MAX_MTU).
+const maxMTU = 65535
 
 // find returns the bridge, or says that the link of that name is no bridge, in
 // Docker's words.
@@ -229,7 +239,14 @@ func (u up) ensure() (bool, error) {
 		return false, err
 	}
 	defer u.h.relink()
-	return true, rt.SetUp(l.Index, true)
+	err = rt.SetUp(l.Index, true)
+	if errors.Is(err, unix.EADDRINUSE) { // of children of one parent, in whatever namespaces
+		err = wire.Errorf(wire.CodeAddressTaken, "MAC %s of %s: already in use on the same parent", l.MAC, u.o.Dev)
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, rt.AwaitLocal(l.Index)
 }
 
 // loUp reports whether a namespace's lo is up, as it mostly is.

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/host/nlsock"
 	"dcni/pkg/wire"
 )
 
@@ -22,8 +25,8 @@ func (p permission) check() error { return nil }
 
 func (p permission) remove() error { return nil }
 
-// probe looks at the file and at its directory, for who can write to that can
-// put a file there that root never made, or move one of root's.
+// probe looks at the file and at its directory: a user that can write to the
+// directory can put a file there that root never made, or move one of root's.
 func (p permission) probe() error {
 	dir := filepath.Dir(p.o.Path)
 	create := "install -D -m 644 /dev/null " + p.o.Path
@@ -59,4 +62,29 @@ func roots(info fs.FileInfo) bool {
 func (p permission) denied(why, remedy string) error {
 	return wire.Errorf(wire.CodeForbidden, "it is not allowed on this host %s: %s %s; root allows it by: %s",
 		p.o.What, p.o.Path, why, remedy)
+}
+
+// Trusted returns an error unless only root can have put a program there, or only
+// a user that can exchange this program as well.
+func Trusted(program string) error {
+	if !filepath.IsAbs(program) {
+		return fmt.Errorf("program %q: must be an absolute path", program)
+	}
+	var is, self unix.Stat_t
+	err := nlsock.RetryEINTR(func() error { return unix.Lstat(program, &is) })
+	if err != nil {
+		return fmt.Errorf("program %s: %w", program, err)
+	}
+	const others = unix.S_IWGRP | unix.S_IWOTH
+	switch {
+	case is.Mode&unix.S_IFMT != unix.S_IFREG:
+		return fmt.Errorf("program %s: must be a file", program)
+	case is.Uid == 0 && is.Mode&others == 0:
+		return nil
+	}
+	err = nlsock.RetryEINTR(func() error { return unix.Stat("/proc/self/exe", &self) })
+	if err == nil && self.Uid == is.Uid && self.Gid == is.Gid && self.Mode == is.Mode {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("program %s: must be root's, and no other user's to write to", program), err)
 }

@@ -39,10 +39,25 @@ func probeKind(kind string) error {
 			m.Close(info)
 		})
 	})
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("kernel has no %s links, and no module %s to load: %w", kind, kind, err)
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return noKind(kind, err)
+	case errors.Is(err, unix.EINVAL) && needsParent[kind]:
+		return nil // it knows the kind, and misses the parent
 	}
 	return wrapped("make a "+kind+" link", err)
+}
+
+// needsParent are the kinds of links that are made on another.
+var needsParent = map[string]bool{wire.KindMacvlan: true, wire.KindIpvlan: true, wire.KindVLAN: true}
+
+// noKind is the error for a kernel without a kind of links.
+func noKind(kind string, err error) error {
+	module := kind
+	if kind == wire.KindVLAN {
+		module = "8021q"
+	}
+	return fmt.Errorf("kernel has no %s links, and no module %s to load: %w", kind, module, err)
 }
 
 var errNoIPv6 = errors.New("the network has IPv6 addresses, and the kernel no IPv6 (booted with ipv6.disable=1?)")

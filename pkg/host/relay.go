@@ -5,15 +5,21 @@ import (
 	"net/netip"
 	"time"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/hostports"
 	"dcni/pkg/wire"
 )
 
 // relayTime is how long dnetd may take to open or close an attachment's ports:
-// 10,000 take 150 ms.
-const relayTime = time.Second
+// 10,000 take half a second on a busy machine.
+const relayTime = 2 * time.Second
 
-// RefreshRelay has dnetd relay the ports of an attachment that came, or no more
+// PortHolder returns the runtime's program if that binds the ports that it has
+// published; else "".
+func (h *Host) PortHolder() string { return hostports.RuntimeThatBinds() }
+
+// RefreshRelay has dnetd hold the ports of an attachment that came, or no more
 // those that went. Without a dnetd it is nil: one that starts reads the records.
 func RefreshRelay(a wire.Attachment) error {
 	_, err := agent.Call(agent.DefaultSocket, relayTime, agent.Request{Op: agent.Refresh, Attachment: &a})
@@ -30,7 +36,11 @@ func (h *Host) Internal(link int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return h.fw.IsInternal(l.Name)
+	err = h.fw.Check(&firewall.InternalBridge{Bridge: l.Name})
+	if errors.Is(err, firewall.ErrNotInternal) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // LinkTo returns the index of the link that leads to an address.

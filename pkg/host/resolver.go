@@ -34,7 +34,7 @@ type resolver struct {
 	o *names.Resolver
 }
 
-// ensure hands the sockets to dnetd and lays the rules. What dnetd was told is to
+// ensure hands the sockets to dnetd and installs the rules. What dnetd was told is to
 // be taken back also if the rest fails, so that counts as a change.
 func (r resolver) ensure() (bool, error) {
 	if r.o.Port != 0 && r.check() == nil {
@@ -79,7 +79,7 @@ func resolverFamilies(intercept bool) (six []bool) {
 	return []bool{false, true}
 }
 
-// open opens the sockets, and what lays the rules: one visit to the sandbox is
+// open opens the sockets, and what installs the rules: one visit to the sandbox is
 // enough for both.
 func (r resolver) open() ([]dnssock.NameServer, error) {
 	s, err := r.h.sandbox(r.o.NetNS)
@@ -114,7 +114,7 @@ func closeAll(list []dnssock.NameServer) {
 	}
 }
 
-// LeadToNameServer lays the rules that lead port 53 in a sandbox to the ports of
+// LeadToNameServer installs the rules that lead port 53 in a sandbox to the ports of
 // a resolver, and to what other attachments of the sandbox want that lead to the
 // same ports. Where they are, nothing changes.
 func (h *Host) LeadToNameServer(r *names.Resolver) error {
@@ -223,7 +223,7 @@ func (r resolver) siblings() (list []*names.Resolver, sure bool) {
 }
 
 // probe tells whether dnetd answers or could be started, and whether the kernel
-// takes the rules. They are laid in a namespace of their own.
+// takes the rules. They are installed in a namespace of their own.
 func (r resolver) probe() error { return errors.Join(r.h.dnetd().Probe(), probeMapping(r.o)) }
 
 func probeMapping(r *names.Resolver) error {

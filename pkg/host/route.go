@@ -3,14 +3,16 @@ package host
 import (
 	"errors"
 	"fmt"
-	"net"
+	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/rtnl"
+	"dcni/pkg/network"
+	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
@@ -25,80 +27,128 @@ func (r route) ensure() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	const rounds = 8 // another ADD to the same sandbox may be at it as well
+	least := r.o.Metric
+	const rounds = 16 // other ADDs to the same sandbox may be at it as well
 	for range rounds {
-		err = rt.ChangeRoute(unix.RTM_NEWROUTE, l.Index, r.o)
+		var there bool
+		if r.o.Rank != 0 {
+			r.o.Metric = least
+			if there, err = r.place(rt, l.Index); there {
+				return false, nil
+			}
+		}
+		if err == nil {
+			err = rt.ChangeRoute(unix.RTM_NEWROUTE, l.Index, r.o)
+		}
 		if !errors.Is(err, unix.EEXIST) {
 			return err == nil, err
 		}
-		if r.check() == nil {
-			return false, nil
-		}
-		if !r.o.Probe {
+		if r.o.Rank == 0 {
 			break
 		}
-		if err := r.rank(l.Index); err != nil {
-			return false, err
-		}
+	}
+	if r.check() == nil {
+		return false, nil
 	}
 	return false, err
 }
 
-// rank raises the route's metric past those of networks that sort before its
-// own, and makes way there: the routes of networks that sort behind move on.
-// Each has its new route before it loses the old one.
-func (r route) rank(own int) error {
-	s, err := r.h.in(r.o.NetNS)
+// place puts a default route in order with those that are in the sandbox: it changes
+// the route's metric, and makes way there. Each route that moves has its new place
+// before it loses the old one. It reports whether the route itself is there.
+func (r route) place(rt *rtnl.Conn, own int) (there bool, err error) {
+	list, err := rt.Routes(rtnl.Family(r.o.Dst.Addr()), r.table(), 0)
 	if err != nil {
-		return err
+		return false, err
 	}
+	var rivals []rtnl.Route
+	for _, have := range list {
+		switch {
+		case have.Dst != r.o.Dst:
+		case have.Index == own && have.Via == r.o.Via:
+			r.o.Metric = have.Metric
+			return true, nil
+		default:
+			rivals = append(rivals, have)
+		}
+	}
+	if len(rivals) == 0 {
+		return false, nil
+	}
+	self := network.Rival{Metric: r.o.Metric, Rank: r.o.Rank, Name: r.o.Owner.Network}
+	metric, moves := network.Place(self, r.h.rivals(rt, r.o.Owner, rivals))
+	for _, i := range slices.SortedFunc(maps.Keys(moves), func(a, b int) int { return rivals[b].Metric - rivals[a].Metric }) {
+		if err := r.move(rivals[i], moves[i]); err != nil {
+			return false, fmt.Errorf("make way for metric %d: %w", metric, err)
+		}
+	}
+	r.o.Metric = metric
+	return false, nil
+}
+
+// move gives another link's route of the same destination another metric.
+func (r route) move(rival rtnl.Route, metric int) error {
 	nl, err := r.h.handle(r.o.NetNS)
 	if err != nil {
 		return err
 	}
-	rivals, err := r.rivals(nl)
+	list, err := r.list(nl, &netlink.Route{Table: r.table(), LinkIndex: rival.Index}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
 	if err != nil {
 		return err
 	}
-	name := r.h.networkOf(s, own)
-	i := slices.IndexFunc(rivals, func(rival netlink.Route) bool {
-		return r.h.networkOf(s, rival.LinkIndex) > name
-	})
-	if i < 0 {
-		i = len(rivals)
-	}
-	r.o.Metric += i
-	for _, rival := range slices.Backward(rivals[i:]) {
-		moved := rival
-		moved.Priority++
-		if err := nl.RouteAdd(&moved); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("make way for metric %d: %w", r.o.Metric, err)
+	for _, have := range list {
+		if dst, ok := routeDst(have); !ok || dst != rival.Dst || have.Priority != rival.Metric {
+			continue
 		}
-		if err := nl.RouteDel(&rival); err != nil && !gone(err) {
-			return fmt.Errorf("make way for metric %d: %w", r.o.Metric, err)
+		moved := have
+		moved.Priority = metric
+		there := slices.ContainsFunc(list, func(o netlink.Route) bool {
+			dst, ok := routeDst(o)
+			return ok && dst == rival.Dst && o.Priority == metric // another ADD is at the same
+		})
+		if !there {
+			if err := nl.RouteAdd(&moved); err != nil {
+				return err
+			}
+		}
+		if err := nl.RouteDel(&have); err != nil && !gone(err) {
+			return err
 		}
 	}
 	return nil
 }
 
-// rivals lists the routes of the same destination whose metrics follow one
-// another from this route's own on.
-func (r route) rivals(nl *netlink.Handle) ([]netlink.Route, error) {
-	list, err := r.list(nl, &netlink.Route{Table: r.table()}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, err
-	}
-	list = slices.DeleteFunc(list, func(have netlink.Route) bool {
-		dst, ok := routeDst(have)
-		return !ok || dst != r.o.Dst || have.Priority < r.o.Metric
-	})
-	slices.SortFunc(list, func(a, b netlink.Route) int { return a.Priority - b.Priority })
+// rivals returns the default routes that are in a sandbox with their networks: what
+// is on record for the links of the same container.
+func (h *Host) rivals(rt *rtnl.Conn, owner wire.Attachment, list []rtnl.Route) []network.Rival {
+	siblings := h.siblings(owner)
+	rivals := make([]network.Rival, len(list))
 	for i, have := range list {
-		if have.Priority != r.o.Metric+i {
-			return list[:i], nil
+		rivals[i].Metric = have.Metric
+		l, err := rt.LinkByIndex(have.Index)
+		if err != nil {
+			continue
+		}
+		for _, rec := range siblings {
+			if rec.IfName == l.Name {
+				c := candidate(rt, l, rec)
+				rivals[i].Rank, rivals[i].Name = c.Rank(), c.Name
+			}
 		}
 	}
-	return list, nil
+	return rivals
+}
+
+// candidate returns the network of an attachment. Containerd attaches a pod's networks
+// at the same time: the record may not have the subnets yet, but then the link has
+// addresses already.
+func candidate(rt *rtnl.Conn, l *rtnl.Link, rec *records.Record) network.Candidate {
+	c := network.CandidateOf(rec.Network, rec.Info, rec.Subnets)
+	if len(rec.Subnets) == 0 {
+		addrs, err := rt.Addrs(l.Index, unix.AF_INET)
+		c.IPv4, c.IPv6 = err == nil && len(addrs) > 0, rtnl.DisableIPv6.Is(l, "0")
+	}
+	return c
 }
 
 func (r route) list(nl *netlink.Handle, filter *netlink.Route, mask uint64) (list []netlink.Route, err error) {
@@ -116,41 +166,24 @@ func (r route) table() int {
 	return r.o.Table
 }
 
-// networkOf returns the network that a sandbox's link belongs to: the alias of
-// the link's other end begins with it. Links of others have none, and sort
-// before all: they keep their place.
-func (h *Host) networkOf(s *sandbox, index int) string {
-	l, err := s.rt.LinkByIndex(index)
-	if err != nil || l.Peer == 0 {
-		return ""
-	}
-	end, err := h.root.rt.LinkByIndex(l.Peer)
-	if err != nil || !wire.IsHostLink(end.Name) {
-		return ""
-	}
-	name, _, _ := strings.Cut(end.Alias, " ")
-	return name
-}
-
-// check finds a route of that destination and gateway; its metric may have
-// been changed by a chained plugin, or by rank.
+// check finds a route of that destination and gateway. Its metric may have been changed
+// by place; a plugin further down the chain may have changed it, too, or moved the route
+// to a table of its own (sbr, vrf).
 func (r route) check() error {
-	_, l, err := r.h.iface(r.o.NetNS, r.o.Dev)
+	rt, l, err := r.h.iface(r.o.NetNS, r.o.Dev)
 	if err != nil {
 		return err
 	}
-	nl, err := r.h.handle(r.o.NetNS)
-	if err != nil {
-		return err
-	}
-	filter := &netlink.Route{LinkIndex: l.Index, Table: r.table()}
-	list, err := r.list(nl, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return err
-	}
-	for _, have := range list {
-		if dst, ok := routeDst(have); ok && dst == r.o.Dst && sameGateway(have.Gw, r.o.Via) {
+	for _, table := range []int{r.table(), unix.RT_TABLE_UNSPEC} {
+		list, err := rt.Routes(rtnl.Family(r.o.Dst.Addr()), table, l.Index)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(list, func(have rtnl.Route) bool { return have.Dst == r.o.Dst && have.Via == r.o.Via }) {
 			return nil
+		}
+		if r.o.NetNS == "" {
+			break
 		}
 	}
 	return fmt.Errorf("missing")
@@ -165,14 +198,6 @@ func routeDst(r netlink.Route) (netip.Prefix, bool) {
 		return netip.PrefixFrom(netip.IPv6Unspecified(), 0), true
 	}
 	return netip.PrefixFrom(netip.IPv4Unspecified(), 0), true
-}
-
-func sameGateway(have net.IP, want netip.Addr) bool {
-	gw, ok := netip.AddrFromSlice(have)
-	if !ok || !want.IsValid() {
-		return !ok && !want.IsValid()
-	}
-	return gw.Unmap() == want
 }
 
 func (r route) remove() error {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,6 +51,32 @@ func (h *Host) NetNSAlive(path string, cookie uint64) bool { return netns.Alive(
 // ReferencedNetNS is [proc.ReferencedNetNS].
 func (h *Host) ReferencedNetNS() (map[uint64]bool, error) { return proc.ReferencedNetNS() }
 
+// IPv6Off reports whether IPv6 is switched off on a link of a namespace.
+func (h *Host) IPv6Off(netns, link string) (bool, error) {
+	_, l, err := h.iface(netns, link)
+	return err == nil && rtnl.DisableIPv6.Is(l, "1"), err
+}
+
+// DefaultRoutes lists the default routes through a link of a namespace, of both families.
+func (h *Host) DefaultRoutes(netns, link string) (list []*wire.Route, err error) {
+	rt, l, err := h.iface(netns, link)
+	if err != nil {
+		return nil, err
+	}
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		routes, err := rt.Routes(family, unix.RT_TABLE_MAIN, l.Index)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range routes {
+			if r.Dst.Bits() == 0 {
+				list = append(list, &wire.Route{NetNS: netns, Dev: link, Dst: r.Dst, Via: r.Via, Metric: r.Metric})
+			}
+		}
+	}
+	return list, nil
+}
+
 // NetNSInfo looks at a sandbox for a plugin that makes no interface in it.
 func (h *Host) NetNSInfo(path string) (wire.NetNSInfo, error) {
 	found, err := h.OpenNetNS(path)
@@ -73,19 +100,30 @@ func fixed(path string) bool {
 	return err == nil && !filepath.IsAbs(name)
 }
 
-// ProcessesIn lists the processes in a namespace.
-func (h *Host) ProcessesIn(path string) ([]string, error) {
+// How long a plugin that the runtime calls at the same time may take in a sandbox:
+// containerd calls loopback so, which is there for some milliseconds.
+const (
+	passing     = 500 * time.Millisecond
+	passingLook = 10 * time.Millisecond
+)
+
+// ProcessesIn lists the processes in a namespace that stay there.
+func (h *Host) ProcessesIn(path string) (list []string, err error) {
 	want, err := netns.At(path)
 	if err != nil {
 		return nil, netnsError(path, err)
 	}
-	var list []string
-	for p := range proc.All() {
-		if p.Namespace("net") == want {
-			list = append(list, p.String())
+	for begin := time.Now(); ; time.Sleep(passingLook) {
+		list = nil
+		for p := range proc.All() {
+			if p.Namespace("net") == want {
+				list = append(list, p.String())
+			}
+		}
+		if len(list) == 0 || time.Since(begin) > passing {
+			return list, nil
 		}
 	}
-	return list, nil
 }
 
 // fallbacks are the links that the kernel puts into every new namespace once a

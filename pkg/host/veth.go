@@ -205,21 +205,8 @@ func flag(on bool) uint8 {
 	return 0
 }
 
-// isolated reports whether the port is to be isolated. Where bridged packets
-// go through the IP hooks, the rule set itself drops what is between two ports
-// of a network without icc. Isolation would then be too much: what is published
-// is rewritten within the bridge, goes from port to port, and would be dropped.
-func (v veth) isolated() bool {
-	if !v.o.Isolated {
-		return false
-	}
-	for _, filter := range proc.BridgeFilters {
-		if have, err := proc.Sysctl(filter); err != nil || have != "1" {
-			return true
-		}
-	}
-	return false
-}
+// isolated reports whether the port is to be isolated.
+func (v veth) isolated() bool { return v.o.Isolated && !proc.BridgesFiltered() }
 
 // check compares what no other program has a reason to change. MACs are left out:
 // systemd-udevd rewrites the host end's, the tuning plugin the peer's.
@@ -290,10 +277,10 @@ func (v veth) remove() error {
 
 func (v veth) probe() error { return errors.Join(probeKind("veth"), probeCookie()) }
 
-// HasLink reports whether a namespace has a link of that name. Who asks is about
+// HasLink reports whether a namespace has a link of that name. The caller is about
 // to make it, and to write its settings.
 func (h *Host) HasLink(netns, name string) (bool, error) {
-	go h.ownProc() //nolint:errcheck // who needs it asks again
+	go h.ownProc() //nolint:errcheck // the caller that needs it asks again
 	_, _, err := h.iface(netns, name)
 	if notFound(err) {
 		return false, nil

@@ -3,7 +3,7 @@
 // descriptors.
 //
 // A plugin sends a [Request] and reads a [Reply]. dnetd's records are those of package records: what a message says is in a record
-// before, or right after, so that an agent that is started anew knows as much.
+// before, or right after, so that a restarted agent knows as much.
 // Only root is served.
 package agent
 
@@ -52,6 +52,13 @@ const (
 	// Refresh has dnetd read Attachment's records again: it publishes ports that
 	// want the relay, or does no more.
 	Refresh Op = "refresh"
+	// Sync has dnetd put in what containers of an overlay network need to reach those on
+	// other nodes, as Peers says where, and keep it so. The reply comes when that is
+	// there. With Peers, Forget ends it, and Know asks whether dnetd is at it.
+	Sync Op = "sync"
+	// Cluster has dnetd start dclusterd, where none answers and the host is a node of a
+	// cluster. The reply comes when one answers.
+	Cluster Op = "cluster"
 	// Status asks whether dnetd is well, and which it is.
 	Status Op = "status"
 	// TakeOver asks for all that dnetd has open, for another one that takes its
@@ -64,6 +71,7 @@ type Request struct {
 	Op         Op               `json:"op"`
 	Resolver   *names.Resolver  `json:"resolver,omitempty"`
 	Attachment *wire.Attachment `json:"attachment,omitempty"`
+	Peers      *wire.Peers      `json:"peers,omitempty"`
 }
 
 // A Reply is dnetd's answer.

@@ -23,6 +23,9 @@ const (
 	startTimeout  = 4 * time.Second // for one to begin
 )
 
+// systemdSocket is the unit that starts dnetd where systemd runs the host.
+const systemdSocket = "dnetd.socket"
+
 // A Client asks the dnetd that serves a host's records, and starts it where none
 // runs.
 type Client struct {
@@ -97,7 +100,7 @@ func (c Client) answers() bool {
 // launch has systemd start dnetd, where that has its unit, else starts the
 // program. The caller has the lock.
 func (c Client) launch(deadline time.Time) error {
-	if unit := systemdUnit(); unit != "" {
+	if unit := detach.SystemdUnit(systemdSocket); unit != "" {
 		ctx, cancel := context.WithDeadline(context.Background(), deadline)
 		defer cancel()
 		out, err := exec.CommandContext(ctx, "systemctl", "--no-ask-password", "start", unit).CombinedOutput()
@@ -106,7 +109,7 @@ func (c Client) launch(deadline time.Time) error {
 		}
 		return c.await(deadline, nil)
 	}
-	program, err := findProgram()
+	program, err := detach.Find("dnetd")
 	if err != nil {
 		return err
 	}
@@ -129,40 +132,6 @@ func (c Client) await(deadline time.Time, ended <-chan error) error {
 	return nil
 }
 
-// systemdUnit returns our unit if systemd runs this host and has it, else "".
-func systemdUnit() string {
-	if _, err := os.Stat("/run/systemd/system"); err != nil {
-		return ""
-	}
-	const unit = "dnetd.socket"
-	for _, dir := range []string{"/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"} {
-		if _, err := os.Stat(filepath.Join(dir, "systemd/system", unit)); err == nil {
-			return unit
-		}
-	}
-	return ""
-}
-
-// findProgram looks for the program beside this one, then in PATH, which a runtime
-// may have cut short.
-func findProgram() (string, error) {
-	const name = "dnetd"
-	if self, err := os.Executable(); err == nil {
-		beside := filepath.Join(filepath.Dir(self), name)
-		if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() {
-			return beside, nil
-		}
-	}
-	if path, err := exec.LookPath(name); err == nil {
-		return path, nil
-	}
-	const installed = "/usr/local/bin/" + name
-	if _, err := os.Stat(installed); err == nil {
-		return installed, nil
-	}
-	return "", errors.New("no program dnetd: neither beside the plugin nor in PATH " + os.Getenv("PATH"))
-}
-
 // errKilled says that the dnetd that was just started was killed. The next
 // one may live.
 var errKilled = errors.New("killed")
@@ -171,7 +140,10 @@ var errKilled = errors.New("killed")
 // its output.
 func (c Client) spawn(program string, deadline time.Time) error {
 	logFile := filepath.Join(c.Store.Run, "dnetd.log")
-	log, err := os.OpenFile(logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NONBLOCK, 0o600)
+	if err != nil { // something else has its name: names matter more than a log
+		log, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	}
 	if err != nil {
 		return err
 	}
@@ -197,8 +169,8 @@ func (c Client) spawn(program string, deadline time.Time) error {
 // Probe tells whether dnetd answers or could be started.
 func (c Client) Probe() error {
 	_, err := c.Call(AnswerTimeout, Request{Op: Status})
-	if errors.Is(err, ErrAbsent) && systemdUnit() == "" {
-		_, err = findProgram()
+	if errors.Is(err, ErrAbsent) && detach.SystemdUnit(systemdSocket) == "" {
+		_, err = detach.Find("dnetd")
 	} else if errors.Is(err, ErrAbsent) {
 		err = nil
 	}

@@ -79,7 +79,7 @@ func addressFilters(addr netip.Addr, n int) []ctFilter {
 	}
 	from := ctFilter{family: unix.AF_INET, src: addr}
 	to := from
-	to.reply = true // who answers is who was spoken to, also behind a published port
+	to.reply = true // the answering address is the container's, also behind a published port
 	return []ctFilter{from, to}
 }
 

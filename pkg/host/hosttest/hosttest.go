@@ -92,12 +92,14 @@ func Sysctl(t testing.TB, name, value string) {
 	}
 }
 
-// Shell runs a command in the thread's namespace.
-func Shell(t *testing.T, command string) {
+// Shell runs a command in the thread's namespace, and returns what it prints.
+func Shell(t *testing.T, command string) string {
 	t.Helper()
-	if out, err := exec.Command("sh", "-ec", command).CombinedOutput(); err != nil {
+	out, err := exec.Command("sh", "-ec", command).CombinedOutput()
+	if err != nil {
 		t.Fatalf("%s: %v: %s", command, err, out)
 	}
+	return string(out)
 }
 
 // Endpoint makes the endpoint of a container of network web.

@@ -3,12 +3,15 @@
 package proc
 
 import (
+	"fmt"
 	"iter"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"dcni/pkg/netns"
 )
@@ -45,6 +48,9 @@ func (p Process) String() string {
 	return strconv.Itoa(int(p)) + " (" + strings.TrimSpace(p.read("comm")) + ")"
 }
 
+// NetNS returns the path of the process's network namespace.
+func (p Process) NetNS() string { return p.path("ns/net") }
+
 // Namespace returns the namespace of a kind, as net, that the process is in.
 func (p Process) Namespace(kind string) netns.ID {
 	id, _ := netns.At(p.path("ns/" + kind)) // ended: none
@@ -72,13 +78,66 @@ func parentIn(stat string) Process {
 	return Process(pid)
 }
 
+// Name returns what the kernel calls the process: its program's name, cut to 15 bytes.
+func (p Process) Name() string { return strings.TrimSuffix(p.read("comm"), "\n") }
+
+// StartTime returns when the process started, in clock ticks since the boot. With the
+// PID it tells the process from a later one.
+func (p Process) StartTime() (uint64, error) {
+	stat, err := os.ReadFile(p.path("stat"))
+	if err != nil {
+		return 0, err
+	}
+	return startTimeIn(string(stat))
+}
+
+// startTimeIn reads it out of a process's stat. It is the 22nd word: the 20th behind
+// the name.
+func startTimeIn(stat string) (uint64, error) {
+	const behindName = 20
+	words := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
+	if len(words) < behindName {
+		return 0, fmt.Errorf("stat of a process has %d words behind the name", len(words))
+	}
+	return strconv.ParseUint(words[behindName-1], 10, 64)
+}
+
+// NamespaceInode returns the inode of the process's namespace of a kind.
+func (p Process) NamespaceInode(kind string) (uint64, error) {
+	var stat unix.Stat_t
+	path := p.path("ns/" + kind)
+	if err := unix.Stat(path, &stat); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return stat.Ino, nil
+}
+
+// Mounts returns the process's mountinfo (proc_pid_mountinfo(5)).
+func (p Process) Mounts() string { return p.read("mountinfo") }
+
+// OwnChildren lists the children of all threads of this process.
+func OwnChildren() []Process {
+	paths, _ := filepath.Glob("/proc/self/task/*/children") // the pattern is well-formed
+	var list []Process
+	for _, path := range paths {
+		data, _ := os.ReadFile(path) // an error: the thread has ended
+		for word := range strings.FieldsSeq(string(data)) {
+			if pid, err := strconv.Atoi(word); err == nil {
+				list = append(list, Process(pid))
+			}
+		}
+	}
+	return list
+}
+
 // Args returns the process's command line.
 func (p Process) Args() []string { return strings.Split(p.read("cmdline"), "\x00") }
 
-// Executable returns the path of the program that the process runs.
+// Executable returns the path of the program that the process runs, also where an
+// upgrade has replaced the file.
 func (p Process) Executable() string {
 	path, _ := os.Readlink(p.path("exe")) // ended: none
-	return path
+	return strings.TrimSuffix(path, " (deleted)")
 }
 
 // HoldsSocket reports whether the process has the socket of an inode open.

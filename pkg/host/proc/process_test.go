@@ -34,3 +34,19 @@ func TestParent(t *testing.T) {
 		t.Errorf("parent of a process that is not: %d", got)
 	}
 }
+
+func TestStartTime(t *testing.T) {
+	for stat, want := range map[string]uint64{
+		"1 (sh) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9 10 11": 9,
+		"7 (a) b (c) R 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4":  4,
+	} {
+		if got, err := startTimeIn(stat); err != nil || got != want {
+			t.Errorf("%q: %d, %v; want %d", stat, got, err, want)
+		}
+	}
+	for _, stat := range []string{"", "1 (sh) S 0", "1 (sh"} {
+		if got, err := startTimeIn(stat); err == nil {
+			t.Errorf("%q: %d and no error", stat, got)
+		}
+	}
+}

@@ -19,17 +19,31 @@ import (
 // namespace, which may hide them from this process, and those that a process has
 // open. Sockets don't count: dnetd's alone would keep a namespace alive.
 func ReferencedNetNS() (map[uint64]bool, error) {
+	cookies := map[uint64]bool{}
+	err := EachNetNS(func(ns *netns.NS) error {
+		cookie, err := ns.Cookie()
+		if err == nil {
+			cookies[cookie] = true
+		}
+		return err
+	})
+	return cookies, err
+}
+
+// EachNetNS visits those namespaces once each. Its errors are those of namespaces that
+// could not be looked at.
+func EachNetNS(visit func(ns *netns.NS) error) error {
 	own, err := netns.At(netns.Own)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s := scan{nsfs: own.Dev, tracer: mayTrace(), seen: map[netns.ID]bool{}, mounts: map[netns.ID]bool{}, cookies: map[uint64]bool{}}
+	s := scan{nsfs: own.Dev, tracer: mayTrace(), seen: map[netns.ID]bool{}, mounts: map[netns.ID]bool{}, visit: visit}
 	for p := range All() {
 		s.add(p.path("ns/net"))
 		s.mounted(p)
 		s.open(p)
 	}
-	return s.cookies, errors.Join(s.errs...)
+	return errors.Join(s.errs...)
 }
 
 // A scan looks at each namespace once.
@@ -37,7 +51,7 @@ type scan struct {
 	nsfs         uint64 // the device that all namespaces are on
 	tracer       bool   // see mayTrace
 	seen, mounts map[netns.ID]bool
-	cookies      map[uint64]bool
+	visit        func(ns *netns.NS) error
 	errs         []error // what could not be looked at
 }
 
@@ -55,16 +69,18 @@ func (s *scan) add(path string) {
 		return
 	}
 	defer ns.Close()
-	var id netns.ID // it may be another than a moment ago
-	cookie, err := ns.Cookie()
+	id, err := ns.ID() // it may be another than a moment ago
+	if err == nil && s.seen[id] {
+		return
+	}
 	if err == nil {
-		id, err = ns.ID()
+		err = s.visit(ns)
 	}
 	if err != nil {
 		s.errs = append(s.errs, fmt.Errorf("%s: %w", path, err))
 		return
 	}
-	s.seen[id], s.cookies[cookie] = true, true
+	s.seen[id] = true
 }
 
 // fail takes note of what could not be looked at. Processes that have ended are no

@@ -18,3 +18,16 @@ func Sysctl(path string) (string, error) {
 // BridgeFilters are the settings by which bridged packets go through the IP hooks,
 // of IPv4 and of IPv6.
 var BridgeFilters = []string{"net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"}
+
+// BridgesFiltered reports whether bridged packets go through the IP hooks. The rule set
+// itself then drops what is between two ports of a network without icc. Isolated ports
+// would be too much: what is published is rewritten within the bridge, goes from port to
+// port, and would be dropped.
+func BridgesFiltered() bool {
+	for _, filter := range BridgeFilters {
+		if have, err := Sysctl(filter); err != nil || have != "1" {
+			return false
+		}
+	}
+	return true
+}

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"dcni/pkg/host/proc"
 )
 
 // TestFindExecutable checks a shell's rules of where a command is, and a shell's
@@ -41,11 +43,11 @@ func TestFindExecutable(t *testing.T) {
 }
 
 func TestStartTime(t *testing.T) {
-	own, err := startTime(os.Getpid())
+	own, err := proc.Process(os.Getpid()).StartTime()
 	if err != nil || own == 0 {
 		t.Errorf("own start time %d, %v", own, err)
 	}
-	if first, err := startTime(1); err != nil || first > own {
+	if first, err := proc.Process(1).StartTime(); err != nil || first > own {
 		t.Errorf("of process 1: %d, %v, and own is %d", first, err, own)
 	}
 }

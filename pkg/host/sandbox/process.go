@@ -1,50 +1,18 @@
 package sandbox
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/proc"
 	"dcni/pkg/records"
 )
-
-// startTime returns when a process started, in clock ticks since the boot.
-func startTime(pid int) (uint64, error) {
-	data, err := os.ReadFile(procPath(pid, "stat"))
-	if err != nil {
-		return 0, err
-	}
-	// The second field is the program's name in parentheses, and may have any bytes.
-	const starttime = 22
-	_, rest, _ := strings.Cut(string(data[bytes.LastIndexByte(data, ')')+1:]), " ")
-	fields := strings.Fields(rest)
-	if len(fields) <= starttime-3 {
-		return 0, fmt.Errorf("%s: %d fields", procPath(pid, "stat"), len(fields)+2)
-	}
-	return strconv.ParseUint(fields[starttime-3], 10, 64)
-}
-
-func procPath(pid int, name string) string {
-	return "/proc/" + strconv.Itoa(pid) + "/" + name
-}
-
-// nsInode returns the inode of a process's namespace.
-func nsInode(pid int, kind string) (uint64, error) {
-	var stat unix.Stat_t
-	path := procPath(pid, "ns/"+kind)
-	if err := unix.Stat(path, &stat); err != nil {
-		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
-	}
-	return stat.Ino, nil
-}
 
 // ErrGone says that a process has ended.
 var ErrGone = errors.New("the process has ended")
@@ -55,7 +23,7 @@ func open(p records.Process) (int, error) {
 	if err != nil {
 		return -1, ErrGone
 	}
-	if start, err := startTime(p.PID); err != nil || start != p.Start || ended(fd) {
+	if start, err := proc.Process(p.PID).StartTime(); err != nil || start != p.Start || ended(fd) {
 		unix.Close(fd)
 		return -1, ErrGone
 	}
@@ -130,22 +98,18 @@ func reap() {
 // exec(2) may have left children in this one. A process that is dying has no
 // namespace any more; it counts if it was killed before.
 func members(p records.Process, marker string, killed map[int]bool) []int {
-	entries, _ := os.ReadDir("/proc") // there on every Linux
 	var list []int
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
-		if inNamespaceOf(pid, p) && hasMarker(pid, marker) {
-			list = append(list, pid)
+	self := proc.Process(os.Getpid())
+	for q := range proc.All() {
+		if q != self && inNamespaceOf(q, p) && hasMarker(q, marker) {
+			list = append(list, int(q))
 		}
 	}
-	own, _ := nsInode(os.Getpid(), "mnt") // this process is alive, so there is one
-	for _, pid := range children() {
-		mnt, err := nsInode(pid, "mnt")
-		if killed[pid] || inNamespaceOf(pid, p) || err == nil && mnt != own {
-			list = append(list, pid)
+	own, _ := self.NamespaceInode("mnt") // this process is alive, so there is one
+	for _, q := range proc.OwnChildren() {
+		mnt, err := q.NamespaceInode("mnt")
+		if killed[int(q)] || inNamespaceOf(q, p) || err == nil && mnt != own {
+			list = append(list, int(q))
 		}
 	}
 	return list
@@ -153,12 +117,12 @@ func members(p records.Process, marker string, killed map[int]bool) []int {
 
 // inNamespaceOf reports whether a process shares a namespace with a sandbox's first
 // one.
-func inNamespaceOf(pid int, p records.Process) bool {
+func inNamespaceOf(q proc.Process, p records.Process) bool {
 	for kind, inode := range map[string]uint64{"mnt": p.MntNS, "net": p.NetNS, "uts": p.UTSNS} {
 		if inode == 0 {
 			continue // the host's
 		}
-		if ns, err := nsInode(pid, kind); err == nil && ns == inode {
+		if ns, err := q.NamespaceInode(kind); err == nil && ns == inode {
 			return true
 		}
 	}
@@ -167,22 +131,4 @@ func inNamespaceOf(pid int, p records.Process) bool {
 
 // hasMarker reports whether a process sees one of the sandbox's own mounts. A
 // process that makes itself a mount namespace (unshare -m) keeps them.
-func hasMarker(pid int, marker string) bool {
-	mounts, err := os.ReadFile(procPath(pid, "mountinfo"))
-	return err == nil && strings.Contains(string(mounts), marker)
-}
-
-// children lists the children of all threads of this process.
-func children() []int {
-	paths, _ := filepath.Glob("/proc/self/task/*/children")
-	var list []int
-	for _, path := range paths {
-		data, _ := os.ReadFile(path) // an error: the thread has ended
-		for word := range strings.FieldsSeq(string(data)) {
-			if pid, err := strconv.Atoi(word); err == nil {
-				list = append(list, pid)
-			}
-		}
-	}
-	return list
-}
+func hasMarker(q proc.Process, marker string) bool { return strings.Contains(q.Mounts(), marker) }

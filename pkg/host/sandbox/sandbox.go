@@ -25,13 +25,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/detach"
+	"dcni/pkg/host/proc"
+	"dcni/pkg/netns"
 	"dcni/pkg/records"
 )
 
 // Options say where a child is to be.
 type Options struct {
 	Stdin, Stdout, Stderr *os.File
-	Network               bool // a fresh network namespace; false: this process's
+	Network               bool      // a fresh network namespace; false: this process's, or Join
+	Join                  *netns.NS // the network namespace of another container, or nil
 	// Terminal makes the child's process group the foreground one of the
 	// terminal on Stdin, from which it then gets ^C and ^Z first-hand. Else it
 	// is a session of its own.
@@ -66,7 +69,7 @@ const (
 	statusFd  = 4
 )
 
-// Start makes a child. It must be called on a thread that lives as long as the
+// Start makes a child, whose network namespace it has from its first moment. It must be called on a thread that lives as long as the
 // child is to: a child dies with its parent's thread.
 func Start(o Options) (*Child, error) {
 	var pipes [4]*os.File
@@ -93,12 +96,21 @@ func Start(o Options) (*Child, error) {
 		attr.Cloneflags |= unix.CLONE_NEWNET
 		mode = ownNetwork
 	}
-	c.PID, err = forkSelf(mode, attr, o.Stdin, o.Stdout, o.Stderr, pipes[0], pipes[3])
+	fork := func() (err error) {
+		c.PID, err = forkSelf(mode, attr, o.Stdin, o.Stdout, o.Stderr, pipes[0], pipes[3])
+		return err
+	}
+	if o.Join != nil {
+		mode = ownNetwork
+		err = o.Join.Do(fork)
+	} else {
+		err = fork()
+	}
 	if err != nil {
 		return nil, err
 	}
 	pipes[1], pipes[2] = nil, nil
-	if err := c.identify(o.Network); err != nil {
+	if err := c.identify(o.Network || o.Join != nil); err != nil {
 		return nil, errors.Join(err, c.Kill())
 	}
 	if o.Terminal {
@@ -128,17 +140,17 @@ func childArgs(mode string) []string { return []string{"dnet", MainArg, mode} }
 // identify reads what tells the child from other processes.
 func (c *Child) identify(network bool) error {
 	var err error
-	if c.Start, err = startTime(c.PID); err != nil {
+	if c.Start, err = proc.Process(c.PID).StartTime(); err != nil {
 		return err
 	}
-	if c.MntNS, err = nsInode(c.PID, "mnt"); err != nil {
+	if c.MntNS, err = proc.Process(c.PID).NamespaceInode("mnt"); err != nil {
 		return err
 	}
-	if c.UTSNS, err = nsInode(c.PID, "uts"); err != nil {
+	if c.UTSNS, err = proc.Process(c.PID).NamespaceInode("uts"); err != nil {
 		return err
 	}
 	if network {
-		c.NetNS, err = nsInode(c.PID, "net")
+		c.NetNS, err = proc.Process(c.PID).NamespaceInode("net")
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package watch
 import (
 	"encoding/binary"
 	"math"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -12,21 +13,52 @@ import (
 	"dcni/pkg/wire"
 )
 
-// linkWatch knows bridges and the host's ends of veths of ours, and tells from
-// the kernel's messages what they lose. What it keeps of a link is copied out of
+// linkWatch knows bridges, VXLAN devices and the host's ends of veths of ours, and tells
+// from the kernel's messages what they lose. What it keeps of a link is copied out of
 // the message: the buffer is used again.
 type linkWatch struct {
-	links map[int]*rtnl.Link // by index
-	ask   func(index int) (*rtnl.Link, error)
+	links   map[int]*rtnl.Link // by index
+	parents map[int]parentLink // likewise: all links of the host
+	ask     func(index int) (*rtnl.Link, error)
+}
+
+// parentLink is what matters of a link that interfaces of sandboxes may be on.
+type parentLink struct {
+	name string
+	up   bool
+	mtu  int
+}
+
+func parentOf(l *rtnl.Link) parentLink {
+	return parentLink{name: strings.Clone(l.Name), up: l.Up(), mtu: l.MTU}
+}
+
+// parent tells of a link that came, went or changed. What comes with each ADD of a
+// bridge network can be no parent.
+func (w *linkWatch) parent(l *rtnl.Link, gone bool) (events []Event) {
+	before, known := w.parents[l.Index]
+	now := parentOf(l)
+	switch {
+	case l.Kind == "veth" && wire.IsHostLink(l.Name), known && !gone && before == now:
+		return nil
+	case gone:
+		delete(w.parents, l.Index)
+	default:
+		w.parents[l.Index] = now
+	}
+	if known && before.name != now.name {
+		events = append(events, Event{What: Parent, Link: before.name})
+	}
+	return append(events, Event{What: Parent, Link: now.name})
 }
 
 // note remembers a link if it matters, and returns how it was.
 func (w *linkWatch) note(l *rtnl.Link) (before *rtnl.Link) {
 	before = w.links[l.Index]
-	if l.Kind == "bridge" || l.Kind == "veth" && wire.IsHostLink(l.Name) {
+	if l.Kind == "bridge" || l.Kind == "vxlan" && l.Master != 0 || l.Kind == "veth" && wire.IsHostLink(l.Name) {
 		w.links[l.Index] = &rtnl.Link{
 			Index: l.Index, Master: l.Master, Peer: l.Peer, NSID: l.NSID, MTU: l.MTU, Flags: l.Flags,
-			Hairpin: l.Hairpin, Isolated: l.Isolated, Name: l.Name, Kind: l.Kind,
+			Hairpin: l.Hairpin, Isolated: l.Isolated, Learning: l.Learning, Suppress: l.Suppress, Name: l.Name, Kind: l.Kind,
 		}
 	} else {
 		delete(w.links, l.Index)
@@ -36,13 +68,14 @@ func (w *linkWatch) note(l *rtnl.Link) (before *rtnl.Link) {
 
 // whole reports whether a link is as one of ours is when ADD is done with it.
 func whole(i *rtnl.Link) bool {
-	return i.Up() && (i.Kind == "bridge" || i.Master != 0 && i.Hairpin)
+	return i.Up() && (i.Kind == "bridge" || i.Master != 0 && (i.Hairpin || i.Kind == "vxlan" && !i.Learning))
 }
 
 // loses reports whether a link was whole and is not as it was.
 func loses(i, now *rtnl.Link) bool {
 	return whole(i) && (i.Name != now.Name || i.Up() != now.Up() ||
-		i.Kind != "bridge" && (i.Master != now.Master || i.Hairpin != now.Hairpin || i.Isolated != now.Isolated || i.MTU != now.MTU))
+		i.Kind != "bridge" && (i.Master != now.Master || i.Hairpin != now.Hairpin || i.Isolated != now.Isolated || i.MTU != now.MTU) ||
+		i.Kind == "vxlan" && (i.Learning != now.Learning || i.Suppress != now.Suppress))
 }
 
 // leadingTo returns the links whose other ends are in a namespace.
@@ -66,7 +99,7 @@ func (w *linkWatch) feed(nsid int, r nlsock.Reply) []Event {
 		return w.link(r)
 	case unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_NEWROUTE:
 		if l := w.links[deviceOf(r)]; l != nil && l.Kind == "bridge" && (r.Type != unix.RTM_NEWROUTE || replaces(r)) {
-			return []Event{{Link, l.Name}}
+			return []Event{{What: Link, Link: l.Name}}
 		}
 	case unix.RTM_NEWNETCONF:
 		if switchedOff(r.Data) {
@@ -93,17 +126,19 @@ func (w *linkWatch) link(r nlsock.Reply) []Event {
 		}
 		now = asked
 	} else if r.Type == unix.RTM_DELLINK {
+		events := w.parent(now, true)
 		gone := w.links[now.Index]
 		delete(w.links, now.Index)
-		if gone == nil {
-			return nil
+		if gone != nil {
+			events = append(events, Event{What: Link, Link: gone.Name})
 		}
-		return []Event{{Link, gone.Name}}
+		return events
 	}
+	events := w.parent(now, false)
 	if before := w.note(now); before != nil && loses(before, now) {
-		return []Event{{Link, before.Name}}
+		events = append(events, Event{What: Link, Link: before.Name})
 	}
-	return nil
+	return events
 }
 
 // inside is about a link in a sandbox.
@@ -114,24 +149,38 @@ func (w *linkWatch) inside(nsid int, r nlsock.Reply) []Event {
 		index = deviceOf(r)
 	case unix.RTM_NEWLINK:
 		index = lowered(r.Data)
+	case unix.RTM_DELLINK:
+		if isChild(r.Data) { // of a veth, the host's end tells
+			index = anyIndex
+		}
 	case unix.RTM_DELRULE:
 		if nstable.IsPolicyRule(r.Data) {
 			index = rtnl.LoIndex
 		}
 	case unix.RTM_NEWROUTE:
-		if !replaces(r) {
-			return nil
+		switch {
+		case replaces(r):
+			index = anyIndex
+		case isLearned(r.Data):
+			index = deviceOf(r)
 		}
-		index = anyIndex
 	}
 	if index == 0 {
 		return nil
 	}
-	var events []Event
-	for _, l := range w.leadingTo(nsid) {
+	return w.insideOf(nsid, index)
+}
+
+// insideOf returns the events about a link in a sandbox.
+func (w *linkWatch) insideOf(nsid, index int) (events []Event) {
+	leading := w.leadingTo(nsid)
+	for _, l := range leading {
 		if index == rtnl.LoIndex || index == l.Peer || index == anyIndex {
-			events = append(events, Event{Inside, l.Name})
+			events = append(events, Event{What: Inside, Link: l.Name})
 		}
+	}
+	if len(leading) == 0 {
+		events = append(events, Event{What: Inside, NSID: nsid})
 	}
 	return events
 }
@@ -142,6 +191,21 @@ const anyIndex = -1
 
 // replaces reports whether a new route has replaced another.
 func replaces(r nlsock.Reply) bool { return r.Flags&unix.NLM_F_REPLACE != 0 }
+
+// isChild reports whether a message is about an interface that is on a link elsewhere.
+func isChild(data []byte) bool {
+	if len(data) < unix.SizeofIfInfomsg {
+		return false
+	}
+	kind := rtnl.ParseLink(data).Kind
+	return kind == wire.KindMacvlan || kind == wire.KindIpvlan
+}
+
+// isLearned reports whether a route is of a router advertisement.
+func isLearned(data []byte) bool {
+	const protocol = 5 // of a struct rtmsg
+	return len(data) >= unix.SizeofRtMsg && data[protocol] == unix.RTPROT_RA
+}
 
 // deviceOf returns the index of the link that an address or a route is on, 0 if
 // it is on none, or on several.

@@ -67,6 +67,12 @@ func takes(nsid int, r nlsock.Reply) bool {
 		}
 	})
 	isRule := r.Type&0xff == unix.NFT_MSG_DELRULE || r.Type&0xff == unix.NFT_MSG_NEWRULE || r.Type&0xff == nftMsgDestroyRule
-	return names[table] == firewall.TableName && (nsid != rtnl.Here || r.Data[0] == unix.NFPROTO_INET) &&
+	return isOurs(names[table], nsid) && (nsid != rtnl.Here || r.Data[0] == unix.NFPROTO_INET) &&
 		(!isRule || names[chain] != firewall.UserChain)
+}
+
+// isOurs reports whether a table is one of dcni's. Those of overlay networks are the
+// host's only.
+func isOurs(table string, nsid int) bool {
+	return table == firewall.TableName || nsid == rtnl.Here && (table == firewall.TableUnderlay || table == firewall.TableEncrypted)
 }

@@ -35,7 +35,9 @@ type settingWatch struct {
 // bridged: whether ports are isolated depends on them.
 const bridgeFilter = -1
 
-// poll looks at settings until the context ends.
+// poll looks at settings until the context ends. A sandbox that lost an address is looked
+// at once more: IPv6 may have been switched off there and on again between two looks, and
+// of the second the kernel does not tell.
 func (w *Watcher) poll(ctx context.Context) {
 	runtime.LockOSThread() // whose time is taken
 	defer runtime.UnlockOSThread()
@@ -45,9 +47,16 @@ func (w *Watcher) poll(ctx context.Context) {
 			return
 		case <-time.After(wait):
 		}
+		w.mu.Lock()
+		again := w.again
+		w.again = map[string]bool{}
+		w.mu.Unlock()
 		start := threadTime()
 		for _, event := range w.settings.look(w.sandboxes()) {
 			w.report(event)
+		}
+		for link := range again {
+			w.report(Event{What: Inside, Link: link})
 		}
 		wait = max(lookEvery, lookShare*(threadTime()-start))
 	}
@@ -88,13 +97,13 @@ func (s *settingWatch) look(ends []*rtnl.Link) (events []Event) {
 	for _, l := range bridges {
 		if err == nil && l.Kind == "bridge" {
 			// How one is to be set, depends on its network.
-			see(l.Index, fmt.Sprintf("%x %d", l.Settings(bridgeSettings), l.MTU), false, Event{Link, l.Name})
+			see(l.Index, fmt.Sprintf("%x %d", l.Settings(bridgeSettings), l.MTU), false, Event{What: Link, Link: l.Name})
 		}
 	}
 	for some := range slices.Chunk(ends, lookBatch) {
 		for i, peer := range s.rt.Peers(some) {
 			if peer != nil {
-				see(some[i].Index, string(peer.Settings(sandboxSettings)), asADD(peer), Event{Inside, some[i].Name})
+				see(some[i].Index, string(peer.Settings(sandboxSettings)), asADD(peer), Event{What: Inside, Link: some[i].Name})
 			}
 		}
 	}
@@ -107,13 +116,17 @@ var (
 	bridgeSettings = []rtnl.DevConf{
 		rtnl.DevConfs["ipv4/route_localnet"], rtnl.DevConfs["ipv6/accept_ra"], rtnl.DevConfs["ipv6/disable_ipv6"], rtnl.DevConfs["ipv6/accept_dad"],
 	}
-	sandboxSettings = []rtnl.DevConf{rtnl.ArpNotify, rtnl.NdiscNotify, rtnl.DisableIPv6, rtnl.AcceptDAD}
+	sandboxSettings = []rtnl.DevConf{
+		rtnl.ArpNotify, rtnl.NdiscNotify, rtnl.DisableIPv6, rtnl.AcceptDAD,
+		rtnl.AcceptRA, rtnl.Autoconf, rtnl.AcceptRedirects4, rtnl.AcceptRedirects6,
+	}
 )
 
 // asADD reports whether the link in a sandbox is set as one with IPv6, or without.
 func asADD(i *rtnl.Link) bool {
 	is := func(d rtnl.DevConf, value string) bool { have, err := d.Value(i); return err != nil || have == value }
-	return is(rtnl.ArpNotify, "1") && (is(rtnl.DisableIPv6, "1") || is(rtnl.NdiscNotify, "1") && is(rtnl.AcceptDAD, "0"))
+	return is(rtnl.ArpNotify, "1") && is(rtnl.AcceptRedirects4, "0") && (is(rtnl.DisableIPv6, "1") ||
+		is(rtnl.NdiscNotify, "1") && is(rtnl.AcceptDAD, "0") && is(rtnl.AcceptRA, "0") && is(rtnl.Autoconf, "0") && is(rtnl.AcceptRedirects6, "0"))
 }
 
 // filterSettings returns the settings of bridged packets, as they are.

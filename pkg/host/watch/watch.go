@@ -35,14 +35,19 @@ const (
 	// host's end of a veth of ours.
 	Link
 	// Inside: the other end of a link, or its sandbox's lo, was lowered, or lost
-	// an address or a route, or a rule or table of ours there was changed.
+	// an address or a route, or a rule or table of ours there was changed. Where no
+	// veth of ours leads there, the event has the namespace's number.
 	Inside
+	// Parent: a link of the host came or went, was raised or lowered, or has got another
+	// name or MTU. Interfaces of sandboxes may be on it.
+	Parent
 )
 
 // An Event says where something may not be as it was.
 type Event struct {
 	What What
-	Link string // name of the link, for Link and Inside
+	Link string // name of the link, for Link, Inside and Parent
+	NSID int    // number of the sandbox's namespace, for Inside without a link
 }
 
 // A Watcher hears of all that happens to links, addresses, routes and nftables,
@@ -57,6 +62,7 @@ type Watcher struct {
 	rt     *rtnl.Conn
 	mu     sync.Mutex
 	state  linkWatch
+	again  map[string]bool // host's ends of veths whose sandbox lost an address, see poll
 	ledger ruleWatch
 
 	settings settingWatch
@@ -67,7 +73,7 @@ type Watcher struct {
 // New begins to listen; [Watcher.Run] then calls report, which must not wait. Changes
 // of rules by programs that are ours are no events.
 func New(ours func(program string) bool, report func(Event)) (w *Watcher, err error) {
-	w = &Watcher{report: report, ours: ours, ledger: ruleWatch{}}
+	w = &Watcher{report: report, ours: ours, again: map[string]bool{}, ledger: ruleWatch{}}
 	w.closed, w.close = context.WithCancel(context.Background())
 	w.route, err = listenEvents(unix.NETLINK_ROUTE,
 		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
@@ -139,9 +145,10 @@ func (w *Watcher) look() error {
 	if err != nil {
 		return err
 	}
-	w.state = linkWatch{links: map[int]*rtnl.Link{}, ask: w.rt.LinkByIndex}
+	w.state = linkWatch{links: map[int]*rtnl.Link{}, parents: map[int]parentLink{}, ask: w.rt.LinkByIndex}
 	for _, l := range list {
 		w.state.note(l)
+		w.state.parents[l.Index] = parentOf(l)
 	}
 	return nil
 }
@@ -155,6 +162,11 @@ func (w *Watcher) onLoss() {
 func (w *Watcher) onRoute(nsid int, r nlsock.Reply) {
 	w.mu.Lock()
 	events := w.state.feed(nsid, r)
+	for _, h := range events {
+		if r.Type == unix.RTM_DELADDR && h.What == Inside && h.Link != "" {
+			w.again[h.Link] = true
+		}
+	}
 	w.mu.Unlock()
 	for _, h := range events {
 		w.report(h)
@@ -171,8 +183,8 @@ func (w *Watcher) onRules(nsid int, r nlsock.Reply) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, l := range w.state.leadingTo(nsid) {
-		w.report(Event{Inside, l.Name})
+	for _, event := range w.state.insideOf(nsid, anyIndex) {
+		w.report(event)
 	}
 }
 
@@ -214,7 +226,7 @@ func listenEvents(protocol int, groups ...int) (*eventSocket, error) {
 	return s, nil
 }
 
-// close has read return, who frees the socket.
+// close makes read return; read frees the socket.
 func (s *eventSocket) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

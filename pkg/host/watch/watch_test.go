@@ -31,7 +31,8 @@ func (h *eventList) add(event Event) {
 }
 
 // take returns what came since the last time, sorted and each once. It waits for
-// a wanted one, at most 2 s, and then a moment for more.
+// a wanted one, at most 2 s, and then a moment for more: for what else says the same,
+// which comes late on a busy machine, a longer one.
 func (h *eventList) take(wanted bool) []Event {
 	for deadline := time.Now().Add(2 * time.Second); wanted && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		h.mu.Lock()
@@ -41,7 +42,11 @@ func (h *eventList) take(wanted bool) []Event {
 			break
 		}
 	}
-	time.Sleep(30 * time.Millisecond)
+	settle := 30 * time.Millisecond
+	if wanted {
+		settle = 150 * time.Millisecond
+	}
+	time.Sleep(settle)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	list := h.list
@@ -51,7 +56,92 @@ func (h *eventList) take(wanted bool) []Event {
 }
 
 func (h Event) String() string {
-	return []string{"anything", "rules", "forwarding", "link", "inside"}[h.What] + " " + h.Link
+	return []string{"anything", "rules", "forwarding", "link", "inside", "parent"}[h.What] + " " + h.Link
+}
+
+// but returns a function that collects all but what may be about parents.
+func (h *eventList) but() func(Event) {
+	return func(event Event) {
+		if event.What != Parent && (event.What != Inside || event.Link != "") {
+			h.add(event)
+		}
+	}
+}
+
+// TestWatchParents: each link may be a parent, and tells so; and sandboxes tell that no
+// veth leads to, once they have a number.
+func TestWatchParents(t *testing.T) {
+	hosttest.InNewNS(t, func() {
+		if out, err := exec.Command("sh", "-c", "ip link add p0 type veth peer name p1 && ip link add link p1 m0 type macvlan && ip link del m0").CombinedOutput(); err != nil {
+			t.Skipf("no macvlan: %s", out)
+		}
+		sandbox := exec.Command("unshare", "-n", "sleep", "60")
+		if err := sandbox.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = sandbox.Process.Kill(); _ = sandbox.Wait() }()
+		path := fmt.Sprintf("/proc/%d/ns/net", sandbox.Process.Pid)
+		in := "nsenter --net=" + path + " "
+		waitForNamespace(t, sandbox.Process.Pid)
+
+		var got eventList
+		w, err := New(func(string) bool { return false }, got.add)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- w.Run() }()
+		defer func() { w.Close(); <-ended }()
+		numbers, err := OpenNSIDs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer numbers.Close()
+		if id, err := numbers.Of(path); err == nil {
+			t.Errorf("the sandbox has number %d", id)
+		}
+		ns, err := netns.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ns.Close()
+		for range 2 {
+			if err := numbers.rt.Number(ns.Fd()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		id, err := numbers.Of(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		attach := fmt.Sprintf("ip link add link p1 name m1 type macvlan mode bridge; ip link set m1 netns %d; ", sandbox.Process.Pid) +
+			in + "ip link set m1 name eth0; " + in + "ip link set eth0 up; " + in + "ip addr add 10.9.0.2/24 dev eth0"
+		for _, c := range []struct{ do, want string }{
+			{"ip link set p0 up", "parent p0"},
+			{"ip link set p1 up", "parent p1"},
+			{attach, "parent m1"},
+			{in + "ip addr del 10.9.0.2/24 dev eth0", "inside "},
+			{in + "ip link set eth0 down", "inside "},
+			{"ip link set p0 mtu 1400", "parent p0"},
+			{"ip link set p0 down", "parent p0"},
+			{"ip link set p0 name p7", "parent p0, parent p7"},
+			{"ip link set p7 addrgenmode none", ""},
+			{in + "ip link del eth0", "inside "},
+			{"ip link del p1", "parent p1, parent p7"},
+		} {
+			hosttest.Shell(t, c.do)
+			var words []string
+			for _, event := range got.take(c.want != "") {
+				words = append(words, event.String())
+				if event.What == Inside && event.NSID != id {
+					t.Errorf("%s: of namespace %d, want %d", c.do, event.NSID, id)
+				}
+			}
+			if have := strings.Join(words, ", "); have != c.want {
+				t.Errorf("%s:\n events %q\n want %q", strings.ReplaceAll(c.do, in, "in sandbox "), have, c.want)
+			}
+		}
+	})
 }
 
 // TestWatch takes things away and compares the events: those that matter, and
@@ -69,7 +159,7 @@ func TestWatch(t *testing.T) {
 
 		var got eventList
 		var nftIsOurs atomic.Bool
-		w, err := New(func(program string) bool { return program == "nft" && nftIsOurs.Load() }, got.add)
+		w, err := New(func(program string) bool { return program == "nft" && nftIsOurs.Load() }, got.but())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +173,7 @@ func TestWatch(t *testing.T) {
 			in + "ip link set eth0 up;" + in + "ip addr add 10.9.0.2/24 dev eth0;" + in + "ip route add default via 10.9.0.1"
 		for _, c := range []struct{ do, want string }{
 			{"ip link add br0 address 02:00:00:00:00:02 mtu 1400 type bridge; ip link set br0 mtu 1500 addrgenmode none; ip addr add 10.9.0.1/24 dev br0; ip link set br0 up", "link br0"}, // how it is to be set, the plugin knows
-			{in + "sysctl -qw net.ipv4.conf.default.arp_notify=1 net.ipv6.conf.default.ndisc_notify=1 net.ipv6.conf.default.accept_dad=0", ""},
+			{in + "sysctl -qw net.ipv4.conf.default.arp_notify=1 net.ipv6.conf.default.ndisc_notify=1 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.accept_ra=0 net.ipv6.conf.default.autoconf=0 net.ipv6.conf.default.accept_redirects=0 net.ipv4.conf.default.accept_redirects=0", ""},
 			{attach, ""},
 			{in + "ip link set lo up", ""},
 			{"ip link set " + v + " down", "link " + v},
@@ -105,6 +195,9 @@ func TestWatch(t *testing.T) {
 			{"sysctl -qw net.ipv6.conf.br0.accept_ra=0", "link br0"},
 			{in + "sysctl -qw net.ipv4.conf.eth0.arp_notify=0", "inside " + v},
 			{in + "sysctl -qw net.ipv4.conf.lo.arp_notify=0", ""},
+			{in + "sysctl -qw net.ipv6.conf.eth0.accept_ra=1", "inside " + v},
+			{in + "ip -6 route add default via fe80::99 dev eth0 proto ra metric 1024", "inside " + v},
+			{in + "ip -6 route add 2001:db8::/64 via fe80::99 dev eth0", ""},
 			{in + "ip route replace default via 10.9.0.1 metric 7; " + in + "ip route replace default via 10.9.0.7 metric 7", "inside " + v},
 			{in + "ip route del default via 10.9.0.7", "inside " + v},
 			{in + "ip route del default", "inside " + v},
@@ -136,6 +229,17 @@ func TestWatch(t *testing.T) {
 			{"sysctl -qw net.ipv6.conf.all.forwarding=0", "forwarding "},
 			{"sleep 0.5", ""},
 			{"ip link add d0 type bridge; ip link set d0 up; ip link add d1 master d0 type veth peer name d2; ip link del d1", "link d0"}, // new, and that is all
+			{"ip link add vx0 mtu 1400 master br0 type vxlan id 7 local 127.0.0.1 dstport 4789 nolearning; ip link set vx0 type bridge_slave learning off; ip link set vx0 up", ""},
+			{"ip link add vx1 type vxlan id 8 local 127.0.0.1 dstport 4789; ip link set vx1 up; ip link del vx1", ""}, // no bridge's
+			{"bridge link set dev vx0 learning on", "link vx0"},
+			{"bridge link set dev vx0 learning off", ""},
+			{"ip link set vx0 nomaster", "link vx0"},
+			{"ip link set vx0 master br0; ip link set vx0 type bridge_slave learning off", ""},
+			{"ip link set vx0 down", "link vx0"},
+			{"ip link set vx0 up", ""},
+			{"ip link del vx0", "link vx0"},
+			{"nft 'add table inet dcni-underlay; add chain inet dcni-underlay input; add rule inet dcni-underlay input accept'", "rules "},
+			{"nft delete table inet dcni-underlay", "rules "},
 			{"ip link del " + v, "link " + v},
 			{"ip link del br0", "link br0"},
 		} {
@@ -175,7 +279,7 @@ func waitForNamespace(t *testing.T, pid int) {
 	t.Fatal("no namespace")
 }
 
-// TestWatchLoss: who can't keep up is told that anything may have happened.
+// TestWatchLoss: a watcher that can't keep up is told that anything may have happened.
 func TestWatchLoss(t *testing.T) {
 	hosttest.InNewNS(t, func() {
 		var got eventList

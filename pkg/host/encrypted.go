@@ -1,0 +1,81 @@
+package host
+
+import (
+	"errors"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// fwEncrypted is a [firewall.Encrypted].
+type fwEncrypted struct {
+	h *Host
+	o *firewall.Encrypted
+}
+
+// ensure closes the port to what is not encrypted, and notes before that it does. The
+// policies come first: without ESP they are refused, and then nothing is made. The caller
+// holds the host's lock.
+func (e fwEncrypted) ensure() (bool, error) {
+	if e.check() == nil {
+		return false, nil
+	}
+	if err := e.probe(); err != nil {
+		return false, err
+	}
+	family := 4
+	if e.o.IPv6 {
+		family = 6
+	}
+	if err := e.h.records.PutChange(&records.Change{Key: e.o.Key(), Encrypted: e.o.Port, Family: family}); err != nil {
+		return false, err
+	}
+	for _, p := range e.o.Policies() {
+		if _, err := e.h.Ensure(p); err != nil {
+			return true, err
+		}
+	}
+	_, err := e.h.fw.Ensure(e.o)
+	return true, err
+}
+
+func (e fwEncrypted) check() error {
+	if !e.h.records.HasChange(e.o.Key()) {
+		return errors.New("it is not on record")
+	}
+	for _, p := range e.o.Policies() {
+		if err := e.h.Check(p); err != nil {
+			return wrapped(p.String(), err)
+		}
+	}
+	return e.h.fw.Check(e.o)
+}
+
+// remove opens the port, for both families: a record that can't be read does not tell which
+// it was. States with other nodes, which a dnetd that died has left, go along. The caller
+// holds the host's lock.
+func (e fwEncrypted) remove() error {
+	if !e.h.records.HasChange(e.o.Key()) {
+		return nil
+	}
+	states, policies, err := e.h.ESP()
+	errs := []error{err}
+	for _, p := range policies {
+		errs = append(errs, e.h.Remove(p))
+	}
+	for _, s := range states {
+		errs = append(errs, e.h.Remove(s.Object()))
+	}
+	for _, six := range []bool{false, true} {
+		for _, p := range (&firewall.Encrypted{Port: e.o.Port, IPv6: six}).Policies() {
+			errs = append(errs, e.h.Remove(p))
+		}
+	}
+	if err := errors.Join(append(errs, e.h.fw.Remove(e.o))...); err != nil {
+		return err
+	}
+	return e.h.records.DeleteChange(e.o.Key())
+}
+
+func (e fwEncrypted) probe() error { return e.h.Probe(wire.Object(e.o.Policies()[0])) }

@@ -1,0 +1,332 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/host/proc"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// forwarding is a [wire.Forwarding].
+type forwarding struct {
+	h *Host
+	o *wire.Forwarding
+}
+
+// ensure records how the family was found, and switches it on. The caller holds the
+// host's lock.
+func (f forwarding) ensure() (bool, error) {
+	off := f.off()
+	f.o.Found = off == nil
+	if off == nil && f.check() == nil {
+		return false, nil
+	}
+	if off != nil {
+		if err := f.refused(); err != nil {
+			return false, err
+		}
+	}
+	known, err := f.h.records.Change(f.o.Key())
+	if err != nil {
+		return false, err
+	}
+	known = f.found(known, off != nil)
+	if err := f.h.records.PutChange(known); err != nil {
+		return false, err
+	}
+	// Closed before anything is forwarded.
+	if err := f.h.closeFamily(f.o.Family); err != nil {
+		return true, err
+	}
+	for _, path := range f.paths(known) {
+		value := "1"
+		switch filepath.Base(path) {
+		case "accept_ra":
+			if known.Was[path] != "1" {
+				continue
+			}
+			value = "2" // even with forwarding on
+		case "accept_redirects":
+			continue // the kernel's own
+		}
+		_, err := setting{f.h, &wire.Sysctl{Path: path, Value: value}}.ensure()
+		if err != nil && (path == f.o.Path() || !errors.Is(err, fs.ErrNotExist)) { // its interface may be gone
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// closeFamily has the rules close the host as a router of a family if dcni switched its
+// forwarding on and no network wants all forwarded. It installs them where they are
+// missing; where nothing is closed they can wait. The caller holds the host's lock.
+func (h *Host) closeFamily(family int) error {
+	forwarding, all := &wire.Forwarding{Family: family}, &wire.ForwardAll{Family: family}
+	known, err := h.records.Change(forwarding.Key())
+	if err != nil {
+		return err
+	}
+	closed := known != nil && known.Was[forwarding.Path()] != "1" && !h.records.HasChange(all.Key())
+	if err := h.records.SetClosed(family, closed); err != nil {
+		return err
+	}
+	lock, err := h.records.LockFirewall()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if !closed {
+		return h.closeRouter()
+	}
+	_, err = h.installRules()
+	return err
+}
+
+// closeRouter makes the rules close the host for these families, and for no other.
+func (h *Host) closeRouter() error {
+	_, err := h.fw.Ensure(&firewall.Router{Closed: h.closedFamilies()})
+	return err
+}
+
+// closedFamilies returns the families that the rules close the host for as a router.
+func (h *Host) closedFamilies() []firewall.Family {
+	return slices.DeleteFunc(firewall.Families(), func(f firewall.Family) bool { return !h.records.Closed(int(f)) })
+}
+
+// paths lists the settings that were changed: the family's own comes last.
+func (f forwarding) paths(known *records.Change) []string {
+	others := slices.DeleteFunc(slices.Sorted(maps.Keys(known.Was)), func(path string) bool { return path == f.o.Path() })
+	return append(others, f.o.Path())
+}
+
+// found returns how the host was found when the first network came. What switches
+// forwarding off since does not make the host another one than it was.
+func (f forwarding) found(known *records.Change, off bool) *records.Change {
+	if known == nil {
+		known = &records.Change{Key: f.o.Key(), Family: f.o.Family, Was: map[string]string{f.o.Path(): "1"}}
+		switch {
+		case off:
+			known.Was[f.o.Path()] = "0"
+			f.note(known.Was)
+		case f.h.fw.Check(&firewall.Router{Closed: []firewall.Family{firewall.Family(f.o.Family)}}) == nil:
+			// dcni switched it on, and the record was lost. What links were like is not known.
+			known.Was[f.o.Path()] = "0"
+		}
+	}
+	return known
+}
+
+// note notes what else changes with forwarding: which links take router advertisements
+// and would not any more, as would links that come later, links that forward already,
+// and, of IPv4, that the host takes redirects, which the kernel sets again.
+func (f forwarding) note(was map[string]string) {
+	for path, value := range map[string]string{
+		fmt.Sprintf("net/ipv%d/conf/*/forwarding", f.o.Family): "1",
+		"net/ipv6/conf/*/accept_ra":                            "",
+		"net/ipv4/conf/all/accept_redirects":                   "",
+	} {
+		if !strings.HasPrefix(path, fmt.Sprintf("net/ipv%d/", f.o.Family)) {
+			continue
+		}
+		for _, path := range f.h.settingsLike(path) {
+			if have, err := proc.Sysctl(path); err == nil && (value == "" || have == value) {
+				was[path] = have
+			}
+		}
+	}
+}
+
+// recorded tells what the record of the change lacks, or nil.
+func (f forwarding) recorded() error {
+	if !f.h.records.HasChange(f.o.Key()) {
+		return errors.New("how it was is not on record")
+	}
+	return nil
+}
+
+func (f forwarding) refused() error {
+	if !f.o.Require {
+		return nil
+	}
+	return wire.Errorf(wire.CodeConfig,
+		"ipForward false: IPv%d forwarding is off on this host and may not be switched on: set %s=1, or allow ipForward",
+		f.o.Family, strings.ReplaceAll(f.o.Path(), "/", "."))
+}
+
+// settingsLike lists the settings of a pattern, but for those of links of ours. A bridge
+// of another network may be there and not yet have its own: those are that network's.
+func (h *Host) settingsLike(pattern string) []string {
+	files, err := filepath.Glob(proc.SysctlDir + pattern)
+	if err != nil {
+		return nil
+	}
+	var list []string
+	for _, file := range files {
+		dev := filepath.Base(filepath.Dir(file))
+		if wire.IsHostLink(dev) || h.isBridgeOfOurs(dev) || strings.HasSuffix(file, "/accept_ra") && (dev == "all" || dev == "lo") {
+			continue
+		}
+		list = append(list, strings.TrimPrefix(file, proc.SysctlDir))
+	}
+	return list
+}
+
+// isBridgeOfOurs reports whether a name is of a bridge that dcni made.
+func (h *Host) isBridgeOfOurs(name string) bool {
+	l, err := h.root.rt.LinkByName(name)
+	return err == nil && l.Kind == "bridge" && l.MAC.String() == wire.BridgeMAC(name)
+}
+
+func (f forwarding) check() error {
+	if err := f.off(); err != nil {
+		return err
+	}
+	if err := f.recorded(); err != nil {
+		return err
+	}
+	return f.closedAsRecorded()
+}
+
+// closedAsRecorded tells that the host is closed as a router and should be open, or the
+// other way round: a DEL that was killed may have removed one of two records only.
+func (f forwarding) closedAsRecorded() error {
+	closed, all := f.h.records.Closed(f.o.Family), f.h.records.HasChange((&wire.ForwardAll{Family: f.o.Family}).Key())
+	if closed != all {
+		return nil // one of the two that hold where dcni switched forwarding on
+	}
+	known, err := f.h.records.Change(f.o.Key())
+	if err == nil && known != nil && (closed || known.Was[f.o.Path()] != "1") {
+		err = errors.New("the host is not closed as a router as it should be")
+	}
+	return err
+}
+
+// off tells that forwarding is off, or nil.
+func (f forwarding) off() error {
+	family := byte(unix.AF_INET)
+	if f.o.Family == 6 {
+		family = unix.AF_INET6
+	}
+	on, err := f.h.root.rt.Forwards(family)
+	if err == nil && !on {
+		err = fmt.Errorf("is 0")
+	}
+	return err
+}
+
+// remove puts back what was changed, as it was. The caller holds the host's lock.
+func (f forwarding) remove() error {
+	known, err := f.h.records.Change(f.o.Key())
+	if err != nil || known == nil {
+		return err
+	}
+	var errs []error
+	for _, path := range slices.Backward(f.paths(known)) {
+		was, known := known.Was[path]
+		have, err := proc.Sysctl(path)
+		if err != nil || !known || have == was {
+			continue // its interface is gone, or nothing was changed
+		}
+		if filepath.Base(path) == "accept_ra" && (was != "1" || have != "2") {
+			continue // not by us
+		}
+		errs = append(errs, setting{f.h, &wire.Sysctl{Path: path, Was: was}}.remove())
+	}
+	errs = append(errs, f.restoreLater(known))
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	// The record goes last: by it, a DEL that was killed here is done again.
+	if err := errors.Join(f.h.records.SetClosed(f.o.Family, false), f.open()); err != nil {
+		return err
+	}
+	return f.h.records.DeleteChange(f.o.Key())
+}
+
+// restoreLater has links that came since forwarding was switched on, and got their
+// setting by default, take router advertisements as if it had always been off.
+func (f forwarding) restoreLater(known *records.Change) error {
+	if known.Was["net/ipv6/conf/default/accept_ra"] != "1" {
+		return nil
+	}
+	var errs []error
+	for _, path := range f.h.settingsLike("net/ipv6/conf/*/accept_ra") {
+		_, earlier := known.Was[path]
+		if have, err := proc.Sysctl(path); err == nil && have == "2" && !earlier {
+			errs = append(errs, setting{f.h, &wire.Sysctl{Path: path, Was: "1"}}.remove())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// open takes the family off the closed ones, and the rules if this Host installed them
+// and no network is in them.
+func (f forwarding) open() error {
+	lock, err := f.h.records.LockFirewall()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if err := f.h.closeRouter(); err != nil || !f.h.installed {
+		return err
+	}
+	return f.h.fw.Remove(firewall.Installation{})
+}
+
+func (f forwarding) probe() error {
+	if f.off() == nil {
+		return nil
+	}
+	if err := f.refused(); err != nil {
+		return err
+	}
+	if err := unix.Access(proc.SysctlDir+f.o.Path(), unix.W_OK); err != nil {
+		return fmt.Errorf("write %s: %w", f.o.Path(), err)
+	}
+	return nil
+}
+
+// forwardAll is a [wire.ForwardAll].
+type forwardAll struct {
+	h *Host
+	o *wire.ForwardAll
+}
+
+func (f forwardAll) ensure() (bool, error) {
+	if f.check() == nil {
+		return false, nil
+	}
+	if err := f.h.records.PutChange(&records.Change{Key: f.o.Key(), Family: f.o.Family, ForAll: true}); err != nil {
+		return false, err
+	}
+	return true, f.h.closeFamily(f.o.Family)
+}
+
+func (f forwardAll) check() error {
+	if !f.h.records.HasChange(f.o.Key()) || f.h.records.Closed(f.o.Family) {
+		return errors.New("what is not of containers is dropped")
+	}
+	return nil
+}
+
+func (f forwardAll) remove() error {
+	if !f.h.records.HasChange(f.o.Key()) {
+		return nil
+	}
+	if err := f.h.records.DeleteChange(f.o.Key()); err != nil {
+		return err
+	}
+	return f.h.closeFamily(f.o.Family)
+}
+
+func (f forwardAll) probe() error { return nil }

@@ -1,0 +1,97 @@
+package host
+
+import (
+	"errors"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/host/agent"
+	"dcni/pkg/host/rtnl"
+	"dcni/pkg/host/vxlan"
+	"dcni/pkg/wire"
+)
+
+// overlay is what package vxlan makes: a [wire.Vxlan], [wire.FDB], [wire.Neigh] or
+// [wire.Rule].
+type overlay struct {
+	vxlan.Kind
+	probed string // kind of link that the kernel must have; "": none
+}
+
+func (o overlay) ensure() (bool, error) { return o.Ensure() }
+func (o overlay) check() error          { return o.Check() }
+func (o overlay) remove() error         { return o.Remove() }
+
+func (o overlay) probe() error {
+	if o.probed == "" {
+		return o.Probe()
+	}
+	return probeKind(o.probed)
+}
+
+// vxlan returns the host's network namespace as package vxlan sees it.
+func (h *Host) vxlan() vxlan.Machine {
+	return vxlan.Machine{
+		Link:    func(name string) (*rtnl.Conn, *rtnl.Link, error) { return h.iface("", name) },
+		Changed: h.relink,
+		Library: func() (*netlink.Handle, error) { return h.handle("") },
+	}
+}
+
+// Entries lists the entries of an overlay network, see [vxlan.Machine.Entries]: what is
+// to be compared with those that are wanted.
+func (h *Host) Entries(bridge, device string) ([]wire.Object, error) {
+	h.relink() // dnetd lives long
+	return h.vxlan().Entries(bridge, device)
+}
+
+// PutNodes has VXLAN taken from the nodes at these addresses only.
+func (h *Host) PutNodes(list []netip.Addr) error {
+	_, err := h.Ensure(&firewall.Nodes{Addresses: list})
+	return err
+}
+
+// StartCluster has dnetd start dclusterd, where none answers and the host is a node of a
+// cluster.
+func (h *Host) StartCluster() error {
+	_, err := h.dnetd().Ask(agent.Request{Op: agent.Cluster})
+	return err
+}
+
+// peers is a [wire.Peers].
+type peers struct {
+	h *Host
+	o *wire.Peers
+}
+
+// ensure has dnetd enter them, and waits until it has, or a while. It is no error where
+// it can't: dnetd enters them later, and all the rest of the attachment is there. It
+// changes nothing that this call could undo.
+func (p peers) ensure() (bool, error) {
+	_, _ = p.h.dnetd().Ask(agent.Request{Op: agent.Sync, Peers: p.o})
+	return false, nil
+}
+
+// check asks dnetd, which knows what there is to be.
+func (p peers) check() error {
+	_, err := p.h.dnetd().Call(agent.AnswerTimeout, agent.Request{Op: agent.Know, Peers: p.o})
+	return err
+}
+
+// remove has dnetd enter none any more, where one runs, and takes away those on the
+// bridge and the device.
+func (p peers) remove() error {
+	_, err := p.h.dnetd().Call(agent.ForgetTimeout, agent.Request{Op: agent.Forget, Peers: p.o})
+	if err != nil && !errors.Is(err, agent.ErrAbsent) {
+		return err
+	}
+	list, err := p.h.Entries(p.o.Bridge, p.o.Vxlan)
+	if err != nil {
+		return err
+	}
+	return errors.Join(wire.Undo(p.h, list), p.h.records.DeletePeerNames(p.o.Network)) // a dnetd that was killed left them
+}
+
+func (p peers) probe() error { return p.h.dnetd().Probe() }

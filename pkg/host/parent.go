@@ -1,0 +1,298 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/host/rtnl"
+	"dcni/pkg/network"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// parent is a [wire.Parent].
+type parent struct {
+	h *Host
+	o *wire.Parent
+}
+
+func (p parent) ensure() (bool, error) {
+	_, err := p.find()
+	return false, err
+}
+
+// check finds only what is the owner's to mend.
+func (p parent) check() error {
+	l, err := p.find()
+	if err == nil {
+		err = isUp(l)
+	}
+	return wire.Owners(err)
+}
+
+// isUp tells of a link that is down.
+func isUp(l *rtnl.Link) error {
+	if !l.Up() {
+		return fmt.Errorf("it is down, and no packet passes")
+	}
+	return nil
+}
+
+// remove does nothing: the link is its owner's.
+func (p parent) remove() error { return nil }
+
+func (p parent) probe() error {
+	_, err := p.find()
+	return err
+}
+
+// find returns the link, or says why it can't have children.
+func (p parent) find() (*rtnl.Link, error) {
+	_, l, err := p.h.iface("", p.o.Name)
+	switch {
+	case notFound(err):
+		return nil, p.h.noParent(p.o.Name)
+	case err != nil:
+		return nil, err
+	case l.Flags&unix.IFF_LOOPBACK != 0:
+		return nil, wire.Invalid("parent", p.o.Name, "must not be the loopback link")
+	}
+	switch l.Kind {
+	case wire.KindMacvlan, wire.KindIpvlan, "macvtap", "ipvtap":
+		return nil, wire.Invalid("parent", p.o.Name, "must not be "+article(l.Kind)+" itself: give the link that it is on")
+	}
+	if l.Master == 0 {
+		return l, nil
+	}
+	master, err := p.h.root.rt.LinkByIndex(l.Master)
+	if err == nil && master.Kind != "vrf" {
+		err = wire.Invalid("parent", p.o.Name, "must not belong to another link: it is a port of "+master.Name+"; give that one")
+	}
+	return l, err
+}
+
+func article(kind string) string {
+	if kind[0] == 'i' {
+		return "an " + kind
+	}
+	return "a " + kind
+}
+
+// noParent is the error for a parent that is not there. It names the nearest link that
+// is.
+func (h *Host) noParent(name string) error {
+	links, err := h.root.rt.Links()
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, l := range links {
+		if l.Flags&unix.IFF_LOOPBACK == 0 {
+			names = append(names, l.Name)
+		}
+	}
+	why := "no such link on this host"
+	if near := network.Nearest(name, names); near != "" {
+		why += fmt.Sprintf(": did you mean %q?", near)
+	}
+	return wire.Invalid("parent", name, why)
+}
+
+// sharedLink is a [wire.SharedLink].
+type sharedLink struct {
+	h *Host
+	o *wire.SharedLink
+}
+
+// ensure makes the link where there is none of its name, and notes before that it is
+// ours. The caller holds the host's lock.
+func (s sharedLink) ensure() (bool, error) {
+	known, failed := s.h.records.Change(s.o.Key())
+	if failed != nil {
+		return false, failed
+	}
+	_, l, err := s.h.iface("", s.o.Name)
+	if err == nil && known != nil && !s.made(l, known) { // its owner made it since
+		known, err = nil, s.h.records.DeleteChange(s.o.Key())
+	}
+	if err == nil && known != nil && known.Index == 0 {
+		err = s.note()
+	}
+	switch {
+	case err == nil && known == nil:
+		_, err = parent{s.h, &wire.Parent{Name: s.o.Name}}.find()
+		return false, err
+	case err == nil && l.Up():
+		return false, nil
+	case err == nil:
+		return true, s.raise()
+	case !notFound(err):
+		return false, err
+	}
+	if err := s.h.records.PutChange(s.change()); err != nil {
+		return false, err
+	}
+	if err = s.create(s.o.Kind); errors.Is(err, unix.EOPNOTSUPP) && s.o.Kind == wire.KindDummy {
+		err = s.create("bridge") // without ports, it leads nowhere as well
+	}
+	switch {
+	case errors.Is(err, unix.EEXIST) && s.there(): // another program was faster
+		return false, s.h.records.DeleteChange(s.o.Key())
+	case err != nil:
+		return false, errors.Join(s.explain(err), s.h.records.DeleteChange(s.o.Key()))
+	}
+	return true, errors.Join(s.note(), s.quiet(), s.raise())
+}
+
+// note adds the index of the link that was made to what is on record of it.
+func (s sharedLink) note() error {
+	_, l, err := s.h.iface("", s.o.Name)
+	if err != nil {
+		return err
+	}
+	c := s.change()
+	c.Index = l.Index
+	return s.h.records.PutChange(c)
+}
+
+// made reports whether a link is the one that dcni made. Of a change without an index,
+// ADD died as it made the link, or its record can't be read.
+func (s sharedLink) made(l *rtnl.Link, known *records.Change) bool {
+	return (known.Index == 0 || known.Index == l.Index) &&
+		(l.Kind == s.o.Kind || s.o.Kind == wire.KindDummy && l.Kind == "bridge")
+}
+
+// quiet keeps the host from taking router advertisements by the link: it is made for
+// containers, and must not bring the host addresses and a way out.
+func (s sharedLink) quiet() error {
+	_, err := setting{s.h, &wire.Sysctl{Path: "net/ipv6/conf/" + s.o.Name + "/accept_ra", Value: "0"}}.ensure()
+	return err
+}
+
+func (s sharedLink) there() bool {
+	_, _, err := s.h.iface("", s.o.Name)
+	return err == nil
+}
+
+func (s sharedLink) create(kind string) error {
+	on := 0
+	if s.o.Parent != "" {
+		l, err := parent{s.h, &wire.Parent{Name: s.o.Parent}}.find()
+		if err != nil {
+			return err
+		}
+		on = l.Index
+	}
+	defer s.h.relink()
+	return s.h.root.rt.Change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtnl.Message) {
+		m.SharedLink(s.o, kind, on)
+	})
+}
+
+// change returns what is on record of the link as long as it is there.
+func (s sharedLink) change() *records.Change {
+	return &records.Change{
+		Key: s.o.Key(), Dev: s.o.Name, Kind: s.o.Kind, Parent: s.o.Parent, VLAN: s.o.VLAN,
+	}
+}
+
+func (s sharedLink) explain(err error) error {
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return noKind(s.o.Kind, err)
+	case errors.Is(err, unix.EEXIST) && s.o.Kind == wire.KindVLAN:
+		return wire.Invalid("parent", s.o.Name, fmt.Sprintf("link %s has an interface of VLAN %d already, which has another name", s.o.Parent, s.o.VLAN))
+	}
+	return err
+}
+
+// raise brings the link up. That of a VLAN is down while its parent is, and the kernel
+// raises both.
+func (s sharedLink) raise() error {
+	_, l, err := s.h.iface("", s.o.Name)
+	if err != nil {
+		return err
+	}
+	defer s.h.relink()
+	if err = s.h.root.rt.SetUp(l.Index, true); errors.Is(err, unix.ENETDOWN) {
+		return nil
+	}
+	return err
+}
+
+func (s sharedLink) check() error {
+	_, l, err := s.h.iface("", s.o.Name)
+	if err == nil {
+		err = isUp(l)
+		if err != nil && !s.h.records.HasChange(s.o.Key()) {
+			err = wire.Owners(err)
+		}
+	}
+	return err
+}
+
+// remove deletes the link if dcni made it and nothing of another owner's uses it. One
+// that its owner made again, or uses by now, is the owner's. The caller holds the host's
+// lock.
+func (s sharedLink) remove() error {
+	known, err := s.h.records.Change(s.o.Key())
+	if err != nil || known == nil {
+		return err
+	}
+	defer s.h.relink()
+	rt := s.h.root.rt
+	l, err := rt.LinkByName(s.o.Name)
+	if err == nil && s.made(l, known) {
+		var used bool
+		if used, err = s.used(l); err == nil && !used {
+			err = rt.DelIndex(l.Index)
+		}
+	}
+	if err != nil && !gone(err) {
+		return err
+	}
+	return s.h.records.DeleteChange(s.o.Key())
+}
+
+// probe tells whether the link is there, or could be made.
+func (s sharedLink) probe() error {
+	switch {
+	case s.there():
+		_, err := parent{s.h, &wire.Parent{Name: s.o.Name}}.find()
+		return err
+	case s.o.Kind == wire.KindDummy:
+		return probeKind("bridge")
+	}
+	_, err := parent{s.h, &wire.Parent{Name: s.o.Parent}}.find()
+	return errors.Join(err, probeKind(s.o.Kind))
+}
+
+// Parent returns what the first of the links is like that is there, for one that is to
+// have children.
+func (h *Host) Parent(names ...string) (wire.LinkInfo, error) {
+	name := names[0]
+	for _, other := range names[1:] {
+		if _, _, err := h.iface("", name); notFound(err) {
+			name = other
+		}
+	}
+	l, err := parent{h, &wire.Parent{Name: name}}.find()
+	if err != nil {
+		return wire.LinkInfo{}, err
+	}
+	info := wire.LinkInfo{Name: name, MTU: l.MTU, MAC: l.MAC.String(), Up: l.Up()}
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		list, err := h.root.rt.Addrs(l.Index, family)
+		if err != nil {
+			return info, err
+		}
+		for _, p := range list {
+			if !p.Addr().IsLinkLocalUnicast() {
+				info.Addresses = append(info.Addresses, p)
+			}
+		}
+	}
+	return info, nil
+}

@@ -1,0 +1,95 @@
+package host
+
+import (
+	"errors"
+	"slices"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/records"
+)
+
+// underlay is a [firewall.Underlay].
+type underlay struct {
+	h *Host
+	o *firewall.Underlay
+}
+
+// ensure closes the port, and notes before that it does. The nodes that dnetd put in last
+// are in at once, also where another program flushed the rules. The caller holds the
+// host's lock.
+func (u underlay) ensure() (bool, error) {
+	if u.check() == nil {
+		return false, nil
+	}
+	if err := u.h.records.PutChange(&records.Change{Key: u.o.Key(), Port: u.o.Port}); err != nil {
+		return false, err
+	}
+	nodes, err := u.h.records.UnderlayNodes()
+	if err != nil {
+		return false, err
+	}
+	return u.h.fw.Ensure(&firewall.Underlay{Port: u.o.Port, Known: append(nodes, u.o.Known...)})
+}
+
+func (u underlay) check() error {
+	if !u.h.records.HasChange(u.o.Key()) {
+		return errors.New("it is not on record")
+	}
+	return u.h.fw.Check(u.o)
+}
+
+// remove opens the port. The caller holds the host's lock.
+func (u underlay) remove() error {
+	if !u.h.records.HasChange(u.o.Key()) {
+		return nil
+	}
+	if err := u.h.fw.Remove(u.o); err != nil {
+		return err
+	}
+	return u.h.records.DeleteChange(u.o.Key())
+}
+
+func (u underlay) probe() error { return u.h.fw.Probe() }
+
+// underlayNodes is a [firewall.Nodes].
+type underlayNodes struct {
+	h *Host
+	o *firewall.Nodes
+}
+
+// ensure notes them, for what closes the next port or closes one again, and puts them in
+// where a port is closed.
+func (n underlayNodes) ensure() (bool, error) {
+	if known, err := n.h.records.UnderlayNodes(); err != nil || !slices.Equal(known, n.o.Addresses) {
+		if err := n.h.records.PutUnderlayNodes(n.o.Addresses); err != nil {
+			return false, err
+		}
+	}
+	if closed, err := n.closed(); !closed || err != nil {
+		return false, err
+	}
+	return n.h.fw.Ensure(n.o)
+}
+
+// closed reports whether the host has a port that is closed to strangers.
+func (n underlayNodes) closed() (bool, error) {
+	list, err := n.h.records.Changes()
+	for _, c := range list {
+		if c.Port != 0 {
+			return true, err
+		}
+	}
+	return false, err
+}
+
+func (n underlayNodes) check() error {
+	if closed, err := n.closed(); !closed || err != nil {
+		return err
+	}
+	return n.h.fw.Check(n.o)
+}
+
+// remove does nothing: they go with the last port.
+func (n underlayNodes) remove() error { return nil }
+
+func (n underlayNodes) probe() error { return nil }
