@@ -56,21 +56,16 @@ func (s *CachedStore) Keys() ([]RecordKey, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := cacheWalk{before: s.dirs, now: make(map[string]contents, len(s.dirs))}
-	var keys []RecordKey
-	root := s.attachments()
-	for _, network := range w.names(root) {
-		for _, container := range w.names(filepath.Join(root, network)) {
-			for _, ifname := range w.names(filepath.Join(root, network, container)) {
-				a := wire.Attachment{Network: network, Container: container, IfName: ifname}
-				for _, file := range w.names(filepath.Join(root, network, container, ifname)) {
-					if plugin, is := strings.CutSuffix(file, ".json"); is {
-						keys = append(keys, RecordKey{a, plugin})
-					}
-				}
-			}
-		}
-	}
+	keys := w.keys(s.attachments(), "*", "*", "*")
 	s.dirs = w.now
+	return keys, errors.Join(w.errs...)
+}
+
+// keys lists the records of a network, a container and an interface by their names;
+// each may be "*".
+func (s Store) keys(network, container, ifName string) ([]RecordKey, error) {
+	w := cacheWalk{now: map[string]contents{}}
+	keys := w.keys(s.attachments(), network, container, ifName)
 	return keys, errors.Join(w.errs...)
 }
 
@@ -93,6 +88,31 @@ type cacheWalk struct {
 	errs        []error
 }
 
+// keys lists records below root.
+func (w *cacheWalk) keys(root, network, container, ifName string) (keys []RecordKey) {
+	for _, network := range w.match(root, network) {
+		for _, container := range w.match(filepath.Join(root, network), container) {
+			for _, ifName := range w.match(filepath.Join(root, network, container), ifName) {
+				a := wire.Attachment{Network: network, Container: container, IfName: ifName}
+				for _, file := range w.names(filepath.Join(root, network, container, ifName)) {
+					if plugin, is := strings.CutSuffix(file, ".json"); is {
+						keys = append(keys, RecordKey{a, plugin})
+					}
+				}
+			}
+		}
+	}
+	return keys
+}
+
+// match returns one name, or for "*" those in a directory.
+func (w *cacheWalk) match(dir, name string) []string {
+	if name == "*" {
+		return w.names(dir)
+	}
+	return []string{name}
+}
+
 // names returns the names in a directory. It returns none if the path is gone or is
 // not a directory.
 func (w *cacheWalk) names(dir string) []string {
@@ -100,7 +120,7 @@ func (w *cacheWalk) names(dir string) []string {
 	switch {
 	case err == nil:
 		w.now[dir] = c
-	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR):
+	case !errors.Is(err, fs.ErrNotExist) && !IsUnreadable(unreadable(dir, err)):
 		w.errs = append(w.errs, err)
 	}
 	return c.names

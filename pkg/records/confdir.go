@@ -13,6 +13,9 @@ import (
 // DefaultConfDir is where runtimes look for networks.
 const DefaultConfDir = "/etc/cni/net.d"
 
+// maxConf is the limit of a network's file, in bytes.
+const maxConf = 4 << 20
+
 // ConfDir is a directory with a file for each network. All programs that configure
 // CNI networks share it.
 type ConfDir string
@@ -51,7 +54,10 @@ func readConf(path string) ConfFile {
 	info, err := os.Stat(path)
 	if err == nil {
 		f.Modified = info.ModTime()
-		f.Data, err = os.ReadFile(path)
+		f.Data, err = readLimited(path, 0, maxConf) // it may be a symbolic link
+	}
+	if unread, is := errors.AsType[*UnreadableError](err); is {
+		err = unread.Err // readers name the path
 	}
 	f.Err = err
 	return f
@@ -61,13 +67,18 @@ func readConf(path string) ConfFile {
 // unreadable directory may.
 func (d ConfDir) Configures(name string) bool {
 	files, err := d.List()
-	return err != nil || slices.ContainsFunc(files, func(f ConfFile) bool { return f.configures(name) })
+	return err != nil || slices.ContainsFunc(files, func(f ConfFile) bool { return f.Configures(name) })
 }
 
-// Configured reports whether a file, if it is there, configures a network.
-func Configured(path, name string) bool { return readConf(path).configures(name) }
+// Configured reports whether a file, if it is there, configures a network. One that
+// can't be read may.
+func Configured(path, name string) bool {
+	f := readConf(path)
+	return f.Err != nil && !errors.Is(f.Err, fs.ErrNotExist) || f.Err == nil && !json.Valid(f.Data) || f.Configures(name)
+}
 
-func (f ConfFile) configures(name string) bool {
+// Configures reports whether the file configures a network.
+func (f ConfFile) Configures(name string) bool {
 	var conf struct {
 		Name string `json:"name"`
 	}
@@ -83,10 +94,11 @@ func (d ConfDir) Path(name string) string {
 
 // Write puts a network's file there whole: runtimes watch the directory, and
 // must not read half a file. The temporary name has an ending that runtimes ignore.
-// It is always the same, so a killed writer's file is overwritten by the next one.
-// Only [Networks.Create] calls Write, under a lock, so there is one writer.
+// It is always the same for a network, so a killed writer's file is overwritten by the
+// next one. The caller holds the network's lock, so there is one writer: dnet, or
+// dclusterd.
 func (d ConfDir) Write(name string, data []byte) error {
-	return replaceFrom(filepath.Join(string(d), ".dcni.tmp"), d.Path(name), data, 0o644, true)
+	return Store{}.replaceFrom(string(d), filepath.Join(string(d), ".dcni-"+name+".tmp"), d.Path(name), data, 0o644, true)
 }
 
 // Remove removes a network's file. It is no error if it is not there.

@@ -28,6 +28,8 @@ const (
 // in it (resolv.conf, hosts, hostname) and what libcni remembers of its
 // networks.
 type Container struct {
+	Version int `json:"version"` // of this format
+
 	ID       string    `json:"id"` // 64 hexadecimal digits
 	Name     string    `json:"name"`
 	Hostname string    `json:"hostname"`
@@ -41,6 +43,7 @@ type Container struct {
 
 	Process  Process      `json:"process,omitzero"` // the first one
 	Networks []Attachment `json:"networks,omitempty"`
+	Donor    string       `json:"donor,omitempty"` // ID of the container whose network namespace it joined
 }
 
 // A Process is identified by its number and its start time, which tells it from a
@@ -136,6 +139,7 @@ func (s Store) recordless() []string {
 
 // PutContainer writes a container's record whole.
 func (s Store) PutContainer(c *Container) error {
+	c.Version = format
 	data, err := json.MarshalIndent(c, "", "  ")
 	if err == nil {
 		err = s.writeFile(s.containerPath(c.ID), append(data, '\n'))
@@ -149,13 +153,21 @@ func (s Store) PutContainer(c *Container) error {
 // Container reads a container's record. The error is fs.ErrNotExist where there
 // is none.
 func (s Store) Container(id string) (*Container, error) {
-	data, err := os.ReadFile(s.containerPath(id))
+	path := s.containerPath(id)
+	data, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
 	c := &Container{}
-	if err := json.Unmarshal(data, c); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.containerPath(id), err)
+	err = json.Unmarshal(data, c)
+	if e := newer(path, c.Version); e != nil {
+		return nil, e
+	}
+	if err == nil && c.ID != id {
+		err = fmt.Errorf("it is of container %q", c.ID)
+	}
+	if err != nil {
+		return nil, &UnreadableError{Path: path, Err: err}
 	}
 	return c, nil
 }
@@ -172,10 +184,10 @@ func (s Store) Containers() (list []*Container, broken []error, err error) {
 		c, err := s.Container(e.Name())
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // not written yet, or gone
-		case errors.Is(err, fs.ErrPermission):
-			return nil, nil, err
-		case err != nil:
+		case IsUnreadable(err):
 			broken = append(broken, err)
+		case err != nil:
+			return nil, nil, err
 		default:
 			list = append(list, c)
 		}
@@ -191,6 +203,32 @@ func (s Store) RemoveContainer(id string) error {
 		return err
 	}
 	return os.RemoveAll(s.ContainerDir(id))
+}
+
+// ForgetBroken is RemoveContainer for a container whose record can't be read: the
+// record is moved away.
+func (s Store) ForgetBroken(id string, why error) error {
+	if err := s.quarantine(s.Run, s.containerPath(id), why); err != nil {
+		return err
+	}
+	return os.RemoveAll(s.ContainerDir(id))
+}
+
+// CheckResults removes from what libcni remembers of a container, whose lock the caller
+// holds, what is no regular file: libcni would wait for what is at its other end.
+func (s Store) CheckResults(id string) error {
+	dir := filepath.Join(s.ContainerDir(id), "results")
+	files, err := namesIn(dir)
+	if err != nil {
+		return nil //nolint:nilerr // libcni finds none, and can do without
+	}
+	var errs []error
+	for _, file := range files {
+		if _, err := ReadRegular(filepath.Join(dir, file)); IsUnreadable(err) {
+			errs = append(errs, os.RemoveAll(filepath.Join(dir, file)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // WriteContainerFile writes a file that is to be mounted in a container, readable

@@ -13,35 +13,89 @@ import (
 // epochDigits is the length of an epoch, in hexadecimal digits.
 const epochDigits = 12
 
+func (s Store) epochPath() string { return filepath.Join(s.Run, "epoch") }
+
+func (s Store) copyPath() string { return s.epochPath() + ".copy" }
+
 // Epoch returns the word that stands for this boot. The first call makes it: it
 // writes the word under a random name and then links it, so that the file is there
 // whole or not at all, and the first of several processes wins. It needs no lock.
 func (s Store) Epoch() (string, error) {
-	path := filepath.Join(s.Run, "epoch")
-	word, err := readEpoch(path)
-	if !errors.Is(err, os.ErrNotExist) {
+	word, err := s.KnownEpoch()
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return s.makeEpoch(randomWord())
+	case IsUnreadable(err):
+		return s.mendEpoch()
+	case err == nil && !exists(s.copyPath()): // an older version made it
+		s.copyEpoch(word)
+	}
+	return word, err
+}
+
+// KnownEpoch returns the word that stands for this boot and changes nothing. The error
+// is os.ErrNotExist if there is none yet.
+func (s Store) KnownEpoch() (string, error) { return readEpoch(s.epochPath()) }
+
+// mendEpoch makes an epoch that can't be read again, of its copy. Without one it is
+// another word: leases whose owner is on record stay, see rebuildAll.
+func (s Store) mendEpoch() (string, error) {
+	lock, err := s.lock(kindEpoch, "")
+	if err != nil {
+		return "", err
+	}
+	defer lock.Unlock()
+	word, err := s.KnownEpoch()
+	if !IsUnreadable(err) {
 		return word, err
 	}
-	var random [epochDigits / 2]byte
-	rand.Read(random[:])
-	word = hex.EncodeToString(random[:])
+	if word, failed := readEpoch(s.copyPath()); failed == nil {
+		return word, s.replaceUnreadable(s.Run, s.epochPath(), []byte(word+"\n"), false, err)
+	}
+	if err := s.quarantine(s.Run, s.epochPath(), err); err != nil {
+		return "", err
+	}
+	return s.Epoch()
+}
+
+// makeEpoch makes the epoch, if no other process does so before, and its copy.
+func (s Store) makeEpoch(word string) (string, error) {
 	temp := filepath.Join(s.Run, "tmp", "epoch."+word)
-	if err := writeTemp(temp, []byte(word+"\n"), 0o600, false); err != nil {
+	text := []byte(word + "\n")
+	if err := s.writeTemp(s.Run, temp, text, 0o600, false); err != nil {
 		_ = os.Remove(temp) // its name is never used again
 		return "", err
 	}
-	err = os.Link(temp, path)
+	linked := os.Link(temp, s.epochPath())
 	if err := os.Remove(temp); err != nil {
 		return "", err
 	}
-	if err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
+	if linked == nil {
+		s.copyEpoch(word)
+		return word, nil
 	}
-	return readEpoch(path)
+	if !errors.Is(linked, os.ErrExist) {
+		return "", linked
+	}
+	return s.KnownEpoch()
+}
+
+// copyEpoch writes the copy, without a lock. Without room for it the epoch is as good, and
+// the next session tries again.
+func (s Store) copyEpoch(word string) {
+	temp := filepath.Join(s.Run, "tmp", "epoch."+randomWord())
+	_ = s.replaceFrom(s.Run, temp, s.copyPath(), []byte(word+"\n"), 0o600, false)
+}
+
+// randomWord returns a word that no other process has.
+func randomWord() string {
+	var random [epochDigits / 2]byte
+	rand.Read(random[:])
+	return hex.EncodeToString(random[:])
 }
 
 func readEpoch(path string) (string, error) {
-	f, err := openFile(path, os.O_RDONLY, 0)
+	f, _, err := regularFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return "", err
 	}
@@ -49,14 +103,14 @@ func readEpoch(path string) (string, error) {
 	data := make([]byte, epochDigits+2)
 	n, err := f.ReadAt(data, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
+		return "", unreadable(path, err)
 	}
 	data = data[:n]
 	if len(data) != epochDigits+1 {
-		return "", fmt.Errorf("%s: %q is no epoch: remove it, and every container has to be attached again", path, data)
+		return "", &UnreadableError{Path: path, Err: fmt.Errorf("%q is no epoch", data)}
 	}
 	if _, err := hex.DecodeString(string(data[:epochDigits])); err != nil {
-		return "", fmt.Errorf("%s: %w", path, err)
+		return "", &UnreadableError{Path: path, Err: err}
 	}
 	return string(data[:epochDigits]), nil
 }

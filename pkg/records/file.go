@@ -2,6 +2,7 @@ package records
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -33,22 +34,28 @@ func openFile(path string, flags int, perm uint32) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// readFile reads a file that is replaced whole, and so does not grow.
-func readFile(path string) ([]byte, error) {
-	fd, err := open(path, os.O_RDONLY, 0)
+// readFile reads a file of the store. It never waits, and reads nothing that is no
+// regular file or larger than ours can be: those errors are an [UnreadableError].
+func readFile(path string) ([]byte, error) { return readLimited(path, unix.O_NOFOLLOW, maxFile) }
+
+// ReadRegular reads a file that is not the store's, as warily.
+func ReadRegular(path string) ([]byte, error) { return readLimited(path, 0, maxFile) }
+
+// readLimited is readFile with more flags of open(2), and a limit in bytes.
+func readLimited(path string, flags int, limit int64) ([]byte, error) {
+	fd, info, err := openRegular(path, os.O_RDONLY|flags, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, err
 	}
 	defer unix.Close(fd)
-	var info unix.Stat_t
-	if err := unix.Fstat(fd, &info); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+	if info.Size > limit {
+		return nil, &UnreadableError{Path: path, Err: fmt.Errorf("%d bytes; at most %d are read", info.Size, limit)}
 	}
-	data := make([]byte, info.Size)
+	data := make([]byte, info.Size) // it is replaced whole, and so does not grow
 	for done := 0; done < len(data); {
 		n, err := retry(func() (int, error) { return unix.Read(fd, data[done:]) })
 		if err != nil {
-			return nil, &os.PathError{Op: "read", Path: path, Err: err}
+			return nil, unreadable(path, &os.PathError{Op: "read", Path: path, Err: err})
 		}
 		if n == 0 {
 			return data[:done], nil
@@ -56,6 +63,39 @@ func readFile(path string) ([]byte, error) {
 		done += n
 	}
 	return data, nil
+}
+
+// openRegular opens a regular file. Opening a FIFO or a device would wait for what is
+// at its other end.
+func openRegular(path string, flags int, perm uint32) (int, *unix.Stat_t, error) {
+	fd, err := open(path, flags|unix.O_NONBLOCK, perm)
+	if err != nil {
+		return -1, nil, unreadable(path, &os.PathError{Op: "open", Path: path, Err: err})
+	}
+	var info unix.Stat_t
+	if err := unix.Fstat(fd, &info); err != nil {
+		unix.Close(fd)
+		return -1, nil, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if info.Mode&unix.S_IFMT != unix.S_IFREG {
+		unix.Close(fd)
+		return -1, nil, &UnreadableError{Path: path, Err: errIrregular}
+	}
+	return fd, &info, nil
+}
+
+// regularFile is openRegular for the standard library, which offers a file that is
+// opened without waiting to the poller.
+func regularFile(path string, flags int, perm uint32) (*os.File, *unix.Stat_t, error) {
+	fd, info, err := openRegular(path, flags|unix.O_NOFOLLOW, perm)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0); err != nil {
+		unix.Close(fd)
+		return nil, nil, &os.PathError{Op: "fcntl", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), info, nil
 }
 
 // namesIn lists a directory, in no order.

@@ -9,8 +9,9 @@ import (
 )
 
 // GetAll returns the records of some keys, in their order. It leaves out records that
-// are removed during the call. It reads on all processors: the caller restores rules
-// or attachments that were lost, and 1,000 reads in a row would delay that.
+// are removed during the call. An attachment whose record can't be read is [Lost].
+// GetAll reads on all processors: the caller restores rules or attachments that were
+// lost, and 1,000 reads in a row would delay that.
 func (s Store) GetAll(keys []RecordKey) ([]*Record, error) {
 	found, errs := make([]*Record, len(keys)), make([]error, len(keys))
 	var next atomic.Int64
@@ -18,7 +19,7 @@ func (s Store) GetAll(keys []RecordKey) ([]*Record, error) {
 	for range min(runtime.GOMAXPROCS(0), len(keys)) {
 		readers.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(keys)); i = next.Add(1) - 1 {
-				found[i], errs[i] = s.Get(keys[i].Attachment, keys[i].Plugin)
+				found[i], errs[i] = s.find(keys[i])
 			}
 		})
 	}

@@ -40,11 +40,13 @@ import (
 // symlink(2), which also leads to a rebuild. So no address is lost for ever.
 //
 // A rebuild drops leases of another epoch, whose sandboxes died with their
-// boot: not every runtime cleans up after one. What belongs to a name stays.
+// boot: not every runtime cleans up after one. What belongs to a name stays. A link
+// that can't be read is made again from by-owner.
 
 // Leases are the addresses in use on one network.
 type Leases struct {
 	store   Store
+	root    string // the data directory
 	dir     string
 	network string
 	locked  bool // the caller holds the network's lock
@@ -53,7 +55,8 @@ type Leases struct {
 // Leases returns the leases of a network that are kept in a data directory,
 // "" for the store's own.
 func (s Store) Leases(dataDir, network string) Leases {
-	return Leases{store: s, network: network, dir: filepath.Join(s.dataDir(dataDir), "leases", network)}
+	root := s.dataDir(dataDir)
+	return Leases{store: s, network: network, root: root, dir: filepath.Join(root, "leases", network)}
 }
 
 // Locked returns the same leases for a caller that holds the network's lock.
@@ -111,15 +114,15 @@ func (l Leases) Release(owner wire.Attachment) error {
 }
 
 // ByOwner returns the addresses of an attachment in the order of its result,
-// none if it has no lease.
+// none if it has no lease. It changes nothing.
 func (l Leases) ByOwner(owner wire.Attachment) ([]netip.Addr, error) {
 	owner.Network = l.network
 	if err := checkWords(owner); err != nil {
 		return nil, err
 	}
 	var out []netip.Addr
-	err := l.session(false, func(s *session) (err error) {
-		out, err = s.byOwner(owner)
+	err := l.view(func(s *session) (err error) {
+		out, err = s.leasedTo(owner)
 		return err
 	})
 	return out, err
@@ -165,15 +168,19 @@ func (l Leases) ReleaseExcept(valid func(wire.Attachment) bool) ([]wire.Attachme
 }
 
 // Full returns nil if a plain request would get its addresses, and an error of
-// code 50 that names the family if not.
+// code 50 that names the family if not. It changes nothing.
 func (l Leases) Full(cfg ipam.Config) error {
 	plan, err := cfg.Plan(ipam.Request{})
 	if err != nil {
 		return err
 	}
-	return l.session(false, func(s *session) error {
+	return l.view(func(s *session) error {
+		others, err := s.others()
+		if err != nil {
+			return err
+		}
 		for _, set := range plan.Sets {
-			a, err := s.pick(&claim{plan: plan, lowest: true}, set)
+			a, err := s.pick(&claim{plan: plan, lowest: true, others: others}, set)
 			if err != nil {
 				return err
 			}
@@ -208,7 +215,8 @@ func (l Leases) Check(owner wire.Attachment, addrs []netip.Addr) error {
 
 // Forget removes the directory of a network that has no leases, and the cursors of
 // next-fit with it. A network whose first claim failed leaves such a directory. If
-// there are leases, Forget changes nothing and reports false.
+// there are leases, Forget changes nothing and reports false. It leaves which addresses
+// machines on the LAN have: the next claim would try the same ones.
 func (l Leases) Forget() (empty bool, err error) {
 	if !l.locked {
 		lock, err := l.store.LockNetwork(l.network)
@@ -224,7 +232,16 @@ func (l Leases) Forget() (empty bool, err error) {
 	case err != nil || len(links) > 0:
 		return false, err
 	}
-	return true, os.RemoveAll(l.dir)
+	entries, err := os.ReadDir(l.dir)
+	errs := []error{err}
+	for _, e := range entries {
+		if e.Name() != "by-others" {
+			errs = append(errs, os.RemoveAll(filepath.Join(l.dir, e.Name())))
+		}
+	}
+	_ = os.Remove(filepath.Join(l.dir, "by-others")) // if it is empty
+	_ = os.Remove(l.dir)
+	return true, errors.Join(errs...)
 }
 
 // Drop removes all leases of a network that is being removed, those that are
@@ -233,7 +250,8 @@ func (l Leases) Forget() (empty bool, err error) {
 func (l Leases) Drop() error { return os.RemoveAll(l.dir) }
 
 // Taken returns the leased addresses of this boot, those that are kept for a
-// name included. It takes no lock: its result is only shown to people.
+// name included. It takes no lock and
+// changes nothing: its result is only shown to people.
 func (l Leases) Taken() ([]netip.Addr, error) {
 	links, err := (&session{l: l}).links()
 	switch {
@@ -242,7 +260,10 @@ func (l Leases) Taken() ([]netip.Addr, error) {
 	case err != nil || len(links) == 0:
 		return nil, err
 	}
-	epoch, err := l.store.Epoch()
+	epoch, err := l.store.KnownEpoch()
+	if errors.Is(err, os.ErrNotExist) || IsUnreadable(err) {
+		err = nil // of no boot that is known
+	}
 	var out []netip.Addr
 	for a, link := range links {
 		if link.epoch == epoch || link.name != "" {

@@ -26,6 +26,12 @@ type claim struct {
 	evict  []*reservation           // what has to be taken from other names
 	cursor map[string]netip.Addr    // where spans go on next time
 	chosen map[netip.Addr]ipam.Span // of this claim
+	others []others                 // what machines on the LAN have
+}
+
+// byOthers reports whether a machine on the LAN has an address.
+func (c *claim) byOthers(a netip.Addr) bool {
+	return slices.ContainsFunc(c.others, func(o others) bool { return o.addr == a })
 }
 
 // claim leases addresses. It may be run again after a rebuild.
@@ -61,6 +67,10 @@ func (s *session) claim(c *claim) ([]ipam.Assigned, error) {
 // choose finds all addresses of a claim and changes nothing.
 func (s *session) choose(c *claim) ([]ipam.Assigned, error) {
 	c.evict, c.cursor, c.chosen = nil, map[string]netip.Addr{}, map[netip.Addr]ipam.Span{}
+	var err error
+	if c.others, err = s.others(); err != nil {
+		return nil, err
+	}
 	out := slices.Clone(c.plan.Fixed)
 	for _, a := range out {
 		if err := s.checkFixed(c, a.Address.Addr()); err != nil {
@@ -107,8 +117,9 @@ func (s *session) checkFixed(c *claim, a netip.Addr) error {
 }
 
 // pick chooses one address of a set: one of those preferred, the next free one,
-// or, from a full set, the one that was given back to a name longest ago. It
-// returns the zero value if there is none.
+// or, from a full set, the one that was given back to a name longest ago, or the one
+// that a machine on the LAN was last heard to have longest ago. It returns the zero
+// value if there is none.
 func (s *session) pick(c *claim, set ipam.Set) (ipam.Assigned, error) {
 	if a, err := s.pickPreferred(c, set); err != nil || a.Address.IsValid() {
 		return a, err
@@ -126,13 +137,16 @@ func (s *session) pick(c *claim, set ipam.Set) (ipam.Assigned, error) {
 			return a, err
 		}
 	}
-	return s.pickKept(c, set)
+	if a, err = s.pickKept(c, set); err != nil || a.Address.IsValid() {
+		return a, err
+	}
+	return s.pickOthers(c, set)
 }
 
 func (s *session) pickPreferred(c *claim, set ipam.Set) (ipam.Assigned, error) {
 	for _, a := range slices.Concat(c.kept, c.had) {
 		span, ok := spanOf(set, a)
-		if !ok || c.plan.Reserved[a] != "" {
+		if !ok || c.plan.Reserved[a] != "" || c.byOthers(a) {
 			continue
 		}
 		taken, err := s.pages.has(a)
@@ -160,7 +174,7 @@ func (s *session) pickNext(c *claim, set ipam.Set) (ipam.Assigned, error) {
 		}
 		a, err := span.Next(s.pages, after, func(a netip.Addr) bool {
 			_, chosen := c.chosen[a]
-			return chosen || c.plan.Reserved[a] != ""
+			return chosen || c.plan.Reserved[a] != "" || c.byOthers(a)
 		})
 		if err != nil {
 			return ipam.Assigned{}, err
@@ -184,7 +198,7 @@ func (s *session) pickKept(c *claim, set ipam.Set) (ipam.Assigned, error) {
 	for _, r := range all { // the oldest first
 		for _, a := range r.addrs {
 			span, ok := spanOf(set, a)
-			if _, chosen := c.chosen[a]; !ok || chosen || c.plan.Reserved[a] != "" {
+			if _, chosen := c.chosen[a]; !ok || chosen || c.plan.Reserved[a] != "" || c.byOthers(a) {
 				continue
 			}
 			if _, err := s.link(a); !errors.Is(err, os.ErrNotExist) {
@@ -192,6 +206,20 @@ func (s *session) pickKept(c *claim, set ipam.Set) (ipam.Assigned, error) {
 			}
 			c.evict = append(c.evict, &reservation{name: r.name, ifName: r.ifName, addrs: []netip.Addr{a}})
 			return c.take(span, a), nil
+		}
+	}
+	return ipam.Assigned{}, nil
+}
+
+// pickOthers takes an address that a machine on the LAN had: it may be gone.
+func (s *session) pickOthers(c *claim, set ipam.Set) (ipam.Assigned, error) {
+	for _, o := range c.others { // the longest known first
+		span, ok := spanOf(set, o.addr)
+		if _, chosen := c.chosen[o.addr]; !ok || chosen || c.plan.Reserved[o.addr] != "" || o.since < othersAtLeast {
+			continue
+		}
+		if taken, err := s.pages.has(o.addr); err != nil || !taken {
+			return c.take(span, o.addr), err
 		}
 	}
 	return ipam.Assigned{}, nil
@@ -232,6 +260,11 @@ func (s *session) put(c *claim, addrs []netip.Addr) error {
 	if err := s.writeOwner(c.owner, addrs); err != nil {
 		return err
 	}
+	if len(c.others) > 0 {
+		if err := s.forgetOthers(addrs); err != nil {
+			return err
+		}
+	}
 	for _, r := range c.evict {
 		if err := s.unkeep(r.name, r.ifName, r.addrs); err != nil {
 			return err
@@ -244,7 +277,7 @@ func (s *session) put(c *claim, addrs []netip.Addr) error {
 }
 
 // undo takes back what put made. The links of other owners stay: put stopped
-// at the first of them. The state stays dirty, so the bitmap is made anew.
+// at the first of them. The state stays dirty, so the bitmap is made again.
 func (s *session) undo(owner wire.Attachment, addrs []netip.Addr) error {
 	var errs []error
 	for _, a := range addrs {

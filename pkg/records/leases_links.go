@@ -98,12 +98,10 @@ func (s *session) link(a netip.Addr) (lease, error) {
 // links reads the whole directory. Entries that are no leases of ours are there
 // with the zero owner: their addresses are taken.
 func (s *session) links() (map[netip.Addr]lease, error) {
-	dir, err := os.Open(s.l.dir)
-	if err != nil {
-		return nil, err
+	names, err := namesIn(s.l.dir)
+	if IsUnreadable(unreadable(s.l.dir, err)) {
+		err = os.ErrNotExist // no directory: there never was a lease
 	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
 	if err != nil {
 		return nil, err
 	}
@@ -156,11 +154,15 @@ func (s *session) removeOwner(owner wire.Attachment) error {
 	return s.removeList("by-owner", owner.Container, owner.IfName)
 }
 
-// readList reads a link that holds addresses; none if it is not there.
+// readList reads a link that holds addresses; none if it is not there. The error is
+// errStale if it is something else.
 func readList(path string) ([]netip.Addr, error) {
 	target, err := os.Readlink(path)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
+	}
+	if errors.Is(err, unix.EINVAL) || IsUnreadable(unreadable(path, err)) {
+		return nil, fmt.Errorf("%s: %w", path, errStale)
 	}
 	if err != nil {
 		return nil, err
@@ -169,7 +171,7 @@ func readList(path string) ([]netip.Addr, error) {
 	for text := range strings.SplitSeq(target, ",") {
 		a, ok := parseName(text)
 		if !ok {
-			return nil, fmt.Errorf("%s: %q is no list of addresses", path, target)
+			return nil, fmt.Errorf("%s: %q is no list of addresses: %w", path, target, errStale)
 		}
 		out = append(out, a)
 	}
@@ -186,7 +188,7 @@ func (s *session) writeList(addrs []netip.Addr, kind, dir, name string) error {
 	target, path := strings.Join(texts, ","), s.path(kind, dir, name)
 	err := os.Mkdir(s.path(kind, dir), 0o755)
 	if errors.Is(err, os.ErrNotExist) {
-		err = os.MkdirAll(s.path(kind, dir), 0o755)
+		err = s.l.store.makeDirs(s.l.root, s.path(kind, dir))
 	}
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return err
@@ -195,12 +197,21 @@ func (s *session) writeList(addrs []netip.Addr, kind, dir, name string) error {
 	if !errors.Is(err, os.ErrExist) {
 		return err
 	}
+	return s.replaceLink(target, path, false)
+}
+
+// replaceLink makes a link under another name and renames it over the old one, so that
+// there is always one. What is unread is no link of ours, and is kept.
+func (s *session) replaceLink(target, path string, unread bool) error {
 	temp := s.path(".link") // if it is there, the session that made it died
-	if err := os.Remove(temp); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.RemoveAll(temp); err != nil {
 		return err
 	}
 	if err := os.Symlink(target, temp); err != nil {
 		return err
+	}
+	if unread {
+		return s.l.store.supplant(s.l.root, temp, path, errIrregular)
 	}
 	return os.Rename(temp, path)
 }

@@ -27,7 +27,7 @@ func (m *model) holder(a netip.Addr) string {
 	return ""
 }
 
-// TestModel runs random operations, each through leases opened anew, against
+// TestModel runs random operations, each through newly opened leases, against
 // the map. The subnet is small, so it is full much of the time, and the IPv6
 // one begins at the end of a page.
 func TestModel(t *testing.T) {

@@ -2,7 +2,6 @@ package records
 
 import (
 	"errors"
-	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 type pages struct {
 	dir   string
 	cache map[netip.Addr]*cachedPage
+	whole bool // the cache is all there is
 }
 
 type cachedPage struct {
@@ -33,7 +33,11 @@ func (p *pages) load(first netip.Addr) (*cachedPage, error) {
 	if c, ok := p.cache[first]; ok {
 		return c, nil
 	}
-	page, err := readPage(p.path(first))
+	var page *ipam.Page
+	var err error
+	if !p.whole {
+		page, err = readPage(p.path(first))
+	}
 	c := &cachedPage{page: page}
 	if err == nil {
 		p.cache[first] = c
@@ -43,21 +47,22 @@ func (p *pages) load(first netip.Addr) (*cachedPage, error) {
 
 // readPage returns nil if there is no page.
 func readPage(path string) (*ipam.Page, error) {
-	f, err := openFile(path, os.O_RDONLY, 0)
-	if errors.Is(err, os.ErrNotExist) {
+	f, info, err := regularFile(path, os.O_RDONLY, 0)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return nil, nil
-	}
-	if err != nil {
+	case IsUnreadable(err):
+		return nil, errStale // a rebuild removes it
+	case err != nil:
 		return nil, err
 	}
 	defer f.Close()
 	page := new(ipam.Page)
-	if _, err := f.ReadAt(page[:], 0); errors.Is(err, io.EOF) {
-		return nil, errStale // too short: not ours
-	} else if err != nil {
-		return nil, err
+	if info.Size != int64(len(page)) {
+		return nil, errStale // not ours
 	}
-	return page, nil
+	_, err = f.ReadAt(page[:], 0)
+	return page, err
 }
 
 func (p *pages) path(first netip.Addr) string { return filepath.Join(p.dir, first.String()) }

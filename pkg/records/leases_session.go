@@ -2,8 +2,10 @@ package records
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +23,8 @@ type session struct {
 	begun   bool // this session wrote dirty to .state
 	torn    bool // a change is half made
 	rebuilt bool
+
+	readOnly bool // nothing is to be changed on disk, see view
 }
 
 // session runs f under the network's lock, with bitmap and by-owner in order.
@@ -59,20 +63,18 @@ func (l Leases) session(create bool, f func(*session) error) error {
 
 // open returns nil if there is no directory and none is to be made.
 func (l Leases) open(create bool) (*session, error) {
-	const flags = os.O_RDWR | os.O_CREATE
 	s := &session{l: l}
-	file, err := openFile(s.path(".state"), flags, 0o644)
-	if errors.Is(err, unix.ENOTDIR) && !create {
+	file, err := s.openState()
+	if IsUnreadable(err) && !create && !isDir(l.dir) {
 		return nil, nil // so there never was a lease
 	}
-	if errors.Is(err, os.ErrNotExist) {
-		if !create {
+	if errors.Is(err, os.ErrNotExist) || IsUnreadable(err) {
+		if !create && !IsUnreadable(err) {
 			return nil, nil
 		}
-		if err := os.MkdirAll(l.dir, 0o755); err != nil {
+		if file, err = s.makeState(err); err != nil {
 			return nil, err
 		}
-		file, err = openFile(s.path(".state"), flags, 0o644)
 	}
 	if err != nil {
 		return nil, err
@@ -80,6 +82,35 @@ func (l Leases) open(create bool) (*session, error) {
 	s.file = file
 	s.pages = &pages{dir: s.path(".pages"), cache: make(map[netip.Addr]*cachedPage)}
 	return s, nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+func (s *session) openState() (*os.File, error) {
+	file, _, err := regularFile(s.path(".state"), os.O_RDWR|os.O_CREATE, 0o644)
+	return file, err
+}
+
+// makeState makes the directory of leases and the state in it, where one of them is
+// missing or something else has its name.
+func (s *session) makeState(why error) (*os.File, error) {
+	if IsUnreadable(why) {
+		if err := s.l.quarantine(why, ".state"); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.l.store.makeDirs(s.l.root, s.l.dir); err != nil {
+		return nil, err
+	}
+	return s.openState()
+}
+
+// quarantine moves something of a network's directory away.
+func (l Leases) quarantine(why error, elem ...string) error {
+	return l.store.quarantine(l.root, filepath.Join(l.dir, filepath.Join(elem...)), why)
 }
 
 // load reads the state and rebuilds if it can't be relied on.
@@ -148,6 +179,9 @@ func (s *session) finish() error {
 // rebuild makes bitmap and by-owner from the links, after it has dropped those
 // of another boot.
 func (s *session) rebuild() error {
+	if s.readOnly {
+		return s.rebuildView()
+	}
 	if err := s.change(s.rebuildAll); err != nil {
 		return err
 	}
@@ -160,13 +194,8 @@ func (s *session) rebuildAll() error {
 	if err != nil {
 		return err
 	}
-	for a, l := range links {
-		if l.owner.Container != "" && l.epoch != s.epoch {
-			if err := os.Remove(s.path(a.String())); err != nil {
-				return err
-			}
-			delete(links, a)
-		}
+	if err := s.mendLinks(links); err != nil {
+		return err
 	}
 	if err := s.rebuildOwners(links); err != nil {
 		return err
@@ -189,6 +218,74 @@ func (s *session) rebuildAll() error {
 	return nil
 }
 
+// mendLinks drops the leases of another boot. An attachment that is on record is of
+// this one, whatever epoch its lease has: the epoch could not be read, and is another
+// now. A link that can't be read is made again if by-owner says whose it is. Otherwise
+// its address stays taken.
+func (s *session) mendLinks(links map[netip.Addr]lease) error {
+	claimed, err := s.claimed(links)
+	if err != nil {
+		return err
+	}
+	for a, l := range links {
+		owner, unread := claimed[a]
+		switch {
+		case unread:
+			l = lease{owner: owner, name: s.keptFor(owner.IfName, a)}
+		case l.owner.Container == "" || l.epoch == s.epoch:
+			continue
+		case !s.l.store.Has(l.owner):
+			if err := os.Remove(s.path(a.String())); err != nil {
+				return err
+			}
+			delete(links, a)
+			continue
+		}
+		l.epoch = s.epoch
+		links[a] = l
+		if err := s.replaceLink(l.target(), s.path(a.String()), unread); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// claimed returns the owners that by-owner names for links that can't be read.
+func (s *session) claimed(links map[netip.Addr]lease) (map[netip.Addr]wire.Attachment, error) {
+	out := map[netip.Addr]wire.Attachment{}
+	if !slices.ContainsFunc(slices.Collect(maps.Values(links)), func(l lease) bool { return l.owner.Container == "" }) {
+		return out, nil
+	}
+	err := s.eachList("by-owner", func(container, ifName string) error {
+		owner := wire.Attachment{Network: s.l.network, Container: container, IfName: ifName}
+		addrs, _ := s.byOwner(owner) // a list that can't be read claims nothing
+		for _, a := range addrs {
+			if l, there := links[a]; there && l.owner.Container == "" {
+				out[a] = owner
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// keptFor returns the name that an address is kept for.
+func (s *session) keptFor(ifName string, a netip.Addr) (name string) {
+	_ = s.eachList("by-name", func(n, i string) error {
+		if addrs, _ := s.kept(n, i); i == ifName && slices.Contains(addrs, a) {
+			name = n
+		}
+		return nil
+	})
+	return name
+}
+
+// Has reports whether an attachment is on record. One whose records can't be read may be.
+func (s Store) Has(a wire.Attachment) bool {
+	keys, err := s.keys(a.Network, a.Container, a.IfName)
+	return err != nil || len(keys) > 0
+}
+
 // rebuildOwners makes by-owner say what the links say. Where it lists the same
 // addresses it stays as it is, for the order.
 func (s *session) rebuildOwners(links map[netip.Addr]lease) error {
@@ -207,6 +304,9 @@ func (s *session) rebuildOwners(links map[netip.Addr]lease) error {
 		if err == nil && len(by[owner]) > 0 && slices.Equal(slices.SortedFunc(slices.Values(have), netip.Addr.Compare), by[owner]) {
 			delete(by, owner)
 			return nil
+		}
+		if err != nil { // no list of ours
+			return s.l.quarantine(errIrregular, "by-owner", container, ifName)
 		}
 		return s.removeOwner(owner)
 	})
@@ -228,7 +328,7 @@ func (s *session) rebuildKept(links map[netip.Addr]lease) ([]netip.Addr, error) 
 	err := s.eachList("by-name", func(name, ifName string) error {
 		addrs, err := s.kept(name, ifName)
 		if err != nil {
-			return s.removeList("by-name", name, ifName) // not a list of ours
+			return s.l.quarantine(errIrregular, "by-name", name, ifName) // not a list of ours
 		}
 		var lost []netip.Addr
 		for _, a := range addrs {

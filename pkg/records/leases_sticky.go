@@ -122,8 +122,11 @@ func (s *session) giveBack(name, ifName string) ([]netip.Addr, error) {
 
 // touch sets the time of a reservation, by which the oldest one is found.
 func (s *session) touch(name, ifName string, at time.Time) error {
+	return s.touchLink(s.path("by-name", name, ifName), at)
+}
+
+func (s *session) touchLink(path string, at time.Time) error {
 	ts := unix.NsecToTimespec(at.UnixNano())
-	path := s.path("by-name", name, ifName)
 	err := unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
 	if err != nil {
 		return &os.PathError{Op: "utimensat", Path: path, Err: err}
@@ -150,33 +153,42 @@ func (s *session) reservations() ([]*reservation, error) {
 	return out, err
 }
 
-// eachList calls f for every <kind>/<dir>/<name>.
+// eachList calls f for every <kind>/<dir>/<name>, in order.
 func (s *session) eachList(kind string, f func(dir, name string) error) error {
-	dirs, err := os.ReadDir(s.path(kind))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
+	dirs, err := s.dir(kind)
 	if err != nil {
 		return err
 	}
 	for _, d := range dirs {
-		names, err := os.ReadDir(s.path(kind, d.Name()))
-		if errors.Is(err, unix.ENOTDIR) {
-			continue // not ours
-		}
+		names, err := s.dir(kind, d)
 		if err != nil {
 			return err
 		}
-		if len(names) == 0 {
+		if len(names) == 0 && !s.readOnly {
 			// The session that made it died before it made the link. An empty
 			// directory does no harm, so an error does not matter.
-			_ = unix.Rmdir(s.path(kind, d.Name()))
+			_ = unix.Rmdir(s.path(kind, d))
 		}
 		for _, n := range names {
-			if err := f(d.Name(), n.Name()); err != nil {
+			if err := f(d, n); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// dir lists a directory, in order. Something else of that name is moved away.
+func (s *session) dir(elem ...string) ([]string, error) {
+	names, err := namesIn(s.path(elem...))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, nil
+	case IsUnreadable(unreadable(s.l.dir, err)) && s.readOnly:
+		return nil, nil
+	case IsUnreadable(unreadable(s.l.dir, err)):
+		return nil, s.l.quarantine(errors.New("is no directory"), elem...)
+	}
+	slices.Sort(names)
+	return names, err
 }

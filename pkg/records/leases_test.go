@@ -139,7 +139,7 @@ func TestForeignHands(t *testing.T) {
 		verify(t, l)
 	}
 	// A foreign file: its address is taken, and it is left alone.
-	os.Remove(l.dir + "/10.1.0.3")
+	l.Release(owner("c1"))
 	os.WriteFile(l.dir+"/10.1.0.3", nil, 0o600)
 	os.Mkdir(l.dir+"/10.1.00.3", 0o700)
 	want(t, claimText(l, request("c8"), cfg), full)

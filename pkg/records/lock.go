@@ -19,7 +19,7 @@ import (
 // The byte's offset is a hash of what is locked, and the kind of lock is in its
 // highest bits, so locks of different kinds never meet.
 //
-// Each lock opens the file anew. Locks of one description don't exclude one
+// Each lock opens the file itself. Locks of one description don't exclude one
 // another, so with a shared descriptor two goroutines of dnetd would both get
 // the same lock.
 //
@@ -27,7 +27,7 @@ import (
 // the other for no reason. A process that held the first and asked for the second would
 // wait for itself, so no process holds two locks of one kind. The order of kinds is
 // agent, container, list of containers, attachment, host, network, firewall, registry, sandbox,
-// start of the agent: a lock is asked for only under locks of kinds before it.
+// epoch, start of the agent: a lock is asked for only under locks of kinds before it.
 type kind int64
 
 const (
@@ -41,6 +41,7 @@ const (
 	kindSandbox
 	kindAgentStart
 	kindHost
+	kindEpoch
 )
 
 const kindShift = 59 // offsets are positive 64-bit numbers
@@ -57,6 +58,12 @@ func (s Store) LockAttachment(a wire.Attachment) (*Lock, error) {
 // with no error, if another holds it.
 func (s Store) TryLockAttachment(a wire.Attachment) (l *Lock, ok bool, err error) {
 	return s.try(kindAttachment, attachmentKey(a))
+}
+
+// LockAttachmentToRead waits until no other process changes an attachment. It needs no
+// write: where no lock file is, there is nothing to wait for.
+func (s Store) LockAttachmentToRead(a wire.Attachment) (*Lock, error) {
+	return s.lockToRead(kindAttachment, attachmentKey(a))
 }
 
 // LockNetwork waits until it gets the lock under which the shared parts of a network
@@ -112,18 +119,52 @@ func (s Store) try(k kind, name string) (l *Lock, ok bool, err error) {
 }
 
 func (s Store) take(k kind, name string, cmd int) (*Lock, error) {
-	path := filepath.Join(s.Run, "lock")
+	path := s.lockPath()
 	fd, err := s.openLock(path)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	sum := sha256.Sum256([]byte(name))
-	offset := int64(k)<<kindShift | int64(binary.BigEndian.Uint64(sum[:])>>(64-kindShift))
-	if err := setLock(fd, cmd, unix.F_WRLCK, offset); err != nil {
+	if err := setLock(fd, cmd, unix.F_WRLCK, lockOffset(k, name)); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	return &Lock{fd: fd}, nil
+}
+
+func (s Store) lockPath() string { return filepath.Join(s.Run, "lock") }
+
+func lockOffset(k kind, name string) int64 {
+	sum := sha256.Sum256([]byte(name))
+	return int64(k)<<kindShift | int64(binary.BigEndian.Uint64(sum[:])>>(64-kindShift))
+}
+
+// lockToRead takes a lock that others may have for reading, too.
+func (s Store) lockToRead(k kind, name string) (*Lock, error) {
+	fd, err := open(s.lockPath(), unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return &Lock{fd: -1}, nil
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: s.lockPath(), Err: err}
+	}
+	if err := setLock(fd, unix.F_OFD_SETLKW, unix.F_RDLCK, lockOffset(k, name)); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("lock %s: %w", s.lockPath(), err)
+	}
+	return &Lock{fd: fd}, nil
+}
+
+// ContainerLocked reports whether a process holds the lock of a container: its dnet
+// is alive. It takes no lock.
+func (s Store) ContainerLocked(id string) bool {
+	fd, err := open(s.lockPath(), unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	l := unix.Flock_t{Type: unix.F_WRLCK, Start: lockOffset(kindContainer, id), Len: 1}
+	_, err = retry(func() (int, error) { return 0, unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &l) })
+	return err == nil && l.Type != unix.F_UNLCK
 }
 
 // openLock opens the lock file and makes it, with its directory, the first time

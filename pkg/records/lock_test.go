@@ -81,18 +81,44 @@ func TestReplace(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(s.Run, "dir"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.writeFile(filepath.Join(s.Run, "dir"), nil); err == nil {
-		t.Fatal("replaced a directory")
+	if err := s.writeFile(filepath.Join(s.Run, "dir"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(s.Run, "unreadable", "dir")); err != nil || !info.IsDir() {
+		t.Fatalf("a directory in a file's place was not moved away: %v", err)
 	}
 }
 
+// TestForeignEpoch: an epoch that can't be read is made again of its copy.
 func TestForeignEpoch(t *testing.T) {
 	s := testStore(t)
+	first, err := s.Epoch()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, text := range []string{"", "short", "nothexadecim\n", "0123456789abcdef\n"} {
-		os.MkdirAll(s.Run, 0o755)
 		os.WriteFile(filepath.Join(s.Run, "epoch"), []byte(text), 0o600)
-		if word, err := s.Epoch(); err == nil {
-			t.Errorf("%q is read as %q", text, word)
+		if _, err := s.KnownEpoch(); !IsUnreadable(err) {
+			t.Errorf("%q: %v", text, err)
 		}
+		if word, err := s.Epoch(); word != first || err != nil {
+			t.Errorf("%q was mended to %q, not to %q: %v", text, word, first, err)
+		}
+	}
+	os.Remove(filepath.Join(s.Run, "epoch.copy")) // as an older version leaves it
+	if _, err := s.KnownEpoch(); err != nil || exists(s.copyPath()) {
+		t.Errorf("a reader wrote the copy: %v", err)
+	}
+	if _, err := s.Epoch(); err != nil {
+		t.Error(err)
+	}
+	os.WriteFile(filepath.Join(s.Run, "epoch"), nil, 0o600)
+	if word, err := s.Epoch(); word != first || err != nil {
+		t.Errorf("without a copy at first: %q, %v; want %q", word, err, first)
+	}
+	os.Remove(filepath.Join(s.Run, "epoch.copy"))
+	os.WriteFile(filepath.Join(s.Run, "epoch"), nil, 0o600)
+	if word, err := s.Epoch(); word == first || err != nil {
+		t.Errorf("without a copy: %q, %v", word, err)
 	}
 }

@@ -20,8 +20,11 @@ type Network struct {
 	Name     string         `json:"name"`
 	Subnets  []netip.Prefix `json:"subnets"`
 	FromPool []netip.Prefix `json:"fromPool,omitempty"` // those that were chosen for it
-	Bridge   string         `json:"bridge,omitempty"`
-	Conf     string         `json:"conf,omitempty"` // its file, where dnet made it
+	// Ranges are the parts of its subnets that a network on a LAN gives addresses of:
+	// others may give of the rest.
+	Ranges []netip.Prefix `json:"ranges,omitempty"`
+	Bridge string         `json:"bridge,omitempty"`
+	Conf   string         `json:"conf,omitempty"` // its file, where dnet made it
 }
 
 // Networks is the registry of networks of a data directory.
@@ -38,6 +41,7 @@ type Registration struct {
 	Name     string
 	Bridge   string         // remembered for people and for dnet
 	Explicit []netip.Prefix // the configured subnets
+	Ranges   []netip.Prefix // of the configured subnets, if the network is on a LAN
 	WantPool bool           // an IPv4 subnet from the default pools
 	WantULA  bool           // an IPv6 subnet of the host's own
 	HostID   string         // what WantULA's is made from
@@ -67,7 +71,7 @@ func (n Networks) Register(r Registration) ([]netip.Prefix, error) {
 	}
 	var out []netip.Prefix
 	err := n.locked(func() error {
-		known, err := n.Get(r.Name)
+		known, err := n.getOrMend(r.Name)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -96,7 +100,7 @@ func (n Networks) Create(r Registration, conf string, check func() error, config
 		if err := check(); err != nil {
 			return err
 		}
-		known, err := n.Get(r.Name)
+		known, err := n.getOrMend(r.Name)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -121,6 +125,9 @@ func (n Networks) Create(r Registration, conf string, check func() error, config
 // Probe tells whether Register could work, and changes nothing.
 func (n Networks) Probe(r Registration) error {
 	known, err := n.Get(r.Name)
+	if unread, is := errors.AsType[*UnreadableError](err); is && !unread.Newer {
+		known, err = n.fromRecords(r.Name), os.ErrNotExist // Register mends it
+	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) || err == nil && r.fits(known) {
 		return err
 	}
@@ -148,7 +155,7 @@ func (r Registration) fits(known Network) bool {
 	explicit := slices.DeleteFunc(slices.Clone(known.Subnets), func(p netip.Prefix) bool {
 		return slices.Contains(known.FromPool, p)
 	})
-	return known.Name == r.Name && known.Bridge == r.Bridge && slices.Equal(explicit, r.Explicit) &&
+	return known.Name == r.Name && known.Bridge == r.Bridge && slices.Equal(explicit, r.Explicit) && slices.Equal(known.Ranges, r.Ranges) &&
 		r.WantPool == chosen(known, true).IsValid() && r.WantULA == chosen(known, false).IsValid()
 }
 
@@ -164,8 +171,8 @@ func chosen(n Network, is4 bool) netip.Prefix {
 
 // choose finds the subnets of a network that is new or has changed.
 func (n Networks) choose(r Registration, known Network) (Network, error) {
-	out := Network{Name: r.Name, Bridge: r.Bridge, Conf: known.Conf}
-	others, err := n.List()
+	out := Network{Name: r.Name, Bridge: r.Bridge, Conf: known.Conf, Ranges: r.Ranges}
+	others, err := n.all(r.probe)
 	if err != nil {
 		return out, err
 	}
@@ -236,7 +243,7 @@ func (e *overlapError) Unwrap() error { return e.error }
 func (n Networks) clear(r Registration, p netip.Prefix, others []Network) error {
 	for _, o := range others {
 		i := slices.IndexFunc(o.Subnets, p.Overlaps)
-		if i < 0 {
+		if i < 0 || p == o.Subnets[i] && apart(p, r.Ranges, o.Ranges) {
 			continue
 		}
 		alive, err := n.alive(r, o)
@@ -258,6 +265,14 @@ func (n Networks) clear(r Registration, p netip.Prefix, others []Network) error 
 	return nil
 }
 
+// apart reports whether two networks on a LAN give addresses of different parts of a
+// subnet.
+func apart(subnet netip.Prefix, ranges, others []netip.Prefix) bool {
+	inside := func(p netip.Prefix) bool { return subnet.Contains(p.Addr()) }
+	i, k := slices.IndexFunc(ranges, inside), slices.IndexFunc(others, inside)
+	return i >= 0 && k >= 0 && !ranges[i].Overlaps(others[k])
+}
+
 func (n Networks) alive(r Registration, o Network) (bool, error) {
 	if r.Alive == nil || r.Alive(o) {
 		return true, nil
@@ -266,11 +281,11 @@ func (n Networks) alive(r Registration, o Network) (bool, error) {
 }
 
 // any reports whether an attachment of this boot has a lease. It takes no lock:
-// the registry's is held, which comes after a network's.
+// the registry's is held, which comes after a network's. It changes nothing.
 func (l Leases) any() (bool, error) {
-	epoch, err := l.store.Epoch()
+	epoch, err := l.store.KnownEpoch()
 	if err != nil {
-		return false, err
+		return !errors.Is(err, os.ErrNotExist), nil
 	}
 	links, err := (&session{l: l}).links()
 	if errors.Is(err, os.ErrNotExist) {
@@ -294,37 +309,111 @@ func (n Networks) Get(name string) (Network, error) {
 }
 
 func readNetwork(path string) (Network, error) {
-	data, err := os.ReadFile(path)
+	data, err := readFile(path)
 	if err != nil {
 		return Network{}, err
 	}
-	var out Network
-	if err := json.Unmarshal(data, &out); err != nil {
-		return Network{}, fmt.Errorf("%s: %w", path, err)
+	var out networkFile
+	err = json.Unmarshal(data, &out)
+	if e := newer(path, out.Version); e != nil {
+		return Network{}, e
 	}
-	return out, nil
+	if err == nil && encodeName(out.Name)+".json" != filepath.Base(path) {
+		err = fmt.Errorf("it is of network %q", out.Name)
+	}
+	if err != nil {
+		return Network{}, &UnreadableError{Path: path, Err: err}
+	}
+	return out.Network, nil
 }
 
-// List returns every network, by name.
-func (n Networks) List() ([]Network, error) {
+// networkFile is an entry of the registry as it is in its file.
+type networkFile struct {
+	Version int `json:"version"` // of this format
+	Network
+}
+
+// getOrMend is Get for a caller that holds the registry's lock: an entry that can't be
+// read is made again from what is on record of the network's attachments, or forgotten.
+func (n Networks) getOrMend(name string) (Network, error) {
+	known, err := n.Get(name)
+	unread, is := errors.AsType[*UnreadableError](err)
+	if !is || unread.Newer {
+		return known, err
+	}
+	if known = n.fromRecords(name); known.Name != "" {
+		return known, n.write(known, func(path string, data []byte) error {
+			return n.store.replaceUnreadable(n.lib, path, data, true, unread)
+		})
+	}
+	if err := n.store.quarantine(n.lib, unread.Path, unread); err != nil {
+		return Network{}, err
+	}
+	return Network{}, os.ErrNotExist
+}
+
+// mend is getOrMend for another network than the one at work, which can do without.
+func (n Networks) mend(name string) {
+	_, err := n.getOrMend(name)
+	if err != nil && !errors.Is(err, os.ErrNotExist) && n.store.Log != nil {
+		fmt.Fprintf(n.store.Log, "dcni: network %s can't be read, and stays so: %v\n", name, err)
+	}
+}
+
+// fromRecords returns what the records of a network's attachments tell of it, without a
+// name if there are none. Its subnets look as if they had been chosen: they are chosen
+// again unless the configuration names them.
+func (n Networks) fromRecords(name string) Network {
+	list, _ := n.store.List(name) // those that can be read
+	for _, r := range list {
+		if r.State != Up || len(r.Subnets) == 0 || n.store.dataDir(r.IPAM.DataDir) != n.lib {
+			continue
+		}
+		out := Network{Name: name}
+		for _, s := range r.Subnets {
+			out.Subnets = append(out.Subnets, s.Prefix)
+		}
+		out.FromPool = out.Subnets
+		if r.Firewall != nil {
+			out.Bridge = r.Firewall.Bridge
+		}
+		return out
+	}
+	return Network{}
+}
+
+// List returns every network, by name. It leaves out those whose entry can't be read,
+// but for what is on record of their attachments.
+func (n Networks) List() ([]Network, error) { return n.all(true) }
+
+// all is List. If the caller may write and holds the registry's lock, it mends entries
+// that can't be read.
+func (n Networks) all(readOnly bool) ([]Network, error) {
 	dir := filepath.Join(n.lib, "networks")
 	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !IsUnreadable(unreadable(dir, err)) {
 		return nil, err
 	}
 	var out []Network
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".json") {
+		name, is := strings.CutSuffix(e.Name(), ".json")
+		if !is {
 			continue
 		}
-		network, err := readNetwork(filepath.Join(dir, e.Name()))
-		if errors.Is(err, os.ErrNotExist) {
-			continue // forgotten after the directory was read
+		known, err := readNetwork(filepath.Join(dir, e.Name()))
+		if unread, is := errors.AsType[*UnreadableError](err); is {
+			known, err = n.fromRecords(name), nil
+			if !readOnly && !unread.Newer {
+				n.mend(name)
+			}
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, os.ErrNotExist): // forgotten after the directory was read
+		case err != nil:
 			return nil, err
+		case known.Name != "":
+			out = append(out, known)
 		}
-		out = append(out, network)
 	}
 	return out, nil
 }
@@ -339,6 +428,9 @@ func (n Networks) remove(name string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := readNetwork(path); IsUnreadable(err) {
+		return n.store.quarantine(n.lib, path, err)
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -346,15 +438,20 @@ func (n Networks) remove(name string) error {
 }
 
 func (n Networks) put(network Network) error {
+	return n.write(network, func(path string, data []byte) error { return n.store.replace(n.lib, path, data, true) })
+}
+
+// write hands an entry to a function that writes it.
+func (n Networks) write(network Network, write func(path string, data []byte) error) error {
 	path, err := n.path(network.Name)
 	if err != nil {
 		return err
 	}
-	data, err := json.MarshalIndent(network, "", "  ")
+	data, err := json.MarshalIndent(networkFile{format, network}, "", "  ")
 	if err != nil {
 		return err
 	}
-	return replace(filepath.Join(n.lib, "tmp"), path, append(data, '\n'), true)
+	return write(path, append(data, '\n'))
 }
 
 func (n Networks) path(name string) (string, error) {

@@ -53,7 +53,7 @@ func TestRegister(t *testing.T) {
 	}
 	list, err := n.List()
 	want(t, fmt.Sprint(list, err),
-		"[{a [172.19.9.0/24] []  } {db [172.17.0.0/16] [172.17.0.0/16]  } {web [10.1.0.0/24] []  }] <nil>")
+		"[{a [172.19.9.0/24] [] []  } {db [172.17.0.0/16] [172.17.0.0/16] []  } {web [10.1.0.0/24] [] []  }] <nil>")
 	if _, err := n.Register(Registration{Name: "../x"}); err == nil {
 		t.Fatal("a network outside the directory")
 	}
@@ -124,7 +124,7 @@ func TestProbeNetwork(t *testing.T) {
 	want(t, probe(Registration{Name: "db", Explicit: prefixes("10.1.0.0/25"), Alive: dead}), "<nil>")
 	want(t, probe(Registration{Name: "db", WantPool: true, Avoid: func() ([]netip.Prefix, error) { return nil, os.ErrPermission }}), os.ErrPermission.Error())
 	list, err := n.List()
-	want(t, fmt.Sprint(list, err), "[{web [10.1.0.0/24] []  }] <nil>")
+	want(t, fmt.Sprint(list, err), "[{web [10.1.0.0/24] [] []  }] <nil>")
 }
 
 // TestRestore gives a network the registration back that Register replaced.
@@ -144,7 +144,7 @@ func TestRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 		now, err := n.Get("web")
-		want(t, fmt.Sprint(now, err), "{web [10.1.0.0/24] []  } <nil>")
+		want(t, fmt.Sprint(now, err), "{web [10.1.0.0/24] [] []  } <nil>")
 	}
 	if err := errors.Join(n.Forget("web")); err != nil {
 		t.Fatal(err)
@@ -171,4 +171,23 @@ func TestChosenAgain(t *testing.T) {
 	want(t, registerText(n, pool), "[172.18.0.0/16]")
 	pool.WantPool, pool.WantULA = false, true
 	want(t, registerText(n, pool), "["+ula+"]")
+}
+
+// TestRegisterOnLAN: networks on a LAN may share a subnet if they give addresses of
+// different parts of it, and no other network may.
+func TestRegisterOnLAN(t *testing.T) {
+	n := testStore(t).Networks("")
+	on := func(name, ipRange string) Registration {
+		return Registration{Name: name, Explicit: prefixes("192.0.2.0/24"), Ranges: prefixes(ipRange)}
+	}
+	const overlap = `error 7: invalid pool request: Pool overlaps with other one on this address space: subnet 192.0.2.0/24 of network %q and 192.0.2.0/24 of network %q`
+	want(t, registerText(n, on("a", "192.0.2.128/26")), "[192.0.2.0/24]")
+	want(t, registerText(n, on("b", "192.0.2.192/26")), "[192.0.2.0/24]")
+	want(t, registerText(n, on("a", "192.0.2.128/26")), "[192.0.2.0/24]")
+	want(t, registerText(n, on("c", "192.0.2.160/27")), fmt.Sprintf(overlap, "c", "a"))
+	want(t, registerText(n, on("c", "192.0.2.0/24")), fmt.Sprintf(overlap, "c", "a"))
+	want(t, registerText(n, Registration{Name: "c", Explicit: prefixes("192.0.2.0/24")}), fmt.Sprintf(overlap, "c", "a"))
+	want(t, registerText(n, on("b", "192.0.2.0/24")), fmt.Sprintf(overlap, "b", "a")) // its range has become larger
+	other := Registration{Name: "c", Explicit: prefixes("192.0.2.0/25"), Ranges: prefixes("192.0.2.0/26")}
+	want(t, registerText(n, other), `error 7: invalid pool request: Pool overlaps with other one on this address space: subnet 192.0.2.0/25 of network "c" and 192.0.2.0/24 of network "a"`)
 }

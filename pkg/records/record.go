@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,11 +26,13 @@ type State string
 
 // An attachment is Adding from before its first side effect until ADD is
 // done, and Deleting from the first step of DEL. A record that is found in
-// either state under the attachment's lock belongs to a process that died.
+// either state under the attachment's lock belongs to a process that died. Of an
+// attachment that is Lost no more is known than its identity: its record can't be read.
 const (
 	Adding   State = "adding"
 	Up       State = "up"
 	Deleting State = "deleting"
+	Lost     State = "lost"
 )
 
 // A Creator says whether a CNI runtime or dnet makes and ends an attachment. A
@@ -45,6 +48,7 @@ const (
 // A Record is what one plugin of a chain attached: enough to check, delete and
 // heal it, and to answer names from.
 type Record struct {
+	Version int `json:"version"` // of this format
 	wire.Attachment
 	Plugin  string    `json:"plugin"`
 	State   State     `json:"state"`
@@ -55,6 +59,8 @@ type Record struct {
 	NetNS  string `json:"netns"`            // CNI_NETNS
 	Cookie uint64 `json:"cookie"`           // SO_NETNS_COOKIE: a path may come to mean another namespace
 	Target uint64 `json:"target,omitempty"` // cookie of the namespace that the path was made to lead to
+	Source string `json:"source,omitempty"` // path of that namespace
+	Donor  string `json:"donor,omitempty"`  // ID of the container whose namespace that is
 
 	Host []string     `json:"host,omitempty"`  // keys of the host's objects that it uses and that go with their last user
 	Info network.Info `json:"traits,omitzero"` // of the network, for plugins further down the chain
@@ -64,11 +70,17 @@ type Record struct {
 	IPAM      IPAM               `json:"ipam,omitzero"`     // where an IPAM gave addresses
 	MTU       int                `json:"mtu,omitempty"`     // bytes
 	MAC       string             `json:"mac,omitempty"`     // of the sandbox's interface
+	Adopted   bool               `json:"adopted,omitempty"` // the bridge is another owner's
+	Overlay   *network.Overlay   `json:"overlay,omitempty"` // what the cluster says of an overlay network
+	Parent    *network.Parent    `json:"parent,omitempty"`  // of the sandbox's interface
 	Addresses []ipam.Assigned    `json:"addresses,omitempty"`
+	IPv6Off   bool               `json:"ipv6Off,omitempty"`  // the sandbox's owner has switched IPv6 off: the addresses of IPv6 are not there
 	Subnets   []ipam.Subnet      `json:"subnets,omitempty"`  // all of the network's
 	Routes    []ipam.Route       `json:"routes,omitempty"`   // besides the default ones
 	Firewall  *firewall.Network  `json:"firewall,omitempty"` // what the network allows
 	Endpoint  *firewall.Endpoint `json:"endpoint,omitempty"` // the ports published
+	Holder    string             `json:"holder,omitempty"`   // the runtime's program, if that binds these ports itself
+	Member    *firewall.Member   `json:"member,omitempty"`   // the addresses on a bridge of another owner's
 	Name      string             `json:"name,omitempty"`     // the container's, as the runtime calls it; not always a domain name
 	Names     []string           `json:"names,omitempty"`
 	Resolver  *names.Resolver    `json:"resolver,omitempty"` // what dnetd answers the sandbox
@@ -81,6 +93,14 @@ type IPAM struct {
 	DataDir string `json:"dataDir,omitempty"` // of dipam
 }
 
+// AddressesThere returns the addresses that are in the sandbox.
+func (r *Record) AddressesThere() []ipam.Assigned {
+	if r.IPv6Off {
+		return network.Endpoint{Addresses: r.Addresses}.WithoutIPv6().Addresses
+	}
+	return r.Addresses
+}
+
 func (s Store) attachments() string { return filepath.Join(s.Run, "attachments") }
 
 func (s Store) recordPath(a wire.Attachment, plugin string) string {
@@ -90,25 +110,91 @@ func (s Store) recordPath(a wire.Attachment, plugin string) string {
 // Put writes a record whole. A DEL may remove a directory on the path at any time:
 // Put then starts again.
 func (s Store) Put(r *Record) error {
+	return s.put(r, s.writeFile)
+}
+
+// put hands a record to a function that writes it.
+func (s Store) put(r *Record, write func(path string, data []byte) error) error {
 	if err := checkWords(r.Attachment); err != nil {
 		return err
 	}
+	r.Version = format
 	data, err := jsonenc.Marshal(r, "  ")
+	if err == nil && len(data) >= maxFile {
+		err = fmt.Errorf("%d bytes; at most %d can be read again", len(data), maxFile)
+	}
 	if err != nil {
 		return fmt.Errorf("record of %s: %w", r.Attachment, err)
 	}
 	path := s.recordPath(r.Attachment, r.Plugin)
 	for {
-		err := s.writeFile(path, append(data, '\n'))
+		err := write(path, append(data, '\n'))
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 }
 
-// Get reads a record. The error is fs.ErrNotExist where there is none.
+// Get reads a record. The error is fs.ErrNotExist where there is none, and an
+// [UnreadableError] where it can't be read.
 func (s Store) Get(a wire.Attachment, plugin string) (*Record, error) {
-	return readRecord(s.recordPath(a, plugin))
+	path := s.recordPath(a, plugin)
+	data, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &Record{}
+	err = json.Unmarshal(data, r)
+	if e := newer(path, r.Version); e != nil {
+		return nil, e
+	}
+	if err == nil {
+		err = r.check(a, plugin)
+	}
+	if err != nil {
+		return nil, &UnreadableError{Path: path, Err: err}
+	}
+	return r, nil
+}
+
+// check sees that a record is the one that its path says.
+func (r *Record) check(a wire.Attachment, plugin string) error {
+	switch {
+	case r.Attachment != a || r.Plugin != plugin:
+		return fmt.Errorf("it is of %s by %s", r.Attachment, r.Plugin)
+	case r.State != Up && r.State != Adding && r.State != Deleting && r.State != Lost:
+		return fmt.Errorf("state %q is not known", r.State)
+	}
+	return nil
+}
+
+// find is Get for lists, where an unreadable record must not hide the others: it is
+// that of a lost attachment.
+func (s Store) find(key RecordKey) (*Record, error) {
+	r, err := s.Get(key.Attachment, key.Plugin)
+	if IsUnreadable(err) {
+		return s.lost(key), nil
+	}
+	return r, err
+}
+
+// lost returns the record of an attachment of which no more is known.
+func (s Store) lost(key RecordKey) *Record {
+	r := &Record{Attachment: key.Attachment, Plugin: key.Plugin, State: Lost, Creator: ByCNI, Since: time.Now().UTC()}
+	if _, err := os.Lstat(s.ContainerDir(key.Container)); err == nil {
+		r.Creator = ByDnet
+	}
+	return r
+}
+
+// Replace writes the record of a lost attachment in the place of one that can't be
+// read, which is moved away, and returns it. On an error the old one is where it was.
+// The caller holds the attachment's lock.
+func (s Store) Replace(a wire.Attachment, plugin string, why error) (*Record, error) {
+	r := s.lost(RecordKey{a, plugin})
+	return r, s.put(r, func(path string, data []byte) error {
+		return s.replaceUnreadable(s.Run, path, data, false, why)
+	})
 }
 
 // InfoFromChain returns what the records of other plugins of the same chain, for the
@@ -126,16 +212,13 @@ func (s Store) InfoFromChain(a wire.Attachment, plugin string) (network.Info, er
 			continue
 		}
 		data, err := readFile(filepath.Join(dir, file))
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || IsUnreadable(err) {
 			continue
-		}
-		var info network.Info
-		if err == nil {
-			info, err = infoIn(data)
 		}
 		if err != nil {
 			return all, fmt.Errorf("record %s: %w", filepath.Join(dir, file), err)
 		}
+		info, _ := infoIn(data) // one that can't be read says nothing
 		all = all.And(info)
 	}
 	return all, err
@@ -152,18 +235,6 @@ func infoIn(record []byte) (network.Info, error) {
 		return network.Info{}, err
 	}
 	return r.Info, nil
-}
-
-func readRecord(path string) (*Record, error) {
-	data, err := readFile(path)
-	if err != nil {
-		return nil, err
-	}
-	r := &Record{}
-	if err := json.Unmarshal(data, r); err != nil {
-		return nil, fmt.Errorf("record %s: %w", path, err)
-	}
-	return r, nil
 }
 
 // Delete removes a record and the directories that it leaves empty: a
@@ -199,51 +270,65 @@ func (s Store) Prune(network string) {
 }
 
 // List returns the records of a network, or of all networks for "", sorted by
-// path. It leaves out records that are removed during the call.
+// path. It leaves out records that are removed during the call. An attachment whose
+// record can't be read is [Lost].
 func (s Store) List(network string) ([]*Record, error) {
 	if network == "" {
 		network = "*"
 	}
-	return s.read(network, "*")
+	return s.read(network, "*", "*")
 }
 
-// OfContainer returns the records of a container, on all its networks.
-func (s Store) OfContainer(container string) ([]*Record, error) { return s.read("*", container) }
+// oneOf returns a record of the first attachment that has a readable one: the one with a
+// parent, if there is such, or the first.
+func (s Store) oneOf(keys []RecordKey) (found *Record) {
+	for _, key := range keys {
+		if found != nil && key.Attachment != found.Attachment {
+			return found
+		}
+		r, err := s.Get(key.Attachment, key.Plugin)
+		if err == nil && (found == nil || r.Parent != nil) {
+			found = r
+		}
+	}
+	return found
+}
 
-// OfAttachment returns the records of an attachment, one for each plugin.
-func (s Store) OfAttachment(a wire.Attachment) ([]*Record, error) {
-	dir := filepath.Dir(s.recordPath(a, "any"))
-	files, err := namesIn(dir)
+// OneOfEach returns the record of one attachment of each network: that of the plugin that
+// made its interface, if that is on a parent.
+func (s Store) OneOfEach() ([]*Record, error) {
+	networks, err := namesIn(s.attachments())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	errs := []error{err}
+	slices.Sort(networks)
 	var list []*Record
-	for _, file := range files {
-		if !strings.HasSuffix(file, ".json") {
-			continue
-		}
-		r, err := readRecord(filepath.Join(dir, file))
-		switch {
-		case err == nil:
+	errs := []error{err}
+	for _, name := range networks {
+		keys, err := s.keys(name, "*", "*")
+		errs = append(errs, err)
+		if r := s.oneOf(keys); r != nil {
 			list = append(list, r)
-		case !errors.Is(err, fs.ErrNotExist):
-			errs = append(errs, err)
 		}
 	}
 	return list, errors.Join(errs...)
 }
 
-// read reads the records of a network and a container; either may be "*".
-func (s Store) read(network, container string) ([]*Record, error) {
-	paths, err := filepath.Glob(filepath.Join(s.attachments(), network, container, "*", "*.json"))
-	if err != nil {
-		return nil, err
-	}
+// OfContainer returns the records of a container, on all its networks.
+func (s Store) OfContainer(container string) ([]*Record, error) { return s.read("*", container, "*") }
+
+// OfAttachment returns the records of an attachment, one for each plugin.
+func (s Store) OfAttachment(a wire.Attachment) ([]*Record, error) {
+	return s.read(a.Network, a.Container, a.IfName)
+}
+
+// read reads the records of a network, a container and an interface; each may be "*".
+func (s Store) read(network, container, ifName string) ([]*Record, error) {
+	keys, err := s.keys(network, container, ifName)
 	var list []*Record
-	var errs []error
-	for _, path := range paths {
-		r, err := readRecord(path)
+	errs := []error{err}
+	for _, key := range keys {
+		r, err := s.find(key)
 		switch {
 		case err == nil:
 			list = append(list, r)
@@ -278,17 +363,8 @@ func (s Store) Others(network string, besides wire.Attachment) (bool, error) {
 	if network == "" {
 		network = "*"
 	}
-	paths, err := filepath.Glob(filepath.Join(s.attachments(), network, "*", "*", "*.json"))
-	if err != nil {
-		return false, err
-	}
-	own := filepath.Join(s.attachments(), besides.Network, besides.Container, besides.IfName) + "/"
-	for _, path := range paths {
-		if !strings.HasPrefix(path, own) {
-			return true, nil
-		}
-	}
-	return false, nil
+	keys, err := s.keys(network, "*", "*")
+	return slices.ContainsFunc(keys, func(k RecordKey) bool { return k.Attachment != besides }), err
 }
 
 // Interfaces returns one record for each attachment: that of the plugin that made

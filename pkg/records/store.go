@@ -7,8 +7,10 @@
 // (/var/lib/dcni) stays.
 //
 //	/run/dcni/lock      every lock, as a locked byte of this one empty file
-//	/run/dcni/epoch     a random word made once per boot
+//	/run/dcni/epoch     a random word made once per boot, and epoch.copy
 //	/run/dcni/tmp/      files being written, before they are renamed
+//	/run/dcni/host/     what was changed of the host's own, as it was, see [Change]
+//	/run/dcni/nodes.json    the addresses of a cluster's nodes, from which VXLAN is taken
 //
 // # Leases
 //
@@ -54,6 +56,18 @@
 //
 // A folder without config.json is rubbish, see SweepContainers.
 //
+// # Files that can't be read
+//
+//	/run/dcni/unreadable/attachments+web+c1+eth0+dbridge.json
+//	/var/lib/dcni/unreadable/networks+web.json
+//
+// A file that is truncated, foreign, no regular file, or too large to be ours stops
+// nothing but what it is about. It is moved to the directory unreadable, with the path
+// that it had for a name, by the first process that has to write in its place, which
+// says so once. In the place of a record that of a [Lost] attachment is written: DEL works
+// from its identity. Files have a "version"; one of a newer version stays where it is
+// until what it is about is deleted, or attached again after its interface went.
+//
 // # Caveats
 //
 // Leases are not synced to the disk: a power failure ends the sandboxes that
@@ -62,6 +76,8 @@
 package records
 
 import (
+	"io"
+	"os"
 	"path/filepath"
 
 	"dcni/pkg/ipam"
@@ -69,12 +85,13 @@ import (
 
 // Store is where things are remembered.
 type Store struct {
-	Run string // until the next boot
-	Lib string // for good
+	Run string    // until the next boot
+	Lib string    // for good
+	Log io.Writer // takes a line for each file that is moved away, see [UnreadableError]; nil: none
 }
 
 // Default returns the store in its fixed places.
-func Default() Store { return Store{Run: "/run/dcni", Lib: ipam.DefaultDataDir} }
+func Default() Store { return Store{Run: "/run/dcni", Lib: ipam.DefaultDataDir, Log: os.Stderr} }
 
 // dataDir returns a directory named in a configuration, Lib by default.
 func (s Store) dataDir(dir string) string {

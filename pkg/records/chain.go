@@ -1,0 +1,53 @@
+package records
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"dcni/pkg/wire"
+)
+
+// Where a network's list of plugins is found: libcni keeps the list of each ADD and what
+// came of it, dnet and runtimes read their networks from the other.
+const (
+	libcniResults = "/var/lib/cni/results"
+	networkLists  = "/etc/cni/net.d"
+)
+
+// A Chain is what is known of the list of plugins that an attachment was made by.
+type Chain struct {
+	List   json.RawMessage // the list, or nil
+	Result json.RawMessage // what came of all its plugins, or nil where that was not kept
+}
+
+// ChainOf returns the list of plugins of an attachment, nothing where none is found.
+func (s Store) ChainOf(a wire.Attachment) Chain { return chainIn(libcniResults, networkLists, a) }
+
+func chainIn(results, lists string, a wire.Attachment) Chain {
+	var kept struct {
+		Config []byte          `json:"config"`
+		Result json.RawMessage `json:"result"`
+	}
+	name := strings.Join([]string{a.Network, a.Container, a.IfName}, "-")
+	if data, err := readFile(filepath.Join(results, name)); err == nil && json.Unmarshal(data, &kept) == nil && len(kept.Config) > 0 {
+		return Chain{kept.Config, kept.Result}
+	}
+	entries, _ := os.ReadDir(lists)
+	for _, entry := range entries {
+		path := filepath.Join(lists, entry.Name())
+		info, err := os.Stat(path)
+		if filepath.Ext(path) != ".conflist" || err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		data, err := readFile(path)
+		var list struct {
+			Name string `json:"name"`
+		}
+		if err == nil && json.Unmarshal(data, &list) == nil && list.Name == a.Network {
+			return Chain{List: data}
+		}
+	}
+	return Chain{}
+}

@@ -1,0 +1,269 @@
+package records
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/jsonenc"
+	"dcni/pkg/wire"
+)
+
+// A Change is what dcni changed of the host's own: how it was before, so that the
+// last attachment that needs it can put it back. It is written before the change.
+type Change struct {
+	Key string `json:"key"` // of the object that made it
+	// Was are the settings below /proc/sys, as they were.
+	Was map[string]string `json:"was,omitempty"`
+
+	// One of these says which object it was.
+	Family  int          `json:"family,omitempty"`  // forwarding of it
+	ForAll  bool         `json:"forAll,omitempty"`  // for others than containers as well
+	Setting string       `json:"setting,omitempty"` // path below /proc/sys
+	Address netip.Prefix `json:"address,omitzero"`  // was not on the link
+	Port    uint16       `json:"port,omitempty"`    // UDP, closed to all but a cluster's nodes
+	Dev     string       `json:"dev,omitempty"`     // the link; without an address: it was down
+
+	// Encrypted is a UDP port that is closed to what is not encrypted by ESP over Family.
+	Encrypted uint16 `json:"encrypted,omitempty"`
+
+	Value string `json:"value,omitempty"` // that the setting was given
+
+	// With a Kind, Dev is a link that was not there, see [wire.SharedLink].
+	Kind   string `json:"kind,omitempty"`
+	Parent string `json:"parent,omitempty"`
+	VLAN   int    `json:"vlan,omitempty"`
+	Index  int    `json:"index,omitempty"` // that the link was given
+
+	// Theirs says that nothing was changed: its owner had it so, and keeps it.
+	Theirs bool `json:"theirs,omitempty"`
+
+	// Unreadable says that its file can't be read: no more is known than what the name of
+	// the file tells, and nothing can be put back.
+	Unreadable bool `json:"-"`
+}
+
+// changes is where they are: one file for each object.
+func (s Store) changes() string { return filepath.Join(s.Run, "host") }
+
+func (s Store) changePath(key string) string {
+	return filepath.Join(s.changes(), strings.NewReplacer("/", "+", " ", "_").Replace(key)+".json")
+}
+
+// PutChange writes a change whole. The caller holds the lock of the host.
+func (s Store) PutChange(c *Change) error {
+	data, err := jsonenc.Marshal(c, "  ")
+	if err != nil {
+		return fmt.Errorf("change of %s: %w", c.Key, err)
+	}
+	return s.writeFile(s.changePath(c.Key), append(data, '\n'))
+}
+
+// Change reads the change that an object made; nil where there is none. One that
+// can't be read says nothing of how it was.
+func (s Store) Change(key string) (*Change, error) {
+	data, err := readFile(s.changePath(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil && !IsUnreadable(err) {
+		return nil, err
+	}
+	c := &Change{}
+	if err != nil || json.Unmarshal(data, c) != nil {
+		c = &Change{Unreadable: true}
+	}
+	c.Key = key
+	return c, nil
+}
+
+// HasChange reports whether an object made a change. Each ADD asks it.
+func (s Store) HasChange(key string) bool { return exists(s.changePath(key)) }
+
+// Closed reports whether the host is closed as a router of a family, 4 or 6. Each ADD
+// asks it.
+func (s Store) Closed(family int) bool { return exists(s.closedPath(family)) }
+
+// SetClosed notes whether the host is closed as a router of a family. The caller holds
+// the lock of the host.
+func (s Store) SetClosed(family int, closed bool) error {
+	if closed {
+		return s.writeFile(s.closedPath(family), nil)
+	}
+	err := os.Remove(s.closedPath(family))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (s Store) closedPath(family int) string {
+	return filepath.Join(s.changes(), "closed"+strconv.Itoa(family))
+}
+
+func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }
+
+// Changes lists all, sorted by their files' names. Of one that can't be read, that name
+// tells which object made it.
+func (s Store) Changes() ([]*Change, error) {
+	files, err := namesIn(s.changes())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	slices.Sort(files)
+	var list []*Change
+	for _, file := range files {
+		if !strings.HasSuffix(file, ".json") {
+			continue
+		}
+		data, readErr := readFile(filepath.Join(s.changes(), file))
+		c := &Change{}
+		if readErr != nil || json.Unmarshal(data, c) != nil || c.Key == "" {
+			c = changeNamed(strings.TrimSuffix(file, ".json"))
+		}
+		if c != nil && !errors.Is(readErr, fs.ErrNotExist) {
+			list = append(list, c)
+		}
+	}
+	return list, err
+}
+
+// changeNamed returns what the name of a file tells of its change, see changePath; nil if
+// it is none of ours.
+func changeNamed(name string) *Change {
+	c := &Change{Unreadable: true}
+	kinds := []string{"link ", "borrowed up ", "borrowed sysctl ", "borrowed addr ", "underlay ", "encrypted ", "forwarding "}
+	i := slices.IndexFunc(kinds, func(kind string) bool { return strings.HasPrefix(name, strings.ReplaceAll(kind, " ", "_")) })
+	if i < 0 {
+		return nil
+	}
+	kind, rest := kinds[i], name[len(kinds[i]):]
+	var err error
+	switch kind {
+	case "link ", "borrowed up ":
+		c.Dev = rest
+	case "borrowed sysctl ":
+		rest = strings.ReplaceAll(rest, "+", "/")
+		c.Setting = rest
+	case "borrowed addr ":
+		var prefix string
+		prefix, c.Dev, _ = strings.Cut(strings.Replace(rest, "+", "/", 1), "_dev_")
+		c.Address, err = netip.ParsePrefix(prefix)
+		rest = prefix + " dev " + c.Dev
+	case "underlay ":
+		c.Port, err = portNamed(rest)
+	case "encrypted ":
+		c.Encrypted, err = portNamed(rest)
+	default:
+		var family string
+		family, c.ForAll = strings.CutSuffix(rest, "_for_all")
+		c.Family, err = strconv.Atoi(family)
+		rest = strings.ReplaceAll(rest, "_", " ")
+	}
+	if err != nil || rest == "" {
+		return nil
+	}
+	c.Key = kind + rest
+	return c
+}
+
+func portNamed(text string) (uint16, error) {
+	port, err := strconv.ParseUint(text, 10, 16)
+	return uint16(port), err
+}
+
+// DeleteChange forgets a change. The directory goes with the last.
+func (s Store) DeleteChange(key string) error {
+	path := s.changePath(key)
+	err := os.Remove(path)
+	if isDir(path) {
+		err = s.quarantine(s.Run, path, errIrregular)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	_ = unix.Rmdir(s.changes()) // not empty: others are left
+	return nil
+}
+
+// Unused returns those of the keys of the host's objects that no attachment needs
+// but one. An attachment whose record does not say what it needs may need any: it is
+// being added, or its record can't be read. One record of each network is read before
+// all others, since those of a network mostly need the same: a network of thousands
+// costs one read while another one needs what it does not.
+func (s Store) Unused(keys []string, besides wire.Attachment) ([]string, error) {
+	unused := slices.Clone(keys)
+	own := filepath.Dir(s.recordPath(besides, "any"))
+	networks, err := namesIn(s.attachments())
+	if errors.Is(err, fs.ErrNotExist) {
+		return unused, nil
+	}
+	if i := slices.Index(networks, besides.Network); i > 0 {
+		networks[0], networks[i] = networks[i], networks[0] // its like are there
+	}
+	for _, onlyFirst := range []bool{true, false} {
+		for _, network := range networks {
+			if len(unused) == 0 || err != nil {
+				return unused, err
+			}
+			unused, err = unusedIn(filepath.Join(s.attachments(), network), own, unused, onlyFirst)
+		}
+	}
+	return unused, err
+}
+
+// unusedIn takes from the keys those that the records below a directory need, but for
+// those of one directory; or that the first of them needs.
+func unusedIn(dir, own string, unused []string, onlyFirst bool) ([]string, error) {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		isRecord := false
+		switch {
+		case errors.Is(err, fs.ErrNotExist) || path == own:
+			return skipOwn(path == own)
+		case err != nil: // what can't be read may need all
+			unused = nil
+		case !d.IsDir() && strings.HasSuffix(path, ".json"):
+			isRecord = true
+			unused = slices.DeleteFunc(unused, neededBy(path))
+		}
+		if len(unused) == 0 || isRecord && onlyFirst {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return unused, err
+}
+
+func skipOwn(is bool) error {
+	if is {
+		return fs.SkipDir
+	}
+	return nil
+}
+
+// neededBy returns whether the record of a path needs a key.
+func neededBy(path string) func(key string) bool {
+	var r struct {
+		State State    `json:"state"`
+		Host  []string `json:"host"`
+	}
+	data, err := readFile(path)
+	if errors.Is(err, fs.ErrNotExist) { // a DEL was faster
+		return func(string) bool { return false }
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	return func(key string) bool {
+		return err != nil || r.State == Adding || r.State == Lost || slices.Contains(r.Host, key)
+	}
+}

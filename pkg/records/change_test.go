@@ -1,0 +1,139 @@
+package records
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"dcni/pkg/wire"
+)
+
+func TestChanges(t *testing.T) {
+	s := Store{Run: t.TempDir()}
+	if c, err := s.Change("forwarding 4"); c != nil || err != nil {
+		t.Errorf("nothing there: %v, %v", c, err)
+	}
+	forwarding := &Change{Key: "forwarding 4", Family: 4, Was: map[string]string{"net/ipv4/ip_forward": "0"}}
+	up := &Change{Key: "borrowed up br1", Dev: "br1"}
+	for _, c := range []*Change{forwarding, up} {
+		if err := s.PutChange(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := s.Change("forwarding 4")
+	if err != nil || fmt.Sprint(*got) != fmt.Sprint(*forwarding) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if list, err := s.Changes(); err != nil || len(list) != 2 || list[0].Dev != "br1" {
+		t.Errorf("got %v, %v", list, err)
+	}
+	// One that can't be read says nothing of how it was, and stops nothing.
+	if err := os.WriteFile(s.changePath("forwarding 4"), []byte(`{"was`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Change("forwarding 4"); err != nil || got == nil || len(got.Was) != 0 {
+		t.Errorf("got %v, %v", got, err)
+	}
+	for _, key := range []string{"forwarding 4", "borrowed up br1", "borrowed up br1"} {
+		if err := s.DeleteChange(key); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(s.Run, "host")); !os.IsNotExist(err) {
+		t.Errorf("the directory is left: %v", err)
+	}
+}
+
+// Of a change that can't be read, the name of its file tells which object made it.
+func TestUnreadableChanges(t *testing.T) {
+	s := Store{Run: t.TempDir()}
+	want := []*Change{
+		{Key: "borrowed addr 10.7.0.1/24 dev br_1", Address: netip.MustParsePrefix("10.7.0.1/24"), Dev: "br_1"},
+		{Key: "borrowed addr fd00::1/64 dev br1", Address: netip.MustParsePrefix("fd00::1/64"), Dev: "br1"},
+		{Key: "borrowed sysctl net/ipv4/conf/br_1/forwarding", Setting: "net/ipv4/conf/br_1/forwarding"},
+		{Key: "borrowed up br_1", Dev: "br_1"},
+		{Key: "encrypted 4787", Encrypted: 4787},
+		{Key: "forwarding 4", Family: 4},
+		{Key: "forwarding 6 for all", Family: 6, ForAll: true},
+		{Key: "link dm_0", Dev: "dm_0"},
+		{Key: "link eth0.10", Dev: "eth0.10"},
+		{Key: "underlay 4789", Port: 4789},
+	}
+	for _, c := range want {
+		if err := s.PutChange(c); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(s.changePath(c.Key), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c.Unreadable = true
+	}
+	directory := s.changePath("link eth0.10")
+	if err := errors.Join(os.Remove(directory), os.MkdirAll(directory+"/within", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for _, foreign := range []string{"notes", "4", "link_", "forwarding_x", "borrowed_addr_7"} {
+		if err := os.WriteFile(filepath.Join(s.changes(), foreign+".json"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := s.Changes()
+	if err != nil || len(got) != len(want) {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	for i, c := range got {
+		if fmt.Sprint(*c) != fmt.Sprint(*want[i]) {
+			t.Errorf("got %+v, want %+v", *c, *want[i])
+		}
+		if err := s.DeleteChange(c.Key); err != nil || s.HasChange(c.Key) {
+			t.Errorf("%s is left: %v", c.Key, err)
+		}
+	}
+}
+
+func TestUnused(t *testing.T) {
+	s := Store{Run: t.TempDir()}
+	keys := []string{"forwarding 4", "forwarding 6"}
+	own := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
+	put := func(network string, state State, host ...string) {
+		t.Helper()
+		r := &Record{Attachment: wire.Attachment{Network: network, Container: "c2", IfName: "eth0"}, Plugin: "dbridge", State: state, Host: host}
+		if err := s.Put(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(what, want string) {
+		t.Helper()
+		if got, err := s.Unused(keys, own); err != nil || fmt.Sprint(got) != want {
+			t.Errorf("%s: got %v, %v, want %s", what, got, err, want)
+		}
+	}
+	want("no records", "[forwarding 4 forwarding 6]")
+	if err := s.Put(&Record{Attachment: own, Plugin: "dbridge", State: Deleting, Host: keys}); err != nil {
+		t.Fatal(err)
+	}
+	want("its own record", "[forwarding 4 forwarding 6]")
+	put("beta", Up, "forwarding 4")
+	want("another network", "[forwarding 6]")
+	put("web", Deleting, "forwarding 6")
+	want("its own network", "[]")
+	put("web", Up)
+	want("a network that needs nothing", "[forwarding 6]")
+	last := &Record{Attachment: wire.Attachment{Network: "web", Container: "c3", IfName: "eth0"}, Plugin: "dbridge", State: Up, Host: keys}
+	if err := s.Put(last); err != nil {
+		t.Fatal(err)
+	}
+	want("another container of a network than the first", "[]")
+	if err := s.Delete(last.Attachment, "dbridge"); err != nil {
+		t.Fatal(err)
+	}
+	put("web", Adding)
+	want("being added", "[]")
+	if err := os.WriteFile(s.recordPath(wire.Attachment{Network: "web", Container: "c2", IfName: "eth0"}, "dbridge"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want("unreadable", "[]")
+}
