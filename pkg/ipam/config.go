@@ -2,9 +2,11 @@ package ipam
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"dcni/pkg/wire"
 )
@@ -31,13 +33,15 @@ type Config struct {
 	Allocation Allocation
 	Sticky     bool
 	DataDir    string // absolute
+
+	onlyGiven bool // a subnet without a gateway in the section has none
 }
 
 // Subnet is one block of addresses of a network.
 type Subnet struct {
 	Prefix  netip.Prefix          `json:"subnet"`                 // no host bits
 	Range   netip.Prefix          `json:"ipRange"`                // where dynamic addresses come from; inside Prefix
-	Gateway netip.Addr            `json:"gateway"`                // always set
+	Gateway netip.Addr            `json:"gateway"`                // the zero Addr only with Raw.OnlyGivenGateways
 	Aux     map[string]netip.Addr `json:"auxAddresses,omitempty"` // reserved by name, or nil
 }
 
@@ -55,7 +59,7 @@ type Route struct {
 // Config checks a section and types it. Errors are of code 7 and name the
 // field.
 func (r Raw) Config() (Config, error) {
-	c := Config{Allocation: NextFit, Sticky: r.Sticky, DataDir: DefaultDataDir}
+	c := Config{Allocation: NextFit, Sticky: r.Sticky, DataDir: DefaultDataDir, onlyGiven: r.OnlyGivenGateways}
 	switch r.Allocation {
 	case "", string(NextFit):
 	case string(Lowest):
@@ -93,13 +97,13 @@ func (r Raw) subnets() ([]Subnet, error) {
 		if r.single().empty() {
 			return nil, nil
 		}
-		s, err := r.single().subnet("ipam.")
+		s, err := r.single().subnet("ipam.", r.OnlyGivenGateways)
 		return []Subnet{s}, err
 	}
 	var list []Subnet
 	for i, raw := range r.Subnets {
 		at := fmt.Sprintf("ipam.subnets[%d].", i)
-		s, err := raw.subnet(at)
+		s, err := raw.subnet(at, r.OnlyGivenGateways)
 		if err != nil {
 			return nil, err
 		}
@@ -154,13 +158,38 @@ func deref(n *int) int {
 	return *n
 }
 
+// Reserve returns the configuration with an address that is given to nothing, by the name
+// of what has it.
+func (c Config) Reserve(name string, a netip.Addr) Config {
+	c.Subnets = slices.Clone(c.Subnets)
+	for i, s := range c.Subnets {
+		reserved := map[netip.Addr]string{}
+		if s.reserve(reserved); !s.Prefix.Contains(a) || reserved[a] != "" {
+			continue
+		}
+		c.Subnets[i].Aux = maps.Clone(s.Aux)
+		if s.Aux == nil {
+			c.Subnets[i].Aux = map[string]netip.Addr{}
+		}
+		if _, ok := c.Subnets[i].Aux[name]; ok { // it has several
+			c.Subnets[i].Aux[name+" "+a.String()] = a
+		} else {
+			c.Subnets[i].Aux[name] = a
+		}
+	}
+	return c
+}
+
 // With returns the configuration with more subnets, those that were chosen for
 // the network from the pools, each with its first usable address as gateway.
 func (c Config) With(prefixes ...netip.Prefix) Config {
 	list := append([]Subnet(nil), c.Subnets...)
 	for _, p := range prefixes {
-		gateway, _ := usable(p)
-		list = append(list, Subnet{Prefix: p, Range: p, Gateway: gateway})
+		s := Subnet{Prefix: p, Range: p}
+		if !c.onlyGiven {
+			s.Gateway, _ = usable(p)
+		}
+		list = append(list, s)
 	}
 	c.Subnets = list
 	return c

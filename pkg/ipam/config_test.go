@@ -293,3 +293,22 @@ func TestNext(t *testing.T) {
 		}
 	}
 }
+
+// TestReserve: what has a name already keeps it, and no other configuration changes.
+func TestReserve(t *testing.T) {
+	c, err := Raw{Subnet: "10.1.0.0/24", Gateway: "10.1.0.9", AuxAddresses: map[string]string{"nas": "10.1.0.8"}}.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := fmt.Sprint(c)
+	r := c
+	for _, a := range []string{"10.1.0.1", "10.1.0.2", "10.1.0.8", "10.1.0.9", "10.2.0.1", "2001:db8::1"} {
+		r = r.Reserve("parent eth0", netip.MustParseAddr(a))
+	}
+	if got := fmt.Sprint(r.Subnets[0].Aux); got != "map[nas:10.1.0.8 parent eth0:10.1.0.1 parent eth0 10.1.0.2:10.1.0.2]" {
+		t.Errorf("reserved %s", got)
+	}
+	if fmt.Sprint(c) != before {
+		t.Errorf("changed: %v, was %s", c, before)
+	}
+}

@@ -66,6 +66,10 @@ func pools() []netip.Prefix {
 	return out
 }
 
+// FirstPool is the first of the default pools. It is left to the default bridge, as in
+// Docker, where that has it before any other network is made.
+func FirstPool() netip.Prefix { return pools()[0] }
+
 // ChoosePool returns the first of the default pools that overlaps nothing to
 // be avoided: 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/16 in /20s.
 func ChoosePool(avoid []netip.Prefix) (netip.Prefix, error) {

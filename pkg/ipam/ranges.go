@@ -51,7 +51,9 @@ func (c Config) span(at string, r RawRange) (Span, error) {
 	}
 	s := Span{Subnet: p}
 	s.From, s.To = usable(p)
-	s.Gateway = s.From
+	if !c.onlyGiven {
+		s.Gateway = s.From
+	}
 	for _, own := range c.Subnets {
 		if own.Prefix == p {
 			s.Gateway = own.Gateway

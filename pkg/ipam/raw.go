@@ -13,6 +13,10 @@ type Raw struct {
 	Allocation   string            `json:"allocation,omitempty"`   // "" = next-fit
 	Sticky       bool              `json:"sticky,omitempty"`       // a container name keeps its addresses
 	DataDir      string            `json:"dataDir,omitempty"`      // "" = DefaultDataDir
+
+	// OnlyGivenGateways says that a subnet without a gateway has none: its first address
+	// is one as any other.
+	OnlyGivenGateways bool `json:"-"`
 }
 
 // single returns the subnet that is written without a list.

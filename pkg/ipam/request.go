@@ -93,7 +93,9 @@ func (c Config) Plan(r Request) (Plan, error) {
 	for _, set := range sets {
 		p.families = append(p.families, set.is4())
 		for _, span := range set {
-			p.Reserved[span.Gateway] = "the gateway"
+			if span.Gateway.IsValid() {
+				p.Reserved[span.Gateway] = "the gateway"
+			}
 		}
 	}
 	if len(sets) == 0 {

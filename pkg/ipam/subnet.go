@@ -40,8 +40,9 @@ func checkFit(field string, p netip.Prefix) error {
 	return nil
 }
 
-// subnet types one subnet. Errors name a field as at and its key.
-func (r RawSubnet) subnet(at string) (Subnet, error) {
+// subnet types one subnet. Errors name a field as at and its key. Without a default
+// gateway, it has the one that is given or none.
+func (r RawSubnet) subnet(at string, onlyGiven bool) (Subnet, error) {
 	if r.Subnet == "" {
 		return Subnet{}, r.noSubnet(at)
 	}
@@ -63,6 +64,9 @@ func (r RawSubnet) subnet(at string) (Subnet, error) {
 	}
 	if s.Gateway, err = r.gateway(at, s.Prefix, span.From); err != nil {
 		return Subnet{}, err
+	}
+	if onlyGiven && r.Gateway == "" {
+		s.Gateway = netip.Addr{}
 	}
 	if s.Aux, err = r.aux(at, s); err != nil {
 		return Subnet{}, err
@@ -174,7 +178,9 @@ func (s Subnet) reserve(into map[netip.Addr]string) {
 	for name, a := range s.Aux {
 		into[a] = fmt.Sprintf("the auxiliary address %q", name)
 	}
-	into[s.Gateway] = "the gateway"
+	if s.Gateway.IsValid() {
+		into[s.Gateway] = "the gateway"
+	}
 }
 
 // span returns where dynamic addresses come from.

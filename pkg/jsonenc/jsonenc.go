@@ -10,6 +10,7 @@ package jsonenc
 
 import (
 	"encoding"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -22,8 +23,8 @@ import (
 
 // Marshal returns v as [json.MarshalIndent] does with the given indentation, or
 // with "" as [json.Marshal] does. It takes what dcni's types are made of: structs
-// with `json` tags (omitempty, omitzero, embedding), pointers, slices, maps with
-// string keys, strings, whole numbers, booleans, [json.RawMessage] and
+// with `json` tags (omitempty, omitzero, embedding), pointers, slices, those of bytes in
+// base64, maps with string keys, strings, whole numbers, booleans, [json.RawMessage] and
 // [encoding.TextMarshaler]. Anything else is an error, [json.Marshaler] as well.
 //
 // A [json.RawMessage] must be JSON and is written as it is, neither checked nor
@@ -149,6 +150,10 @@ func (w *writer) marshaler(v reflect.Value, text encoding.TextMarshaler) error {
 func (w *writer) list(v reflect.Value) error {
 	if v.IsNil() {
 		w.null()
+		return nil
+	}
+	if v.Type().Elem().Kind() == reflect.Uint8 {
+		w.text(base64.StdEncoding.EncodeToString(v.Bytes()))
 		return nil
 	}
 	w.begin('[')

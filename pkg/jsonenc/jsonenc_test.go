@@ -44,6 +44,7 @@ type all struct {
 	Map     map[string]inner  `json:"map,omitempty"`
 	NilMap  map[string]string `json:"nilMap"`
 	Inner   inner             `json:"inner,omitempty"`
+	Bytes   []byte            `json:"bytes"`
 	Hidden  string            `json:"-"`
 }
 
@@ -54,6 +55,7 @@ func full() all {
 		Prefix: netip.MustParsePrefix("10.1.0.0/16"), IP: net.IPv4(10, 1, 0, 1),
 		Time: time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC), Ptr: &inner{1}, List: []inner{{1}, {2}},
 		Ptrs: []*inner{nil, {3}}, Names: []string{"a", ""}, Map: map[string]inner{"z": {1}, "<a>": {2}}, Hidden: "secret",
+		Bytes: []byte{0, 255, 7, 1},
 	}
 }
 
