@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -93,6 +94,31 @@ func ParseConflist(data []byte, plugins []*Plugin) (*Conflist, error) {
 		c.Driver = c.Main.Driver.Name()
 	}
 	return c, nil
+}
+
+// EncodeConflist returns a network's file as dcni writes it: a list of one plugin, whose
+// configuration is encoded as JSON.
+func EncodeConflist(name string, plugin any, labels map[string]string, attachable bool) ([]byte, error) {
+	first, err := encode(plugin)
+	if err != nil {
+		return nil, err
+	}
+	file := conflistFile{CNIVersion: cniVersions[0], CNIVersions: cniVersions, Name: name, Plugins: []json.RawMessage{first}}
+	if args := (conflistArgs{Labels: labels}); len(labels) > 0 || attachable {
+		args.Dnet.Attachable = attachable
+		if file.Args, err = encode(args); err != nil {
+			return nil, err
+		}
+	}
+	out, err := encode(file)
+	if err != nil {
+		return nil, err
+	}
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, out, "", "  "); err != nil {
+		return nil, err
+	}
+	return append(pretty.Bytes(), '\n'), nil
 }
 
 // checkName returns an error if libcni refuses a network's name.

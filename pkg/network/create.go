@@ -46,10 +46,6 @@ type Draft struct {
 	subnets []ipam.RawSubnet // that were given
 }
 
-// maxName is the length of a network's name in bytes: its file's name is a
-// prefix and a suffix longer, and may have 255.
-const maxName = 255 - len("dcni-.conflist")
-
 // Draft checks everything that does not depend on the host. Errors are Docker's
 // where Docker has the check, else those that the plugin would answer ADD with.
 // plugins is the table of ours.
@@ -59,8 +55,8 @@ func (o *Options) Draft(plugins []*Plugin) (*Draft, error) {
 		return nil, errors.New("invalid name: name is empty")
 	case Predefined(o.Name):
 		return nil, fmt.Errorf("operation is not permitted on predefined %s network", o.Name)
-	case len(o.Name) > maxName:
-		return nil, wire.Invalid("name", o.Name, fmt.Sprintf("must be at most %d bytes", maxName))
+	case len(o.Name) > MaxName:
+		return nil, CheckLength(o.Name)
 	}
 	if err := checkName(o.Name); err != nil {
 		return nil, err
@@ -168,25 +164,7 @@ func (d *Draft) Conflist(subnets []netip.Prefix) ([]byte, error) {
 	if _, err := d.plugin.describe(d.options.Name, plugin); err != nil {
 		return nil, err
 	}
-	file := conflistFile{
-		CNIVersion: cniVersions[0], CNIVersions: cniVersions, Name: d.options.Name,
-		Plugins: []json.RawMessage{plugin},
-	}
-	if args := (conflistArgs{Labels: d.options.Labels}); len(args.Labels) > 0 || d.options.Attachable {
-		args.Dnet.Attachable = d.options.Attachable
-		if file.Args, err = encode(args); err != nil {
-			return nil, err
-		}
-	}
-	out, err := encode(file)
-	if err != nil {
-		return nil, err
-	}
-	var pretty bytes.Buffer
-	if err := json.Indent(&pretty, out, "", "  "); err != nil {
-		return nil, err
-	}
-	return append(pretty.Bytes(), '\n'), nil
+	return EncodeConflist(d.options.Name, plugin, d.options.Labels, d.options.Attachable)
 }
 
 // encode is json.Marshal for people: < stays what it is.

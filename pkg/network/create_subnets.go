@@ -135,3 +135,7 @@ func (s *givenSubnet) raw() ipam.RawSubnet {
 	}
 	return r
 }
+
+// RawSubnets returns the subnets that were given, with what belongs to each. Errors are
+// Docker's.
+func (o *Options) RawSubnets() ([]ipam.RawSubnet, error) { return o.match() }

@@ -49,6 +49,28 @@ func ListOption(key string) DockerOption {
 	return DockerOption{key, func(v string) (json.RawMessage, error) { return json.Marshal(strings.Split(v, ":")) }, ""}
 }
 
+// IfacePrefix is Docker's option for the names of a network's interfaces in containers:
+// "lan" for lan0. The runtime chooses these names: dnet does as the option says, and
+// where another runtime does not, ADD says so.
+const IfacePrefix = "com.docker.network.container_iface_prefix"
+
+// PrefixOption is IfacePrefix, which has no key of its own.
+func PrefixOption() DockerOption {
+	return DockerOption{"", func(v string) (json.RawMessage, error) {
+		if v != "" && !ValidLink(v+"00") {
+			return nil, strconv.ErrSyntax
+		}
+		return quote(v), nil
+	}, "must be the beginning of " + LinkRule + ", and leave room for two digits"}
+}
+
+// PrefixOf returns IfacePrefix as a configuration's key "options" has it, "" if it has none.
+func PrefixOf(keys Object) string {
+	var given map[string]string
+	_ = json.Unmarshal(keys["options"], &given) // Replace refuses what is none
+	return given[IfacePrefix]
+}
+
 // Replace replaces the key "options" of a configuration, which has Docker's names,
 // by the plugin's own keys.
 func (t DockerOptions) Replace(keys Object) error {

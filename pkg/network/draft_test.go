@@ -150,7 +150,7 @@ func TestConflistReads(t *testing.T) {
 }
 
 func TestCreateLongName(t *testing.T) {
-	for n, ok := range map[int]bool{241: true, 242: false} {
+	for n, ok := range map[int]bool{174: true, 175: false} {
 		o := network.Options{Name: strings.Repeat("n", n), Driver: "bridge"}
 		if _, err := o.Draft(mode.All); (err == nil) != ok {
 			t.Errorf("%d bytes: %v", n, err)

@@ -1,10 +1,12 @@
 package network
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
@@ -19,8 +21,11 @@ type Endpoint struct {
 	NetNS     string // CNI_NETNS
 	Cookie    uint64 // of its namespace, see wire.Sandbox
 	Target    uint64 // of the namespace that it is to share, 0: none
+	Source    string // path of that namespace
 	MAC       string // asked for; "": from the address
 	MTU       int    // bytes
+	ParentMAC string // of the link that the interface is made on; "" where there is none, or later than ADD
+	Adopted   bool   // the network's bridge is another owner's
 	Addresses []ipam.Assigned
 	Subnets   []ipam.Subnet // all of the network's
 	Routes    []ipam.Route  // besides the default ones
@@ -32,6 +37,19 @@ type Endpoint struct {
 	// which neighbours then still believe: it was asked for by value, the MAC
 	// was, or addresses are given out again soon.
 	Reused bool
+	// Routed says that the interface knows no neighbours (an ipvlan of mode l3): it has no
+	// gateway, a default route leads to the interface itself, and it announces nothing.
+	Routed bool
+	// AcceptRA says that router advertisements count: the network's configuration
+	// asks for them.
+	AcceptRA bool
+	// OnLAN says that the network is on one of the host's, see [Description.OnLAN].
+	OnLAN bool
+	// Overlay is what the cluster says of an overlay network; nil for others.
+	Overlay *Overlay
+	// UpFirst says that the link comes up before its addresses: they are only known, or
+	// only known to be free, when it is up.
+	UpFirst bool
 }
 
 // Families returns the families, 4 and 6, that the network has subnets of.
@@ -47,22 +65,30 @@ func (e Endpoint) Families() []int {
 }
 
 // candidate returns the endpoint's network as it competes for the gateway.
-func (e Endpoint) candidate() Candidate {
-	return Candidate{
-		Name: e.Network, Priority: e.Info.Priority, Internal: e.Info.Internal, IPv4: e.has(false), IPv6: e.has(true),
-	}
-}
+func (e Endpoint) candidate() Candidate { return CandidateOf(e.Network, e.Info, e.Subnets) }
 
 // Has6 reports whether the network has an IPv6 subnet.
 func (e Endpoint) Has6() bool { return e.has(true) }
 
-func (e Endpoint) has(v6 bool) bool {
-	for _, p := range e.Subnets {
-		if p.Prefix.Addr().Is6() == v6 {
-			return true
-		}
-	}
-	return false
+func (e Endpoint) has(v6 bool) bool { return has(e.Subnets, v6) }
+
+func has(subnets []ipam.Subnet, v6 bool) bool {
+	return slices.ContainsFunc(subnets, func(s ipam.Subnet) bool { return s.Prefix.Addr().Is6() == v6 })
+}
+
+// WithoutIPv6 returns the endpoint in a sandbox where IPv6 is switched off: without
+// addresses and routes of IPv6.
+func (e Endpoint) WithoutIPv6() Endpoint {
+	e.Addresses = slices.DeleteFunc(slices.Clone(e.Addresses), func(a ipam.Assigned) bool { return a.Address.Addr().Is6() })
+	e.Routes = slices.DeleteFunc(slices.Clone(e.Routes), func(r ipam.Route) bool { return r.Dst.Addr().Is6() })
+	return e
+}
+
+// HasAddress6 reports whether the sandbox has an IPv6 address.
+func (e Endpoint) HasAddress6() bool { return e.hasAddress(true) }
+
+func (e Endpoint) hasAddress(v6 bool) bool {
+	return slices.ContainsFunc(e.Addresses, func(a ipam.Assigned) bool { return a.Address.Addr().Is6() == v6 })
 }
 
 // Prefixes returns the network's subnets.
@@ -87,7 +113,7 @@ func (e Endpoint) IPs() []netip.Addr {
 // zero Addr where it has none.
 func (e Endpoint) Gateway(v6 bool) netip.Addr {
 	for _, a := range e.Addresses {
-		if a.Gateway.IsValid() && a.Gateway.Is6() == v6 {
+		if a.Gateway.IsValid() && a.Gateway.Is6() == v6 && !e.Routed {
 			return a.Gateway
 		}
 	}
@@ -127,7 +153,8 @@ func (e Endpoint) HasRoute(dst netip.Prefix) bool {
 }
 
 // ipamRoutes returns the routes that the IPAM plugin gave, as objects. One
-// without a gateway goes through the network'e.
+// without a gateway goes through the network's. A default route without a metric or a table
+// of its own counts as any network's does.
 func (e Endpoint) ipamRoutes() []wire.Object {
 	var objects []wire.Object
 	for _, r := range e.Routes {
@@ -141,6 +168,8 @@ func (e Endpoint) ipamRoutes() []wire.Object {
 		}
 		if r.Table != nil {
 			o.Table = *r.Table
+		} else if r.Dst.Bits() == 0 && r.Priority == 0 { // like one of ours, beside those of other networks
+			o.Metric, o.Rank, o.Owner = e.candidate().Metric(), e.candidate().Rank(), e.Attachment
 		}
 		if r.Scope != nil {
 			o.Scope, o.HasScope = *r.Scope, true
@@ -153,21 +182,41 @@ func (e Endpoint) ipamRoutes() []wire.Object {
 // SandboxMAC returns the MAC of the sandbox's interface: as asked for, else
 // Docker's 02:42 and the IPv4 address, else 02:42 and a part of the identity's
 // hash.
+//
+// On a LAN it is 02:42 and a part of the hash of the parent's MAC and that address. Two hosts
+// there that give one address to their containers would otherwise give them one MAC as
+// well: a switch never delivers the answer of one to the other, and neither learns of
+// the conflict. An address that is kept for a name has its MAC kept with it.
 func (e Endpoint) SandboxMAC() string {
 	if e.MAC != "" {
 		return e.MAC
 	}
-	for _, a := range e.Addresses {
-		if ip := a.Address.Addr(); ip.Is4() {
-			b := ip.As4()
-			return localMAC(b[:])
-		}
+	first := slices.IndexFunc(e.Addresses, func(a ipam.Assigned) bool { return a.Address.Addr().Is4() })
+	switch onLAN := e.OnLAN && e.ParentMAC != "" && len(e.Addresses) > 0; {
+	case onLAN:
+		sum := sha256.Sum256([]byte(e.ParentMAC + " " + e.Addresses[max(first, 0)].Address.Addr().String()))
+		return localMAC(sum[:4])
+	case first >= 0:
+		return localMAC(e.Addresses[first].Address.Addr().AsSlice())
 	}
 	id, err := hex.DecodeString(e.ID())
 	if err != nil {
 		panic(err) // hexadecimal by its making
 	}
 	return localMAC(id[:4])
+}
+
+// LinkLocal returns the IPv6 link-local address that the sandbox's interface makes of
+// its MAC (RFC 4291, appendix A).
+func (e Endpoint) LinkLocal() netip.Addr {
+	mac, err := hex.DecodeString(strings.ReplaceAll(e.SandboxMAC(), ":", ""))
+	if err != nil || len(mac) != 6 {
+		return netip.Addr{}
+	}
+	return netip.AddrFrom16([16]byte{
+		0: 0xfe, 1: 0x80,
+		8: mac[0] ^ 0x02, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5],
+	})
 }
 
 // localMAC returns a locally administered address, 02:42 and four bytes.

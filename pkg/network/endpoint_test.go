@@ -34,13 +34,13 @@ func objectLines(objects []wire.Object) string {
 	for _, o := range objects {
 		fmt.Fprintln(&b, o)
 	}
-	text := regexp.MustCompile(`metric \d{4,}`).ReplaceAllString(b.String(), "metric N")
+	text := regexp.MustCompile(`metric \d{3,}`).ReplaceAllString(b.String(), "metric N")
 	return strings.ReplaceAll(text, " in sandbox", "")
 }
 
 func TestInterface(t *testing.T) {
-	const both = `sysctl net/ipv6/conf/eth0/disable_ipv6=0
-sysctl net/ipv6/conf/eth0/accept_dad=0
+	const both = `sysctl net/ipv6/conf/eth0/accept_dad=0
+sysctl net/ipv4/conf/eth0/accept_redirects=0 net/ipv6/conf/eth0/accept_ra=0 net/ipv6/conf/eth0/autoconf=0 net/ipv6/conf/eth0/accept_redirects=0
 addr 10.1.0.2/24 dev eth0
 addr fd00:1::2/64 dev eth0
 `
@@ -49,9 +49,37 @@ addr fd00:1::2/64 dev eth0
 		change    func(e *Endpoint)
 		want      string
 	}{
+		"no neighbours": {
+			[]string{"10.1.0.2/24 via 10.1.0.1", "fd00:1::2/64"},
+			func(e *Endpoint) {
+				e.Routed = true
+				e.Routes = []ipam.Route{{Dst: netip.MustParsePrefix("198.51.100.0/24")}}
+			},
+			both + `link eth0 up
+route default dev eth0 metric N
+route -6 default dev eth0 metric N
+route 198.51.100.0/24 dev eth0
+`,
+		},
+		"no neighbours, internal": {
+			[]string{"10.1.0.2/24 via 10.1.0.1", "fd00:1::2/64"},
+			func(e *Endpoint) { e.Routed, e.Info.Internal = true, true },
+			both + "link eth0 up\n",
+		},
+		"no neighbours, IPv6 switched off": {
+			[]string{"10.1.0.2/24", "fd00:1::2/64"},
+			func(e *Endpoint) {
+				e.Routed = true
+				*e = e.WithoutIPv6()
+			},
+			strings.Replace(both, "addr fd00:1::2/64 dev eth0\n", "", 1) + `link eth0 up
+route default dev eth0 metric N
+`,
+		},
 		"IPv4": {
 			[]string{"10.1.0.2/24 via 10.1.0.1"}, func(*Endpoint) {},
 			`sysctl net/ipv6/conf/eth0/disable_ipv6=1
+sysctl net/ipv4/conf/eth0/accept_redirects=0
 addr 10.1.0.2/24 dev eth0
 link eth0 up
 sysctl net/ipv4/conf/eth0/arp_notify=1
@@ -65,6 +93,31 @@ sysctl net/ipv6/conf/eth0/ndisc_notify=1
 link eth0 up
 route default via 10.1.0.1 dev eth0 metric N
 route -6 default via fd00:1::1 dev eth0 metric N
+`,
+		},
+		"on a LAN: announced as the link comes up": {
+			[]string{"10.1.0.2/24 via 10.1.0.1", "fd00:1::2/64"}, func(e *Endpoint) { e.OnLAN = true },
+			both + `sysctl net/ipv4/conf/eth0/arp_notify=1
+sysctl net/ipv6/conf/eth0/ndisc_notify=1
+link eth0 up
+route default via 10.1.0.1 dev eth0 metric N
+`,
+		},
+		"on a LAN: up without addresses, which are announced later": {
+			[]string{"10.1.0.2/24 via 10.1.0.1", "fd00:1::2/64"}, func(e *Endpoint) { e.OnLAN, e.UpFirst = true, true },
+			strings.Replace(both, "addr 10", `sysctl net/ipv4/conf/eth0/arp_notify=1
+sysctl net/ipv6/conf/eth0/ndisc_notify=1
+link eth0 up
+addr 10`, 1) + `announce 10.1.0.2 fd00:1::2 dev eth0
+route default via 10.1.0.1 dev eth0 metric N
+`,
+		},
+		"on a LAN, with no address yet": {
+			nil, func(e *Endpoint) { e.OnLAN, e.UpFirst = true, true },
+			`sysctl net/ipv6/conf/eth0/disable_ipv6=1
+sysctl net/ipv4/conf/eth0/accept_redirects=0
+sysctl net/ipv4/conf/eth0/arp_notify=1
+link eth0 up
 `,
 		},
 		"internal": {
@@ -102,9 +155,29 @@ route 2001:db8::/32 via fd00:1::1 dev eth0 table 7
 route 198.51.100.0/24 via 10.2.0.1 dev eth0 onlink scope 253
 `,
 		},
+		"router advertisements, without a subnet of IPv6": {
+			[]string{"10.1.0.2/24"}, func(e *Endpoint) { e.AcceptRA = true },
+			strings.NewReplacer("accept_ra=0", "accept_ra=2", "autoconf=0", "autoconf=1", "addr fd00:1::2/64 dev eth0\n", "").Replace(both) + `link eth0 up
+sysctl net/ipv4/conf/eth0/arp_notify=1
+sysctl net/ipv6/conf/eth0/ndisc_notify=1
+`,
+		},
+		"IPv6 switched off in the sandbox": {
+			[]string{"10.1.0.2/24 via 10.1.0.1", "fd00:1::2/64 via fd00:1::1"}, func(e *Endpoint) {
+				e.Routes = []ipam.Route{{Dst: netip.MustParsePrefix("192.0.2.0/24")}, {Dst: netip.MustParsePrefix("2001:db8::/32")}}
+				*e = e.WithoutIPv6()
+			},
+			strings.Replace(both, "addr fd00:1::2/64 dev eth0\n", "", 1) + `link eth0 up
+sysctl net/ipv4/conf/eth0/arp_notify=1
+sysctl net/ipv6/conf/eth0/ndisc_notify=1
+route default via 10.1.0.1 dev eth0 metric N
+route 192.0.2.0/24 via 10.1.0.1 dev eth0
+`,
+		},
 		"a route of the IPAM without a gateway": {
 			[]string{"10.1.0.2/24"}, func(e *Endpoint) { e.Routes = []ipam.Route{{Dst: netip.MustParsePrefix("192.0.2.0/24")}} },
 			`sysctl net/ipv6/conf/eth0/disable_ipv6=1
+sysctl net/ipv4/conf/eth0/accept_redirects=0
 addr 10.1.0.2/24 dev eth0
 link eth0 up
 sysctl net/ipv4/conf/eth0/arp_notify=1
@@ -116,6 +189,28 @@ route 192.0.2.0/24 dev eth0
 		c.change(&e)
 		if got := objectLines(e.Interface()); got != c.want {
 			t.Errorf("%s: got\n%swant\n%s", name, got, c.want)
+		}
+	}
+}
+
+// A default route of an IPAM plugin's has the metric of the network's own, unless it
+// names one, or a table.
+func TestDefaultRouteOfIPAM(t *testing.T) {
+	e := endpoint(t, "10.1.0.2/24 via 10.1.0.1")
+	table, all := 7, netip.MustParsePrefix("0.0.0.0/0")
+	own := e.candidate().Metric()
+	for _, c := range []struct {
+		route ipam.Route
+		want  int
+	}{
+		{ipam.Route{Dst: all}, own}, {ipam.Route{Dst: all, Priority: 5}, 5}, {ipam.Route{Dst: all, Table: &table}, 0},
+		{ipam.Route{Dst: netip.MustParsePrefix("0.0.0.0/1")}, 0},
+	} {
+		e.Routes = []ipam.Route{c.route}
+		routes := e.routes()
+		last := routes[len(routes)-1].(*wire.Route)
+		if last.Metric != c.want || (last.Owner == wire.Attachment{}) != (c.want != own) {
+			t.Errorf("%+v: %s, owner %s, want metric %d", c.route, last, last.Owner, c.want)
 		}
 	}
 }
@@ -180,5 +275,35 @@ func TestExchangeable(t *testing.T) {
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", j.Found, err, want)
 		}
+	}
+}
+
+// On a LAN, a MAC is that of an address on one host, and of no other address or host.
+func TestMACOnLAN(t *testing.T) {
+	mac := func(parent, asked string, addresses ...string) string {
+		e := endpoint(t, addresses...)
+		e.OnLAN, e.ParentMAC, e.MAC = true, parent, asked
+		return e.SandboxMAC()
+	}
+	const here, there = "02:00:00:00:00:01", "02:00:00:00:00:02"
+	seen := map[string]string{}
+	for _, c := range [][]string{
+		{here, "10.1.0.2/24", "fd00:1::2/64"}, {there, "10.1.0.2/24", "fd00:1::2/64"},
+		{here, "10.1.0.3/24"}, {here, "fd00:1::2/64"}, {there, "fd00:1::2/64"}, {here},
+	} {
+		got := mac(c[0], "", c[1:]...)
+		if !strings.HasPrefix(got, "02:42:") || seen[got] != "" {
+			t.Errorf("%v has %s, as %s", c, got, seen[got])
+		}
+		seen[got] = fmt.Sprint(c)
+	}
+	first := mac(here, "", "10.1.0.2/24", "fd00:1::2/64")
+	for _, again := range []string{mac(here, "", "10.1.0.2/24"), mac(here, "", "fd00:1::2/64", "10.1.0.2/24")} {
+		if again != first {
+			t.Errorf("MAC %s, then %s: it is the IPv4 address's", first, again)
+		}
+	}
+	if got := mac(here, "02:42:00:00:00:77", "10.1.0.2/24"); got != "02:42:00:00:00:77" {
+		t.Errorf("asked for 02:42:00:00:00:77, is %s", got)
 	}
 }

@@ -13,6 +13,8 @@ type Facts struct {
 	IPv4, IPv6  bool
 	Internal    bool
 	Link        string            // the network's own on the host, "" for none
+	Parent      *Parent           // of its interfaces; nil for none
+	Routed      bool              // see [Description]
 	Options     map[string]string // by Docker's names where it has them; never nil
 	IPAM        string            // Docker's word for the source of addresses, or a plugin's type
 	IPAMOptions map[string]string // never nil
@@ -70,12 +72,14 @@ func (c *Conflist) ownFacts(driver Inspector, registered []netip.Prefix) (Facts,
 		return f, err
 	}
 	f.Internal, f.Link, f.DataDir = d.Info.Internal, d.Link, d.IPAM.Own.DataDir
+	f.Parent, f.Routed = d.Parent, d.Routed
 	conf, err := named(c.Name, c.Plugins[0])
 	if err == nil {
 		f.Options, err = driver.Options(conf)
 	}
 	if d.IPAM.Type != "dipam" {
-		f.IPAM = d.IPAM.Type
+		f.IPAM, f.Subnets = d.IPAM.Type, d.IPAM.Own.Subnets // those of a cluster's network
+		f.families()
 		return f, err
 	}
 	own := d.IPAM.Own
@@ -90,6 +94,23 @@ func (c *Conflist) ownFacts(driver Inspector, registered []netip.Prefix) (Facts,
 	f.IPv4 = f.IPv4 || len(own.Subnets) == 0 // one from the pools, at the first ADD
 	f.IPv6 = f.IPv6 || d.Families.ULA
 	return f, err
+}
+
+// Routes are what a machine on the LAN needs to reach the containers of a routed
+// network, as ip-route(8) takes them: by an address of the host on the parent. There are
+// none to an internal network.
+func (f Facts) Routes(host []netip.Addr) []string {
+	if !f.Routed || f.Internal {
+		return nil
+	}
+	var list []string
+	for _, s := range f.Subnets {
+		i := slices.IndexFunc(host, func(a netip.Addr) bool { return a.Is4() == s.Prefix.Addr().Is4() && a.IsGlobalUnicast() })
+		if i >= 0 {
+			list = append(list, s.Prefix.String()+" via "+host[i].String())
+		}
+	}
+	return list
 }
 
 // families tells the families from the subnets, where there are any.
@@ -111,8 +132,8 @@ func missing(subnets []ipam.Subnet, prefixes []netip.Prefix) []netip.Prefix {
 	})
 }
 
-// looseRange is an ipam section of any suite: that of host-local, and of those
-// who took it over from there.
+// looseRange is an ipam section of any suite: that of host-local, and of plugins
+// that use its keys.
 type looseRange struct {
 	Type    string         `json:"type"`
 	Subnet  string         `json:"subnet"`

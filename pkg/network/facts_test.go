@@ -38,6 +38,8 @@ func TestFacts(t *testing.T) {
 			"IPv6 default map[allocation:lowest sticky:true] [fd00::/64 via fd00::1]"},
 		{`{"type": "dbridge", "ipv6": true, "ipam": {"type": "dipam", "subnet": "10.1.0.0/24"}}`, "", "IPv4 IPv6 default map[] [10.1.0.0/24 via 10.1.0.1]"},
 		{`{"type": "dbridge", "internal": true, "ipam": {"type": "host-local", "subnet": "10.1.0.0/24"}}`, "", "IPv4 internal host-local map[] []"},
+		{`{"type": "doverlay", "vni": 0, "ipam": {"type": "cluster", "subnets": [{"subnet": "10.1.0.0/24"}, {"subnet": "fd00::/64"}]}}`, "",
+			"IPv4 IPv6 cluster map[] [10.1.0.0/24 via 10.1.0.1 fd00::/64 via fd00::1]"},
 		{`{"type": "bridge", "internal": true}`, "", "IPv4 internal default map[] []"},
 		{`{"type": "bridge", "ipam": {"type": "host-local", "subnet": "10.1.0.7/24", "gateway": "10.1.0.9"}}`, "", "IPv4 host-local map[] [10.1.0.0/24 via 10.1.0.9]"},
 		{`{"type": "bridge", "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00::/64"}, {"subnet": "x"}]]}}`, "",
@@ -50,12 +52,33 @@ func TestFacts(t *testing.T) {
 		if got := factsText(f); err != nil || got != c.want {
 			t.Errorf("%s, %s: %v\n got %s\nwant %s", c.plugin, c.registered, err, got, c.want)
 		}
-		if own := strings.Contains(c.plugin, `"dbridge"`); own != (f.Link == bridge) {
+		if own := strings.Contains(c.plugin, `"dbridge"`) || strings.Contains(c.plugin, `"doverlay"`); own != (f.Link == bridge) {
 			t.Errorf("%s: bridge %q", c.plugin, f.Link)
 		}
 	}
 	if _, err := list(t, `{"type": "dbridge", "mtu": 5}`).Facts(nil); err == nil {
 		t.Error("the error that ADD will give is not told")
+	}
+}
+
+// TestRoutes wants a line for each subnet that a machine on the LAN can reach by the host.
+func TestRoutes(t *testing.T) {
+	const routed = `{"type": "dipvlan", "parent": "eth0", "mode": "l3", "ipam": {"type": "dipam", "subnets": [{"subnet": "10.9.0.0/24"}, {"subnet": "fd00:9::/64"}]}`
+	for _, c := range []struct{ plugin, host, want string }{
+		{routed + `}`, "fe80::1 192.0.2.1 192.0.2.9 2001:db8::1", "[10.9.0.0/24 via 192.0.2.1 fd00:9::/64 via 2001:db8::1]"},
+		{routed + `}`, "192.0.2.1 fe80::1", "[10.9.0.0/24 via 192.0.2.1]"},
+		{routed + `}`, "", "[]"},
+		{routed + `, "internal": true}`, "192.0.2.1", "[]"},
+		{`{"type": "dipvlan", "parent": "eth0", "ipam": {"type": "dipam", "subnet": "10.9.0.0/24"}}`, "192.0.2.1", "[]"},
+	} {
+		f, err := list(t, c.plugin).Facts(nil)
+		var host []netip.Addr
+		for _, word := range strings.Fields(c.host) {
+			host = append(host, netip.MustParseAddr(word))
+		}
+		if got := fmt.Sprint(f.Routes(host)); err != nil || got != c.want {
+			t.Errorf("%s, %s: %s, %v, want %s", c.plugin, c.host, got, err, c.want)
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"dcni/pkg/ipam"
 )
 
 // A Candidate is a network of a container, as far as it may be the gateway network:
@@ -14,6 +16,13 @@ type Candidate struct {
 	Priority   int // gwPriority
 	Internal   bool
 	IPv4, IPv6 bool // the families that the network has
+}
+
+// CandidateOf returns a network, of which that is known, as a candidate.
+func CandidateOf(name string, info Info, subnets []ipam.Subnet) Candidate {
+	return Candidate{
+		Name: name, Priority: info.Priority, Internal: info.Internal, IPv4: has(subnets, false), IPv6: has(subnets, true),
+	}
 }
 
 // Compare orders networks as Docker orders a container's endpoints: the higher
@@ -46,15 +55,23 @@ func Gateway(list []Candidate) int {
 }
 
 // maxPriority is from where on all priorities are one, the same below zero: else
-// metrics would not fit 31 bits.
+// ranks would not fit 31 bits.
 const maxPriority = 999
 
 func (c Candidate) priority() int { return max(-maxPriority, min(c.Priority, maxPriority)) }
 
-// Metric returns the metric of the network's default routes in a sandbox: in the
-// order of [Candidate.Compare], lower is preferred. Names that begin alike get one
-// metric: the routes are put in order when they are made, see [wire.Route].
+// Metric returns the least metric of the network's default routes in a sandbox. It
+// is below 1024, the metric of routes that the kernel learns from router
+// advertisements: those never win. Two priorities have one metric. Where that does not
+// put routes in order, [Candidate.Rank] does when they are made, see [wire.Route].
 func (c Candidate) Metric() int {
+	const together = 2 // priorities
+	return 1 + (maxPriority-c.priority())/together
+}
+
+// Rank returns a number that is lower the more the network is preferred, in the
+// order of [Candidate.Compare]. Names that begin alike have one rank.
+func (c Candidate) Rank() int {
 	const letters = 64
 	rank := 0
 	for i := range 2 {
@@ -68,6 +85,50 @@ func (c Candidate) Metric() int {
 		class++
 	}
 	return class*letters*letters + rank
+}
+
+// A Rival is a default route that is in a sandbox already.
+type Rival struct {
+	Metric int
+	Rank   int    // 0: not of one of our networks; it stays as it is
+	Name   string // of the network
+}
+
+// Place returns the metric of a new default route among others, which is the least
+// metric or the next that keeps routes in the order of ranks and names, and to which
+// metrics others have to move, by their indices.
+func Place(own Rival, others []Rival) (metric int, moves map[int]int) {
+	before := func(r Rival) bool { // one of the same network was first
+		return cmp.Or(cmp.Compare(r.Rank, own.Rank), cmp.Compare(r.Name, own.Name)) <= 0
+	}
+	metric = own.Metric
+	taken := map[int]bool{}
+	var behind []int
+	for i, r := range others {
+		switch {
+		case r.Rank == 0:
+			taken[r.Metric] = true
+		case before(r):
+			metric = max(metric, r.Metric+1)
+		default:
+			behind = append(behind, i)
+		}
+	}
+	free := func(m int) int {
+		for taken[m] {
+			m++
+		}
+		return m
+	}
+	metric = free(metric)
+	slices.SortFunc(behind, func(a, b int) int { return others[a].Metric - others[b].Metric })
+	moves = map[int]int{}
+	for next, i := metric+1, 0; i < len(behind) && others[behind[i]].Metric < next; i++ {
+		next = free(next)
+		moves[behind[i]] = next
+		next++
+	}
+	return metric, moves
 }
 
 // letter ranks the letters of a network's name as they sort: - . 0-9 A-Z _ a-z,

@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 )
 
@@ -21,9 +22,9 @@ func TestGateway(t *testing.T) {
 	}
 }
 
-// Metrics come in the order of Compare, for what has default routes at all and
-// differs in more than the end of its name. They fit what the kernel takes.
-func TestMetric(t *testing.T) {
+// Ranks come in the order of Compare, for what has default routes at all and differs
+// in more than the end of its name, and metrics do not contradict them.
+func TestMetricAndRank(t *testing.T) {
 	var all []Candidate
 	for _, priority := range []int{-1 << 40, -999, -2, -1, 0, 1, 2, 999, 1 << 40} {
 		for _, name := range []string{"-", ".a", "0", "9z", "A", "Ab", "B", "_", "a", "ab", "ac", "b", "web", "z", "zz"} {
@@ -33,19 +34,50 @@ func TestMetric(t *testing.T) {
 		}
 	}
 	for _, a := range all {
-		if m := a.Metric(); m <= 0 || m >= 1<<31 {
+		if r := a.Rank(); r <= 0 || r >= 1<<31 {
+			t.Errorf("%v: rank %d", a, r)
+		}
+		if m := a.Metric(); m <= 0 || m > 1000 { // the kernel's own are 1024, and some have to move
 			t.Errorf("%v: metric %d", a, m)
 		}
 		for _, b := range all {
-			if got, want := a.Metric() < b.Metric(), a.Compare(b) < 0; got != want && a.Metric() != b.Metric() {
-				t.Errorf("%v has %d, %v has %d: %s", a, a.Metric(), b, b.Metric(), fmt.Sprint(want))
+			if got, want := a.Rank() < b.Rank(), a.Compare(b) < 0; got != want && a.Rank() != b.Rank() {
+				t.Errorf("%v has %d, %v has %d: %s", a, a.Rank(), b, b.Rank(), fmt.Sprint(want))
+			}
+			if a.Rank() < b.Rank() && a.Metric() > b.Metric() {
+				t.Errorf("%v has metric %d, %v has %d", a, a.Metric(), b, b.Metric())
 			}
 		}
 	}
-	if a, b := (Candidate{Name: "aba"}), (Candidate{Name: "abb"}); a.Metric() != b.Metric() {
+	if a, b := (Candidate{Name: "aba"}), (Candidate{Name: "abb"}); a.Rank() != b.Rank() {
 		t.Error("more than two letters count: which routes are put in order then?")
 	}
-	if a, b := (Candidate{Name: "a"}), (Candidate{Name: "b"}); a.Metric() == b.Metric() {
+	if a, b := (Candidate{Name: "a"}), (Candidate{Name: "b"}); a.Rank() == b.Rank() {
 		t.Error("names do not count")
+	}
+}
+
+func TestPlace(t *testing.T) {
+	web := Rival{Metric: 500, Rank: 7, Name: "web"}
+	for name, c := range map[string]struct {
+		others []Rival
+		want   int
+		moves  map[int]int
+	}{
+		"alone":                           {nil, 500, nil},
+		"far away":                        {[]Rival{{Metric: 1, Rank: 1}, {Metric: 900, Rank: 9}}, 500, nil},
+		"behind":                          {[]Rival{{Metric: 500, Rank: 6}}, 501, nil},
+		"behind by name":                  {[]Rival{{Metric: 500, Rank: 7, Name: "lab"}}, 501, nil},
+		"of the same network":             {[]Rival{{Metric: 500, Rank: 7, Name: "web"}}, 501, nil},
+		"before":                          {[]Rival{{Metric: 500, Rank: 8}}, 500, map[int]int{0: 501}},
+		"before by name":                  {[]Rival{{Metric: 500, Rank: 7, Name: "zoo"}}, 500, map[int]int{0: 501}},
+		"in between":                      {[]Rival{{Metric: 501, Rank: 8}, {Metric: 500, Rank: 6}, {Metric: 502, Rank: 9}, {Metric: 504, Rank: 10}}, 501, map[int]int{0: 502, 2: 503}},
+		"one that moved on keeps its way": {[]Rival{{Metric: 502, Rank: 6}, {Metric: 500, Rank: 8}}, 503, map[int]int{1: 504}},
+		"another program's stays":         {[]Rival{{Metric: 500}, {Metric: 501, Rank: 8}, {Metric: 502}}, 501, map[int]int{1: 503}},
+	} {
+		metric, moves := Place(web, c.others)
+		if metric != c.want || !maps.Equal(moves, c.moves) {
+			t.Errorf("%s: %d, %v; want %d, %v", name, metric, moves, c.want, c.moves)
+		}
 	}
 }

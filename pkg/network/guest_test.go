@@ -32,5 +32,5 @@ func readGuest(raw []byte) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return conf.Guest()
+	return conf.Guest(nil)
 }

@@ -9,6 +9,9 @@ type Info struct {
 	Internal bool `json:"internal,omitempty"`   // the network leads nowhere
 	Priority int  `json:"gwPriority,omitempty"` // the sandbox's gateway is of the network with the highest
 	Names    bool `json:"names,omitempty"`      // the plugin itself sees to it that containers find names
+	// OwnSubnets says that the network's subnets are no other's: no name server elsewhere
+	// knows an address of them.
+	OwnSubnets bool `json:"ownSubnets,omitempty"`
 }
 
 // And returns what two plugins of one chain say together.
@@ -16,5 +19,6 @@ func (i Info) And(other Info) Info {
 	return Info{
 		NoNames: i.NoNames || other.NoNames, Internal: i.Internal || other.Internal,
 		Priority: cmp.Or(i.Priority, other.Priority), Names: i.Names || other.Names,
+		OwnSubnets: i.OwnSubnets || other.OwnSubnets,
 	}
 }

@@ -13,7 +13,8 @@ import (
 )
 
 // An Inspection is a network as `docker network inspect` shows it, with Docker's names
-// in Docker's order. Only the ports of an endpoint are not in Docker's output.
+// in Docker's order. Only the ports of an endpoint and the routes are not in Docker's
+// output.
 type Inspection struct {
 	Name       string
 	ID         string       `json:"Id"`
@@ -31,7 +32,15 @@ type Inspection struct {
 	Containers map[string]InspectedEndpoint
 	Options    map[string]string
 	Labels     map[string]string
+	Peers      []InspectedPeer  `json:",omitempty"` // of an overlay network
+	Routes     []string         `json:",omitempty"` // see [Facts.Routes]
 	Status     *InspectedStatus `json:",omitempty"`
+}
+
+// InspectedPeer is a node that has containers on an overlay network.
+type InspectedPeer struct {
+	Name string
+	IP   netip.Addr
 }
 
 // InspectedIPAM says where a network's addresses come from.
@@ -91,7 +100,7 @@ type ShownEndpoint struct {
 // that dipam has leased.
 func (c *Conflist) Inspect(created fmt.Stringer, f Facts, attached []ShownEndpoint, leased []netip.Addr) *Inspection {
 	out := &Inspection{
-		Name: c.Name, ID: c.ID(), Created: created, Scope: Scope, Driver: c.Driver,
+		Name: c.Name, ID: c.ID(), Created: created, Scope: ScopeOf(c.Driver), Driver: c.Driver,
 		EnableIPv4: f.IPv4, EnableIPv6: f.IPv6, Internal: f.Internal, Attachable: c.Attachable,
 		IPAM:       InspectedIPAM{Driver: f.IPAM, Options: f.IPAMOptions, Config: []InspectedSubnet{}},
 		Containers: inspectEndpoints(attached), Options: f.Options, Labels: c.Labels,

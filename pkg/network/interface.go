@@ -9,35 +9,54 @@ import (
 // Interface returns what every interface that we make has in its sandbox,
 // whatever kind of link it is: settings, addresses, and routes, in the order in
 // which they must be made. The link itself comes before.
+//
+// The kernel announces the addresses that are there when the link comes up, and none
+// that comes later (arp_notify and ndisc_notify).
 func (e Endpoint) Interface() []wire.Object {
 	objects := e.beforeUp()
-	for _, a := range e.Addresses {
-		objects = append(objects, &wire.Addr{NetNS: e.NetNS, Dev: e.IfName, Prefix: a.Address})
-	}
 	up := &wire.Up{NetNS: e.NetNS, Dev: e.IfName}
-	if e.Reused {
+	var addresses []wire.Object
+	for _, a := range e.Addresses {
+		addresses = append(addresses, &wire.Addr{NetNS: e.NetNS, Dev: e.IfName, Prefix: a.Address})
+	}
+	switch {
+	case e.Routed:
+		objects = append(append(objects, addresses...), up)
+	case e.UpFirst:
 		objects = append(append(objects, e.announce()...), up)
-	} else {
-		objects = append(append(objects, up), e.announce()...)
+		objects = append(objects, addresses...)
+		if e.OnLAN && len(addresses) > 0 {
+			objects = append(objects, &wire.Announcement{NetNS: e.NetNS, Dev: e.IfName, Addresses: e.IPs()})
+		}
+	case e.Reused || e.OnLAN:
+		objects = append(append(objects, addresses...), e.announce()...)
+		objects = append(objects, up)
+	default:
+		objects = append(append(objects, addresses...), up)
+		objects = append(objects, e.announce()...)
 	}
 	return append(objects, e.routes()...)
 }
 
-// beforeUp is what must be set before the interface comes up: it has IPv6 only on
-// a network with IPv6, and does no duplicate detection there.
+// beforeUp is what must be set before the interface comes up: it has no IPv6 on
+// a network without, and does no duplicate detection. What neighbours say counts for
+// nothing. IPv6 is not switched on: where a new interface has none, the sandbox's
+// owner wants none.
 func (e Endpoint) beforeUp() []wire.Object {
-	if !e.Has6() {
-		return []wire.Object{e.setting(6, "disable_ipv6", "1")}
+	six := e.Has6() || e.AcceptRA
+	autoconf := &wire.Autoconf{NetNS: e.NetNS, Dev: e.IfName, IPv6: six, AcceptRA: e.AcceptRA}
+	if !six {
+		return []wire.Object{e.setting(6, "disable_ipv6", "1"), autoconf}
 	}
-	return []wire.Object{e.setting(6, "disable_ipv6", "0"), e.setting(6, "accept_dad", "0")}
+	return []wire.Object{e.setting(6, "accept_dad", "0"), autoconf}
 }
 
-// announce has the interface tell its neighbours whenever it comes up. The first
-// time it does so only if a neighbour may believe another MAC: an announcement
-// goes to every port of a bridge, 2 ms with 800.
+// announce has the interface tell its neighbours whenever it comes up. On a bridge it does
+// so the first time only if a neighbour may believe another MAC: an announcement goes to
+// every port, 2 ms with 800.
 func (e Endpoint) announce() []wire.Object {
 	objects := []wire.Object{e.setting(4, "arp_notify", "1")}
-	if e.Has6() {
+	if e.Has6() || e.AcceptRA {
 		objects = append(objects, e.setting(6, "ndisc_notify", "1"))
 	}
 	return objects
@@ -55,12 +74,13 @@ func (e Endpoint) routes() []wire.Object {
 	var objects []wire.Object
 	for _, family := range e.Families() {
 		gw, dst := e.Gateway(family == 6), DefaultRoute(family)
-		if !gw.IsValid() || e.Info.Internal || e.HasRoute(dst) {
+		leads := gw.IsValid() || e.Routed && e.hasAddress(family == 6)
+		if !leads || e.Info.Internal || e.HasRoute(dst) {
 			continue
 		}
 		objects = append(objects, &wire.Route{
-			NetNS: e.NetNS, Dev: e.IfName, Dst: dst, Via: gw, OnLink: !e.Within(gw),
-			Metric: e.candidate().Metric(), Probe: true,
+			NetNS: e.NetNS, Dev: e.IfName, Dst: dst, Via: gw, OnLink: gw.IsValid() && !e.Within(gw),
+			Metric: e.candidate().Metric(), Rank: e.candidate().Rank(), Owner: e.Attachment,
 		})
 	}
 	return append(objects, e.ipamRoutes()...)

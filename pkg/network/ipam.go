@@ -10,13 +10,25 @@ import (
 
 // IPAM is a network's source of addresses.
 type IPAM struct {
-	Type string      // dipam, or another plugin's name
-	Own  ipam.Config // for dipam
+	Type string // dipam, cluster (see [IPAMCluster]), or another plugin's name
+	// Generation is that of the network in the cluster which the configuration was written
+	// for; 0: any.
+	Generation int64
+	Own        ipam.Config // for dipam; for cluster what the configuration repeats of the network
 }
 
 // ParseIPAM reads the ipam section. Without one, addresses come from dipam's
 // default pools, as a Docker network's do.
-func ParseIPAM(section json.RawMessage) (IPAM, error) {
+func ParseIPAM(section json.RawMessage) (IPAM, error) { return parseIPAM(section, ipam.Raw{}) }
+
+// ParseIPAMOnLAN is [ParseIPAM] for a network whose gateway is a router of a LAN: it has
+// the gateways that the section names, and no default ones.
+func ParseIPAMOnLAN(section json.RawMessage) (IPAM, error) {
+	return parseIPAM(section, ipam.Raw{OnlyGivenGateways: true})
+}
+
+// parseIPAM reads an ipam section into one with what no key says.
+func parseIPAM(section json.RawMessage, raw ipam.Raw) (IPAM, error) {
 	if len(section) == 0 || string(section) == "null" {
 		section = json.RawMessage(`{"type": "dipam"}`)
 	}
@@ -31,10 +43,11 @@ func ParseIPAM(section json.RawMessage) (IPAM, error) {
 		return IPAM{}, wire.Invalid("ipam.type", head.Type, "must name an IPAM plugin, as dipam")
 	case strings.ContainsAny(head.Type, "/\\"):
 		return IPAM{}, wire.Invalid("ipam.type", head.Type, "must be a plugin's name, not a path")
+	case head.Type == IPAMCluster:
+		return IPAM{}, wire.Invalid("ipam.type", head.Type, "is for networks of doverlay only")
 	case head.Type != "dipam":
 		return IPAM{Type: head.Type}, nil
 	}
-	var raw ipam.Raw
 	if err := Strict(section, "ipam", &raw); err != nil {
 		return IPAM{}, err
 	}

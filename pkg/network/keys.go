@@ -260,17 +260,22 @@ func join(path, key string) string {
 }
 
 func unknown(path, key string, known []string) error {
-	near, best := "", len(key)/2+1
-	for _, k := range known {
-		if d := distance(strings.ToLower(key), strings.ToLower(k)); d < best {
-			near, best = k, d
-		}
-	}
-	if near != "" {
+	if near := Nearest(key, known); near != "" {
 		return wire.Errorf(wire.CodeConfig, "unknown key %q: did you mean %q?", join(path, key), join(path, near))
 	}
 	return wire.Errorf(wire.CodeConfig, "unknown key %q: known are %s", join(path, key),
 		strings.Join(slices.Compact(slices.Sorted(slices.Values(known))), ", "))
+}
+
+// Nearest returns which of the known words a mistyped one may mean, "" if none is near.
+func Nearest(word string, known []string) string {
+	near, best := "", len(word)/2+1
+	for _, k := range known {
+		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < best {
+			near, best = k, d
+		}
+	}
+	return near
 }
 
 // distance is the number of letters to insert, delete or change to make one
@@ -313,3 +318,11 @@ func (o Object) Merge(key string, value json.RawMessage, name string) error {
 
 // quote returns a string as JSON.
 func quote(s string) json.RawMessage { return fmt.Appendf(nil, "%q", s) }
+
+// Alias takes another word for a key. Both with different values are an error.
+func (o Object) Alias(key, word string) error {
+	if v, ok := o[word]; ok {
+		return o.Merge(key, v, word)
+	}
+	return nil
+}

@@ -8,8 +8,15 @@ import (
 	"strings"
 )
 
-// Scope is the scope of all networks: one host.
-const Scope = "local"
+// ScopeOf returns the scope of a driver's networks: one host, "local", or all nodes of the
+// cluster. Docker's words are local, global and swarm. An overlay network on a key-value
+// store was global with Docker, before swarm mode had its own; there is no swarm here.
+func ScopeOf(driver string) string {
+	if driver == "overlay" {
+		return "global"
+	}
+	return "local"
+}
 
 // Filters are the values of --filter by name.
 type Filters map[string][]string
@@ -65,7 +72,7 @@ func (f Filters) Match(c *Conflist, inUse func() bool) bool {
 		kind = "builtin"
 	}
 	return f.any("name", like(c.Name)) && f.any("id", like(c.ID())) &&
-		f.any("driver", is(c.Driver)) && f.any("scope", is(Scope)) && f.any("type", is(kind)) &&
+		f.any("driver", is(c.Driver)) && f.any("scope", is(ScopeOf(c.Driver))) && f.any("type", is(kind)) &&
 		!slices.ContainsFunc(f["label"], func(v string) bool { return !hasLabel(c.Labels, v) }) &&
 		f.any("dangling", func(v string) bool {
 			want, _ := strconv.ParseBool(v)

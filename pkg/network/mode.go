@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"dcni/pkg/ipam"
 	"dcni/pkg/wire"
 )
 
@@ -12,10 +13,13 @@ import (
 type Plugin struct {
 	Type string // as configurations name it
 	Kind Kind
+	// Inside says that the host has no end of the interface that the plugin makes: only
+	// the sandbox tells whether it is there.
+	Inside bool
 	// Parse reads a configuration; its errors carry their CNI codes.
 	Parse func(conf Conf) (Mode, error)
 	// Roots are the objects that DEL removes when the record does not say all.
-	// Of the endpoint it knows who, and where an ADD had begun, the sandbox.
+	// The endpoint has its identity, and the sandbox if an ADD had begun.
 	Roots func(e Endpoint) []wire.Object
 	// Validate tells why a plugin of kind NoInterface must not work on a sandbox,
 	// or nil. Other kinds have none.
@@ -55,16 +59,46 @@ type Mode interface {
 // A Description is what the engine must know of a mode.
 type Description struct {
 	Name     string
-	Link     string // whose on-link routes are the network's own; "" for none
+	Link     string       // whose on-link routes are the network's own; "" for none
+	Bridge   *wire.Bridge // the network's, which may be another owner's; nil for none
+	Parent   *Parent      // of the network's interfaces; nil for none
+	Routed   bool         // the network's interfaces know no neighbours, see [Endpoint]
 	IPAM     IPAM
 	Families Families
 	MTU      int // bytes; 0: that of the link of the default route
 	Ports    Ports
+	NoMAC    string // why no MAC can be asked for; "": one can
 	DNS      *DNS
 	Names    *Names // how containers find names, where the plugin is to see to it; nil: not
 	Info     Info
-	Shares   string // path of the network namespace that the network's sandboxes share; "": their own
+	IfPrefix string // with which the names of interfaces in sandboxes are to begin, see [IfacePrefix]; "": any
+	Shares   string // path of the network namespace that the network's sandboxes share; "": their own, or that of Joins
+	// Overlay is what the configuration of an overlay network says of it, with examples in
+	// place of what is left out; nil for other networks.
+	Overlay *Overlay
+	// Leftovers are the network's objects on the host where those go with its last
+	// attachment there, the last one first. nil: they stay until the network is removed.
+	Leftovers []wire.Object
+	Joins     string // container whose network namespace they share, by ID, the beginning of that, or name; "": none's
+	// ConflictDetection says that ADD asks the LAN for an attachment's addresses before it
+	// sets them (RFC 5227 and RFC 4862), through the interface once it is up. An address that
+	// a machine has is remembered, and the next one is tried; one that was asked for by
+	// value, or that another IPAM plugin gave, is refused. It is for networks that are
+	// [Description.OnLAN].
+	ConflictDetection bool
 }
+
+// OnLAN reports whether the network is one of the host's own: its containers are
+// neighbours of machines that dcni knows nothing of. The MAC of an interface is then no
+// other host's, see [Endpoint.SandboxMAC], and its addresses are announced.
+func (d Description) OnLAN() bool { return d.Parent != nil && !d.Parent.Own && !d.Routed }
+
+// Shared reports whether sandboxes share a network namespace that is not theirs.
+func (d Description) Shared() bool { return d.Shares != "" || d.Joins != "" }
+
+// Default reports whether the network is the one that every host has, as Docker's
+// "bridge": the first of the default pools is its.
+func (d Description) Default() bool { return d.Name == "bridge" || d.Info.NoNames }
 
 // Families says which subnets a network gets that its configuration does not
 // name.
@@ -77,6 +111,7 @@ type Families struct {
 // Ports says how a network publishes ports.
 type Ports struct {
 	Ignore  bool       // internal networks publish nothing, as in Docker
+	Refuse  string     // why a network publishes none; "": it does
 	Default netip.Addr // host address where a mapping names none; zero: any
 }
 
@@ -87,6 +122,18 @@ type Join struct {
 	Args    map[string]string // CNI_ARGS
 	Chained bool              // a plugin before has been at work: there is a prevResult
 	Found   wire.NetNSInfo    // what is in the sandbox
+	There   bool              // the sandbox is in the namespace that it is to share
+	Host    bool              // that is the host's own
+	Asked   Asked
+}
+
+// Asked is what the runtime asks for that only an interface can have.
+type Asked struct {
+	IPs     []netip.Addr
+	MAC     string
+	Ranges  bool // of addresses
+	Ports   bool // that are to be published
+	Aliases []string
 }
 
 // Exchangeable tells why a sandbox can't be made to share another namespace, or
@@ -106,3 +153,21 @@ func (j Join) Exchangeable(instead string) error {
 	}
 	return nil
 }
+
+// ParseFamilies reads the key "ipv6": not given, it is as the subnets say.
+func ParseFamilies(ipv6 *bool, subnets []ipam.Subnet) (Families, error) {
+	switch has6 := has(subnets, true); {
+	case ipv6 == nil:
+		return Families{}, nil
+	case !*ipv6 && has6:
+		return Families{}, wire.Invalid("ipv6", false, "must not be false with an IPv6 subnet in ipam")
+	default:
+		return Families{ULA: *ipv6 && !has6, Refuse6: !*ipv6, Need6: *ipv6}, nil
+	}
+}
+
+// Least MTUs.
+const (
+	MinMTU  = 68   // RFC 791: every host forwards that much
+	MinMTU6 = 1280 // RFC 8200, section 5
+)

@@ -7,10 +7,44 @@
 // what is allowed.
 package network
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+
+	"dcni/pkg/wire"
+)
 
 // maxLinkLen is the length of a link's name in bytes (IFNAMSIZ - 1).
 const maxLinkLen = 15
+
+// maxFile is the length of a file's name in bytes (NAME_MAX).
+const maxFile = 255
+
+// MaxName is the length of a network's name in bytes with which any container of any
+// runtime can be attached: the longest file made from it is that in which libcni keeps
+// a result, NETWORK-CONTAINER-INTERFACE, with the 64 digits that runtimes give a
+// container and the longest name of a link.
+const MaxName = maxFile - len("--") - 64 - maxLinkLen
+
+// CheckLength refuses a network's name that is longer than MaxName.
+func CheckLength(name string) error {
+	if len(name) <= MaxName {
+		return nil
+	}
+	return wire.Invalid("name", name, fmt.Sprintf("must be at most %d bytes", MaxName))
+}
+
+// CheckCacheName refuses an attachment whose result libcni can't keep: its ADD would
+// fail after all plugins have attached.
+func CheckCacheName(a wire.Attachment) error {
+	const most = maxFile - len("--")
+	n, c, i := len(a.Network), len(a.Container), len(a.IfName)
+	if n+c+i <= most {
+		return nil
+	}
+	return wire.Errorf(wire.CodeEnv, "name, CNI_CONTAINERID and CNI_IFNAME have %d, %d and %d bytes: must be at most %d together, "+
+		"for runtimes keep the result in one file of these names", n, c, i, most)
+}
 
 // NameRule says what [ValidName] takes.
 const NameRule = "letters, digits, '_', '.' and '-', and begin with a letter or digit"
