@@ -20,9 +20,10 @@ type Lease struct {
 	Routes    []ipam.Route
 	DNS       *network.DNS
 	From      records.IPAM
-	Reused    bool            // an address may have been another's not long ago
-	Fresh     bool            // the network was registered for it
-	Before    records.Network // else: how it was registered before
+	Reused    bool             // an address may have been another's not long ago
+	Overlay   *network.Overlay // what the cluster says of an overlay network; nil for others
+	Fresh     bool             // the network was registered for it
+	Before    records.Network  // else: how it was registered before
 }
 
 // Facts is what dipam asks of the machine.
@@ -36,14 +37,20 @@ type Facts interface {
 }
 
 // Source returns where a network's addresses come from: dipam is called within
-// the process, which saves one; any other plugin is executed.
-func Source(store records.Store, f Facts) func(network.Description) Addresses {
+// the process, which saves one, and so is the cluster; any other plugin is executed.
+func Source(store records.Store, f Facts, open OpenCluster) func(network.Description) Addresses {
 	return func(n network.Description) Addresses {
 		switch n.IPAM.Type {
+		case network.IPAMCluster:
+			return clusterSource{open: open, queue: store.Cluster(), network: n}
 		case "dipam", "":
 			return dipamSource{store: store, facts: f, network: n}
 		}
-		return delegate{plugin: n.IPAM.Type, dns: n.DNS}
+		d := delegate{plugin: n.IPAM.Type, dns: n.DNS, gateways: n.Parent == nil}
+		if d.plugin == "dhcp" {
+			return throughLink{d}
+		}
+		return d
 	}
 }
 
@@ -52,6 +59,21 @@ type dipamSource struct {
 	store   records.Store
 	facts   Facts
 	network network.Description
+}
+
+// Replace remembers what machines on the LAN have, and gets other addresses in place of
+// those.
+func (o dipamSource) Replace(r *Request, l *Lease, taken []wire.Conflict) error {
+	if err := o.leases().MarkOthers(taken); err != nil {
+		return err
+	}
+	next, err := o.Claim(r)
+	if err != nil {
+		return err
+	}
+	next.Fresh, next.Before = l.Fresh, l.Before
+	*l = *next
+	return nil
 }
 
 func (o dipamSource) leases() records.Leases {
@@ -170,23 +192,30 @@ func Register(n network.Description, f Facts) records.Registration {
 		Name: n.Name, Bridge: n.Link,
 		WantPool: len(subnets) == 0, WantULA: n.Families.ULA,
 		HostID: f.ID(),
-		Avoid:  func() ([]netip.Prefix, error) { return avoid(f) },
+		Avoid:  func() ([]netip.Prefix, error) { return avoid(n, f) },
 		Alive:  func(known records.Network) bool { return alive(known, f) },
 	}
 	for _, s := range subnets {
 		reg.Explicit = append(reg.Explicit, s.Prefix)
+		if n.OnLAN() {
+			reg.Ranges = append(reg.Ranges, s.Range)
+		}
 	}
 	return reg
 }
 
 // avoid lists what a subnet from the pools must not overlap. The network's own
 // bridge may be there from before: its routes are no obstacle.
-func avoid(f Facts) ([]netip.Prefix, error) {
+func avoid(n network.Description, f Facts) ([]netip.Prefix, error) {
 	routes, err := f.Routes()
 	if err != nil {
 		return nil, err
 	}
-	return ipam.Avoid(routes, f.Nameservers(), nil), nil
+	list := ipam.Avoid(routes, f.Nameservers(), nil)
+	if !n.Default() {
+		list = append(list, ipam.FirstPool())
+	}
+	return list, nil
 }
 
 // alive reports whether anything but a lease still names a network: a file where

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
 	"dcni/pkg/wire"
@@ -74,14 +76,9 @@ func (p prevResultAddresses) Check(r *Request, _ []ipam.Assigned) error {
 func (r *Request) prevAddresses() []ipam.Assigned {
 	var here, loose []ipam.Assigned
 	for _, ip := range r.Prev.IPs {
-		a, ok := netip.AddrFromSlice(ip.Address.IP)
-		if !ok || a.Unmap().IsLoopback() {
+		assigned, ok := assignedIP(ip)
+		if !ok || assigned.Address.Addr().IsLoopback() {
 			continue
-		}
-		ones, _ := ip.Address.Mask.Size()
-		assigned := ipam.Assigned{Address: netip.PrefixFrom(a.Unmap(), ones)}
-		if gw, ok := netip.AddrFromSlice(ip.Gateway); ok && !gw.Unmap().IsUnspecified() {
-			assigned.Gateway = gw.Unmap()
 		}
 		switch {
 		case ip.Interface == nil:
@@ -94,6 +91,20 @@ func (r *Request) prevAddresses() []ipam.Assigned {
 		return loose
 	}
 	return here
+}
+
+// assignedIP reads an address of a result.
+func assignedIP(ip *types100.IPConfig) (ipam.Assigned, bool) {
+	a, ok := netip.AddrFromSlice(ip.Address.IP)
+	if !ok {
+		return ipam.Assigned{}, false
+	}
+	ones, _ := ip.Address.Mask.Size()
+	assigned := ipam.Assigned{Address: netip.PrefixFrom(a.Unmap(), ones)}
+	if gw, ok := netip.AddrFromSlice(ip.Gateway); ok && !gw.Unmap().IsUnspecified() {
+		assigned.Gateway = gw.Unmap()
+	}
+	return assigned, true
 }
 
 // isContainerInterface reports whether an index of the result before is the

@@ -124,6 +124,15 @@ type failure struct {
 	Details    string `json:"details,omitempty"`
 }
 
+// notGone takes words out of the error of a DEL by which runtimes take it for one that
+// had nothing to do: containerd's go-cni forgets the container then, and what is left
+// of it stays. When all is gone, DEL has no error.
+func (f *failure) notGone() {
+	words := strings.NewReplacer("not found", "missing", "Not found", "Missing", "Not Found", "Missing",
+		"no such file or directory", "path is missing", "No such file or directory", "Path is missing")
+	f.Msg, f.Details = words.Replace(f.Msg), words.Replace(f.Details)
+}
+
 // print writes the error to w.
 func (f *failure) print(w io.Writer) error {
 	b, err := jsonenc.Marshal(f, "    ")

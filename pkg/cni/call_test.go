@@ -139,3 +139,34 @@ func TestReport(t *testing.T) {
 		t.Errorf("printed %s", out.String())
 	}
 }
+
+// TestDelErrors: the error of a DEL has no words by which a runtime takes it for one
+// that had nothing to do; other errors stay as they are.
+func TestDelErrors(t *testing.T) {
+	const stdin = `{"name": "no such file or directory", "cniVersion": "1.0.0"}`
+	for command, want := range map[string]string{
+		"DEL": `name \"path is missing\"`, "ADD": `name \"no such file or directory\"`,
+	} {
+		vars := map[string]string{
+			"CNI_COMMAND": command, "CNI_CONTAINERID": "c1", "CNI_NETNS": "/run/netns/c1", "CNI_IFNAME": "eth0", "CNI_PATH": "/opt/cni/bin",
+		}
+		var out bytes.Buffer
+		p := process{func(k string) string { return vars[k] }, strings.NewReader(stdin), &out, &out}
+		if err := p.attend(nil); err == nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %v, %s", command, err, &out)
+		}
+	}
+	vars := map[string]string{
+		"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c1", "CNI_NETNS": "", "CNI_IFNAME": "eth0", "CNI_PATH": "/opt/cni/bin",
+	}
+	var out, log bytes.Buffer
+	p := process{func(k string) string { return vars[k] }, strings.NewReader(`{"name": "web", "cniVersion": "1.0.0"}`), &out, &log}
+	err := p.attend(func() (verbs, error) { panic("file not found") })
+	if err == nil || !strings.Contains(out.String(), `"msg": "panic: file missing"`) || !strings.Contains(log.String(), "goroutine") {
+		t.Errorf("a panic: %v, %s, %s", err, &out, &log)
+	}
+	f := failure{Msg: "lease not found", Details: "stat /x: no such file or directory"}
+	if f.notGone(); f.Msg != "lease missing" || f.Details != "stat /x: path is missing" {
+		t.Errorf("%+v", f)
+	}
+}

@@ -2,7 +2,12 @@ package cni
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/types"
 
 	"dcni/pkg/network"
 	"dcni/pkg/records"
@@ -22,7 +27,7 @@ func (e *Engine) Check(r *Request) error {
 	if r.Prev == nil {
 		return errNoPrev("CHECK needs the result of ADD")
 	}
-	lock, err := e.Locks.LockAttachment(r.Attachment)
+	lock, err := e.Locks.LockAttachmentToRead(r.Attachment)
 	if err != nil {
 		return err
 	}
@@ -36,9 +41,59 @@ func (e *Engine) Check(r *Request) error {
 	if err != nil {
 		return err
 	}
+	own := e.inSandbox(rec, plan.Own)
 	return errors.Join(
-		wire.Check(e.Host, plan.Host), wire.Check(e.Host, plan.Network), wire.Check(e.Host, plan.Own),
-		sameResult(r, rec), k.source(e, d).Check(r, rec.Addresses))
+		e.checkDonor(rec), wire.Check(e.Host, plan.Host), wire.Check(e.Host, plan.Network), wire.Check(e.Host, own),
+		sameResult(r, rec), e.noOtherWay(r, own), k.source(e, d).Check(r, rec.Addresses))
+}
+
+// noOtherWay tells of default routes through the attachment's interface that win over
+// its own, and that no plugin of the chain has made. Healing leaves them: without a
+// router advertisement, it was a program in the sandbox that made them.
+func (e *Engine) noOtherWay(r *Request, own []wire.Object) error {
+	if e.Plugin.Kind != network.MakesInterface {
+		return nil
+	}
+	list, err := e.Sandboxes.DefaultRoutes(r.NetNS, r.IfName)
+	if err != nil {
+		return nil //nolint:nilerr // without a link there are none
+	}
+	for _, o := range own {
+		if a, ok := o.(*wire.Autoconf); ok && a.IPv6 && !a.RefusesRA() {
+			list = slices.DeleteFunc(list, func(r *wire.Route) bool { return r.Dst.Addr().Is6() })
+		}
+	}
+	return otherWays(list, own, r.Prev.Routes)
+}
+
+// otherWays compares default routes with those of a plan and of a result.
+func otherWays(list []*wire.Route, own []wire.Object, result []*types.Route) error {
+	planned := func(have *wire.Route) bool {
+		return slices.ContainsFunc(own, func(o wire.Object) bool {
+			r, ok := o.(*wire.Route)
+			return ok && r.Dst == have.Dst && r.Via == have.Via
+		})
+	}
+	chained := func(have *wire.Route) bool {
+		return slices.ContainsFunc(result, func(t *types.Route) bool {
+			ones, _ := t.Dst.Mask.Size()
+			gw, _ := netip.AddrFromSlice(t.GW)
+			return ones == 0 && gw.Unmap() == have.Via
+		})
+	}
+	best := map[netip.Prefix]int{}
+	for _, have := range list {
+		if metric, ok := best[have.Dst]; planned(have) && (!ok || have.Metric < metric) {
+			best[have.Dst] = have.Metric
+		}
+	}
+	var errs []error
+	for _, have := range list {
+		if metric, ok := best[have.Dst]; !planned(have) && !chained(have) && (!ok || have.Metric < metric) {
+			errs = append(errs, fmt.Errorf("%s: is not the network's", have))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // attached returns the record of an attachment that is up, in the sandbox that
@@ -61,4 +116,25 @@ func (e *Engine) attached(r *Request, d network.Description) (*records.Record, e
 		return nil, wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: is another namespace than the one attached (%s)", r.NetNS, rec.NetNS)
 	}
 	return rec, nil
+}
+
+// inSandbox returns an attachment's own objects as they are to be by now: without IPv6
+// where the sandbox's owner has switched it off, and where one is not as ADD left it,
+// as plugins further down the chain may have set them.
+func (e *Engine) inSandbox(rec *records.Record, own []wire.Object) []wire.Object {
+	if off, err := e.Sandboxes.IPv6Off(rec.NetNS, rec.IfName); err == nil && off {
+		own = wire.WithoutIPv6(own)
+	}
+	differs := func(o wire.Object) bool {
+		switch o.(type) {
+		case *wire.Veth, *wire.Child, *wire.Sysctl, *wire.Autoconf:
+			return e.Host.Check(o) != nil
+		}
+		return false
+	}
+	if !slices.ContainsFunc(own, differs) {
+		return own
+	}
+	chain := e.Records.ChainOf(rec.Attachment)
+	return network.ChainedBehind(e.Plugin.Type, rec.IfName, chain.List, chain.Result).Apply(own)
 }

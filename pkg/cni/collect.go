@@ -32,9 +32,12 @@ func (e *Engine) GC(r *Request) error {
 	list, err := e.Index.List("")
 	errs = append(errs, err)
 	for _, rec := range list {
-		if rec.Attachment.Network == r.Network && rec.Plugin == e.Plugin.Type &&
-			rec.Creator != records.ByDnet && !valid(rec.Attachment) {
+		switch {
+		case rec.Attachment.Network != r.Network || rec.Plugin != e.Plugin.Type:
+		case rec.Creator != records.ByDnet && !valid(rec.Attachment):
 			errs = append(errs, e.collect(r, rec.Attachment))
+		case rec.State == records.Lost:
+			errs = append(errs, e.replaceLost(rec.Attachment))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -88,7 +91,7 @@ func (e *Engine) collect(r *Request, a wire.Attachment) error {
 		return err
 	}
 	defer lock.Unlock()
-	rec, err := e.Records.Get(a, e.Plugin.Type)
+	rec, err := e.record(a)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // a DEL was faster
 	}
@@ -99,6 +102,22 @@ func (e *Engine) collect(r *Request, a wire.Attachment) error {
 	dead.Attachment, dead.NetNS = a, ""
 	if err := e.detach(&dead, rec, e.describe(&dead, rec)); err != nil {
 		return fmt.Errorf("collect %s: %w", a, err)
+	}
+	return nil
+}
+
+// replaceLost moves a record away that can't be read, unless its lock is held. One of
+// a newer version stays.
+func (e *Engine) replaceLost(a wire.Attachment) error {
+	lock, free, err := e.Locks.TryLockAttachment(a)
+	if err != nil || !free {
+		return err
+	}
+	defer lock.Unlock()
+	_, err = e.Records.Get(a, e.Plugin.Type)
+	if isOld(err) {
+		_, err = e.Records.Replace(a, e.Plugin.Type, err)
+		return err
 	}
 	return nil
 }

@@ -29,6 +29,9 @@ import (
 type delegate struct {
 	plugin string
 	dns    *network.DNS // the network's own, before the plugin's
+	// gateways says that a subnet without one has its first address as gateway, as with
+	// the reference bridge plugin.
+	gateways bool
 }
 
 func (d delegate) Claim(r *Request) (*Lease, error) {
@@ -43,8 +46,7 @@ func (d delegate) Claim(r *Request) (*Lease, error) {
 	return l, nil
 }
 
-// lease reads the delegate's result. Where it names no gateway, the subnet's
-// first address is it, as with the reference bridge plugin.
+// lease reads the delegate's result.
 func (d delegate) lease(out []byte, version string) (*Lease, error) {
 	result, err := readResult(out, version)
 	if err != nil {
@@ -61,7 +63,7 @@ func (d delegate) lease(out []byte, version string) (*Lease, error) {
 		subnet := ipam.Subnet{Prefix: assigned.Address.Masked()}
 		if gw, ok := netip.AddrFromSlice(ip.Gateway); ok && !gw.IsUnspecified() {
 			subnet.Gateway = gw.Unmap()
-		} else {
+		} else if d.gateways {
 			subnet.Gateway = subnet.Prefix.Addr().Next()
 		}
 		assigned.Gateway = subnet.Gateway
@@ -82,6 +84,35 @@ func (d delegate) lease(out []byte, version string) (*Lease, error) {
 		}
 	}
 	return l, nil
+}
+
+// throughLink is a delegate that asks for addresses through the attachment's interface,
+// as the reference plugin dhcp does: it is executed once that is there.
+type throughLink struct{ delegate }
+
+// Claim gets nothing yet.
+func (t throughLink) Claim(*Request) (*Lease, error) {
+	return &Lease{From: records.IPAM{Type: t.plugin}, Reused: true}, nil
+}
+
+// Confirm gets the addresses. Where that fails, the plugin is told that there is no
+// interface to ask through any more; it need not answer.
+func (t throughLink) Confirm(r *Request, l *Lease) error {
+	got, err := t.delegate.Claim(r)
+	if err != nil {
+		_ = t.Release(r)
+		return err
+	}
+	*l = *got
+	return nil
+}
+
+// Abandon has nothing to give back where there was nothing.
+func (t throughLink) Abandon(r *Request, l *Lease) error {
+	if len(l.Addresses) == 0 {
+		return nil
+	}
+	return t.delegate.Abandon(r, l)
 }
 
 func routeOf(rt *types.Route) (ipam.Route, bool) {

@@ -56,6 +56,9 @@ func (p *ipamPlugin) source(n network.Description) dipamSource {
 
 // Add gives the attachment its addresses. What it had is given back first.
 func (p *ipamPlugin) Add(r *Request) (*types100.Result, error) {
+	if err := network.CheckCacheName(r.Attachment); err != nil {
+		return nil, err
+	}
 	o, err := p.open(r)
 	if err != nil {
 		return nil, err

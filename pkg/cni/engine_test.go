@@ -136,3 +136,25 @@ func TestHostObjects(t *testing.T) {
 		"ipam": {"type": "dipam", "subnet": "10.1.0.0/24"}
 	}`)
 }
+
+// onAdopted is a network on a bridge that is another owner's.
+type onAdopted struct{ network.Mode }
+
+func (m onAdopted) Plan(e network.Endpoint) (wire.Plan, error) {
+	e.Adopted = true
+	return m.Mode.Plan(e)
+}
+
+// TestAdoptedBridge: what was changed on a bridge that is another owner's goes with the
+// last attachment, and so does forwarding.
+func TestAdoptedBridge(t *testing.T) {
+	plugin := *bridge.Plugin
+	plugin.Parse = func(conf network.Conf) (network.Mode, error) {
+		mode, err := bridge.Plugin.Parse(conf)
+		return onAdopted{mode}, err
+	}
+	cnitest.Matrix(t, &plugin, `{
+		"cniVersion": "1.1.0", "name": "web", "type": "dbridge", "ipv6": true, "icc": false,
+		"ipam": {"type": "dipam", "subnet": "10.1.0.0/24"}
+	}`)
+}

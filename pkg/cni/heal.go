@@ -13,7 +13,10 @@ import (
 	"strings"
 	"time"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/host"
+	"dcni/pkg/ipam"
+	"dcni/pkg/names"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -299,6 +302,10 @@ func (h *healer) attachment(a wire.Attachment) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return // a DEL was faster
+	case isOld(err):
+		_, unsaid := h.Records.Replace(a, h.Plugin.Type, err)
+		h.report(wire.HealEvent{Attachment: a, Did: wire.Lost, Was: err.Error(), Error: errorText(unsaid)})
+		return
 	case err != nil:
 		report(nil, nil, err)
 		return
@@ -309,16 +316,95 @@ func (h *healer) attachment(a wire.Attachment) {
 	if !there && h.reap(rec) || rec.State != records.Up {
 		return // of what is not up, its process died: DEL, or the next ADD, sees to it
 	}
+	h.own(rec, there, report)
+}
+
+// own puts back what is one attachment's own, without its sandbox that of the host's.
+func (h *healer) own(rec *records.Record, there bool, report reporter) {
+	if there {
+		if err := h.followIPv6(rec); err != nil {
+			report(nil, nil, err)
+		}
+	}
 	plan, err := h.plan(rec)
 	if err != nil {
 		report(nil, nil, err)
 		return
 	}
 	own := plan.Own
-	if !there {
+	if there {
+		own = h.inSandbox(rec, own)
+	} else {
 		own = wire.Outside(own)
 	}
-	wire.Heal(h.Host, own, report)
+	wire.Heal(h.Host, own, h.exceptIPv6Off(rec, report))
+}
+
+// exceptIPv6Off reports all but what can't be put back because IPv6 has been switched off
+// in the sandbox since healing began: the next healing knows.
+func (h *healer) exceptIPv6Off(rec *records.Record, report reporter) reporter {
+	return func(o wire.Object, was, err error) {
+		if err != nil && len(wire.WithoutIPv6([]wire.Object{o})) == 0 {
+			h.Namespaces.CloseNetNS(rec.NetNS) // what was known of its links
+			if off, failed := h.Sandboxes.IPv6Off(rec.NetNS, rec.IfName); failed == nil && off {
+				return
+			}
+		}
+		report(o, was, err)
+	}
+}
+
+// isOld reports whether a record can't be read, and is not of a newer version.
+func isOld(err error) bool {
+	unread, is := errors.AsType[*records.UnreadableError](err)
+	return is && !unread.Newer
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// followIPv6 records whether IPv6 is switched off in the sandbox. That is its owner's to
+// do, at any time: the addresses are away or back with it, and so are the names' and
+// the published ports'.
+func (h *healer) followIPv6(rec *records.Record) error {
+	has6 := slices.ContainsFunc(rec.Addresses, func(a ipam.Assigned) bool { return a.Address.Addr().Is6() })
+	if !has6 || h.Plugin.Kind == network.NoInterface {
+		return nil
+	}
+	off, err := h.Sandboxes.IPv6Off(rec.NetNS, rec.IfName)
+	if err != nil || off == rec.IPv6Off {
+		return nil //nolint:nilerr // without a link it is as it was
+	}
+	rec.IPv6Off = off
+	plan, err := h.plan(rec)
+	if err != nil {
+		return err
+	}
+	before := rec.Endpoint
+	var changed []wire.Object
+	for _, o := range plan.Own {
+		switch o := o.(type) {
+		case *firewall.Endpoint:
+			rec.Endpoint, changed = o, append(changed, o)
+		case *names.Resolver:
+			rec.Resolver, changed = o, append(changed, o)
+		case *firewall.Member:
+			rec.Member, changed = o, append(changed, o)
+		}
+	}
+	if err := h.Records.Put(rec); err != nil {
+		return err
+	}
+	if before != nil {
+		err = h.Host.Remove(before)
+	}
+	_, failed := wire.Ensure(h.Host, changed)
+	h.relay(rec)
+	return errors.Join(err, failed)
 }
 
 // reap deletes an attachment whose sandbox is gone for good, and reports whether
@@ -335,6 +421,9 @@ func (h *healer) reap(rec *records.Record) bool {
 		return true
 	}
 	event := wire.HealEvent{Attachment: rec.Attachment, Did: wire.Reaped, Was: "network namespace " + rec.NetNS + " is gone"}
+	if rec.State == records.Lost {
+		event.Was = "its record is lost, and its interface is gone"
+	}
 	if time.Since(rec.Since) < Grace {
 		event.Did = wire.Left
 	} else if err := h.detachOrphan(rec); err != nil {
@@ -348,8 +437,15 @@ func (h *healer) reap(rec *records.Record) bool {
 // does not prove it: the path may lead there in another mount namespace. But a
 // namespace that lives keeps the other end of its veth alive, and so the host's.
 // Where there is no veth, the namespace lives as long as a process is in it, or has
-// it mounted or open.
+// it mounted or open. Where there never is one, DEL or GC ends what is lost.
 func (h *healer) orphaned(rec *records.Record) (bool, error) {
+	if rec.State == records.Lost && h.Plugin.Inside {
+		return false, nil
+	}
+	if rec.State == records.Lost {
+		there, err := h.Sandboxes.HasLink("", rec.HostLink())
+		return h.Plugin.Kind == network.MakesInterface && !there, err
+	}
 	if rec.Cookie == 0 || h.Namespaces.NetNSAlive(rec.NetNS, rec.Cookie) {
 		return false, nil
 	}
@@ -376,7 +472,11 @@ func (h *healer) detachOrphan(rec *records.Record) error {
 	if program := cmp.Or(rec.Program, h.Program); program != "" {
 		path = filepath.Dir(program)
 	}
-	r, err := ParseRequest(&Call{ContainerID: rec.Container, IfName: rec.IfName, Conf: rec.Config, Path: path})
+	conf := rec.Config
+	if len(conf) == 0 { // lost
+		conf = fmt.Appendf(nil, `{"cniVersion": "1.0.0", "name": %q}`, rec.Network)
+	}
+	r, err := ParseRequest(&Call{ContainerID: rec.Container, IfName: rec.IfName, Conf: conf, Path: path})
 	if err != nil {
 		return err
 	}
@@ -385,7 +485,7 @@ func (h *healer) detachOrphan(rec *records.Record) error {
 		return errors.Join(err, unsaid)
 	}
 	source := kindOf(h.Plugin).source(h.Engine, d)
-	if foreign, ok := source.(delegate); ok {
+	if foreign, ok := source.(interface{ trusted(path string) error }); ok {
 		if err := foreign.trusted(r.Path); err != nil {
 			return err
 		}
@@ -393,7 +493,7 @@ func (h *healer) detachOrphan(rec *records.Record) error {
 	if err := source.Release(r); err != nil {
 		return err
 	}
-	return h.deleteRecord(rec)
+	return h.deleteRecord(rec, d.Leftovers)
 }
 
 // A reporter reports one object: how it was, and why it still is so.

@@ -85,14 +85,28 @@ func (n named) Plan(e network.Endpoint) (wire.Plan, error) {
 type makesInterface struct{}
 
 func (makesInterface) readRuntime(r *Request, d network.Description) error {
-	if err := r.readRuntime(); err != nil || d.Names == nil {
+	if err := r.readRuntime(); err != nil {
 		return err
+	}
+	if why := d.Ports.Refuse; why != "" && len(r.Ports) > 0 && !d.Ports.Ignore {
+		return wire.Errorf(wire.CodeUnsupported, "runtimeConfig.portMappings %s: can't be published: %s", r.Ports[0], why)
+	}
+	if d.NoMAC != "" && r.MAC != "" {
+		return wire.Errorf(wire.CodeUnsupported, "mac %s: %s", r.MAC, d.NoMAC)
+	}
+	if d.Names == nil {
+		return nil
 	}
 	return r.readAnnotations()
 }
 
-func (makesInterface) validate(*Engine, *Request, network.Description, *records.Record) error {
-	return nil
+// validate looks at the link of the host that the interface is to be made on.
+func (makesInterface) validate(e *Engine, r *Request, d network.Description, rec *records.Record) error {
+	if d.Parent == nil {
+		return nil
+	}
+	rec.Parent = d.Parent
+	return e.validateParent(r, d)
 }
 
 func (makesInterface) attached(e *Engine, r *Request, _ wire.Sandbox, _ *records.Record) (bool, error) {
@@ -108,9 +122,11 @@ func (makesInterface) results(r *Request, own *types100.Result) (whole, recorded
 // example is where a container would be that gets the first address of each
 // subnet.
 func (makesInterface) example(r *Request, d network.Description) network.Endpoint {
+	d = d.Overlay.Settle(d)
 	e := exampleOf(d)
+	e.Overlay = d.Overlay
 	cfg := d.IPAM.Own
-	if len(cfg.Subnets) == 0 && d.IPAM.Type == "dipam" {
+	if len(cfg.Subnets) == 0 && (d.IPAM.Type == "dipam" || d.IPAM.Type == network.IPAMCluster) {
 		cfg = cfg.With(exampleAddress.Masked())
 	}
 	if d.Families.ULA {
@@ -119,14 +135,17 @@ func (makesInterface) example(r *Request, d network.Description) network.Endpoin
 	e.Subnets, e.Routes = cfg.Subnets, cfg.Routes
 	for _, subnet := range cfg.Subnets {
 		first := subnet.Gateway.Next()
-		if !subnet.Prefix.Contains(first) {
+		switch {
+		case !subnet.Gateway.IsValid():
+			first = subnet.Range.Addr().Next()
+		case !subnet.Prefix.Contains(first):
 			first = subnet.Prefix.Addr()
 		}
 		e.Addresses = append(e.Addresses, ipam.Assigned{
 			Address: netip.PrefixFrom(first, subnet.Prefix.Bits()), Gateway: subnet.Gateway,
 		})
 	}
-	e.MAC, e.MTU = r.MAC, d.MTU
+	e.MAC, e.MTU, e.OnLAN, e.UpFirst, e.Routed = r.MAC, d.MTU, d.OnLAN(), d.ConflictDetection, d.Routed
 	if e.MTU == 0 {
 		const ethernet = 1500 // bytes, where nothing else is known
 		e.MTU = ethernet
@@ -145,32 +164,54 @@ func (noInterface) readRuntime(r *Request, _ network.Description) error { return
 
 // validate looks at the sandbox, and at the namespace that it is to share.
 func (n noInterface) validate(e *Engine, r *Request, d network.Description, rec *records.Record) error {
-	if err := r.refuseOwnInterface(); err != nil {
+	if d.Joins == "" {
+		if err := r.refuseOwnInterface(); err != nil {
+			return err
+		}
+	}
+	target, err := e.target(r, d, rec)
+	if err != nil {
 		return err
 	}
 	found, err := e.Sandboxes.NetNSInfo(r.NetNS)
-	if err == nil && d.Shares != "" && !found.Own {
+	there := d.Shared() && found.Cookie == target.Cookie
+	if err == nil && d.Shared() && !there {
 		found.Processes, err = e.Sandboxes.ProcessesIn(r.NetNS)
 	}
 	if err != nil {
 		return err
 	}
-	join := network.Join{Attachment: r.Attachment, NetNS: r.NetNS, Args: r.Args, Chained: r.Prev != nil, Found: found}
+	join := network.Join{
+		Attachment: r.Attachment, NetNS: r.NetNS, Args: r.Args, Chained: r.Prev != nil, Found: found, There: there, Host: target.Own,
+		Asked: network.Asked{IPs: r.Static, MAC: r.MAC, Ranges: len(r.Ranges) > 0, Ports: len(r.Ports) > 0, Aliases: r.Aliases},
+	}
 	if err := n.Validate(join); err != nil {
 		return err
 	}
 	rec.Cookie = found.Cookie
-	if d.Shares != "" {
-		target, err := e.Namespaces.OpenNetNS(d.Shares)
-		if err != nil {
-			return err
-		}
-		rec.Target = target.Cookie
-	}
 	if len(r.Ports) > 0 {
 		fmt.Fprintf(e.Log, "%s: published ports are discarded: network %s has none\n", n.Type, r.Network)
 	}
 	return nil
+}
+
+// target returns the namespace that the sandbox is to share, if any, and fills in the
+// record where that is.
+func (e *Engine) target(r *Request, d network.Description, rec *records.Record) (target wire.Sandbox, err error) {
+	switch {
+	case d.Joins != "":
+		if r.donor, r.source, target, err = e.donor(r, d.Joins); err != nil {
+			return target, err
+		}
+		rec.Donor, rec.Source = r.donor.Container, r.source
+	case d.Shares != "":
+		if target, err = e.Namespaces.OpenNetNS(d.Shares); err != nil {
+			return target, err
+		}
+		rec.Source = d.Shares
+	}
+	rec.Target = target.Cookie
+	return target, nil
 }
 
 // refuseOwnInterface refuses what only an interface of the sandbox's own could
@@ -196,16 +237,25 @@ func (noInterface) attached(_ *Engine, _ *Request, found wire.Sandbox, rec *reco
 }
 
 func (noInterface) source(e *Engine, d network.Description) Addresses {
-	return presentAddresses{sandboxes: e.Sandboxes, network: d}
+	present := presentAddresses{sandboxes: e.Sandboxes, network: d}
+	if d.Joins != "" {
+		return donorAddresses{present}
+	}
+	return present
 }
 
+// results adds the routes of the container whose network it is.
 func (noInterface) results(r *Request, own *types100.Result) (whole, recorded *types100.Result) {
+	own.Routes = append(own.Routes, r.donated...)
 	return merge(r.Prev, own), own
 }
 
 func (noInterface) example(_ *Request, d network.Description) network.Endpoint {
 	e := exampleOf(d)
-	e.Addresses = assigned(loopback)
+	e.Addresses, e.Source = assigned(loopback), d.Shares
+	if d.Joins != "" {
+		e.Source = "/run/netns/" + d.Joins
+	}
 	return e
 }
 

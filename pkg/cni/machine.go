@@ -33,6 +33,11 @@ type Namespaces interface {
 type Sandboxes interface {
 	// HasLink reports whether a namespace has a link of that name.
 	HasLink(netns, name string) (bool, error)
+	// IPv6Off reports whether IPv6 is switched off on a namespace's link. The error
+	// tells that there is none of that name.
+	IPv6Off(netns, link string) (bool, error)
+	// DefaultRoutes lists the default routes through a link of a namespace.
+	DefaultRoutes(netns, link string) ([]*wire.Route, error)
 	// NetNSInfo looks at a sandbox for a plugin that makes no interface in it.
 	NetNSInfo(netns string) (wire.NetNSInfo, error)
 	// ProcessesIn lists the processes in a namespace, as "12 (sleep)".
@@ -43,6 +48,8 @@ type Sandboxes interface {
 	// Loopback returns the addresses that a namespace's lo has once it is up,
 	// at most one of each family: 127.0.0.1/8 and ::1/128.
 	Loopback(netns string) ([]netip.Prefix, error)
+	// Detect begins to ask a LAN for addresses. The link is up.
+	Detect(d wire.Detection) (wire.Waiter, error)
 }
 
 // HostFacts is what the engine asks of the host besides.
@@ -50,8 +57,19 @@ type HostFacts interface {
 	// Bundle returns what the OCI bundle of a container says of its names, and
 	// its ID without the runtime's namespace; nothing where no bundle is found.
 	Bundle(container string) names.Identity
-	// DefaultRouteMTU returns the MTU in bytes of the link of the default route.
+	// DefaultRouteMTU returns the MTU in bytes of the default route, or of its link.
 	DefaultRouteMTU() int
+	// PortHolder returns the runtime's program if that binds the ports that it has
+	// published; else "".
+	PortHolder() string
+	// HostObjects lists the host's objects that dcni made and that go with their last
+	// user.
+	HostObjects() ([]wire.Object, error)
+	// Adopts reports whether a bridge is there and is not dcni's: another owner made it.
+	Adopts(b *wire.Bridge) (bool, error)
+	// Parent returns what the first of the links is like that is there, for one that is
+	// to have children. The error says why it can't, or that there is none.
+	Parent(names ...string) (wire.LinkInfo, error)
 	// Orphans lists roots on the machine that look like ours, each with its
 	// owner as far as that can be told, for garbage collection.
 	Orphans() ([]wire.Orphan, error)
@@ -61,6 +79,8 @@ type HostFacts interface {
 // a process dies.
 type Locks interface {
 	LockAttachment(a wire.Attachment) (*records.Lock, error)
+	// LockAttachmentToRead is for a verb that changes nothing.
+	LockAttachmentToRead(a wire.Attachment) (*records.Lock, error)
 	TryLockAttachment(a wire.Attachment) (*records.Lock, bool, error)
 	LockNetwork(name string) (*records.Lock, error)
 	LockHost() (*records.Lock, error)
@@ -71,12 +91,23 @@ type Locks interface {
 type Records interface {
 	Put(r *records.Record) error
 	Get(a wire.Attachment, plugin string) (*records.Record, error)
+	// Replace writes the record of a lost attachment in the place of one that can't be
+	// read.
+	Replace(a wire.Attachment, plugin string, why error) (*records.Record, error)
 	Delete(a wire.Attachment, plugin string) error
 	// InfoFromChain returns what the other plugins of the attachment's chain have
 	// recorded of the network.
 	InfoFromChain(a wire.Attachment, plugin string) (network.Info, error)
+	// OneOfEach returns one record of each network.
+	OneOfEach() ([]*records.Record, error)
+	// ChainOf returns the list of plugins that an attachment was made by, nothing where
+	// none is found.
+	ChainOf(a wire.Attachment) records.Chain
 	// Others reports whether a network, "" for any, has attachments besides one.
 	Others(network string, besides wire.Attachment) (bool, error)
+	// Unused returns those of the keys of the host's objects that no attachment needs
+	// besides one.
+	Unused(keys []string, besides wire.Attachment) ([]string, error)
 }
 
 // Index tells which records there are.

@@ -95,6 +95,9 @@ func (r *Request) identity(bundle names.Identity) names.Identity {
 // names returns what a container is called on the network. Where names are seen to,
 // a name of the runtime's that is no domain name is left out, and said to be.
 func (e *Engine) names(r *Request, d network.Description) []string {
+	if d.Joins != "" {
+		return nil // as in Docker: the addresses are the other container's
+	}
 	if d.Names == nil {
 		return r.names()
 	}

@@ -40,7 +40,7 @@ func TestNames(t *testing.T) {
 		{"null", "", `"aliases": null, "io.kubernetes.cri.pod-annotations": null`, names.Identity{}, "0123456789ab", ""},
 		{"no domain name", "DNET_NAME=a b;DNET_HOSTNAME=ok", ``, names.Identity{}, "0123456789ab ok",
 			`ddns: name "a b" of container 0123456789abcdef0123 is left out: it is no domain name`},
-		{"others' wishes", "IP=nonsense;MAC=nonsense", `"ips": 5, "mac": 5, "portMappings": 5, "bandwidth": {"ingressRate": 1}`,
+		{"others' requests", "IP=nonsense;MAC=nonsense", `"ips": 5, "mac": 5, "portMappings": 5, "bandwidth": {"ingressRate": 1}`,
 			names.Identity{}, "0123456789ab", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime/debug"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -58,9 +59,9 @@ func Main(p *network.Plugin) {
 // NewEngine returns an engine that works on the real machine.
 func NewEngine(p *network.Plugin, store records.Store, machine *host.Host) *Engine {
 	return &Engine{
-		Plugin: p, Host: machine, Namespaces: machine, Sandboxes: machine, Facts: machine,
+		Plugin: p, Host: machine, Namespaces: machine, Sandboxes: machine, Facts: machine, Donors: machine,
 		Locks: store, Records: store, Index: store,
-		Source: Source(store, machine), Relay: host.RefreshRelay, Log: os.Stderr,
+		Source: Source(store, machine, openCluster(store, machine.StartCluster)), Relay: host.RefreshRelay, Log: os.Stderr,
 	}
 }
 
@@ -98,15 +99,32 @@ func (p process) attend(open func() (verbs, error)) error {
 	c, err := readCall(p.getenv, p.stdin)
 	version := ""
 	if err == nil {
-		version, err = c.run(open, p.stdout)
+		version, err = p.run(c, open)
 	}
 	if err == nil {
 		return nil
 	}
-	if unsaid := report(err, version).print(p.stdout); unsaid != nil {
+	f := report(err, version)
+	if c.Command == "DEL" {
+		f.notGone()
+	}
+	if unsaid := f.print(p.stdout); unsaid != nil {
 		fmt.Fprintln(p.stderr, unsaid)
 	}
 	return err
+}
+
+// run carries the call out. A panic is an error as others are: a runtime that finds
+// nothing on standard output takes what is on stderr for the error, and reads in a
+// stack what it likes.
+func (p process) run(c *Call, open func() (verbs, error)) (version string, err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			err = panicError(why)
+			fmt.Fprintf(p.stderr, "%v\n%s", err, debug.Stack())
+		}
+	}()
+	return c.run(open, p.stdout)
 }
 
 func exit(err error) {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"dcni/pkg/firewall"
@@ -31,10 +32,16 @@ type Request struct {
 	Ports   []firewall.Port
 	Aliases []string
 
+	claimed   []string       // the container's names on the network, for the cluster
 	annotated names.Identity // what the pod's annotations say
+	parent    wire.LinkInfo  // that the interface is to be made on, as ADD found it
 	conf      network.Conf   // Conf, split
 
 	Prev *types100.Result // prevResult, or nil
+
+	donor   *network.Donor // whose network namespace the sandbox is to be in, or nil
+	source  string         // path of that namespace
+	donated []*types.Route // what the donor's result says of routes
 }
 
 // maxWord is the limit of the identity's words, in bytes: they are names of

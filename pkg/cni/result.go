@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -37,6 +38,10 @@ func resultOf(plan wire.Plan, e network.Endpoint, dns *network.DNS) *types100.Re
 			r.Interfaces = append(r.Interfaces,
 				&types100.Interface{Name: o.Name, Mtu: o.MTU},
 				&types100.Interface{Name: o.Peer, Mac: o.MAC, Mtu: o.MTU, Sandbox: o.NetNS})
+		case *wire.Child: // not its parent: runtimes take every interface of the host for one of the container's
+			r.Interfaces = append(r.Interfaces, &types100.Interface{
+				Name: o.Name, Mac: cmp.Or(o.MAC, e.ParentMAC), Mtu: cmp.Or(o.MTU, e.MTU), Sandbox: o.NetNS,
+			})
 		case *wire.Route:
 			if o.NetNS != "" {
 				r.Routes = append(r.Routes, resultRoute(o))
@@ -46,6 +51,9 @@ func resultOf(plan wire.Plan, e network.Endpoint, dns *network.DNS) *types100.Re
 	inside := slices.IndexFunc(r.Interfaces, func(i *types100.Interface) bool { return i.Sandbox != "" })
 	for _, a := range e.Addresses {
 		ip := &types100.IPConfig{Address: ipNet(a.Address), Gateway: a.Gateway.AsSlice()}
+		if e.Routed {
+			ip.Gateway = nil
+		}
 		if inside >= 0 {
 			ip.Interface = types100.Int(inside)
 		}
@@ -91,8 +99,9 @@ func merge(prev, own *types100.Result) *types100.Result {
 	return &out
 }
 
-// sameResult compares the addresses of prevResult with those on record. MACs
-// and routes are left out: chained plugins change them.
+// sameResult compares the addresses of prevResult with those on record, but for what
+// ADD left out as IPv6 was switched off. MACs and routes are left out: chained plugins
+// change them.
 func sameResult(r *Request, rec *records.Record) error {
 	var inside []netip.Addr
 	for _, ip := range r.Prev.IPs {
@@ -106,7 +115,7 @@ func sameResult(r *Request, rec *records.Record) error {
 	}
 	var errs []error
 	for _, a := range rec.Addresses {
-		if !slices.Contains(inside, a.Address.Addr()) {
+		if !slices.Contains(inside, a.Address.Addr()) && strings.Contains(string(rec.Result), `"`+a.Address.String()+`"`) {
 			errs = append(errs, fmt.Errorf("prevResult: address %s of %s is missing", a.Address.Addr(), r.IfName))
 		}
 	}
@@ -120,15 +129,20 @@ func fillRecord(rec *records.Record, plan wire.Plan, e network.Endpoint, result 
 		return err
 	}
 	rec.State, rec.Result = records.Up, raw
-	rec.MTU, rec.Addresses, rec.Subnets, rec.Routes = e.MTU, e.Addresses, e.Subnets, e.Routes
+	rec.MTU, rec.Addresses, rec.Subnets, rec.Routes, rec.Adopted = e.MTU, e.Addresses, e.Subnets, e.Routes, e.Adopted
+	rec.Info, rec.Overlay = e.Info, e.Overlay
 	for _, o := range slices.Concat(plan.Network, plan.Own) {
 		switch o := o.(type) {
 		case *wire.Veth:
+			rec.MAC = o.MAC
+		case *wire.Child:
 			rec.MAC = o.MAC
 		case *firewall.Network:
 			rec.Firewall, rec.Backend = o, "nftables"
 		case *firewall.Endpoint:
 			rec.Endpoint = o
+		case *firewall.Member:
+			rec.Member = o
 		case *names.Resolver:
 			rec.Resolver = o
 		}
@@ -203,13 +217,16 @@ func printResult(w io.Writer, r *types100.Result, version string) error {
 // endpointOf returns the endpoint of a recorded attachment.
 func endpointOf(rec *records.Record) network.Endpoint {
 	e := network.Endpoint{
-		Attachment: rec.Attachment, NetNS: rec.NetNS, Cookie: rec.Cookie, Target: rec.Target,
-		MAC: rec.MAC, MTU: rec.MTU,
+		Attachment: rec.Attachment, NetNS: rec.NetNS, Cookie: rec.Cookie, Target: rec.Target, Source: rec.Source,
+		MAC: rec.MAC, MTU: rec.MTU, Adopted: rec.Adopted,
 		Addresses: rec.Addresses, Subnets: rec.Subnets, Routes: rec.Routes,
-		Names: rec.Names, Info: rec.Info, Resolver: rec.Resolver,
+		Names: rec.Names, Info: rec.Info, Resolver: rec.Resolver, Overlay: rec.Overlay,
 	}
 	if rec.Endpoint != nil {
 		e.Ports = rec.Endpoint.Ports
+	}
+	if rec.IPv6Off {
+		return e.WithoutIPv6()
 	}
 	return e
 }

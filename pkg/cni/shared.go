@@ -16,12 +16,14 @@ import (
 type shared struct{ host, network []wire.Object }
 
 // ensureShared makes the host's and the network's objects so. It returns those
-// that it changed. A lock is taken only if something is to be changed.
-func (e *Engine) ensureShared(rec *records.Record, plan wire.Plan) (made shared, err error) {
+// that it changed. A lock is taken only if something is to be changed, or if the network's
+// objects go with its last attachment, which may be about to go: they are looked at under
+// the lock only then.
+func (e *Engine) ensureShared(rec *records.Record, plan wire.Plan, going bool) (made shared, err error) {
 	if made.host, err = e.ensureHost(rec, plan.Host); err != nil {
 		return made, err
 	}
-	if wire.So(e.Host, plan.Network) {
+	if !going && wire.So(e.Host, plan.Network) {
 		return made, nil
 	}
 	lock, err := e.Locks.LockNetwork(rec.Network)
@@ -29,20 +31,18 @@ func (e *Engine) ensureShared(rec *records.Record, plan wire.Plan) (made shared,
 		return made, err
 	}
 	defer lock.Unlock()
+	if going && wire.So(e.Host, plan.Network) {
+		return made, nil
+	}
 	made.network, err = wire.Ensure(e.Host, plan.Network)
 	return made, err
 }
 
-// ensureHost makes the host's objects so. Those that go with their last user (a
-// [wire.Root], as the interface of a VLAN) are first recorded as used, and looked
-// at only under the lock: the last user may be about to remove them.
+// ensureHost makes the host's objects so. All go with their last user, which may be
+// about to remove them: they are looked at under the lock only. Until the record says
+// which of them it needs, it counts as one that needs all.
 func (e *Engine) ensureHost(rec *records.Record, objects []wire.Object) ([]wire.Object, error) {
-	rec.Host = rootKeys(objects)
-	if len(rec.Host) > 0 {
-		if err := e.Records.Put(rec); err != nil {
-			return nil, err
-		}
-	} else if wire.So(e.Host, objects) {
+	if rec.Host = rootKeys(objects); len(rec.Host) == 0 && wire.So(e.Host, objects) {
 		return nil, nil
 	}
 	lock, err := e.Locks.LockHost()
@@ -52,7 +52,7 @@ func (e *Engine) ensureHost(rec *records.Record, objects []wire.Object) ([]wire.
 	defer lock.Unlock()
 	made, err := wire.Ensure(e.Host, objects)
 	for _, o := range made {
-		if f, ok := o.(*wire.Forwarding); ok {
+		if f, ok := o.(*wire.Forwarding); ok && !f.Found {
 			fmt.Fprintf(e.Log, "%s: switched on: %s\n", e.Plugin.Type, f)
 		}
 	}
@@ -69,41 +69,61 @@ func rootKeys(objects []wire.Object) []string {
 	return keys
 }
 
-// deleteRecord deletes the record of an attachment, and before it those of the
-// host's objects that the attachment was the last to use, of whatever network. The
-// record is there until they are gone, so that a DEL that dies here is done again.
-// All of it is under the host's lock: of two attachments that go at once, the
-// second must not take the first for one that still uses them.
-func (e *Engine) deleteRecord(rec *records.Record) error {
-	if len(rec.Host) == 0 {
-		return e.Records.Delete(rec.Attachment, rec.Plugin)
+// deleteRecord deletes the record of an attachment. Before it go the network's objects on
+// the host, where they go with its last attachment and this is that ([network.Description]
+// has them), and those of the host's objects that the attachment was the last to use, of
+// whatever network. The record is there until they are gone, so that a DEL that dies here
+// is done again. All of it is under the locks of the network and the host: of two
+// attachments that go at once, the second must not take the first for one that still uses
+// them.
+func (e *Engine) deleteRecord(rec *records.Record, leftovers []wire.Object) error {
+	if leftovers != nil {
+		lock, err := e.Locks.LockNetwork(rec.Network)
+		if err != nil {
+			return err
+		}
+		defer lock.Unlock()
+		others, err := e.Records.Others(rec.Network, rec.Attachment)
+		if err == nil && !others {
+			e.Namespaces.CloseNetNS("") // links may have changed by now
+			err = wire.Undo(e.Host, leftovers)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	mode, err := e.parseRecorded(rec)
-	if err != nil {
-		return err
-	}
-	plan, err := mode.Plan(endpointOf(rec))
-	if err != nil {
-		return err
+	return e.deleteLast(rec)
+}
+
+// deleteLast is deleteRecord for what is the host's.
+func (e *Engine) deleteLast(rec *records.Record) error {
+	// What another ADD makes from now on, that one's record says it needs.
+	if objects, err := e.Facts.HostObjects(); err != nil || len(objects) == 0 {
+		return errors.Join(err, e.Records.Delete(rec.Attachment, rec.Plugin))
 	}
 	lock, err := e.Locks.LockHost()
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	list, err := e.Index.List("")
-	if err != nil {
-		return err
-	}
-	unused := slices.DeleteFunc(plan.Host, func(o wire.Object) bool {
-		return slices.ContainsFunc(list, func(other *records.Record) bool {
-			return other.Attachment != rec.Attachment && slices.Contains(other.Host, o.Key())
-		})
-	})
-	if err := wire.Del(e.Host, unused); err != nil {
+	if err := e.removeUnused(rec.Attachment); err != nil {
 		return err
 	}
 	return e.Records.Delete(rec.Attachment, rec.Plugin)
+}
+
+// removeUnused removes the host's objects that no attachment needs but one. The
+// caller holds the host's lock.
+func (e *Engine) removeUnused(besides wire.Attachment) error {
+	objects, err := e.Facts.HostObjects()
+	if err != nil {
+		return err
+	}
+	unused, err := e.Records.Unused(rootKeys(objects), besides)
+	if err != nil {
+		return err
+	}
+	return wire.Undo(e.Host, slices.DeleteFunc(objects, func(o wire.Object) bool { return !slices.Contains(unused, o.Key()) }))
 }
 
 // unmake takes away what an ADD made for the network and for the host before it
@@ -136,9 +156,5 @@ func (e *Engine) unmakeHost(r *Request, made []wire.Object) error {
 		return err
 	}
 	defer lock.Unlock()
-	others, err := e.Records.Others("", r.Attachment)
-	if err != nil || others {
-		return err
-	}
-	return wire.Undo(e.Host, made)
+	return e.removeUnused(r.Attachment)
 }

@@ -1,11 +1,13 @@
 package cni
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -44,14 +46,23 @@ type Confirmer interface {
 	Confirm(r *Request, l *Lease) error
 }
 
+// A Replacer is an address source that has other addresses to give where machines on
+// the LAN have those of a lease.
+type Replacer interface {
+	Addresses
+	// Replace changes the lease to addresses that are not taken, and remembers which are.
+	Replace(r *Request, l *Lease, taken []wire.Conflict) error
+}
+
 // An Engine carries out the verbs of one plugin.
 type Engine struct {
 	Plugin *network.Plugin
 
-	Host       wire.Host // the machine, as are the next three: the real one is [host.Host]
+	Host       wire.Host // the machine, as are the next four: the real one is [host.Host]
 	Namespaces Namespaces
 	Sandboxes  Sandboxes
 	Facts      HostFacts
+	Donors     Donors
 
 	Locks   Locks
 	Records Records
@@ -59,8 +70,8 @@ type Engine struct {
 
 	// Source returns where a network's addresses come from.
 	Source func(d network.Description) Addresses
-	// Relay tells dnetd, which relays what netfilter can't publish, that ports of an
-	// attachment came or went; nil: there is no relay.
+	// Relay tells dnetd, which holds published ports and relays what netfilter can't
+	// publish, that ports of an attachment came or went; nil: there is no relay.
 	Relay func(a wire.Attachment) error
 	// Log takes a line for each thing of the host's that was changed.
 	Log io.Writer
@@ -85,6 +96,12 @@ func (e *Engine) Add(r *Request) (*types100.Result, error) {
 	if !filepath.IsAbs(r.NetNS) {
 		// It is recorded, for processes that work elsewhere.
 		return nil, wire.Errorf(wire.CodeEnv, "CNI_NETNS %q: must be an absolute path", r.NetNS)
+	}
+	if !strings.HasPrefix(r.IfName, d.IfPrefix) {
+		fmt.Fprintf(e.Log, "%s: %s %q: the runtime names the interface of %s, and not so\n", e.Plugin.Type, network.IfacePrefix, d.IfPrefix, r.Attachment)
+	}
+	if err := network.CheckCacheName(r.Attachment); err != nil {
+		return nil, err
 	}
 	lock, err := e.Locks.LockAttachment(r.Attachment)
 	if err != nil {
@@ -117,6 +134,7 @@ func (e *Engine) begin(r *Request, d network.Description) (*records.Record, erro
 		NetNS: r.NetNS, Cookie: found.Cookie, Config: r.Conf, Since: time.Now().UTC(), Program: e.Program,
 		Name: r.Name, Names: e.names(r, d), Info: d.Info,
 	}
+	r.claimed = rec.Names
 	return rec, kindOf(e.Plugin).validate(e, r, d, rec)
 }
 
@@ -125,7 +143,7 @@ func (e *Engine) begin(r *Request, d network.Description) (*records.Record, erro
 // that is to share another namespace may be there already.
 func (e *Engine) enter(r *Request, d network.Description) (wire.Sandbox, error) {
 	found, err := e.Namespaces.OpenNetNS(r.NetNS)
-	if err == nil && found.Own && d.Shares == "" {
+	if err == nil && found.Own && !d.Shared() {
 		err = wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: must not be the host's own network namespace", r.NetNS)
 	}
 	return found, err
@@ -133,13 +151,9 @@ func (e *Engine) enter(r *Request, d network.Description) (wire.Sandbox, error) 
 
 // clear makes way for ADD. What a process that died left, or an attachment
 // whose interface went with its namespace, is deleted first; what is attached
-// is an error, and is not touched.
+// is an error, and is not touched, nor is its record.
 func (e *Engine) clear(r *Request, found wire.Sandbox) error {
-	old, err := e.Records.Get(r.Attachment, e.Plugin.Type)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	there, err := kindOf(e.Plugin).attached(e, r, found, old)
+	old, there, err := e.present(r, found)
 	switch {
 	case err != nil:
 		return err
@@ -147,11 +161,30 @@ func (e *Engine) clear(r *Request, found wire.Sandbox) error {
 		return wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: the sandbox has an interface of that name", r.IfName)
 	case old == nil:
 		return nil
-	case old.State == records.Up && there:
+	case (old.State == records.Up || old.State == records.Lost) && there:
 		return wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: container %s is attached to %s by it; DEL comes first",
 			r.IfName, r.Container, r.Network)
 	}
 	return e.detach(r, old, e.describe(r, old))
+}
+
+// present returns the record of an attachment, nil if there is none, and whether the
+// sandbox has what ADD would make. The record of a newer version stays where it is
+// while that is there.
+func (e *Engine) present(r *Request, found wire.Sandbox) (*records.Record, bool, error) {
+	old, unread := e.Records.Get(r.Attachment, e.Plugin.Type)
+	if unread != nil && !records.IsUnreadable(unread) && !errors.Is(unread, fs.ErrNotExist) {
+		return nil, false, unread
+	}
+	there, err := kindOf(e.Plugin).attached(e, r, found, old)
+	switch {
+	case err != nil || !records.IsUnreadable(unread):
+		return old, there, err
+	case there && !isOld(unread):
+		return nil, there, wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: the sandbox has an interface of that name; DEL comes first: %v", r.IfName, unread)
+	}
+	old, err = e.record(r.Attachment)
+	return old, there, err
 }
 
 // at reports whether a sandbox is the one on record, or what that was made to
@@ -164,12 +197,15 @@ func at(rec *records.Record, found wire.Sandbox) bool {
 // the kernel's part first, then the addresses, then the record, so that what
 // can't be undone stays on record.
 func (e *Engine) attach(r *Request, mode network.Mode, rec *records.Record) (*types100.Result, error) {
-	a := addition{Engine: e, r: r, mode: mode, rec: rec, source: kindOf(e.Plugin).source(e, mode.Describe())}
+	a := addition{Engine: e, r: r, mode: mode, rec: rec, source: kindOf(e.Plugin).source(e, r.withoutParents(mode.Describe()))}
 	var err error
+	leftovers := mode.Describe().Leftovers
 	if a.lease, err = a.source.Claim(r); err != nil {
-		return nil, errors.Join(err, e.Records.Delete(r.Attachment, e.Plugin.Type))
+		return nil, errors.Join(err, e.deleteRecord(rec, leftovers))
 	}
-	rec.IPAM = a.lease.From
+	if rec.IPAM, rec.Overlay = a.lease.From, a.lease.Overlay; rec.Overlay != nil {
+		rec.Info = a.describe().Info // as the cluster has it
+	}
 	result, made, err := a.make()
 	if err == nil {
 		e.relay(rec)
@@ -178,7 +214,7 @@ func (e *Engine) attach(r *Request, mode network.Mode, rec *records.Record) (*ty
 	if undo := e.unmake(r, a.source, a.lease, made); undo != nil {
 		return nil, errors.Join(err, undo)
 	}
-	return nil, errors.Join(err, e.deleteRecord(rec))
+	return nil, errors.Join(err, e.deleteRecord(rec, leftovers))
 }
 
 // An addition is an ADD that has its addresses.
@@ -190,6 +226,8 @@ type addition struct {
 	source Addresses
 	lease  *Lease
 
+	mac      string    // that the link has while its addresses are settled; "": it goes with them
+	ipv6Off  bool      // IPv6 is switched off in the sandbox
 	plan     wire.Plan // for the endpoint
 	endpoint network.Endpoint
 }
@@ -200,13 +238,13 @@ func (a *addition) make() (*types100.Result, shared, error) {
 	if err := a.makePlan(); err != nil {
 		return nil, shared{}, err
 	}
-	made, err := a.ensureShared(a.rec, a.plan)
+	made, err := a.ensureShared(a.rec, a.plan, a.describe().Leftovers != nil)
 	if err != nil {
 		return nil, made, err
 	}
 	own, err := a.ensureOwn()
 	if err != nil {
-		return nil, made, err
+		return nil, made, errors.Join(err, wire.Undo(a.Host, own))
 	}
 	result, err := a.finish()
 	if err != nil {
@@ -215,47 +253,43 @@ func (a *addition) make() (*types100.Result, shared, error) {
 	return result, shared{}, nil
 }
 
+// describe returns what the engine must know of the network: as it is configured, and as
+// the cluster has it.
+func (a *addition) describe() network.Description { return a.lease.Overlay.Settle(a.mode.Describe()) }
+
 // makePlan makes the plan of the attachment with its addresses.
 func (a *addition) makePlan() (err error) {
-	d, r, l := a.mode.Describe(), a.r, a.lease
+	d, r, l := a.describe(), a.r, a.lease
+	_, settles := a.source.(Confirmer)
 	if err := fit(d.Families, l.Addresses); err != nil {
 		return err
 	}
 	a.endpoint = network.Endpoint{
-		Attachment: r.Attachment, NetNS: r.NetNS, Cookie: a.rec.Cookie, Target: a.rec.Target, MAC: r.MAC, MTU: d.MTU,
+		Attachment: r.Attachment, NetNS: r.NetNS, Cookie: a.rec.Cookie, Target: a.rec.Target, Source: a.rec.Source, MAC: cmp.Or(r.MAC, a.mac), MTU: d.MTU,
 		Addresses: l.Addresses, Subnets: l.Subnets, Routes: l.Routes, Ports: publish(d.Ports, r.Ports),
-		Names: a.rec.Names, Info: a.rec.Info, Reused: l.Reused || r.MAC != "",
+		Names: a.rec.Names, Info: a.rec.Info, Reused: l.Reused || r.MAC != "", OnLAN: d.OnLAN(), UpFirst: settles || d.ConflictDetection,
+		Routed: d.Routed, Overlay: l.Overlay,
 	}
-	if d.MTU == 0 && a.Plugin.Kind == network.MakesInterface {
+	if d.Bridge != nil {
+		if a.endpoint.Adopted, err = a.Facts.Adopts(d.Bridge); err != nil {
+			return err
+		}
+		a.endpoint.Info.OwnSubnets = !a.endpoint.Adopted
+	}
+	switch {
+	case d.Parent != nil:
+		err = a.onParent(d)
+	case d.MTU == 0 && a.Plugin.Kind == network.MakesInterface:
 		a.endpoint.MTU = a.Facts.DefaultRouteMTU()
+	}
+	if err != nil {
+		return err
+	}
+	if a.ipv6Off {
+		a.endpoint = a.endpoint.WithoutIPv6()
 	}
 	a.plan, err = a.mode.Plan(a.endpoint)
 	return err
-}
-
-// ensureOwn makes the attachment's own objects so, in two stages where the address
-// source wants to see the link before it settles the addresses.
-func (a *addition) ensureOwn() ([]wire.Object, error) {
-	c, twoStages := a.source.(Confirmer)
-	if !twoStages {
-		return wire.Ensure(a.Host, a.plan.Own)
-	}
-	link, _ := wire.Stages(a.plan.Own)
-	first, err := wire.Ensure(a.Host, link)
-	if err != nil {
-		return nil, err
-	}
-	if err = c.Confirm(a.r, a.lease); err == nil {
-		err = a.makePlan()
-	}
-	var second []wire.Object
-	if err == nil {
-		second, err = wire.Ensure(a.Host, a.plan.Own) // the first stage is so already
-	}
-	if err != nil {
-		return nil, errors.Join(err, wire.Undo(a.Host, first))
-	}
-	return append(first, second...), nil
 }
 
 // finish records the attachment as up, and returns its result.
@@ -266,6 +300,12 @@ func (a *addition) finish() (*types100.Result, error) {
 	whole, recorded := kindOf(a.Plugin).results(a.r, resultOf(a.plan, a.endpoint, a.lease.DNS))
 	if err := fillRecord(a.rec, a.plan, a.endpoint, recorded); err != nil {
 		return nil, err
+	}
+	if publishes(a.rec) {
+		a.rec.Holder = a.Facts.PortHolder()
+	}
+	if a.ipv6Off { // it may be switched on one day
+		a.rec.IPv6Off, a.rec.Addresses, a.rec.Routes = true, a.lease.Addresses, a.lease.Routes
 	}
 	return whole, a.Records.Put(a.rec)
 }
@@ -278,11 +318,25 @@ func (e *Engine) Del(r *Request) error {
 		return err
 	}
 	defer lock.Unlock()
-	rec, err := e.Records.Get(r.Attachment, e.Plugin.Type)
+	rec, err := e.record(r.Attachment)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return e.detach(r, rec, e.describe(r, rec))
+}
+
+// record returns the record of an attachment, whose lock the caller holds. If it can't
+// be read, the attachment is lost: it is known by its identity, and can be deleted.
+func (e *Engine) record(a wire.Attachment) (*records.Record, error) {
+	rec, err := e.Records.Get(a, e.Plugin.Type)
+	if !records.IsUnreadable(err) {
+		return rec, err
+	}
+	rec, unsaid := e.Records.Replace(a, e.Plugin.Type, err)
+	if unsaid != nil {
+		fmt.Fprintf(e.Log, "%s: %v; %v\n", e.Plugin.Type, err, unsaid)
+	}
+	return rec, nil
 }
 
 // describe returns what is known of the network that an attachment is to be
@@ -324,11 +378,16 @@ func (e *Engine) detach(r *Request, rec *records.Record, d network.Description) 
 	return err
 }
 
-// relay has an attachment's ports relayed that came, or no more those that went,
-// if some want to be. It is no error where that can't be: all the rest of the
-// attachment is there, or gone.
+// publishes reports whether an attachment has published ports on record.
+func publishes(rec *records.Record) bool {
+	return rec != nil && rec.Endpoint != nil && len(rec.Endpoint.Ports) > 0
+}
+
+// relay has an attachment's ports held and relayed that came, or no more those that
+// went. It is no error where that can't be: all the rest of the attachment is there, or
+// gone.
 func (e *Engine) relay(rec *records.Record) {
-	if e.Relay == nil || rec == nil || rec.Endpoint == nil || len(firewall.Relays(rec.Endpoint)) == 0 {
+	if e.Relay == nil || !publishes(rec) {
 		return
 	}
 	if err := e.Relay(rec.Attachment); err != nil {
@@ -339,12 +398,11 @@ func (e *Engine) relay(rec *records.Record) {
 // takeAway removes the kernel's part of an attachment, and its record.
 func (e *Engine) takeAway(r *Request, rec *records.Record, d network.Description) error {
 	unsaid, err := e.remove(r, rec, d)
-	switch {
-	case err != nil:
-	case rec == nil:
-		err = e.Records.Delete(r.Attachment, e.Plugin.Type)
-	default:
-		err = e.deleteRecord(rec)
+	if rec == nil {
+		rec = &records.Record{Attachment: r.Attachment, Plugin: e.Plugin.Type}
+	}
+	if err == nil {
+		err = e.deleteRecord(rec, d.Leftovers)
 	}
 	if err != nil {
 		return errors.Join(err, unsaid)
@@ -360,18 +418,35 @@ func (e *Engine) remove(r *Request, rec *records.Record, d network.Description) 
 	if rec != nil {
 		endpoint.NetNS, endpoint.Cookie, endpoint.Target = rec.NetNS, rec.Cookie, rec.Target
 	}
+	e.whereNow(r, &endpoint)
 	roots := e.Plugin.Roots(endpoint)
 	if d.Names != nil && e.Plugin.Kind == network.MakesInterface {
 		roots = append(roots, names.Roots(endpoint)...)
 	}
 	if rec != nil {
-		if known := e.recorded(rec); known != nil {
-			roots = known
+		known := *rec
+		known.NetNS, known.Cookie = endpoint.NetNS, endpoint.Cookie
+		if own := e.recorded(&known); own != nil {
+			roots = own
 		}
 		rec.State, rec.Since = records.Deleting, time.Now().UTC()
 		unsaid = e.Records.Put(rec)
 	}
 	return unsaid, wire.Del(e.Host, roots)
+}
+
+// whereNow has an attachment whose interface the host has no end of looked for where the
+// runtime says that the sandbox is: the path on record may be gone while the namespace
+// lives, and without a record there is none. An interface's alias says whose it is.
+func (e *Engine) whereNow(r *Request, endpoint *network.Endpoint) {
+	if !e.Plugin.Inside || r.NetNS == "" || r.NetNS == endpoint.NetNS {
+		return
+	}
+	found, err := e.Namespaces.OpenNetNS(r.NetNS)
+	if err != nil || found.Own || endpoint.Cookie != 0 && found.Cookie != endpoint.Cookie {
+		return
+	}
+	endpoint.NetNS, endpoint.Cookie = r.NetNS, found.Cookie
 }
 
 // recorded returns the own objects of an attachment as its record has them:
@@ -380,9 +455,18 @@ func (e *Engine) recorded(rec *records.Record) []wire.Object {
 	if rec.State != records.Up {
 		return nil
 	}
-	plan, _, err := e.replan(rec)
+	whole := *rec
+	whole.IPv6Off = false
+	plan, _, err := e.replan(&whole)
 	if err != nil {
 		return nil
+	}
+	if rec.IPv6Off { // other ports than these may be published
+		for i, o := range plan.Own {
+			if p, ok := o.(*firewall.Endpoint); ok {
+				plan.Own[i] = &firewall.Endpoint{Owner: p.Owner}
+			}
+		}
 	}
 	return plan.Own
 }
@@ -394,7 +478,9 @@ func (e *Engine) replan(rec *records.Record) (wire.Plan, network.Endpoint, error
 		return wire.Plan{}, network.Endpoint{}, err
 	}
 	endpoint := endpointOf(rec)
-	if len(endpoint.Addresses) == 0 && e.Plugin.Kind != network.Meta {
+	d := mode.Describe()
+	endpoint.OnLAN, endpoint.Routed = d.OnLAN(), d.Routed
+	if len(rec.Addresses) == 0 && e.Plugin.Kind != network.Meta {
 		return wire.Plan{}, endpoint, fmt.Errorf("record of %s: no addresses", rec.Attachment)
 	}
 	plan, err := mode.Plan(endpoint)

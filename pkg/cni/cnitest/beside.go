@@ -71,7 +71,7 @@ func (m matrix) delBeside(t *testing.T) {
 		{name: "last but b2", attached: []string{"c1", "b2"}},
 		{name: "beside c0", attached: []string{"c0", "c1"}},
 	} {
-		for _, other := range append(m.others("c1"), m.exchange("c1"), m.add("c1")) {
+		for _, other := range append(m.others("c1"), m.exchange("c1"), m.add("c1"), m.add("c3")) {
 			m.collide(t, s, m.del("c1"), other, nil)
 		}
 		for _, other := range []verb{m.add("c2"), m.add("c1"), m.add("b1")} {
@@ -82,7 +82,7 @@ func (m matrix) delBeside(t *testing.T) {
 
 func (m matrix) gcBeside(t *testing.T) {
 	s := scene{name: "c1 is to go", attached: []string{"c0", "c1", "b2"}}
-	if m.plugin.Kind == network.MakesInterface {
+	if m.plugin.Kind == network.MakesInterface && !m.plugin.Inside { // else only its sandbox knows of it
 		s.attached = append(s.attached, "c3")
 		s.set = func(t *testing.T, w *World) { // c3's record is lost
 			if err := w.Store.Delete(w.Request(t, "c3", m.confOf("c3")).Attachment, m.plugin.Type); err != nil {
@@ -265,7 +265,7 @@ func (m matrix) shares(t *testing.T) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return mode.Describe().Shares != ""
+	return mode.Describe().Shared()
 }
 
 // exchanged reports whether a container's sandbox is another one than that on

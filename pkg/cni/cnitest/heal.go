@@ -191,7 +191,7 @@ func (m matrix) collectNothing(t *testing.T) {
 }
 
 // collectNothingNew: while Heal looks for sandboxes that are gone, c1 is attached
-// anew in a sandbox that Heal can't see by its path, and its link is lost. It came
+// again in a sandbox that Heal can't see by its path, and its link is lost. It came
 // after Heal looked at which sandboxes are in use, so Heal looks again.
 func (m matrix) collectNothingNew(t *testing.T) {
 	gone := scene{"c0's sandbox is gone", []string{"c0", "c1"}, func(t *testing.T, w *World) {

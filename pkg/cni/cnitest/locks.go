@@ -166,6 +166,13 @@ func (s store) List(network string) ([]*records.Record, error) {
 	return s.Store.List(network)
 }
 
+func (s store) OneOfEach() ([]*records.Record, error) {
+	if err := s.w.next(); err != nil {
+		return nil, err
+	}
+	return s.Store.OneOfEach()
+}
+
 func (s store) Keys() ([]records.RecordKey, error) {
 	if err := s.w.next(); err != nil {
 		return nil, err
@@ -177,16 +184,19 @@ func (s store) Keys() ([]records.RecordKey, error) {
 // does is for the tests of package records.
 type addresses struct {
 	cni.Addresses
-	w *World
+	w       *World
+	cluster bool // they are the cluster's
 }
 
 // begin is the step of a change. It waits for the network's lock, which package
-// records takes for the time of one.
+// records takes for the time of one. The cluster's store does without.
 func (a addresses) begin(r *cni.Request) error {
 	if err := a.w.next(); err != nil {
 		return err
 	}
-	a.w.await(func() bool { return !a.w.networkLocked(r.Network) })
+	if !a.cluster {
+		a.w.await(func() bool { return !a.w.networkLocked(r.Network) })
+	}
 	return nil
 }
 
@@ -196,6 +206,15 @@ func (a addresses) Claim(r *cni.Request) (*cni.Lease, error) {
 	}
 	a.w.holds(r.Attachment, "its lease")
 	return a.Addresses.Claim(r)
+}
+
+// Replace is for a source that has other addresses to give.
+func (a addresses) Replace(r *cni.Request, l *cni.Lease, taken []wire.Conflict) error {
+	if err := a.begin(r); err != nil {
+		return err
+	}
+	a.w.holds(r.Attachment, "its lease")
+	return a.Addresses.(cni.Replacer).Replace(r, l, taken)
 }
 
 func (a addresses) Abandon(r *cni.Request, l *cni.Lease) error {

@@ -3,6 +3,7 @@ package cnitest
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -17,9 +18,12 @@ import (
 //
 // The configuration should ask for all that the plugin can do, fixed host
 // ports and addresses included: the last row wants another container to find
-// them taken.
-func Matrix(t *testing.T, plugin *network.Plugin, conf string) {
-	m := matrix{plugin, conf, new(int)}
+// them taken. The others are addresses that machines on the LAN have.
+func Matrix(t *testing.T, plugin *network.Plugin, conf string, others ...string) {
+	m := matrix{plugin, conf, map[netip.Addr]string{}, new(int)}
+	for _, a := range others {
+		m.onLAN[netip.MustParseAddr(a)] = "02:00:00:00:00:99"
+	}
 	m.run(t)
 	t.Logf("%d cases", *m.cases)
 }
@@ -49,11 +53,14 @@ func (m matrix) run(t *testing.T) {
 type matrix struct {
 	plugin *network.Plugin
 	conf   string
+	onLAN  map[netip.Addr]string
 	cases  *int // how many ran
 }
 
 func (m matrix) world(t *testing.T) *World {
-	return NewWorld(t, m.plugin)
+	w := NewWorld(t, m.plugin)
+	w.Others = m.onLAN
+	return w
 }
 
 // again adds a container that died as it was added.

@@ -12,7 +12,7 @@ import (
 )
 
 // Plans compares what a plugin's command plan prints with testdata/NAME.plan,
-// for each testdata/NAME.json. UPDATE=1 writes them anew.
+// for each testdata/NAME.json. UPDATE=1 writes them.
 func Plans(t *testing.T, plugin *network.Plugin) {
 	files, err := filepath.Glob("testdata/*.json")
 	if err != nil || len(files) == 0 {

@@ -23,6 +23,7 @@ import (
 	"dcni/pkg/ipam"
 	"dcni/pkg/names"
 	"dcni/pkg/network"
+	"dcni/pkg/overlay/memory"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 	"dcni/pkg/wire/wiretest"
@@ -33,6 +34,11 @@ type World struct {
 	Host   *wiretest.Host
 	Store  records.Store
 	Engine *cni.Engine
+	// Others are the addresses that other machines have on the LAN of the networks, with
+	// their MACs.
+	Others map[netip.Addr]string
+	// Cluster is the store of the cluster that the machine is a node of.
+	Cluster *memory.Store
 
 	t         testing.TB
 	sandboxes map[string]sandbox // by path; those that never changed are not in it
@@ -58,17 +64,18 @@ func NewWorld(t testing.TB, plugin *network.Plugin) *World {
 		sandboxes: map[string]sandbox{},
 		entered:   map[string]uint64{},
 		owners:    map[string]owner{},
+		Cluster:   newCluster(t),
 	}
 	w.Host.Step = func(string, wire.Object) error { return w.next() }
 	w.Host.After = func(string, wire.Object) error { return w.done() }
-	source, m, s := cni.Source(w.Store, noHost{}), machine{w.Host, w}, store{w.Store, w}
+	source, m, s := cni.Source(w.Store, noHost{}, w.openCluster), machine{w.Host, w}, store{w.Store, w}
 	w.Engine = &cni.Engine{
 		Plugin: w.noted(plugin),
-		Host:   m, Namespaces: m, Sandboxes: m, Facts: m,
+		Host:   m, Namespaces: m, Sandboxes: m, Facts: m, Donors: m,
 		Locks: s, Records: s, Index: s,
 		Source: func(d network.Description) cni.Addresses {
 			d.IPAM.Own.DataDir = w.Store.Lib
-			return addresses{source(d), w}
+			return addresses{source(d), w, d.IPAM.Type == network.IPAMCluster}
 		},
 		Log: io.Discard,
 	}
@@ -113,7 +120,8 @@ func (w *World) Request(t testing.TB, container, conf string) *cni.Request {
 }
 
 // State is the whole world as text: the machine, the records, the leases and
-// the registered networks.
+// the registered networks. What is remembered of other machines is left out: an ADD that
+// fails keeps it.
 func (w *World) State(t testing.TB) string {
 	var lines []string
 	for _, dir := range []string{filepath.Join(w.Store.Run, "attachments"), filepath.Join(w.Store.Lib, "leases"), filepath.Join(w.Store.Lib, "networks")} {
@@ -122,7 +130,7 @@ func (w *World) State(t testing.TB) string {
 				return err
 			}
 			hidden := strings.HasPrefix(d.Name(), ".")
-			if d.IsDir() && hidden {
+			if d.IsDir() && (hidden || d.Name() == "by-others") {
 				return fs.SkipDir
 			}
 			if !d.IsDir() && !hidden {
@@ -134,6 +142,7 @@ func (w *World) State(t testing.TB) string {
 			t.Fatal(err)
 		}
 	}
+	lines = append(lines, w.claims(t)...)
 	slices.Sort(lines)
 	return w.Host.String() + strings.Join(lines, "\n")
 }
@@ -216,6 +225,7 @@ func (w *World) Exchange(container string) {
 }
 
 func (m machine) DefaultRouteMTU() int                 { return 1500 }
+func (m machine) PortHolder() string                   { return "" }
 func (m machine) ProcessesIn(string) ([]string, error) { return nil, nil }
 
 // hostCookie is the host's own namespace's.
@@ -232,8 +242,48 @@ func (w *World) cookieOf(netns string) uint64 {
 	return h.Sum64()
 }
 
-// Enter knows sandboxes by /run/netns. Any other path, and one that was made to
-// lead elsewhere, is the host's.
+// boundTo returns the cookie of the namespace that a path was made to lead to, 0 if none.
+func (w *World) boundTo(netns string) uint64 {
+	if !w.Host.Has("path " + netns) {
+		return 0
+	}
+	for _, key := range w.Host.Keys() {
+		if b, ok := w.Host.Get(key).(*wire.NetNSBind); ok && b.Path == netns {
+			return b.Shared
+		}
+	}
+	return 0
+}
+
+// donor is the container whose network others may join. It is always there.
+const donor = "donor"
+
+func (w *World) donorCookie() uint64 { return w.cookieOf(sandboxes + donor) }
+
+// Donors lists the one.
+func (m machine) Donors() ([]network.Donor, error) {
+	if err := m.w.next(); err != nil {
+		return nil, err
+	}
+	result := []byte(`{"cniVersion": "1.1.0", "ips": [{"address": "127.0.0.1/8"}, {"address": "::1/128"}]}`)
+	return []network.Donor{{
+		Container: donor, Namespaces: []network.Namespace{{Path: sandboxes + donor, Cookie: m.w.donorCookie()}},
+		Attachments: []network.Donation{{Network: "web", IfName: "eth0", Result: result}},
+	}}, nil
+}
+
+// NetNSOf finds the donor by its path.
+func (m machine) NetNSOf(d *network.Donor) (string, wire.Sandbox) {
+	for _, at := range d.Namespaces {
+		if found, err := m.look(at.Path); err == nil && found.Cookie == at.Cookie {
+			return at.Path, found
+		}
+	}
+	return "", wire.Sandbox{}
+}
+
+// OpenNetNS knows sandboxes by /run/netns. Any other path is the host's, if it was not
+// made to lead elsewhere.
 func (m machine) OpenNetNS(netns string) (wire.Sandbox, error) {
 	if err := m.w.next(); err != nil {
 		return wire.Sandbox{}, err
@@ -246,8 +296,11 @@ func (m machine) OpenNetNS(netns string) (wire.Sandbox, error) {
 }
 
 func (m machine) look(netns string) (wire.Sandbox, error) {
-	if !strings.HasPrefix(netns, sandboxes) || m.Has("path "+netns) {
+	if !strings.HasPrefix(netns, sandboxes) {
 		return wire.Sandbox{Cookie: hostCookie, Own: true}, nil
+	}
+	if cookie := m.w.boundTo(netns); cookie != 0 {
+		return wire.Sandbox{Cookie: cookie, Own: cookie == hostCookie}, nil
 	}
 	if m.w.sandboxes[netns].fate != alive {
 		return wire.Sandbox{}, wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: no such network namespace", netns)
@@ -258,9 +311,10 @@ func (m machine) look(netns string) (wire.Sandbox, error) {
 // SameNetNS reports whether the path leads where it did when it was entered. A bind
 // that the verb itself made does not count.
 func (m machine) SameNetNS(netns string) bool {
-	_, open := m.w.entered[netns]
+	cookie, open := m.w.entered[netns]
 	s := m.w.sandboxes[netns]
-	return open && s.fate == alive && (m.Has("path "+netns) || m.w.entered[netns] == m.w.cookieOf(netns) || m.w.entered[netns] == hostCookie)
+	bound := m.Has("path "+netns) || cookie == hostCookie || cookie == m.w.donorCookie()
+	return open && s.fate == alive && (bound || cookie == m.w.cookieOf(netns))
 }
 
 func (m machine) CloseNetNS(netns string) { delete(m.w.entered, netns) }
@@ -274,7 +328,7 @@ func (m machine) ReferencedNetNS() (map[uint64]bool, error) {
 	if err := m.w.next(); err != nil {
 		return nil, err
 	}
-	cookies := map[uint64]bool{hostCookie: true}
+	cookies := map[uint64]bool{hostCookie: true, m.w.donorCookie(): true}
 	for netns, s := range m.w.sandboxes {
 		if s.fate == hidden {
 			cookies[m.w.cookieOf(netns)] = true
@@ -304,11 +358,86 @@ func (m machine) HasLink(netns, name string) (bool, error) {
 	return m.Has("link " + name + " netns " + netns), nil
 }
 
+// DefaultRoutes lists none: what is not in a plan is on no machine in memory.
+func (m machine) DefaultRoutes(string, string) ([]*wire.Route, error) { return nil, nil }
+
+// IPv6Off looks for the setting of the whole sandbox.
+func (m machine) IPv6Off(netns, _ string) (bool, error) {
+	return m.Has((&wire.Sysctl{NetNS: netns, Path: "net/ipv6/conf/all/disable_ipv6"}).Key()), nil
+}
+
+// Detect begins to ask the LAN.
+func (m machine) Detect(d wire.Detection) (wire.Waiter, error) {
+	if err := m.w.next(); err != nil {
+		return nil, err
+	}
+	link := "link " + d.Link
+	if d.NetNS != "" {
+		link += " netns " + d.NetNS
+	}
+	if up := (&wire.Up{NetNS: d.NetNS, Dev: d.Link}); !m.Has(link) || !m.Has(up.Key()) && d.NetNS != "" {
+		return nil, errors.New("network is down")
+	}
+	return waiter{m, d}, nil
+}
+
+// waiter is a detection on a machine in memory.
+type waiter struct {
+	m machine
+	d wire.Detection
+}
+
+// Wait tells which addresses others have. None of them is on the link by now.
+func (w waiter) Wait() (taken []wire.Conflict, err error) {
+	if err := w.m.w.next(); err != nil {
+		return nil, err
+	}
+	for _, a := range w.d.Addresses {
+		if strings.Contains(w.m.String(), "addr "+a.String()+"/") {
+			w.m.w.t.Errorf("%s is there before the LAN was asked for it", a)
+		}
+		if mac, ok := w.m.w.Others[a]; ok {
+			taken = append(taken, wire.Conflict{Address: a, MAC: mac})
+		}
+	}
+	return taken, nil
+}
+
+func (w waiter) Close() {}
+
 func (m machine) Orphans() ([]wire.Orphan, error) {
 	if err := m.w.next(); err != nil {
 		return nil, err
 	}
 	return m.Host.Orphans(), nil
+}
+
+// HostObjects lists what is left of the host's objects that go with their last user.
+func (m machine) HostObjects() ([]wire.Object, error) {
+	if err := m.w.next(); err != nil {
+		return nil, err
+	}
+	var list []wire.Object
+	for _, key := range m.Keys() {
+		if of := m.w.owners[key]; of.part == ofHost && of.root {
+			list = append(list, m.Get(key))
+		}
+	}
+	return list, nil
+}
+
+// Adopts says that every bridge is dcni's.
+func (m machine) Adopts(*wire.Bridge) (bool, error) { return false, nil }
+
+// Parent is any link.
+func (m machine) Parent(names ...string) (wire.LinkInfo, error) {
+	if err := m.w.next(); err != nil {
+		return wire.LinkInfo{}, err
+	}
+	return wire.LinkInfo{
+		Name: names[0], MTU: 1500, MAC: "02:00:00:00:00:01", Up: true,
+		Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")},
+	}, nil
 }
 
 // noHost knows nothing of any host.

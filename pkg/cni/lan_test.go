@@ -1,0 +1,141 @@
+package cni_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"dcni/pkg/cni"
+	"dcni/pkg/cni/cnitest"
+	"dcni/pkg/mode/macvlan"
+	"dcni/pkg/network"
+	"dcni/pkg/wire"
+)
+
+const lanConf = `{"cniVersion": "1.1.0", "name": "web", "type": "dmacvlan", "parent": "eth0", "names": {},
+	"ipam": {"type": "dipam", "subnets": [{"subnet": "10.1.0.0/24", "gateway": "10.1.0.1"}, {"subnet": "fd00:1::/64", "gateway": "fd00:1::1"}]}, "runtimeConfig": {%s}}`
+
+// others says which addresses machines on the LAN have.
+func others(list ...string) map[netip.Addr]string {
+	m := map[netip.Addr]string{}
+	for _, a := range list {
+		m[netip.MustParseAddr(a)] = "02:00:00:00:00:99"
+	}
+	return m
+}
+
+// A container gets the next address where a machine on the LAN has one, in each family
+// by itself. The next container does not ask for it again.
+func TestConflictNextAddress(t *testing.T) {
+	conf := fmt.Sprintf(lanConf, "")
+	w := cnitest.NewWorld(t, macvlan.Plugin)
+	w.Others = others("10.1.0.2", "10.1.0.3", "fd00:1::4")
+	for _, c := range []struct{ container, want string }{
+		{"c1", "10.1.0.4/24 fd00:1::2/64"},
+		{"c2", "10.1.0.5/24 fd00:1::3/64"},
+		{"c3", "10.1.0.6/24 fd00:1::5/64"},
+	} {
+		result, err := w.Engine.Add(w.Request(t, c.container, conf))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, ip := range result.IPs {
+			got = append(got, ip.Address.String())
+			if !strings.Contains(w.Host.String(), "addr "+ip.Address.String()+" dev eth0") {
+				t.Errorf("%s is not on the machine:\n%s", ip.Address.String(), w.Host)
+			}
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s has %v, want %s", c.container, got, c.want)
+		}
+	}
+	if n := strings.Count(w.Host.String(), "type macvlan"); n != 3 {
+		t.Errorf("%d links for 3 containers:\n%s", n, w.Host)
+	}
+}
+
+// An ADD that can't have another address fails, and leaves nothing.
+func TestConflictRefused(t *testing.T) {
+	var many []string
+	for i := 2; i < 20; i++ {
+		many = append(many, fmt.Sprintf("fd00:1::%x", i))
+	}
+	for _, c := range []struct {
+		name, runtime string
+		taken         []string
+		foreign       bool // the addresses are of another IPAM plugin
+		code          wire.Code
+		text          string
+	}{
+		{"asked for", `"ips": ["10.1.0.9"]`, []string{"10.1.0.9"}, false, wire.CodeAddressTaken,
+			"Address already in use: 10.1.0.9 is used by 02:00:00:00:00:99 on the LAN"},
+		{"asked for, IPv6", `"ips": ["fd00:1::9"]`, []string{"fd00:1::9"}, false, wire.CodeAddressTaken,
+			"Address already in use: fd00:1::9 is used by 02:00:00:00:00:99 on the LAN"},
+		{"of another plugin", "", []string{"10.1.0.2"}, true, wire.CodeAddressTaken, "10.1.0.2 is used by"},
+		{"all are taken", "", many, false, wire.CodeTryAgain,
+			"network web: the 10 addresses that were tried are used by others, the last, fd00:1::b, by 02:00:00:00:00:99 on the LAN"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := cnitest.NewWorld(t, macvlan.Plugin)
+			w.Others = others(c.taken...)
+			if c.foreign {
+				source := w.Engine.Source
+				w.Engine.Source = func(d network.Description) cni.Addresses { return struct{ cni.Addresses }{source(d)} }
+			}
+			before := w.State(t)
+			_, err := w.Engine.Add(w.Request(t, "c1", fmt.Sprintf(lanConf, c.runtime)))
+			var coded *wire.Error
+			if !errors.As(err, &coded) || coded.Code != c.code || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("error %v; want code %d and %q", err, c.code, c.text)
+			}
+			if after := w.State(t); after != before {
+				t.Errorf("left:\n%s\nbefore:\n%s", after, before)
+			}
+		})
+	}
+}
+
+// While the LAN is asked, what needs no address is made, and no address is there.
+func TestConflictBeside(t *testing.T) {
+	w := cnitest.NewWorld(t, macvlan.Plugin)
+	asked, waits, before := "", 0, w.Engine.Sandboxes
+	w.Engine.Sandboxes = sandboxes{before, func() { asked = w.Host.String(); waits++ }}
+	if _, err := w.Engine.Add(w.Request(t, "c1", fmt.Sprintf(lanConf, ""))); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"link eth0 up", "nameserver 127.0.0.11", "arp_notify=1", "accept_dad=0"} {
+		if !strings.Contains(asked, want) {
+			t.Errorf("while the LAN is asked there is no %s:\n%s", want, asked)
+		}
+	}
+	if strings.Contains(asked, "dev eth0") && strings.Contains(asked, "addr 10.1.0.2") {
+		t.Errorf("while the LAN is asked there is an address:\n%s", asked)
+	}
+	if waits != 1 {
+		t.Errorf("the LAN was asked %d times", waits)
+	}
+}
+
+// sandboxes calls a function when ADD waits for a LAN.
+type sandboxes struct {
+	cni.Sandboxes
+	waits func()
+}
+
+func (s sandboxes) Detect(d wire.Detection) (wire.Waiter, error) {
+	w, err := s.Sandboxes.Detect(d)
+	return waiter{w, s.waits}, err
+}
+
+type waiter struct {
+	wire.Waiter
+	waits func()
+}
+
+func (w waiter) Wait() ([]wire.Conflict, error) {
+	w.waits()
+	return w.Waiter.Wait()
+}
