@@ -8,9 +8,13 @@ package mode
 
 import (
 	"dcni/pkg/mode/bridge"
+	"dcni/pkg/mode/container"
 	"dcni/pkg/mode/host"
+	"dcni/pkg/mode/ipvlan"
+	"dcni/pkg/mode/macvlan"
 	"dcni/pkg/mode/names"
 	"dcni/pkg/mode/none"
+	"dcni/pkg/mode/overlay"
 	"dcni/pkg/network"
 )
 
@@ -18,7 +22,11 @@ import (
 // healed: what makes an interface comes before what adds to it.
 var All = []*network.Plugin{
 	bridge.Plugin,
+	overlay.Plugin,
+	macvlan.Plugin,
+	ipvlan.Plugin,
 	host.Plugin,
+	container.Plugin,
 	none.Plugin,
 	names.Plugin,
 }

@@ -8,6 +8,7 @@
 package bridge
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 
@@ -17,11 +18,13 @@ import (
 )
 
 // Plugin is dbridge.
-var Plugin = &network.Plugin{Type: "dbridge", Kind: network.MakesInterface, Parse: parse, Roots: roots, Driver: driver{}}
+var Plugin = &network.Plugin{Type: "dbridge", Kind: network.MakesInterface, Parse: parse, Roots: Roots, Driver: driver{}}
 
-// roots are what DEL removes of an attachment that it only knows the name of.
-func roots(e network.Endpoint) []wire.Object {
-	return []wire.Object{&wire.Veth{Name: e.HostLink()}, &firewall.Endpoint{Owner: e.Attachment}}
+// Roots are what DEL removes of an attachment that it only knows the name of.
+func Roots(e network.Endpoint) []wire.Object {
+	return []wire.Object{
+		&wire.Veth{Name: e.HostLink()}, &firewall.Endpoint{Owner: e.Attachment}, &firewall.Member{Owner: e.Attachment},
+	}
 }
 
 // Describe returns what the engine must know.
@@ -29,12 +32,14 @@ func (b *Bridge) Describe() network.Description {
 	return network.Description{
 		Name:     b.Name,
 		Link:     b.Link,
+		Bridge:   b.bridge(),
 		IPAM:     b.IPAM,
 		Families: network.Families{ULA: b.IPv6 != nil && *b.IPv6 && !b.hasIPv6Subnet(), Refuse6: b.IPv6 != nil && !*b.IPv6, Need6: b.IPv6 != nil && *b.IPv6},
 		MTU:      b.MTU,
 		Ports:    network.Ports{Ignore: b.Internal, Default: b.HostBinding},
 		DNS:      b.DNS,
 		Names:    b.Names,
+		IfPrefix: b.IfPrefix,
 		Info:     network.Info{NoNames: b.Default, Internal: b.Internal, Priority: b.GwPriority},
 	}
 }
@@ -55,42 +60,63 @@ func (b *Bridge) fits(e network.Endpoint) error {
 	return (&firewall.Endpoint{Owner: e.Attachment, Ports: e.Ports}).Validate()
 }
 
-// host is what a network that leads out needs of the host: that it forwards.
+// host is what a network needs of the host: one that leads out, that it forwards; one
+// on a bridge of another owner's, what that one lacks.
 func (b *Bridge) host(e network.Endpoint) []wire.Object {
 	var objects []wire.Object
-	if b.Internal {
-		return nil
+	if !b.Internal {
+		for _, family := range e.Families() {
+			if b.NoDrop {
+				objects = append(objects, &wire.ForwardAll{Family: family})
+			}
+			objects = append(objects, &wire.Forwarding{Family: family, Require: !b.IPForward})
+		}
 	}
-	for _, family := range e.Families() {
-		objects = append(objects, &wire.Forwarding{Family: family, Require: !b.IPForward})
+	if e.Adopted {
+		for _, o := range b.onBridge(e) {
+			objects = append(objects, &wire.Borrowed{Object: o})
+		}
 	}
 	return objects
 }
 
 // network is a bridge that has the gateway addresses, and what the network allows.
 func (b *Bridge) network(e network.Endpoint) []wire.Object {
-	name := b.Link
-	objects := []wire.Object{
-		&wire.Bridge{Name: name, MAC: mac(name), MTU: e.MTU, Alias: b.Name},
+	bridge := b.bridge()
+	bridge.MTU, bridge.Adopted = e.MTU, e.Adopted
+	objects := []wire.Object{bridge}
+	if !e.Adopted {
+		objects = append(objects, b.onBridge(e)...)
 	}
+	return append(objects, &firewall.Network{
+		Name: b.Name, Bridge: b.Link, Subnets: e.Prefixes(), Adopted: e.Adopted,
+		ICC: b.ICC, Internal: b.Internal, Masquerade: b.Masquerade && !b.Internal,
+	})
+}
+
+// bridge is the bridge as dbridge makes it.
+func (b *Bridge) bridge() *wire.Bridge {
+	return &wire.Bridge{Name: b.Link, MAC: cmp.Or(b.MAC, wire.BridgeMAC(b.Link)), MTU: b.MTU, Alias: b.Name}
+}
+
+// onBridge is what the bridge must have.
+func (b *Bridge) onBridge(e network.Endpoint) []wire.Object {
+	var objects []wire.Object
 	for _, family := range e.Families() {
-		objects = append(objects, b.settings(family)...)
+		objects = append(objects, b.settings(family, e.Adopted)...)
 	}
 	for _, subnet := range e.Subnets {
-		objects = append(objects, &wire.Addr{Dev: name, Prefix: netip.PrefixFrom(subnet.Gateway, subnet.Prefix.Bits())})
+		objects = append(objects, &wire.Addr{Dev: b.Link, Prefix: netip.PrefixFrom(subnet.Gateway, subnet.Prefix.Bits())})
 	}
-	return append(objects,
-		&wire.Up{Dev: name},
-		&firewall.Network{
-			Name: b.Name, Bridge: name, Subnets: e.Prefixes(),
-			ICC: b.ICC, Internal: b.Internal, Masquerade: b.Masquerade && !b.Internal,
-		})
+	return append(objects, &wire.Up{Dev: b.Link})
 }
 
 // settings are the bridge's of a family, 4 or 6.
-func (b *Bridge) settings(family int) []wire.Object {
+func (b *Bridge) settings(family int, adopted bool) []wire.Object {
 	conf := fmt.Sprintf("net/ipv%d/conf/%s/", family, b.Link)
 	switch {
+	case family == 6 && adopted:
+		return []wire.Object{&wire.Sysctl{Path: conf + "disable_ipv6", Value: "0"}}
 	case family == 6:
 		return []wire.Object{
 			&wire.Sysctl{Path: conf + "disable_ipv6", Value: "0"},
@@ -116,11 +142,26 @@ func (b *Bridge) own(e network.Endpoint) []wire.Object {
 			MAC: e.SandboxMAC(), MTU: e.MTU, Alias: e.String(), Isolated: !b.ICC,
 		},
 	}
+	e.AcceptRA = b.AcceptRA
 	objects = append(objects, e.Interface()...)
+	if e.Adopted {
+		objects = append(objects, b.member(e))
+	}
 	if len(e.Ports) > 0 {
 		objects = append(objects, &firewall.Endpoint{
 			Owner: e.Attachment, Bridge: b.Link, Addresses: e.IPs(), Ports: e.Ports,
 		})
 	}
 	return objects
+}
+
+// member is how the rules know the container on a bridge that others use. With bridge
+// netfilter on, rules keep containers of a network without icc apart, and must know
+// the address that each has of itself.
+func (b *Bridge) member(e network.Endpoint) *firewall.Member {
+	m := &firewall.Member{Owner: e.Attachment, Bridge: b.Link, Addresses: e.IPs()}
+	if own := e.LinkLocal(); (e.Has6() || e.AcceptRA) && !b.ICC && own.IsValid() {
+		m.Addresses = append(m.Addresses, own)
+	}
+	return m
 }

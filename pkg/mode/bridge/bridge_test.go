@@ -1,10 +1,15 @@
 package bridge_test
 
 import (
+	"net/netip"
+	"strings"
 	"testing"
 
 	"dcni/pkg/cni/cnitest"
+	"dcni/pkg/ipam"
 	"dcni/pkg/mode/bridge"
+	"dcni/pkg/network"
+	"dcni/pkg/wire"
 )
 
 func TestPlans(t *testing.T) { cnitest.Plans(t, bridge.Plugin) }
@@ -32,5 +37,64 @@ func TestCrashMatrixWithNames(t *testing.T) {
 			"aliases": ["db"], "dns": {"servers": ["192.0.2.53"]},
 			"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
 		}
+	}`)
+}
+
+// TestAdoptedPlan: on a bridge of another owner's, nothing is made that goes for more
+// than the network's containers, and what is changed of the bridge is put back.
+func TestAdoptedPlan(t *testing.T) {
+	conf, err := network.ReadConf([]byte(`{"cniVersion": "1.1.0", "name": "lan", "type": "dbridge", "bridge": "br1", "icc": false,
+		"ipForwardNoDrop": true, "ipam": {"type": "dipam", "subnets": [{"subnet": "192.0.2.0/24"}, {"subnet": "2001:db8::/64"}]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mode, err := bridge.Plugin.Parse(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := network.Endpoint{
+		Attachment: wire.Attachment{Network: "lan", Container: "c1", IfName: "eth0"}, NetNS: "/run/netns/c1", MTU: 1500, Adopted: true,
+	}
+	for _, s := range mode.Describe().IPAM.Own.Subnets {
+		e.Subnets = append(e.Subnets, s)
+		e.Addresses = append(e.Addresses, ipam.Assigned{Address: netip.PrefixFrom(s.Gateway.Next(), s.Prefix.Bits()), Gateway: s.Gateway})
+	}
+	plan, err := mode.Plan(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, line := range plan.Lines() {
+		if !strings.HasSuffix(line, "in sandbox") && !strings.Contains(line, "conntrack") && !strings.Contains(line, "type veth") {
+			got = append(got, line)
+		}
+	}
+	want := `host    forward all of ipv4
+host    sysctl net/ipv4/ip_forward=1
+host    forward all of ipv6
+host    sysctl net/ipv6/conf/all/forwarding=1
+host    sysctl net/ipv4/conf/br1/route_localnet=1
+host    sysctl net/ipv6/conf/br1/disable_ipv6=0
+host    addr 192.0.2.1/24 dev br1
+host    addr 2001:db8::1/64 dev br1
+host    link br1 up
+network link br1 type bridge, as its owner made it
+network element inet dcni adopted { "br1" . "br1" comment "lan d3fdf2ab" }; masqueraded { "br1" comment "lan" }; subnets4 { "br1" . 192.0.2.0/24 comment "lan" }; subnets6 { "br1" . 2001:db8::/64 comment "lan" }
+own     element inet dcni members4 { "br1" . 192.0.2.2 comment "lan c1/eth0" }; members6 { "br1" . 2001:db8::2 comment "lan c1/eth0" }; members6 { "br1" . fe80::42:c0ff:fe00:202 comment "lan c1/eth0" }`
+	if text := strings.Join(got, "\n"); text != want {
+		t.Errorf("got\n%s\nwant\n%s", text, want)
+	}
+	for _, o := range plan.Host {
+		if _, ok := o.(wire.Root); !ok {
+			t.Errorf("%s is left behind", o)
+		}
+	}
+}
+
+// What is said of forwarding goes with its last user.
+func TestCrashMatrixForAll(t *testing.T) {
+	cnitest.Matrix(t, bridge.Plugin, `{
+		"cniVersion": "1.1.0", "name": "web", "type": "dbridge", "ipForwardNoDrop": true,
+		"ipam": {"type": "dipam", "subnet": "10.1.0.0/24"}
 	}`)
 }

@@ -1,9 +1,7 @@
 package bridge
 
 import (
-	"crypto/sha256"
 	"encoding/json"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -35,6 +33,8 @@ type rawBridge struct {
 	GwPriority    int             `json:"gwPriority"`
 	Firewall      string          `json:"firewall"`
 	IPForward     *bool           `json:"ipForward"`
+	NoDrop        bool            `json:"ipForwardNoDrop"`
+	AcceptRA      bool            `json:"acceptRA"`
 	Options       json.RawMessage `json:"options"`
 	IPAM          json.RawMessage `json:"ipam"`
 	DNS           *network.DNS    `json:"dns"`
@@ -45,6 +45,7 @@ type rawBridge struct {
 type Bridge struct {
 	Name        string     // the network's
 	Link        string     // the bridge's
+	MAC         string     // the bridge's; "": made from its name
 	Default     bool       // Docker's default bridge: no names unless asked for
 	ICC         bool       // containers of the network reach each other
 	Internal    bool       // no route out of the host, no published ports
@@ -54,6 +55,9 @@ type Bridge struct {
 	IPv6        *bool      // nil: as the subnets say
 	GwPriority  int        // the sandbox's default gateway is of the network with the highest
 	IPForward   bool       // forwarding may be switched on
+	NoDrop      bool       // where it was switched on, the host routes for others as well
+	IfPrefix    string     // of the interfaces' names in containers; "": any
+	AcceptRA    bool       // router advertisements count in the sandbox
 	IPAM        network.IPAM
 	DNS         *network.DNS
 	Names       *network.Names // how containers find names; nil: as the runtime has it
@@ -73,15 +77,10 @@ const defaultLink = "dcni0"
 // that Docker users know.
 func Link(name string) string { return "br-" + network.ID(name)[:network.ShortID] }
 
-// mac returns the MAC of a bridge that dbridge made. It is made from the bridge's
-// name, so that it outlives every port, and is the proof that dbridge made it.
-func mac(link string) string {
-	sum := sha256.Sum256([]byte(link))
-	return fmt.Sprintf("02:42:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3])
-}
-
 // known are the keys of a dbridge configuration.
-func known() []string { return slices.Concat(network.Known(&rawBridge{}), network.StandardKeys()) }
+func known() []string {
+	return slices.Concat(network.Known(&rawBridge{}), network.Known(&rawReference{}), network.StandardKeys())
+}
 
 // parse reads a dbridge configuration.
 func parse(conf network.Conf) (network.Mode, error) {
@@ -97,28 +96,66 @@ func parseBridge(conf network.Conf) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readBridge(conf, keys, network.ParseIPAM)
+}
+
+// Extended reads the configuration of a network that is a bridge network and more: more
+// takes the keys that only it has, without names those that it has not. How it reads the
+// ipam section is the caller's.
+func Extended(conf network.Conf, more any, without []string, addresses func(json.RawMessage) (network.IPAM, error)) (*Bridge, error) {
+	keys, err := conf.Keys(Keys(more, without))
+	if err != nil {
+		return nil, err
+	}
+	b, err := readBridge(conf, keys, addresses)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range without { // given by Docker's name
+		if _, given := keys[key]; given {
+			return nil, wire.Errorf(wire.CodeConfig, "%s: must not be given: the network's bridge has no other name and no other kind", key)
+		}
+	}
+	return b, keys.Decode("", more)
+}
+
+// Keys are those of a dbridge configuration and more, without some.
+func Keys(more any, without []string) []string {
+	return slices.DeleteFunc(append(known(), network.Known(more)...), func(key string) bool { return slices.Contains(without, key) })
+}
+
+// readBridge reads a configuration. Keys under Docker's names are then among the keys under
+// their own.
+func readBridge(conf network.Conf, keys network.Object, addresses func(json.RawMessage) (network.IPAM, error)) (*Bridge, error) {
+	prefix := network.PrefixOf(keys)
 	if err := options.Replace(keys); err != nil {
 		return nil, err
 	}
-	if v, ok := keys["ipMasq"]; ok {
-		if err := keys.Merge("masquerade", v, "ipMasq"); err != nil {
-			return nil, err
-		}
+	if err := keys.Alias("masquerade", "ipMasq"); err != nil {
+		return nil, err
 	}
 	var raw rawBridge
 	if err := keys.Decode("", &raw); err != nil {
 		return nil, err
 	}
-	b, err := raw.typed()
+	b, err := raw.typed(addresses)
 	if err != nil {
 		return nil, err
 	}
+	var reference rawReference
+	if err := keys.Decode("", &reference); err != nil {
+		return nil, err
+	}
+	if err := reference.check(b); err != nil {
+		return nil, err
+	}
+	b.IfPrefix = prefix
 	b.Names, err = conf.Names()
 	return b, err
 }
 
 // typed checks the values, and fills in the defaults.
-func (r *rawBridge) typed() (*Bridge, error) {
+func (r *rawBridge) typed(addresses func(json.RawMessage) (network.IPAM, error)) (*Bridge, error) {
 	if err := r.later(); err != nil {
 		return nil, err
 	}
@@ -133,7 +170,12 @@ func (r *rawBridge) typed() (*Bridge, error) {
 		IPv6:       r.IPv6,
 		GwPriority: r.GwPriority,
 		IPForward:  or(r.IPForward, true),
+		NoDrop:     r.NoDrop,
+		AcceptRA:   r.AcceptRA,
 		DNS:        r.DNS,
+	}
+	if r.AcceptRA && r.Bridge == "" {
+		return nil, wire.Invalid("acceptRA", true, `must be false without the key "bridge": only containers could send router advertisements on a bridge of dbridge's own`)
 	}
 	if err := b.setLink(); err != nil {
 		return nil, err
@@ -142,7 +184,7 @@ func (r *rawBridge) typed() (*Bridge, error) {
 	if b.HostBinding, err = hostBinding(r.HostBinding); err != nil {
 		return nil, err
 	}
-	if b.IPAM, err = network.ParseIPAM(r.IPAM); err != nil {
+	if b.IPAM, err = addresses(r.IPAM); err != nil {
 		return nil, err
 	}
 	return b, b.combinations()

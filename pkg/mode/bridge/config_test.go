@@ -72,6 +72,8 @@ func TestBridgeErrors(t *testing.T) {
 	}{
 		{`"internel": true`, 7, `unknown key "internel": did you mean "internal"`},
 		{`"zzzzzzzzzzzz": 1`, 7, `unknown key "zzzzzzzzzzzz": known are`},
+		{`"acceptRA": true`, 7, `acceptRA true: false without the key "bridge"`},
+		{`"acceptRA": 1, "bridge": "br1"`, 7, `acceptRA 1: true or false`},
 		{`"mtu": 67`, 7, `mtu 67: 0 68 to 65535`},
 		{`"mtu": 65536`, 7, `mtu 65536: 0 68 to 65535`},
 		{`"mtu": -1`, 7, `mtu -1:`},

@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 
 	"dcni/pkg/firewall"
@@ -39,8 +41,7 @@ var options = network.DockerOptions{
 	"com.docker.network.host_ipv4":                      network.StringOption("snatIPv4"),
 	"com.docker.network.host_ipv6":                      network.StringOption("snatIPv6"),
 	"com.docker.network.enable_ipv6":                    network.BoolOption("ipv6"),
-	// For dnet, which chooses the interface's name. A plugin is told it by CNI_IFNAME.
-	"com.docker.network.container_iface_prefix": network.StringOption(""),
+	network.IfacePrefix:                                 network.PrefixOption(),
 }
 
 // created is dbridge's configuration as dnet writes it. Options stay under Docker's
@@ -84,14 +85,22 @@ func (driver) Options(conf network.Conf) (map[string]string, error) {
 	if err != nil {
 		return map[string]string{}, err
 	}
-	for _, key := range append([]string{"internal", "ipv6", "names"}, network.StandardKeys()...) {
+	return ShowOptions(keys, nil)
+}
+
+// ShowOptions returns what a configuration's keys say under Docker's names: the bridge's,
+// and more.
+func ShowOptions(keys network.Object, more network.DockerOptions) (map[string]string, error) {
+	for _, key := range slices.Concat([]string{"internal", "ipv6", "names"}, network.Known(&rawReference{}), network.StandardKeys()) {
 		delete(keys, key)
 	}
 	if v, ok := keys["ipMasq"]; ok { // another word for masquerade
 		delete(keys, "ipMasq")
 		keys["masquerade"] = v
 	}
-	return options.Show(keys)
+	table := maps.Clone(options)
+	maps.Copy(table, more)
+	return table.Show(keys)
 }
 
 // Link is the link of a network whose configuration can't be read.
@@ -103,6 +112,6 @@ func (driver) Link(name string) string { return Link(name) }
 func (driver) Leftovers(name, link string) []wire.Object {
 	return []wire.Object{
 		&firewall.Network{Name: name, Bridge: link},
-		&wire.Bridge{Name: link, MAC: mac(link)},
+		&wire.Bridge{Name: link, MAC: wire.BridgeMAC(link)},
 	}
 }

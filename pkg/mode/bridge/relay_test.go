@@ -12,7 +12,7 @@ import (
 	"dcni/pkg/wire"
 )
 
-// TestRelay: ports that netfilter can't publish are told of when they are on
+// TestRelay: dnetd, which holds published ports, is told of them when they are on
 // record, and when they are not any more. A failing relay fails no ADD or DEL.
 func TestRelay(t *testing.T) {
 	for _, c := range []struct {
@@ -21,9 +21,9 @@ func TestRelay(t *testing.T) {
 	}{
 		{"no port", "", ``, ""},
 		{"any address", "", `{"hostPort": 8080, "containerPort": 80}`, "up gone"},
-		{"IPv4", "", `{"hostPort": 8080, "containerPort": 80, "hostIP": "0.0.0.0"}`, ""},
+		{"IPv4", "", `{"hostPort": 8080, "containerPort": 80, "hostIP": "0.0.0.0"}`, "up gone"},
 		{"IPv6", "", `{"hostPort": 8080, "containerPort": 80, "hostIP": "::"}`, "up gone"},
-		{"a binding of the network", `"hostBinding": "127.0.0.1", `, `{"hostPort": 8080, "containerPort": 80}`, ""},
+		{"a binding of the network", `"hostBinding": "127.0.0.1", `, `{"hostPort": 8080, "containerPort": 80}`, "up gone"},
 		{"an internal network", `"internal": true, `, `{"hostPort": 8080, "containerPort": 80}`, ""},
 	} {
 		w := cnitest.NewWorld(t, bridge.Plugin)

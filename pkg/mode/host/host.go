@@ -14,20 +14,11 @@ import (
 // Plugin is dhost.
 var Plugin = &network.Plugin{Type: "dhost", Kind: network.NoInterface, Parse: parse, Roots: roots, Validate: validate, Driver: network.SingleDriver("host")}
 
-// hostNetNS is the host's network namespace: the one that the plugin, and so
-// the runtime, is in.
-const hostNetNS = "/proc/self/ns/net"
-
-// allowed is the file by which root allows it. With the host's network, a
-// container reaches whatever listens on the host's 127.0.0.1, and who may write
-// networks into a runtime's configuration need not be trusted with that.
-var allowed = wire.Permission{Path: "/etc/dcni/allow-host-network", What: "to share the host's network"}
-
 // Host is the host's network.
 type Host struct{ *network.Guest }
 
 func parse(conf network.Conf) (network.Mode, error) {
-	n, err := conf.Guest()
+	n, err := conf.Guest(nil)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +27,7 @@ func parse(conf network.Conf) (network.Mode, error) {
 
 // Describe returns what the engine must know.
 func (h Host) Describe() network.Description {
-	return network.Description{Name: h.Name, DNS: h.DNS, Shares: hostNetNS}
+	return network.Description{Name: h.Name, DNS: h.DNS, Shares: network.HostNetNS}
 }
 
 // validate refuses a sandbox where the host would be harmed, or the container would
@@ -50,20 +41,16 @@ func validate(j network.Join) error {
 			j.Network)
 	case j.Chained:
 		return wire.Errorf(wire.CodeConfig, "prevResult: must not be given: what plugins before dhost made in the sandbox would be lost to the container")
-	case j.Found.Own:
+	case j.There:
 		return nil
 	}
 	return j.Exchangeable("the runtime's own switch: ctr run --net-host, nerdctl run --network host, podman run --network host")
 }
 
 // roots is the bind, where it is known what it would be.
-func roots(e network.Endpoint) []wire.Object { return []wire.Object{bind(e)} }
-
-func bind(e network.Endpoint) *wire.NetNSBind {
-	return &wire.NetNSBind{Owner: e.Attachment, Path: e.NetNS, Source: hostNetNS, Original: e.Cookie, Shared: e.Target}
-}
+func roots(e network.Endpoint) []wire.Object { return []wire.Object{e.Bind()} }
 
 // Plan says what must be there for one attachment.
 func (h Host) Plan(e network.Endpoint) (wire.Plan, error) {
-	return wire.Plan{Own: []wire.Object{&allowed, bind(e)}}, nil
+	return wire.Plan{Own: []wire.Object{network.HostPermission(), e.Bind()}}, nil
 }

@@ -7,6 +7,9 @@
 package names
 
 import (
+	"net/netip"
+	"slices"
+
 	"dcni/pkg/names"
 	"dcni/pkg/network"
 	"dcni/pkg/wire"
@@ -51,6 +54,9 @@ func Objects(n *network.Names, e network.Endpoint) ([]wire.Object, error) {
 	r := resolver(e)
 	r.Names, r.Addresses = e.Names, e.IPs()
 	r.Gateways, r.Hosts, r.TTL = e.Gateways(), hosts, n.TTL
+	if e.Info.OwnSubnets {
+		r.Subnets = subnets(e)
+	}
 	r.NoNames, r.Internal, r.Priority = n.NoNames(e.Info), e.Info.Internal, e.Info.Priority
 	r.Servers, r.Intercept = n.Servers, n.Intercept
 	if found := e.Resolver; found != nil {
@@ -64,4 +70,15 @@ func Roots(e network.Endpoint) []wire.Object { return []wire.Object{resolver(e)}
 
 func resolver(e network.Endpoint) *names.Resolver {
 	return &names.Resolver{Owner: e.Attachment, NetNS: e.NetNS, Cookie: e.Cookie}
+}
+
+// subnets returns the network's, or as much of them as the sandbox's addresses tell.
+func subnets(e network.Endpoint) []netip.Prefix {
+	list := e.Prefixes()
+	for _, a := range e.Addresses {
+		if p := a.Address.Masked(); !slices.Contains(list, p) {
+			list = append(list, p)
+		}
+	}
+	return list
 }

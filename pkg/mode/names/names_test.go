@@ -9,10 +9,10 @@ import (
 
 func TestPlans(t *testing.T) { cnitest.Plans(t, names.Plugin) }
 
-func TestCrashMatrix(t *testing.T) { cnitest.Matrix(t, names.Plugin, wishes) }
+func TestCrashMatrix(t *testing.T) { cnitest.Matrix(t, names.Plugin, runtimeConfig) }
 
-// wishes is all that can be asked for.
-const wishes = `{
+// runtimeConfig is all that can be asked for.
+const runtimeConfig = `{
 		"cniVersion": "1.1.0", "name": "web", "type": "ddns", "intercept": true, "hosts": ["gw:host-gateway"],
 		"runtimeConfig": {"aliases": ["db"], "dns": {"servers": ["192.0.2.53"]}},
 		"prevResult": {

@@ -16,7 +16,7 @@ var Plugin = &network.Plugin{Type: "dnone", Kind: network.NoInterface, Parse: pa
 type None struct{ *network.Guest }
 
 func parse(conf network.Conf) (network.Mode, error) {
-	n, err := conf.Guest()
+	n, err := conf.Guest(nil)
 	if err != nil {
 		return nil, err
 	}

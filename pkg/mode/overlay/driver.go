@@ -1,0 +1,41 @@
+package overlay
+
+import (
+	"dcni/pkg/mode/bridge"
+	"dcni/pkg/network"
+	"dcni/pkg/wire"
+)
+
+// driver is Docker's driver overlay: what dnet does with overlay networks besides making
+// them, which is the cluster's.
+type driver struct{}
+
+var (
+	_ network.Inspector = driver{}
+	_ network.Remover   = driver{}
+)
+
+// Name is Docker's.
+func (driver) Name() string { return "overlay" }
+
+// Options returns what a configuration says under Docker's names. What inspect shows
+// elsewhere is left out.
+func (driver) Options(conf network.Conf) (map[string]string, error) {
+	keys, err := conf.Keys(bridge.Keys(&raw{}, notOurs))
+	if err != nil {
+		return map[string]string{}, err
+	}
+	return bridge.ShowOptions(keys, options)
+}
+
+// options are Docker's of overlay networks (moby, daemon/libnetwork/drivers/overlay) that
+// have another name than their key here.
+var options = network.DockerOptions{
+	"com.docker.network.driver.overlay.vxlanid_list": network.NumberOption("vni"),
+}
+
+// Link is the bridge of a network on each node.
+func (driver) Link(name string) string { return bridge.Link(name) }
+
+// Leftovers are what a network has on this node.
+func (driver) Leftovers(name, link string) []wire.Object { return leftovers(name, link) }
