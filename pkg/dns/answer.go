@@ -40,12 +40,14 @@ func (c client) send(b []byte) {
 	}
 }
 
-// take counts one more waiting query, unless the endpoint has too many. Each must
-// be followed by send or release.
+// take counts one more waiting query, unless the endpoint or the server has too many.
+// Each must be followed by send or release.
 func (c client) take() bool {
 	e := c.endpoint
-	if e.waiting.Add(1) > maxWaiting {
+	own, all := e.waiting.Add(1), e.server.stats.waiting.Add(1)
+	if own > maxWaiting || all > maxAllWaiting && own > fewWaiting {
 		e.waiting.Add(-1)
+		e.server.stats.waiting.Add(-1)
 		return false
 	}
 	e.pending.Add(1)
@@ -57,6 +59,7 @@ func (c client) take() bool {
 
 func (c client) release() {
 	c.endpoint.waiting.Add(-1)
+	c.endpoint.server.stats.waiting.Add(-1)
 	c.endpoint.pending.Done()
 	if c.stream != nil {
 		c.stream.pending.Done()
@@ -104,8 +107,7 @@ func (w *scratch) forward(b []byte, c client, view *View, now time.Duration) int
 		return entry.reply(b, &q.form, c.limit(&q.form), now)
 	}
 	if !e.server.join(key, u, c, &q.form, b) {
-		w.tally[Refused]++
-		return q.fail(b, rcodeRefused)
+		w.tally[Dropped]++ // the client asks again; it would take REFUSED for an answer
 	}
 	return 0
 }
@@ -141,7 +143,7 @@ func (w *scratch) unusual(b []byte, n int, c client) int {
 		return w.pack(b, m, new(mdns.Msg).SetRcode(m, mdns.RcodeServerFailure), c, Failed)
 	}
 	if !c.endpoint.server.pass(u, c, m) {
-		return w.pack(b, m, new(mdns.Msg).SetRcode(m, mdns.RcodeRefused), c, Refused)
+		w.tally[Dropped]++
 	}
 	return 0
 }

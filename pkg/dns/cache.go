@@ -78,4 +78,14 @@ func (c *cache) put(key string, e *entry, now time.Duration) {
 	}
 }
 
+// clear drops all answers.
+func (c *cache) clear() {
+	for i := range c.parts {
+		p := &c.parts[i]
+		p.mu.Lock()
+		p.entries, p.size = map[string]*entry{}, 0
+		p.mu.Unlock()
+	}
+}
+
 func cost(key string, e *entry) int { return len(key) + len(e.msg) + 4*len(e.records) + overhead }

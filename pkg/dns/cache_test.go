@@ -3,8 +3,10 @@ package dns
 import (
 	"fmt"
 	"hash/maphash"
+	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -351,44 +353,79 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestFewWaiting has a server with as many queries under way as endpoints with many
-// waiting queries may have: only endpoints with few may have more.
-func TestFewWaiting(t *testing.T) {
-	many, few := bare(View{}), bare(View{})
-	s := many.server
-	many.waiting.Store(fewWaiting + 1)
-	few.waiting.Store(fewWaiting)
-	for range maxFlights {
-		if !s.launch(many) {
-			t.Fatal("refused too early")
-		}
-	}
-	for range spareFlights {
-		if s.launch(many) || !s.launch(few) {
-			t.Fatal("the spare ones are for endpoints with few waiting queries")
-		}
-	}
-	if s.launch(few) || s.Stats().Waiting != maxFlights+spareFlights {
-		t.Errorf("%d are under way, or more are let in", s.Stats().Waiting)
-	}
-}
-
-// TestRefusedQueries has queries refused because the server has too many: they do
-// not count as waiting.
-func TestRefusedQueries(t *testing.T) {
+// TestQueriesDropped has more queries wait than an endpoint may have, or a server: they
+// do not count as waiting, and get no answer. An endpoint with few is not affected by
+// those of others.
+func TestQueriesDropped(t *testing.T) {
 	e := bare(View{})
 	s, c := e.server, client{endpoint: e, stream: &stream{endpoint: e}}
-	s.stats.waiting.Store(maxFlights + spareFlights)
-	if s.join([]byte("key"), nil, c, &form{}, nil) || s.pass(nil, c, ask("a.example A")) {
-		t.Error("a query more is under way")
+	for _, n := range []struct {
+		own, all int32
+		want     bool
+	}{{maxWaiting, maxWaiting, false}, {fewWaiting, maxAllWaiting, false}, {fewWaiting - 1, maxAllWaiting, true}, {maxWaiting - 1, 0, true}} {
+		e.waiting.Store(n.own)
+		s.stats.waiting.Store(n.all)
+		got := c.take()
+		if got {
+			c.release()
+		}
+		if got != n.want || e.waiting.Load() != n.own || s.stats.waiting.Load() != n.all {
+			t.Errorf("%+v: %v, then %d and %d wait", n, got, e.waiting.Load(), s.stats.waiting.Load())
+		}
 	}
-	if n := e.waiting.Load(); n != 0 {
-		t.Errorf("%d queries wait", n)
+	e.waiting.Store(maxWaiting)
+	if s.join([]byte("key"), nil, c, &form{}, nil) || s.pass(nil, c, ask("a.example A")) {
+		t.Error("a query more waits")
 	}
 	e.pending.Wait() // or it hangs
 	c.stream.pending.Wait()
-	e.waiting.Store(maxWaiting)
-	if c.take() || e.waiting.Load() != maxWaiting {
-		t.Errorf("%d queries of an endpoint wait: must be at most %d", e.waiting.Load(), maxWaiting)
+}
+
+// TestLoopbackIsACache has a server on a loopback address, which knows before we do
+// what changed: its answers, negative ones too, are kept for a second at most.
+func TestLoopbackIsACache(t *testing.T) {
+	for server, want := range map[string]time.Duration{
+		"127.0.0.53:53": time.Second, "[::1]:53": time.Second, "[::ffff:127.0.0.1]:53": time.Second, "192.0.2.1:53": maxLife,
+	} {
+		if u := NewUpstream([]netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:53"), netip.MustParseAddrPort(server)}, nil); u.longest != want {
+			t.Errorf("%s: answers are kept for %v, want %v", server, u.longest, want)
+		}
+	}
+	f := upstreamServer(t, records(example))
+	s := NewServer(Config{})
+	s.SetUpstream(NewUpstream([]netip.AddrPort{f.address}, nil))
+	var now atomic.Int64
+	s.now = func() time.Duration { return time.Duration(now.Load()) }
+	r := serve(t, s, View{})
+	for i, at := range []time.Duration{0, time.Second - 1, time.Second} {
+		now.Store(int64(at))
+		r.exchange("udp", "example.com A")
+		if got, want := f.asked.Load(), int32(1+i/2); got != want {
+			t.Errorf("at %v: asked %d times, want %d", at, got, want)
+		}
+	}
+}
+
+// TestForget drops what is kept, and what was asked before.
+func TestForget(t *testing.T) {
+	var s *Server
+	f := upstreamServer(t, func(w mdns.ResponseWriter, q *mdns.Msg) {
+		if s.Stats().Answers[Forwarded] == 0 {
+			s.Forget() // while the first answer is under way
+		}
+		records(example)(w, q)
+	})
+	s = NewServer(Config{})
+	s.SetUpstream(upstreamOf(f))
+	r := serve(t, s, View{})
+	for i, want := range []int32{1, 2, 2} {
+		r.exchange("udp", "example.com A")
+		if got := f.asked.Load(); got != want {
+			t.Errorf("query %d: asked %d times, want %d", i, got, want)
+		}
+	}
+	s.Forget()
+	if r.exchange("udp", "example.com A"); f.asked.Load() != 3 {
+		t.Error("an answer was kept")
 	}
 }

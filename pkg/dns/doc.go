@@ -18,7 +18,7 @@
 // # Local names
 //
 // A and AAAA of a name in the view are its addresses there, starting with another
-// one each time. PTR is the name of an address. SRV of
+// one each time. PTR is the name of an address; one of our networks without a name does not exist. SRV of
 // _port._proto.name, and of port.proto.name as Docker asks, is that port at
 // that name: a number, or a service name of services(5). ANY is both families.
 // Any other type or class is empty without error, and so is an address of a
@@ -37,7 +37,9 @@
 // truncated, or cut within a record, the server asks again over TCP. EDNS is passed
 // on: the client's DNSSEC flag, and whole messages where there are options.
 //
-// Answers are kept for the least of their TTLs, a day at most. Negative answers are
+// Answers are kept for the least of their TTLs, a day at most; those of an upstream with a
+// server on a loopback address for a second, since that is a cache already and hears of
+// changes that we do not (a VPN's split DNS). Negative answers are
 // kept for the time in their SOA record (RFC 2308), three hours at most, and a
 // failure of all servers for a second (RFC 9520). Equal queries at one time are one
 // query upstream. So a server that leads back to ourselves costs one query and four
@@ -47,8 +49,10 @@
 //
 // An idle endpoint is two sockets, without buffers and without a goroutine: it gets
 // those when there is something to read. One epoll instance watches all sockets. An
-// endpoint may have 256 queries waiting for upstreams, and a server 1,024 different
-// ones; more are refused at once. For each answer that is a failure, an endpoint is
+// endpoint may have 256 different queries under way to upstreams, and a server 1,024.
+// More wait for their turn, in which endpoints alternate, for as long as a client
+// waits: REFUSED would be taken for an answer. An endpoint may have 2,048 queries
+// waiting, and a server 16,384; more are dropped. For each answer that is a failure, an endpoint is
 // not read for 100 us: a client that repeats such queries gets 10,000 answers a
 // second and can't keep a processor busy. There may be 16 TCP connections of an
 // endpoint and 512 of a server. They are closed after ten idle seconds, and when a

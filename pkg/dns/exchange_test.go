@@ -91,7 +91,7 @@ func answerStream(conn net.Conn) {
 // ask asks for a name and returns the response code of the answer, or -1.
 func (p *played) ask(s *stats) int {
 	q := mustPack(ask("example.com A"))
-	m := p.exchange(request{wire: q, end: len(q), size: minUDP}, s)
+	m := p.exchange(request{wire: q, end: len(q), size: minUDP}, patience, s)
 	if m == nil {
 		return -1
 	}

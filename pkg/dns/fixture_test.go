@@ -280,11 +280,14 @@ func rcode(code int) respond {
 // silent does not answer.
 func silent(mdns.ResponseWriter, *mdns.Msg) {}
 
-// upstreamOf is an Upstream of some fakes.
+// upstreamOf is an Upstream of some fakes. They stand for servers that are no caches of
+// this host, though they listen on loopback addresses.
 func upstreamOf(fakes ...*fake) *Upstream {
 	var servers []netip.AddrPort
 	for _, f := range fakes {
 		servers = append(servers, f.address)
 	}
-	return NewUpstream(servers, nil)
+	u := NewUpstream(servers, nil)
+	u.longest = maxLife
+	return u
 }

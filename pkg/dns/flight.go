@@ -9,19 +9,19 @@ import (
 
 // Limits of what waits for upstreams.
 const (
-	maxWaiting     = 256  // queries of an endpoint
-	maxFlights     = 1024 // different queries of a server; Docker's limit for a container
-	spareFlights   = 1024 // more, for endpoints with few
-	fewWaiting     = 16   // which is this many
-	maxUpstreamTCP = 64   // connections to the servers of an upstream
+	maxWaiting     = 2048  // queries of an endpoint
+	maxAllWaiting  = 16384 // of a server
+	fewWaiting     = 64    // an endpoint with fewer is not refused for those of others
+	maxUpstreamTCP = 64    // connections to the servers of an upstream
 )
 
 // keySize is the longest key: upstream, flags, type, name.
 const keySize = 4 + 1 + 2 + 254
 
-// A flight is an ordinary query under way to an upstream, and the clients that
-// wait for its answer.
+// A flight is an ordinary query that waits for its turn or is under way to an upstream,
+// and the clients that wait for its answer.
 type flight struct {
+	turn    turn
 	waiters []waiter // guarded by Server.mu
 }
 
@@ -56,55 +56,47 @@ func (s *Server) join(key []byte, u *Upstream, c client, f *form, b []byte) bool
 	}
 	w := waiter{c, *f, bytes.Clone(b[:f.end])}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if under := s.flights[string(key)]; under != nil {
-		under.waiters = append(under.waiters, w)
-		return true
+	under := s.flights[string(key)]
+	if under == nil {
+		under = &flight{}
+		name := string(key)
+		under.turn.run = func(left time.Duration) { s.fly(name, u, w, left) }
+		s.flights[name] = under
 	}
-	if !s.launch(c.endpoint) {
-		c.release()
-		return false
-	}
-	s.flights[string(key)] = &flight{[]waiter{w}}
-	go s.fly(string(key), u, w)
+	under.waiters = append(under.waiters, w)
+	s.mu.Unlock()
+	s.turns.enter(&c.endpoint.lane, &under.turn)
 	return true
 }
 
-// launch counts one more query to upstreams, unless there are too many. Endpoints
-// with few waiting queries may use spare flights, so a few endpoints whose servers
-// are silent can't keep the others from asking theirs.
-func (s *Server) launch(e *Endpoint) bool {
-	most := int32(maxFlights)
-	if e.waiting.Load() <= fewWaiting {
-		most += spareFlights
+// fly asks the upstream, if it is not too late, and answers all waiters.
+func (s *Server) fly(key string, u *Upstream, w waiter, left time.Duration) {
+	var m *mdns.Msg
+	forgotten := s.forgotten.Load()
+	if left > 0 {
+		m = u.exchange(w.request(), left, &s.stats)
 	}
-	if s.stats.waiting.Add(1) > most {
-		s.stats.waiting.Add(-1)
-		return false
-	}
-	return true
-}
-
-// fly asks the upstream and answers all waiters.
-func (s *Server) fly(key string, u *Upstream, w waiter) {
-	m := u.exchange(w.request(), &s.stats)
 	now := s.now()
 	var e *entry
 	if m != nil {
 		e = newEntry(m, &w.form, now)
 	}
 	kind := Forwarded
-	if e == nil {
+	switch {
+	case left == 0:
+		e, kind = failure(w.head, now), Late
+		e.life = 0 // no server was asked
+	case e == nil:
 		e, kind = failure(w.head, now), Failed
 	}
-	if e.life > 0 {
+	e.life = min(e.life, u.longest)
+	if e.life > 0 && s.forgotten.Load() == forgotten {
 		s.cache.put(key, e, now) // before the flight ends: later queries find one or the other
 	}
 	s.mu.Lock()
 	waiters := s.flights[key].waiters
 	delete(s.flights, key)
 	s.mu.Unlock()
-	s.stats.waiting.Add(-1)
 	for _, w := range waiters {
 		s.stats.answers[kind].Add(1)
 		w.answer(e, now)
@@ -137,20 +129,18 @@ func (s *Server) pass(u *Upstream, c client, m *mdns.Msg) bool {
 	if !c.take() {
 		return false
 	}
-	if !s.launch(c.endpoint) {
-		c.release()
-		return false
-	}
-	go func() {
-		defer s.stats.waiting.Add(-1)
-		r, kind := s.passed(u, m)
+	s.turns.enter(&c.endpoint.lane, &turn{run: func(left time.Duration) {
+		r, kind := s.passed(u, m, left)
 		s.stats.answers[kind].Add(1)
 		c.send(packed(m, r, c))
-	}()
+	}})
 	return true
 }
 
-func (s *Server) passed(u *Upstream, m *mdns.Msg) (*mdns.Msg, Kind) {
+func (s *Server) passed(u *Upstream, m *mdns.Msg, left time.Duration) (*mdns.Msg, Kind) {
+	if left == 0 {
+		return new(mdns.Msg).SetRcode(m, mdns.RcodeServerFailure), Late
+	}
 	r := request{size: minUDP}
 	query := m.Copy()
 	if opt := query.IsEdns0(); opt != nil {
@@ -159,7 +149,7 @@ func (s *Server) passed(u *Upstream, m *mdns.Msg) (*mdns.Msg, Kind) {
 	}
 	if wire, err := query.Pack(); err == nil {
 		r.wire, r.end = wire, skipName(wire, headerSize)+4
-		if answer := u.exchange(r, &s.stats); answer != nil {
+		if answer := u.exchange(r, left, &s.stats); answer != nil {
 			answer.Id, answer.Question = m.Id, m.Question
 			return answer, Forwarded
 		}

@@ -61,13 +61,18 @@ func addressRecords(owner, name string, qtype uint16, view *names.View) []mdns.R
 }
 
 // answerPointer answers what is asked of the name of an address of ours, which
-// has a PTR record and no others, and reports whether it is one.
+// has a PTR record and no others, and reports whether it is one. An address of our
+// networks without a name has none elsewhere either.
 func answerPointer(r *mdns.Msg, name string, view *names.View, internet bool) bool {
 	a, ok := parseReverse(name)
 	if !ok {
 		return false
 	}
 	target, ttl, ok := view.Pointer(a)
+	if !ok && view.Owns(a) {
+		r.Rcode = mdns.RcodeNameError
+		return true
+	}
 	if ok && internet && asks(r.Question[0], mdns.TypePTR) {
 		header := mdns.RR_Header{Name: r.Question[0].Name, Rrtype: mdns.TypePTR, Class: mdns.ClassINET, Ttl: ttl}
 		r.Answer = []mdns.RR{&mdns.PTR{Hdr: header, Ptr: target + "."}}

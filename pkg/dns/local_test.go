@@ -2,8 +2,11 @@ package dns
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
+
+	"dcni/pkg/names"
 
 	mdns "github.com/miekg/dns"
 )
@@ -213,5 +216,50 @@ func TestTwoPaths(t *testing.T) {
 		if got := show(read(t, direct(e, b, false))); got != wanted {
 			t.Fatalf("%s: %s\nmiekg/dns: %s", question, got, wanted)
 		}
+	}
+}
+
+// TestReverseStaysHome asks for the names of addresses of our networks: what has none
+// here has none elsewhere, and no server is asked. An address of other networks is.
+func TestReverseStaysHome(t *testing.T) {
+	f := upstreamServer(t, rcode(mdns.RcodeRefused))
+	s := NewServer(Config{})
+	s.SetUpstream(upstreamOf(f))
+	subnets := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd00:1::/64")}
+	web := names.Network{Name: "web", TTL: 600, Gateways: []netip.Addr{addr("10.1.0.1"), addr("fd00:1::1")}, Subnets: subnets}
+	table := new(names.Table).
+		Add(web, names.Entry{Container: "c1", IfName: "eth0", Names: []string{"one"}, Addresses: []netip.Addr{addr("10.1.0.2")}}).
+		Add(names.Network{Name: "lab", TTL: 600, Subnets: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")}},
+			names.Entry{Container: "c2", IfName: "eth0", Names: []string{"two"}, Addresses: []netip.Addr{addr("10.2.0.2")}}).
+		Add(names.Network{Name: "lan", TTL: 600, Gateways: []netip.Addr{addr("192.0.2.1")}},
+			names.Entry{Container: "c3", IfName: "eth0", Names: []string{"three"}, Addresses: []netip.Addr{addr("192.0.2.3")}})
+	r := serve(t, s, View{Names: table.View("web", "lan")})
+	for _, c := range []struct{ address, want string }{
+		{"10.1.0.2", "one.web."},
+		{"10.1.0.77", "NXDOMAIN"}, {"10.1.0.0", "NXDOMAIN"}, {"10.1.0.255", "NXDOMAIN"}, {"fd00:1::77", "NXDOMAIN"},
+		{"10.1.0.1", "gateway.docker.internal."}, {"fd00:1::1", "gateway.docker.internal."},
+		{"10.2.0.2", "NXDOMAIN"}, {"10.2.0.77", "NXDOMAIN"}, // of a network that the container is not on
+		{"192.0.2.3", "three.lan."},
+	} {
+		name, err := mdns.ReverseAddr(c.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.exchange("udp", name+" PTR"); !strings.Contains(got, c.want) {
+			t.Errorf("%s: %s, want %s", c.address, got, c.want)
+		}
+	}
+	if n := f.asked.Load(); n != 0 {
+		t.Errorf("a server elsewhere was asked %d times", n)
+	}
+	for _, name := range []string{"1.2.0.192.in-addr.arpa. PTR", "10.in-addr.arpa. NS"} { // a LAN's gateway, no address at all
+		if r.exchange("udp", name); f.asked.Load() == 0 {
+			t.Errorf("%s: no server was asked", name)
+		}
+		f.asked.Store(0)
+	}
+	table = table.Remove("lab", "c2", "eth0")
+	if table.View("web").Owns(addr("10.2.0.77")) {
+		t.Error("a network that is gone has subnets")
 	}
 }

@@ -32,7 +32,9 @@ type Server struct {
 	poller  *poller            // nil before the first endpoint
 	flights map[string]*flight // by key
 
-	stats stats
+	turns     turns
+	forgotten atomic.Uint32 // times
+	stats     stats
 }
 
 // NewServer returns a server without endpoints and without an upstream.
@@ -41,10 +43,19 @@ func NewServer(c Config) *Server {
 		c.Cache = DefaultCache
 	}
 	start := time.Now()
-	return &Server{
+	s := &Server{
 		cache: newCache(c.Cache), flights: map[string]*flight{},
 		now: func() time.Duration { return time.Since(start) },
 	}
+	s.turns.now = func() time.Duration { return s.now() }
+	return s
+}
+
+// Forget drops all answers of upstreams, those that are under way too: they may be
+// others by now.
+func (s *Server) Forget() {
+	s.forgotten.Add(1)
+	s.cache.clear()
 }
 
 // SetUpstream sets the host's servers. They are asked for names that are not local,
@@ -65,7 +76,8 @@ type Endpoint struct {
 	packets  *ipv4.PacketConn // the same
 	tcp      *descriptor      // nil: none
 	view     atomic.Pointer[View]
-	waiting  atomic.Int32 // queries that wait for upstreams
+	lane     lane         // its queries to upstreams
+	waiting  atomic.Int32 // clients' queries that wait for them
 	draining atomic.Bool  // connections end once they are idle
 	closing  atomic.Bool  // connections end now
 

@@ -14,18 +14,21 @@ const (
 	Cached                // from an earlier answer of an upstream
 	Forwarded             // by an upstream
 	Failed                // SERVFAIL: no upstream, or none that answered
-	Refused               // too many queries wait, or a kind of query that is not served
+	Late                  // SERVFAIL: its turn did not come in time
+	Refused               // a kind of query that is not served
 	Malformed             // FORMERR, NOTIMP or BADVERS
-	Dropped               // not at all: the message is no query, or the client is gone
+	Dropped               // not at all: the message is no query, the client is gone, or too many wait
 	kinds
 )
 
 func (k Kind) String() string {
-	return [kinds]string{"local", "cached", "forwarded", "failed", "refused", "malformed", "dropped"}[k]
+	return [kinds]string{"local", "cached", "forwarded", "failed", "late", "refused", "malformed", "dropped"}[k]
 }
 
 // Kinds returns all of them.
-func Kinds() []Kind { return []Kind{Local, Cached, Forwarded, Failed, Refused, Malformed, Dropped} }
+func Kinds() []Kind {
+	return []Kind{Local, Cached, Forwarded, Failed, Late, Refused, Malformed, Dropped}
+}
 
 // Buckets are the upper bounds of the histogram of latencies; above the last
 // is one more.
@@ -35,7 +38,7 @@ var Buckets = [12]time.Duration{
 	256 * time.Millisecond, 512 * time.Millisecond, 1024 * time.Millisecond, 2048 * time.Millisecond,
 }
 
-// Stats are what a server has counted since it started. The last two fields are
+// Stats are what a server has counted since it started. The last three fields are
 // current values.
 type Stats struct {
 	Answers        [kinds]uint64            // by Kind
@@ -43,7 +46,8 @@ type Stats struct {
 	LatencySum     time.Duration
 	UpstreamErrors uint64 // servers that did not answer, or sent a malformed answer
 	Strays         uint64 // messages that answer no query of ours
-	Waiting        int    // different queries that wait for upstreams
+	UnderWay       int    // different queries that upstreams were asked
+	Waiting        int    // clients' queries that wait for these, or for their turn
 	Connections    int    // TCP connections of clients
 }
 
@@ -95,6 +99,7 @@ func (s *Server) Stats() Stats {
 	out.LatencySum = time.Duration(s.stats.latency.sum.Load())
 	out.UpstreamErrors = s.stats.upstreamErrors.Load()
 	out.Strays = s.stats.strays.Load()
+	out.UnderWay = s.turns.underWay()
 	out.Waiting = int(s.stats.waiting.Load())
 	out.Connections = int(s.stats.connections.Load())
 	return out

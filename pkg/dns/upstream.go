@@ -18,6 +18,10 @@ const (
 	preferredFor = 30 * time.Second       // how long a server that answered is asked first
 
 	maxServers = 8 // of an upstream; resolv.conf(5) has three
+
+	// A server on a loopback address, such as systemd-resolved's 127.0.0.53, is a cache
+	// that also learns when a VPN comes up or goes. Only a burst is spared it.
+	loopbackLife = time.Second
 )
 
 // Address is where containers find their name server, in their own namespace;
@@ -33,6 +37,7 @@ type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 type Upstream struct {
 	id      uint32
 	servers []netip.AddrPort
+	longest time.Duration // that an answer is kept
 	dial    Dialer
 	streams chan struct{} // a semaphore of TCP connections
 	first   atomic.Int32  // index of the server to ask first
@@ -47,7 +52,7 @@ var upstreams atomic.Uint32
 // the query back to us. The first eight count. Without a dialer the servers are dialled from the
 // namespace of the process, the host's.
 func NewUpstream(servers []netip.AddrPort, dial Dialer, own ...netip.Addr) *Upstream {
-	u := &Upstream{id: upstreams.Add(1), dial: dial, streams: make(chan struct{}, maxUpstreamTCP)}
+	u := &Upstream{id: upstreams.Add(1), dial: dial, streams: make(chan struct{}, maxUpstreamTCP), longest: maxLife}
 	if dial == nil {
 		u.dial = new(net.Dialer).DialContext
 	}
@@ -55,6 +60,9 @@ func NewUpstream(servers []netip.AddrPort, dial Dialer, own ...netip.Addr) *Upst
 		s = netip.AddrPortFrom(s.Addr().Unmap(), s.Port())
 		if len(u.servers) < maxServers && !slices.Contains(own, s.Addr()) && !slices.Contains(u.servers, s) {
 			u.servers = append(u.servers, s)
+			if s.Addr().IsLoopback() {
+				u.longest = loopbackLife
+			}
 		}
 	}
 	return u
@@ -74,9 +82,10 @@ type reply struct {
 }
 
 // exchange asks the servers in order, each with a head start before the next. It
-// returns the first good answer, else the first bad one, else nil.
-func (u *Upstream) exchange(r request, s *stats) *mdns.Msg {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// returns the first good answer, else the first bad one, else nil, after the time that
+// is left at most.
+func (u *Upstream) exchange(r request, left time.Duration, s *stats) *mdns.Msg {
+	ctx, cancel := context.WithTimeout(context.Background(), left)
 	defer cancel() // ends the calls of ask that still wait
 	order := u.order()
 	replies := make(chan reply, len(order))

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"dcni/pkg/names"
 	"dcni/pkg/wire"
@@ -31,19 +30,15 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestManyNames has a container with 100,000 names: comparing each with all
-// others takes ten seconds.
+// TestManyNames has a container with a million names: comparing each with all
+// others would take a quarter of an hour.
 func TestManyNames(t *testing.T) {
 	i := names.Identity{Container: "c1"}
-	for n := range 100_000 {
+	for n := range 1_000_000 {
 		i.Aliases = append(i.Aliases, fmt.Sprint("alias-", n))
 	}
-	start := time.Now()
-	if got := len(i.Names()); got != 100_001 {
+	if got := len(i.Names()); got != 1_000_001 {
 		t.Errorf("%d names", got)
-	}
-	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("took %v", took)
 	}
 }
 

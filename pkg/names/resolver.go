@@ -22,14 +22,15 @@ type Resolver struct {
 	NetNS  string          `json:"netns"`  // path of the sandbox, see wire.Veth
 	Cookie uint64          `json:"cookie"` // of its namespace, see wire.Sandbox
 
-	Names     []string     `json:"names,omitempty"`     // of the container, see [Identity.Names]
-	Addresses []netip.Addr `json:"addresses,omitempty"` // of its interface
-	Gateways  []netip.Addr `json:"gateways,omitempty"`  // what host.docker.internal stands for
-	Hosts     []HostEntry  `json:"hosts,omitempty"`     // extra ones of the network
-	TTL       uint32       `json:"ttl"`                 // of the network's answers, in seconds
-	NoNames   bool         `json:"quiet,omitempty"`     // the network's containers have no names
-	Internal  bool         `json:"internal,omitempty"`  // the network leads nowhere: the host's servers are not asked
-	Priority  int          `json:"priority,omitempty"`  // the network of the highest is asked first, then the first by name
+	Names     []string       `json:"names,omitempty"`     // of the container, see [Identity.Names]
+	Addresses []netip.Addr   `json:"addresses,omitempty"` // of its interface
+	Gateways  []netip.Addr   `json:"gateways,omitempty"`  // what host.docker.internal stands for
+	Subnets   []netip.Prefix `json:"subnets,omitempty"`   // of the network, where they are no other's: no other server is asked about them
+	Hosts     []HostEntry    `json:"hosts,omitempty"`     // extra ones of the network
+	TTL       uint32         `json:"ttl"`                 // of the network's answers, in seconds
+	NoNames   bool           `json:"quiet,omitempty"`     // the network's containers have no names
+	Internal  bool           `json:"internal,omitempty"`  // the network leads nowhere: the host's servers are not asked
+	Priority  int            `json:"priority,omitempty"`  // the network of the highest is asked first, then the first by name
 
 	Servers   []netip.AddrPort `json:"servers,omitempty"`   // asked from within the sandbox, in place of the host's
 	Intercept bool             `json:"intercept,omitempty"` // queries to any other server are answered, too
@@ -67,7 +68,7 @@ func (r *Resolver) String() string {
 
 // Network returns what the resolver says of its network.
 func (r *Resolver) Network() Network {
-	return Network{Name: r.Owner.Network, Gateways: r.Gateways, Hosts: r.Hosts, NoNames: r.NoNames, TTL: r.TTL}
+	return Network{Name: r.Owner.Network, Gateways: r.Gateways, Subnets: r.Subnets, Hosts: r.Hosts, NoNames: r.NoNames, TTL: r.TTL}
 }
 
 // Entry returns what its attachment answers to.

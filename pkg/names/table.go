@@ -11,17 +11,18 @@ import (
 // brings one along, and that of the newest attachment counts.
 type Network struct {
 	Name     string
-	Gateways []netip.Addr // what host.docker.internal and gateway.docker.internal stand for
-	Hosts    []HostEntry  // extra ones
-	NoNames  bool         // its containers have no names
-	TTL      uint32       // of its answers, in seconds
+	Gateways []netip.Addr   // what host.docker.internal and gateway.docker.internal stand for
+	Subnets  []netip.Prefix // where only attachments of this network and its gateways are
+	Hosts    []HostEntry    // extra ones
+	NoNames  bool           // its containers have no names
+	TTL      uint32         // of its answers, in seconds
 }
 
 // equal reports whether two networks say the same.
 func (n Network) equal(o Network) bool {
 	same := func(a, b HostEntry) bool { return a.Name == b.Name && slices.Equal(a.Addresses, b.Addresses) }
 	return n.Name == o.Name && n.NoNames == o.NoNames && n.TTL == o.TTL &&
-		slices.Equal(n.Gateways, o.Gateways) && slices.EqualFunc(n.Hosts, o.Hosts, same)
+		slices.Equal(n.Gateways, o.Gateways) && slices.Equal(n.Subnets, o.Subnets) && slices.EqualFunc(n.Hosts, o.Hosts, same)
 }
 
 // An Entry is what one attachment answers to.
@@ -36,13 +37,25 @@ func key(container, ifname string) string { return container + "/" + ifname }
 
 // A Table has the names of all networks. The zero Table is empty.
 type Table struct {
-	zones map[string]*zone // by the network's name
+	zones   map[string]*zone // by the network's name
+	subnets []netip.Prefix   // of all of them
 }
 
 // Add returns a table with an attachment more. One of the same container and
 // interface on that network is replaced.
 func (t *Table) Add(n Network, e Entry) *Table {
 	return t.with(n.Name, t.zone(n).add(e))
+}
+
+// AddRemote returns a table with an attachment of another node more, or in place of the
+// one with its container and interface. What the network says of names is what its
+// attachments on this node say.
+func (t *Table) AddRemote(network string, e Entry) *Table {
+	z := t.zones[network]
+	if z == nil {
+		z = newZone(Network{Name: network})
+	}
+	return t.with(network, z.add(e))
 }
 
 // Remove returns a table without an attachment, and without its network if that was
@@ -78,8 +91,29 @@ func (t *Table) with(network string, z *zone) *Table {
 	if z.entries.n == 0 {
 		delete(zones, network)
 	}
-	return &Table{zones}
+	return &Table{zones, subnetsOf(zones, t, network)}
 }
+
+// subnetsOf returns the subnets of all zones. They are those of the table before unless
+// the zone of a network has others.
+func subnetsOf(zones map[string]*zone, before *Table, network string) []netip.Prefix {
+	was, is := before.zones[network], zones[network]
+	if was != nil && is != nil && slices.Equal(was.net.Subnets, is.net.Subnets) {
+		return before.subnets
+	}
+	var all []netip.Prefix
+	for _, z := range zones {
+		all = append(all, z.net.Subnets...)
+	}
+	return all
+}
+
+// SameSubnets reports whether two tables have the same subnets, so that their views own
+// the same addresses. It may report false where only the order differs.
+func (t *Table) SameSubnets(o *Table) bool { return slices.Equal(t.subnets, o.subnets) }
+
+// gatewayName is what Docker calls the gateway of a container.
+const gatewayName = "gateway.docker.internal"
 
 // A zone is one network's names.
 type zone struct {
@@ -93,7 +127,7 @@ type zone struct {
 
 func newZone(n Network) *zone {
 	z := &zone{net: n, suffix: "." + strings.ToLower(n.Name), fixed: map[string]*node{}}
-	for _, name := range []string{"host.docker.internal", "gateway.docker.internal"} {
+	for _, name := range []string{"host.docker.internal", gatewayName} {
 		z.fixed[name] = newNode(nil, n.Gateways)
 	}
 	for _, h := range n.Hosts {

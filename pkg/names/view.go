@@ -25,8 +25,9 @@ type View struct {
 
 // A sight is a view of one table.
 type sight struct {
-	zones     []*zone // in the order in which they are asked
-	qualified []*zone // the same for name.network: names of networks with fewest dots first
+	zones     []*zone        // in the order in which they are asked
+	qualified []*zone        // the same for name.network: names of networks with fewest dots first
+	subnets   []netip.Prefix // of all networks, whether the container is on them or not
 }
 
 // View returns what a container on these networks sees. Docker asks the networks in
@@ -39,7 +40,7 @@ func (t *Table) View(networks ...string) *View {
 
 // Show makes the view one of another table.
 func (v *View) Show(t *Table) {
-	s := &sight{}
+	s := &sight{subnets: t.subnets}
 	for _, network := range v.networks {
 		if z := t.zones[network]; z != nil && !slices.Contains(s.zones, z) {
 			s.zones = append(s.zones, z)
@@ -52,8 +53,10 @@ func (v *View) Show(t *Table) {
 	v.now.Store(s)
 }
 
-// On reports whether the view is one of a network.
-func (v *View) On(network string) bool { return slices.Contains(v.networks, network) }
+// OnAny reports whether the view is one of any of these networks.
+func (v *View) OnAny(networks map[string]bool) bool {
+	return slices.ContainsFunc(v.networks, func(network string) bool { return networks[network] })
+}
 
 // An Answer is addresses of one family.
 type Answer struct {
@@ -98,15 +101,28 @@ func (z *zone) answer(n *node, f Family) (Answer, bool) {
 	return Answer{addresses, first, z.net.TTL}, len(addresses) > 0
 }
 
+// Owns reports whether an address is of a network of ours: if it has no name here, it has
+// none elsewhere.
+func (v *View) Owns(a netip.Addr) bool {
+	if v == nil {
+		return false
+	}
+	a = a.Unmap()
+	return slices.ContainsFunc(v.now.Load().subnets, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
 // Pointer returns the name of an address and its time to live in seconds:
 // name.network, or the name alone where that is no domain name, as on a network
-// whose name has 64 letters.
+// whose name has 64 letters. A gateway is gateway.docker.internal.
 func (v *View) Pointer(a netip.Addr) (name string, ttl uint32, ok bool) {
 	if v == nil {
 		return "", 0, false
 	}
 	a = a.Unmap()
 	for _, z := range v.now.Load().zones {
+		if slices.Contains(z.net.Gateways, a) && z.owns(a) {
+			return gatewayName, z.net.TTL, true
+		}
 		owners := z.owners.get(a.String())
 		if len(owners) == 0 || z.net.NoNames {
 			continue
@@ -120,4 +136,8 @@ func (v *View) Pointer(a netip.Addr) (name string, ttl uint32, ok bool) {
 		}
 	}
 	return "", 0, false
+}
+
+func (z *zone) owns(a netip.Addr) bool {
+	return slices.ContainsFunc(z.net.Subnets, func(p netip.Prefix) bool { return p.Contains(a) })
 }
