@@ -16,7 +16,8 @@ type sessions struct {
 	recent list.List           // of *session, the most silent first
 }
 
-// A client is where datagrams come from, and which address of the host they go to.
+// A client is where datagrams come from, and which address of the host they go to:
+// the one to answer from. IPv4 addresses are mapped to IPv6.
 type client struct {
 	addr  [16]byte
 	zone  uint32
@@ -24,12 +25,26 @@ type client struct {
 	local [16]byte
 }
 
+// clientOf returns the client that a datagram came from.
+func clientOf(from unix.Sockaddr, local netip.Addr) (c client, ok bool) {
+	c.local = local.As16()
+	switch from := from.(type) {
+	case *unix.SockaddrInet4:
+		c.addr, c.port = netip.AddrFrom4(from.Addr).As16(), uint16(from.Port)
+	case *unix.SockaddrInet6:
+		c.addr, c.zone, c.port = from.Addr, from.ZoneId, uint16(from.Port)
+	default:
+		return c, false
+	}
+	return c, true
+}
+
 // A session is a client and its socket towards the container.
 type session struct {
 	socket *socket
 	claim  *claim
 	client client
-	link   uint32 // index of the link that the client came by, for link-local addresses; else 0
+	link   uint32 // index of the link to answer by, where the address to answer from does not tell; else 0
 	fd     int
 	last   time.Time
 	place  *list.Element // in recent
@@ -38,17 +53,22 @@ type session struct {
 // receive passes on one datagram. It returns false if there is none. The lock must
 // be held.
 func (s *socket) receive(r *Relay) bool {
-	var oob [64]byte
+	var oob [96]byte
 	n, m, _, from, err := unix.Recvmsg(s.fd, r.buffer[:], oob[:], unix.MSG_DONTWAIT)
 	if err != nil {
 		return !errors.Is(err, unix.EAGAIN)
 	}
-	sa, ok := from.(*unix.SockaddrInet6)
 	local, link := packetInfo(oob[:m])
-	if !ok || !local.IsValid() {
+	if !local.IsValid() {
 		return true
 	}
-	c := client{sa.Addr, sa.ZoneId, uint16(sa.Port), local.As16()}
+	if local.IsMulticast() {
+		local = netip.IPv6Unspecified() // nothing is sent from a group's address
+	}
+	c, ok := clientOf(from, local)
+	if !ok {
+		return true
+	}
 	session := s.udp.by[c]
 	if session == nil {
 		if session = r.begin(s, c, link); session == nil {
@@ -63,24 +83,32 @@ func (s *socket) receive(r *Relay) bool {
 	return true
 }
 
-// packetInfo reads a control message of IPV6_PKTINFO (RFC 3542, section 6): the
-// address that a packet was sent to, and the index of the link that it came by.
+// packetInfo reads control messages of IPV6_PKTINFO (RFC 3542, section 6) and IP_PKTINFO
+// (ip(7)): the address that a packet was sent to, and the index of the link that it came
+// by. For IPv4 the address is the one of the host's that an answer is to come from, which
+// is another one for a broadcast. A socket of both families gets both messages of IPv4.
 func packetInfo(oob []byte) (local netip.Addr, link int) {
-	const headerLen = unix.SizeofCmsghdr
-	if len(oob) < headerLen+unix.SizeofInet6Pktinfo {
-		return local, 0
+	for len(oob) >= unix.SizeofCmsghdr {
+		h, data, rest, err := unix.ParseOneSocketControlMessage(oob)
+		if err != nil {
+			return local, link
+		}
+		oob = rest
+		switch {
+		case h.Level == unix.SOL_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
+			return netip.AddrFrom4([4]byte(data[4:])), int(binary.NativeEndian.Uint32(data))
+		case h.Level == unix.SOL_IPV6 && (h.Type == unix.IPV6_PKTINFO || h.Type == unix.IPV6_2292PKTINFO) &&
+			len(data) >= unix.SizeofInet6Pktinfo:
+			local, link = netip.AddrFrom16([16]byte(data)).Unmap(), int(binary.NativeEndian.Uint32(data[16:]))
+		}
 	}
-	level, typ := binary.NativeEndian.Uint32(oob[headerLen-8:]), binary.NativeEndian.Uint32(oob[headerLen-4:])
-	if level != unix.SOL_IPV6 || typ != unix.IPV6_PKTINFO && typ != unix.IPV6_2292PKTINFO {
-		return local, 0
-	}
-	return netip.AddrFrom16([16]byte(oob[headerLen:])), int(binary.NativeEndian.Uint32(oob[headerLen+16:]))
+	return local, link
 }
 
 // begin makes a session for a new client, or returns nil.
 func (r *Relay) begin(s *socket, c client, link int) *session {
-	p := r.ports[portKey{s.protocol, s.at.Port()}]
-	cl := p.claimAt(netip.AddrFrom16(c.local))
+	local := netip.AddrFrom16(c.local).Unmap()
+	cl := r.ports[keyOf(s.protocol, s.at.Port())].claimAt(local)
 	r.stats.Accepted++
 	if cl == nil || !r.allowed(s, link) {
 		r.stats.Refused++
@@ -100,7 +128,7 @@ func (r *Relay) begin(s *socket, c client, link int) *session {
 		return nil
 	}
 	n := &session{socket: s, claim: cl, client: c, fd: fd}
-	if netip.AddrFrom16(c.local).IsLinkLocalUnicast() {
+	if local.Is6() && (local.IsLinkLocalUnicast() || local.IsUnspecified()) {
 		n.link = uint32(link)
 	}
 	if err := r.add(fd, n); err != nil {
@@ -149,7 +177,7 @@ func addressOf(sa unix.Sockaddr) netip.Addr {
 	case *unix.SockaddrInet4:
 		return netip.AddrFrom4(sa.Addr)
 	case *unix.SockaddrInet6:
-		return netip.AddrFrom16(sa.Addr)
+		return netip.AddrFrom16(sa.Addr).Unmap()
 	}
 	return netip.Addr{}
 }
@@ -195,12 +223,23 @@ func (n *session) ready(r *Relay) {
 
 // reply sends to the client, from the address that the client sent to.
 func (n *session) reply(r *Relay, b []byte) {
-	to := &unix.SockaddrInet6{Addr: n.client.addr, ZoneId: n.client.zone, Port: int(n.client.port)}
-	from := unix.PktInfo6(&unix.Inet6Pktinfo{Addr: n.client.local, Ifindex: n.link})
+	to, from := n.envelope()
 	// If the client's queue is full the datagram is lost, as datagrams are.
 	if _, err := unix.SendmsgN(n.socket.fd, b, from, to, unix.MSG_DONTWAIT); err == nil {
 		r.stats.Bytes += uint64(len(b))
 	}
+}
+
+// envelope returns where an answer to the client goes, and the control message that says
+// where it comes from.
+func (n *session) envelope() (to unix.Sockaddr, from []byte) {
+	c := n.client
+	if n.socket.at.Addr().Is4() {
+		addr, local := netip.AddrFrom16(c.addr).As4(), netip.AddrFrom16(c.local).As4()
+		return &unix.SockaddrInet4{Addr: addr, Port: int(c.port)}, unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: local})
+	}
+	return &unix.SockaddrInet6{Addr: c.addr, ZoneId: c.zone, Port: int(c.port)},
+		unix.PktInfo6(&unix.Inet6Pktinfo{Addr: c.local, Ifindex: n.link})
 }
 
 // end ends a session.

@@ -35,7 +35,7 @@ func serveUDP(t *testing.T, f func(string) string) netip.AddrPort {
 // dialUDP returns a client that receives only from the address it sends to.
 func dialUDP(t *testing.T, to netip.AddrPort) net.Conn {
 	t.Helper()
-	c, err := net.Dial("udp6", to.String())
+	c, err := net.Dial("udp", to.String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,10 +14,10 @@ type Socket struct {
 	Address  netip.AddrPort `json:"address"`
 }
 
-// HandOver calls send with all listening sockets, atOnce of them in a call, for
-// another process to [Relay.Adopt]. The descriptors stay the relay's, which goes on
-// to serve until [Relay.Drain]: the process that is first takes a connection.
-// [Relay.Set] waits until HandOver returns.
+// HandOver calls send with all listening sockets, also those that it adopted and no
+// claim uses, atOnce of them in a call, for another process to [Relay.Adopt]. The
+// descriptors stay the relay's, which goes on to serve until [Relay.Drain]: the process
+// that is first takes a connection. [Relay.Set] waits until HandOver returns.
 func (r *Relay) HandOver(atOnce int, send func(list []Socket, fds []int) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -27,6 +27,9 @@ func (r *Relay) HandOver(atOnce int, send func(list []Socket, fds []int) error) 
 		for _, s := range p.sockets {
 			list, fds = append(list, Socket{s.protocol, s.at}), append(fds, s.fd)
 		}
+	}
+	for s, fd := range r.adopted {
+		list, fds = append(list, s), append(fds, fd)
 	}
 	for len(list) > 0 {
 		n := min(atOnce, len(list))
@@ -72,6 +75,7 @@ const drainSilence = time.Second
 // Drain has the relay take no new clients. It closes the relay once all connections
 // have ended and all UDP clients have been silent for a second, or after the timeout.
 func (r *Relay) Drain(timeout time.Duration) error {
+	r.CloseAdopted()
 	r.mu.Lock()
 	for _, p := range r.ports {
 		// UDP sockets stay: answers of containers go through them.

@@ -169,14 +169,17 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// keepPorts listens on ports of ::1, half of them UDP, and says what that takes.
+// keepPorts listens on ports of 127.0.0.3 and ::1, half of them UDP, and says what that
+// takes.
 func keepPorts(t *testing.T) {
 	r := start(t)
 	n, _ := strconv.Atoi(os.Getenv("RELAY_PORTS"))
-	relays := make([]firewall.Relay, n)
-	for i := range relays {
-		protocol := []string{"tcp", "udp"}[i%2]
-		relays[i] = firewall.Relay{Protocol: protocol, Listen: at("::1", uint16(10000+i)), Target: at("127.0.0.2", 80)}
+	var relays []firewall.Relay
+	for i := range n {
+		for _, listen := range []string{"127.0.0.3", "::1"} {
+			protocol := []string{"tcp", "udp"}[i%2]
+			relays = append(relays, firewall.Relay{Protocol: protocol, Listen: at(listen, uint16(10000+i)), Target: at("127.0.0.2", 80)})
+		}
 	}
 	begin := time.Now()
 	if _, err := r.Set("c1", relays); err != nil {

@@ -1,5 +1,11 @@
-// Package relay passes on what netfilter can't publish: ports of ::1, and IPv6
-// ports of the host for containers that have IPv4 only ([firewall.Relay]).
+// Package relay holds published ports, so that no other program of the host can bind
+// them, and passes on what netfilter can't publish: what comes to ::1, from link-local
+// addresses or as a broadcast, and IPv6 for containers that have IPv4 only
+// ([firewall.Relay]).
+//
+// The sockets of TCP and SCTP listen although rules take most connections before they
+// reach one. A socket that is bound and does not listen appears in no list of
+// listeners, and gives way to any program that sets SO_REUSEADDR.
 //
 // One [Relay] serves a whole host. All listening sockets are in one epoll
 // instance, which one goroutine waits for: a port costs a descriptor and some
@@ -14,11 +20,12 @@
 //
 // SCTP is relayed as one-to-one sockets: messages of up to 64 KiB stay whole,
 // streams and payload protocol identifiers are lost. A second Relay on the same
-// ports, to which sockets are handed over, begins UDP clients anew: containers
+// ports, to which sockets are handed over, opens new sockets for UDP clients: containers
 // see them come from another port.
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -100,10 +107,21 @@ type watched interface {
 	ready(r *Relay)
 }
 
-// portKey is a port of a protocol, on whatever address.
+// portKey is a port of a protocol, on whatever address. There are thousands in maps,
+// so it is small.
 type portKey struct {
-	protocol string
-	number   uint16
+	number uint16
+	proto  byte
+}
+
+// protocols are the numbers of the protocols in a [portKey].
+var protocols = []string{"tcp", "udp", "sctp"}
+
+func (k portKey) protocol() string { return protocols[k.proto] }
+
+func keyOf(protocol string, number uint16) portKey {
+	proto := max(0, slices.Index(protocols, protocol)) // firewall.Port.Validate allows no other
+	return portKey{number, byte(proto)}
 }
 
 // A port has the claims to it, oldest first, and the sockets that they need.
@@ -119,7 +137,12 @@ type claim struct {
 	conns map[*conn]bool // nil until there is one
 }
 
-func (c *claim) key() portKey { return portKey{c.Protocol, c.Listen.Port()} }
+func (c *claim) key() portKey { return keyOf(c.Protocol, c.Listen.Port()) }
+
+// oneFamily reports whether the container is reached by the family of the host's address,
+// so that rules lead there, too. A container that has IPv6 may have an IPv6 port beside
+// one that has IPv4 only.
+func (c *claim) oneFamily() bool { return c.Listen.Addr().Is4() == c.Target.Addr().Is4() }
 
 // New starts a relay without ports.
 func New(c Config) (*Relay, error) {
@@ -136,33 +159,33 @@ func New(c Config) (*Relay, error) {
 	return r, nil
 }
 
-// Set has the relay serve exactly these for an owner. Those that it serves already
+// Set has the relay serve exactly these, which all differ, for an owner. Those that it serves already
 // go on undisturbed, with their connections. If owners claim the same address and
 // port, the first has it until it gives up the claim: rivals are the other owners of
 // such claims. The error is about ports that could not be opened; the relay tries
-// them again from time to time.
+// them again from time to time. It is not about ports of IPv4 that another program has.
 func (r *Relay) Set(owner string, relays []firewall.Relay) (rivals []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	want := make(map[firewall.Relay]bool, len(relays))
-	for _, relay := range relays {
-		want[relay] = true
+	had := make(map[firewall.Relay]*claim, len(r.owners[owner]))
+	for _, c := range r.owners[owner] {
+		had[c.Relay] = c
 	}
 	touched := map[portKey]bool{}
-	kept := make([]*claim, 0, len(want))
-	for _, c := range r.owners[owner] {
-		if want[c.Relay] {
-			kept = append(kept, c)
-			delete(want, c.Relay)
-			continue
+	kept := make([]*claim, 0, len(relays))
+	for _, relay := range relays {
+		c := had[relay]
+		if delete(had, relay); c == nil {
+			c = &claim{Relay: relay, owner: owner}
+			c.Protocol = c.key().protocol() // not a string of its own for each
+			p := r.port(c.key())
+			p.claims = append(p.claims, c)
+			touched[c.key()] = true
 		}
-		r.drop(c)
-		touched[c.key()] = true
-	}
-	for relay := range want {
-		c := &claim{Relay: relay, owner: owner}
-		r.port(c.key()).claims = append(r.port(c.key()).claims, c)
 		kept = append(kept, c)
+	}
+	for _, c := range had {
+		r.drop(c)
 		touched[c.key()] = true
 	}
 	r.owners[owner] = kept
@@ -183,6 +206,20 @@ func (r *Relay) Owners() []string {
 	}
 	slices.Sort(list)
 	return list
+}
+
+// Owner returns who claims a port at an address; "" if no owner does.
+func (r *Relay) Owner(protocol string, at netip.AddrPort) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.ports[keyOf(protocol, at.Port())]
+	if p == nil {
+		return ""
+	}
+	if c := p.claimAt(at.Addr()); c != nil {
+		return c.owner
+	}
+	return ""
 }
 
 // Stats returns the relay's figures.
@@ -223,7 +260,7 @@ func (r *Relay) rivals(claims []*claim) []string {
 	var list []string
 	for _, c := range claims {
 		for _, other := range r.ports[c.key()].claims {
-			if other.owner != c.owner && other.Listen == c.Listen && !slices.Contains(list, other.owner) {
+			if other.owner != c.owner && other.Listen == c.Listen && other.oneFamily() == c.oneFamily() && !slices.Contains(list, other.owner) {
 				list = append(list, other.owner)
 			}
 		}
@@ -232,52 +269,87 @@ func (r *Relay) rivals(claims []*claim) []string {
 }
 
 // claimAt returns the claim for an address of the host: one to that very address,
-// else one to any address.
+// else one to any address of its family. Of two that are no rivals it is the one that
+// rules lead to the container as well.
 func (p *port) claimAt(local netip.Addr) *claim {
-	var any *claim
+	var best *claim
+	rank := 0
 	for _, c := range p.claims {
-		switch at := c.Listen.Addr(); {
+		at, r := c.Listen.Addr(), 0
+		switch {
 		case at == local:
-			return c
-		case at.IsUnspecified() && any == nil:
-			any = c
+			r = 3
+		case at.IsUnspecified() && at.Is4() == local.Is4():
+			r = 1
+		default:
+			continue
+		}
+		if c.oneFamily() {
+			r++
+		}
+		if r > rank {
+			best, rank = c, r
 		}
 	}
-	return any
+	return best
 }
 
-// addresses returns where a port needs sockets. A socket of any address serves all
-// addresses, and the kernel refuses others beside it.
+// addresses returns where a port needs sockets. A socket of any address of a family serves
+// all of it, and the kernel refuses others beside it.
 func (p *port) addresses() []netip.Addr {
 	var list []netip.Addr
-	for _, c := range p.claims {
-		switch at := c.Listen.Addr(); {
-		case at.IsUnspecified():
-			return []netip.Addr{at}
-		case !slices.Contains(list, at):
-			list = append(list, at)
+	for _, any := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		first := len(list)
+		for _, c := range p.claims {
+			at := c.Listen.Addr()
+			if at == any {
+				list = append(list[:first], any)
+				break
+			}
+			if at.Is4() == any.Is4() && !slices.Contains(list, at) {
+				list = append(list, at)
+			}
 		}
 	}
 	return list
+}
+
+// anyAddress returns what stands for any address of both families. One socket serves
+// both where it can: that takes half the descriptors.
+func anyAddress() netip.Addr { return netip.AddrFrom16(netip.IPv4Unspecified().As16()) }
+
+// covers reports whether a socket serves an address that a port needs one for.
+func (s *socket) covers(at netip.Addr) bool {
+	return s.at.Addr() == at || s.at.Addr() == anyAddress() && at.IsUnspecified()
+}
+
+// needed reports whether a port needs a socket for all that it serves.
+func (s *socket) needed(need []netip.Addr) bool {
+	if s.at.Addr() != anyAddress() {
+		return slices.Contains(need, s.at.Addr())
+	}
+	return slices.Contains(need, netip.IPv4Unspecified()) && slices.Contains(need, netip.IPv6Unspecified())
 }
 
 // updateAll updates ports and logs which failed or work again, in one line each. The
 // error is the first one, with the number of the others.
 func (r *Relay) updateAll(ports iter.Seq[portKey]) error {
 	var failed, lost, restored failures
+	retry := false
 	for k := range ports {
-		err := r.update(k)
+		now := r.update(k)
 		switch before := r.waiting[k]; {
-		case err != nil && !before:
-			lost.add(err)
+		case now.count > 0 && !before:
+			lost.add(now.first)
 			r.waiting[k] = true
-		case err == nil && before:
+		case now.count == 0 && before:
 			delete(r.waiting, k)
 			if r.ports[k] != nil { // it is still claimed
-				restored.add(fmt.Errorf("port %d/%s", k.number, k.protocol))
+				restored.add(fmt.Errorf("port %d/%s", k.number, k.protocol()))
 			}
 		}
-		failed.add(err)
+		retry = retry || now.count > 0
+		failed.add(now.serious)
 	}
 	if lost.count > 0 {
 		r.Log.Warn("ports can't be served, and will be tried again", "err", lost.err())
@@ -285,7 +357,7 @@ func (r *Relay) updateAll(ports iter.Seq[portKey]) error {
 	if restored.count > 0 {
 		r.Log.Info("ports can be served again", "which", restored.err())
 	}
-	if failed.count > 0 {
+	if retry {
 		r.wakeIn(r.limits.retry)
 	}
 	return failed.err()
@@ -293,9 +365,13 @@ func (r *Relay) updateAll(ports iter.Seq[portKey]) error {
 
 // failures count errors and keep the first.
 type failures struct {
-	first error
-	count int
+	first, serious error
+	count          int
 }
+
+// errHeld says that another program has a port of IPv4, as a runtime may for its
+// container. That is not serious: rules lead to the container all but broadcasts.
+var errHeld = errors.New("another program has the port")
 
 func (f *failures) add(err error) {
 	if err == nil {
@@ -303,6 +379,9 @@ func (f *failures) add(err error) {
 	}
 	if f.count == 0 {
 		f.first = err
+	}
+	if f.serious == nil && !errors.Is(err, errHeld) {
+		f.serious = err
 	}
 	f.count++
 }
@@ -316,32 +395,31 @@ func (f *failures) err() error {
 
 // update closes the sockets that a port no longer needs, and opens those that it
 // lacks. It closes first, since a socket of any address excludes the others.
-func (r *Relay) update(k portKey) error {
+func (r *Relay) update(k portKey) (failed failures) {
 	p := r.port(k)
 	need := p.addresses()
 	p.sockets = slices.DeleteFunc(p.sockets, func(s *socket) bool {
-		keep := slices.Contains(need, s.at.Addr())
+		keep := s.needed(need)
 		if !keep {
 			s.close(r)
 		}
 		return !keep
 	})
-	var failed failures
-	for _, at := range need {
-		if slices.ContainsFunc(p.sockets, func(s *socket) bool { return s.at.Addr() == at }) {
-			continue
-		}
-		s, err := r.open(k.protocol, netip.AddrPortFrom(at, k.number))
-		if err == nil {
-			p.sockets = append(p.sockets, s)
-		} else if !unsupported(err) {
+	lacks := slices.DeleteFunc(need, func(at netip.Addr) bool {
+		return slices.ContainsFunc(p.sockets, func(s *socket) bool { return s.covers(at) })
+	})
+	if len(lacks) == 2 && lacks[0].IsUnspecified() && lacks[1].IsUnspecified() && r.open(k, p, anyAddress()) == nil {
+		lacks = nil
+	}
+	for _, at := range lacks { // each alone: another program may have one
+		if err := r.open(k, p, at); err != nil && !unsupported(err) {
 			failed.add(err)
 		}
 	}
 	if len(p.claims) == 0 {
 		delete(r.ports, k)
 	}
-	return failed.err()
+	return failed
 }
 
 // Close ends the relay, with all connections.

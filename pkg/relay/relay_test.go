@@ -136,7 +136,7 @@ func echo(c *net.TCPConn) {
 
 func connectTo(t *testing.T, at netip.AddrPort) *net.TCPConn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp6", at.String(), 3*time.Second)
+	c, err := net.DialTimeout("tcp", at.String(), 3*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func connectTo(t *testing.T, at netip.AddrPort) *net.TCPConn {
 
 // failure sends "?" to an address and port, and returns how the connection ended.
 func failure(at netip.AddrPort) error {
-	c, err := net.DialTimeout("tcp6", at.String(), 3*time.Second)
+	c, err := net.DialTimeout("tcp", at.String(), 3*time.Second)
 	if err != nil {
 		return err
 	}

@@ -16,8 +16,9 @@ type socket struct {
 	udp      *sessions // nil for other protocols
 }
 
-// open opens a listening socket and has it watched.
-func (r *Relay) open(protocol string, at netip.AddrPort) (*socket, error) {
+// open opens a listening socket of a port and has it watched.
+func (r *Relay) open(k portKey, p *port, addr netip.Addr) error {
+	protocol, at := k.protocol(), netip.AddrPortFrom(addr, k.number)
 	fd, err := r.listen(protocol, at)
 	if err == nil && tooHigh(fd) {
 		_ = unix.Close(fd)
@@ -27,7 +28,10 @@ func (r *Relay) open(protocol string, at netip.AddrPort) (*socket, error) {
 		if errors.Is(err, unix.EPROTONOSUPPORT) {
 			r.Log.Info("a port is not served: the kernel lacks the protocol", "port", at.Port(), "protocol", protocol)
 		}
-		return nil, fmt.Errorf("listen on %s/%s: %w", at, protocol, err)
+		if at.Addr().Is4() && errors.Is(err, unix.EADDRINUSE) {
+			err = fmt.Errorf("%w: %w", errHeld, err)
+		}
+		return fmt.Errorf("listen on %s/%s: %w", at, protocol, err)
 	}
 	s := &socket{protocol: protocol, at: at, fd: fd}
 	if protocol == "udp" {
@@ -35,9 +39,10 @@ func (r *Relay) open(protocol string, at netip.AddrPort) (*socket, error) {
 	}
 	if err := r.add(fd, s); err != nil {
 		_ = unix.Close(fd)
-		return nil, err
+		return err
 	}
-	return s, nil
+	p.sockets = append(p.sockets, s)
+	return nil
 }
 
 // listen returns a listening socket: an adopted one, or a new one.
@@ -62,24 +67,32 @@ func unsupported(err error) bool {
 	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EPROTONOSUPPORT)
 }
 
-// listen returns a socket that listens at an IPv6 address, without IPv4. The host
-// need not have the address yet: it may be tentative, or IPv6 may be switched on
+// listen returns a socket that listens at an address, at one of IPv6 without IPv4, or at
+// [anyAddress]. The host need not have the address yet: it may be tentative, or IPv6 may be switched on
 // later.
 func listen(protocol string, at netip.AddrPort, mark uint32) (fd int, err error) {
 	const typeFlags = unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
+	family, options := unix.AF_INET, [][3]int{{unix.SOL_IP, unix.IP_FREEBIND, 1}, {unix.SOL_IP, unix.IP_PKTINFO, 1}}
+	if at.Addr().Is6() {
+		family, options = unix.AF_INET6, [][3]int{
+			{unix.SOL_IPV6, unix.IPV6_V6ONLY, 1}, {unix.SOL_IPV6, unix.IPV6_FREEBIND, 1}, {unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1},
+		}
+	}
+	if at.Addr() == anyAddress() {
+		at = netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port())
+		options[0][2] = 0
+		options = append(options, [3]int{unix.SOL_IP, unix.IP_PKTINFO, 1})
+	}
 	switch protocol {
 	case "tcp":
-		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|typeFlags, unix.IPPROTO_TCP)
+		fd, err = unix.Socket(family, unix.SOCK_STREAM|typeFlags, unix.IPPROTO_TCP)
 	case "sctp":
-		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|typeFlags, unix.IPPROTO_SCTP)
+		fd, err = unix.Socket(family, unix.SOCK_STREAM|typeFlags, unix.IPPROTO_SCTP)
 	default:
-		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|typeFlags, unix.IPPROTO_UDP)
+		fd, err = unix.Socket(family, unix.SOCK_DGRAM|typeFlags, unix.IPPROTO_UDP)
 	}
 	if err != nil {
 		return -1, err
-	}
-	options := [][3]int{
-		{unix.SOL_IPV6, unix.IPV6_V6ONLY, 1}, {unix.SOL_IPV6, unix.IPV6_FREEBIND, 1}, {unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1},
 	}
 	if protocol != "udp" { // two UDP sockets with this option may share a port
 		options = append(options, [3]int{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1})

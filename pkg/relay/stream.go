@@ -68,16 +68,14 @@ func (s *socket) accept(r *Relay) bool {
 
 // claimFor returns the claim that a connection is for, or nil.
 func (r *Relay) claimFor(s *socket, fd int) *claim {
-	p := r.ports[portKey{s.protocol, s.at.Port()}]
+	p := r.ports[keyOf(s.protocol, s.at.Port())]
 	if p == nil {
 		return nil
 	}
 	local := s.at.Addr()
-	if local.IsUnspecified() && len(p.claims) > 1 {
+	if any := local.IsUnspecified() || local == anyAddress(); any && len(p.claims) > 1 {
 		if sa, err := unix.Getsockname(fd); err == nil {
-			if sa, ok := sa.(*unix.SockaddrInet6); ok {
-				local = netip.AddrFrom16(sa.Addr)
-			}
+			local = addressOf(sa)
 		}
 	}
 	return p.claimAt(local)
@@ -85,23 +83,28 @@ func (r *Relay) claimFor(s *socket, fd int) *claim {
 
 // arrivalLink returns the index of the link that a client's connection came by; 0 if
 // it is unknown. For TCP that is IPV6_RECVPKTINFO (RFC 2292, section 4.1, which Linux
-// keeps), else the scope of a link-local address, else the link that leads there.
+// keeps) or IP_PKTINFO, else the scope of a link-local address, else the link that leads
+// there.
 func (r *Relay) arrivalLink(fd int, client unix.Sockaddr) int {
+	level, option := unix.SOL_IP, unix.IP_PKTOPTIONS
+	c6, is6 := client.(*unix.SockaddrInet6)
+	if is6 {
+		level, option = unix.SOL_IPV6, unix.IPV6_2292PKTOPTIONS
+	}
 	var b [64]byte
 	size := uint32(len(b))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_IPV6, unix.IPV6_2292PKTOPTIONS,
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option),
 		uintptr(unsafe.Pointer(&b)), uintptr(unsafe.Pointer(&size)), 0)
 	if errno == 0 {
 		if _, link := packetInfo(b[:size]); link != 0 {
 			return link
 		}
 	}
-	c, ok := client.(*unix.SockaddrInet6)
 	switch {
-	case ok && c.ZoneId != 0:
-		return int(c.ZoneId)
-	case ok && r.LinkTo != nil:
-		return r.LinkTo(netip.AddrFrom16(c.Addr))
+	case is6 && c6.ZoneId != 0:
+		return int(c6.ZoneId)
+	case r.LinkTo != nil:
+		return r.LinkTo(addressOf(client))
 	}
 	return 0
 }
