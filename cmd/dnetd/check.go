@@ -12,6 +12,7 @@ import (
 
 	"dcni/pkg/host/agent"
 	"dcni/pkg/names"
+	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
 
@@ -99,7 +100,11 @@ func (d *dnetd) knows(want *names.Resolver) (agent.Reply, error) {
 	// dnetd decides the ports, and a sandbox has many paths.
 	same := *want
 	same.Port, same.Port6, same.NetNS = is.Port, is.Port6, is.NetNS
-	return agent.Reply{Port: is.Port, Port6: is.Port6}, errors.Join(differences(is, &same)...)
+	reply := agent.Reply{Port: is.Port, Port6: is.Port6}
+	if err := errors.Join(differences(is, &same)...); err != nil {
+		reply.Error, reply.Code = err.Error(), wire.CodeInternal // an answer as good as any: nothing is refused
+	}
+	return reply, nil
 }
 
 // differences compares two resolvers field by field.
@@ -115,4 +120,17 @@ func differences(is, want *names.Resolver) []error {
 		}
 	}
 	return errs
+}
+
+// checkPeers returns an error for peers that no plugin asks for.
+func checkPeers(p *wire.Peers) error {
+	if err := checkAttachment(&wire.Attachment{Network: p.Network, Container: "any", IfName: "any"}); err != nil {
+		return err
+	}
+	for _, l := range []struct{ field, value string }{{"bridge", p.Bridge}, {"vxlan", p.Vxlan}} {
+		if !network.ValidLink(l.value) {
+			return wire.Invalid(l.field, l.value, "must be "+network.LinkRule)
+		}
+	}
+	return nil
 }

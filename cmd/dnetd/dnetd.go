@@ -14,6 +14,7 @@ import (
 	"dcni/pkg/host"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/netns"
+	"dcni/pkg/overlay/follow"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -31,11 +32,15 @@ type dnetd struct {
 	socketStore socketStore
 	ports       *ports
 	healer      *healer
+	overlays    *follow.Networks
+	// startCluster starts dclusterd where none answers.
+	startCluster func() error
+	encryption   *encryption
 
 	manager manager
 
-	resolvConf string  // path of the host's
-	resolvText *string // as it was read last; nil: never
+	resolvConf string    // path of the host's
+	upstream   *upstream // as it was read last; nil: never
 
 	reconcileEvery time.Duration // between two looks at the records
 	claimTime      time.Duration // from the start until systemd's store drops what no record has claimed
@@ -67,6 +72,12 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, claimTime: claimTime,
 	}
 	d.registry = newRegistry(server, d.socketStore)
+	d.startCluster = clusterStarter(store)
+	d.overlays = &follow.Networks{
+		Log: log, Kept: store, Open: openCluster(store, d.startCluster), Host: openHost(store),
+		Show: d.registry.setRemote, Trim: debug.FreeOSMemory,
+	}
+	d.encryption = &encryption{store: store, log: log}
 	d.healer.run = engineRunner(cached, func(machine *host.Host, e *cni.Engine) {
 		machine.NeverStartDnetd, e.Relay = true, d.refreshPorts
 	})
@@ -90,10 +101,11 @@ func (d *dnetd) run(ctx context.Context) error {
 		return err
 	}
 	defer d.listener.leave()
+	d.overlays.Begin(ctx) // before the first request
 	var tasks sync.WaitGroup
 	tasks.Go(debug.FreeOSMemory) // reading the records took memory that is not needed again
 	for _, task := range []func(context.Context){
-		d.listen, d.watchUpstream, d.watchRecords, d.healer.serve, d.awaitIdle, d.serveHTTP, d.cleanStore, d.notifySystemd,
+		d.listen, d.watchUpstream, d.watchRecords, d.healer.serve, d.overlays.Serve, d.encryption.serve, d.awaitIdle, d.serveHTTP, d.cleanStore, d.notifySystemd,
 	} {
 		tasks.Go(func() { task(ctx) })
 	}

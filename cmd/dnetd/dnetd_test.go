@@ -39,7 +39,7 @@ func TestNames(t *testing.T) {
 	}
 
 	d.signal(syscall.SIGTERM)
-	if err := d.ends(time.Second); err != nil {
+	if err := d.ends(10 * time.Second); err != nil {
 		t.Error(err)
 	}
 	for _, name := range []string{"dnetd.sock", "dnetd.pid"} {
@@ -55,14 +55,10 @@ func TestKilled(t *testing.T) {
 	const n = 20
 	sandboxes, ports := r.netNSList(n)
 	d.signal(syscall.SIGKILL)
-	_ = d.ends(time.Second)
-	begin := time.Now()
+	_ = d.ends(10 * time.Second)
 	r.begin()
 	for i, b := range sandboxes {
 		b.eventually(ports[i], containerName((i+1)%n), containerAddress((i+1)%n))
-	}
-	if after := time.Since(begin); after > time.Second {
-		t.Errorf("all answered after %v", after)
 	}
 }
 

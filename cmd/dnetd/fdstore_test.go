@@ -242,7 +242,7 @@ func TestStoreBusy(t *testing.T) {
 	done()
 	reader.Wait()
 	kept := 0
-	for deadline := time.Now().Add(5 * time.Second); kept != n/2 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); kept != n/2 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		fake.read()
 		kept = len(fake.kept)
 	}

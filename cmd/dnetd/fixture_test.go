@@ -36,7 +36,7 @@ const askVariable = "DNETD_TEST_ASK"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(askVariable); path != "" {
-		fmt.Println(agent.Call(path, time.Second, agent.Request{Op: agent.Status}))
+		fmt.Println(agent.Call(path, 20*time.Second, agent.Request{Op: agent.Status}))
 		os.Exit(0)
 	}
 	if dir := os.Getenv(storeVariable); dir != "" {
@@ -182,7 +182,7 @@ func (p *process) await() {
 	p.t.Helper()
 	socket := p.Args[2]
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-		reply, err := agent.Call(socket, time.Second, agent.Request{Op: agent.Status})
+		reply, err := agent.Call(socket, 20*time.Second, agent.Request{Op: agent.Status})
 		if err == nil && reply.PID == p.Process.Pid {
 			return
 		}
@@ -285,7 +285,7 @@ func (r *fixture) serve(b *testNetNS, resolver *names.Resolver) uint16 {
 	defer lock.Unlock()
 	s := b.sockets(false)
 	defer s.Close()
-	reply, err := agent.Call(r.socket(), 5*time.Second, agent.Request{Op: agent.Serve, Resolver: resolver}, s.UDP, s.TCP)
+	reply, err := agent.Call(r.socket(), 20*time.Second, agent.Request{Op: agent.Serve, Resolver: resolver}, s.UDP, s.TCP)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -303,7 +303,7 @@ func (r *fixture) forget(resolver *names.Resolver) {
 	}
 	defer lock.Unlock()
 	r.record(resolver, records.Deleting)
-	if _, err := agent.Call(r.socket(), 5*time.Second, agent.Request{Op: agent.Forget, Attachment: &resolver.Owner}); err != nil {
+	if _, err := agent.Call(r.socket(), 20*time.Second, agent.Request{Op: agent.Forget, Attachment: &resolver.Owner}); err != nil {
 		r.t.Fatal(err)
 	}
 	if err := r.store.Delete(resolver.Owner, plugin); err != nil {
@@ -397,7 +397,7 @@ func (b *testNetNS) in(port uint16, name, want string) {
 func (b *testNetNS) eventually(port uint16, name, want string) {
 	b.t.Helper()
 	var is string
-	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if is = b.ask(port, name); is == want {
 			return
 		}

@@ -88,7 +88,7 @@ func (b *testNetNS) patient(c net.Conn) {
 func (l *load) lost() int {
 	close(l.stop)
 	<-l.done
-	for deadline := time.Now().Add(2 * time.Second); l.answered.Load() < l.sent.Load() && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(20 * time.Second); l.answered.Load() < l.sent.Load() && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	_ = l.conn.Close()
@@ -130,7 +130,7 @@ func TestTakeOverUnderLoad(t *testing.T) {
 		b.in(ports[i], containerName((i+1)%n), containerAddress((i+1)%n))
 	}
 	d.signal(syscall.SIGTERM)
-	if err := d.ends(time.Second); err != nil {
+	if err := d.ends(10 * time.Second); err != nil {
 		t.Error(err)
 	}
 }
@@ -142,7 +142,7 @@ func TestSuccessorDies(t *testing.T) {
 	sandboxes, ports := r.netNSList(3)
 	l := sandboxes[0].load(ports[0], containerName(1))
 	for step := range 4 {
-		c, err := agent.Dial(r.socket(), time.Second)
+		c, err := agent.Dial(r.socket(), 20*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +158,7 @@ func TestSuccessorDies(t *testing.T) {
 			}
 		}
 		c.Close()
-		if _, err := agent.Call(r.socket(), 5*time.Second, agent.Request{Op: agent.Status}); err != nil {
+		if _, err := agent.Call(r.socket(), 20*time.Second, agent.Request{Op: agent.Status}); err != nil {
 			t.Errorf("after step %d: %v", step, err)
 		}
 	}
@@ -204,7 +204,7 @@ func TestTakeOverBusy(t *testing.T) {
 	if out := p.out.String(); !strings.HasSuffix(out, "the dnetd that runs: an earlier request is still served after 1s\n") {
 		t.Errorf("its last line is not the error:\n%s", out)
 	}
-	if _, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Status}); err != nil {
+	if _, err := agent.Call(r.socket(), 20*time.Second, agent.Request{Op: agent.Status}); err != nil {
 		t.Error(err)
 	}
 	<-d.listener.semaphore
@@ -236,7 +236,7 @@ func (d *dnetd) receive(t *testing.T, messages ...sentMessage) error {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c, err := agent.Dial(path, time.Second)
+	c, err := agent.Dial(path, 20*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -423,7 +423,7 @@ func TestPredecessorDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.listener.leave()
-	c, err := agent.Dial(r.socket(), time.Second)
+	c, err := agent.Dial(r.socket(), 20*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"dcni/pkg/cni"
 	"dcni/pkg/host/watch"
+	"dcni/pkg/mode"
+	"dcni/pkg/mode/overlay"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -124,11 +127,8 @@ func (h *healer) takeEvents() []watch.Event {
 
 // isOurs reports whether a program is dcni's: the rules that it removes are not
 // put back.
-func isOurs(program string) bool { return slices.Contains(programs, program) }
-
-// programs are dcni's, as the kernel knows them.
-var programs = []string{
-	"dbridge", "dhost", "dnone", "dcontainer", "dmacvlan", "dipvlan", "doverlay", "dipam", "ddns", "dnet", "dnetd",
+func isOurs(program string) bool {
+	return mode.Of(program) != nil || slices.Contains([]string{"dipam", "dnet", "dnetd"}, program)
 }
 
 // serve heals until the context ends. If the kernel can't notify it, it heals
@@ -207,15 +207,24 @@ func (h *healer) next() time.Time {
 
 // resolve adds the keys that events are about.
 func (h *healer) resolve(events []watch.Event) {
-	links := map[string]bool{}
+	links, parents, nsids := map[string]bool{}, map[string]bool{}, map[int]bool{}
 	for _, event := range events {
 		switch event.What {
+		case watch.Parent:
+			parents[event.Link] = true
 		case watch.Link, watch.Inside:
-			links[event.Link] = true
+			if event.Link == "" {
+				nsids[event.NSID] = true
+			} else {
+				links[event.Link] = true
+			}
 		default:
 			h.add(healKey{}, 0)
 			return
 		}
+	}
+	if len(parents)+len(nsids) > 0 {
+		h.addChildren(parents, nsids)
 	}
 	if len(links) == 0 {
 		return
@@ -233,8 +242,40 @@ func (h *healer) resolve(events []watch.Event) {
 	}
 }
 
-// addBridge adds the networks that have a bridge, which is on record with each of
-// their attachments.
+// addChildren adds the attachments whose interfaces are on one of some links of the host,
+// or in a sandbox of some numbers, and their networks.
+func (h *healer) addChildren(parents map[string]bool, nsids map[int]bool) {
+	numbers, err := watch.OpenNSIDs()
+	if err != nil {
+		h.logOnce(err)
+		return
+	}
+	defer numbers.Close()
+	onParent := map[string]*network.Parent{} // by plugin and network; nil: on none
+	for _, key := range h.list() {
+		on, known := onParent[key.Plugin+" "+key.Network]
+		if known && on == nil {
+			continue
+		}
+		r, err := h.store.Get(key.Attachment, key.Plugin)
+		if err != nil {
+			continue
+		}
+		onParent[key.Plugin+" "+key.Network] = r.Parent
+		if r.Parent == nil {
+			continue
+		}
+		if parents[r.Parent.Name] || parents[r.Parent.On] {
+			h.add(healKey{wire.Attachment{Network: key.Network}}, 0)
+			h.add(healKey{key.Attachment}, 0)
+		} else if id, err := numbers.Of(r.NetNS); len(nsids) > 0 && err == nil && nsids[id] {
+			h.add(healKey{key.Attachment}, 0)
+		}
+	}
+}
+
+// addBridge adds the networks that have a bridge, or a VXLAN device: what is on record with
+// each of their attachments tells.
 func (h *healer) addBridge(name string, keys []records.RecordKey) {
 	known := map[string]bool{}
 	for _, key := range keys {
@@ -243,7 +284,7 @@ func (h *healer) addBridge(name string, keys []records.RecordKey) {
 		}
 		if r, err := h.store.Get(key.Attachment, key.Plugin); err == nil && r.Firewall != nil {
 			known[key.Network] = true
-			if r.Firewall.Bridge == name {
+			if r.Firewall.Bridge == name || r.Overlay != nil && overlay.Device(key.Network) == name {
 				h.add(healKey{wire.Attachment{Network: key.Network}}, 0)
 			}
 		}
@@ -263,6 +304,7 @@ func (h *healer) healDue(ctx context.Context) {
 	if len(list) == 0 {
 		return
 	}
+	slices.SortFunc(list, func(a, b healKey) int { return strings.Compare(a.String(), b.String()) })
 	keys := h.list()
 	if slices.Contains(list, healKey{}) {
 		clear(h.queue) // everything has all of them
@@ -309,13 +351,15 @@ func (h *healer) account(plugin string, list []wire.HealEvent, err error) {
 		switch {
 		case r.Error != "":
 			h.counts.Failed.Add(1)
-			h.logOnce(errors.New(r.Attachment.String() + ": " + r.Object + ": " + r.Error))
+			h.logOnce(errors.New(strings.TrimSuffix(r.Attachment.String(), " /") + ": " + r.Object + ": " + r.Error))
 		case r.Did == wire.PutBack:
 			h.counts.PutBack.Add(1)
 			h.logPutBack(log.With("object", r.Object, "was", r.Was), runKey{plugin, healKey{r.Attachment}})
 		case r.Did == wire.Reaped:
 			h.counts.Reaped.Add(1)
 			log.Info("collected", "reason", r.Was)
+		case r.Did == wire.Lost:
+			// The store said so as it moved the record away.
 		case r.Did == wire.Left:
 			h.add(healKey{r.Attachment}, cni.Grace)
 		}

@@ -18,6 +18,12 @@ import (
 	"dcni/pkg/host/agent"
 )
 
+// defaultMetrics is where metrics and health are served unless the command line says
+// otherwise. No user chose it, so it yields to a container that publishes the port: ADD
+// does not see the socket, and dnetd closes it. An address that a user did choose is in
+// the way of containers, as any other program's.
+const defaultMetrics = "127.0.0.1:9273"
+
 // checkMetrics returns an error if --metrics is no address.
 func checkMetrics(address string) error {
 	if address == "" {
@@ -61,6 +67,8 @@ type webServer struct {
 	Log     *slog.Logger
 	Handler http.Handler
 	Retry   time.Duration // between tries to listen, while another has the port
+	// Listen makes the socket; nil: as [net.Listen].
+	Listen func(ctx context.Context, address string) (net.Listener, error)
 }
 
 // grace is how many tries to listen may fail before that is logged: a predecessor
@@ -70,9 +78,11 @@ const grace = 3
 // Serve serves at an address until the context ends. If the port is taken, dnetd
 // goes on without metrics, logs that once, and tries again.
 func (s *webServer) Serve(ctx context.Context, address string) {
-	var listen net.ListenConfig
+	if s.Listen == nil {
+		s.Listen = listenTCP
+	}
 	for try := 1; ; try++ {
-		l, err := listen.Listen(ctx, "tcp", address)
+		l, err := s.Listen(ctx, address)
 		if err == nil {
 			s.Log.Info("serving metrics and health", "address", l.Addr().String())
 			err, try = s.serve(ctx, l), 0
@@ -80,7 +90,10 @@ func (s *webServer) Serve(ctx context.Context, address string) {
 		if ctx.Err() != nil {
 			return
 		}
-		if try == grace {
+		switch {
+		case try == 1 && errors.Is(err, errYields):
+			s.Log.Warn("no metrics and no health for now", "reason", err)
+		case try == grace && !errors.Is(err, errYields):
 			s.Log.Error("no metrics and no health, still trying", "error", err)
 		}
 		select {
@@ -88,6 +101,10 @@ func (s *webServer) Serve(ctx context.Context, address string) {
 		case <-time.After(s.Retry):
 		}
 	}
+}
+
+func listenTCP(ctx context.Context, address string) (net.Listener, error) {
+	return (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 }
 
 // maxWeb is how many connections there may be; each takes a descriptor, and
@@ -123,6 +140,7 @@ func (s *webServer) serve(ctx context.Context, l net.Listener) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
+	defer func() { _ = server.Close() }() // the listener may have been closed to make way
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
@@ -136,6 +154,9 @@ func (d *dnetd) serveHTTP(ctx context.Context) {
 		return
 	}
 	s := webServer{Log: d.log, Handler: httpHandler(d.reading, d.health), Retry: time.Second}
+	if d.options.metrics == defaultMetrics {
+		s.Listen = d.ports.listenBehind
+	}
 	s.Serve(ctx, d.options.metrics)
 }
 

@@ -34,10 +34,10 @@ func (d *dnetd) awaitIdle(ctx context.Context) {
 	}
 }
 
-// busy reports whether a container needs dnetd, for its names or for ports that
-// are relayed, or is just about to.
+// busy reports whether a container needs dnetd, for its names, for ports that are
+// relayed or for an overlay network's entries, or is just about to.
 func (d *dnetd) busy() bool {
-	return d.registry.count() > 0 || d.ports.relay.Stats().Ports > 0
+	return d.registry.count() > 0 || d.ports.relay.Stats().Ports > 0 || len(d.overlays.Names()) > 0
 }
 
 // endIdle ends dnetd, unless a request came just now. The plugin of a later one

@@ -24,12 +24,12 @@ func TestOnDemand(t *testing.T) {
 	b.in(port, "one", "10.0.0.2")
 
 	// Another that is started so has nothing to do.
-	if err := r.begin("--on-demand").ends(time.Second); err != nil {
+	if err := r.begin("--on-demand").ends(10 * time.Second); err != nil {
 		t.Error(err)
 	}
 	r.forget(resolver)
 	begin := time.Now()
-	if err := d.ends(3 * time.Second); err != nil {
+	if err := d.ends(20 * time.Second); err != nil {
 		t.Error(err)
 	}
 	if after := time.Since(begin); after < idleTime/2 {
@@ -54,7 +54,7 @@ func TestEndAndRequest(t *testing.T) {
 		time.Sleep(idleTime + time.Duration(i)*20*time.Millisecond)
 		s := b.sockets(false)
 		for {
-			reply, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Serve, Resolver: resolver}, s.UDP, s.TCP)
+			reply, err := agent.Call(r.socket(), 20*time.Second, agent.Request{Op: agent.Serve, Resolver: resolver}, s.UDP, s.TCP)
 			if err == nil { // on these sockets, or on some that it has opened itself as the record says
 				b.in(reply.Port, "one", "10.0.0.2")
 				break
@@ -68,7 +68,7 @@ func TestEndAndRequest(t *testing.T) {
 		s.Close()
 		for _, d := range begun { // any of them may serve
 			_ = d.Process.Kill()
-			_ = d.ends(time.Second)
+			_ = d.ends(10 * time.Second)
 		}
 	}
 }
@@ -144,7 +144,7 @@ func TestReconcileLeavesLocks(t *testing.T) {
 	}
 	defer lock.Unlock()
 	if hasResolver, err := r.newHere().compare(a); hasResolver || err != nil {
-		t.Errorf("resolver %t, %v: want no wish for the lock", hasResolver, err)
+		t.Errorf("resolver %t, %v: want no request for the lock", hasResolver, err)
 	}
 }
 
@@ -272,7 +272,7 @@ func TestSocketGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.start()
-	if err := d.ends(2 * time.Second); err != nil {
+	if err := d.ends(20 * time.Second); err != nil {
 		t.Error(err)
 	}
 	b.eventually(names.DNSPort, "one", "10.0.0.2")

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dcni/pkg/host/agent"
+	"dcni/pkg/records"
 )
 
 const (
@@ -76,7 +77,7 @@ func newListener(path string, l *net.UnixListener) (*listener, error) {
 	}
 	close(opened.resumed)
 	pid := strconv.Itoa(os.Getpid()) + "\n"
-	if err := os.WriteFile(pidPath(path), []byte(pid), 0o644); err != nil {
+	if err := writePID(pidPath(path), pid); err != nil {
 		return nil, errors.Join(err, socket.Close())
 	}
 	return opened, nil
@@ -85,9 +86,22 @@ func newListener(path string, l *net.UnixListener) (*listener, error) {
 // pidPath is where the process's ID is, beside the socket.
 func pidPath(socket string) string { return filepath.Join(filepath.Dir(socket), "dnetd.pid") }
 
+// writePID replaces the file with the process's ID, whatever has its name.
+func writePID(path, pid string) error {
+	temp := path + ".new"
+	if err := errors.Join(os.RemoveAll(temp), os.WriteFile(temp, []byte(pid), 0o644)); err != nil {
+		return err
+	}
+	err := os.Rename(temp, path)
+	if err != nil { // a directory
+		err = errors.Join(os.RemoveAll(path), os.Rename(temp, path))
+	}
+	return err
+}
+
 // readPID returns the process that says it is the dnetd at a socket; 0: none.
 func readPID(socket string) int {
-	text, err := os.ReadFile(pidPath(socket))
+	text, err := records.ReadRegular(pidPath(socket))
 	if err != nil {
 		return 0
 	}

@@ -25,7 +25,7 @@ func TestListenCloses(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		time.AfterFunc(100*time.Microsecond, cancel)
 		(&dnetd{listener: l}).listen(ctx)
-		if _, err := agent.Dial(r.socket(), time.Second); !errors.Is(err, agent.ErrAbsent) {
+		if _, err := agent.Dial(r.socket(), 20*time.Second); !errors.Is(err, agent.ErrAbsent) {
 			t.Fatal(err)
 		}
 	}

@@ -20,8 +20,9 @@
 //	handover_send.go     everything goes to the next dnetd
 //	socketstore.go       keeps sockets while no dnetd runs; fdstore.go: systemd's
 //	systemd.go           start, end and notifications where systemd starts dnetd
-//	relay.go             published ports that netfilter can't serve
+//	relay.go             published ports: holds them, and serves what netfilter can't
 //	upstream.go          the host's name servers
+//	cluster.go           overlay networks (package follow); remote.go: names of other nodes
 //	idle.go              the end of a dnetd that a plugin started
 //	limits.go            how many files it may open
 //	heal.go              puts back what other programs remove
@@ -41,6 +42,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"dcni/cmd/internal/usage"
 	"dcni/pkg/cni"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/records"
@@ -68,7 +70,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	f := flag.NewFlagSet("dnetd", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // errors are returned
 	f.StringVar(&o.socket, "socket", agent.DefaultSocket, "`path` of the unix socket for plugins")
-	f.StringVar(&o.metrics, "metrics", "127.0.0.1:9273", "`address` to serve metrics and health at, empty for none")
+	f.StringVar(&o.metrics, "metrics", defaultMetrics, "`address` to serve metrics and health at, empty for none")
 	f.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
 	f.BoolVar(&o.once, "once", false, "put everything back as the records say, and end")
 	f.BoolVar(&o.onDemand, "on-demand", false, "end with the last container, as when a plugin starts it")
@@ -76,7 +78,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	f.Usage = func() {}
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			usage(f, stdout)
+			usage.Print("dnetd", f, stdout)
 		}
 		return o, err
 	}
@@ -90,30 +92,6 @@ func parse(args []string, stdout io.Writer) (options, error) {
 		return o, err
 	}
 	return o, nil
-}
-
-// usage prints the flags as they are documented, with two dashes.
-func usage(f *flag.FlagSet, w io.Writer) {
-	fmt.Fprintf(w, "Usage: dnetd [FLAGS]\n\n")
-	f.VisitAll(func(flag *flag.Flag) {
-		if flag.Name == "on-demand" { // for plugins
-			return
-		}
-		word, text := unquoted(flag)
-		if flag.DefValue != "" && flag.DefValue != "false" {
-			text += fmt.Sprintf(" (default %s)", flag.DefValue)
-		}
-		fmt.Fprintf(w, "  --%-20s %s\n", flag.Name+word, text)
-	})
-}
-
-// unquoted returns a flag's value in the usage, after a space, and its text.
-func unquoted(f *flag.Flag) (word, text string) {
-	word, text = flag.UnquoteUsage(f)
-	if word != "" {
-		word = " " + word
-	}
-	return word, text
 }
 
 func main() {

@@ -27,12 +27,13 @@ var (
 	latencyDesc    = desc("dns_upstream_duration_seconds", "Time that upstream servers took to answer.")
 	upstreamDesc   = desc("dns_upstream_errors_total", "Upstream servers that did not answer, or not so that it could be read.")
 	straysDesc     = desc("dns_upstream_strays_total", "Messages to the sockets for upstream servers that answered nothing that was asked.")
-	waitingDesc    = desc("dns_upstream_waiting", "Different queries that wait for upstream servers.")
+	underWayDesc   = desc("dns_upstream_waiting", "Different queries that upstream servers were asked and have not answered yet.")
+	waitingDesc    = desc("dns_queries_waiting", "Queries of containers that wait for upstream servers, or for their turn to be asked.")
 	tcpDesc        = desc("dns_tcp_connections", "TCP connections of containers to the name server.")
 	containersDesc = desc("containers", "Containers whose names are answered and whose queries are.")
 	networksDesc   = desc("networks", "Networks with such containers.")
 	healsDesc      = desc("heals_total", "What was put back, collected, or could be neither.", "kind")
-	portsDesc      = desc("relay_ports", "Published ports that are relayed.")
+	portsDesc      = desc("relay_ports", "Published ports that are held or relayed, a family each.")
 	noPortsDesc    = desc("relay_ports_waiting", "Of these, ports that another program has.")
 	relayedDesc    = desc("relay_connections", "TCP connections that are relayed.")
 	sessionsDesc   = desc("relay_sessions", "UDP clients that are relayed.")
@@ -61,7 +62,7 @@ func newMetrics(read func() reading) *prometheus.Registry {
 // Describe implements prometheus.Collector.
 func (c collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		queriesDesc, latencyDesc, upstreamDesc, straysDesc, waitingDesc, tcpDesc,
+		queriesDesc, latencyDesc, upstreamDesc, straysDesc, underWayDesc, waitingDesc, tcpDesc,
 		containersDesc, networksDesc, healsDesc, buildDesc,
 		portsDesc, noPortsDesc, relayedDesc, sessionsDesc, acceptedDesc, refusedDesc, bytesDesc,
 	} {
@@ -84,6 +85,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	out <- latency(r.DNS)
 	counter(upstreamDesc, r.DNS.UpstreamErrors)
 	counter(straysDesc, r.DNS.Strays)
+	gauge(underWayDesc, r.DNS.UnderWay)
 	gauge(waitingDesc, r.DNS.Waiting)
 	gauge(tcpDesc, r.DNS.Connections)
 	gauge(containersDesc, r.Containers)

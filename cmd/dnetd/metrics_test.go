@@ -44,10 +44,10 @@ func TestMetrics(t *testing.T) {
 	heals.Failed.Store(1)
 	r := reading{Containers: 3, Networks: 2, Heals: heals.byKind()}
 	r.Relay = relay.Stats{Ports: 5, Waiting: 1, Connections: 6, Sessions: 7, Accepted: 20, Refused: 8, Bytes: 1000}
-	r.DNS.Answers = [7]uint64{dns.Local: 10, dns.Cached: 20, dns.Forwarded: 30, dns.Failed: 1, dns.Refused: 2, dns.Malformed: 3, dns.Dropped: 4}
+	r.DNS.Answers = [8]uint64{dns.Local: 10, dns.Cached: 20, dns.Forwarded: 30, dns.Failed: 1, dns.Late: 5, dns.Refused: 2, dns.Malformed: 3, dns.Dropped: 4}
 	r.DNS.Latency[0], r.DNS.Latency[3], r.DNS.Latency[len(dns.Buckets)] = 5, 2, 1
 	r.DNS.LatencySum = 4500 * time.Millisecond
-	r.DNS.UpstreamErrors, r.DNS.Strays, r.DNS.Waiting, r.DNS.Connections = 7, 8, 9, 11
+	r.DNS.UpstreamErrors, r.DNS.Strays, r.DNS.UnderWay, r.DNS.Waiting, r.DNS.Connections = 7, 8, 9, 12, 11
 	server := httptest.NewServer(httpHandler(func() reading { return r }, noComplaint))
 	defer server.Close()
 	status, page := get(t, server.URL+"/metrics")
@@ -66,9 +66,11 @@ dcni_dns_queries_total{answer="cached"} 20
 dcni_dns_queries_total{answer="dropped"} 4
 dcni_dns_queries_total{answer="failed"} 1
 dcni_dns_queries_total{answer="forwarded"} 30
+dcni_dns_queries_total{answer="late"} 5
 dcni_dns_queries_total{answer="local"} 10
 dcni_dns_queries_total{answer="malformed"} 3
 dcni_dns_queries_total{answer="refused"} 2
+dcni_dns_queries_waiting 12
 dcni_dns_tcp_connections 11
 dcni_dns_upstream_duration_seconds_bucket{le="0.001"} 5
 dcni_dns_upstream_duration_seconds_bucket{le="0.002"} 5
@@ -161,7 +163,7 @@ func TestMetricsPortTaken(t *testing.T) {
 	}()
 	time.Sleep(2 * grace * server.Retry)
 	_ = other.Close()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(server.Retry) {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(server.Retry) {
 		c, err := net.Dial("tcp", address)
 		if err == nil {
 			_ = c.Close()
@@ -213,7 +215,7 @@ func TestManyWebClients(t *testing.T) {
 	for _, c := range open {
 		_ = c.Close()
 	}
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		resp, err := http.Get("http://" + l.Addr().String() + "/healthz")
 		if err == nil {
 			_ = resp.Body.Close()

@@ -139,6 +139,9 @@ func (d *dnetd) onRecord() (map[wire.Attachment]onRecord, error) {
 	return all, err
 }
 
+// errLost says that an attachment's record can't be read.
+var errLost = errors.New("its record is lost")
+
 // errBusy says that a plugin is at work on an attachment.
 var errBusy = errors.New("it is being changed")
 
@@ -148,6 +151,9 @@ var errBusy = errors.New("it is being changed")
 // attachment alone whose lock is taken.
 func (d *dnetd) compare(a wire.Attachment) (hasResolver bool, err error) {
 	record, err := d.withResolver(a)
+	if errors.Is(err, errLost) {
+		return true, nil // what is served goes on
+	}
 	if err != nil || record == nil && d.registry.get(a) == nil {
 		return false, err
 	}
@@ -184,11 +190,16 @@ func (d *dnetd) compare(a wire.Attachment) (hasResolver bool, err error) {
 func (d *dnetd) withResolver(a wire.Attachment) (*records.Record, error) {
 	list, err := d.store.OfAttachment(a)
 	i := slices.IndexFunc(list, func(r *records.Record) bool { return r.Resolver != nil })
-	if i < 0 {
-		return nil, err
+	if i >= 0 {
+		return list[i], nil
 	}
-	return list[i], nil
+	if err == nil && slices.ContainsFunc(list, isLost) {
+		err = errLost
+	}
+	return nil, err
 }
+
+func isLost(r *records.Record) bool { return r.State == records.Lost }
 
 // adopt serves an attachment as its record says.
 func (d *dnetd) adopt(r *names.Resolver) error {

@@ -17,19 +17,21 @@ import (
 // attachments registered, and the names of all networks.
 //
 // A change updates the table and marks its network and its sandbox as changed.
-// publish then shows the new table to the views of these networks, and gives these
-// sandboxes the view of the networks that they are on now. A burst of changes is
-// published at once.
+// publish then shows the new table to the views of these networks, or to all views if
+// the subnets of the networks have changed, and gives these sandboxes the view of the
+// networks that they are on now. A burst of changes is published at once.
 type registry struct {
 	server      *dns.Server
 	socketStore socketStore
 
 	mu        sync.Mutex
 	table     *names.Table
+	shown     *names.Table                 // what publishNames showed last
 	sandboxes map[uint64]*sandbox          // by the cookie of the namespace
 	owners    map[wire.Attachment]*sandbox // attachments, and the sandbox of each
 	networks  map[string]map[*sandbox]bool // the sandboxes on each network
 	views     map[string]*view             // by their networks
+	remote    map[string]remoteEntries     // of overlay networks: what is on other nodes
 	changed   map[string]bool              // networks that are to be published
 	stale     map[*sandbox]bool            // sandboxes that may be on other networks now
 }
@@ -43,11 +45,12 @@ type view struct {
 }
 
 func newRegistry(s *dns.Server, store socketStore) *registry {
+	empty := &names.Table{}
 	return &registry{
-		server: s, socketStore: store, table: &names.Table{},
+		server: s, socketStore: store, table: empty, shown: empty,
 		sandboxes: map[uint64]*sandbox{}, owners: map[wire.Attachment]*sandbox{},
-		networks: map[string]map[*sandbox]bool{},
-		views:    map[string]*view{}, changed: map[string]bool{}, stale: map[*sandbox]bool{},
+		networks: map[string]map[*sandbox]bool{}, remote: map[string]remoteEntries{},
+		views: map[string]*view{}, changed: map[string]bool{}, stale: map[*sandbox]bool{},
 	}
 }
 
@@ -162,17 +165,17 @@ func (reg *registry) publish() {
 	clear(reg.stale)
 }
 
-// publishNames shows the table to views whose networks have changed.
+// publishNames shows the table to views whose networks have changed. Each view has the
+// subnets of all networks, so it shows a table with other subnets to all views.
 func (reg *registry) publishNames() {
+	everywhere := !reg.table.SameSubnets(reg.shown)
 	for _, v := range reg.views {
-		for network := range reg.changed {
-			if v.names.On(network) {
-				v.names.Show(reg.table)
-				break
-			}
+		if everywhere || v.names.OnAny(reg.changed) {
+			v.names.Show(reg.table)
 		}
 	}
 	clear(reg.changed)
+	reg.shown = reg.table
 }
 
 // viewOf returns the view that a sandbox is answered from.

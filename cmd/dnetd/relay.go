@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"dcni/pkg/firewall"
@@ -18,8 +20,8 @@ import (
 	"dcni/pkg/relay"
 )
 
-// ports are the published ports that netfilter can't serve, container by
-// container: which they are follows from its attachments together.
+// ports are the published ports, which dnetd holds, container by container: which
+// sockets they need follows from its attachments together.
 type ports struct {
 	relay *relay.Relay
 	store *records.CachedStore
@@ -27,6 +29,17 @@ type ports struct {
 
 	mu   sync.Mutex                      // held from reading records until the relay is set as they say
 	seen map[records.RecordKey]time.Time // records that reconcile has dealt with, and when they were written
+	web  net.Listener                    // of metrics, which yields to ports; nil: none
+
+	published map[string][]publication // by container, as its records said when they could be read
+	unknown   map[string]bool          // containers with a lost record that this dnetd has not read before
+}
+
+// A publication is the ports of one record.
+type publication struct {
+	record    records.RecordKey
+	endpoint  *firewall.Endpoint
+	byRuntime bool // the runtime binds them itself
 }
 
 func newPorts(store *records.CachedStore, log *slog.Logger) (*ports, error) {
@@ -35,7 +48,10 @@ func newPorts(store *records.CachedStore, log *slog.Logger) (*ports, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ports{relay: r, store: store, log: log, seen: map[records.RecordKey]time.Time{}}, nil
+	return &ports{
+		relay: r, store: store, log: log, seen: map[records.RecordKey]time.Time{},
+		published: map[string][]publication{}, unknown: map[string]bool{},
+	}, nil
 }
 
 // restore opens all ports that are on record, the oldest first: where two containers
@@ -56,11 +72,20 @@ func (p *ports) restore() {
 	}
 	for _, r := range list {
 		if all, found := of[r.Container]; found {
-			_, _ = p.serve(r.Container, all) // the relay says what can't be had
+			p.remember(r.Container, all, nil)
+			_, _ = p.serve(r.Container) // the relay says what can't be had
 			delete(of, r.Container)
 		}
 	}
-	p.relay.CloseAdopted()
+	p.closeAdopted()
+}
+
+// closeAdopted closes the predecessor's sockets that no container needs. As long as it
+// can't be read what a container publishes, that one may need them.
+func (p *ports) closeAdopted() {
+	if len(p.unknown) == 0 {
+		p.relay.CloseAdopted()
+	}
 }
 
 // refresh serves the ports that a container has by now. The error names those that
@@ -71,36 +96,131 @@ func (p *ports) refresh(container string) error {
 	return p.read(container, true)
 }
 
-// read serves a container as its records say. If others have its ports, read looks
-// at their records, too: those containers may be gone.
+// read serves a container as its records say, as far as they can be read. If others
+// have its ports, read looks at their records, too: those containers may be gone.
 func (p *ports) read(container string, others bool) error {
-	list, err := p.store.OfContainer(container)
-	if err != nil {
-		return err
-	}
-	rivals, err := p.serve(container, list)
+	list, unread := p.store.OfContainer(container)
+	p.remember(container, list, unread)
+	rivals, err := p.serve(container)
+	p.closeAdopted()
+	errs := []error{unread, err}
 	if !others || len(rivals) == 0 {
-		return err
+		return errors.Join(errs...)
 	}
-	errs := []error{err}
 	for _, rival := range rivals {
 		errs = append(errs, p.read(rival, false))
 	}
-	if rivals, _ = p.serve(container, list); len(rivals) > 0 {
+	if rivals, _ = p.serve(container); len(rivals) > 0 {
 		errs = append(errs, fmt.Errorf("ports are relayed to %v already", rivals))
 	}
 	return errors.Join(errs...)
 }
 
-// serve serves a container's ports as records say.
-func (p *ports) serve(container string, list []*records.Record) (rivals []string, err error) {
-	var endpoints []*firewall.Endpoint
+// remember notes what a container publishes. A lost record counts as it was when it was
+// read last, and so does each that is not in the list because of an error.
+func (p *ports) remember(container string, list []*records.Record, unread error) {
+	rest := map[records.RecordKey]publication{}
+	for _, known := range p.published[container] {
+		rest[known.record] = known
+	}
+	var now []publication
+	delete(p.unknown, container)
 	for _, r := range list {
-		if r.State == records.Up && r.Endpoint != nil {
-			endpoints = append(endpoints, r.Endpoint)
+		key := records.RecordKey{Attachment: r.Attachment, Plugin: r.Plugin}
+		known, found := rest[key]
+		delete(rest, key)
+		switch {
+		case isLost(r) && found:
+			now = append(now, known)
+		case isLost(r):
+			p.unknown[container] = true
+		case r.State == records.Up && r.Endpoint != nil:
+			now = append(now, publication{key, r.Endpoint, r.Holder != ""})
 		}
 	}
-	return p.relay.Set(container, firewall.Relays(endpoints...))
+	if unread != nil {
+		now = slices.AppendSeq(now, maps.Values(rest))
+	}
+	p.published[container] = now
+	if len(now) == 0 {
+		delete(p.published, container)
+	}
+}
+
+// serve serves what a container publishes.
+func (p *ports) serve(container string) (rivals []string, err error) {
+	var endpoints []*firewall.Endpoint
+	for _, one := range p.published[container] {
+		if one.byRuntime {
+			endpoints = append(endpoints, one.endpoint.Unbound())
+		} else {
+			endpoints = append(endpoints, one.endpoint)
+		}
+	}
+	relays := firewall.Relays(endpoints...)
+	p.makeWay(container, relays)
+	return p.relay.Set(container, relays)
+}
+
+// errYields says that a socket of dnetd's own yields to a published port.
+var errYields = errors.New("the port is published")
+
+// listenBehind listens at an address of TCP as long as no container publishes its port.
+func (p *ports) listenBehind(ctx context.Context, address string) (net.Listener, error) {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if owner := p.relay.Owner("tcp", at); owner != "" {
+		return nil, fmt.Errorf("%s: %w by container %s", address, errYields, owner)
+	}
+	for container := range p.published {
+		if p.boundByRuntime(container, at) {
+			return nil, fmt.Errorf("%s: %w by container %s", address, errYields, container)
+		}
+	}
+	l, err := (&net.ListenConfig{Control: setMark}).Listen(ctx, "tcp", address)
+	p.web = l
+	return l, err
+}
+
+// setMark marks a socket as dnetd's own: an ADD does not take it for another program's.
+func setMark(_, _ string, c syscall.RawConn) error {
+	var err error
+	gone := c.Control(func(fd uintptr) {
+		err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_MARK, agent.Mark)
+	})
+	return errors.Join(gone, err)
+}
+
+// makeWay closes the socket that yields if it is at the address of one of a container's
+// relays, or where its runtime binds a port.
+func (p *ports) makeWay(container string, relays []firewall.Relay) {
+	if p.web == nil {
+		return
+	}
+	at := p.web.Addr().(*net.TCPAddr).AddrPort()
+	any := netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port())
+	relayed := slices.ContainsFunc(relays, func(r firewall.Relay) bool {
+		return r.Protocol == "tcp" && (r.Listen == any || r.Listen == at)
+	})
+	if relayed || p.boundByRuntime(container, at) {
+		_ = p.web.Close() // the server says that it is closed, and tries again
+		p.web = nil
+	}
+}
+
+// boundByRuntime reports whether a container's runtime binds an IPv4 address and port of
+// TCP itself, which it does whether the container has IPv4 or not.
+func (p *ports) boundByRuntime(container string, at netip.AddrPort) bool {
+	return slices.ContainsFunc(p.published[container], func(one publication) bool {
+		return one.byRuntime && slices.ContainsFunc(one.endpoint.Ports, func(port firewall.Port) bool {
+			here := port.Any() && port.Family(false) || port.HostIP.Unmap() == at.Addr()
+			return here && port.Protocol == "tcp" && port.HostPort == at.Port()
+		})
+	})
 }
 
 // reconcile serves the ports of containers whose records were written or deleted

@@ -2,16 +2,21 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/records"
+	"dcni/pkg/relay"
 	"dcni/pkg/wire"
 )
 
@@ -35,17 +40,48 @@ func openPorts(t *testing.T, store records.Store) (*ports, *output) {
 func publish(t *testing.T, store records.Store, network, container string, state records.State, port uint16) wire.Attachment {
 	t.Helper()
 	a := wire.Attachment{Network: network, Container: container, IfName: "eth0"}
+	record(t, store, a, state, firewall.Port{HostIP: netip.IPv6Loopback(), HostPort: port, Protocol: "tcp", ContainerPort: 80})
+	return a
+}
+
+// publishAt records c1 with a port of an address of the host; "" is any. A holder is a
+// runtime that binds the port itself.
+func publishAt(t *testing.T, store records.Store, holder, hostIP string, port uint16) wire.Attachment {
+	t.Helper()
+	a := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
+	at, _ := netip.ParseAddr(hostIP) // "": the zero address
+	record(t, store, a, records.Up, firewall.Port{HostIP: at, HostPort: port, Protocol: "tcp", ContainerPort: 80})
+	r, err := store.Get(a, publisher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Holder = holder
+	if err := store.Put(r); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// spoil makes the record of an attachment one that can't be read.
+func spoil(t *testing.T, store records.Store, a wire.Attachment) {
+	t.Helper()
+	path := filepath.Join(store.Run, "attachments", a.Network, a.Container, a.IfName, publisher+".json")
+	if err := os.Truncate(path, 9); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func record(t *testing.T, store records.Store, a wire.Attachment, state records.State, port firewall.Port) {
+	t.Helper()
 	err := store.Put(&records.Record{
 		Attachment: a, Plugin: publisher, State: state, Since: time.Now(),
 		Endpoint: &firewall.Endpoint{
-			Owner: a, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.2")},
-			Ports: []firewall.Port{{HostIP: netip.IPv6Loopback(), HostPort: port, Protocol: "tcp", ContainerPort: 80}},
+			Owner: a, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, Ports: []firewall.Port{port},
 		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return a
 }
 
 // freePort returns a port of ::1 that is free.
@@ -138,4 +174,128 @@ func TestPortOfAnotherProgram(t *testing.T) {
 	if err := p.refresh("c1"); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
+}
+
+// Of a container with an unreadable record, dnetd serves what it read before, and goes
+// on to do what the other records say.
+func TestPortsOfLostRecord(t *testing.T) {
+	r := newFixture(t)
+	web, lab, later := freePort(t), freePort(t), freePort(t)
+	onWeb := publish(t, r.store, "web", "c1", records.Up, web)
+	onLab := publish(t, r.store, "lab", "c1", records.Up, lab)
+	p, log := openPorts(t, r.store)
+	p.restore()
+	spoil(t, r.store, onLab)
+	want := func(step string, ports ...bool) {
+		t.Helper()
+		if got := []bool{listens(web), listens(lab), listens(later)}; fmt.Sprint(got) != fmt.Sprint(ports) {
+			t.Errorf("%s: %v, want %v\n%s", step, got, ports, log)
+		}
+	}
+	publish(t, r.store, "new", "c1", records.Up, later)
+	if err := p.refresh("c1"); err != nil {
+		t.Error(err)
+	}
+	want("another network", true, true, true)
+	if err := r.store.Delete(onWeb, publisher); err != nil {
+		t.Fatal(err)
+	}
+	p.reconcile(context.Background())
+	want("one network less", false, true, true)
+	if err := r.store.Delete(onLab, publisher); err != nil {
+		t.Fatal(err)
+	}
+	p.reconcile(context.Background())
+	want("the lost one is gone", false, false, true)
+}
+
+// A predecessor's socket stays open while the record that it may be of can't be read,
+// and goes to the next successor. It is closed when that record is gone.
+func TestAdoptedPortOfLostRecord(t *testing.T) {
+	r := newFixture(t)
+	port := freePort(t)
+	a := publish(t, r.store, "web", "c1", records.Up, port)
+	old, _ := openPorts(t, r.store)
+	old.restore()
+	spoil(t, r.store, a)
+	p, _ := openPorts(t, r.store)
+	handOver := func(from *ports, to func([]relay.Socket, []int)) {
+		t.Helper()
+		err := from.relay.HandOver(9, func(list []relay.Socket, fds []int) error {
+			to(list, fds)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	handOver(old, func(list []relay.Socket, fds []int) {
+		fd, err := syscall.Dup(fds[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.relay.Adopt(list, []int{fd})
+	})
+	p.restore()
+	if err := old.relay.Close(); err != nil || !listens(port) {
+		t.Error("the port is not held: ", err)
+	}
+	var next int
+	if handOver(p, func(list []relay.Socket, _ []int) { next += len(list) }); next != 1 {
+		t.Errorf("%d sockets are handed to the next successor, want 1", next)
+	}
+	if err := r.store.Delete(a, publisher); err != nil {
+		t.Fatal(err)
+	}
+	if p.reconcile(context.Background()); listens(port) {
+		t.Error("the port is still held")
+	}
+}
+
+// Metrics at the address that no user chose yield to a port that is published there, and
+// may come back when that is gone.
+func TestMetricsYield(t *testing.T) {
+	for _, c := range []struct {
+		hostIP string
+		yields bool
+	}{{"", true}, {"0.0.0.0", true}, {"127.0.0.1", true}, {"127.0.0.2", false}, {"::1", false}, {"::", false}} {
+		for _, holder := range []string{"", "podman"} {
+			t.Run(holder+"/"+c.hostIP, func(t *testing.T) { testYield(t, holder, c.hostIP, c.yields) })
+		}
+	}
+}
+
+func testYield(t *testing.T, holder, hostIP string, yields bool) {
+	r := newFixture(t)
+	p, _ := openPorts(t, r.store)
+	l, err := p.listenBehind(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	address := l.Addr().(*net.TCPAddr).AddrPort()
+	a := publishAt(t, r.store, holder, hostIP, address.Port())
+	if err := p.refresh(a.Container); err != nil {
+		t.Error(err)
+	}
+	if err := l.(*net.TCPListener).SetDeadline(time.Now()); errors.Is(err, net.ErrClosed) != yields {
+		t.Errorf("%v, yields %v", err, yields)
+	}
+	if !yields {
+		return
+	}
+	if _, err := p.listenBehind(t.Context(), address.String()); !errors.Is(err, errYields) {
+		t.Errorf("comes back too early: %v", err)
+	}
+	if err := r.store.Delete(a, publisher); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.refresh(a.Container); err != nil {
+		t.Error(err)
+	}
+	again, err := p.listenBehind(t.Context(), address.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = again.Close()
 }

@@ -62,6 +62,9 @@ func (d *dnetd) perform(req agent.Request, files []int) (agent.Reply, error) {
 		return d.serve(req.Resolver, files)
 	}
 	agent.CloseAll(files)
+	if req.Peers != nil {
+		return agent.Reply{}, d.performPeers(req.Op, req.Peers)
+	}
 	switch req.Op {
 	case agent.Know:
 		return d.knows(req.Resolver)
@@ -69,10 +72,44 @@ func (d *dnetd) perform(req agent.Request, files []int) (agent.Reply, error) {
 		return d.forget(req.Attachment)
 	case agent.Refresh:
 		return agent.Reply{}, d.refresh(req.Attachment)
+	case agent.Cluster:
+		return agent.Reply{}, d.startCluster()
 	case agent.Status:
 		return agent.Reply{}, nil
 	}
 	return agent.Reply{}, wire.Errorf(wire.CodeDecode, "request %q: not known", req.Op)
+}
+
+// performPeers carries out a request about what an overlay network has on other nodes.
+func (d *dnetd) performPeers(op agent.Op, p *wire.Peers) error {
+	if err := checkPeers(p); err != nil {
+		return err
+	}
+	switch op {
+	case agent.Sync:
+		return d.syncPeers(p)
+	case agent.Know:
+		if p.Encrypted {
+			return errors.Join(d.overlays.Check(p), d.encryption.knows(p.Network))
+		}
+		return d.overlays.Check(p)
+	case agent.Forget:
+		d.overlays.Forget(p.Network)
+		d.encryption.forget(p.Network)
+		return nil
+	}
+	return wire.Errorf(wire.CodeDecode, "request %q: not known of peers", op)
+}
+
+// syncPeers begins with the keys, if there are to be some: other nodes have to answer.
+func (d *dnetd) syncPeers(p *wire.Peers) error {
+	if !p.Encrypted {
+		return d.overlays.Sync(p)
+	}
+	if err := d.encryption.begin(p.Network); err != nil {
+		return err
+	}
+	return errors.Join(d.overlays.Sync(p), d.encryption.sync(p.Network))
 }
 
 // reply sends a reply, with the error if there is one.

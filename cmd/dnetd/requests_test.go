@@ -45,7 +45,7 @@ func (p *process) steadyFiles() int {
 // wantFiles wants the process to come back to a number of open files.
 func (p *process) wantFiles(files int) {
 	p.t.Helper()
-	for deadline := time.Now().Add(2 * time.Second); p.files() != files; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); p.files() != files; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			p.t.Errorf("%d files are open, want %d", p.files(), files)
 			return
@@ -125,7 +125,7 @@ func TestBadRequests(t *testing.T) {
 		if test.change != nil {
 			test.change(resolver)
 		}
-		_, err := agent.Call(r.socket(), 5*time.Second, agent.Request{Op: agent.Serve, Resolver: resolver}, test.files...)
+		_, err := agent.Call(r.socket(), 20*time.Second, agent.Request{Op: agent.Serve, Resolver: resolver}, test.files...)
 		var coded *wire.Error
 		if err == nil || !strings.Contains(err.Error(), test.want) || !errors.As(err, &coded) || coded.Code == wire.CodeInternal {
 			t.Errorf("%s: %v, want %s", test.name, err, test.want)
@@ -135,7 +135,7 @@ func TestBadRequests(t *testing.T) {
 		{}, {Op: "dance"}, {Op: agent.Serve}, {Op: agent.Forget}, {Op: agent.Know}, {Op: agent.Refresh},
 		{Op: agent.Forget, Attachment: &wire.Attachment{}},
 	} {
-		if _, err := agent.Call(r.socket(), 5*time.Second, req, fd); err == nil || errors.Is(err, agent.ErrAbsent) {
+		if _, err := agent.Call(r.socket(), 20*time.Second, req, fd); err == nil || errors.Is(err, agent.ErrAbsent) {
 			t.Errorf("%+v: %v", req, err)
 		}
 	}
@@ -171,7 +171,7 @@ func TestSilentClients(t *testing.T) {
 		r := newFixture(t)
 		r.start()
 		for range clients {
-			c, err := agent.Dial(r.socket(), time.Second)
+			c, err := agent.Dial(r.socket(), 20*time.Second)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -189,7 +189,7 @@ func TestKnow(t *testing.T) {
 	b := r.netNS()
 	resolver := b.attach("web", "one", "10.0.0.2")
 	know := func() (agent.Reply, error) {
-		return agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Know, Resolver: resolver})
+		return agent.Call(r.socket(), 20*time.Second, agent.Request{Op: agent.Know, Resolver: resolver})
 	}
 	if _, err := know(); err == nil || !strings.Contains(err.Error(), "web one-id/eth0 is not served") {
 		t.Error(err)
@@ -223,7 +223,7 @@ func TestLast(t *testing.T) {
 		{two, agent.Reply{Last: b.cookie}},
 		{two, agent.Reply{}},
 	} {
-		got, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Forget, Attachment: &c.of.Owner})
+		got, err := agent.Call(r.socket(), 20*time.Second, agent.Request{Op: agent.Forget, Attachment: &c.of.Owner})
 		got.PID, got.Version = 0, ""
 		if err != nil || got != c.want {
 			t.Errorf("%s: %+v %v; want %+v", c.of.Owner, got, err, c.want)
@@ -241,7 +241,7 @@ func TestBothFamilies(t *testing.T) {
 	defer four.Close()
 	defer six.Close()
 	two.Port6 = six.Port
-	reply, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Serve, Resolver: two}, four.UDP, four.TCP, six.UDP, six.TCP)
+	reply, err := agent.Call(r.socket(), 20*time.Second, agent.Request{Op: agent.Serve, Resolver: two}, four.UDP, four.TCP, six.UDP, six.TCP)
 	if err != nil || reply.Port != port || reply.Port6 != six.Port {
 		t.Errorf("%+v, %v: want ports %d and %d", reply, err, port, six.Port)
 	}
@@ -276,7 +276,7 @@ func TestOthers(t *testing.T) {
 	if got := request(); !strings.Contains(got, agent.ErrAbsent.Error()) {
 		t.Error(got)
 	}
-	for end := time.Now().Add(5 * time.Second); !strings.Contains(d.out.String(), "only root may ask"); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(d.out.String(), "only root may ask"); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("nothing is logged")
 		}
@@ -328,7 +328,7 @@ func TestGivenUp(t *testing.T) {
 			t.Fatal("answered")
 		}
 		d.signal(syscall.SIGCONT)
-		if _, err := agent.Call(r.socket(), time.Second, agent.Request{Op: agent.Know, Resolver: resolver}); err != nil {
+		if _, err := agent.Call(r.socket(), 20*time.Second, agent.Request{Op: agent.Know, Resolver: resolver}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -341,7 +341,7 @@ func TestStoppedBeforeReading(t *testing.T) {
 	t.Parallel()
 	r := newFixture(t)
 	d := r.start()
-	c, err := agent.Dial(r.socket(), time.Second)
+	c, err := agent.Dial(r.socket(), 20*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

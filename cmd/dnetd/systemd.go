@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/proc"
 	"dcni/pkg/host/systemd"
 )
 
@@ -96,9 +96,7 @@ func running(pid int) *os.Process {
 	if err != nil {
 		return nil
 	}
-	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	own, failed := os.ReadFile("/proc/self/comm")
-	if err != nil || failed != nil || !bytes.Equal(name, own) {
+	if name := proc.Process(pid).Name(); name == "" || name != proc.Process(os.Getpid()).Name() {
 		return nil
 	}
 	return p

@@ -61,7 +61,7 @@ func TestThousand(t *testing.T) {
 	}
 
 	next.signal(syscall.SIGKILL)
-	_ = next.ends(time.Second)
+	_ = next.ends(10 * time.Second)
 	begin := time.Now()
 	r.start()
 	sandboxes[n-1].in(ports[n-1], containerName(n-1-networks), containerAddress(n-1-networks))

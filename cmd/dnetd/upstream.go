@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"dcni/pkg/dns"
@@ -14,36 +16,72 @@ import (
 // that other programs replace; reading it costs less than watching for that.
 const lookEvery = 500 * time.Millisecond
 
+// An upstream is what decides what the host's name servers answer, as far as dnetd can
+// see it.
+type upstream struct {
+	servers []netip.AddrPort
+	sources []netip.Addr // the host's addresses that each is asked from: a VPN changes them
+}
+
+// equal reports whether both would get the same answers.
+func (u upstream) equal(o upstream) bool {
+	return slices.Equal(u.servers, o.servers) && slices.Equal(u.sources, o.sources)
+}
+
 // watchUpstream reads the host's resolv.conf again and again.
 func (d *dnetd) watchUpstream(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for {
+	for last := time.Now(); ; last = time.Now() {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			now := time.Now()
+			if slept(now.Round(0).Sub(last.Round(0)), now.Sub(last)) {
+				d.server.Forget()
+			}
 			d.readUpstream()
 		}
 	}
 }
 
-// readUpstream sets the host's name servers, if its resolv.conf has changed. Without
-// a file there are none.
+// slept reports whether the host was suspended, by what the wall clock says has passed
+// and what the monotonic one says, by which TTLs are measured: it stands still then.
+func slept(wall, monotonic time.Duration) bool { return wall-monotonic > time.Second }
+
+// readUpstream sets the host's name servers if its resolv.conf has changed, or how they
+// are reached: answers that were kept may be others by now, those of containers' own
+// servers too. Without a file there are none.
 func (d *dnetd) readUpstream() {
-	data, err := os.ReadFile(d.resolvConf)
-	text := string(data)
-	if d.resolvText != nil && *d.resolvText == text {
+	text, err := os.ReadFile(d.resolvConf)
+	var is upstream
+	for _, a := range names.ParseResolvConf(string(text)).Addresses() {
+		server := netip.AddrPortFrom(a, names.DNSPort)
+		is.servers, is.sources = append(is.servers, server), append(is.sources, sourceOf(server))
+	}
+	if d.upstream != nil && d.upstream.equal(is) {
 		return
 	}
-	d.resolvText = &text
+	first := d.upstream == nil
+	d.upstream = &is
 	if err != nil {
 		d.log.Warn("the host has no name servers", "error", err)
 	}
-	var servers []netip.AddrPort
-	for _, a := range names.ParseResolvConf(text).Addresses() {
-		servers = append(servers, netip.AddrPortFrom(a, names.DNSPort))
+	d.log.Info("upstream", "servers", is.servers, "from", is.sources)
+	d.server.SetUpstream(dns.NewUpstream(is.servers, nil))
+	if !first {
+		d.server.Forget()
 	}
-	d.log.Info("upstream", "servers", servers)
-	d.server.SetUpstream(dns.NewUpstream(servers, nil))
+}
+
+// sourceOf returns the address that the kernel sends from to a server, the zero Addr if
+// it is not reached. A connected UDP socket tells; it sends nothing.
+func sourceOf(server netip.AddrPort) netip.Addr {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(server))
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer func() { _ = c.Close() }() // nothing was sent
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
 }

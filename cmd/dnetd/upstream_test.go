@@ -96,3 +96,17 @@ func TestUpstream(t *testing.T) {
 	open.eventually(openPort, "sixth.example", "192.0.2.53")
 	own.in(ownPort, "sixth.example", "192.0.2.1")
 }
+
+func TestSlept(t *testing.T) {
+	for _, c := range []struct {
+		wall, monotonic time.Duration
+		want            bool
+	}{
+		{lookEvery, lookEvery, false}, {time.Hour, time.Hour, false}, {time.Hour, lookEvery, true},
+		{-time.Hour, lookEvery, false}, // the wall clock was set back
+	} {
+		if got := slept(c.wall, c.monotonic); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
