@@ -1,0 +1,115 @@
+// Command dclusterd is what makes a host a node of a cluster: the one program of dcni that
+// speaks to etcd.
+//
+// It serves the cluster's store to the host's other programs through a unix socket
+// (package remote), keeps the node's own keys, writes and removes the files of overlay
+// networks, admits hosts (package join), and runs a member of the store as a child
+// process, where the node has one. What runs on the node goes on without it.
+//
+// # Where to look
+//
+//	main.go       flags, signals, exit status
+//	daemon.go     the process: its socket, and the node that it is, if it is one
+//	config.go     what is on disk
+//	node.go       a node, and the tasks that it runs; etcd.go: its store
+//	alive.go      node/NAME and alive/NAME; underlay.go: the node's address and MTU
+//	conflists.go  the files of networks
+//	releases.go   what waits to be given back
+//	paths.go      what passes to other nodes, by probes; prober.go sends them
+//	door.go       the join door; renew.go: certificates
+//	child.go      the store's member, as a child; member.go: that process
+//	members.go    how many members there are; plan.go decides it
+//	recover.go    what the node puts into a store that was lost; rebuild.go: makes one
+//	verbs.go      what `dnet cluster` asks for; init.go, join.go, leave.go, status.go: some of it
+//
+// README.md beside this file is its manual.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"dcni/cmd/internal/usage"
+	"dcni/pkg/cni"
+	"dcni/pkg/records"
+)
+
+// Exit statuses.
+const (
+	statusError = 1
+	statusUsage = 2
+)
+
+// gcPercent is how much memory may grow between two collections.
+const gcPercent = 40
+
+// options are the command line.
+type options struct {
+	confDir  string
+	level    slog.Level
+	onDemand bool // dnet started it: it ends where the host is in no cluster
+	version  bool
+}
+
+// parse reads the command line.
+func parse(args []string, stdout io.Writer) (options, error) {
+	o := options{}
+	f := flag.NewFlagSet("dclusterd", flag.ContinueOnError)
+	f.SetOutput(io.Discard) // errors are returned
+	f.StringVar(&o.confDir, "conf-dir", records.DefaultConfDir, "`folder` of network configurations")
+	f.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
+	f.BoolVar(&o.onDemand, "on-demand", false, "end if the host is in no cluster, as when dnet starts it")
+	f.BoolVar(&o.version, "version", false, "print the version, and end")
+	f.Usage = func() {}
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			usage.Print("dclusterd", f, stdout)
+		}
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("unknown argument %q: dclusterd takes flags only", f.Arg(0))
+	}
+	return o, nil
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if len(os.Args) == 2 && os.Args[1] == memberArg {
+		os.Exit(runMember(ctx, os.Stdin, os.Stderr))
+	}
+	// Lists of 10,000 endpoints pass through it: it keeps 37 MB after some by Go's own
+	// measure, and 31 so, of which 23 are the program's file.
+	debug.SetGCPercent(gcPercent)
+	os.Exit(run(ctx, records.Default(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the program; it returns the exit status.
+func run(ctx context.Context, store records.Store, args []string, stdout, stderr io.Writer) int {
+	o, err := parse(args, stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintf(stderr, "dclusterd: %v\n", err)
+		return statusUsage
+	case o.version:
+		fmt.Fprintf(stdout, "dclusterd %s\n", cni.Version)
+		return 0
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.level}))
+	if err := newDaemon(o, store, log).run(ctx); err != nil {
+		log.Error("dclusterd ends", "error", err)
+		return statusError
+	}
+	return 0
+}

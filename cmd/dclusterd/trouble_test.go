@@ -1,0 +1,99 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"dcni/pkg/cluster"
+	"dcni/pkg/overlay"
+	"dcni/pkg/trust"
+	"dcni/pkg/trust/join"
+)
+
+// TestExpired names the file and the day of a certificate that has expired, and lets the
+// host leave.
+func TestExpired(t *testing.T) {
+	t.Parallel()
+	a := newHost(t)
+	a.initCluster("a")
+	ca, err := a.state.ca()
+	a.must(err)
+	key, err := a.state.key(fileKey)
+	a.must(err)
+	old, err := join.Certify(ca, &key.PublicKey, "a", a.statusNow().Address, time.Date(2001, 2, 3, 0, 0, 0, 0, time.UTC))
+	a.must(err)
+	a.stop()
+	a.must(a.state.Write(fileCert, old))
+	a.restart()
+	want := "certificate " + a.state.Path(fileCert) + ": has expired on 2002-02-03"
+	if s := a.statusNow(); !strings.HasPrefix(s.Error, want) || s.Node != "a" {
+		t.Errorf("%+v, want %s", s, want)
+	}
+	_, err = a.Get(t.Context(), "x")
+	if a.refuses(err, want); !errors.Is(err, overlay.ErrUnavailable) {
+		t.Errorf("%v is no outage to plugins", err)
+	}
+	a.refuses(a.ask(cluster.Leave, cluster.LeaveArgs{}, nil), want)
+	a.must(a.ask(cluster.Leave, cluster.LeaveArgs{Force: true}, nil))
+	a.initCluster("a")
+}
+
+// TestClone has a host with all the files of another: it does not take that one's place.
+func TestClone(t *testing.T) {
+	t.Parallel()
+	a, b, c := newHost(t), newHost(t), newHost(t)
+	a.initCluster("a")
+	b.must(b.joinAs("b", a, a.token(trust.Client)))
+	c.stop()
+	c.must(os.CopyFS(c.daemon.store.Lib+"/cluster", os.DirFS(b.daemon.store.Lib+"/cluster")))
+	c.restart()
+	c.await("the clone's warning", func() bool {
+		return strings.Contains(strings.Join(c.statusNow().Warnings, "\n"), `another host is alive as node "b" with the same ID: one is a clone of the other`)
+	})
+	if s := b.statusNow(); len(s.Warnings) != 0 || s.Alive != 2 {
+		t.Errorf("the other one's status is %+v", s)
+	}
+}
+
+// TestRemoved has a node removed while it is away: it says so, and makes no node again.
+func TestRemoved(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t), newHost(t)
+	a.initCluster("a")
+	b.must(b.joinAs("b", a, a.token(trust.Client)))
+	b.stop()
+	n, err := a.here()
+	a.must(err)
+	_, _, err = n.store.Commit(t.Context(), overlay.Txn{Then: []overlay.Change{{Key: n.keys.Alive("b"), Delete: true}}}) // as after 15 seconds
+	a.must(err)
+	a.must(a.ask(cluster.RemoveNode, cluster.NodeArgs{Name: "b"}, nil))
+	b.restart()
+	b.await("a word of it", func() bool { return strings.Contains(strings.Join(b.statusNow().Warnings, "\n"), errRemoved.Error()) })
+	if refused := b.self().Refused; refused != errRemoved.Error() {
+		t.Errorf("plugins are told %q", refused)
+	}
+	if refused := a.self().Refused; refused != "" {
+		t.Errorf("plugins of a node that is well are told %q", refused)
+	}
+	if s := a.statusNow(); s.Nodes != 1 || s.Alive != 1 {
+		t.Errorf("%+v", s)
+	}
+	b.must(b.ask(cluster.Leave, cluster.LeaveArgs{Force: true}, nil))
+	b.must(b.joinAs("b", a, a.token(trust.Client)))
+}
+
+// TestPortTaken has another program at a port of the store: init says so, and leaves
+// nothing behind.
+func TestPortTaken(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t), newHost(t)
+	a.initCluster("a")
+	b.address = a.address
+	err := b.ask(cluster.Init, cluster.InitArgs{Self: cluster.Self{Name: "b", Advertise: b.address}}, nil)
+	if err == nil || !strings.Contains(err.Error(), "address already in use") || b.state.Joined() {
+		t.Errorf("%v, joined %v", err, b.state.Joined())
+	}
+}
