@@ -12,7 +12,9 @@ import (
 
 	"dcni/pkg/cni"
 	"dcni/pkg/ipam"
+	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/wire"
 	"dcni/pkg/wire/wiretest"
 )
 
@@ -23,12 +25,17 @@ type memoryHost struct {
 	nameservers   []netip.Addr
 	rulesRemoved  int // calls of RemoveUnusedRules
 	opened, still int // how often opened, and not closed
+	donors        []network.Donor
 }
+
+// NetNSOf finds no namespace: no container runs.
+func (m *memoryHost) NetNSOf(*network.Donor) (string, wire.Sandbox) { return "", wire.Sandbox{} }
 
 func (m *memoryHost) Routes() ([]ipam.HostRoute, error) { return m.routes, nil }
 func (m *memoryHost) Nameservers() []netip.Addr         { return m.nameservers }
 func (m *memoryHost) ID() string                        { return "host" }
 func (m *memoryHost) RemoveUnusedRules() error          { m.rulesRemoved++; return nil }
+func (m *memoryHost) Donors() ([]network.Donor, error)  { return m.donors, nil }
 func (m *memoryHost) Close()                            { m.still-- }
 
 // A fixture is an app whose store, networks, plugins and host are the test's own.

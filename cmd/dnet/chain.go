@@ -18,6 +18,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
 
+	"dcni/pkg/network"
 	"dcni/pkg/records"
 )
 
@@ -55,8 +56,12 @@ func (p pluginExec) ExecPlugin(ctx context.Context, path string, stdin []byte, e
 }
 
 // checkInstalled returns an error if a plugin of a network is missing. Without
-// all plugins an attachment could be added and not deleted.
+// all plugins an attachment could be added and not deleted, as with a name that makes
+// the name of libcni's file too long.
 func checkInstalled(n Network, path []string) error {
+	if err := network.CheckLength(n.Name); err != nil {
+		return err
+	}
 	for _, conf := range n.Plugins {
 		var plugin struct {
 			Type string `json:"type"`
@@ -68,8 +73,8 @@ func checkInstalled(n Network, path []string) error {
 			return fmt.Errorf("network %s: %w", n.Name, err)
 		}
 		types := []string{plugin.Type}
-		if plugin.IPAM.Type != "" {
-			types = append(types, plugin.IPAM.Type)
+		if t := plugin.IPAM.Type; t != "" && t != network.IPAMCluster { // which is no program
+			types = append(types, t)
 		}
 		for _, t := range types {
 			if _, err := invoke.FindInPath(t, path); err != nil {
@@ -120,6 +125,9 @@ func (a *app) detach(c *records.Container, netns string) error {
 // plugin refused ADD as well, and would refuse DEL for ever.
 func (a *app) detachOne(c *records.Container, at records.Attachment, netns string) error {
 	cni, list, rt, err := a.chainOf(c, at, netns)
+	if err == nil {
+		err = a.store.CheckResults(c.ID)
+	}
 	if err == nil {
 		err = cni.DelNetworkList(context.Background(), list, rt)
 		for c.Stage == records.Created && foreignVersion(err) && len(list.Plugins) > 0 {

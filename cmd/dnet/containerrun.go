@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -28,6 +27,7 @@ type containerRun struct {
 	args []string
 
 	requests []networkRequest
+	donor    *donor // whose network namespace it joins; nil: none's
 	c        *records.Container
 	lock     *records.Lock // of the container, held till the end
 	child    *sandbox.Child
@@ -46,7 +46,13 @@ func (r *containerRun) run() (int, error) {
 	r.catchSignals()
 	r.heal()
 	var err error
-	if r.requests, err = r.networkRequests(r.spec); err != nil {
+	if word := r.spec.Donor(); word != "" {
+		r.donor, err = r.findDonor(word, r.spec.Name)
+		defer func() { r.donor.close() }()
+	} else {
+		r.requests, err = r.networkRequests(r.spec)
+	}
+	if err != nil {
 		return statusUsage, err
 	}
 	if err := r.begin(); err != nil {
@@ -102,11 +108,15 @@ func (r *containerRun) start() error {
 	if err := sandbox.Adopt(); err != nil {
 		return err
 	}
-	r.child, err = sandbox.Start(sandbox.Options{
+	o := sandbox.Options{
 		Stdin: stdin, Stdout: stdout, Stderr: stderr,
 		Network: !r.spec.HostNetwork(), Terminal: r.opts.interactive && !r.opts.detach && sandbox.IsTerminal(stdin),
-	})
-	if err != nil || r.spec.HostNetwork() {
+	}
+	if r.donor != nil {
+		o.Network, o.Join = false, r.donor.ns
+	}
+	r.child, err = sandbox.Start(o)
+	if err != nil || !o.Network {
 		return err
 	}
 	r.netns, err = os.Open(r.child.NetNSPath())
@@ -131,14 +141,18 @@ func (r *containerRun) commandStdin() (*os.File, error) {
 // record writes the container's first record, which has all that DEL needs.
 func (r *containerRun) record() error {
 	r.c.Process = r.child.Process
+	if r.donor != nil {
+		r.c.Donor, r.c.Hostname = r.donor.Container, r.donor.hostname()
+	}
 	if r.c.Hostname == "" {
 		r.c.Hostname = container.ShortID(r.c.ID)
 		if r.spec.HostNetwork() {
 			r.c.Hostname, _ = os.Hostname() // uname(2) does not fail
 		}
 	}
+	names := ifNames(r.requests)
 	for i, n := range r.requests {
-		at, err := n.attachment(r.c, "eth"+strconv.Itoa(i), r.pluginPath())
+		at, err := n.attachment(r.c, names[i], r.pluginPath())
 		if err != nil {
 			return err
 		}
@@ -170,6 +184,9 @@ func (r *containerRun) work() (int, error) {
 			return statusUsage, err
 		}
 		r.results = append(r.results, result)
+	}
+	if r.donor != nil {
+		r.results = r.donor.results()
 	}
 	files, err := r.files()
 	if err != nil {

@@ -51,6 +51,9 @@ func newCreateCommand(a *app) *cobra.Command {
 			if err := f.fill(o); err != nil {
 				return err
 			}
+			if o.Driver == overlayDriver {
+				return a.createOverlay(o)
+			}
 			return a.create(o)
 		},
 		DisableFlagsInUseLine: true,
@@ -76,7 +79,7 @@ func (f *createFlags) declare(cmd *cobra.Command, o *network.Options) {
 	flags.StringArrayVar(&f.aux, "aux-address", nil, "Auxiliary IPv4 or IPv6 addresses, NAME=ADDRESS: given to no container")
 	flags.StringVar(&o.IPAMDriver, "ipam-driver", "default", "IP address management driver")
 	flags.StringArrayVar(&f.ipamOptions, "ipam-opt", nil, "Set IPAM options: allocation=lowest, sticky=true")
-	flags.StringVar(&f.swarm.scope, "scope", "", "Accepted: local")
+	flags.StringVar(&f.swarm.scope, "scope", "", "Accepted: local, of overlay networks global")
 	flags.BoolVar(&f.swarm.ingress, "ingress", false, "Refused: there is no swarm")
 	flags.BoolVar(&f.swarm.configOnly, "config-only", false, "Refused: there is no swarm")
 	flags.StringVar(&f.swarm.configFrom, "config-from", "", "Refused: there is no swarm")
@@ -84,7 +87,7 @@ func (f *createFlags) declare(cmd *cobra.Command, o *network.Options) {
 
 // fill puts the flags' values into the options.
 func (f *createFlags) fill(o *network.Options) error {
-	if err := f.swarm.check(); err != nil {
+	if err := f.swarm.check(o.Driver); err != nil {
 		return err
 	}
 	for _, label := range f.labels {
@@ -110,10 +113,11 @@ func (f *createFlags) fill(o *network.Options) error {
 }
 
 // check refuses flags that dnet can't honour.
-func (s swarmFlags) check() error {
+func (s swarmFlags) check(driver string) error {
+	scope := network.ScopeOf(driver)
 	switch {
-	case s.scope != "" && s.scope != "local":
-		return fmt.Errorf("--scope %s: must be local: there is no swarm", s.scope)
+	case s.scope != "" && s.scope != scope:
+		return fmt.Errorf("--scope %s: must be %s: there is no swarm", s.scope, scope)
 	case s.ingress:
 		return fmt.Errorf("--ingress: there is no swarm that it could route for")
 	case s.configOnly:
@@ -152,6 +156,9 @@ func (a *app) create(o *network.Options) error {
 			return err
 		}
 	}
+	if err := a.parentFree(draft.Description); err != nil {
+		return err
+	}
 	lock, err := a.store.LockNetwork(o.Name)
 	if err != nil {
 		return err
@@ -165,6 +172,28 @@ func (a *app) create(o *network.Options) error {
 		return err
 	}
 	fmt.Fprintln(a.stdout, network.ID(o.Name))
+	return nil
+}
+
+// parentFree tells why a network can't have its parent: one that is configured has it,
+// and can't share it.
+func (a *app) parentFree(d network.Description) error {
+	if d.Parent == nil {
+		return nil
+	}
+	list, _, err := a.readNetworks()
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		f, err := n.Facts(nil)
+		if err != nil || f.Parent == nil || n.Name == d.Name {
+			continue // one that can't be read has no container either
+		}
+		if err := d.Parent.Beside(n.Name, *f.Parent); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -187,7 +216,7 @@ func (a *app) removeLeftovers(m machine, name string) error {
 	}
 	known, err := a.store.Networks("").Get(name)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) || records.IsUnreadable(err): // creating it sees to what can't be read
 		return nil
 	case err != nil:
 		return err
@@ -263,7 +292,8 @@ func (c *creation) check(reg records.Registration) error {
 func (c *creation) conflict(other Network, f network.Facts) error {
 	for _, s := range f.Subnets {
 		for _, own := range c.draft.IPAM.Own.Subnets {
-			if own.Prefix.Overlaps(s.Prefix) {
+			onLAN := f.Parent != nil && c.draft.Parent != nil && own.Prefix == s.Prefix
+			if own.Prefix.Overlaps(s.Prefix) && !(onLAN && !own.Range.Overlaps(s.Range)) {
 				return fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: "+
 					"subnet %s of network %q and %s of network %q", own.Prefix, c.name, s.Prefix, other.Name)
 			}

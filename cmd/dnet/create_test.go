@@ -91,6 +91,7 @@ func TestCreateRefuses(t *testing.T) {
 	f.network("dcni-rsx1.conflist", `{"cniVersion": "1.0.0", "name": "rsx1", "plugins": [{"type": "dbridge", "ipam": {"type": "dipam", "subnet": "10.80.0.0/24"}}]}`)
 	f.network("rsx2.conflist", `{"cniVersion": "1.0.0", "name": "rsx2", "plugins": [{"type": "dbridge", "bridge": "brx", "ipam": {"type": "dipam"}}]}`)
 	f.network("dcni-broken.conflist", `{"cniVersion":`)
+	f.network("routed.conflist", `{"cniVersion": "1.0.0", "name": "routed", "plugins": [{"type": "dipvlan", "parent": "eth0", "mode": "l3", "ipam": {"type": "dipam"}}]}`)
 	f.must(f.store.Networks("").Create(records.Registration{Name: "hidden", Bridge: "br-hidden"}, f.dir+"/other.d/hidden.conflist",
 		func() error { return nil }, func(records.Network) error {
 			f.write("other.d/hidden.conflist", `{"name": "hidden"}`, 0o644)
@@ -117,11 +118,14 @@ func TestCreateRefuses(t *testing.T) {
 		"--ip-range 10.81.0.0/25 n":                       "every ip-range or gateway must have a corresponding subnet\n",
 		"--ipv4=false n":                                  "IPv4 or IPv6 must be enabled\n",
 		"--ipv6=false --subnet fd00:81::/64 n":            "ipv6 false: must not be false with an IPv6 subnet in ipam\n",
-		"-d nosuch n":                                     "plugin \"nosuch\" not found\n",
-		"-d host n":                                       "only one instance of \"host\" network is allowed\n",
-		"-o com.docker.network.driver.mtu=abc n":          "failed to parse com.docker.network.driver.mtu value: abc (strconv.Atoi: parsing \"abc\": invalid syntax)\n",
-		"-o com.docker.network.bridge.icc=false n":        `unknown key "options.com.docker.network.bridge.icc": did you mean "options.com.docker.network.bridge.name"?` + "\n",
-		"-o com.docker.network.bridge.name=eth7 n":        `bridge "eth7": existing interface eth7 is not a bridge` + "\n",
+		"-d ipvlan -o parent=eth0 n":                      "mode \"l2 bridge\": ipvlan network routed is already using parent interface eth0 in mode l3 bridge\n",
+		"-d macvlan -o parent=eth0 n":                     "parent \"eth0\": ipvlan network routed is already using parent interface eth0: macvlan and ipvlan can't share one\n",
+		"-d ipvlan -o parent=eth0 -o ipvlan_mode=l4 n":    "requested ipvlan mode 'l4' is not valid, 'l2' mode is the ipvlan driver default\n",
+		"-d nosuch n":                              "plugin \"nosuch\" not found\n",
+		"-d host n":                                "only one instance of \"host\" network is allowed\n",
+		"-o com.docker.network.driver.mtu=abc n":   "failed to parse com.docker.network.driver.mtu value: abc (strconv.Atoi: parsing \"abc\": invalid syntax)\n",
+		"-o com.docker.network.bridge.icc=false n": `unknown key "options.com.docker.network.bridge.icc": did you mean "options.com.docker.network.bridge.name"?` + "\n",
+		"-o com.docker.network.bridge.name=eth7 n": `bridge "eth7": existing interface eth7 is not a bridge` + "\n",
 		"-o com.docker.network.bridge.name=brx n": "cannot create network " + network.ID("n") + " (brx): conflicts with network " + network.ID("rsx2") +
 			" (brx): networks have same bridge name\n",
 		"-o com.docker.network.bridge.name=br-hidden n": "cannot create network " + network.ID("n") + " (br-hidden): conflicts with network " + network.ID("hidden") +

@@ -23,7 +23,22 @@ const (
 // files writes the container's own files and returns which one is mounted on
 // which path. One file is mounted on its own path as well: [sandbox.Sweep] knows
 // the container's processes by that mount, and every host has that path.
-func (r *containerRun) files() (map[string]string, error) {
+func (r *containerRun) files() (files map[string]string, err error) {
+	if r.donor != nil && r.donor.own != nil {
+		files, err = r.linkFiles(r.donor.own, r.c.ID)
+	} else {
+		files, err = r.writeFiles()
+	}
+	if err != nil {
+		return nil, err
+	}
+	mark := files[hostname]
+	files[mark] = mark
+	return files, nil
+}
+
+// writeFiles writes the files by what the networks gave.
+func (r *containerRun) writeFiles() (map[string]string, error) {
 	hosts, err := r.hosts()
 	if err != nil {
 		return nil, err
@@ -32,13 +47,10 @@ func (r *containerRun) files() (map[string]string, error) {
 	for target, text := range map[string]string{
 		resolvConf: r.resolvConf(), hostsFile: hosts, hostname: r.c.Hostname + "\n",
 	} {
-		name := target[strings.LastIndexByte(target, '/')+1:]
-		if files[target], err = r.store.WriteContainerFile(r.c.ID, name, text); err != nil {
+		if files[target], err = r.store.WriteContainerFile(r.c.ID, filepath.Base(target), text); err != nil {
 			return nil, err
 		}
 	}
-	mark := files[hostname]
-	files[mark] = mark
 	return files, nil
 }
 
@@ -117,7 +129,7 @@ func (r *containerRun) gateways() []netip.Addr {
 	}
 	var four, six []netip.Addr
 	for i, result := range r.results {
-		if r.requests[i].list.Driver != "bridge" {
+		if r.donor != nil || r.requests[i].list.Driver != "bridge" {
 			continue
 		}
 		for _, ip := range result.IPs {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"path/filepath"
 	"time"
 
 	"dcni/pkg/host/sandbox"
@@ -18,7 +20,12 @@ func (a *app) heal() {
 	if errors.Is(err, fs.ErrPermission) {
 		return
 	}
-	for _, err := range append(broken, err, a.store.SweepContainers()) {
+	for _, b := range broken {
+		if err := a.healBroken(b); err != nil {
+			a.warn("%v", err)
+		}
+	}
+	for _, err := range []error{err, a.store.SweepContainers()} {
 		if err != nil {
 			a.warn("%v", err)
 		}
@@ -31,6 +38,35 @@ func (a *app) heal() {
 			a.warn("clean up container %s: %v", c.Name, err)
 		}
 	}
+}
+
+// healBroken cleans up after a container whose record can't be read, unless its dnet
+// still runs, or the record is of a newer version. The records of its attachments tell
+// what there is to clean up.
+func (a *app) healBroken(broken error) error {
+	unread, is := errors.AsType[*records.UnreadableError](broken)
+	if !is || unread.Newer {
+		return broken
+	}
+	id := filepath.Base(filepath.Dir(unread.Path))
+	lock, free, err := a.store.TryLockContainer(id)
+	if err != nil || !free {
+		return err
+	}
+	defer lock.Unlock()
+	list, err := a.store.OfContainer(id)
+	if err != nil {
+		return err
+	}
+	for _, r := range list {
+		if !a.orphaned(r) {
+			return fmt.Errorf("%w; it stays until %s is gone", broken, r.Attachment)
+		}
+		if err := a.deleteOrphan(nil, r); err != nil {
+			return errors.Join(broken, err)
+		}
+	}
+	return a.store.ForgetBroken(id, broken)
 }
 
 // healOne cleans up after a container unless its dnet still runs.

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"dcni/pkg/records"
@@ -29,8 +32,13 @@ func TestHeal(t *testing.T) {
 		f.must(f.store.PutContainer(c))
 	}
 	f.mkdir("run/containers/" + strings.Repeat("d1", 32)) // its record was never written
-	f.check([]call{{"ps -a --format '{{.Names}} {{.State}} {{.Status}}'", 0,
-		"new created Created\nweb running Up 2 minutes\nold exited Exited (3) 40 minutes ago\nkilled exited Exited (137) ...", ""}})
+	shown := call{"ps -a --format '{{.Names}} {{.State}} {{.Status}}'", 0,
+		"new created Created\nweb running Up 2 minutes\nold exited Exited (3) 40 minutes ago\nkilled exited Exited (137) ...", ""}
+	f.check([]call{shown})
+	if got := f.calls(); got != "" {
+		t.Errorf("ps changes something:\n%s", got)
+	}
+	f.check([]call{{"rm -f nosuch", 0, "", ""}, shown})
 	if got := f.calls(); strings.Count(got, " DEL ") != 6 || strings.Contains(got, idWeb) {
 		t.Errorf("plugins called:\n%s", got)
 	}
@@ -50,25 +58,45 @@ func TestHealForeignVersion(t *testing.T) {
 	f.plugin("first", "")
 	f.plugin("second", `echo '{"cniVersion": "1.0.0", "code": 1, "msg": "incompatible CNI versions"}'; exit 1`)
 	f.runs(idWeb, "web", records.Process{PID: 1, Start: 1})
-	f.check([]call{{"ps -aq", 0, "a1a1a1a1a1a1\n", "dnet: warning: clean up container web: network lab: incompatible CNI versions\n"}})
+	f.check([]call{{"rm -f nosuch", 0, "", "dnet: warning: clean up container web: network lab: incompatible CNI versions\n"}})
 	c, err := f.store.Container(idWeb)
 	f.must(err)
 	c.Stage = records.Created
 	f.must(f.store.PutContainer(c))
 	f.calls()
-	f.check([]call{{"ps -aq", 0, "", ""}})
+	f.check([]call{{"rm -f nosuch", 0, "", ""}})
 	if got, want := f.calls(), "second DEL "+idWeb+" eth0 no-netns\nfirst DEL "+idWeb+" eth0 no-netns\n"; got != want {
 		t.Errorf("plugins called:\n%s, want\n%s", got, want)
 	}
 }
 
-// TestHealWarns tells of records that can't be read, and goes on.
-func TestHealWarns(t *testing.T) {
+// TestHealBroken moves a record away that can't be read, and goes on.
+func TestHealBroken(t *testing.T) {
 	f := newFixture(t)
 	someContainers(f)
 	f.must(os.WriteFile(f.dir+"/run/containers/"+idOld+"/config.json", []byte("{"), 0o600))
-	status, stdout, stderr := f.dnet("ps -a --format {{.Names}}")
-	if status != 0 || stdout != "new\nweb\n" || !printed(stderr, "dnet: warning: ...") || !strings.Contains(stderr, idOld) {
-		t.Errorf("status %d, %q, %q", status, stdout, stderr)
+	f.check([]call{
+		{"ps -a --format {{.Names}}", 0, "new\nweb\n", "dnet: warning: DIR/run/containers/" + idOld + "/config.json can't be read: unexpected end of JSON input\n"},
+		{"rm -f nosuch", 0, "", ""}, {"ps -a --format {{.Names}}", 0, "new\nweb\n", ""},
+	})
+	if _, err := os.Stat(f.dir + "/run/unreadable/containers+" + idOld + "+config.json"); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(f.dir + "/run/containers/" + idOld); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("the container's folder is there still")
+	}
+}
+
+// TestHealNeverWaits: a FIFO in the place of what libcni remembers holds nothing up.
+func TestHealNeverWaits(t *testing.T) {
+	f := newFixture(t)
+	f.plugin("first", "")
+	f.plugin("second", "")
+	f.runs(idWeb, "web", records.Process{PID: 1, Start: 1})
+	f.mkdir("run/containers/" + idWeb + "/results")
+	f.must(syscall.Mkfifo(f.dir+"/run/containers/"+idWeb+"/results/lab-"+idWeb+"-eth0", 0o600))
+	f.check([]call{{"rm -f nosuch", 0, "", ""}})
+	if got := f.stage(idWeb); got != records.Exited {
+		t.Errorf("stage %q", got)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"strings"
 	"text/template"
 
@@ -148,11 +150,50 @@ func (a *app) inspect(n Network) (*network.Inspection, error) {
 	if err != nil { // the other records were read all the same
 		a.warn("%v", err)
 	}
+	a.warnLost(attached)
 	leased, err := a.store.Leases(f.DataDir, n.Name).Taken()
 	if err != nil {
 		return nil, err
 	}
-	return n.Inspect(n.Created, f, endpoints(attached), leased), nil
+	out := n.Inspect(n.Created, f, endpoints(attached), leased)
+	if isOverlay(n.Raw) {
+		if out.Peers, err = a.peers(n.Name); err != nil {
+			a.warn("%s: the other nodes' part is not known: %v", n.Name, err)
+		}
+	}
+	if f.Parent != nil {
+		out.Routes = f.Routes(addressesOf(f.Parent.Name))
+	}
+	return out, nil
+}
+
+// addressesOf returns the addresses of a link of the host, none where it is not there.
+func addressesOf(link string) (list []netip.Addr) {
+	l, err := net.InterfaceByName(link)
+	if err != nil {
+		return nil
+	}
+	addrs, _ := l.Addrs() // the link may be gone by now
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			list = append(list, p.Addr())
+		}
+	}
+	return list
+}
+
+// warnLost tells of attachments whose records can't be read.
+func (a *app) warnLost(list []*records.Record) {
+	for _, r := range list {
+		if r.State != records.Lost {
+			continue
+		}
+		_, err := a.store.Get(r.Attachment, r.Plugin)
+		if err == nil {
+			err = fmt.Errorf("the record of %s could not be read and was moved away", r.Attachment)
+		}
+		a.warn("%v", err)
+	}
 }
 
 // endpoints are the attachments that are up.
@@ -162,7 +203,7 @@ func endpoints(attached []*records.Record) []network.ShownEndpoint {
 		if r.State != records.Up {
 			continue
 		}
-		e := network.ShownEndpoint{Attachment: r.Attachment, Name: containerName(r), MAC: r.MAC, Addresses: r.Addresses}
+		e := network.ShownEndpoint{Attachment: r.Attachment, Name: containerName(r), MAC: r.MAC, Addresses: r.AddressesThere()}
 		if r.Endpoint != nil {
 			e.Ports = r.Endpoint.Ports
 		}

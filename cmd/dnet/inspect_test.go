@@ -138,7 +138,7 @@ func TestInspectContainers(t *testing.T) {
 	// A record that can't be read hides no other.
 	f.must(os.WriteFile(f.dir+"/run/attachments/web/c2/eth0/dbridge.json", []byte("{"), 0o600))
 	status, stdout, stderr := f.dnet("inspect -f '{{range $id, $c := .Containers}}{{$id}} {{end}}' web")
-	if status != 0 || stdout != "c1 ep-"+second.EndpointID()+" \n" || !printed(stderr, "dnet: warning: record DIR/run/attachments/web/c2/eth0/dbridge.json: ...") {
+	if status != 0 || stdout != "c1 ep-"+second.EndpointID()+" \n" || !printed(stderr, "dnet: warning: DIR/run/attachments/web/c2/eth0/dbridge.json can't be read: ...") {
 		t.Errorf("status %d, %q, %q", status, stdout, stderr)
 	}
 }

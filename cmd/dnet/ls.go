@@ -110,8 +110,8 @@ func (r *row) Name() string { return r.n.Name }
 // Driver is Docker's word, or another suite's plugin type.
 func (r *row) Driver() string { return r.n.Driver }
 
-// Scope is local for every network.
-func (r *row) Scope() string { return network.Scope }
+// Scope says whether other hosts have the network too.
+func (r *row) Scope() string { return network.ScopeOf(r.n.Driver) }
 
 // IPv4 tells whether containers get an IPv4 address.
 func (r *row) IPv4() string { return strconv.FormatBool(r.facts().IPv4) }

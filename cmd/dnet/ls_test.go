@@ -104,7 +104,7 @@ func TestBrokenFiles(t *testing.T) {
 	const warnings = `dnet: warning: DIR/net.d/60-broken.conflist: unexpected end of JSON input: left out
 dnet: warning: DIR/net.d/61-nameless.conflist: name: must be given: left out
 dnet: warning: DIR/net.d/62-second.conflist: network web is configured by DIR/net.d/10-web.conflist: left out
-dnet: warning: DIR/net.d/70-folder.json: read DIR/net.d/70-folder.json: is a directory: left out
+dnet: warning: DIR/net.d/70-folder.json: is no regular file: left out
 `
 	f.check([]call{
 		{"ls -f type=custom --format '{{.Name}} {{.Driver}}'", 0, "web bridge\n", warnings},

@@ -57,6 +57,7 @@ type app struct {
 type machine interface {
 	wire.Host
 	cni.Facts
+	cni.Donors
 	// RemoveUnusedRules deletes the base rules if no network is in them.
 	RemoveUnusedRules() error
 	Close()
@@ -174,6 +175,7 @@ func (a *app) command() *cobra.Command {
 		newExecCommand(a),
 		newPsCommand(a),
 		newStopCommand(a),
+		newClusterCommand(a),
 	)
 	return root
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
@@ -28,12 +29,14 @@ func TestManualFlags(t *testing.T) {
 		if !ok {
 			text = paragraph(sections["run"], c.Name()) + sections["run"] // "flags as above"
 		}
-		c.Flags().VisitAll(func(f *pflag.Flag) {
-			known["--"+f.Name] = true
-			if !f.Hidden && !mentioned(text, f) {
-				t.Errorf("dnet %s has --%s, and its manual does not", c.Name(), f.Name)
-			}
-		})
+		for _, one := range below(c) {
+			one.Flags().VisitAll(func(f *pflag.Flag) {
+				known["--"+f.Name] = true
+				if !f.Hidden && !mentioned(text, f) {
+					t.Errorf("%s has --%s, and its manual does not", one.CommandPath(), f.Name)
+				}
+			})
+		}
 	}
 	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { known["--"+f.Name] = true })
 	for _, flag := range regexp.MustCompile(`--[a-z][a-z0-9-]+`).FindAllString(string(manual), -1) {
@@ -44,6 +47,15 @@ func TestManualFlags(t *testing.T) {
 	if len(root.Commands()) < 8 {
 		t.Errorf("%d commands", len(root.Commands()))
 	}
+}
+
+// below returns a command with the commands that it has.
+func below(c *cobra.Command) []*cobra.Command {
+	list := []*cobra.Command{c}
+	for _, one := range c.Commands() {
+		list = append(list, below(one)...)
+	}
+	return list
 }
 
 // paragraph returns what a section says of a command that has none of its own.

@@ -66,13 +66,18 @@ func (a *app) ps(o *psOptions) error {
 	if err != nil {
 		return err
 	}
-	a.heal()
-	list, _, err := a.store.Containers()
+	list, broken, err := a.store.Containers()
 	if err != nil {
 		return err
 	}
+	for _, err := range broken {
+		a.warn("%v", err)
+	}
 	l := psListing(o)
 	for _, c := range list {
+		if !a.present(c) {
+			continue
+		}
 		if c.Stage != records.Running && !o.all && !all || !keep(c) {
 			continue
 		}
@@ -88,12 +93,25 @@ func (a *app) ps(o *psOptions) error {
 	return l.print(a.stdout, o.format)
 }
 
+// present shows a container whose dnet was killed as the next command leaves it that
+// cleans up. It reports whether the container is on record then.
+func (a *app) present(c *records.Container) bool {
+	if c.Stage == records.Exited || a.store.ContainerLocked(c.ID) {
+		return true
+	}
+	if c.Remove || c.Stage == records.Created {
+		return false
+	}
+	c.Stage, c.ExitCode, c.Finished = records.Exited, killed, time.Now()
+	return true
+}
+
 // psRow describes a container.
 func (a *app) psRow(c *records.Container, long bool, now time.Time) (psRow, error) {
 	var endpoints []*firewall.Endpoint
 	list, err := a.store.OfContainer(c.ID)
-	if err != nil {
-		return psRow{}, err
+	if err != nil { // the other records were read all the same
+		a.warn("%v", err)
 	}
 	for _, r := range list {
 		if r.Endpoint != nil {
@@ -113,8 +131,11 @@ func (a *app) psRow(c *records.Container, long bool, now time.Time) (psRow, erro
 }
 
 // networkNames returns the names of a container's networks. A container without an
-// attachment uses the host's network.
+// attachment uses the host's network, or another container's.
 func networkNames(c *records.Container) []string {
+	if c.Donor != "" {
+		return []string{"container:" + container.ShortID(c.Donor)}
+	}
 	if len(c.Networks) == 0 {
 		return []string{"host"}
 	}

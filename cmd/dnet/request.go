@@ -2,16 +2,20 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strconv"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"dcni/pkg/container"
 	"dcni/pkg/firewall"
 	"dcni/pkg/mode"
+	joined "dcni/pkg/mode/container"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 )
@@ -23,6 +27,21 @@ type networkRequest struct {
 	ports     []container.Publish // of the gateway network only
 	dns       container.DNS
 	candidate network.Candidate
+	prefix    string // of the interface's name
+}
+
+// ifNames returns the names of a container's interfaces: each network's prefix, with the
+// next number that is free.
+func ifNames(requests []networkRequest) []string {
+	var names []string
+	for _, r := range requests {
+		n := 0
+		for slices.Contains(names, r.prefix+strconv.Itoa(n)) {
+			n++
+		}
+		names = append(names, r.prefix+strconv.Itoa(n))
+	}
+	return names
 }
 
 // networkRequests finds the networks of a container. The network host needs no
@@ -83,13 +102,18 @@ func (r *networkRequest) read() error {
 		return fmt.Errorf("network %s: gw-priority needs a network of dcni, not of %s", r.list.Name, r.list.Type)
 	}
 	var conf struct {
-		Internal   bool `json:"internal"`
-		GwPriority int  `json:"gwPriority"`
+		Internal   bool   `json:"internal"`
+		GwPriority int    `json:"gwPriority"`
+		Container  string `json:"container"`
 	}
 	if err := json.Unmarshal(r.list.Plugins[0], &conf); err != nil {
 		return fmt.Errorf("network %s: %w", r.list.Name, err)
 	}
+	if r.list.Type == joined.Plugin.Type {
+		return fmt.Errorf("network %s is that of another container: use dnet run --network container:%s", r.list.Name, cmp.Or(conf.Container, "NAME"))
+	}
 	facts, _ := r.list.Facts(nil) // what of it is wrong, ADD will say
+	r.prefix = cmp.Or(facts.Options[network.IfacePrefix], "eth")
 	r.candidate = network.Candidate{
 		Name: r.list.Name, Internal: conf.Internal, Priority: conf.GwPriority, IPv4: facts.IPv4, IPv6: facts.IPv6,
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dcni/pkg/network"
 	"dcni/pkg/records"
 )
 
@@ -18,11 +19,20 @@ func TestRunRefuses(t *testing.T) {
 	someNetworks(f)
 	f.plugin("dbridge", "")
 	f.plugin("dipam", "")
+	f.host.donors = []network.Donor{{Container: "aa", Names: []string{"c1"}, State: network.Exited}}
 	f.network("30-nameless.conflist", `{"cniVersion": "1.0.0", "name": "odd", "plugins": [{"type": "dbridge", "gwPriority": "high"}]}`)
+	f.plugin("dcontainer", "")
+	f.network("31-joined.conflist", `{"cniVersion": "1.0.0", "name": "joined", "plugins": [{"type": "dcontainer", "container": "web1"}]}`)
 	for line, want := range map[string]string{
+		"--network joined -p 80:80 true":             "network joined is that of another container: use dnet run --network container:web1\n",
 		"--network nosuch true":                      "network nosuch not found\n",
 		"--network '' true":                          "network name/id is not specified\n",
-		"--network container:c1 true":                "--network container:c1: another container's network can't be joined by this version of dnet\n",
+		"--network container:c1 true":                "cannot join network namespace of a non running container: container c1 is exited\n",
+		"--network container:nosuch true":            "joining network namespace of container: No such container: nosuch\n",
+		"--network container: true":                  "invalid network mode: invalid container format container:<name|id>\n",
+		"--network container:me --name me true":      "cannot join own network namespace\n",
+		"--network container:c1 -p 8080:80 true":     "conflicting options: port publishing and the container type network mode\n",
+		"--network container:c1 --network net2 true": "conflicting options: cannot attach both user-defined and non-user-defined network-modes\n",
 		"--network net2 --network net2 true":         "network \"net2\" is specified multiple times\n",
 		"--network net2 --network 2daa9a9645f3 true": "network \"net2\" is specified multiple times\n",
 		"--network net2 --network 17f29b073143 true": "conflicting options: cannot attach both user-defined and non-user-defined network-modes\n",

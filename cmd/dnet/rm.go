@@ -92,6 +92,12 @@ func (a *app) remove(m machine, word string) error {
 	if err := a.reap(r); err != nil {
 		return err
 	}
+	if isOverlay(r.conf) { // dclusterd removes the files, on all nodes
+		if err := a.removeOverlay(r.name); err != nil {
+			return err
+		}
+		r.path = ""
+	}
 	lock, err := a.store.LockNetwork(r.name)
 	if err != nil {
 		return err
@@ -130,7 +136,7 @@ func (a *app) removalOf(word string) (*removal, error) {
 		return nil, err
 	case network.Predefined(n.Name):
 		return nil, fmt.Errorf("%s is a pre-defined network and cannot be removed", n.Name)
-	case n.Main == nil:
+	case mode.Of(n.Type) == nil && !isOverlay(n.Raw):
 		return nil, fmt.Errorf("network %s is not dcni's (its plugin is %s): remove it with what made it, or its file %s", n.Name, n.Type, n.Path)
 	}
 	r := &removal{name: n.Name, path: n.Path, conf: n.Raw}
@@ -156,7 +162,7 @@ func (a *app) removalWithoutFile(list []Network, word string) (*removal, error) 
 	var names []string
 	for _, n := range registered {
 		here := slices.ContainsFunc(list, func(l Network) bool { return l.Name == n.Name })
-		if !here && !network.Predefined(n.Name) && !configuredElsewhere(n) {
+		if !here && !network.Predefined(n.Name) && (n.Conf == a.conf.Path(n.Name) || !configuredElsewhere(n)) {
 			names = append(names, n.Name)
 		}
 	}
@@ -165,7 +171,11 @@ func (a *app) removalWithoutFile(list []Network, word string) (*removal, error) 
 		return nil, err
 	}
 	known, err := a.store.Networks("").Get(name)
-	return &removal{name: name, link: known.Bridge, removers: removers()}, err
+	r := &removal{name: name, link: known.Bridge, removers: removers()}
+	if known.Conf == a.conf.Path(name) && configuredElsewhere(known) {
+		r.path = known.Conf // it can't be read
+	}
+	return r, err
 }
 
 // configuredElsewhere reports whether a network's file is there, in whichever

@@ -81,13 +81,17 @@ func TestRemoveByHand(t *testing.T) {
 	f.network("21-wrong.conflist", `{"cniVersion": "1.0.0", "name": "wrong", "plugins": [{"type": "dbridge", "bridge": "br-wrong", "internel": true}]}`)
 	f.network("22-foreign.conflist", `{"cniVersion": "1.0.0", "name": "foreign", "plugins": [{"type": "vlan"}]}`)
 	f.network("23-none.conflist", `{"cniVersion": "1.0.0", "name": "adopted", "plugins": [{"type": "dnone"}]}`)
+	f.network("24-joined.conflist", `{"cniVersion": "1.0.0", "name": "joined", "plugins": [{"type": "dcontainer", "container": "web1"}]}`)
 	hand, wrong := f.used("hand", "br-hand"), f.used("wrong", bridge.Link("wrong"))
 	f.check([]call{
-		{"rm hand wrong adopted", 0, "hand\nwrong\nadopted\n", ""},
+		{"rm hand wrong adopted joined", 0, "hand\nwrong\nadopted\njoined\n", ""},
 		{"rm foreign", 1, "", "dnet: network foreign is not dcni's (its plugin is vlan): remove it with what made it, or its file DIR/net.d/22-foreign.conflist\n"},
 	})
 	if left := append(f.left("hand", hand), f.left("wrong", wrong)...); len(left) != 0 || f.exists("net.d/20-hand.conflist") || f.exists("net.d/21-wrong.conflist") {
 		t.Errorf("left are %v", left)
+	}
+	if f.exists("net.d/24-joined.conflist") {
+		t.Error("the file of a network of dcontainer is left")
 	}
 	if !f.exists("net.d/22-foreign.conflist") {
 		t.Error("the file of another suite's network is gone")

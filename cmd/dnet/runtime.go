@@ -57,7 +57,8 @@ func (a *app) orphaned(r *records.Record) bool {
 	}
 	defer lock.Unlock()
 	now, err := a.store.Get(r.Attachment, r.Plugin)
-	return err == nil && (now.State != records.Up || !netns.Alive(now.NetNS, now.Cookie))
+	// Whether a lost attachment's sandbox is there can't be told here; dnetd can.
+	return err == nil && now.State != records.Lost && (now.State != records.Up || !netns.Alive(now.NetNS, now.Cookie))
 }
 
 // deleteOrphan runs DEL of the plugins in a network's file. If the file is gone,

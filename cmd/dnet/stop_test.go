@@ -158,7 +158,8 @@ func TestStopFailingPlugin(t *testing.T) {
 		{"stop web", 1, "", "dnet: " + said + "\n"},
 		{"stop --rm web", 1, "", "dnet: " + said + "\n"},
 		{"stop -f web", 1, "", "dnet: " + said + "\n"},
-		{"ps -a --format {{.Names}}", 0, "web\n", "dnet: warning: " + said + "\n"},
+		{"rm -f nosuch", 0, "", "dnet: warning: " + said + "\n"},
+		{"ps -a --format {{.Names}}", 0, "web\n", ""},
 		{"stop --rm -f web", 0, "web\n", "dnet: warning: " + said + "\n"},
 		{"ps -a -q", 0, "", ""},
 	})

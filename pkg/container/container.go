@@ -45,10 +45,14 @@ type Spec struct {
 // HostNetwork reports whether the container is to have the host's network.
 func (s *Spec) HostNetwork() bool { return s.Networks[0].Name == "host" }
 
+// Donor returns the container whose network namespace the container is to join, by ID,
+// the beginning of that, or name; "" for none.
+func (s *Spec) Donor() string { return s.Networks[0].donor() }
+
 // Parse reads the options.
 func (o *Options) Parse() (*Spec, error) {
 	s := &Spec{Name: strings.TrimPrefix(o.Name, "/"), Hostname: o.Hostname, Workdir: o.Workdir, Env: o.Env}
-	for _, step := range []func(*Spec) error{o.words, o.networks, o.ports, o.files} {
+	for _, step := range []func(*Spec) error{o.words, o.networks, o.ports, o.files, o.joins} {
 		if err := step(s); err != nil {
 			return nil, err
 		}
@@ -65,7 +69,7 @@ func lazily(expr string) func() *regexp.Regexp {
 // nameForm is Docker's rule for names of containers.
 var nameForm = lazily(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
-// maxWord is the limit of names, in bytes: they are names of files.
+// maxWord is the limit of names, in bytes.
 const maxWord = 255
 
 // maxHostname is the limit of a host's name in bytes (HOST_NAME_MAX).
@@ -75,7 +79,9 @@ var hostnameForm = lazily(`^[a-zA-Z0-9_]([a-zA-Z0-9_.-]*[a-zA-Z0-9_])?$`)
 
 func (o *Options) words(s *Spec) error {
 	switch {
-	case o.Name != "" && (!nameForm().MatchString(s.Name) || len(s.Name) > maxWord):
+	case len(s.Name) > maxWord:
+		return fmt.Errorf("Invalid container name (%s): must be at most %d bytes", o.Name, maxWord) //nolint:staticcheck // like Docker's sentence
+	case o.Name != "" && !nameForm().MatchString(s.Name):
 		return fmt.Errorf("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", o.Name) //nolint:staticcheck // Docker's sentence
 	case o.Hostname != "" && (!hostnameForm().MatchString(o.Hostname) || len(o.Hostname) > maxHostname):
 		return fmt.Errorf("invalid hostname: %q: must be at most %d letters, digits, '-', '_' and '.'", o.Hostname, maxHostname)
@@ -140,6 +146,28 @@ func (o *Options) files(s *Spec) error {
 	}
 	s.DNS, err = ParseDNS(o.DNS, o.DNSSearch, o.DNSOptions)
 	return err
+}
+
+// joins refuses what a container in the network namespace of another one can't have: it
+// is the other's. The order and the words are Docker's (moby, daemon/internal/runconfig),
+// which takes --dns-search and --dns-option and makes nothing of them.
+func (o *Options) joins(s *Spec) error {
+	what := ""
+	switch {
+	case s.Donor() == "":
+		return nil
+	case o.Hostname != "":
+		what = "hostname and the network mode"
+	case s.DNS.given():
+		what = "dns and the network mode"
+	case len(s.Hosts) > 0:
+		what = "custom host-to-IP mapping and the network mode"
+	case len(s.Ports) > 0:
+		what = "port publishing and the container type network mode"
+	default:
+		return nil
+	}
+	return errors.New("conflicting options: " + what)
 }
 
 // MadeName makes a name for a container without one: its command and the first digits

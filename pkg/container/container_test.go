@@ -145,7 +145,10 @@ func TestParseNetwork(t *testing.T) {
 		{"name=web,mac-address=zz", "zz is not a valid mac address"},
 		{"name=web,gw-priority=x", "invalid gw-priority (x): invalid syntax"},
 		{"name=web,link-local-ip=169.254.1.1", "--network: link-local-ip is not supported by this version of dnet"},
-		{"container:c1", "--network container:c1: another container's network can't be joined by this version of dnet"},
+		{"container:c1", "container:c1 invalid IP invalid IP  []"},
+		{"name=container:c1", "container:c1 invalid IP invalid IP  []"},
+		{"container:", "invalid network mode: invalid container format container:<name|id>"},
+		{"container: ", "invalid network mode: invalid container format container:<name|id>"},
 	} {
 		n, err := ParseNetwork(c.in)
 		got := fmt.Sprint(n.Name, " ", n.IPv4, " ", n.IPv6, " ", n.MAC, " ", n.Aliases)
@@ -174,6 +177,16 @@ func TestConflicts(t *testing.T) {
 		{Options{Networks: []string{"host"}, IP6: "fd00::5"}, "user specified IP address is supported on user defined networks only"},
 		{Options{Aliases: []string{"db"}}, "network-scoped aliases are only supported for user-defined networks"},
 		{Options{Networks: []string{"host"}, MAC: "02:42:00:00:00:01"}, "conflicting options: mac-address and the network mode"},
+		{Options{Networks: []string{"container:c1"}}, ""},
+		{Options{Networks: []string{"container:c1", "web"}}, "conflicting options: cannot attach both user-defined and non-user-defined network-modes"},
+		{Options{Networks: []string{"container:c1"}, Publish: []string{"8080:80"}}, "conflicting options: port publishing and the container type network mode"},
+		{Options{Networks: []string{"container:c1"}, Hostname: "web"}, "conflicting options: hostname and the network mode"},
+		{Options{Networks: []string{"container:c1"}, AddHosts: []string{"db:192.0.2.7"}}, "conflicting options: custom host-to-IP mapping and the network mode"},
+		{Options{Networks: []string{"container:c1"}, DNS: []string{"192.0.2.9"}}, "conflicting options: dns and the network mode"},
+		{Options{Networks: []string{"container:c1"}, DNSSearch: []string{"lan"}}, "conflicting options: dns and the network mode"},
+		{Options{Networks: []string{"container:c1"}, MAC: "02:42:00:00:00:01"}, "conflicting options: mac-address and the network mode"},
+		{Options{Networks: []string{"container:c1"}, IP: "10.1.0.5"}, "user specified IP address is supported on user defined networks only"},
+		{Options{Networks: []string{"container:c1"}, Aliases: []string{"db"}}, "network-scoped aliases are only supported for user-defined networks"},
 		{Options{Networks: []string{"name=web,ip=10.1.0.5"}, IP: "10.1.0.6"}, "conflicting options: cannot specify both --ip and per-network IPv4 address"},
 		{Options{Networks: []string{"name=web,alias=a"}, Aliases: []string{"b"}}, "conflicting options: cannot specify both --network-alias and per-network alias"},
 		{Options{Name: "a b"}, "Invalid container name (a b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"},

@@ -43,8 +43,8 @@ func named(name string) error {
 	switch {
 	case strings.TrimSpace(name) == "":
 		return errors.New("network name/id is not specified")
-	case strings.HasPrefix(name, "container:"):
-		return fmt.Errorf("--network %s: another container's network can't be joined by this version of dnet", name)
+	case strings.TrimSpace(name) == containerMode:
+		return errors.New("invalid network mode: invalid container format container:<name|id>")
 	}
 	return nil
 }
@@ -99,7 +99,21 @@ func parseMAC(s string) (string, error) {
 // predefined are the networks that users don't create.
 var predefined = []string{"bridge", "default", "host", "none"}
 
-func (n Network) userDefined() bool { return !slices.Contains(predefined, n.Name) }
+func (n Network) userDefined() bool {
+	return !slices.Contains(predefined, n.Name) && n.donor() == ""
+}
+
+// containerMode is what the network of another container begins with.
+const containerMode = "container:"
+
+// donor returns the container whose network namespace is to be joined, "" for none.
+func (n Network) donor() string {
+	donor, ok := strings.CutPrefix(n.Name, containerMode)
+	if !ok {
+		return ""
+	}
+	return strings.TrimSpace(donor)
+}
 
 // flags are --ip, --ip6, --mac-address and --network-alias, which are about the first
 // network.
@@ -154,7 +168,7 @@ func CheckNetworks(list []Network) error {
 		switch {
 		case len(list) > 1 && !n.userDefined():
 			return errors.New("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
-		case n.Name == "host" && n.MAC != "":
+		case (n.Name == "host" || n.donor() != "") && n.MAC != "":
 			return errors.New("conflicting options: mac-address and the network mode")
 		case len(n.Aliases) > 0 && !n.userDefined():
 			return errors.New("network-scoped aliases are only supported for user-defined networks")

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+// flagExamples has a value for each flag of create.
+var flagExamples = map[string]string{
+	"driver": "host", "opt": "com.docker.network.driver.mtu=1400", "label": "a=b", "internal": "true", "ipv4": "false", "ipv6": "true",
+	"attachable": "true", "subnet": "10.9.0.0/24", "ip-range": "10.70.0.128/25", "gateway": "10.70.0.9", "aux-address": "printer=10.70.0.7",
+	"ipam-driver": "host-local", "ipam-opt": "sticky=true", "scope": "swarm", "ingress": "true", "config-only": "true", "config-from": "x",
+}
+
+// TestEveryFlag: each flag of create changes the network's file, or is refused.
+func TestEveryFlag(t *testing.T) {
+	create := func(t *testing.T, flags ...string) (file, said string) {
+		f := newFixture(t)
+		status, _, stderr := f.dnet("create --subnet 10.70.0.0/24 " + strings.Join(flags, " ") + " web")
+		data, err := os.ReadFile(f.dir + "/net.d/dcni-web.conflist")
+		if (status == 0) != (err == nil) {
+			t.Fatalf("status %d, %v", status, err)
+		}
+		return string(data), stderr
+	}
+	plain, _ := create(t)
+	newCreateCommand(&app{}).Flags().VisitAll(func(flag *pflag.Flag) {
+		t.Run(flag.Name, func(t *testing.T) {
+			value, known := flagExamples[flag.Name]
+			if !known {
+				t.Fatal("has no example here")
+			}
+			file, said := create(t, "--"+flag.Name+"="+value)
+			if file == plain || file == "" && said == "" {
+				t.Errorf("--%s=%s is accepted and changes nothing", flag.Name, value)
+			}
+		})
+	})
+}
+
+// TestIfNames: each network's interface has its prefix, and a number of its own.
+func TestIfNames(t *testing.T) {
+	var requests []networkRequest
+	for _, prefix := range []string{"eth", "lan", "eth", "lan", "eth1", "wan"} {
+		requests = append(requests, networkRequest{prefix: prefix})
+	}
+	if got, want := strings.Join(ifNames(requests), " "), "eth0 lan0 eth1 lan1 eth10 wan0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

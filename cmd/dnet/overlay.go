@@ -1,0 +1,256 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"dcni/pkg/cluster"
+	"dcni/pkg/ipam"
+	"dcni/pkg/mode"
+	"dcni/pkg/network"
+	"dcni/pkg/overlay"
+	"dcni/pkg/overlay/remote"
+)
+
+// overlayDriver is Docker's driver of networks that span hosts. They are the cluster's:
+// dclusterd writes their files, on every node.
+const overlayDriver = "overlay"
+
+// optionVNI is Docker's option for a network's VNIs, of which one is taken.
+const optionVNI = "com.docker.network.driver.overlay.vxlanid_list"
+
+// overlayTimeout is how long dnet waits for the store.
+const overlayTimeout = 30 * time.Second
+
+// openCluster returns the cluster of this host, as dclusterd has it open.
+func (a *app) openCluster(ctx context.Context) (*remote.Client, overlay.Cluster, error) {
+	client, err := a.dialCluster(false)
+	if err != nil {
+		return nil, overlay.Cluster{}, err
+	}
+	self, err := client.Self(ctx)
+	if err == nil && self.Node == "" {
+		_, err = client.Get(ctx, "") // which says why this host is no node
+	}
+	if err != nil {
+		_ = client.Close()
+		return nil, overlay.Cluster{}, err
+	}
+	return client, overlay.Cluster{Store: client, Keys: overlay.Keys{Prefix: self.Prefix}, Node: self.Node}, nil
+}
+
+// createOverlay creates a network of the cluster, and prints its ID once this node's file
+// of it is there.
+func (a *app) createOverlay(o *network.Options) error {
+	want, err := wantedOverlay(o)
+	if err != nil {
+		return err
+	}
+	if err := a.overlayFree(&want); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), overlayTimeout)
+	defer cancel()
+	client, c, err := a.openCluster(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }()
+	if _, err = c.CreateNetwork(ctx, want); err != nil {
+		return err
+	}
+	if err := client.Admin(ctx, cluster.Sync, nil, nil); err != nil {
+		return fmt.Errorf("network %s was made, and this node's file of it was not: %w", o.Name, err)
+	}
+	fmt.Fprintln(a.stdout, network.ID(o.Name))
+	return nil
+}
+
+// wantedOverlay reads what `docker network create -d overlay` takes.
+func wantedOverlay(o *network.Options) (overlay.Wanted, error) {
+	w := overlay.Wanted{Name: o.Name, IPv6: o.IPv6 != nil && *o.IPv6, NoIPv4: o.IPv4 != nil && !*o.IPv4}
+	w.Internal, w.Attachable, w.Labels, w.Made = o.Internal, o.Attachable, o.Labels, time.Now().UTC().Format(time.RFC3339)
+	if network.Predefined(o.Name) {
+		return w, fmt.Errorf("operation is not permitted on predefined %s network", o.Name)
+	}
+	if o.IPAMDriver != "default" || len(o.IPAMOptions) > 0 {
+		return w, errors.New("--ipam-driver, --ipam-opt: the addresses of an overlay network are the cluster's")
+	}
+	given, err := o.RawSubnets()
+	if err != nil {
+		return w, err
+	}
+	cfg, err := ipam.Raw{Subnets: given}.Config()
+	if err != nil {
+		return w, err
+	}
+	for _, s := range cfg.Subnets {
+		w.Subnets = append(w.Subnets, overlay.Subnet{Prefix: s.Prefix, Range: s.Range, Gateway: s.Gateway, Aux: s.Aux})
+	}
+	return w, overlayOptions(&w, o.DriverOptions)
+}
+
+// overlayOptions reads -o. What are keys of a network in the store goes there; other
+// options of Docker's go into the network's file as they are, and are checked as that is.
+func overlayOptions(w *overlay.Wanted, options map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		value := options[name]
+		var err error
+		switch name {
+		case "encrypted":
+			w.Encrypted, err = flag(value)
+		case "flood":
+			w.Flood, err = flag(value)
+		case "com.docker.network.driver.mtu":
+			w.MTU, err = strconv.Atoi(value)
+		case optionVNI:
+			if w.VNI, err = strconv.Atoi(value); err != nil {
+				return fmt.Errorf("%s %q: must be one number, %d to %d: a network has one VNI", name, value, overlay.MinVNI, overlay.MaxVNI)
+			}
+		default:
+			if err := overlayOption(name); err != nil {
+				return err
+			}
+			if w.Options == nil {
+				w.Options = map[string]string{}
+			}
+			w.Options[name] = value
+		}
+		if err != nil {
+			return fmt.Errorf("failed to parse %s value: %s (%w)", name, value, err)
+		}
+	}
+	return checkOverlayFile(*w)
+}
+
+// overlayOption says what is meant where an option is neither the cluster's nor one of
+// Docker's for bridges.
+func overlayOption(name string) error {
+	near := network.Nearest(name, []string{"encrypted", "flood"})
+	if strings.HasPrefix(name, "com.docker.network.driver.overlay.") {
+		near = optionVNI
+	}
+	switch {
+	case near != "":
+		return fmt.Errorf("unknown option %q: is %q meant?", name, near)
+	case !strings.HasPrefix(name, "com.docker.network."):
+		return fmt.Errorf("unknown option %q: known are encrypted, flood, %s, and com.docker.network... of a bridge network", name, optionVNI)
+	}
+	return nil
+}
+
+// flag reads an option that is true by being there.
+func flag(value string) (bool, error) {
+	if value == "" {
+		return true, nil
+	}
+	return strconv.ParseBool(value)
+}
+
+// checkOverlayFile has the plugin read the file that the network is going to have.
+func checkOverlayFile(w overlay.Wanted) error {
+	w.VNI = cmp.Or(w.VNI, overlay.MinVNI) // some VNI is chosen
+	w.MTU = 0                             // CreateNetwork knows what fits
+	data, err := overlay.Existing{Name: w.Name, Generation: 1, Network: w.Network}.Conflist()
+	if err != nil {
+		return err
+	}
+	c, err := network.ParseConflist(data, mode.All)
+	if err != nil {
+		return err
+	}
+	_, err = c.Facts(nil)
+	return err
+}
+
+// overlayFree looks for networks of this host that are in the way, and notes what a
+// subnet that is chosen must not overlap.
+func (a *app) overlayFree(w *overlay.Wanted) error {
+	list, _, err := a.readNetworks()
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		if n.Name == w.Name {
+			return alreadyExists(w.Name)
+		}
+		f, err := n.Facts(a.registered(n))
+		if err != nil {
+			continue // one that can't be read has no container either
+		}
+		for _, s := range f.Subnets {
+			w.Avoid = append(w.Avoid, s.Prefix)
+			for _, own := range w.Subnets {
+				if own.Prefix.Overlaps(s.Prefix) {
+					return fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: "+
+						"subnet %s of network %q and %s of network %q", own.Prefix, w.Name, s.Prefix, n.Name)
+				}
+			}
+		}
+	}
+	m, err := a.openHost(a.store)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	routes, err := m.Routes()
+	w.Avoid = append(w.Avoid, ipam.Avoid(routes, m.Nameservers(), nil)...)
+	return err
+}
+
+// isOverlay reports whether a network's file is the cluster's. One that was written by
+// hand is not.
+func isOverlay(conf []byte) bool {
+	_, _, written := overlay.WrittenFor(conf)
+	return written
+}
+
+// removeOverlay removes a network from the cluster, on all nodes. The error names
+// endpoints and nodes where there are any.
+func (a *app) removeOverlay(name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), overlayTimeout)
+	defer cancel()
+	client, c, err := a.openCluster(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }()
+	err = c.RemoveNetwork(ctx, name)
+	if err != nil && !errors.Is(err, overlay.ErrNotFound) { // another node was faster
+		return err
+	}
+	return client.Admin(ctx, cluster.Sync, nil, nil)
+}
+
+// peers lists the nodes that have containers on a network, by name.
+func (a *app) peers(name string) ([]network.InspectedPeer, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	client, c, err := a.openCluster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = client.Close() }()
+	nodes, err := c.Nodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	endpoints, err := c.Endpoints(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	var list []network.InspectedPeer
+	for _, e := range endpoints { // by node
+		if len(list) == 0 || list[len(list)-1].Name != e.Node {
+			list = append(list, network.InspectedPeer{Name: e.Node, IP: nodes[e.Node].Address})
+		}
+	}
+	return list, nil
+}
