@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,6 +24,8 @@ func commands() map[string]scriptCommand {
 		"plugin":     cmdPlugin,
 		"in":         cmdIn,
 		"ping":       cmdPing,
+		"advertise":  cmdAdvertise,
+		"redirect":   cmdRedirect,
 		"listen":     cmdListen,
 		"reach":      cmdReach,
 		"ruleset":    cmdRuleset,
@@ -33,7 +36,21 @@ func commands() map[string]scriptCommand {
 		"pod":        cmdPod,
 		"podman":     cmdPodman,
 		"nerdctl":    cmdNerdctl,
+		"multus":     cmdMultus,
 		"systemd":    cmdSystemd,
+		"nodes":      cmdNodes,
+		"on":         cmdOn,
+		"cluster":    cmdCluster,
+		"keys":       cmdKeys,
+		"cut":        cmdCut,
+		"heal":       cmdHeal,
+		"kill9":      cmdKill9,
+		"await":      cmdAwait,
+		"traffic":    cmdTraffic,
+		"lost":       cmdLost,
+		"encrypted":  cmdEncrypted,
+		"inject":     cmdInject,
+		"wiretap":    cmdWiretap,
 	}
 }
 
@@ -66,12 +83,22 @@ func cmdIn(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: in NS COMMAND [ARG...]")
 	}
-	finish(ts, neg, of(ts).In(args[0], func() error {
-		cmd := exec.Command(args[1], args[2:]...)
-		cmd.Dir = ts.MkAbs(".")
-		cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
-		return cmd.Run()
-	}))
+	finish(ts, neg, of(ts).In(args[0], func() error { return program(ts, args[1:]).Run() }))
+}
+
+// program is one that the script has in its PATH.
+func program(ts *testscript.TestScript, args []string) *exec.Cmd {
+	cmd := exec.Command(args[0], args[1:]...)
+	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
+		if path := filepath.Join(dir, args[0]); cmd.Err != nil {
+			if _, err := os.Stat(path); err == nil {
+				cmd.Path, cmd.Err = path, nil
+			}
+		}
+	}
+	cmd.Dir, cmd.Env = ts.MkAbs("."), append(os.Environ(), "PATH="+ts.Getenv("PATH"))
+	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
+	return cmd
 }
 
 // cmdPing sends echo requests until one is answered, or just one that should
@@ -109,10 +136,13 @@ func cmdListen(ts *testscript.TestScript, neg bool, args []string) {
 
 // How long to wait for an answer that should come, and for one that should
 // not: the second is paid in full by each refused packet.
-const (
-	patience = 10 * time.Second
-	enough   = 400 * time.Millisecond
+var (
+	patience = slowness * 10 * time.Second
+	enough   = slowness * 400 * time.Millisecond
 )
+
+// slowness is how much longer all takes in the virtual machine.
+var slowness = map[bool]time.Duration{false: 1, true: 5}[os.Getenv(inVM) != ""]
 
 // cmdReach connects and compares the answer.
 func cmdReach(ts *testscript.TestScript, neg bool, args []string) {

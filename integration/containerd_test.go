@@ -50,21 +50,22 @@ func cmdContainerd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 1 {
 		ts.Fatalf("usage: containerd [NETWORKS]")
 	}
-	socket := filepath.Join(ts.Getenv("WORK"), "c.sock")
-	config, image := ts.MkAbs("containerd.toml"), ts.MkAbs("image.tar")
+	s := of(ts)
+	socket := filepath.Join(ts.Getenv("WORK"), s.name+"c.sock")
+	config, image := ts.MkAbs(s.name+"containerd.toml"), ts.MkAbs("image.tar")
 	text := fmt.Sprintf(containerdConfig, socket, imageName, pluginDir, networks)
 	ts.Check(os.WriteFile(config, []byte(text), 0o600))
 	ts.Check(writeImage(image))
 	stop, err := startContainerd(config, socket)
 	ts.Check(err)
-	ts.Defer(stop)
+	s.later(ts, stop)
 	ts.Setenv("CONTAINERD_ADDRESS", socket)
 	for _, namespace := range []string{"k8s.io", "default"} { // of the CRI, of ctr
 		ts.Check(ts.Exec("ctr", "-a", socket, "-n", namespace, "image", "import", image))
 	}
-	of(ts).cri, err = dialCRI(socket)
+	s.cri, err = dialCRI(socket)
 	ts.Check(err)
-	ts.Defer(of(ts).cri.close)
+	s.later(ts, s.cri.close)
 }
 
 // startContainerd returns when containerd answers.

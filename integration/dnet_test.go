@@ -201,7 +201,7 @@ func TestKilledCreate(t *testing.T) {
 		if _, whole := all["web"]; whole {
 			there++
 		} else {
-			if got := all["second"][0].String(); got != "172.18.0.0/16" {
+			if got := all["second"][0].String(); got != "172.19.0.0/16" {
 				t.Errorf("%s: the next network has %s", what, got)
 			}
 			r.ok(outcomeOf(dnet("create", "--ipv6", "web")))
@@ -215,7 +215,7 @@ func TestKilledCreate(t *testing.T) {
 }
 
 // TestKilledRemove kills rm at every point. Another rm, or a create of the same
-// name, goes on where it ended; who is attached elsewhere does not notice.
+// name, goes on where it ended; containers of other networks do not notice.
 func TestKilledRemove(t *testing.T) {
 	r := dnetFixture(t, "c1", "c9")
 	r.ok(outcomeOf(dnet("create", "--subnet", "10.1.0.0/24", "other")))

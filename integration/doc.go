@@ -12,6 +12,17 @@
 // host: see package testhost for what is in it. testdata/parity is run against the
 // reference plugins and against ours, testdata/dcni and testdata/alone against ours only.
 //
+// testdata/vm is for what the machine's own kernel may lack: VLANs, ipvlan, dummy
+// links, VRFs, SCTP. Its scripts run one after another in a virtual machine with
+// Debian's kernel 6.12 (see scripts/vm) that sees this machine's files and boots once
+// for all of them. It is emulated: a process starts some forty times slower than here,
+// so keep them few and short. One alone, and anything else there:
+//
+//	make integration RUN='TestInVM/sctp$'
+//	scripts/vm/run sh -c 'ip link add d0 type dummy; ip -d link'
+//
+// Where the virtual machine can't be had, TestInVM is skipped and says why.
+//
 // # Commands
 //
 // NS is a sandbox, a pod, a container of dnet run, podman:NAME for one of podman,
@@ -22,6 +33,8 @@
 //	netns [-d] NAME...                    make sandboxes, or remove them
 //	in NS COMMAND [ARG...]                run a command there; stdout, stderr as with exec
 //	ping NS ADDR                          echo requests until one is answered, at most 10 s; after ! one, 1 s
+//	advertise NS LINK                     send a router advertisement: default route, prefix, route, MTU
+//	redirect NS GATEWAY VICTIM DST VIA    send an ICMP redirect as if it were the gateway's
 //	listen NS ADDR:PORT[/PROTO] [TEXT]    answer "TEXT from PEER-ADDRESS" until the script ends; TEXT is NS if left out
 //	reach NS ADDR:PORT[/PROTO] [REGEXP]   ask such a server; the answer is on stdout and must match
 //	cni add NET NAME [IFNAME] [WORD...]   the result is on stdout
@@ -44,7 +57,43 @@
 //	podman ARG...                         run podman with its CNI backend; what "podman run" starts
 //	                                      is of the busybox image and in the background
 //	nerdctl ARG...                        likewise nerdctl, with the containerd that was started
+//	multus FOLDER NETWORK                 Multus is the host's network, with an API server that knows FOLDER's
+//	                                      pods/NAME and network-attachment-definitions/NAME, as JSON; other
+//	                                      networks, and NETWORK, the first, are files in /etc/cni/multus
 //	systemd                               start a systemd, with dnetd's units, for systemctl --user
+//
+// A script that is about several hosts begins with "nodes". The host that every script
+// has is then the wire between them, which no packet ends at; outside is on it as well.
+// Each node is a host like the one of other scripts, with network, mount and UTS
+// namespaces and a /run, /etc and /var/lib of its own.
+//
+//	nodes [-mtu BYTES] NAME...            make them: 192.0.2.11 and 2001:db8::11 is the first, .12 and ::12
+//	                                      the second; the names are host names, and in each /etc/hosts
+//	on NODE COMMAND [ARG...]              have exec, or a command of this list, happen there
+//	on NODE                               go there: all that follows happens there, commands of testscript too;
+//	                                      "on wire" comes back
+//	cluster [-6] NODE...                  the first begins a cluster (`dnet cluster init`), the others join; -6: by
+//	                                      their IPv6 addresses
+//	keys NODE [PREFIX]                    what the cluster's store has, as that node's dclusterd says: key and value
+//	cut NODE NODE [one-way]               drop their packets to one another, or only the first's to the second;
+//	                                      the first may be outside
+//	heal [NODE NODE]                      undo cut, of two or of all
+//	kill9 NODE [REGEXP]                   kill its processes whose command line matches ("^dnetd "), or all
+//	await DURATION NS COMMAND [ARG...]    run a program until it succeeds, after "!" until it fails, so long at most
+//	traffic NAME NS ADDR:PORT/udp         ask such a server 100 times a second
+//	lost NAME [AT-MOST]                   end that; fails if more were not answered, 0 if left out
+//	encrypted VERB NODE...                an encrypted network without the rest of the overlay: its objects and
+//	                                      the key exchange are the real ones, the store is this process's memory.
+//	                                      "up" has c1 at 10.9.0.N, N as the node's; "start" and "stop" take part in
+//	                                      the exchange; "sync" waits for keys; "forge" puts another CA's record into
+//	                                      the store, or into the cluster's, where there is one; "states", "log" print; "lock" heals what keeps VXLAN in clear
+//	                                      away. Without nodes: "ipv6" first, "rotate"
+//	inject NODE NODE PORT                 send VXLAN in clear from outside, as if from the first, for c1 of the second
+//	wiretap NODE                          listen on its wire; then print what passed since: ESP, and VXLAN in clear
+//
+// In a node, NS is one of its sandboxes, and NODE/NS is another's from anywhere: after
+// "on n1", "reach c1 10.0.0.3:80" and "reach n1/c1 10.0.0.3:80" are the same. What runs in
+// a node when the script ends is killed.
 //
 // NET is a file with a list of plugins. "cni" is libcni in the test's process,
 // so chaining, prevResult, capabilities and the cache are what runtimes have.
@@ -63,12 +112,12 @@
 //
 //	[suite:reference] [suite:dcni]   which plugins the script runs against
 //	[have:BINARY]                    bin/BINARY is built
-//	[kernel:sctp]                    also macvlan, ipvlan, vlan, vxlan
+//	[kernel:sctp]                    also esp, macvlan, ipvlan, vlan, vxlan, vrf
 //	[podman:cni]                     podman is installed, a version with the CNI backend
 //	[systemd]                        systemd is installed; it need not run
 //
 // # Configurations
 //
 // A configuration may say {$BRIDGE, ...}, {$IPAM, ...} and $PORTS, and gets
-// the suite's plugins there (see suites).
+// the suite's plugins there (see suites). $EXAMPLES is the folder conf-examples.
 package integration

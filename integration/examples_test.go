@@ -30,7 +30,7 @@ func TestExamples(t *testing.T) {
 			t.Fatal(err)
 		}
 		name := strings.TrimSuffix(filepath.Base(file), ".conflist")
-		script := exampleScript(t, conf) + "\n-- net.conflist --\n" + string(conf)
+		script := exampleScript(t, conf) + "\n-- net.conflist --\n" + string(conf) + donorFile
 		if err := os.WriteFile(filepath.Join(dir, name+".txtar"), []byte(script), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -44,6 +44,8 @@ func exampleScript(t *testing.T, conf []byte) string {
 	var list struct {
 		Versions []string `json:"cniVersions"`
 		Plugins  []struct {
+			Type         string          `json:"type"`
+			Container    string          `json:"container"`
 			Capabilities map[string]bool `json:"capabilities"`
 			IPAM         struct {
 				Subnet netip.Prefix `json:"subnet"`
@@ -65,11 +67,25 @@ func exampleScript(t *testing.T, conf []byte) string {
 	}
 	// Once before the picture: networks outlive their attachments.
 	attach := fmt.Sprintf("cni add net.conflist c1%s\ncni check net.conflist c1\ncni del net.conflist c1\n", requests)
-	script := "netns c1\nexec install -D -m 644 /dev/null /etc/dcni/allow-host-network\n" + attach + "snapshot before\n" + attach + "unchanged before\n"
+	script := donorScript(list.Plugins[0].Container) + "netns c1\nexec install -D -m 644 /dev/null /etc/dcni/allow-host-network\n" + attach + "snapshot before\n" + attach + "unchanged before\n"
+	if list.Plugins[0].Type == "dipvlan" {
+		script = "[!kernel:ipvlan] skip 'the kernel has no ipvlan'\n" + script
+	}
 	if slices.Contains(list.Versions, "1.1.0") {
 		script += "cni status net.conflist\n"
 	}
 	return script
+}
+
+// donorFile is the configuration of donorScript.
+const donorFile = "\n-- donor.json --\n" + `{"cniVersion": "1.0.0", "name": "donor", "type": "dnone"}` + "\n"
+
+// donorScript attaches the container whose network another one joins.
+func donorScript(name string) string {
+	if name == "" {
+		return ""
+	}
+	return "netns " + name + "\nplugin add dnone donor.json containerid=" + name + " netns=" + name + " ifname=eth0\n"
 }
 
 // TestExamplesTable compares the files with the table of their README.

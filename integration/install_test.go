@@ -63,8 +63,8 @@ func TestInstall(t *testing.T) {
 func checkUnits(t *testing.T, dest string) {
 	t.Helper()
 	units, err := filepath.Glob("../scripts/systemd/*")
-	if err != nil || len(units) != 2 {
-		t.Fatalf("units %v, %v: want a service and a socket", units, err)
+	if err != nil || len(units) != 3 {
+		t.Fatalf("units %v, %v: want dclusterd's service, and dnetd's with its socket", units, err)
 	}
 	for _, unit := range units {
 		want, err := os.ReadFile(unit)

@@ -11,28 +11,60 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const killShared = `{"cniVersion": "1.1.0", "name": "killed", "type": "dhost"`
+// A sharer is a plugin by which c1 shares another network namespace.
+type sharer struct {
+	name  string
+	conf  string   // without its end
+	lo    []string // what ip is told to show lo there
+	calls []string // at which it is killed
+}
 
-// sharedFixture is a host that allows its network to be shared with c1.
-func sharedFixture(t *testing.T) (r *fixture, before shared) {
+// sharers are killed at every point, and the second, which does what the first does, at few.
+var sharers = []sharer{
+	{
+		"dhost", `{"cniVersion": "1.1.0", "name": "killed", "type": "dhost"`,
+		[]string{"link", "show", "lo"}, deadly,
+	},
+	{
+		"dcontainer", `{"cniVersion": "1.1.0", "name": "killed", "type": "dcontainer", "container": "web1"`,
+		[]string{"-n", "web1", "link", "show", "lo"}, []string{"mount", "umount2", "renameat", "unlinkat", "exit_group"},
+	},
+}
+
+// eachSharer runs a test for each of them.
+func eachSharer(t *testing.T, test func(t *testing.T, s sharer)) {
+	for _, s := range sharers {
+		t.Run(s.name, func(t *testing.T) { test(t, s) })
+	}
+}
+
+// A sharedFixture is a host that allows its network to be shared with c1, and where web1
+// is attached.
+type sharedFixture struct {
+	*fixture
+	sharer
+}
+
+func newSharedFixture(t *testing.T, s sharer) (r sharedFixture, before shared) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("strace is not installed")
 	}
-	r = newFixture(t)
-	r.netns("c1")
+	r = sharedFixture{newFixture(t), s}
+	r.netns("c1", "web1")
 	r.run("install", "-D", "-m", "644", "/dev/null", "/etc/dcni/allow-host-network")
+	r.ok(r.plugin("ADD", "dnone", `{"cniVersion": "1.1.0", "name": "donor", "type": "dnone"}`, "containerid=web1", "netns=web1"))
 	r.shared("ADD", "")
 	r.shared("DEL", "")
 	return r, shared{takePicture(), r.paths()}
 }
 
-func (r *fixture) shared(verb, more string) outcome {
+func (r sharedFixture) shared(verb, more string) outcome {
 	r.t.Helper()
-	return r.ok(r.plugin(verb, "dhost", killShared+more+"}"))
+	return r.ok(r.plugin(verb, r.name, r.conf+more+"}"))
 }
 
 // paths says what is mounted, and where the sandbox's path leads.
-func (r *fixture) paths() string {
+func (r sharedFixture) paths() string {
 	r.t.Helper()
 	return r.run("sh", "-c", "cat /proc/self/mountinfo; readlink /run/netns/c1; stat -L -c %i /run/netns/c1")
 }
@@ -43,35 +75,40 @@ type shared struct {
 	paths string
 }
 
-// asBefore expects the host to be so, and its lo to be up.
-func (r *fixture) asBefore(what string, before shared) {
+// asBefore expects the host to be so, and lo to be up where it is shared.
+func (r sharedFixture) asBefore(what string, before shared) {
 	r.t.Helper()
 	r.same(what, before.picture, leftBehind)
 	if now := r.paths(); now != before.paths {
 		r.t.Errorf("%s: the mounts are\n%s\nand were\n%s", what, now, before.paths)
 	}
-	if out := r.run("ip", "link", "show", "lo"); !strings.Contains(out, ",UP") {
+	if out := r.run("ip", r.lo...); !strings.Contains(out, ",UP") {
 		r.t.Errorf("%s: lo is down", what)
 	}
 }
 
+// loDown takes lo down through the bind.
+func (r sharedFixture) loDown() { r.t.Helper(); r.run("ip", "-n", "c1", "link", "set", "lo", "down") }
+
 // killHelper kills what ADD left to take the bind away, where it is alive.
-func (r *fixture) killHelper() { r.t.Helper(); r.killHelperBeside(unix.Gettid()) }
+func (r sharedFixture) killHelper() { r.t.Helper(); r.killHelperBeside(unix.Gettid()) }
 
 // killHelperBeside kills it in the throwaway host of a thread.
-func (r *fixture) killHelperBeside(tid int) {
+func (r sharedFixture) killHelperBeside(tid int) {
 	r.t.Helper()
-	r.run("sh", "-c", fmt.Sprintf("kill -9 $(pgrep --ns %d --nslist mnt -f 'dhost [p]op killed c1') 2>/dev/null || true", tid))
+	r.run("sh", "-c", fmt.Sprintf("kill -9 $(pgrep --ns %d --nslist mnt -f '%s [p]op killed c1') 2>/dev/null || true", tid, r.name))
 }
 
 // TestKilledSharedAdd kills ADD at every point, and every second time its
 // helper as well. A DEL, or a GC, puts all right, and another ADD works.
-func TestKilledSharedAdd(t *testing.T) {
-	r, before := sharedFixture(t)
-	eachPoint(t, func(p point) bool {
+func TestKilledSharedAdd(t *testing.T) { eachSharer(t, killedSharedAdd) }
+
+func killedSharedAdd(t *testing.T, s sharer) {
+	r, before := newSharedFixture(t, s)
+	eachPointOf(t, s.calls, func(p point) bool {
 		add := func() bool {
 			defer r.endHelper()()
-			dead := p.kill(t, pluginCall("ADD", "dhost", killShared+"}"))
+			dead := p.kill(t, pluginCall("ADD", s.name, s.conf+"}"))
 			if p.n%2 == 0 {
 				r.killHelper()
 			}
@@ -87,7 +124,7 @@ func TestKilledSharedAdd(t *testing.T) {
 		r.shared("GC", `, "cni.dev/valid-attachments": []`)
 		r.asBefore(p.String()+", GC", before)
 		add()
-		if a := r.plugin("ADD", "dhost", killShared+"}"); a.err != nil && !strings.Contains(string(a.out), "is attached") {
+		if a := r.plugin("ADD", s.name, s.conf+"}"); a.err != nil && !strings.Contains(string(a.out), "is attached") {
 			t.Errorf("%s, ADD: %s", p, a.out)
 		}
 		r.shared("DEL", "")
@@ -98,11 +135,11 @@ func TestKilledSharedAdd(t *testing.T) {
 
 // endHelper ends the helper of an ADD that is done: strace waits for it, too. It
 // looks until the function that it returns is called.
-func (r *fixture) endHelper() (stop func()) {
+func (r sharedFixture) endHelper() (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	// The throwaway host is there for this thread only.
 	tid := unix.Gettid()
-	record := fmt.Sprintf("/proc/self/task/%d/root/run/dcni/attachments/killed/c1/eth0/dhost.json", tid)
+	record := fmt.Sprintf("/proc/self/task/%d/root/run/dcni/attachments/killed/c1/eth0/%s.json", tid, r.name)
 	go func() {
 		defer close(ended)
 		for {
@@ -121,13 +158,15 @@ func (r *fixture) endHelper() (stop func()) {
 
 // TestKilledSharedDel kills DEL at every point, when lo is down through the
 // bind and no helper puts it up.
-func TestKilledSharedDel(t *testing.T) {
-	r, before := sharedFixture(t)
-	eachPoint(t, func(p point) bool {
+func TestKilledSharedDel(t *testing.T) { eachSharer(t, killedSharedDel) }
+
+func killedSharedDel(t *testing.T, s sharer) {
+	r, before := newSharedFixture(t, s)
+	eachPointOf(t, s.calls, func(p point) bool {
 		r.shared("ADD", "")
 		r.killHelper()
-		r.run("ip", "link", "set", "lo", "down")
-		dead := p.kill(t, pluginCall("DEL", "dhost", killShared+"}"))
+		r.loDown()
+		dead := p.kill(t, pluginCall("DEL", s.name, s.conf+"}"))
 		if p.n%2 == 0 {
 			r.shared("DEL", "")
 		} else {
@@ -140,11 +179,11 @@ func TestKilledSharedDel(t *testing.T) {
 
 // TestKilledPop kills the helper at every point between lo going down and its end.
 func TestKilledPop(t *testing.T) {
-	r, before := sharedFixture(t)
+	r, before := newSharedFixture(t, sharers[0])
 	eachPoint(t, func(p point) bool {
 		r.shared("ADD", "")
 		r.killHelper()
-		r.run("ip", "link", "set", "lo", "down")
+		r.loDown()
 		pop := pluginCall("", "dhost", "")
 		pop.Args = append(pop.Args, "pop", "killed", "c1", "eth0")
 		dead := p.kill(t, pop)

@@ -67,21 +67,24 @@ func TestDemo(t *testing.T) { run(t) }
 // TestHarness runs the scripts about the harness itself.
 func TestHarness(t *testing.T) { run(t) }
 
-// session is what the commands of one script share.
+// session is what the commands of one script share about one host.
 type session struct {
 	*testhost.Host
 	suite     suite
+	script    *script
+	name      string // the node's, "" for the host that each script has
 	snapshots map[string]picture
 	calls     map[string]*call // by attachment: how ADD was called
 	cri       *criClient       // nil until the script starts containerd
 	podman    bool             // the script has called podman
 	nerdctl   bool             // the script has called nerdctl
+	cut       []string         // nodes whose packets are dropped here
 }
 
-type sessionKey struct{}
+type scriptKey struct{}
 
-// of returns the session of a script.
-func of(ts *testscript.TestScript) *session { return ts.Value(sessionKey{}).(*session) }
+// of returns the session of the host in which a script is.
+func of(ts *testscript.TestScript) *session { return ts.Value(scriptKey{}).(*script).now }
 
 // setup makes the script's host. It runs on the goroutine that will run the
 // script, so the script and all it starts are in that host.
@@ -97,13 +100,13 @@ func (s suite) setup(env *testscript.Env) error {
 			}
 		}
 	}
-	env.Values[sessionKey{}] = &session{
-		Host: host, suite: s,
-		snapshots: map[string]picture{}, calls: map[string]*call{},
-	}
-	env.Defer(func() { _ = host.Close() })
+	all := newScript(s, host)
+	env.Values[scriptKey{}] = all
+	env.Defer(all.close)
 	env.Setenv("PATH", strings.Join([]string{binaries, binaries + "/test", env.Getenv("PATH"), "/usr/sbin", "/sbin"}, ":"))
 	env.Setenv("CNI_PATH", "/opt/cni/bin")
+	dir, _ := filepath.Abs(examples) // the test runs in this folder
+	env.Setenv("EXAMPLES", dir)
 	for name, value := range s.conf {
 		env.Setenv(name, value)
 	}
@@ -140,10 +143,20 @@ func kernelHas(feature string) (bool, error) {
 			_ = fd.Close()
 		}
 		return err == nil, nil
-	case "macvlan", "ipvlan", "vlan", "vxlan":
+	case "esp":
+		add := "state add src 192.0.2.98 dst 192.0.2.99 proto esp spi 0x4711 mode transport aead rfc4106(gcm(aes)) 0x0102030405060708090a0b0c0d0e0f1011121314 128"
+		has := exec.Command("ip", append([]string{"xfrm"}, strings.Fields(add)...)...).Run() == nil
+		if has {
+			return true, exec.Command("ip", "xfrm", "state", "flush").Run()
+		}
+		return false, nil
+	case "macvlan", "ipvlan", "vlan", "vxlan", "vrf":
 		args := []string{"link", "add", "link", "eth0", "name", "probe0", "type", feature}
-		if feature == "vlan" || feature == "vxlan" {
+		switch feature {
+		case "vlan", "vxlan":
 			args = append(args, "id", "7")
+		case "vrf":
+			args = []string{"link", "add", "name", "probe0", "type", feature, "table", "7"}
 		}
 		has := exec.Command("ip", args...).Run() == nil
 		if has {
@@ -151,5 +164,5 @@ func kernelHas(feature string) (bool, error) {
 		}
 		return false, nil
 	}
-	return false, fmt.Errorf("unknown kernel feature %q: want sctp, macvlan, ipvlan, vlan or vxlan", feature)
+	return false, fmt.Errorf("unknown kernel feature %q: want sctp, esp, macvlan, ipvlan, vlan, vxlan or vrf", feature)
 }

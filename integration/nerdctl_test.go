@@ -32,7 +32,7 @@ func cmdNerdctl(ts *testscript.TestScript, neg bool, args []string) {
 	if !s.nerdctl {
 		s.nerdctl = true
 		ts.Check(setUpNerdctl(ts.Getenv("CONTAINERD_ADDRESS")))
-		ts.Defer(removeNerdctl)
+		s.later(ts, removeNerdctl)
 	}
 	if args[0] == "run" {
 		args = slices.Concat([]string{"run", "-d", "--pull", "never", "--cgroup-parent", testhost.CgroupParent}, args[1:], []string{imageName})

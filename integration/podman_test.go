@@ -56,7 +56,7 @@ func cmdPodman(ts *testscript.TestScript, neg bool, args []string) {
 	if !s.podman {
 		s.podman = true
 		ts.Check(setUpPodman(ts.MkAbs("image.tar")))
-		ts.Defer(func() { _ = exec.Command("podman", "rm", "-fa", "-t", "0").Run() })
+		s.later(ts, func() { _ = exec.Command("podman", "rm", "-fa", "-t", "0").Run() })
 	}
 	const parent = "--cgroup-parent=" + testhost.CgroupParent
 	switch {

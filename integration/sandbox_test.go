@@ -10,8 +10,12 @@ import (
 )
 
 // In calls f in a network namespace: one of a name, that of a container of
-// `dnet run`, or for "podman:NAME" that of one of podman.
+// `dnet run`, or for "podman:NAME" that of one of podman; for "NODE/NAME" one of
+// another node.
 func (s *session) In(name string, f func() error) error {
+	if at, rest := s.script.find(s, name); at != s {
+		return s.script.visit(at, func() error { return at.In(rest, f) })
+	}
 	path, err := sandboxPath(name)
 	if err != nil {
 		return err

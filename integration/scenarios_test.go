@@ -31,6 +31,7 @@ var groups = []group{
 	{"TestDCNIWithoutBridgeNetfilter", withoutBridgeNetfilter, "testdata/dcni/bridge_*.txtar", false},
 	{"TestNamesInBridge", namesInBridge, "testdata/dcni/names_*.txtar", false},
 	{"TestExamples", dcni, examples + "/*.conflist", false},
+	{"TestInVM", dcni, "testdata/vm/*.txtar", true},
 	{"TestDemo", dcni, "testdata/demo/*.txtar", false},
 	{"TestHarness", reference, "testdata/harness/*.txtar", false},
 }

@@ -30,7 +30,7 @@ var reference = suite{
 
 var dcni = suite{
 	name: "dcni",
-	bins: []string{"dbridge", "dipam", "dnone", "dhost", "ddns", "dnetd", "dnet"},
+	bins: []string{"dbridge", "dmacvlan", "dipvlan", "doverlay", "dipam", "dnone", "dhost", "dcontainer", "ddns", "dnetd", "dnet", "dclusterd"},
 	conf: map[string]string{
 		"BRIDGE": `"type": "dbridge", "capabilities": {"portMappings": true, "ips": true, "mac": true, "aliases": true}`,
 		"IPAM":   `"type": "dipam"`,

@@ -28,8 +28,8 @@ var systemd, _ = exec.LookPath("/lib/systemd/systemd")
 // systemdRun is the directory of the manager's sockets.
 const systemdRun = "/run/systemd-test"
 
-// stubs are all the units there are besides dnetd's, and what dnetd's want here:
-// the program that was built, and a log, for there is no journal.
+// stubs are all the units there are besides those that are shipped, and what those want
+// here: the programs that were built, and a log, for there is no journal.
 var stubs = map[string]string{
 	"sysinit.target":  "[Unit]\nDefaultDependencies=no\n",
 	"basic.target":    "[Unit]\nDefaultDependencies=no\n",
@@ -37,6 +37,8 @@ var stubs = map[string]string{
 	"shutdown.target": "[Unit]\nDefaultDependencies=no\n",
 	"dnetd.service.d/test.conf": "[Service]\nExecStart=\nExecStart=" + binaries + "/dnetd --metrics=\n" +
 		"StandardError=append:" + systemdRun + "/dnetd.log\n",
+	"dclusterd.service.d/test.conf": "[Service]\nExecStart=\nExecStart=" + binaries + "/dclusterd\n" +
+		"StandardError=append:" + systemdRun + "/dclusterd.log\n",
 }
 
 // cmdSystemd starts a systemd that ends with the script, with dnetd's units as

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -144,6 +145,17 @@ func askPacket(conn net.Conn) (string, error) {
 }
 
 func dial(e endpoint, wait time.Duration) (net.Conn, error) {
+	if zone := e.addr.Addr().Zone(); zone != "" {
+		link, err := net.InterfaceByName(zone) // package net keeps what it found in another namespace
+		if err != nil {
+			return nil, err
+		}
+		e.addr = netip.AddrPortFrom(e.addr.Addr().WithZone(strconv.Itoa(link.Index)), e.addr.Port())
+	}
+	if e.proto == "udp" && e.toMany() {
+		conn, err := net.ListenUDP(e.network(), nil)
+		return &shout{conn, e.addr}, err
+	}
 	if e.proto != "sctp" {
 		return net.DialTimeout(e.network(), e.addr.String(), wait)
 	}
@@ -162,6 +174,22 @@ func dial(e endpoint, wait time.Duration) (net.Conn, error) {
 	return net.FileConn(f)
 }
 
+// toMany reports whether an address is a broadcast or multicast one, as those of the
+// scenarios are written.
+func (e endpoint) toMany() bool {
+	a := e.addr.Addr()
+	return a.IsMulticast() || a.Is4() && a.As4()[3] == 255
+}
+
+// A shout is a socket that sends to many, and hears any one's answer.
+type shout struct {
+	*net.UDPConn
+	to netip.AddrPort
+}
+
+// Write sends a datagram.
+func (s *shout) Write(b []byte) (int, error) { return s.WriteToUDPAddrPort(b, s.to) }
+
 // socket makes a stream socket that package net can't make by name.
 func socket(proto string, v6 bool) (*os.File, error) {
 	family := unix.AF_INET
@@ -175,6 +203,13 @@ func socket(proto string, v6 bool) (*os.File, error) {
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return nil, os.NewSyscallError("socket "+proto, err)
+	}
+	if v6 { // alone, as package net has it
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, os.NewSyscallError("IPV6_V6ONLY", err)
 	}
 	return os.NewFile(uintptr(fd), proto), nil
 }

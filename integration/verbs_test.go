@@ -71,13 +71,14 @@ func TestVersions(t *testing.T) {
 // TestGuestVersions runs the plugins that make no interface at every version.
 func TestGuestVersions(t *testing.T) {
 	r := newFixture(t)
-	r.netns("c1")
+	r.netns("c1", "web1")
 	r.run("install", "-D", "-m", "644", "/dev/null", "/etc/dcni/allow-host-network")
-	for _, plugin := range []string{"dnone", "dhost"} {
+	r.ok(r.plugin("ADD", "dnone", `{"cniVersion": "1.1.0", "name": "donor", "type": "dnone"}`, "containerid=web1", "netns=web1"))
+	for plugin, option := range map[string]string{"dnone": "", "dhost": "", "dcontainer": `, "container": "web1"`} {
 		for version, verbs := range map[string][]string{
 			"0.3.0": {}, "0.3.1": {}, "0.4.0": {"CHECK"}, "1.0.0": {"CHECK"}, "1.1.0": {"CHECK", "STATUS", "GC"},
 		} {
-			conf := `{"cniVersion": "` + version + `", "name": "guests", "type": "` + plugin + `"`
+			conf := `{"cniVersion": "` + version + `", "name": "guests", "type": "` + plugin + `"` + option
 			out := string(r.ok(r.plugin("ADD", plugin, conf+"}")).out)
 			var result struct {
 				Version    string `json:"cniVersion"`

@@ -16,6 +16,9 @@
 // Namespaces belong to threads. A host is one locked thread, and everything
 // that happens on it, also in the processes it starts, happens in the host.
 // Nothing on the machine itself changes.
+//
+// A host may become the wire between several nodes, see NewNodes. Each of these is a
+// host as above, and the same thread visits them in turn.
 package testhost
 
 import (
@@ -23,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,8 +40,11 @@ import (
 // A Host is a throwaway host. Its methods must be called by the goroutine that
 // called NewHost, or by one that Thread took there.
 type Host struct {
+	IPv4, IPv6 netip.Addr // of eth0; none once it is the wire between nodes
+
 	netns int // descriptor of the host's own network namespace
-	mntns int // and of its mount namespace
+	mntns int // of its mount namespace
+	utsns int // and of its UTS namespace, which is the process's own but for nodes
 }
 
 // Addresses of a host and of its neighbour outside.
@@ -53,22 +60,30 @@ const (
 // Debian's, or "". The thread, and with it the host, ends with the goroutine.
 func NewHost(plugins string) (*Host, error) {
 	runtime.LockOSThread() // never unlocked: the thread can't go back
+	h, err := newNamespaces(plugins)
+	if err != nil {
+		return nil, err
+	}
+	h.IPv4, h.IPv6 = netip.MustParseAddr(HostIPv4), netip.MustParseAddr(HostIPv6)
+	return h, h.connect()
+}
+
+// newNamespaces gives the calling thread a network and a mount namespace.
+func newNamespaces(plugins string) (*Host, error) {
 	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWNET); err != nil {
 		return nil, fmt.Errorf("unshare: %w", err)
 	}
 	if err := mountAll(plugins); err != nil {
 		return nil, err
 	}
-	netns, err := openOwn("net")
-	if err != nil {
-		return nil, err
+	h := &Host{}
+	for kind, fd := range map[string]*int{"net": &h.netns, "mnt": &h.mntns, "uts": &h.utsns} {
+		var err error
+		if *fd, err = openOwn(kind); err != nil {
+			return nil, err
+		}
 	}
-	mntns, err := openOwn("mnt")
-	if err != nil {
-		return nil, err
-	}
-	h := &Host{netns, mntns}
-	return h, h.connect()
+	return h, nil
 }
 
 // openOwn opens a namespace of the calling thread.
@@ -81,7 +96,9 @@ func openOwn(kind string) (int, error) {
 }
 
 // Close lets go of the host's namespaces.
-func (h *Host) Close() error { return errors.Join(unix.Close(h.netns), unix.Close(h.mntns)) }
+func (h *Host) Close() error {
+	return errors.Join(unix.Close(h.netns), unix.Close(h.mntns), unix.Close(h.utsns))
+}
 
 // Thread takes the calling goroutine into the host, for good: its thread ends
 // with it. It may be called by any goroutine but the host's own, and is what
@@ -93,13 +110,7 @@ func (h *Host) Thread() error {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
-	if err := unix.Setns(h.mntns, unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("enter the host's mount namespace: %w", err)
-	}
-	if err := unix.Setns(h.netns, unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter the host's network namespace: %w", err)
-	}
-	return nil
+	return h.enter()
 }
 
 // connect brings lo up and connects the host with the namespace outside.

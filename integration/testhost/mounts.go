@@ -57,14 +57,18 @@ func emptyPlaces() error {
 }
 
 // writeResolvConf names the outside as name server. The machine's own file may
-// be a link into the /run that is hidden now, or a mount of its own.
+// be a link into the /run that is hidden now.
 func writeResolvConf() error {
-	const path = "/etc/resolv.conf"
-	_ = unix.Unmount(path, unix.MNT_DETACH) // in a container it is a mount; elsewhere there is nothing to unmount
+	return replace("/etc/resolv.conf", "nameserver "+OutsideIPv4+"\n")
+}
+
+// replace writes a file where the machine's own may be a link, or in a container a mount.
+func replace(path, text string) error {
+	_ = unix.Unmount(path, unix.MNT_DETACH) // elsewhere there is nothing to unmount
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return os.WriteFile(path, []byte("nameserver "+OutsideIPv4+"\n"), 0o644)
+	return os.WriteFile(path, []byte(text), 0o644)
 }
 
 // mountSys shows the links of the new network namespace in /sys/class/net, and
@@ -87,7 +91,7 @@ func mountSys() error {
 }
 
 // mountPlugins puts the plugins under test before Debian's, in both places
-// where runtimes look for plugins.
+// where runtimes look for plugins, and behind them those that were built to test with.
 func mountPlugins(plugins string) error {
 	var lower []string
 	for _, dir := range []string{plugins, debianPlugins} {
@@ -95,11 +99,17 @@ func mountPlugins(plugins string) error {
 			lower = append(lower, dir)
 		}
 	}
-	const empty = "/run/.lab/empty" // an overlay without upper layer wants two others
-	if err := os.MkdirAll(empty, 0o755); err != nil {
+	const built = "/run/.lab/plugins" // an overlay without upper layer wants two others
+	if err := os.MkdirAll(built, 0o755); err != nil {
 		return err
 	}
-	lower = append(lower, empty)
+	clients, _ := filepath.Glob(filepath.Join(plugins, "test/plugins/*")) // the pattern is a good one
+	for _, file := range clients {
+		if err := os.Symlink(file, filepath.Join(built, filepath.Base(file))); err != nil {
+			return err
+		}
+	}
+	lower = append(lower, built)
 	for _, dir := range []string{"/opt/cni/bin", debianPlugins} {
 		if _, err := os.Stat(dir); err != nil {
 			continue
