@@ -33,7 +33,8 @@ func prepareFloor() error {
 	return nil
 }
 
-// timeFloor times the floor's ADD and DEL of container i: "plain", or with "names".
+// timeFloor times the floor's ADD and DEL of container i: "plain", with "names", or a
+// "macvlan" or "ipvlan".
 func timeFloor(i int, kind string) (add, del time.Duration, err error) {
 	if add, err = runFloor("add-"+kind, i); err == nil {
 		del, err = runFloor("del-"+kind, i)
@@ -52,7 +53,7 @@ func runFloor(verb string, i int) (time.Duration, error) {
 	return time.Since(start), nil
 }
 
-// floor is the bare netlink program: `floor add-plain|del-plain|add-names|del-names NUMBER`.
+// floor is the bare netlink program: `floor add-KIND|del-KIND NUMBER`.
 func floor(verb, number string) error {
 	i, err := strconv.Atoi(number)
 	if err != nil {
@@ -60,6 +61,9 @@ func floor(verb, number string) error {
 	}
 	address := net.IPv4(10, 97, byte(i>>8), byte(i))
 	verb, kind, _ := strings.Cut(verb, "-")
+	if isLAN(kind) {
+		return lanFloor(verb, kind, i)
+	}
 	names := kind == "names"
 	if verb == "del" {
 		link := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: hostEnd(i)}}
@@ -98,6 +102,11 @@ func plug(i int, address net.IP) error {
 	if err != nil {
 		return err
 	}
+	return configure(inside, &net.IPNet{IP: address, Mask: net.CIDRMask(16, 32)}, net.IPv4(10, 97, 255, 254))
+}
+
+// configure sets up what is in a sandbox.
+func configure(inside *netlink.Handle, address *net.IPNet, gateway net.IP) error {
 	eth0, err := inside.LinkByName("eth0")
 	if err != nil {
 		return err
@@ -107,10 +116,10 @@ func plug(i int, address net.IP) error {
 		return err
 	}
 	return errors.Join(
-		inside.AddrAdd(eth0, &netlink.Addr{IPNet: &net.IPNet{IP: address, Mask: net.CIDRMask(16, 32)}}),
+		inside.AddrAdd(eth0, &netlink.Addr{IPNet: address}),
 		inside.LinkSetUp(eth0),
 		inside.LinkSetUp(lo),
-		inside.RouteAdd(&netlink.Route{LinkIndex: eth0.Attrs().Index, Gw: net.IPv4(10, 97, 255, 254)}))
+		inside.RouteAdd(&netlink.Route{LinkIndex: eth0.Attrs().Index, Gw: gateway}))
 }
 
 // elements adds or deletes one element in each set, in one batch.

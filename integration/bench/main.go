@@ -13,6 +13,9 @@
 // What names cost is measured beside 1,000 containers on 20 networks, in a host
 // for this build and, with -before, one for another build, in turns.
 //
+// An overlay network is measured between two nodes, beside a VXLAN made by hand between
+// the same containers, and beside a bridge network on one of them.
+//
 // For names the references are dnsmasq, in the asking container beside dnetd's
 // own server, and where a dockerd is installed, Docker's.
 package main
@@ -37,13 +40,15 @@ func main() {
 	flag.IntVar(&o.crowd, "crowd", 800, "containers present while ADD is measured again")
 	flag.BoolVar(&o.names, "names", false, "measure the name server only")
 	flag.BoolVar(&o.onlyBuilds, "builds", false, "compare ADD with names, without, and the build before only")
+	flag.BoolVar(&o.onlyLAN, "lan", false, "measure macvlan and ipvlan only")
+	flag.BoolVar(&o.onlyOverlay, "overlay", false, "measure overlay networks only")
 	flag.StringVar(&o.before, "before", "", "directory of another build's programs, to be measured beside this one's")
 	flag.Parse()
 	exit(bench(o))
 }
 
 // helpers are what bench executes itself for.
-var helpers = map[string]func(string, string) error{"floor": floor, "memory": memory, "build": serveBuild}
+var helpers = map[string]func(string, string) error{"floor": floor, "memory": memory, "build": serveBuild, "dnetd": dnetdSize}
 
 func exit(err error) {
 	if err != nil {
@@ -57,6 +62,8 @@ type options struct {
 	bin, before, out  string
 	rounds, crowd     int
 	names, onlyBuilds bool
+	onlyLAN           bool
+	onlyOverlay       bool
 }
 
 // bench measures, prints and writes.

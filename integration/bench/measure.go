@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -39,6 +40,11 @@ func (b *run) measure() error {
 		return b.names()
 	case b.onlyBuilds:
 		return b.builds()
+	case b.onlyOverlay:
+		return errors.Join(b.dnetdSizes(), b.overlays())
+	}
+	if b.onlyLAN {
+		return errors.Join(b.sandboxes(0, max(b.rounds+1, burst)), b.lans())
 	}
 	if err := b.sandboxes(0, max(b.rounds+1, burst)); err != nil {
 		return err
@@ -46,7 +52,7 @@ func (b *run) measure() error {
 	if err := prepareFloor(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{b.times, b.manyPorts, b.processes, b.memory, b.burst, b.crowded, b.allocation, b.commandLine, b.names, b.relayed, b.builds} {
+	for _, step := range []func() error{b.times, b.manyPorts, b.processes, b.memory, b.burst, b.lans, b.crowded, b.allocation, b.commandLine, b.names, b.relayed, b.builds, b.dnetdSizes, b.overlays} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -174,8 +180,24 @@ func (b *run) burst() error {
 
 // together adds all sandboxes and returns their addresses.
 func (b *run) together(l *list) (addresses []string, failed int) {
-	var next atomic.Int64
 	var mu sync.Mutex
+	b.atOnce(func(i int) {
+		address, err := l.add(attachment(i, 1))
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			failed++
+			fmt.Fprintln(os.Stderr, "bench:", l.conf.Name, sandbox(i), err)
+			return
+		}
+		addresses = append(addresses, address)
+	})
+	return addresses, failed
+}
+
+// atOnce calls f for each sandbox, several at a time, in the host.
+func (b *run) atOnce(f func(i int)) {
+	var next atomic.Int64
 	var workers sync.WaitGroup
 	for range width {
 		workers.Go(func() {
@@ -183,20 +205,11 @@ func (b *run) together(l *list) (addresses []string, failed int) {
 				panic(err) // nothing may be attached outside the host
 			}
 			for i := int(next.Add(1)) - 1; i < burst; i = int(next.Add(1)) - 1 {
-				address, err := l.add(attachment(i, 1))
-				mu.Lock()
-				if err != nil {
-					failed++
-					fmt.Fprintln(os.Stderr, "bench:", l.conf.Name, sandbox(i), err)
-				} else {
-					addresses = append(addresses, address)
-				}
-				mu.Unlock()
+				f(i)
 			}
 		})
 	}
 	workers.Wait()
-	return addresses, failed
 }
 
 // crowded measures ADD and DEL of ours again, with many containers present.

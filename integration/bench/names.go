@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -277,7 +278,7 @@ func (b *run) ask() error {
 	return nil
 }
 
-func median(list []int) int { return slices.Sorted(slices.Values(list))[len(list)/2] }
+func median[T cmp.Ordered](list []T) T { return slices.Sorted(slices.Values(list))[len(list)/2] }
 
 // dnsperf returns how many queries of a file are answered in a second, in a
 // namespace. All must be.

@@ -28,6 +28,7 @@ func (s samples) percentile(p int) time.Duration {
 type table struct {
 	rows   []row
 	builds []buildRow
+	peers  []peerRow
 	ours   bool // is there anything to put in that column
 	note   string
 }
@@ -86,6 +87,7 @@ func ratio(reference, ours float64) string {
 func (t *table) print(w io.Writer) {
 	t.printRows(w)
 	t.printBuilds(w)
+	t.printPeers(w)
 }
 
 // printRows writes the table beside the reference.
@@ -113,6 +115,49 @@ func (t *table) printBuilds(w io.Writer) {
 		_, _ = fmt.Fprintf(w, "| %-34s | %10s | %10s | %14s |\n", r.what, r.now, r.before, r.ratio)
 		if i == 0 {
 			_, _ = fmt.Fprintf(w, "|%s|%s:|%s:|%s:|\n", dashes(36), dashes(11), dashes(11), dashes(15))
+		}
+	}
+}
+
+// A peerRow compares an overlay network with what does the same without one.
+type peerRow struct{ what, peer, ours, ratio, limit string }
+
+// Which of two figures is better.
+const (
+	higher = ">="
+	lower  = "<="
+)
+
+// overlay adds the medians of a peer's figures and of ours, the median of the ratios of
+// ours to the peer's of each turn, and what it is to be; limit 0: nothing.
+func (t *table) overlay(what, format string, figures [2][]float64, better string, limit float64) {
+	ratios := make([]float64, len(figures[0]))
+	for i := range ratios {
+		ratios[i] = figures[1][i] / figures[0][i]
+	}
+	r := peerRow{what: what, ratio: fmt.Sprintf("%.3f", median(ratios))}
+	r.peer, r.ours = fmt.Sprintf(format, median(figures[0])), fmt.Sprintf(format, median(figures[1]))
+	if limit != 0 {
+		r.limit = fmt.Sprintf("%s %.2f", better, limit)
+	}
+	t.peers = append(t.peers, r)
+}
+
+// overlayOwn adds what has no peer.
+func (t *table) overlayOwn(what, figure, limit string) {
+	t.peers = append(t.peers, peerRow{what: what, ours: figure, limit: limit})
+}
+
+// printPeers writes the table of overlay networks.
+func (t *table) printPeers(w io.Writer) {
+	if len(t.peers) == 0 {
+		return
+	}
+	_, _ = fmt.Fprintf(w, "\nAn overlay network between two nodes:\n\n")
+	for i, r := range append([]peerRow{{"", "peer", "dcni", "dcni to peer", "to be"}}, t.peers...) {
+		_, _ = fmt.Fprintf(w, "| %-45s | %10s | %10s | %12s | %8s |\n", r.what, r.peer, r.ours, r.ratio, r.limit)
+		if i == 0 {
+			_, _ = fmt.Fprintf(w, "|%s|%s:|%s:|%s:|%s:|\n", dashes(47), dashes(11), dashes(11), dashes(13), dashes(9))
 		}
 	}
 }

@@ -1,0 +1,362 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+
+	"dcni/integration/testhost"
+)
+
+// An overlayRun measures an overlay network between two nodes, beside a VXLAN made by
+// hand between the same containers, and beside a bridge network on one of the nodes.
+type overlayRun struct {
+	*run
+	nodes           [2]*testhost.Host // the first has the store's member
+	overlay, bridge *list
+	narrow          *list  // a bridge network of the overlay's MTU
+	containers      [2]end // on the overlay, one on each node
+	byHand          [2]end // the same, by addresses of the VXLAN
+	beside          [2]end // on the narrow bridge of the first node, and on the other
+	outside         end
+}
+
+// An end is where traffic begins or ends.
+type end struct {
+	host    *testhost.Host
+	netns   string
+	address string
+}
+
+// in calls f in the end's network namespace, and leaves the thread in its host.
+func (e end) in(f func() error) error {
+	e.host.Enter()
+	return e.host.In(e.netns, f)
+}
+
+// overlays measures overlay networks. It makes the host a wire between two nodes, and so
+// comes last.
+func (b *run) overlays() error {
+	if b.ours == nil {
+		return nil
+	}
+	plugins, err := filepath.Abs(b.bin)
+	if err != nil {
+		return err
+	}
+	names := []string{"n1", "n2"}
+	nodes, err := b.host.NewNodes(plugins, 1500, names...)
+	defer func() {
+		for _, n := range nodes {
+			_, _ = n.Kill(regexp.MustCompile("")) // what a daemon left runs on
+		}
+		b.host.Enter()
+	}()
+	if err != nil {
+		return err
+	}
+	o := &overlayRun{run: b, nodes: [2]*testhost.Host(nodes), outside: end{b.host, "outside", testhost.OutsideIPv4}}
+	for _, step := range []func() error{o.cluster, o.attach, o.handMade, o.traffic, o.wayOut, o.adds, o.firstPackets} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dnet runs the command in a node.
+func (o *overlayRun) dnet(n *testhost.Host, args ...string) (string, error) {
+	path, err := filepath.Abs(filepath.Join(o.bin, "dnet"))
+	if err != nil {
+		return "", err
+	}
+	n.Enter()
+	out, err := exec.Command(path, args...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("dnet %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// cluster makes the cluster, the overlay network, and a bridge network on the first node.
+func (o *overlayRun) cluster() error {
+	n1, n2 := o.nodes[0], o.nodes[1]
+	if _, err := o.dnet(n1, "cluster", "init", "--advertise", n1.IPv4.String()); err != nil {
+		return err
+	}
+	token, err := o.dnet(n1, "cluster", "token")
+	if err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		node *testhost.Host
+		args []string
+	}{
+		{n2, []string{"cluster", "join", n1.IPv4.String() + ":2378", "--token", token, "--advertise", n2.IPv4.String()}},
+		{n1, []string{"create", "-d", "overlay", "--subnet", "10.90.0.0/16", "bench-overlay"}},
+		{n1, []string{"create", "-d", "bridge", "--subnet", "10.91.0.0/16", "bench-bridge"}},
+		{n1, []string{"create", "-d", "bridge", "--subnet", "10.93.0.0/16", "-o", "com.docker.network.driver.mtu=1450", "bench-narrow"}},
+	} {
+		if _, err := o.dnet(step.node, step.args...); err != nil {
+			return err
+		}
+	}
+	if o.overlay, err = o.read(n1, "bench-overlay"); err != nil {
+		return err
+	}
+	if _, err = o.read(n2, "bench-overlay"); err != nil {
+		return err
+	}
+	if o.narrow, err = o.read(n1, "bench-narrow"); err != nil {
+		return err
+	}
+	o.bridge, err = o.read(n1, "bench-bridge")
+	return err
+}
+
+// read reads a network's file, once it is there.
+func (o *overlayRun) read(n *testhost.Host, name string) (*list, error) {
+	n.Enter()
+	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		files, err := libcni.ConfFiles("/etc/cni/net.d", []string{".conflist"})
+		if err != nil {
+			return nil, err
+		}
+		for _, file := range files {
+			if conf, err := libcni.ConfListFromFile(file); err == nil && conf.Name == name {
+				return &list{conf}, nil
+			}
+		}
+		if time.Now().After(limit) {
+			return nil, fmt.Errorf("no file of network %s is there", name)
+		}
+	}
+}
+
+// container is the configuration of a container in a network namespace of that name.
+func container(name string) *libcni.RuntimeConf {
+	return &libcni.RuntimeConf{ContainerID: name, NetNS: testhost.NetNSPath(name), IfName: "eth0"}
+}
+
+// attachTo makes a network namespace in a node and attaches it.
+func (o *overlayRun) attachTo(n *testhost.Host, l *list, name string) (end, error) {
+	n.Enter()
+	if err := n.NewNetNS(name); err != nil {
+		return end{}, err
+	}
+	address, err := l.add(container(name))
+	return end{n, name, address}, err
+}
+
+// attach makes the containers that talk.
+func (o *overlayRun) attach() (err error) {
+	for i, n := range o.nodes {
+		if o.containers[i], err = o.attachTo(n, o.overlay, fmt.Sprint("o", i+1)); err != nil {
+			return err
+		}
+	}
+	for i, l := range []*list{o.narrow, o.bridge} {
+		if o.beside[i], err = o.attachTo(o.nodes[0], l, fmt.Sprint("beside", i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// handMade makes, between the two containers, what an administrator would: a VXLAN device
+// and a bridge on each node, and a pair of interfaces.
+func (o *overlayRun) handMade() error {
+	for i, n := range o.nodes {
+		n.Enter()
+		address := fmt.Sprintf("10.92.0.%d", i+1)
+		script := fmt.Sprintf(`set -e
+			ip link add brhand type bridge
+			ip link add vxhand mtu 1450 type vxlan id 99 local %s remote %s dstport 4788
+			ip link set vxhand master brhand up
+			ip link add hand0 mtu 1450 type veth peer name hand mtu 1450 netns %s
+			ip link set hand0 master brhand up
+			ip link set brhand up
+			ip -n %[3]s addr add %s/24 dev hand
+			ip -n %[3]s link set hand up`, n.IPv4, o.nodes[1-i].IPv4, o.containers[i].netns, address)
+		if out, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
+			return fmt.Errorf("VXLAN by hand: %w: %s", err, out)
+		}
+		o.byHand[i] = end{n, o.containers[i].netns, address}
+	}
+	return nil
+}
+
+// traffic compares the two ways from container to container.
+func (o *overlayRun) traffic() error {
+	sent, err := inTurns(11, func(way int) (float64, error) {
+		if way == 0 {
+			return transfer(o.byHand[0], o.byHand[1])
+		}
+		return transfer(o.containers[0], o.containers[1])
+	})
+	if err != nil {
+		return err
+	}
+	o.table.overlay("node to node, TCP, to VXLAN by hand", "%.2f GB/s", sent, higher, 0.97)
+	took, err := inTurns(15, func(way int) (float64, error) {
+		if way == 0 {
+			return roundTrip(o.byHand[0], o.byHand[1])
+		}
+		return roundTrip(o.containers[0], o.containers[1])
+	})
+	if err != nil {
+		return err
+	}
+	o.table.overlay("... round trip: p50", "%.1f µs", took, lower, 1.03)
+	return nil
+}
+
+// wayOut compares what a container of the overlay and one of a bridge send to the
+// outside, with the same MTU, and with the underlay's, which an overlay can't have.
+func (o *overlayRun) wayOut() error {
+	for i, row := range []struct {
+		what  string
+		limit float64
+	}{{"way out, TCP, to dbridge of the same MTU", 0.97}, {"... to dbridge of MTU 1500", 0}} {
+		sent, err := inTurns(11, func(way int) (float64, error) {
+			if way == 0 {
+				return transfer(o.beside[i], o.outside)
+			}
+			return transfer(o.containers[0], o.outside)
+		})
+		if err != nil {
+			return err
+		}
+		o.table.overlay(row.what, "%.2f GB/s", sent, higher, row.limit)
+	}
+	return nil
+}
+
+// adds compares an ADD to the overlay, whose store is on the same node, with one to the
+// bridge, both with names.
+func (o *overlayRun) adds() error {
+	n := o.nodes[0]
+	n.Enter()
+	const name, rounds = "add", 100
+	if err := n.NewNetNS(name); err != nil {
+		return err
+	}
+	var adds, dels [2][]float64
+	for i := range rounds + 1 {
+		for way, l := range []*list{o.bridge, o.overlay} {
+			add, del, err := l.both(container(name))
+			if err != nil {
+				return err
+			}
+			if i > 0 {
+				adds[way], dels[way] = append(adds[way], add.Seconds()*1e3), append(dels[way], del.Seconds()*1e3)
+			}
+		}
+	}
+	o.table.overlay("ADD, store on the node, to dbridge: p50", "%.1f ms", adds, lower, 1.6)
+	o.table.overlay("... DEL: p50", "%.1f ms", dels, lower, 0)
+	return nil
+}
+
+// firstPackets measures how long after an ADD a container on the other node gets its
+// first answer from the new one.
+func (o *overlayRun) firstPackets() error {
+	const rounds = 30
+	var took samples
+	for i := range rounds {
+		d, err := o.firstPacket(fmt.Sprint("first", i))
+		if err != nil {
+			return err
+		}
+		took = append(took, d)
+	}
+	o.table.overlayOwn("first answer to the other node after ADD: p50", ms(took.percentile(50)), "")
+	o.table.overlayOwn("... p90", ms(took.percentile(90)), "")
+	o.table.overlayOwn("... most of "+fmt.Sprint(rounds), ms(took.percentile(100)), "100 ms")
+	return nil
+}
+
+func (o *overlayRun) firstPacket(name string) (time.Duration, error) {
+	n := o.nodes[0]
+	fresh, err := o.attachTo(n, o.overlay, name)
+	if err != nil {
+		return 0, err
+	}
+	done := time.Now()
+	answered, err := firstAnswer(o.containers[1], fresh)
+	n.Enter()
+	err = errors.Join(err, o.overlay.del(container(name)), n.DelNetNS(name))
+	return answered.Sub(done), err
+}
+
+// dnetdSize prints the resident size in KiB of a build's dnetd, started by an ADD with
+// names in a throwaway host: `dnetd DIRECTORY -`.
+func dnetdSize(bin, _ string) error {
+	if err := testhost.Isolate(); err != nil {
+		return err
+	}
+	h, err := testhost.NewHost(bin)
+	if err != nil {
+		return err
+	}
+	if err := h.NewNetNS("names"); err != nil {
+		return err
+	}
+	l := mustList(`{"cniVersion": "1.0.0", "name": "names", "plugins": [{"type": "dbridge", "names": {}, "ipam": {"type": "dipam", "subnet": "10.99.0.0/16"}}]}`)
+	if _, err := l.add(container("names")); err != nil {
+		return err
+	}
+	defer func() { _, _ = h.Kill(regexp.MustCompile("dnetd")) }()
+	time.Sleep(time.Second) // it gives back what it needed to start
+	pids := h.Processes(regexp.MustCompile("^dnetd"))
+	if len(pids) != 1 {
+		return fmt.Errorf("%d processes named dnetd, want 1", len(pids))
+	}
+	kib, err := residentSize(pids[0])
+	fmt.Println(kib)
+	return err
+}
+
+// dnetdSizes compares dnetd's memory on a host that is in no cluster with that of the
+// build before.
+func (b *run) dnetdSizes() error {
+	if b.before == "" {
+		return nil
+	}
+	bins := []string{b.before, b.bin}
+	sizes, err := inTurns(5, func(way int) (float64, error) {
+		bin, err := filepath.Abs(bins[way])
+		if err != nil {
+			return 0, err
+		}
+		return sizeOf(bin)
+	})
+	if err == nil {
+		b.table.overlay("dnetd without a cluster, to the build before", "%.2f MB", sizes, lower, 1.02)
+	}
+	return err
+}
+
+// sizeOf runs dnetdSize in a process outside of this one's host.
+func sizeOf(bin string) (mb float64, err error) {
+	done := make(chan error)
+	go func() { // this goroutine's thread is in the host, a new one's is not
+		cmd := exec.Command("/proc/self/exe", "dnetd", bin, "-")
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		var kib float64
+		if err == nil {
+			_, err = fmt.Sscan(string(out), &kib)
+		}
+		mb = kib * 1024 / 1e6
+		done <- err
+	}()
+	return mb, <-done
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// inTurns measures two ways by turns, and returns the figures of each.
+func inTurns(rounds int, measure func(way int) (float64, error)) (figures [2][]float64, err error) {
+	for i := range rounds {
+		for turn := range 2 {
+			way := (turn + i) % 2
+			f, err := measure(way)
+			if err != nil {
+				return figures, err
+			}
+			figures[way] = append(figures[way], f)
+		}
+	}
+	return figures, nil
+}
+
+// listen listens at an end's address.
+func listen(at end) (l net.Listener, err error) {
+	err = at.in(func() error {
+		l, err = net.Listen("tcp", net.JoinHostPort(at.address, "0"))
+		return err
+	})
+	return l, err
+}
+
+func dial(from end, to net.Addr) (c net.Conn, err error) {
+	err = from.in(func() error {
+		d := net.Dialer{Timeout: 10 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from.address)}}
+		c, err = d.Dial("tcp", to.String())
+		return err
+	})
+	return c, err
+}
+
+// transfer returns how many GB a second one end sends to another, in a second.
+func transfer(from, to end) (float64, error) {
+	l, err := listen(to)
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	got := make(chan int64, 1)
+	go func() {
+		var n int64
+		if c, err := l.Accept(); err == nil {
+			n, _ = io.Copy(io.Discard, c)
+			c.Close()
+		}
+		got <- n
+	}()
+	c, err := dial(from, l.Addr())
+	if err != nil {
+		return 0, err
+	}
+	buffer := make([]byte, 1<<17)
+	began := time.Now()
+	for time.Since(began) < time.Second {
+		if _, err := c.Write(buffer); err != nil {
+			return 0, errors.Join(err, c.Close())
+		}
+	}
+	if err := c.Close(); err != nil {
+		return 0, err
+	}
+	return float64(<-got) / time.Since(began).Seconds() / 1e9, nil
+}
+
+// roundTrip returns the median time in microseconds from one end to another and back, of
+// one byte.
+func roundTrip(from, to end) (float64, error) {
+	const trips = 3000
+	l, err := listen(to)
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			_, _ = io.Copy(c, c)
+			c.Close()
+		}
+	}()
+	c, err := dial(from, l.Addr())
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	var took samples
+	one := []byte{1}
+	for range trips {
+		began := time.Now()
+		if _, err := c.Write(one); err != nil {
+			return 0, err
+		}
+		if _, err := io.ReadFull(c, one); err != nil {
+			return 0, err
+		}
+		took = append(took, time.Since(began))
+	}
+	return float64(took.percentile(50).Nanoseconds()) / 1e3, nil
+}
+
+// firstAnswer has one end send to another until that answers, and returns when.
+func firstAnswer(from, to end) (at time.Time, err error) {
+	open := func(e end) (c *net.UDPConn, err error) {
+		err = e.in(func() error {
+			c, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(e.address)})
+			return err
+		})
+		return c, err
+	}
+	echo, err := open(to)
+	if err != nil {
+		return at, err
+	}
+	defer echo.Close()
+	go func() {
+		buffer := make([]byte, 1)
+		for {
+			_, sender, err := echo.ReadFromUDP(buffer)
+			if err != nil {
+				return
+			}
+			_, _ = echo.WriteToUDP(buffer, sender)
+		}
+	}()
+	asks, err := open(from)
+	if err != nil {
+		return at, err
+	}
+	defer asks.Close()
+	buffer := make([]byte, 1)
+	for limit := time.Now().Add(5 * time.Second); time.Now().Before(limit); {
+		if _, err := asks.WriteTo(buffer, echo.LocalAddr()); err != nil {
+			return at, err
+		}
+		if err := asks.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+			return at, err
+		}
+		if _, err := asks.Read(buffer); err == nil {
+			return time.Now(), nil
+		}
+	}
+	return at, fmt.Errorf("%s did not answer %s in 5 s", to.address, from.address)
+}
