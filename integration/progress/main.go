@@ -5,7 +5,7 @@
 //
 // A package that prints lines of "scenario: NAME" before its tests names those
 // of its tests and subtests that are counted one by one; "starts: NAME" says
-// that one starts. Other packages are shown when they end.
+// that one starts, and "note: TEXT" is shown at once. Other packages are shown when they end.
 //
 //	go test -json ./... | progress
 //

@@ -17,6 +17,8 @@ const (
 {"Action":"output","Package":"x/scn","Test":"TestA/one","Output":"starts: TestA/one\n"}
 {"Action":"output","Package":"x/scn","Test":"TestA/one","Output":"chatter\n"}
 `
+	noted = `{"Action":"output","Package":"x/scn","Test":"TestA/one","Output":"note: once more\n"}
+`
 	onePasses = `{"Action":"pass","Package":"x/scn","Test":"TestA/one","Elapsed":1.5}
 {"Action":"run","Package":"x/scn","Test":"TestA/two"}
 {"Action":"output","Package":"x/scn","Test":"TestA/two","Output":"starts: TestA/two\n"}
@@ -64,6 +66,14 @@ func TestWatch(t *testing.T) {
 	}{
 		"passes": {announced + allPass + noTests, true, `
    3 left  TestA/one
+   2 left  TestA/two
+ok    x/scn (2.0s)
+skipped, no such kernel:
+  TestB
+3 passed, 0 failed, 1 skipped`},
+		"says something": {announced + noted + allPass, true, `
+   3 left  TestA/one
+note: once more
    2 left  TestA/two
 ok    x/scn (2.0s)
 skipped, no such kernel:

@@ -43,6 +43,8 @@ func (r *report) print(i id, line string) {
 		r.announcer, r.left[name] = i.pkg, true
 	case "starts":
 		fmt.Fprintf(r.out, "%4d left  %s\n", len(r.left), name)
+	case "note":
+		fmt.Fprintln(r.out, line[:len(line)-1])
 	default:
 		r.running[i] = append(r.running[i], line)
 	}
