@@ -7,12 +7,11 @@ export CGO_ENABLED := 0
 export GOFLAGS := -trimpath $(GOFLAGS) # of all, so that builds and tests share what they compile
 export DESTDIR # as it is: the shell would take words of it apart
 
-.PHONY: help setup build demo test unit integration bench mutate lint install uninstall programs
+.PHONY: help setup build demo test unit integration bench scale mutate lint install uninstall programs
 help: # list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*# /  make \1\t/p' Makefile | expand -t 20
 
-setup: # install the Debian packages that are missing
-	scripts/setup
+setup: ; scripts/setup # install the Debian packages that are missing
 build: # static binaries of all plugins and commands in bin/
 	go build -ldflags "$(LDFLAGS)" -o bin/ $(PROGRAMS)
 demo: setup build # a session with the plugins in a throwaway host
@@ -28,6 +27,7 @@ integration: programs # scenarios on the real kernel, as root; RUN=TestParity/dc
 bench: build # measure beside the reference plugins; BENCH='-before DIR' has another build beside, '-o FILE' writes it down
 	go build -o bin/test/ ./integration/bench && go test -c -o bin/test/ ./pkg/records
 	scripts/setup bench && scripts/root bin/test/bench $(BENCH)
+scale: build ; go build -o bin/test/ ./integration/scale && scripts/root bin/test/scale $(SCALE) # measure clusters of up to 200 simulated nodes
 mutate: ; nice go run ./integration/mutate -show $(PKG) # share of small faults that package tests catch, outside CI; PKG=./pkg/wire for one
 lint: # go vet and the linters of .golangci.yml
 	go vet ./... && go run $(LINT) run ./...
@@ -36,5 +36,5 @@ install: build # plugins to /opt/cni/bin, commands to /usr/local/bin, below DEST
 uninstall: # take away what install put there; networks and state stay
 	scripts/install --remove
 programs: build
-	go build -o bin/test/ github.com/containernetworking/cni/cnitool github.com/containernetworking/plugins/plugins/main/loopback
+	go build -o bin/test/ github.com/containernetworking/cni/cnitool github.com/containernetworking/plugins/plugins/main/loopback github.com/containernetworking/plugins/plugins/ipam/dhcp
 	scripts/nerdctl bin/test/nerdctl
