@@ -7,15 +7,21 @@
 // of its tests and subtests that are counted one by one; "starts: NAME" says
 // that one starts, and "note: TEXT" is shown at once. Other packages are shown when they end.
 //
-//	go test -json ./... | progress
+//	go test -json ./... | progress [-again FILE]
 //
-// The exit status is 1 if a test failed or did not end.
+// With -again, the file says how to run each of the few tests that failed once more: a package and a
+// pattern for -run, one test a line. It is empty where that would tell nothing.
+//
+// Events "exit" with the "Status" of a go command may follow its own, {"Action":"exit","Status":1}.
+//
+// The exit status is 1 if a test failed or did not end, or a go command failed.
 package main
 
 import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -24,7 +30,13 @@ import (
 )
 
 func main() {
-	ok, err := watch(os.Stdin, os.Stdout)
+	file := flag.String("again", "", "write down how to run the failed tests once more")
+	flag.Parse()
+	r := newReport(os.Stdout)
+	ok, err := r.watch(os.Stdin)
+	if *file != "" && err == nil {
+		err = os.WriteFile(*file, []byte(r.again()), 0o600)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "progress:", err)
 	}
@@ -40,18 +52,18 @@ type event struct {
 	Test    string  // empty: the event is the package's
 	Elapsed float64 // seconds, of what ended
 	Output  string
+	Status  int // of the go command, in an event "exit" that the caller adds after each
 }
 
 // watch shows progress until the input ends, and reports whether all passed.
-func watch(in io.Reader, out io.Writer) (ok bool, err error) {
-	r := newReport(out)
+func (r *report) watch(in io.Reader) (ok bool, err error) {
 	began := time.Now()
 	for lines := bufio.NewReader(in); ; {
 		line, err := lines.ReadBytes('\n')
 		if len(line) > 0 {
 			var e event
 			if json.Unmarshal(line, &e) != nil {
-				fmt.Fprint(out, string(line)) // of a program that ran before the tests
+				fmt.Fprint(r.out, string(line)) // of a program that ran before the tests
 			}
 			r.take(e)
 		}
@@ -74,7 +86,11 @@ func (r *report) take(e event) {
 	case "build-output":
 		fmt.Fprint(r.out, e.Output)
 	case "build-fail":
-		r.bad = true
+		r.bad, r.cut = true, true
+	case "exit":
+		// A go command that fails without a failed test ran not all of them.
+		r.cut = r.cut || e.Status != 0 && len(r.failed) == r.known
+		r.bad, r.known = r.bad || e.Status != 0, len(r.failed)
 	case "pass", "fail", "skip":
 		r.end(e)
 	}

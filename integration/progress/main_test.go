@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -85,6 +87,8 @@ FAIL  TestA/one (1.5s)
 chatter
         a_test.go:3: wrong
 FAIL  x/scn (2.0s)
+failed:
+  TestA/one
 0 passed, 1 failed, 0 skipped`},
 		"is killed": {announced + killed, false, `
    3 left  TestA/one
@@ -93,6 +97,9 @@ FAIL  TestA/one: did not end
 chatter
 FAIL  x/scn (2.0s)
 panic: test timed out
+failed:
+  TestA
+  TestA/one
 0 passed, 2 failed, 0 skipped`},
 		"says no more": {announced + onePasses, false, `
    3 left  TestA/one
@@ -100,6 +107,10 @@ panic: test timed out
 FAIL  x/scn: did not end
 FAIL  TestA: did not end
 FAIL  TestA/two: did not end
+failed:
+  x/scn
+  TestA
+  TestA/two
 1 passed, 3 failed, 0 skipped`},
 		"does not build": {noBuild, false, `
 bad.go:1: syntax error
@@ -108,13 +119,51 @@ FAIL	x/bad [build failed]
 0 passed, 0 failed, 0 skipped`},
 		"says nothing":  {"", false, "\n0 passed, 0 failed, 0 skipped"},
 		"runs no tests": {noTests, false, "\n0 passed, 0 failed, 0 skipped"},
-		"is no JSON":    {"go: downloading\n", false, "\ngo: downloading\n0 passed, 0 failed, 0 skipped"},
+		"fails in no test": {announced + allPass + `{"Action":"exit","Status":2}`, false, `
+   3 left  TestA/one
+   2 left  TestA/two
+ok    x/scn (2.0s)
+skipped, no such kernel:
+  TestB
+3 passed, 0 failed, 1 skipped`},
+		"is no JSON": {"go: downloading\n", false, "\ngo: downloading\n0 passed, 0 failed, 0 skipped"},
 	} {
 		var out strings.Builder
-		ok, err := watch(strings.NewReader(c.in), &out)
+		ok, err := newReport(&out).watch(strings.NewReader(c.in))
 		got := regexp.MustCompile(` in \S+\n$`).ReplaceAllString(out.String(), "")
 		if err != nil || ok != c.ok || "\n"+got != c.want {
 			t.Errorf("a run that %s: ok %v, want %v, %v:\n%s\nwant:%s", name, ok, c.ok, err, got, c.want)
+		}
+	}
+}
+
+// TestAgain lists what is run once more: few tests that failed, and nothing where a run was cut short.
+func TestAgain(t *testing.T) {
+	fails := func(pkg, test string) string {
+		return fmt.Sprintf(`{"Action":"fail","Package":%q,"Test":%q}`+"\n", pkg, test)
+	}
+	exit := func(status int) string { return fmt.Sprintf(`{"Action":"exit","Status":%d}`+"\n", status) }
+	ended := `{"Action":"fail","Package":"x"}` + "\n"
+	for name, c := range map[string]struct{ in, want string }{
+		"a test":                    {fails("x", "TestA") + ended, "x ^TestA$\n"},
+		"a test below":              {fails("x", "TestA/is_it?") + fails("x", "TestA") + ended, `x ^TestA$/^is_it\?$` + "\n"},
+		"two packages":              {fails("x", "TestA") + ended + fails("y", "TestB"), "x ^TestA$\ny ^TestB$\n"},
+		"many":                      {fails("x", "TestA") + fails("x", "TestB") + fails("x", "TestC") + fails("x", "TestD"), ""},
+		"a package without a test":  {fails("y", "TestA") + ended, ""},
+		"a run that passes":         {announced + allPass, ""},
+		"a package that was killed": {announced + killed, ""},
+		"a package that's no Go":    {announced + oneFails + noBuild, ""},
+		"a run that was cut short":  {announced + onePasses, ""},
+		"a go command that fails":   {fails("x", "TestA") + ended + exit(1) + exit(1), ""},
+		"two go commands":           {fails("x", "TestA") + ended + exit(1) + fails("y", "TestB") + exit(1), "x ^TestA$\ny ^TestB$\n"},
+		"a scenario":                {announced + oneFails, "x/scn ^TestA$/^one$\n"},
+	} {
+		r := newReport(io.Discard)
+		if _, err := r.watch(strings.NewReader(c.in)); err != nil {
+			t.Error(err)
+		}
+		if got := r.again(); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
 }

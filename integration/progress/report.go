@@ -20,8 +20,10 @@ type report struct {
 	slow      []timed             // scenarios that have ended
 	skipped   map[string][]string // tests by reason
 	passed    int                 // tests
-	failed    int                 // tests that say why
-	bad       bool                // something failed, or did not end
+	failed    []id                // tests, without those that failed for one below
+	known     int                 // of them, when the last go command ended
+	cut       bool                // something was not built, or did not end
+	bad       bool                // something failed
 }
 
 type timed struct {
@@ -63,8 +65,8 @@ func (r *report) end(e event) {
 		r.passed++
 	case "fail":
 		r.bad = true
-		if text := unframed(printed); text != "" { // else a test below has said it
-			r.failed++
+		if text := unframed(printed); text != "" || !r.failedBelow(e.id()) {
+			r.failed = append(r.failed, e.id())
 			fmt.Fprintf(r.out, "FAIL  %s (%.1fs)\n%s", r.name(e.id()), e.Elapsed, text)
 		}
 	case "skip":
@@ -74,6 +76,11 @@ func (r *report) end(e event) {
 	if e.Package == r.announcer {
 		r.endScenario(e)
 	}
+}
+
+// failedBelow reports whether a test below has said why this one failed.
+func (r *report) failedBelow(i id) bool {
+	return slices.ContainsFunc(r.failed, func(f id) bool { return f.pkg == i.pkg && strings.HasPrefix(f.test, i.test+"/") })
 }
 
 // endScenario counts a scenario, or those below a test that ended early.
@@ -98,6 +105,7 @@ func (r *report) endPackage(e event, printed []string) {
 	}
 	r.bad = true
 	r.abandon(func(i id) bool { return i.pkg == e.Package })
+	r.cut = r.cut || !slices.ContainsFunc(r.failed, func(i id) bool { return i.pkg == e.Package })
 	fmt.Fprintf(r.out, "FAIL  %s (%.1fs)\n%s", e.Package, e.Elapsed, unframed(printed))
 }
 
@@ -110,8 +118,8 @@ func (r *report) abandon(match func(id) bool) {
 		if match(i) {
 			fmt.Fprintf(r.out, "FAIL  %s: did not end\n%s", r.name(i), unframed(r.running[i]))
 			delete(r.running, i)
-			r.bad = true
-			r.failed++
+			r.bad, r.cut = true, true
+			r.failed = append(r.failed, i)
 		}
 	}
 }
@@ -153,6 +161,30 @@ func (r *report) finish(took time.Duration) (ok bool) {
 		skipped += len(tests)
 		fmt.Fprintf(r.out, "skipped, %s:\n  %s\n", why, strings.Join(tests, "\n  "))
 	}
-	fmt.Fprintf(r.out, "%d passed, %d failed, %d skipped in %s\n", r.passed, r.failed, skipped, took.Round(time.Second))
+	if len(r.failed) > 0 {
+		fmt.Fprintln(r.out, "failed:")
+		for _, i := range r.failed {
+			fmt.Fprintf(r.out, "  %s\n", r.name(i))
+		}
+	}
+	fmt.Fprintf(r.out, "%d passed, %d failed, %d skipped in %s\n", r.passed, len(r.failed), skipped, took.Round(time.Second))
 	return !r.bad && r.passed > 0
+}
+
+// again returns what `go test` runs the failed tests by, one a line: a package, and a pattern for -run.
+// It is empty where running tests again tells nothing: something was not built, was killed, or most of it failed.
+func (r *report) again() string {
+	const most = 3
+	if r.cut || len(r.failed) > most {
+		return ""
+	}
+	var lines strings.Builder
+	for _, i := range r.failed {
+		names := strings.Split(i.test, "/")
+		for n, name := range names {
+			names[n] = "^" + regexp.QuoteMeta(name) + "$"
+		}
+		fmt.Fprintf(&lines, "%s %s\n", i.pkg, strings.Join(names, "/"))
+	}
+	return lines.String()
 }

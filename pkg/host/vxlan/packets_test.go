@@ -51,6 +51,12 @@ func (n ns) shell(command string) string {
 	return out
 }
 
+// awaitLocal waits until packets to an IPv6 address are taken: the kernel enters its route some time after the address.
+func (n ns) awaitLocal(a netip.Addr) {
+	n.t.Helper()
+	n.shell(fmt.Sprintf("for i in $(seq 100); do ip -6 route show table local | grep -q 'local %s ' && exit; sleep 0.05; done; exit 1", a))
+}
+
 // do runs f on a thread of the namespace, with the host that it is.
 func (n ns) do(f func(h *host.Host)) {
 	n.t.Helper()
@@ -104,6 +110,8 @@ func nodes(t *testing.T, v6 bool) (a, b vxNode) {
 			o.Local, o.MTU = v.underlay(v6), 1400
 			makeOnce(t, h, o, &wire.FDB{Dev: "v1", MAC: v.mac()})
 		})
+		v.awaitLocal(v.underlay(true))
+		v.container.awaitLocal(v.addresses()[1])
 	}
 	return a, b
 }
