@@ -37,7 +37,9 @@ func TestNonBlockingOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	call := pluginCall("ADD", "ddns", "")
-	call.Stdin, call.Stdout = nil, in
+	// The plugin starts when the configuration comes, so the pipe does not block from its beginning, as a runtime's.
+	call.Path, call.Args = "/bin/sh", []string{"sh", "-c", `read -r conf; printf %s "$conf" | exec "$0"`, call.Path}
+	call.Stdin, call.Stdout, call.Stderr = nil, in, os.Stderr
 	stdin, err := call.StdinPipe()
 	if err == nil {
 		err = call.Start()
@@ -49,7 +51,7 @@ func TestNonBlockingOutput(t *testing.T) {
 		t.Error(err)
 	}
 	in.Close()
-	_, _ = io.WriteString(stdin, conf) // a plugin that is gone shows below
+	_, _ = io.WriteString(stdin, strings.ReplaceAll(conf, "\n", " ")+"\n") // a plugin that is gone shows below
 	stdin.Close()
 	time.Sleep(100 * time.Millisecond) // the pipe is full
 	printed, err := io.ReadAll(out)
