@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dcni/pkg/host/systemd"
 	"dcni/pkg/overlay"
 	"dcni/pkg/overlay/remote"
 	"dcni/pkg/records"
@@ -23,6 +24,7 @@ type daemon struct {
 	state   state
 	conf    records.ConfDir
 	log     *slog.Logger
+	systemd *systemd.Service // nil: systemd did not start it
 	open    opener
 	started chan struct{} // is sent when a node begins or ends
 
@@ -75,6 +77,11 @@ func (d *daemon) run(ctx context.Context) error {
 		}
 	})
 	d.serving.Store(true)
+	if d.systemd != nil {
+		if err := d.systemd.Ready(); err != nil {
+			d.log.Warn("systemd is not told that dclusterd serves", "error", err)
+		}
+	}
 	d.log.Info("dclusterd serves", "socket", d.state.Socket())
 	<-ctx.Done()
 	tasks.Wait()

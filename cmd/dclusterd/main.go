@@ -39,6 +39,7 @@ import (
 
 	"dcni/cmd/internal/usage"
 	"dcni/pkg/cni"
+	"dcni/pkg/host/systemd"
 	"dcni/pkg/records"
 )
 
@@ -107,7 +108,11 @@ func run(ctx context.Context, store records.Store, args []string, stdout, stderr
 		return 0
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.level}))
-	if err := newDaemon(o, store, log).run(ctx); err != nil {
+	d := newDaemon(o, store, log)
+	if d.systemd, _, err = systemd.Join(os.Getenv, os.Getpid()); err == nil {
+		err = d.run(ctx)
+	}
+	if err != nil {
 		log.Error("dclusterd ends", "error", err)
 		return statusError
 	}
