@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/wire"
 )
 
@@ -21,7 +22,7 @@ type addr struct {
 }
 
 func (a addr) ensure() (bool, error) {
-	rt, l, err := a.h.iface(a.o.NetNS, a.o.Dev)
+	rt, l, err := a.h.spaces.Link(a.o.NetNS, a.o.Dev)
 	if err != nil {
 		return false, err
 	}
@@ -41,7 +42,7 @@ func (a addr) ensure() (bool, error) {
 }
 
 func (a addr) check() error {
-	rt, l, err := a.h.iface(a.o.NetNS, a.o.Dev)
+	rt, l, err := a.h.spaces.Link(a.o.NetNS, a.o.Dev)
 	if err != nil {
 		return err
 	}
@@ -74,11 +75,11 @@ func (a addr) ensureOnLink(rt *rtnl.Conn, l *rtnl.Link) (bool, error) {
 }
 
 func (a addr) remove() error {
-	rt, l, err := a.h.iface(a.o.NetNS, a.o.Dev)
+	rt, l, err := a.h.spaces.Link(a.o.NetNS, a.o.Dev)
 	if err == nil {
 		err = rt.ChangeAddr(unix.RTM_DELADDR, l.Index, a.o.Prefix)
 	}
-	if err != nil && !gone(err) {
+	if err != nil && !spaces.Gone(err) {
 		return err
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/wire"
 )
 
@@ -20,7 +21,7 @@ type autoconf struct {
 }
 
 func (a autoconf) ensure() (bool, error) {
-	rt, l, err := a.h.iface(a.o.NetNS, a.o.Dev)
+	rt, l, err := a.h.spaces.Link(a.o.NetNS, a.o.Dev)
 	if err != nil {
 		return false, err
 	}
@@ -30,19 +31,12 @@ func (a autoconf) ensure() (bool, error) {
 	}
 	learned, err := a.learned(rt, l)
 	for _, p := range learned.addrs {
-		err = errors.Join(err, notGone(rt.ChangeAddr(unix.RTM_DELADDR, l.Index, p)))
+		err = errors.Join(err, spaces.UnlessGone(rt.ChangeAddr(unix.RTM_DELADDR, l.Index, p)))
 	}
 	for _, r := range learned.routes {
-		err = errors.Join(err, notGone(rt.DelRoute(r)))
+		err = errors.Join(err, spaces.UnlessGone(rt.DelRoute(r)))
 	}
 	return changed || len(learned.addrs)+len(learned.routes) > 0, err
-}
-
-func notGone(err error) error {
-	if gone(err) {
-		return nil
-	}
-	return err
 }
 
 // set sets what differs, in one visit to the sandbox.
@@ -66,9 +60,9 @@ func (a autoconf) set(rt *rtnl.Conn, l *rtnl.Link) (changed bool, err error) {
 	if !all && len(files) == 0 {
 		return changed, nil
 	}
-	return changed || len(files) > 0, a.h.run(a.o.NetNS, func() error {
+	return changed || len(files) > 0, a.h.spaces.Run(a.o.NetNS, func() error {
 		for _, s := range files {
-			if err := a.h.writeProc(a.o.NetNS, s.Path, s.Value); err != nil {
+			if err := a.h.spaces.WriteProc(a.o.NetNS, s.Path, s.Value); err != nil {
 				return err
 			}
 			d, _ := rtnl.DevConfOf(s.Path)
@@ -78,10 +72,10 @@ func (a autoconf) set(rt *rtnl.Conn, l *rtnl.Link) (changed bool, err error) {
 		if !all || a.o.Chained[allRedirects] != "" {
 			return nil
 		}
-		if have, err := a.h.readProc(a.o.NetNS, allRedirects); err != nil || have != "1" {
+		if have, err := a.h.spaces.ReadProc(a.o.NetNS, allRedirects); err != nil || have != "1" {
 			return err
 		}
-		return a.h.writeProc(a.o.NetNS, allRedirects, "0")
+		return a.h.spaces.WriteProc(a.o.NetNS, allRedirects, "0")
 	})
 }
 
@@ -136,7 +130,7 @@ func isLearned(r rtnl.Route, given []netip.Prefix) bool {
 }
 
 func (a autoconf) check() error {
-	rt, l, err := a.h.iface(a.o.NetNS, a.o.Dev)
+	rt, l, err := a.h.spaces.Link(a.o.NetNS, a.o.Dev)
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func (b bind) ensure() (bool, error) {
 	if err := b.startReaper(); err != nil {
 		return false, fmt.Errorf("start %s: %w", PopCommand, err)
 	}
-	defer b.h.forget(b.o.Path)
+	defer b.h.spaces.Forget(b.o.Path)
 	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", source.Fd()), b.o.Path, "", unix.MS_BIND, ""); err != nil {
 		return false, err
 	}
@@ -113,7 +113,7 @@ func (b bind) remove() error {
 	if cookie, err := ns.Cookie(); err != nil || cookie != b.o.Shared {
 		return err
 	}
-	defer b.h.forget(b.o.Path)
+	defer b.h.spaces.Forget(b.o.Path)
 	return ns.Do(func() error {
 		rt, err := rtnl.Dial()
 		if err != nil {

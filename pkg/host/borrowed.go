@@ -9,6 +9,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -35,7 +36,7 @@ func (b borrowed) ensure() (bool, error) {
 	if known != nil && known.Theirs {
 		return false, fmt.Errorf("%w; it was the owner's of %s, who is to put it back", missing, b.dev())
 	}
-	if _, _, err := b.h.iface("", b.dev()); notFound(err) {
+	if _, _, err := b.h.spaces.Link("", b.dev()); spaces.NotFound(err) {
 		return false, errors.Join(err, b.h.records.DeleteChange(b.o.Key()))
 	}
 	if known != nil {
@@ -101,7 +102,7 @@ func (b borrowed) check() error {
 	if !ok {
 		return b.h.Check(b.o.Object)
 	}
-	rt, l, err := b.h.iface("", o.Dev)
+	rt, l, err := b.h.spaces.Link("", o.Dev)
 	if err != nil {
 		return err
 	}
@@ -153,11 +154,11 @@ func (b borrowed) putBack(o *wire.Sysctl, was string) error {
 
 // takeDown takes a bridge down unless it has got other ports: its owner uses it now.
 func (b borrowed) takeDown(o *wire.Up) error {
-	_, l, err := b.h.iface("", o.Dev)
+	_, l, err := b.h.spaces.Link("", o.Dev)
 	if err != nil {
 		return b.h.Remove(o) // gone, or not to be known
 	}
-	ports, err := b.h.root.rt.Ports(l.Index)
+	ports, err := b.h.spaces.Root.RT.Ports(l.Index)
 	if err != nil || slices.ContainsFunc(ports, func(p *rtnl.Link) bool { return p.Master == l.Index }) {
 		return err
 	}
@@ -220,7 +221,7 @@ func (h *Host) HostObjects() ([]wire.Object, error) {
 // sharedKind returns the kind of a link that dcni made, by what is there now: the record
 // of it can't be read. A link of another kind is not dcni's.
 func (h *Host) sharedKind(name string) string {
-	if _, l, err := h.iface("", name); err == nil && (l.Kind == wire.KindVLAN || l.Kind == wire.KindMacvlan) {
+	if _, l, err := h.spaces.Link("", name); err == nil && (l.Kind == wire.KindVLAN || l.Kind == wire.KindMacvlan) {
 		return l.Kind
 	}
 	return wire.KindDummy
@@ -230,7 +231,7 @@ func (h *Host) sharedKind(name string) string {
 func (h *Host) Adopts(o *wire.Bridge) (bool, error) {
 	b := bridge{h, o}
 	l, err := b.find()
-	if notFound(err) {
+	if spaces.NotFound(err) {
 		return false, nil
 	}
 	return err == nil && !b.ours(l), err

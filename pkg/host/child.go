@@ -10,6 +10,7 @@ import (
 
 	"dcni/pkg/host/proc"
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/netns"
 	"dcni/pkg/wire"
 )
@@ -24,12 +25,12 @@ type child struct {
 // with all that is on it, unless its parent was moved away and there is another link of
 // that name.
 func (c child) ensure() (bool, error) {
-	rt, l, err := c.h.iface(c.o.NetNS, c.o.Name)
+	rt, l, err := c.h.spaces.Link(c.o.NetNS, c.o.Name)
 	switch {
 	case err == nil && !c.ours(l):
 		return false, wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: the sandbox has an interface of that name", c.o.Name)
 	case err == nil:
-		_, on, err := c.h.iface("", c.o.Parent)
+		_, on, err := c.h.spaces.Link("", c.o.Parent)
 		if err != nil {
 			return false, err
 		}
@@ -39,7 +40,7 @@ func (c child) ensure() (bool, error) {
 		if err := c.removeIn(rt); err != nil {
 			return false, err
 		}
-	case !notFound(err):
+	case !spaces.NotFound(err):
 		return false, err
 	}
 	if named, err := c.rename(); named || err != nil {
@@ -69,11 +70,11 @@ func (c child) alias() string {
 // rename gives the attachment's interface its name, if it is in the sandbox under another:
 // what made it died before that, or the container renamed it.
 func (c child) rename() (bool, error) {
-	sb, err := c.h.sandbox(c.o.NetNS)
+	sb, err := c.h.spaces.Open(c.o.NetNS)
 	if err != nil {
 		return false, err
 	}
-	links, err := sb.rt.Links()
+	links, err := sb.RT.Links()
 	if err != nil {
 		return false, err
 	}
@@ -81,11 +82,11 @@ func (c child) rename() (bool, error) {
 		if !c.ours(l) {
 			continue
 		}
-		defer c.h.relink()
-		if err := sb.rt.SetUp(l.Index, false); err != nil { // before Linux 6.0 it keeps its name as long as it is up
+		defer c.h.spaces.Changed()
+		if err := sb.RT.SetUp(l.Index, false); err != nil { // before Linux 6.0 it keeps its name as long as it is up
 			return false, err
 		}
-		return true, c.name(sb.rt, l, nil)
+		return true, c.name(sb.RT, l, nil)
 	}
 	return false, nil
 }
@@ -95,11 +96,11 @@ func (c child) rename() (bool, error) {
 // there that is not ours; and if ADD dies in between, the name is the proof that the
 // interface is ours.
 func (c child) create() (bool, error) {
-	_, on, err := c.h.iface("", c.o.Parent)
+	_, on, err := c.h.spaces.Link("", c.o.Parent)
 	if err != nil {
 		return false, err
 	}
-	sb, err := c.h.sandbox(c.o.NetNS)
+	sb, err := c.h.spaces.Open(c.o.NetNS)
 	if err != nil {
 		return false, err
 	}
@@ -110,12 +111,12 @@ func (c child) create() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer c.h.relink()
-	err = c.h.root.rt.Change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtnl.Message) {
+	defer c.h.spaces.Changed()
+	err = c.h.spaces.Root.RT.Change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtnl.Message) {
 		m.IfInfo(0, 0, 0)
 		m.Str(unix.IFLA_IFNAME, c.o.Owner.HostLink())
 		m.Native(unix.IFLA_LINK, uint32(on.Index))
-		m.Native(unix.IFLA_NET_NS_FD, uint32(sb.ns.Fd()))
+		m.Native(unix.IFLA_NET_NS_FD, uint32(sb.NS.Fd()))
 		if mtu := c.mtu(on); mtu != 0 {
 			m.Native(unix.IFLA_MTU, uint32(mtu))
 		}
@@ -128,11 +129,11 @@ func (c child) create() (bool, error) {
 		return false, c.explain(err, on)
 	}
 	// dnetd hears of namespaces that have a number; a veth would have brought one.
-	l, err := sb.rt.LinkByName(c.o.Owner.HostLink())
+	l, err := sb.RT.LinkByName(c.o.Owner.HostLink())
 	if err != nil {
 		return true, err
 	}
-	return true, errors.Join(c.name(sb.rt, l, mac), c.h.root.rt.Number(sb.ns.Fd()))
+	return true, errors.Join(c.name(sb.RT, l, mac), c.h.spaces.Root.RT.Number(sb.NS.Fd()))
 }
 
 // name gives an interface its name and its alias. In mode passthru it has its
@@ -208,7 +209,7 @@ func (c child) repair(rt *rtnl.Conn, l, on *rtnl.Link) (bool, error) {
 	if mode == nil && mtu == l.MTU {
 		return false, nil
 	}
-	defer c.h.relink()
+	defer c.h.spaces.Changed()
 	err := rt.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
 		m.IfInfo(l.Index, 0, 0)
 		m.Native(unix.IFLA_MTU, uint32(mtu))
@@ -230,11 +231,11 @@ func (c child) leads(l, on *rtnl.Link) error {
 
 // check leaves out the MAC, which the plugin tuning may set.
 func (c child) check() error {
-	_, on, err := c.h.iface("", c.o.Parent)
+	_, on, err := c.h.spaces.Link("", c.o.Parent)
 	if err != nil {
 		return err
 	}
-	_, l, err := c.h.iface(c.o.NetNS, c.o.Name)
+	_, l, err := c.h.spaces.Link(c.o.NetNS, c.o.Name)
 	switch {
 	case err != nil:
 		return fmt.Errorf("in sandbox: %w", err)
@@ -252,18 +253,18 @@ func (c child) check() error {
 // another namespace by now: nothing is removed there. But the interface's own may live on
 // without its path, and the interface answers for its address as long as it does.
 func (c child) remove() error {
-	sb, err := c.h.sandbox(c.o.NetNS)
+	sb, err := c.h.spaces.Open(c.o.NetNS)
 	if err == nil {
-		cookie, err := sb.rt.Cookie()
+		cookie, err := sb.RT.Cookie()
 		if err != nil {
 			return err
 		}
 		if c.o.Cookie == 0 || cookie == c.o.Cookie {
-			return c.removeIn(sb.rt)
+			return c.removeIn(sb.RT)
 		}
 	}
-	if err != nil && !gone(err) || c.o.Cookie == 0 {
-		return notGone(err)
+	if err != nil && !spaces.Gone(err) || c.o.Cookie == 0 {
+		return spaces.UnlessGone(err)
 	}
 	return proc.EachNetNS(func(ns *netns.NS) error {
 		if cookie, err := ns.Cookie(); err != nil || cookie != c.o.Cookie {
@@ -286,10 +287,10 @@ func (c child) removeIn(rt *rtnl.Conn) error {
 	if err != nil {
 		return err
 	}
-	defer c.h.relink()
+	defer c.h.spaces.Changed()
 	for _, l := range links {
 		if c.ours(l) {
-			err = errors.Join(err, notGone(rt.DelLink(l.Name)))
+			err = errors.Join(err, spaces.UnlessGone(rt.DelLink(l.Name)))
 		}
 	}
 	return err

@@ -44,12 +44,12 @@ func TestChild(t *testing.T) {
 			t.Error(err)
 		}
 		hosttest.Shell(t, "ip link set p0 mtu 1400")
-		h.relink()
+		h.spaces.Changed()
 		if err := h.Check(o); err != nil {
 			t.Error("it follows its parent:", err)
 		}
 		hosttest.Shell(t, "ip link set p0 mtu 1500")
-		h.relink()
+		h.spaces.Changed()
 		if err := h.Check(o); err == nil || err.Error() != "has mtu 1400 instead of 1500" {
 			t.Errorf("check: %v", err)
 		}
@@ -57,7 +57,7 @@ func TestChild(t *testing.T) {
 			t.Errorf("ensure: %t, %v", changed, err)
 		}
 		hosttest.Shell(t, "ip link set p0 name p9; ip link set p1 name p0")
-		h.relink()
+		h.spaces.Changed()
 		if err := h.Check(o); err == nil || err.Error() != "eth0 in the sandbox is not on p0" {
 			t.Errorf("on another parent: %v", err)
 		}
@@ -108,7 +108,7 @@ func TestChildWithoutName(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.relink()
+		h.spaces.Changed()
 		if err := h.Remove(o); err != nil {
 			t.Error(err)
 		}
@@ -135,7 +135,7 @@ func TestChildByAlias(t *testing.T) {
 			if err := ns.Do(func() error { return exec.Command("ip", args...).Run() }); err != nil {
 				t.Fatal(err)
 			}
-			h.relink()
+			h.spaces.Changed()
 		}
 		lan, other := of("lan"), of("other")
 		if _, err := h.Ensure(lan); err != nil {
@@ -207,7 +207,7 @@ func TestSharedLink(t *testing.T) {
 			t.Errorf("on record: %v, %v", list, err)
 		}
 		hosttest.Shell(t, "ip link set mh-0 down")
-		h.relink()
+		h.spaces.Changed()
 		if err := h.Check(o); err == nil {
 			t.Error("one that is down is as it should be")
 		}
@@ -236,7 +236,7 @@ func TestSharedLink(t *testing.T) {
 			}
 		}
 		hosttest.Shell(t, "ip link add dm-0 type bridge")
-		h.relink()
+		h.spaces.Changed()
 		if changed, err := h.Ensure(own); changed || err != nil {
 			t.Errorf("another owner's: %t, %v", changed, err)
 		}
@@ -278,7 +278,7 @@ func TestSharedLinkOfOthers(t *testing.T) {
 				}
 				stayIn(t, path)
 				hosttest.Shell(t, strings.ReplaceAll(c.by, "$SANDBOX", strings.Replace(path, "self", strconv.Itoa(os.Getpid()), 1)))
-				h.relink()
+				h.spaces.Changed()
 				if err := h.Remove(own); err != nil {
 					t.Error(err)
 				}
@@ -323,7 +323,7 @@ func TestHealOfParents(t *testing.T) {
 			t.Fatal(err)
 		}
 		hosttest.Shell(t, "ip link add dm-0 type bridge; ip link set p1 down; ip link set mh-0 down")
-		h.relink()
+		h.spaces.Changed()
 		said := 0
 		wire.Heal(h, []wire.Object{&wire.Parent{Name: "p1"}, &wire.Parent{Name: "nosuch"}, &wire.SharedLink{Name: "dm-0", Kind: wire.KindDummy}, own}, func(o wire.Object, was, err error) {
 			if said++; o != own || err != nil {
@@ -369,7 +369,7 @@ func TestSharedLinkMadeAgain(t *testing.T) {
 			t.Fatalf("%t, %v", changed, err)
 		}
 		hosttest.Shell(t, "ip link del mh-0; ip link add link p0 mh-0 type vlan id 7 || ip link add mh-0 type bridge")
-		h.relink()
+		h.spaces.Changed()
 		if changed, err := h.Ensure(own); changed || err != nil || h.records.HasChange(own.Key()) {
 			t.Errorf("made again: %t, %v", changed, err)
 		}

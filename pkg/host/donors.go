@@ -77,12 +77,12 @@ func (h *Host) hasAddress(at network.Namespace) bool {
 	if _, ofProcess := processOf(at.Path); ofProcess || at.Cookie != 0 || at.Start != 0 {
 		return true
 	}
-	s, err := h.sandbox(at.Path)
+	s, err := h.spaces.Open(at.Path)
 	if err != nil {
 		return false
 	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		list, err := s.rt.Addrs(0, family)
+		list, err := s.RT.Addrs(0, family)
 		if err == nil && slices.ContainsFunc(list, func(p netip.Prefix) bool { return slices.Contains(at.Addresses, p.Addr()) }) {
 			return true
 		}

@@ -21,7 +21,7 @@ var uplinkTargets = []netip.Addr{netip.MustParseAddr("1.1.1.1"), netip.MustParse
 // of the route if that has a smaller one. Where there is no way out, it is Ethernet's 1500.
 func (h *Host) DefaultRouteMTU() int {
 	const ethernet = 1500
-	rt := h.root.rt
+	rt := h.spaces.Root.RT
 	for _, a := range uplinkTargets {
 		way, err := rt.WayTo(a)
 		if err != nil || way.Index == 0 {
@@ -42,7 +42,7 @@ func (h *Host) DefaultRouteMTU() int {
 // Routes lists the unicast routes of all tables: policy routing does not make
 // a subnet free.
 func (h *Host) Routes() ([]ipam.HostRoute, error) {
-	nl, err := h.handle("")
+	nl, err := h.spaces.Handle("")
 	if err != nil {
 		return nil, err
 	}

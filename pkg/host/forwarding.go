@@ -183,7 +183,7 @@ func (h *Host) settingsLike(pattern string) []string {
 
 // isBridgeOfOurs reports whether a name is of a bridge that dcni made.
 func (h *Host) isBridgeOfOurs(name string) bool {
-	l, err := h.root.rt.LinkByName(name)
+	l, err := h.spaces.Root.RT.LinkByName(name)
 	return err == nil && l.Kind == "bridge" && l.MAC.String() == wire.BridgeMAC(name)
 }
 
@@ -217,7 +217,7 @@ func (f forwarding) off() error {
 	if f.o.Family == 6 {
 		family = unix.AF_INET6
 	}
-	on, err := f.h.root.rt.Forwards(family)
+	on, err := f.h.spaces.Root.RT.Forwards(family)
 	if err == nil && !on {
 		err = fmt.Errorf("is 0")
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/wire"
 )
 
@@ -22,7 +23,7 @@ type hostAccess struct {
 // speaks from. With IPv6 a link answers for its own addresses only; with IPv4 the host
 // answers for the parent's on any link, and needs no copy.
 func (a hostAccess) ensure() (changed bool, err error) {
-	rt, l, err := a.h.iface("", a.o.Link)
+	rt, l, err := a.h.spaces.Link("", a.o.Link)
 	if err != nil {
 		return false, err
 	}
@@ -57,7 +58,7 @@ func (a hostAccess) source(rt *rtnl.Conn, to netip.Addr) (from netip.Addr, given
 			return from, true, nil
 		}
 	}
-	_, on, err := a.h.iface("", a.o.Parent)
+	_, on, err := a.h.spaces.Link("", a.o.Parent)
 	if err != nil {
 		return from, false, err
 	}
@@ -101,7 +102,7 @@ func (a hostAccess) routes(rt *rtnl.Conn, l *rtnl.Link) (own []rtnl.Route, err e
 }
 
 func (a hostAccess) check() error {
-	rt, l, err := a.h.iface("", a.o.Link)
+	rt, l, err := a.h.spaces.Link("", a.o.Link)
 	if err != nil {
 		return err
 	}
@@ -114,13 +115,13 @@ func (a hostAccess) check() error {
 
 // remove takes the attachment's routes, known by their metric.
 func (a hostAccess) remove() error {
-	rt, l, err := a.h.iface("", a.o.Link)
+	rt, l, err := a.h.spaces.Link("", a.o.Link)
 	if err != nil {
-		return notGone(err)
+		return spaces.UnlessGone(err)
 	}
 	list, err := a.routes(rt, l)
 	for _, r := range list {
-		err = errors.Join(err, notGone(rt.DelRoute(r)))
+		err = errors.Join(err, spaces.UnlessGone(rt.DelRoute(r)))
 	}
 	return err
 }

@@ -71,7 +71,7 @@ func (c child) sibling(on *rtnl.Link) *rtnl.Link {
 		if err != nil || rec.Parent == nil || rec.Parent.Name != c.o.Parent {
 			continue
 		}
-		if _, l, err := c.h.iface(rec.NetNS, rec.IfName); err == nil && isOn(l, on) {
+		if _, l, err := c.h.spaces.Link(rec.NetNS, rec.IfName); err == nil && isOn(l, on) {
 			return l
 		}
 	}

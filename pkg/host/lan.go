@@ -18,11 +18,11 @@ type announcement struct {
 
 // ensure says it. It changes nothing that could be undone.
 func (a announcement) ensure() (bool, error) {
-	_, l, err := a.h.iface(a.o.NetNS, a.o.Dev)
+	_, l, err := a.h.spaces.Link(a.o.NetNS, a.o.Dev)
 	if err != nil {
 		return false, err
 	}
-	return false, a.h.run(a.o.NetNS, func() error { return lan.Announce(l.Index, l.MAC, a.o.Addresses) })
+	return false, a.h.spaces.Run(a.o.NetNS, func() error { return lan.Announce(l.Index, l.MAC, a.o.Addresses) })
 }
 
 func (a announcement) check() error { return nil }
@@ -34,7 +34,7 @@ func (a announcement) probe() error { return nil }
 // Detect begins to ask a LAN for addresses. An address of the host's own is taken as well:
 // no link on its NIC hears the host's answer.
 func (h *Host) Detect(d wire.Detection) (wire.Waiter, error) {
-	_, l, err := h.iface(d.NetNS, d.Link)
+	_, l, err := h.spaces.Link(d.NetNS, d.Link)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (h *Host) Detect(d wire.Detection) (wire.Waiter, error) {
 		return known(taken), err
 	}
 	var found *lan.Detection
-	err = h.run(d.NetNS, func() (err error) {
+	err = h.spaces.Run(d.NetNS, func() (err error) {
 		found, err = lan.Begin(l.Index, l.MAC, d.Addresses, d.Again)
 		return err
 	})
@@ -55,7 +55,7 @@ func (h *Host) Detect(d wire.Detection) (wire.Waiter, error) {
 
 // ownAmong returns which addresses are the host's own.
 func (h *Host) ownAmong(list []netip.Addr) (taken []wire.Conflict, err error) {
-	have, err := h.root.rt.Addrs(0, unix.AF_UNSPEC)
+	have, err := h.spaces.Root.RT.Addrs(0, unix.AF_UNSPEC)
 	for _, p := range have {
 		if slices.Contains(list, p.Addr()) {
 			taken = append(taken, wire.Conflict{Address: p.Addr()})

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/wire"
 )
 
@@ -26,7 +27,7 @@ func (b bridge) ensure() (bool, error) {
 	switch {
 	case err == nil:
 		return b.adopt(l)
-	case !notFound(err) || b.o.Adopted:
+	case !spaces.NotFound(err) || b.o.Adopted:
 		return false, err
 	}
 	made, err := b.create()
@@ -45,14 +46,14 @@ func (b bridge) create() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	nl, err := b.h.handle("")
+	nl, err := b.h.spaces.Handle("")
 	if err != nil {
 		return false, err
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = b.o.Name, b.o.MTU, mac
 	l := &netlink.Bridge{LinkAttrs: attrs}
-	defer b.h.relink()
+	defer b.h.spaces.Changed()
 	if err := nl.LinkAdd(l); err != nil {
 		return false, err
 	}
@@ -86,8 +87,8 @@ func (b bridge) repair(l *rtnl.Link) (bool, error) {
 	if err != nil || l.MTU == mtu {
 		return false, err
 	}
-	defer b.h.relink()
-	err = b.h.root.rt.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
+	defer b.h.spaces.Changed()
+	err = b.h.spaces.Root.RT.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
 		m.IfInfo(l.Index, 0, 0)
 		m.Native(unix.IFLA_MTU, uint32(mtu))
 	})
@@ -103,7 +104,7 @@ func (b bridge) mtu(l *rtnl.Link) (int, error) {
 	if b.o.MTU == 0 || l.MTU == b.o.MTU {
 		return l.MTU, nil
 	}
-	ports, err := b.h.root.rt.Ports(l.Index)
+	ports, err := b.h.spaces.Root.RT.Ports(l.Index)
 	if err != nil {
 		return 0, err
 	}
@@ -128,11 +129,11 @@ func (b bridge) disableRA() setting {
 // sets them, a bridge follows its ports: it takes the lowest MAC and MTU of
 // them, and the MAC goes when the last port goes.
 func (b bridge) fixMACAndMTU() error {
-	nl, l, err := b.h.libraryLink("", b.o.Name)
+	nl, l, err := b.h.spaces.LibraryLink("", b.o.Name)
 	if err != nil {
 		return err
 	}
-	defer b.h.relink()
+	defer b.h.spaces.Changed()
 	mac, mtu := l.Attrs().HardwareAddr, l.Attrs().MTU
 	if bytes.Equal(mac, make([]byte, len(mac))) { // of a bridge that lost all its ports
 		if mac, err = net.ParseMAC(b.o.MAC); err != nil {
@@ -143,7 +144,7 @@ func (b bridge) fixMACAndMTU() error {
 	if err := nl.LinkSetHardwareAddr(l, mac); err != nil {
 		return err
 	}
-	ports, err := b.h.root.rt.Ports(l.Attrs().Index)
+	ports, err := b.h.spaces.Root.RT.Ports(l.Attrs().Index)
 	if err != nil {
 		return err
 	}
@@ -169,7 +170,7 @@ const maxMTU = 65535
 // find returns the bridge, or says that the link of that name is no bridge, in
 // Docker's words.
 func (b bridge) find() (*rtnl.Link, error) {
-	_, l, err := b.h.iface("", b.o.Name)
+	_, l, err := b.h.spaces.Link("", b.o.Name)
 	if err == nil && l.Kind != "bridge" {
 		err = b.notBridge(l.Kind)
 	}
@@ -205,12 +206,12 @@ func (b bridge) check() error {
 
 // remove removes a bridge of ours; one of the user's stays as it is.
 func (b bridge) remove() error {
-	defer b.h.relink()
+	defer b.h.spaces.Changed()
 	l, err := b.find()
 	if err == nil && b.ours(l) {
-		err = b.h.root.rt.DelLink(b.o.Name)
+		err = b.h.spaces.Root.RT.DelLink(b.o.Name)
 	}
-	if err != nil && !gone(err) {
+	if err != nil && !spaces.Gone(err) {
 		return err
 	}
 	return nil
@@ -218,7 +219,7 @@ func (b bridge) remove() error {
 
 func (b bridge) probe() error {
 	_, err := b.find()
-	if notFound(err) {
+	if spaces.NotFound(err) {
 		return probeKind("bridge")
 	}
 	return err
@@ -234,11 +235,11 @@ func (u up) ensure() (bool, error) {
 	if u.o.Dev == rtnl.Lo && u.h.loUp(u.o.NetNS) {
 		return false, nil
 	}
-	rt, l, err := u.h.iface(u.o.NetNS, u.o.Dev)
+	rt, l, err := u.h.spaces.Link(u.o.NetNS, u.o.Dev)
 	if err != nil || l.Up() {
 		return false, err
 	}
-	defer u.h.relink()
+	defer u.h.spaces.Changed()
 	err = rt.SetUp(l.Index, true)
 	if errors.Is(err, unix.EADDRINUSE) { // of children of one parent, in whatever namespaces
 		err = wire.Errorf(wire.CodeAddressTaken, "MAC %s of %s: already in use on the same parent", l.MAC, u.o.Dev)
@@ -251,15 +252,15 @@ func (u up) ensure() (bool, error) {
 
 // loUp reports whether a namespace's lo is up, as it mostly is.
 func (h *Host) loUp(netns string) bool {
-	s, err := h.in(netns)
+	s, err := h.spaces.In(netns)
 	if err != nil {
 		return false
 	}
-	return s.rt.LoUp()
+	return s.RT.LoUp()
 }
 
 func (u up) check() error {
-	_, l, err := u.h.iface(u.o.NetNS, u.o.Dev)
+	_, l, err := u.h.spaces.Link(u.o.NetNS, u.o.Dev)
 	if err == nil && !l.Up() {
 		err = fmt.Errorf("is down")
 	}
@@ -267,12 +268,12 @@ func (u up) check() error {
 }
 
 func (u up) remove() error {
-	defer u.h.relink()
-	rt, l, err := u.h.iface(u.o.NetNS, u.o.Dev)
+	defer u.h.spaces.Changed()
+	rt, l, err := u.h.spaces.Link(u.o.NetNS, u.o.Dev)
 	if err == nil {
 		err = rt.SetUp(l.Index, false)
 	}
-	if err != nil && !gone(err) {
+	if err != nil && !spaces.Gone(err) {
 		return err
 	}
 	return nil

@@ -24,7 +24,7 @@ func TestLocalAtOnce(t *testing.T) {
 		lost := 0
 		for i := range rounds {
 			hosttest.Shell(t, "ip link add e0 type veth peer name e1; ip link set e1 up")
-			h.relink()
+			h.spaces.Changed()
 			address := netip.MustParsePrefix(fmt.Sprintf("fd00:%x::1/64", i+1))
 			objects := []wire.Object{&wire.Addr{Dev: "e0", Prefix: address}, &wire.Up{Dev: "e0"}}
 			if i%2 == 1 {

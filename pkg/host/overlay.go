@@ -34,16 +34,16 @@ func (o overlay) probe() error {
 // vxlan returns the host's network namespace as package vxlan sees it.
 func (h *Host) vxlan() vxlan.Machine {
 	return vxlan.Machine{
-		Link:    func(name string) (*rtnl.Conn, *rtnl.Link, error) { return h.iface("", name) },
-		Changed: h.relink,
-		Library: func() (*netlink.Handle, error) { return h.handle("") },
+		Link:    func(name string) (*rtnl.Conn, *rtnl.Link, error) { return h.spaces.Link("", name) },
+		Changed: h.spaces.Changed,
+		Library: func() (*netlink.Handle, error) { return h.spaces.Handle("") },
 	}
 }
 
 // Entries lists the entries of an overlay network, see [vxlan.Machine.Entries]: what is
 // to be compared with those that are wanted.
 func (h *Host) Entries(bridge, device string) ([]wire.Object, error) {
-	h.relink() // dnetd lives long
+	h.spaces.Changed() // dnetd lives long
 	return h.vxlan().Entries(bridge, device)
 }
 

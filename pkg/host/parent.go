@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -50,9 +51,9 @@ func (p parent) probe() error {
 
 // find returns the link, or says why it can't have children.
 func (p parent) find() (*rtnl.Link, error) {
-	_, l, err := p.h.iface("", p.o.Name)
+	_, l, err := p.h.spaces.Link("", p.o.Name)
 	switch {
-	case notFound(err):
+	case spaces.NotFound(err):
 		return nil, p.h.noParent(p.o.Name)
 	case err != nil:
 		return nil, err
@@ -66,7 +67,7 @@ func (p parent) find() (*rtnl.Link, error) {
 	if l.Master == 0 {
 		return l, nil
 	}
-	master, err := p.h.root.rt.LinkByIndex(l.Master)
+	master, err := p.h.spaces.Root.RT.LinkByIndex(l.Master)
 	if err == nil && master.Kind != "vrf" {
 		err = wire.Invalid("parent", p.o.Name, "must not belong to another link: it is a port of "+master.Name+"; give that one")
 	}
@@ -83,7 +84,7 @@ func article(kind string) string {
 // noParent is the error for a parent that is not there. It names the nearest link that
 // is.
 func (h *Host) noParent(name string) error {
-	links, err := h.root.rt.Links()
+	links, err := h.spaces.Root.RT.Links()
 	if err != nil {
 		return err
 	}
@@ -113,7 +114,7 @@ func (s sharedLink) ensure() (bool, error) {
 	if failed != nil {
 		return false, failed
 	}
-	_, l, err := s.h.iface("", s.o.Name)
+	_, l, err := s.h.spaces.Link("", s.o.Name)
 	if err == nil && known != nil && !s.made(l, known) { // its owner made it since
 		known, err = nil, s.h.records.DeleteChange(s.o.Key())
 	}
@@ -128,7 +129,7 @@ func (s sharedLink) ensure() (bool, error) {
 		return false, nil
 	case err == nil:
 		return true, s.raise()
-	case !notFound(err):
+	case !spaces.NotFound(err):
 		return false, err
 	}
 	if err := s.h.records.PutChange(s.change()); err != nil {
@@ -148,7 +149,7 @@ func (s sharedLink) ensure() (bool, error) {
 
 // note adds the index of the link that was made to what is on record of it.
 func (s sharedLink) note() error {
-	_, l, err := s.h.iface("", s.o.Name)
+	_, l, err := s.h.spaces.Link("", s.o.Name)
 	if err != nil {
 		return err
 	}
@@ -172,7 +173,7 @@ func (s sharedLink) quiet() error {
 }
 
 func (s sharedLink) there() bool {
-	_, _, err := s.h.iface("", s.o.Name)
+	_, _, err := s.h.spaces.Link("", s.o.Name)
 	return err == nil
 }
 
@@ -185,8 +186,8 @@ func (s sharedLink) create(kind string) error {
 		}
 		on = l.Index
 	}
-	defer s.h.relink()
-	return s.h.root.rt.Change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtnl.Message) {
+	defer s.h.spaces.Changed()
+	return s.h.spaces.Root.RT.Change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtnl.Message) {
 		m.SharedLink(s.o, kind, on)
 	})
 }
@@ -211,19 +212,19 @@ func (s sharedLink) explain(err error) error {
 // raise brings the link up. That of a VLAN is down while its parent is, and the kernel
 // raises both.
 func (s sharedLink) raise() error {
-	_, l, err := s.h.iface("", s.o.Name)
+	_, l, err := s.h.spaces.Link("", s.o.Name)
 	if err != nil {
 		return err
 	}
-	defer s.h.relink()
-	if err = s.h.root.rt.SetUp(l.Index, true); errors.Is(err, unix.ENETDOWN) {
+	defer s.h.spaces.Changed()
+	if err = s.h.spaces.Root.RT.SetUp(l.Index, true); errors.Is(err, unix.ENETDOWN) {
 		return nil
 	}
 	return err
 }
 
 func (s sharedLink) check() error {
-	_, l, err := s.h.iface("", s.o.Name)
+	_, l, err := s.h.spaces.Link("", s.o.Name)
 	if err == nil {
 		err = isUp(l)
 		if err != nil && !s.h.records.HasChange(s.o.Key()) {
@@ -241,8 +242,8 @@ func (s sharedLink) remove() error {
 	if err != nil || known == nil {
 		return err
 	}
-	defer s.h.relink()
-	rt := s.h.root.rt
+	defer s.h.spaces.Changed()
+	rt := s.h.spaces.Root.RT
 	l, err := rt.LinkByName(s.o.Name)
 	if err == nil && s.made(l, known) {
 		var used bool
@@ -250,7 +251,7 @@ func (s sharedLink) remove() error {
 			err = rt.DelIndex(l.Index)
 		}
 	}
-	if err != nil && !gone(err) {
+	if err != nil && !spaces.Gone(err) {
 		return err
 	}
 	return s.h.records.DeleteChange(s.o.Key())
@@ -274,7 +275,7 @@ func (s sharedLink) probe() error {
 func (h *Host) Parent(names ...string) (wire.LinkInfo, error) {
 	name := names[0]
 	for _, other := range names[1:] {
-		if _, _, err := h.iface("", name); notFound(err) {
+		if _, _, err := h.spaces.Link("", name); spaces.NotFound(err) {
 			name = other
 		}
 	}
@@ -284,7 +285,7 @@ func (h *Host) Parent(names ...string) (wire.LinkInfo, error) {
 	}
 	info := wire.LinkInfo{Name: name, MTU: l.MTU, MAC: l.MAC.String(), Up: l.Up()}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		list, err := h.root.rt.Addrs(l.Index, family)
+		list, err := h.spaces.Root.RT.Addrs(l.Index, family)
 		if err != nil {
 			return info, err
 		}

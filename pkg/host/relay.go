@@ -32,7 +32,7 @@ func RefreshRelay(a wire.Attachment) error {
 // Internal reports whether a link of the host is the bridge of an internal
 // network, from which nothing that is published may be reached.
 func (h *Host) Internal(link int) (bool, error) {
-	l, err := h.root.rt.LinkByIndex(link)
+	l, err := h.spaces.Root.RT.LinkByIndex(link)
 	if err != nil {
 		return false, err
 	}
@@ -45,6 +45,6 @@ func (h *Host) Internal(link int) (bool, error) {
 
 // LinkTo returns the index of the link that leads to an address.
 func (h *Host) LinkTo(a netip.Addr) (int, error) {
-	link, _, err := h.root.rt.RouteTo(a)
+	link, _, err := h.spaces.Root.RT.RouteTo(a)
 	return link, err
 }

@@ -17,6 +17,7 @@ import (
 	"dcni/pkg/host/nstable"
 	"dcni/pkg/host/proc"
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/names"
 	"dcni/pkg/netns"
 	"dcni/pkg/records"
@@ -82,12 +83,12 @@ func resolverFamilies(intercept bool) (six []bool) {
 // open opens the sockets, and what installs the rules: one visit to the sandbox is
 // enough for both.
 func (r resolver) open() ([]dnssock.NameServer, error) {
-	s, err := r.h.sandbox(r.o.NetNS)
+	s, err := r.h.spaces.Open(r.o.NetNS)
 	if err != nil {
 		return nil, err
 	}
 	var list []dnssock.NameServer
-	err = s.do(func() error {
+	err = s.Do(func() error {
 		for _, six := range resolverFamilies(r.o.Intercept) {
 			port := &r.o.Port
 			if six {
@@ -100,7 +101,7 @@ func (r resolver) open() ([]dnssock.NameServer, error) {
 			list = append(list, server)
 			*port = server.Port
 		}
-		return s.dialNFT()
+		return nft.Unsupported(s.DialNetfilter())
 	})
 	if errors.Is(err, dnssock.ErrNoSandbox) {
 		err = &wire.Error{Code: wire.CodeNetNS, Msg: fmt.Sprintf("CNI_NETNS %q", r.o.NetNS), Err: err}
@@ -128,7 +129,7 @@ func (h *Host) LeadToNameServer(r *names.Resolver) error {
 
 // eachTable calls f for each family that a resolver wants something of.
 func (h *Host) eachTable(r *names.Resolver, f func(t nstable.Table, want nstable.Redirect) error) error {
-	s, err := h.sandbox(r.NetNS)
+	s, err := h.spaces.Open(r.NetNS)
 	if err != nil {
 		return err
 	}
@@ -138,7 +139,7 @@ func (h *Host) eachTable(r *names.Resolver, f func(t nstable.Table, want nstable
 		if want.Port == 0 {
 			continue
 		}
-		t, err := s.table(six)
+		t, err := tableOf(s, six)
 		if err == nil {
 			err = f(t, want)
 		}
@@ -179,12 +180,12 @@ func (r resolver) remove() error {
 			return nil // the rest is an attachment's that is being made, or another container's in the same sandbox
 		}
 	}
-	s, err := r.h.sandbox(r.o.NetNS)
+	s, err := r.h.spaces.Open(r.o.NetNS)
 	if err != nil {
 		return nil // gone by now, and the rules with it
 	}
 	for _, six := range []bool{false, true} {
-		t, err := s.table(six)
+		t, err := tableOf(s, six)
 		if err == nil {
 			err = t.Release(r.o, siblings)
 		}
@@ -252,20 +253,11 @@ func probeMapping(r *names.Resolver) error {
 	})
 }
 
-// table returns a family's table of a sandbox.
-func (s *sandbox) table(six bool) (nstable.Table, error) {
-	if s.nft == nil {
-		if err := s.do(s.dialNFT); err != nil {
-			return nstable.Table{}, err
-		}
+// tableOf returns a family's table of a sandbox.
+func tableOf(s *spaces.Space, six bool) (nstable.Table, error) {
+	conn, err := s.Netfilter()
+	if err != nil {
+		return nstable.Table{}, nft.Unsupported(err)
 	}
-	return nstable.New(s.nft, s.rt, six), nil
-}
-
-// dialNFT opens a sandbox's socket for tables, in the thread's namespace.
-func (s *sandbox) dialNFT() (err error) {
-	if s.nft == nil {
-		s.nft, err = nlsock.Dial(unix.NETLINK_NETFILTER)
-	}
-	return nft.Unsupported(err)
+	return nstable.New(conn, s.RT, six), nil
 }

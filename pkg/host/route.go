@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -23,7 +24,7 @@ type route struct {
 }
 
 func (r route) ensure() (bool, error) {
-	rt, l, err := r.h.iface(r.o.NetNS, r.o.Dev)
+	rt, l, err := r.h.spaces.Link(r.o.NetNS, r.o.Dev)
 	if err != nil {
 		return false, err
 	}
@@ -88,7 +89,7 @@ func (r route) place(rt *rtnl.Conn, own int) (there bool, err error) {
 
 // move gives another link's route of the same destination another metric.
 func (r route) move(rival rtnl.Route, metric int) error {
-	nl, err := r.h.handle(r.o.NetNS)
+	nl, err := r.h.spaces.Handle(r.o.NetNS)
 	if err != nil {
 		return err
 	}
@@ -111,7 +112,7 @@ func (r route) move(rival rtnl.Route, metric int) error {
 				return err
 			}
 		}
-		if err := nl.RouteDel(&have); err != nil && !gone(err) {
+		if err := nl.RouteDel(&have); err != nil && !spaces.Gone(err) {
 			return err
 		}
 	}
@@ -170,7 +171,7 @@ func (r route) table() int {
 // by place; a plugin further down the chain may have changed it, too, or moved the route
 // to a table of its own (sbr, vrf).
 func (r route) check() error {
-	rt, l, err := r.h.iface(r.o.NetNS, r.o.Dev)
+	rt, l, err := r.h.spaces.Link(r.o.NetNS, r.o.Dev)
 	if err != nil {
 		return err
 	}
@@ -201,11 +202,11 @@ func routeDst(r netlink.Route) (netip.Prefix, bool) {
 }
 
 func (r route) remove() error {
-	rt, l, err := r.h.iface(r.o.NetNS, r.o.Dev)
+	rt, l, err := r.h.spaces.Link(r.o.NetNS, r.o.Dev)
 	if err == nil {
 		err = rt.ChangeRoute(unix.RTM_DELROUTE, l.Index, r.o)
 	}
-	if err != nil && !gone(err) {
+	if err != nil && !spaces.Gone(err) {
 		return err
 	}
 	return nil

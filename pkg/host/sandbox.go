@@ -12,23 +12,16 @@ import (
 
 	"dcni/pkg/host/proc"
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/netns"
 	"dcni/pkg/wire"
 )
 
 // OpenNetNS opens a sandbox.
-func (h *Host) OpenNetNS(path string) (wire.Sandbox, error) {
-	s, err := h.sandbox(path)
-	if err != nil {
-		return wire.Sandbox{}, err
-	}
-	own, err := h.root.rt.Cookie()
-	if err != nil {
-		return wire.Sandbox{}, err
-	}
-	cookie, err := s.rt.Cookie()
-	return wire.Sandbox{Cookie: cookie, Own: cookie == own}, err
-}
+func (h *Host) OpenNetNS(path string) (wire.Sandbox, error) { return h.spaces.Sandbox(path) }
+
+// HasLink is [spaces.Set.HasLink].
+func (h *Host) HasLink(netns, name string) (bool, error) { return h.spaces.HasLink(netns, name) }
 
 // SameNetNS reports whether a path still leads to the namespace that was entered.
 func (h *Host) SameNetNS(path string) bool {
@@ -37,13 +30,13 @@ func (h *Host) SameNetNS(path string) bool {
 		return false
 	}
 	defer now.Close()
-	s, err := h.sandbox(path)
-	return err == nil && s.ns.Same(now)
+	s, err := h.spaces.Open(path)
+	return err == nil && s.NS.Same(now)
 }
 
 // CloseNetNS closes a sandbox that was opened, if any, and forgets what links there
 // are.
-func (h *Host) CloseNetNS(path string) { h.forget(path) }
+func (h *Host) CloseNetNS(path string) { h.spaces.Forget(path) }
 
 // NetNSAlive is [netns.Alive].
 func (h *Host) NetNSAlive(path string, cookie uint64) bool { return netns.Alive(path, cookie) }
@@ -53,13 +46,13 @@ func (h *Host) ReferencedNetNS() (map[uint64]bool, error) { return proc.Referenc
 
 // IPv6Off reports whether IPv6 is switched off on a link of a namespace.
 func (h *Host) IPv6Off(netns, link string) (bool, error) {
-	_, l, err := h.iface(netns, link)
+	_, l, err := h.spaces.Link(netns, link)
 	return err == nil && rtnl.DisableIPv6.Is(l, "1"), err
 }
 
 // DefaultRoutes lists the default routes through a link of a namespace, of both families.
 func (h *Host) DefaultRoutes(netns, link string) (list []*wire.Route, err error) {
-	rt, l, err := h.iface(netns, link)
+	rt, l, err := h.spaces.Link(netns, link)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +104,7 @@ const (
 func (h *Host) ProcessesIn(path string) (list []string, err error) {
 	want, err := netns.At(path)
 	if err != nil {
-		return nil, netnsError(path, err)
+		return nil, spaces.Error(path, err)
 	}
 	for begin := time.Now(); ; time.Sleep(passingLook) {
 		list = nil
@@ -135,11 +128,11 @@ var fallbacks = []string{
 
 // sandboxLinks lists a namespace's links besides lo and the kernel's own.
 func (h *Host) sandboxLinks(path string) ([]string, error) {
-	s, err := h.sandbox(path)
+	s, err := h.spaces.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.rt.Links()
+	list, err := s.RT.Links()
 	var names []string
 	for _, l := range list {
 		if l.Index != rtnl.LoIndex && (l.Up() || !slices.Contains(fallbacks, l.Name)) {
@@ -152,13 +145,13 @@ func (h *Host) sandboxLinks(path string) ([]string, error) {
 // Addresses returns the addresses by which a namespace speaks to others, at most
 // one of each family; lo's where it can't.
 func (h *Host) Addresses(path string) ([]netip.Prefix, error) {
-	s, err := h.in(path)
+	s, err := h.spaces.In(path)
 	if err != nil {
 		return nil, err
 	}
 	var list []netip.Prefix
 	for _, to := range uplinkTargets {
-		p, err := s.rt.SourceFor(to)
+		p, err := s.RT.SourceFor(to)
 		if err != nil {
 			return nil, err
 		}
@@ -169,14 +162,14 @@ func (h *Host) Addresses(path string) ([]netip.Prefix, error) {
 	if len(list) > 0 {
 		return list, nil
 	}
-	return s.rt.Loopback()
+	return s.RT.Loopback()
 }
 
 // Loopback returns the addresses that a namespace's lo has once it is up.
 func (h *Host) Loopback(path string) ([]netip.Prefix, error) {
-	s, err := h.in(path)
+	s, err := h.spaces.In(path)
 	if err != nil {
 		return nil, err
 	}
-	return s.rt.Loopback()
+	return s.RT.Loopback()
 }

@@ -24,12 +24,12 @@ func (l sharedLo) lo() (*rtnl.Conn, *rtnl.Link, error) {
 	if path == "" {
 		return nil, nil, nil
 	}
-	s, err := l.h.sandbox(path)
+	s, err := l.h.spaces.Open(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	lo, err := s.rt.LinkByIndex(rtnl.LoIndex)
-	return s.rt, lo, err
+	lo, err := s.RT.LinkByIndex(rtnl.LoIndex)
+	return s.RT, lo, err
 }
 
 // ensure is before the bind's, whose reaper takes an lo that is down for the sign that it

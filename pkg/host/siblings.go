@@ -62,7 +62,7 @@ func (h *Host) isGatewayEndpoint(a wire.Attachment, v6 bool) bool {
 	if i < 0 {
 		return false
 	}
-	nl, err := h.handle(list[i].NetNS)
+	nl, err := h.spaces.Handle(list[i].NetNS)
 	if err != nil {
 		return false
 	}

@@ -4,13 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"dcni/pkg/host/proc"
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/wire"
 )
 
@@ -57,7 +56,7 @@ func (s setting) remove() error {
 	if s.o.Was == "" {
 		return nil
 	}
-	if err := s.set(s.o.Was); err != nil && !gone(err) {
+	if err := s.set(s.o.Was); err != nil && !spaces.Gone(err) {
 		return err
 	}
 	return nil
@@ -68,8 +67,8 @@ func (s setting) probe() error { return nil }
 // read returns the setting's value: fs.ErrNotExist if the kernel has none such.
 func (s setting) read() (have string, err error) {
 	if d, ok := rtnl.DevConfOf(s.o.Path); ok {
-		_, l, err := s.h.iface(s.o.NetNS, d.Dev)
-		if notFound(err) {
+		_, l, err := s.h.spaces.Link(s.o.NetNS, d.Dev)
+		if spaces.NotFound(err) {
 			return "", fs.ErrNotExist
 		}
 		if err != nil {
@@ -77,20 +76,20 @@ func (s setting) read() (have string, err error) {
 		}
 		return d.Value(l)
 	}
-	err = s.h.run(s.o.NetNS, func() (err error) {
-		have, err = s.h.readProc(s.o.NetNS, s.o.Path)
+	err = s.h.spaces.Run(s.o.NetNS, func() (err error) {
+		have, err = s.h.spaces.ReadProc(s.o.NetNS, s.o.Path)
 		return err
 	})
 	return have, err
 }
 
-// set sets the setting. A setting of a link changes nothing else of it that iface found.
+// set sets the setting. A setting of a link changes nothing else of it that Link found.
 func (s setting) set(value string) error {
 	d, ok := rtnl.DevConfOf(s.o.Path)
 	if !ok {
 		return s.write(value)
 	}
-	rt, l, err := s.h.iface(s.o.NetNS, d.Dev)
+	rt, l, err := s.h.spaces.Link(s.o.NetNS, d.Dev)
 	if err != nil {
 		return err
 	}
@@ -107,70 +106,5 @@ func (s setting) set(value string) error {
 
 // write writes the setting's file.
 func (s setting) write(value string) error {
-	return s.h.run(s.o.NetNS, func() error { return s.h.writeProc(s.o.NetNS, s.o.Path, value) })
-}
-
-// writeProc writes a setting of the namespace that the calling thread is in.
-func (h *Host) writeProc(netns, path, value string) error {
-	f, err := h.openProc(netns, path, unix.O_WRONLY)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = f.WriteString(value)
-	return err
-}
-
-// readProc reads a setting of the namespace that the calling thread is in.
-func (h *Host) readProc(netns, path string) (string, error) {
-	f, err := h.openProc(netns, path, unix.O_RDONLY)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	const most = 64
-	b := make([]byte, most)
-	n, err := f.Read(b)
-	return strings.TrimSpace(string(b[:n])), err
-}
-
-// openProc opens a setting of the namespace that the calling thread is in: in a
-// sandbox through an instance of procfs of this process's own (Linux 5.8). Its cache
-// of names knows no other sandbox's, and leaves nothing in the machine's. Where
-// there can't be one, the machine's has to do.
-func (h *Host) openProc(netns, path string, flags int) (*os.File, error) {
-	name := proc.SysctlDir + path
-	if netns != "" {
-		if dir, err := h.ownProc(); err == nil {
-			fd, err := unix.Openat(dir, "sys/"+path, flags|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return nil, &fs.PathError{Op: "open", Path: name, Err: err}
-			}
-			return os.NewFile(uintptr(fd), name), nil
-		}
-	}
-	return os.OpenFile(name, flags, 0)
-}
-
-// ownProc returns a directory of a procfs that is mounted nowhere.
-func (h *Host) ownProc() (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.proc != nil {
-		return int(h.proc.Fd()), nil
-	}
-	ctx, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return 0, err
-	}
-	defer unix.Close(ctx)
-	if err := unix.FsconfigCreate(ctx); err != nil {
-		return 0, err
-	}
-	dir, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, 0)
-	if err != nil {
-		return 0, err
-	}
-	h.proc = os.NewFile(uintptr(dir), "procfs")
-	return dir, nil
+	return s.h.spaces.Run(s.o.NetNS, func() error { return s.h.spaces.WriteProc(s.o.NetNS, s.o.Path, value) })
 }

@@ -10,6 +10,7 @@ import (
 
 	"dcni/pkg/host/proc"
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/wire"
 )
 
@@ -62,9 +63,9 @@ func (v veth) repair() (bool, error) {
 	if v.differs(host, master) == nil {
 		return false, nil
 	}
-	defer v.h.relink()
+	defer v.h.spaces.Changed()
 	if host.Master != master.Index || v.o.MTU != 0 && host.MTU != v.o.MTU {
-		err := v.h.root.rt.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
+		err := v.h.spaces.Root.RT.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
 			m.IfInfo(host.Index, 0, unix.IFF_UP)
 			if v.o.MTU != 0 {
 				m.Native(unix.IFLA_MTU, uint32(v.o.MTU))
@@ -81,16 +82,16 @@ func (v veth) repair() (bool, error) {
 // rename gives the host's end its name back, if the interface in the sandbox leads
 // to one that is ours by its alias and has another name.
 func (v veth) rename() bool {
-	_, peer, err := v.h.iface(v.o.NetNS, v.o.Peer)
+	_, peer, err := v.h.spaces.Link(v.o.NetNS, v.o.Peer)
 	if err != nil {
 		return false
 	}
-	end, err := v.h.root.rt.LinkByIndex(peer.Peer)
+	end, err := v.h.spaces.Root.RT.LinkByIndex(peer.Peer)
 	if err != nil || end.Kind != "veth" || v.o.Alias == "" || end.Alias != v.alias() {
 		return false
 	}
-	defer v.h.relink()
-	rt := v.h.root.rt
+	defer v.h.spaces.Changed()
+	rt := v.h.spaces.Root.RT
 	if rt.SetUp(end.Index, false) != nil { // before Linux 6.0 it keeps its name as long as it is up
 		return false
 	}
@@ -103,11 +104,11 @@ func (v veth) rename() bool {
 
 // finish sets the host's end as it is to be, and raises it.
 func (v veth) finish() error {
-	defer v.h.relink()
+	defer v.h.spaces.Changed()
 	if err := v.setAttrs(); err != nil {
 		return err
 	}
-	return v.h.root.rt.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
+	return v.h.spaces.Root.RT.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
 		m.IfInfo(0, unix.IFF_UP, unix.IFF_UP)
 		m.Str(unix.IFLA_IFNAME, v.o.Name)
 	})
@@ -128,15 +129,15 @@ func (v veth) create() error {
 	if err != nil {
 		return err
 	}
-	rt, master, err := v.h.iface("", v.o.Bridge)
+	rt, master, err := v.h.spaces.Link("", v.o.Bridge)
 	if err != nil {
 		return err
 	}
-	sb, err := v.h.sandbox(v.o.NetNS)
+	sb, err := v.h.spaces.Open(v.o.NetNS)
 	if err != nil {
 		return err
 	}
-	defer v.h.relink()
+	defer v.h.spaces.Changed()
 	return rt.Change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtnl.Message) {
 		m.IfInfo(0, 0, 0)
 		m.Str(unix.IFLA_IFNAME, v.o.Name)
@@ -150,7 +151,7 @@ func (v veth) create() error {
 		m.Str(unix.IFLA_IFNAME, v.o.Peer)
 		m.Raw(unix.IFLA_ADDRESS, mac)
 		m.Native(unix.IFLA_MTU, uint32(v.o.MTU))
-		m.Native(unix.IFLA_NET_NS_FD, uint32(sb.ns.Fd()))
+		m.Native(unix.IFLA_NET_NS_FD, uint32(sb.NS.Fd()))
 		m.Close(peer)
 		m.Close(data)
 		m.Close(info)
@@ -161,7 +162,7 @@ func (v veth) create() error {
 // no link-local address: a port of a bridge needs none, and the host would keep
 // three routes for each container. A kernel without IPv6 does not have that.
 func (v veth) setAttrs() error {
-	err := v.h.root.rt.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
+	err := v.h.spaces.Root.RT.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
 		v.port(m)
 		spec := m.Open(unix.IFLA_AF_SPEC)
 		inet6 := m.Open(unix.AF_INET6)
@@ -170,7 +171,7 @@ func (v veth) setAttrs() error {
 		m.Close(spec)
 	})
 	if errors.Is(err, unix.EAFNOSUPPORT) {
-		err = v.h.root.rt.Change(unix.RTM_NEWLINK, 0, v.port)
+		err = v.h.spaces.Root.RT.Change(unix.RTM_NEWLINK, 0, v.port)
 	}
 	return err
 }
@@ -224,8 +225,8 @@ func (v veth) check() error {
 
 // outside returns the host's end and its bridge.
 func (v veth) outside() (host, master *rtnl.Link, err error) {
-	if _, host, err = v.h.iface("", v.o.Name); err == nil {
-		_, master, err = v.h.iface("", v.o.Bridge)
+	if _, host, err = v.h.spaces.Link("", v.o.Name); err == nil {
+		_, master, err = v.h.spaces.Link("", v.o.Bridge)
 	}
 	return host, master, err
 }
@@ -253,11 +254,11 @@ func (v veth) differs(host, master *rtnl.Link) error {
 
 // paired compares the sandbox's end with the host's.
 func (v veth) paired() error {
-	_, host, err := v.h.iface("", v.o.Name)
+	_, host, err := v.h.spaces.Link("", v.o.Name)
 	if err != nil {
 		return err
 	}
-	_, peer, err := v.h.iface(v.o.NetNS, v.o.Peer)
+	_, peer, err := v.h.spaces.Link(v.o.NetNS, v.o.Peer)
 	switch {
 	case err != nil:
 		return fmt.Errorf("in sandbox: %w", err)
@@ -268,8 +269,8 @@ func (v veth) paired() error {
 }
 
 func (v veth) remove() error {
-	defer v.h.relink()
-	if err := v.h.root.rt.DelLink(v.o.Name); err != nil && !gone(err) {
+	defer v.h.spaces.Changed()
+	if err := v.h.spaces.Root.RT.DelLink(v.o.Name); err != nil && !spaces.Gone(err) {
 		return err
 	}
 	return nil
@@ -277,21 +278,10 @@ func (v veth) remove() error {
 
 func (v veth) probe() error { return errors.Join(probeKind("veth"), probeCookie()) }
 
-// HasLink reports whether a namespace has a link of that name. The caller is about
-// to make it, and to write its settings.
-func (h *Host) HasLink(netns, name string) (bool, error) {
-	go h.ownProc() //nolint:errcheck // the caller that needs it asks again
-	_, _, err := h.iface(netns, name)
-	if notFound(err) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // hostLinks lists the names of the host's veths that look like ours: the names
 // that [wire.Attachment.HostLink] gives.
 func (h *Host) hostLinks() ([]string, error) {
-	nl, err := h.handle("")
+	nl, err := h.spaces.Handle("")
 	if err != nil {
 		return nil, err
 	}
