@@ -31,9 +31,9 @@ func (h *Host) bindOf(r *records.Record) bind {
 // nothing is known of a path. Nothing was mounted then.
 func (b bind) needless() bool { return b.o.Path == "" || b.o.Original == b.o.Shared }
 
-// ensure starts the one that takes the bind away again before there is any: it
+// Ensure starts the one that takes the bind away again before there is any: it
 // does so too if this process dies.
-func (b bind) ensure() (bool, error) {
+func (b bind) Ensure() (bool, error) {
 	if b.needless() || b.leadsTo(b.o.Shared) == nil {
 		return false, nil
 	}
@@ -87,18 +87,18 @@ func (b bind) leadsTo(cookies ...uint64) error {
 	return nil
 }
 
-// check is content with a path that leads to the sandbox's own namespace again:
+// Check is content with a path that leads to the sandbox's own namespace again:
 // the container has joined by now.
-func (b bind) check() error { return b.leadsTo(b.o.Shared, b.o.Original) }
+func (b bind) Check() error { return b.leadsTo(b.o.Shared, b.o.Original) }
 
-// remove takes the bind away where it still is, and nothing else that may be
+// Remove takes the bind away where it still is, and nothing else that may be
 // mounted there: it unmounts what it has open and has looked at, so a path that
 // is made again at that moment is not hit. What is mounted over the bind in these
 // microseconds would be: umount2 takes the topmost mount there, through a
 // descriptor as well, and what is covered can't be unmounted. Then others may
 // have been given the path while it led elsewhere, and taken lo down there, as
 // containerd does when a pod stops: up it goes.
-func (b bind) remove() error {
+func (b bind) Remove() error {
 	if b.needless() {
 		return nil
 	}
@@ -130,7 +130,7 @@ func (b bind) remove() error {
 	})
 }
 
-func (b bind) probe() error { return nil }
+func (b bind) Probe() error { return nil }
 
 // startReaper starts this program once more, to outlive this process. It is in the
 // runtime's namespaces, for there the bind is seen. See [Host.Pop].

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/links"
 	"dcni/pkg/host/proc"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/host/spaces"
@@ -21,10 +22,10 @@ type child struct {
 	o *wire.Child
 }
 
-// ensure creates the interface right in the sandbox, down. A child that is there stays,
+// Ensure creates the interface right in the sandbox, down. A child that is there stays,
 // with all that is on it, unless its parent was moved away and there is another link of
 // that name.
-func (c child) ensure() (bool, error) {
+func (c child) Ensure() (bool, error) {
 	rt, l, err := c.h.spaces.Link(c.o.NetNS, c.o.Name)
 	switch {
 	case err == nil && !c.ours(l):
@@ -185,7 +186,7 @@ func (c child) explain(err error, on *rtnl.Link) error {
 	case errors.Is(err, unix.EINVAL) && c.besideMacvlan(on):
 		return wire.Errorf(wire.CodeConfig, "mode %q: refused for parent %s, which has a macvlan already: passthru goes together with no other", c.o.Mode, on.Name)
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return noKind(c.o.Kind, err)
+		return links.NoKind(c.o.Kind, err)
 	}
 	return err
 }
@@ -229,8 +230,8 @@ func (c child) leads(l, on *rtnl.Link) error {
 	return nil
 }
 
-// check leaves out the MAC, which the plugin tuning may set.
-func (c child) check() error {
+// Check leaves out the MAC, which the plugin tuning may set.
+func (c child) Check() error {
 	_, on, err := c.h.spaces.Link("", c.o.Parent)
 	if err != nil {
 		return err
@@ -249,10 +250,10 @@ func (c child) check() error {
 	return errors.Join(c.leads(l, on), c.modeOf(l), wrong)
 }
 
-// remove deletes the interface, whatever its name is by now. A path may lead to
+// Remove deletes the interface, whatever its name is by now. A path may lead to
 // another namespace by now: nothing is removed there. But the interface's own may live on
 // without its path, and the interface answers for its address as long as it does.
-func (c child) remove() error {
+func (c child) Remove() error {
 	sb, err := c.h.spaces.Open(c.o.NetNS)
 	if err == nil {
 		cookie, err := sb.RT.Cookie()
@@ -296,4 +297,4 @@ func (c child) removeIn(rt *rtnl.Conn) error {
 	return err
 }
 
-func (c child) probe() error { return errors.Join(probeKind(c.o.Kind), probeCookie()) }
+func (c child) Probe() error { return errors.Join(links.ProbeKind(c.o.Kind), links.ProbeCookie()) }

@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"fmt"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/records"
@@ -14,14 +15,14 @@ type fwEncrypted struct {
 	o *firewall.Encrypted
 }
 
-// ensure closes the port to what is not encrypted, and notes before that it does. The
+// Ensure closes the port to what is not encrypted, and notes before that it does. The
 // policies come first: without ESP they are refused, and then nothing is made. The caller
 // holds the host's lock.
-func (e fwEncrypted) ensure() (bool, error) {
-	if e.check() == nil {
+func (e fwEncrypted) Ensure() (bool, error) {
+	if e.Check() == nil {
 		return false, nil
 	}
-	if err := e.probe(); err != nil {
+	if err := e.Probe(); err != nil {
 		return false, err
 	}
 	family := 4
@@ -40,22 +41,22 @@ func (e fwEncrypted) ensure() (bool, error) {
 	return true, err
 }
 
-func (e fwEncrypted) check() error {
+func (e fwEncrypted) Check() error {
 	if !e.h.records.HasChange(e.o.Key()) {
 		return errors.New("it is not on record")
 	}
 	for _, p := range e.o.Policies() {
 		if err := e.h.Check(p); err != nil {
-			return wrapped(p.String(), err)
+			return fmt.Errorf("%s: %w", p, err)
 		}
 	}
 	return e.h.fw.Check(e.o)
 }
 
-// remove opens the port, for both families: a record that can't be read does not tell which
+// Remove opens the port, for both families: a record that can't be read does not tell which
 // it was. States with other nodes, which a dnetd that died has left, go along. The caller
 // holds the host's lock.
-func (e fwEncrypted) remove() error {
+func (e fwEncrypted) Remove() error {
 	if !e.h.records.HasChange(e.o.Key()) {
 		return nil
 	}
@@ -78,4 +79,4 @@ func (e fwEncrypted) remove() error {
 	return e.h.records.DeleteChange(e.o.Key())
 }
 
-func (e fwEncrypted) probe() error { return e.h.Probe(wire.Object(e.o.Policies()[0])) }
+func (e fwEncrypted) Probe() error { return e.h.Probe(wire.Object(e.o.Policies()[0])) }

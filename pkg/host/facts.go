@@ -5,9 +5,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
 	"dcni/pkg/ipam"
 	"dcni/pkg/names"
 	"dcni/pkg/wire"
@@ -39,33 +36,6 @@ func (h *Host) DefaultRouteMTU() int {
 	return ethernet
 }
 
-// Routes lists the unicast routes of all tables: policy routing does not make
-// a subnet free.
-func (h *Host) Routes() ([]ipam.HostRoute, error) {
-	nl, err := h.spaces.Handle("")
-	if err != nil {
-		return nil, err
-	}
-	var out []ipam.HostRoute
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		var list []netlink.Route
-		err := retryDump(func() (err error) {
-			filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Type: unix.RTN_UNICAST}
-			list, err = nl.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range list {
-			if dst, ok := routeDst(r); ok {
-				out = append(out, ipam.HostRoute{Dst: dst, OnLink: r.Gw == nil && len(r.MultiPath) == 0 && r.Via == nil})
-			}
-		}
-	}
-	return out, nil
-}
-
 // Nameservers lists the servers of /etc/resolv.conf.
 func (h *Host) Nameservers() []netip.Addr {
 	text, err := os.ReadFile("/etc/resolv.conf")
@@ -89,7 +59,7 @@ func (h *Host) ID() string {
 
 // Orphans lists the links and set elements that look like ours.
 func (h *Host) Orphans() ([]wire.Orphan, error) {
-	links, err := h.hostLinks()
+	links, err := h.links.Veths()
 	if err != nil {
 		return nil, err
 	}
@@ -105,3 +75,9 @@ func (h *Host) Orphans() ([]wire.Orphan, error) {
 	owners, err := h.orphanElements()
 	return append(out, owners...), err
 }
+
+// Routes is [links.Links.HostRoutes].
+func (h *Host) Routes() ([]ipam.HostRoute, error) { return h.links.HostRoutes() }
+
+// Adopts is [links.Links.Adopts].
+func (h *Host) Adopts(o *wire.Bridge) (bool, error) { return h.links.Adopts(o) }

@@ -16,10 +16,10 @@ type fwNetwork struct {
 	o *firewall.Network
 }
 
-// ensure installs the constant rules where they are missing, and the network's
+// Ensure installs the constant rules where they are missing, and the network's
 // elements, under the host's lock of the firewall: another network's removal
 // must not take the rules from between the two.
-func (n fwNetwork) ensure() (bool, error) {
+func (n fwNetwork) Ensure() (bool, error) {
 	lock, err := n.h.records.LockFirewall()
 	if err != nil {
 		return false, err
@@ -56,12 +56,12 @@ func (h *Host) installRules() (installed bool, err error) {
 	return installed, err
 }
 
-func (n fwNetwork) check() error { return n.h.fw.Check(n.o) }
+func (n fwNetwork) Check() error { return n.h.fw.Check(n.o) }
 
-// remove takes the network's elements away, and the table if it was this Host
+// Remove takes the network's elements away, and the table if it was this Host
 // that installed it and no network is left in it, so that an ADD that fails on a
 // bare machine leaves it bare. Rules of the users' keep the table.
-func (n fwNetwork) remove() error {
+func (n fwNetwork) Remove() error {
 	lock, err := n.h.records.LockFirewall()
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (n fwNetwork) remove() error {
 	return n.h.fw.Remove(firewall.Installation{})
 }
 
-func (n fwNetwork) probe() error { return n.h.fw.Probe() }
+func (n fwNetwork) Probe() error { return n.h.fw.Probe() }
 
 // RemoveUnusedRules deletes the rules if no network is in them any more. Rules
 // of the users' keep them.
@@ -124,9 +124,9 @@ type fwEndpoint struct {
 	o *firewall.Endpoint
 }
 
-// ensure publishes under the host's lock of the firewall: whether an any-address
+// Ensure publishes under the host's lock of the firewall: whether an any-address
 // binding and a one-address binding meet is not for the kernel to see.
-func (e fwEndpoint) ensure() (bool, error) {
+func (e fwEndpoint) Ensure() (bool, error) {
 	lock, err := e.h.records.LockFirewall()
 	if err != nil {
 		return false, err
@@ -139,13 +139,13 @@ func (e fwEndpoint) ensure() (bool, error) {
 	return changed, err
 }
 
-func (e fwEndpoint) check() error { return e.h.fw.Check(e.o) }
+func (e fwEndpoint) Check() error { return e.h.fw.Check(e.o) }
 
-// remove takes the ports back. A container with other attachments keeps them,
+// Remove takes the ports back. A container with other attachments keeps them,
 // see movePorts; two attachments that are removed at once wait for each other, or
 // one could give the other what would then never be taken back.
-func (e fwEndpoint) remove() error {
-	if len(e.h.siblings(e.o.Owner)) == 0 {
+func (e fwEndpoint) Remove() error {
+	if len(e.h.records.Siblings(e.o.Owner)) == 0 {
 		return e.takeBack()
 	}
 	lock, err := e.h.records.LockFirewall()
@@ -167,7 +167,7 @@ func (e fwEndpoint) takeBack() error {
 	return errors.Join(e.h.fw.Remove(e.o), conntrack.FlushPorts(e.o.Ports))
 }
 
-func (e fwEndpoint) probe() error { return nil }
+func (e fwEndpoint) Probe() error { return nil }
 
 // fwMember is a [firewall.Member].
 type fwMember struct {
@@ -175,10 +175,10 @@ type fwMember struct {
 	o *firewall.Member
 }
 
-func (m fwMember) ensure() (bool, error) { return m.h.fw.Ensure(m.o) }
-func (m fwMember) check() error          { return m.h.fw.Check(m.o) }
-func (m fwMember) remove() error         { return m.h.fw.Remove(m.o) }
-func (m fwMember) probe() error          { return nil }
+func (m fwMember) Ensure() (bool, error) { return m.h.fw.Ensure(m.o) }
+func (m fwMember) Check() error          { return m.h.fw.Check(m.o) }
+func (m fwMember) Remove() error         { return m.h.fw.Remove(m.o) }
+func (m fwMember) Probe() error          { return nil }
 
 // orphanElements lists the owners of elements, for garbage collection.
 func (h *Host) orphanElements() ([]wire.Orphan, error) {
@@ -203,10 +203,10 @@ type fwOwned struct {
 	o *firewall.Owned
 }
 
-func (c fwOwned) ensure() (bool, error) { return false, errors.ErrUnsupported }
-func (c fwOwned) check() error          { return errors.ErrUnsupported }
-func (c fwOwned) remove() error         { return c.h.fw.Remove(c.o) }
-func (c fwOwned) probe() error          { return nil }
+func (c fwOwned) Ensure() (bool, error) { return false, errors.ErrUnsupported }
+func (c fwOwned) Check() error          { return errors.ErrUnsupported }
+func (c fwOwned) Remove() error         { return c.h.fw.Remove(c.o) }
+func (c fwOwned) Probe() error          { return nil }
 
 // flows is a [wire.Flows].
 type flows struct {
@@ -214,16 +214,16 @@ type flows struct {
 	o *wire.Flows
 }
 
-// ensure does nothing: DEL saw to it. To look again would walk the whole table
+// Ensure does nothing: DEL saw to it. To look again would walk the whole table
 // of connections, 5 ms on a host with the usual 262,144 buckets, for an address
 // that no container has had since. Published UDP ports are different: clients go on
 // sending to those, and publishing forgets them.
-func (f flows) ensure() (bool, error) { return false, nil }
+func (f flows) Ensure() (bool, error) { return false, nil }
 
-func (f flows) check() error { return nil }
-func (f flows) probe() error { return nil }
+func (f flows) Check() error { return nil }
+func (f flows) Probe() error { return nil }
 
-func (f flows) remove() error {
+func (f flows) Remove() error {
 	var errs []error
 	for _, a := range f.o.Addresses {
 		errs = append(errs, conntrack.FlushAddress(a))

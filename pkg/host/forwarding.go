@@ -23,12 +23,12 @@ type forwarding struct {
 	o *wire.Forwarding
 }
 
-// ensure records how the family was found, and switches it on. The caller holds the
+// Ensure records how the family was found, and switches it on. The caller holds the
 // host's lock.
-func (f forwarding) ensure() (bool, error) {
+func (f forwarding) Ensure() (bool, error) {
 	off := f.off()
 	f.o.Found = off == nil
-	if off == nil && f.check() == nil {
+	if off == nil && f.Check() == nil {
 		return false, nil
 	}
 	if off != nil {
@@ -59,7 +59,7 @@ func (f forwarding) ensure() (bool, error) {
 		case "accept_redirects":
 			continue // the kernel's own
 		}
-		_, err := setting{f.h, &wire.Sysctl{Path: path, Value: value}}.ensure()
+		_, err := f.h.links.Of(&wire.Sysctl{Path: path, Value: value}).Ensure()
 		if err != nil && (path == f.o.Path() || !errors.Is(err, fs.ErrNotExist)) { // its interface may be gone
 			return true, err
 		}
@@ -187,7 +187,7 @@ func (h *Host) isBridgeOfOurs(name string) bool {
 	return err == nil && l.Kind == "bridge" && l.MAC.String() == wire.BridgeMAC(name)
 }
 
-func (f forwarding) check() error {
+func (f forwarding) Check() error {
 	if err := f.off(); err != nil {
 		return err
 	}
@@ -224,8 +224,8 @@ func (f forwarding) off() error {
 	return err
 }
 
-// remove puts back what was changed, as it was. The caller holds the host's lock.
-func (f forwarding) remove() error {
+// Remove puts back what was changed, as it was. The caller holds the host's lock.
+func (f forwarding) Remove() error {
 	known, err := f.h.records.Change(f.o.Key())
 	if err != nil || known == nil {
 		return err
@@ -240,7 +240,7 @@ func (f forwarding) remove() error {
 		if filepath.Base(path) == "accept_ra" && (was != "1" || have != "2") {
 			continue // not by us
 		}
-		errs = append(errs, setting{f.h, &wire.Sysctl{Path: path, Was: was}}.remove())
+		errs = append(errs, f.h.links.Of(&wire.Sysctl{Path: path, Was: was}).Remove())
 	}
 	errs = append(errs, f.restoreLater(known))
 	if err := errors.Join(errs...); err != nil {
@@ -263,7 +263,7 @@ func (f forwarding) restoreLater(known *records.Change) error {
 	for _, path := range f.h.settingsLike("net/ipv6/conf/*/accept_ra") {
 		_, earlier := known.Was[path]
 		if have, err := proc.Sysctl(path); err == nil && have == "2" && !earlier {
-			errs = append(errs, setting{f.h, &wire.Sysctl{Path: path, Was: "1"}}.remove())
+			errs = append(errs, f.h.links.Of(&wire.Sysctl{Path: path, Was: "1"}).Remove())
 		}
 	}
 	return errors.Join(errs...)
@@ -283,7 +283,7 @@ func (f forwarding) open() error {
 	return f.h.fw.Remove(firewall.Installation{})
 }
 
-func (f forwarding) probe() error {
+func (f forwarding) Probe() error {
 	if f.off() == nil {
 		return nil
 	}
@@ -302,8 +302,8 @@ type forwardAll struct {
 	o *wire.ForwardAll
 }
 
-func (f forwardAll) ensure() (bool, error) {
-	if f.check() == nil {
+func (f forwardAll) Ensure() (bool, error) {
+	if f.Check() == nil {
 		return false, nil
 	}
 	if err := f.h.records.PutChange(&records.Change{Key: f.o.Key(), Family: f.o.Family, ForAll: true}); err != nil {
@@ -312,14 +312,14 @@ func (f forwardAll) ensure() (bool, error) {
 	return true, f.h.closeFamily(f.o.Family)
 }
 
-func (f forwardAll) check() error {
+func (f forwardAll) Check() error {
 	if !f.h.records.HasChange(f.o.Key()) || f.h.records.Closed(f.o.Family) {
 		return errors.New("what is not of containers is dropped")
 	}
 	return nil
 }
 
-func (f forwardAll) remove() error {
+func (f forwardAll) Remove() error {
 	if !f.h.records.HasChange(f.o.Key()) {
 		return nil
 	}
@@ -329,4 +329,4 @@ func (f forwardAll) remove() error {
 	return f.h.closeFamily(f.o.Family)
 }
 
-func (f forwardAll) probe() error { return nil }
+func (f forwardAll) Probe() error { return nil }

@@ -16,6 +16,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/links"
 	"dcni/pkg/host/nft"
 	"dcni/pkg/host/spaces"
 	"dcni/pkg/host/xfrm"
@@ -35,17 +36,10 @@ type Host struct {
 	fw        firewall.Backend
 	installed bool // the rules were missing, and were installed
 	spaces    *spaces.Set
+	links     *links.Links
 
 	mu    sync.Mutex
 	ipsec *xfrm.Conn // see xfrm; nil until first used
-}
-
-// kind is what this package has for each kind of object.
-type kind interface {
-	ensure() (bool, error)
-	check() error
-	remove() error
-	probe() error
 }
 
 // New opens the machine. The store's records are what the firewall's elements
@@ -55,7 +49,7 @@ func New(store records.Store) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{records: store, spaces: open}
+	h := &Host{records: store, spaces: open, links: &links.Links{Set: open, Records: store}}
 	nftables := nft.New()
 	nftables.Siblings, nftables.EndpointOf, nftables.IsGatewayEndpoint = h.siblingAttachments, h.endpoint, h.isGatewayEndpoint
 	nftables.Closed = h.closedFamilies
@@ -72,12 +66,10 @@ func (h *Host) Close() {
 	}
 }
 
-func (h *Host) kind(o wire.Object) kind {
+func (h *Host) kind(o wire.Object) wire.Kind {
 	switch o := o.(type) {
-	case *wire.Bridge:
-		return bridge{h, o}
-	case *wire.Veth:
-		return veth{h, o}
+	case *wire.Bridge, *wire.Veth, *wire.Up, *wire.Addr, *wire.Route, *wire.Sysctl, *wire.Autoconf, *wire.Borrowed:
+		return h.links.Of(o)
 	case *wire.Child:
 		return child{h, o}
 	case *wire.Parent:
@@ -86,20 +78,10 @@ func (h *Host) kind(o wire.Object) kind {
 		return hostAccess{h, o}
 	case *wire.SharedLink:
 		return sharedLink{h, o}
-	case *wire.Up:
-		return up{h, o}
-	case *wire.Sysctl:
-		return setting{h, o}
-	case *wire.Autoconf:
-		return autoconf{h, o}
 	case *wire.Forwarding:
 		return forwarding{h, o}
 	case *wire.ForwardAll:
 		return forwardAll{h, o}
-	case *wire.Addr:
-		return addr{h, o}
-	case *wire.Route:
-		return route{h, o}
 	case *wire.Announcement:
 		return announcement{h, o}
 	case *wire.Flows:
@@ -112,8 +94,6 @@ func (h *Host) kind(o wire.Object) kind {
 		return permission{o}
 	case *wire.XfrmState, *wire.XfrmPolicy:
 		return xfrmObject{h, o}
-	case *wire.Borrowed:
-		return borrowed{h, o}
 	case *names.Resolver:
 		return resolver{h, o}
 	case *wire.Vxlan:
@@ -127,7 +107,7 @@ func (h *Host) kind(o wire.Object) kind {
 }
 
 // rulesKind is kind for what is in the firewall.
-func (h *Host) rulesKind(o wire.Object) kind {
+func (h *Host) rulesKind(o wire.Object) wire.Kind {
 	switch o := o.(type) {
 	case *firewall.Network:
 		return fwNetwork{h, o}
@@ -148,16 +128,16 @@ func (h *Host) rulesKind(o wire.Object) kind {
 }
 
 // Ensure makes o so.
-func (h *Host) Ensure(o wire.Object) (bool, error) { return h.kind(o).ensure() }
+func (h *Host) Ensure(o wire.Object) (bool, error) { return h.kind(o).Ensure() }
 
 // Check returns nil, or how the machine differs from o.
-func (h *Host) Check(o wire.Object) error { return h.kind(o).check() }
+func (h *Host) Check(o wire.Object) error { return h.kind(o).Check() }
 
 // Remove takes o away; nil if it is gone already.
-func (h *Host) Remove(o wire.Object) error { return h.kind(o).remove() }
+func (h *Host) Remove(o wire.Object) error { return h.kind(o).Remove() }
 
 // Probe tells whether Ensure could work here.
-func (h *Host) Probe(o wire.Object) error { return h.kind(o).probe() }
+func (h *Host) Probe(o wire.Object) error { return h.kind(o).Probe() }
 
 // RemoveAll removes the objects at the same time: deleting a link and deleting
 // set elements each wait for the kernel's RCU grace periods, and those pass
@@ -190,12 +170,4 @@ func (h *Host) removeSafely(o wire.Object) (err error) {
 // dnetd asks the dnetd of this machine.
 func (h *Host) dnetd() agent.Client {
 	return agent.Client{Store: h.records, NeverStart: h.NeverStartDnetd}
-}
-
-// wrapped says what an error happened at; nil stays nil.
-func wrapped(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", what, err)
 }

@@ -19,10 +19,10 @@ type hostAccess struct {
 	o *wire.HostAccess
 }
 
-// ensure makes a route for each address, and before it gives the link what the host
+// Ensure makes a route for each address, and before it gives the link what the host
 // speaks from. With IPv6 a link answers for its own addresses only; with IPv4 the host
 // answers for the parent's on any link, and needs no copy.
-func (a hostAccess) ensure() (changed bool, err error) {
+func (a hostAccess) Ensure() (changed bool, err error) {
 	rt, l, err := a.h.spaces.Link("", a.o.Link)
 	if err != nil {
 		return false, err
@@ -37,8 +37,8 @@ func (a hostAccess) ensure() (changed bool, err error) {
 			return changed, err
 		}
 		if given || from.Is6() {
-			own := addr{a.h, &wire.Addr{Dev: a.o.Link, Prefix: netip.PrefixFrom(from, from.BitLen())}}
-			if _, err := own.ensure(); err != nil {
+			own := a.h.links.Of(&wire.Addr{Dev: a.o.Link, Prefix: netip.PrefixFrom(from, from.BitLen())})
+			if _, err := own.Ensure(); err != nil {
 				return changed, err
 			}
 		}
@@ -62,7 +62,7 @@ func (a hostAccess) source(rt *rtnl.Conn, to netip.Addr) (from netip.Addr, given
 	if err != nil {
 		return from, false, err
 	}
-	list, err := rt.Addrs(on.Index, family(to))
+	list, err := rt.Addrs(on.Index, int(rtnl.Family(to)))
 	if err != nil {
 		return from, false, err
 	}
@@ -101,7 +101,7 @@ func (a hostAccess) routes(rt *rtnl.Conn, l *rtnl.Link) (own []rtnl.Route, err e
 	return own, err
 }
 
-func (a hostAccess) check() error {
+func (a hostAccess) Check() error {
 	rt, l, err := a.h.spaces.Link("", a.o.Link)
 	if err != nil {
 		return err
@@ -113,8 +113,8 @@ func (a hostAccess) check() error {
 	return err
 }
 
-// remove takes the attachment's routes, known by their metric.
-func (a hostAccess) remove() error {
+// Remove takes the attachment's routes, known by their metric.
+func (a hostAccess) Remove() error {
 	rt, l, err := a.h.spaces.Link("", a.o.Link)
 	if err != nil {
 		return spaces.UnlessGone(err)
@@ -126,4 +126,4 @@ func (a hostAccess) remove() error {
 	return err
 }
 
-func (a hostAccess) probe() error { return nil }
+func (a hostAccess) Probe() error { return nil }

@@ -16,8 +16,8 @@ type announcement struct {
 	o *wire.Announcement
 }
 
-// ensure says it. It changes nothing that could be undone.
-func (a announcement) ensure() (bool, error) {
+// Ensure says it. It changes nothing that could be undone.
+func (a announcement) Ensure() (bool, error) {
 	_, l, err := a.h.spaces.Link(a.o.NetNS, a.o.Dev)
 	if err != nil {
 		return false, err
@@ -25,11 +25,11 @@ func (a announcement) ensure() (bool, error) {
 	return false, a.h.spaces.Run(a.o.NetNS, func() error { return lan.Announce(l.Index, l.MAC, a.o.Addresses) })
 }
 
-func (a announcement) check() error { return nil }
+func (a announcement) Check() error { return nil }
 
-func (a announcement) remove() error { return nil }
+func (a announcement) Remove() error { return nil }
 
-func (a announcement) probe() error { return nil }
+func (a announcement) Probe() error { return nil }
 
 // Detect begins to ask a LAN for addresses. An address of the host's own is taken as well:
 // no link on its NIC hears the host's answer.

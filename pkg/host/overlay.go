@@ -8,6 +8,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/links"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/host/vxlan"
 	"dcni/pkg/wire"
@@ -16,19 +17,15 @@ import (
 // overlay is what package vxlan makes: a [wire.Vxlan], [wire.FDB], [wire.Neigh] or
 // [wire.Rule].
 type overlay struct {
-	vxlan.Kind
+	wire.Kind
 	probed string // kind of link that the kernel must have; "": none
 }
 
-func (o overlay) ensure() (bool, error) { return o.Ensure() }
-func (o overlay) check() error          { return o.Check() }
-func (o overlay) remove() error         { return o.Remove() }
-
-func (o overlay) probe() error {
+func (o overlay) Probe() error {
 	if o.probed == "" {
-		return o.Probe()
+		return o.Kind.Probe()
 	}
-	return probeKind(o.probed)
+	return links.ProbeKind(o.probed)
 }
 
 // vxlan returns the host's network namespace as package vxlan sees it.
@@ -66,23 +63,23 @@ type peers struct {
 	o *wire.Peers
 }
 
-// ensure has dnetd enter them, and waits until it has, or a while. It is no error where
+// Ensure has dnetd enter them, and waits until it has, or a while. It is no error where
 // it can't: dnetd enters them later, and all the rest of the attachment is there. It
 // changes nothing that this call could undo.
-func (p peers) ensure() (bool, error) {
+func (p peers) Ensure() (bool, error) {
 	_, _ = p.h.dnetd().Ask(agent.Request{Op: agent.Sync, Peers: p.o})
 	return false, nil
 }
 
-// check asks dnetd, which knows what there is to be.
-func (p peers) check() error {
+// Check asks dnetd, which knows what there is to be.
+func (p peers) Check() error {
 	_, err := p.h.dnetd().Call(agent.AnswerTimeout, agent.Request{Op: agent.Know, Peers: p.o})
 	return err
 }
 
-// remove has dnetd enter none any more, where one runs, and takes away those on the
+// Remove has dnetd enter none any more, where one runs, and takes away those on the
 // bridge and the device.
-func (p peers) remove() error {
+func (p peers) Remove() error {
 	_, err := p.h.dnetd().Call(agent.ForgetTimeout, agent.Request{Op: agent.Forget, Peers: p.o})
 	if err != nil && !errors.Is(err, agent.ErrAbsent) {
 		return err
@@ -94,4 +91,4 @@ func (p peers) remove() error {
 	return errors.Join(wire.Undo(p.h, list), p.h.records.DeletePeerNames(p.o.Network)) // a dnetd that was killed left them
 }
 
-func (p peers) probe() error { return p.h.dnetd().Probe() }
+func (p peers) Probe() error { return p.h.dnetd().Probe() }

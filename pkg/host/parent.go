@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/links"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/host/spaces"
 	"dcni/pkg/network"
@@ -19,13 +20,13 @@ type parent struct {
 	o *wire.Parent
 }
 
-func (p parent) ensure() (bool, error) {
+func (p parent) Ensure() (bool, error) {
 	_, err := p.find()
 	return false, err
 }
 
-// check finds only what is the owner's to mend.
-func (p parent) check() error {
+// Check finds only what is the owner's to mend.
+func (p parent) Check() error {
 	l, err := p.find()
 	if err == nil {
 		err = isUp(l)
@@ -41,10 +42,10 @@ func isUp(l *rtnl.Link) error {
 	return nil
 }
 
-// remove does nothing: the link is its owner's.
-func (p parent) remove() error { return nil }
+// Remove does nothing: the link is its owner's.
+func (p parent) Remove() error { return nil }
 
-func (p parent) probe() error {
+func (p parent) Probe() error {
 	_, err := p.find()
 	return err
 }
@@ -107,9 +108,9 @@ type sharedLink struct {
 	o *wire.SharedLink
 }
 
-// ensure makes the link where there is none of its name, and notes before that it is
+// Ensure makes the link where there is none of its name, and notes before that it is
 // ours. The caller holds the host's lock.
-func (s sharedLink) ensure() (bool, error) {
+func (s sharedLink) Ensure() (bool, error) {
 	known, failed := s.h.records.Change(s.o.Key())
 	if failed != nil {
 		return false, failed
@@ -168,7 +169,7 @@ func (s sharedLink) made(l *rtnl.Link, known *records.Change) bool {
 // quiet keeps the host from taking router advertisements by the link: it is made for
 // containers, and must not bring the host addresses and a way out.
 func (s sharedLink) quiet() error {
-	_, err := setting{s.h, &wire.Sysctl{Path: "net/ipv6/conf/" + s.o.Name + "/accept_ra", Value: "0"}}.ensure()
+	_, err := s.h.links.Of(&wire.Sysctl{Path: "net/ipv6/conf/" + s.o.Name + "/accept_ra", Value: "0"}).Ensure()
 	return err
 }
 
@@ -202,7 +203,7 @@ func (s sharedLink) change() *records.Change {
 func (s sharedLink) explain(err error) error {
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return noKind(s.o.Kind, err)
+		return links.NoKind(s.o.Kind, err)
 	case errors.Is(err, unix.EEXIST) && s.o.Kind == wire.KindVLAN:
 		return wire.Invalid("parent", s.o.Name, fmt.Sprintf("link %s has an interface of VLAN %d already, which has another name", s.o.Parent, s.o.VLAN))
 	}
@@ -223,7 +224,7 @@ func (s sharedLink) raise() error {
 	return err
 }
 
-func (s sharedLink) check() error {
+func (s sharedLink) Check() error {
 	_, l, err := s.h.spaces.Link("", s.o.Name)
 	if err == nil {
 		err = isUp(l)
@@ -234,10 +235,10 @@ func (s sharedLink) check() error {
 	return err
 }
 
-// remove deletes the link if dcni made it and nothing of another owner's uses it. One
+// Remove deletes the link if dcni made it and nothing of another owner's uses it. One
 // that its owner made again, or uses by now, is the owner's. The caller holds the host's
 // lock.
-func (s sharedLink) remove() error {
+func (s sharedLink) Remove() error {
 	known, err := s.h.records.Change(s.o.Key())
 	if err != nil || known == nil {
 		return err
@@ -257,17 +258,17 @@ func (s sharedLink) remove() error {
 	return s.h.records.DeleteChange(s.o.Key())
 }
 
-// probe tells whether the link is there, or could be made.
-func (s sharedLink) probe() error {
+// Probe tells whether the link is there, or could be made.
+func (s sharedLink) Probe() error {
 	switch {
 	case s.there():
 		_, err := parent{s.h, &wire.Parent{Name: s.o.Name}}.find()
 		return err
 	case s.o.Kind == wire.KindDummy:
-		return probeKind("bridge")
+		return links.ProbeKind("bridge")
 	}
 	_, err := parent{s.h, &wire.Parent{Name: s.o.Parent}}.find()
-	return errors.Join(err, probeKind(s.o.Kind))
+	return errors.Join(err, links.ProbeKind(s.o.Kind))
 }
 
 // Parent returns what the first of the links is like that is there, for one that is to

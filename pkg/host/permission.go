@@ -17,17 +17,17 @@ import (
 // permission is a [wire.Permission].
 type permission struct{ o *wire.Permission }
 
-// ensure makes nothing: that is root's to do.
-func (p permission) ensure() (bool, error) { return false, p.probe() }
+// Ensure makes nothing: that is root's to do.
+func (p permission) Ensure() (bool, error) { return false, p.Probe() }
 
-// check is content: what is attached stays so, whatever is allowed by now.
-func (p permission) check() error { return nil }
+// Check is content: what is attached stays so, whatever is allowed by now.
+func (p permission) Check() error { return nil }
 
-func (p permission) remove() error { return nil }
+func (p permission) Remove() error { return nil }
 
-// probe looks at the file and at its directory: a user that can write to the
+// Probe looks at the file and at its directory: a user that can write to the
 // directory can put a file there that root never made, or move one of root's.
-func (p permission) probe() error {
+func (p permission) Probe() error {
 	dir := filepath.Dir(p.o.Path)
 	create := "install -D -m 644 /dev/null " + p.o.Path
 	info, err := os.Lstat(p.o.Path)

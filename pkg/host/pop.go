@@ -93,7 +93,7 @@ func (p *bindReaper) reap() error {
 	if err != nil || r == nil || r.State == records.Up && !r.Since.Equal(p.since) {
 		return err
 	}
-	if err := p.h.bindOf(r).remove(); err != nil || r.State == records.Up {
+	if err := p.h.bindOf(r).Remove(); err != nil || r.State == records.Up {
 		return err
 	}
 	return p.h.records.Delete(p.owner, p.plugin)

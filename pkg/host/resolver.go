@@ -35,10 +35,10 @@ type resolver struct {
 	o *names.Resolver
 }
 
-// ensure hands the sockets to dnetd and installs the rules. What dnetd was told is to
+// Ensure hands the sockets to dnetd and installs the rules. What dnetd was told is to
 // be taken back also if the rest fails, so that counts as a change.
-func (r resolver) ensure() (bool, error) {
-	if r.o.Port != 0 && r.check() == nil {
+func (r resolver) Ensure() (bool, error) {
+	if r.o.Port != 0 && r.Check() == nil {
 		return false, nil
 	}
 	if r.o.Intercept && r.o.Local == nil {
@@ -148,9 +148,9 @@ func (h *Host) eachTable(r *names.Resolver, f func(t nstable.Table, want nstable
 	return errors.Join(errs...)
 }
 
-// check asks dnetd, and looks at the rules. After a crash dnetd may have had to
+// Check asks dnetd, and looks at the rules. After a crash dnetd may have had to
 // take other ports than are on record.
-func (r resolver) check() error {
+func (r resolver) Check() error {
 	reply, unknown := r.h.dnetd().Call(agent.AnswerTimeout, agent.Request{Op: agent.Know, Resolver: r.o})
 	now := *r.o
 	if reply.Port != 0 {
@@ -159,10 +159,10 @@ func (r resolver) check() error {
 	return errors.Join(unknown, r.h.eachTable(&now, nstable.Table.Check))
 }
 
-// remove has dnetd forget the attachment, and takes the rules away with the last
+// Remove has dnetd forget the attachment, and takes the rules away with the last
 // one of the sandbox. It goes on without dnetd: that drops by itself what has no
 // record any more.
-func (r resolver) remove() error {
+func (r resolver) Remove() error {
 	if r.o.NetNS == "" || !r.there() {
 		r.forget()
 		return nil
@@ -211,7 +211,7 @@ func (r resolver) there() bool {
 // siblings returns the resolvers of the sandbox's other attachments. It is not sure
 // while one of them is being made: what that wants is not yet on record.
 func (r resolver) siblings() (list []*names.Resolver, sure bool) {
-	for _, other := range r.h.siblings(r.o.Owner) {
+	for _, other := range r.h.records.Siblings(r.o.Owner) {
 		switch {
 		case other.Cookie != r.o.Cookie:
 		case other.State == records.Adding:
@@ -223,9 +223,9 @@ func (r resolver) siblings() (list []*names.Resolver, sure bool) {
 	return list, true
 }
 
-// probe tells whether dnetd answers or could be started, and whether the kernel
+// Probe tells whether dnetd answers or could be started, and whether the kernel
 // takes the rules. They are installed in a namespace of their own.
-func (r resolver) probe() error { return errors.Join(r.h.dnetd().Probe(), probeMapping(r.o)) }
+func (r resolver) Probe() error { return errors.Join(r.h.dnetd().Probe(), probeMapping(r.o)) }
 
 func probeMapping(r *names.Resolver) error {
 	return netns.Scratch(func() error {
@@ -240,7 +240,7 @@ func probeMapping(r *names.Resolver) error {
 		}
 		defer rt.Close()
 		if err := rt.SetUp(rtnl.LoIndex, true); err != nil {
-			return wrapped("raise lo", err)
+			return fmt.Errorf("raise lo: %w", err)
 		}
 		at := *r
 		at.Port, at.Port6 = names.DNSPort, names.DNSPort

@@ -37,7 +37,7 @@ func TestLastGoesAsAnotherComes(t *testing.T) {
 			}
 			return agent.Reply{Last: cookie}
 		})
-		if err := (resolver{going, of("web")}).remove(); err != nil {
+		if err := (resolver{going, of("web")}).Remove(); err != nil {
 			t.Error(err)
 		}
 		if err := <-done; err != nil {

@@ -50,26 +50,6 @@ func (h *Host) IPv6Off(netns, link string) (bool, error) {
 	return err == nil && rtnl.DisableIPv6.Is(l, "1"), err
 }
 
-// DefaultRoutes lists the default routes through a link of a namespace, of both families.
-func (h *Host) DefaultRoutes(netns, link string) (list []*wire.Route, err error) {
-	rt, l, err := h.spaces.Link(netns, link)
-	if err != nil {
-		return nil, err
-	}
-	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		routes, err := rt.Routes(family, unix.RT_TABLE_MAIN, l.Index)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range routes {
-			if r.Dst.Bits() == 0 {
-				list = append(list, &wire.Route{NetNS: netns, Dev: link, Dst: r.Dst, Via: r.Via, Metric: r.Metric})
-			}
-		}
-	}
-	return list, nil
-}
-
 // NetNSInfo looks at a sandbox for a plugin that makes no interface in it.
 func (h *Host) NetNSInfo(path string) (wire.NetNSInfo, error) {
 	found, err := h.OpenNetNS(path)
@@ -172,4 +152,9 @@ func (h *Host) Loopback(path string) ([]netip.Prefix, error) {
 		return nil, err
 	}
 	return s.RT.Loopback()
+}
+
+// DefaultRoutes is [links.Links.DefaultRoutes].
+func (h *Host) DefaultRoutes(netns, link string) ([]*wire.Route, error) {
+	return h.links.DefaultRoutes(netns, link)
 }

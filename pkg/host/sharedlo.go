@@ -32,9 +32,9 @@ func (l sharedLo) lo() (*rtnl.Conn, *rtnl.Link, error) {
 	return s.RT, lo, err
 }
 
-// ensure is before the bind's, whose reaper takes an lo that is down for the sign that it
+// Ensure is before the bind's, whose reaper takes an lo that is down for the sign that it
 // must go.
-func (l sharedLo) ensure() (bool, error) {
+func (l sharedLo) Ensure() (bool, error) {
 	rt, lo, err := l.lo()
 	if err != nil || lo == nil || lo.Up() {
 		return false, err
@@ -42,7 +42,7 @@ func (l sharedLo) ensure() (bool, error) {
 	return rt.RaiseLo()
 }
 
-func (l sharedLo) check() error {
+func (l sharedLo) Check() error {
 	_, lo, err := l.lo()
 	if err == nil && lo != nil && !lo.Up() {
 		err = errors.New("is down")
@@ -50,5 +50,5 @@ func (l sharedLo) check() error {
 	return err
 }
 
-func (l sharedLo) remove() error { return nil }
-func (l sharedLo) probe() error  { return nil }
+func (l sharedLo) Remove() error { return nil }
+func (l sharedLo) Probe() error  { return nil }

@@ -1,11 +1,7 @@
 package host
 
 import (
-	"net/netip"
 	"slices"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/conntrack"
@@ -20,23 +16,10 @@ import (
 // recognized as the answer had the datagram come in by another. When the attachment
 // that has the ports is detached, a sibling takes them over.
 
-// siblings returns the records of the other attachments of an attachment's
-// container. One that can't be read is not among them: it answers for nothing.
-func (h *Host) siblings(a wire.Attachment) []*records.Record {
-	list, _ := h.records.OfContainer(a.Container)
-	var siblings []*records.Record
-	for _, r := range list {
-		if r.Attachment != a {
-			siblings = append(siblings, r)
-		}
-	}
-	return siblings
-}
-
 // siblingAttachments returns the other attachments of an attachment's container.
 func (h *Host) siblingAttachments(a wire.Attachment) []wire.Attachment {
 	var list []wire.Attachment
-	for _, r := range h.siblings(a) {
+	for _, r := range h.records.Siblings(a) {
 		list = append(list, r.Attachment)
 	}
 	return list
@@ -62,29 +45,7 @@ func (h *Host) isGatewayEndpoint(a wire.Attachment, v6 bool) bool {
 	if i < 0 {
 		return false
 	}
-	nl, err := h.spaces.Handle(list[i].NetNS)
-	if err != nil {
-		return false
-	}
-	everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	if v6 {
-		everywhere = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	}
-	r := route{h: h, o: &wire.Route{NetNS: list[i].NetNS, Dst: everywhere}}
-	routes, err := r.list(nl, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return false
-	}
-	routes = slices.DeleteFunc(routes, func(have netlink.Route) bool {
-		dst, ok := routeDst(have)
-		return !ok || dst != everywhere
-	})
-	link, err := nl.LinkByName(a.IfName)
-	if err != nil || len(routes) == 0 {
-		return false
-	}
-	best := slices.MinFunc(routes, func(a, b netlink.Route) int { return a.Priority - b.Priority })
-	return best.LinkIndex == link.Attrs().Index
+	return h.links.IsWayOut(list[i].NetNS, a.IfName, v6)
 }
 
 // gatewayFirst sorts the endpoints of containers that have several: the ways
@@ -109,7 +70,7 @@ func (h *Host) gatewayFirst(endpoints []*firewall.Endpoint) []*firewall.Endpoint
 // published for them too. If one can't be had, its CHECK tells. The caller
 // holds the lock of the firewall.
 func (e fwEndpoint) movePorts() {
-	for _, r := range e.h.siblings(e.o.Owner) {
+	for _, r := range e.h.records.Siblings(e.o.Owner) {
 		if r.State != records.Up || r.Endpoint == nil {
 			continue
 		}

@@ -14,11 +14,11 @@ type underlay struct {
 	o *firewall.Underlay
 }
 
-// ensure closes the port, and notes before that it does. The nodes that dnetd put in last
+// Ensure closes the port, and notes before that it does. The nodes that dnetd put in last
 // are in at once, also where another program flushed the rules. The caller holds the
 // host's lock.
-func (u underlay) ensure() (bool, error) {
-	if u.check() == nil {
+func (u underlay) Ensure() (bool, error) {
+	if u.Check() == nil {
 		return false, nil
 	}
 	if err := u.h.records.PutChange(&records.Change{Key: u.o.Key(), Port: u.o.Port}); err != nil {
@@ -31,15 +31,15 @@ func (u underlay) ensure() (bool, error) {
 	return u.h.fw.Ensure(&firewall.Underlay{Port: u.o.Port, Known: append(nodes, u.o.Known...)})
 }
 
-func (u underlay) check() error {
+func (u underlay) Check() error {
 	if !u.h.records.HasChange(u.o.Key()) {
 		return errors.New("it is not on record")
 	}
 	return u.h.fw.Check(u.o)
 }
 
-// remove opens the port. The caller holds the host's lock.
-func (u underlay) remove() error {
+// Remove opens the port. The caller holds the host's lock.
+func (u underlay) Remove() error {
 	if !u.h.records.HasChange(u.o.Key()) {
 		return nil
 	}
@@ -49,7 +49,7 @@ func (u underlay) remove() error {
 	return u.h.records.DeleteChange(u.o.Key())
 }
 
-func (u underlay) probe() error { return u.h.fw.Probe() }
+func (u underlay) Probe() error { return u.h.fw.Probe() }
 
 // underlayNodes is a [firewall.Nodes].
 type underlayNodes struct {
@@ -57,9 +57,9 @@ type underlayNodes struct {
 	o *firewall.Nodes
 }
 
-// ensure notes them, for what closes the next port or closes one again, and puts them in
+// Ensure notes them, for what closes the next port or closes one again, and puts them in
 // where a port is closed.
-func (n underlayNodes) ensure() (bool, error) {
+func (n underlayNodes) Ensure() (bool, error) {
 	if known, err := n.h.records.UnderlayNodes(); err != nil || !slices.Equal(known, n.o.Addresses) {
 		if err := n.h.records.PutUnderlayNodes(n.o.Addresses); err != nil {
 			return false, err
@@ -82,14 +82,14 @@ func (n underlayNodes) closed() (bool, error) {
 	return false, err
 }
 
-func (n underlayNodes) check() error {
+func (n underlayNodes) Check() error {
 	if closed, err := n.closed(); !closed || err != nil {
 		return err
 	}
 	return n.h.fw.Check(n.o)
 }
 
-// remove does nothing: they go with the last port.
-func (n underlayNodes) remove() error { return nil }
+// Remove does nothing: they go with the last port.
+func (n underlayNodes) Remove() error { return nil }
 
-func (n underlayNodes) probe() error { return nil }
+func (n underlayNodes) Probe() error { return nil }

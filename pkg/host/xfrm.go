@@ -25,7 +25,7 @@ type xfrmObject struct {
 	o wire.Object
 }
 
-func (x xfrmObject) ensure() (bool, error) {
+func (x xfrmObject) Ensure() (bool, error) {
 	k, err := x.h.xfrm()
 	if err != nil {
 		return false, err
@@ -33,11 +33,11 @@ func (x xfrmObject) ensure() (bool, error) {
 	return k.Ensure(x.o)
 }
 
-func (x xfrmObject) check() error { return x.with(xfrm.Kernel.Check) }
+func (x xfrmObject) Check() error { return x.with(xfrm.Kernel.Check) }
 
-func (x xfrmObject) remove() error { return x.with(xfrm.Kernel.Remove) }
+func (x xfrmObject) Remove() error { return x.with(xfrm.Kernel.Remove) }
 
-func (x xfrmObject) probe() error { return x.with(xfrm.Kernel.Probe) }
+func (x xfrmObject) Probe() error { return x.with(xfrm.Kernel.Probe) }
 
 func (x xfrmObject) with(do func(xfrm.Kernel, wire.Object) error) error {
 	k, err := x.h.xfrm()

@@ -317,6 +317,19 @@ func (s Store) OneOfEach() ([]*Record, error) {
 // OfContainer returns the records of a container, on all its networks.
 func (s Store) OfContainer(container string) ([]*Record, error) { return s.read("*", container, "*") }
 
+// Siblings returns the records of the other attachments of an attachment's
+// container. One that can't be read is not among them: it answers for nothing.
+func (s Store) Siblings(a wire.Attachment) []*Record {
+	list, _ := s.OfContainer(a.Container)
+	var siblings []*Record
+	for _, r := range list {
+		if r.Attachment != a {
+			siblings = append(siblings, r)
+		}
+	}
+	return siblings
+}
+
 // OfAttachment returns the records of an attachment, one for each plugin.
 func (s Store) OfAttachment(a wire.Attachment) ([]*Record, error) {
 	return s.read(a.Network, a.Container, a.IfName)

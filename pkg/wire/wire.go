@@ -113,6 +113,14 @@ type Host interface {
 	Probe(o Object) error
 }
 
+// A Kind is what a machine has for one object: the verbs of [Host] on it.
+type Kind interface {
+	Ensure() (changed bool, err error)
+	Check() error
+	Remove() error
+	Probe() error
+}
+
 // A BatchRemover removes several objects at once. Kernel objects that each wait
 // for an RCU grace period (a link, set elements) then wait for it together.
 // The error joins what failed; it goes on past errors.

@@ -20,16 +20,8 @@ type Machine struct {
 	Library func() (*netlink.Handle, error)
 }
 
-// A Kind is what there is for each kind of object, as package host has it.
-type Kind interface {
-	Ensure() (changed bool, err error)
-	Check() error
-	Remove() error
-	Probe() error
-}
-
 // Of returns the kind of an object; nil for one that is none of this package's.
-func (m Machine) Of(o wire.Object) Kind {
+func (m Machine) Of(o wire.Object) wire.Kind {
 	switch o := o.(type) {
 	case *wire.Vxlan:
 		return device{m, o}

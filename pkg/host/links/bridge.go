@@ -1,4 +1,4 @@
-package host
+package links
 
 import (
 	"bytes"
@@ -18,11 +18,11 @@ import (
 
 // bridge is a [wire.Bridge] of the host.
 type bridge struct {
-	h *Host
+	h *Links
 	o *wire.Bridge
 }
 
-func (b bridge) ensure() (bool, error) {
+func (b bridge) Ensure() (bool, error) {
 	l, err := b.find()
 	switch {
 	case err == nil:
@@ -32,12 +32,12 @@ func (b bridge) ensure() (bool, error) {
 	}
 	made, err := b.create()
 	if errors.Is(err, unix.EEXIST) { // another process was faster
-		return b.ensure()
+		return b.Ensure()
 	}
 	if err != nil {
 		return made, err
 	}
-	_, err = b.disableRA().ensure()
+	_, err = b.disableRA().Ensure()
 	return true, err
 }
 
@@ -46,14 +46,14 @@ func (b bridge) create() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	nl, err := b.h.spaces.Handle("")
+	nl, err := b.h.Handle("")
 	if err != nil {
 		return false, err
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = b.o.Name, b.o.MTU, mac
 	l := &netlink.Bridge{LinkAttrs: attrs}
-	defer b.h.spaces.Changed()
+	defer b.h.Changed()
 	if err := nl.LinkAdd(l); err != nil {
 		return false, err
 	}
@@ -70,7 +70,7 @@ func (b bridge) adopt(l *rtnl.Link) (bool, error) {
 	if err != nil {
 		return mended, err
 	}
-	changed, err := b.disableRA().ensure()
+	changed, err := b.disableRA().Ensure()
 	return mended || changed, err
 }
 
@@ -87,8 +87,8 @@ func (b bridge) repair(l *rtnl.Link) (bool, error) {
 	if err != nil || l.MTU == mtu {
 		return false, err
 	}
-	defer b.h.spaces.Changed()
-	err = b.h.spaces.Root.RT.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
+	defer b.h.Changed()
+	err = b.h.Root.RT.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
 		m.IfInfo(l.Index, 0, 0)
 		m.Native(unix.IFLA_MTU, uint32(mtu))
 	})
@@ -104,7 +104,7 @@ func (b bridge) mtu(l *rtnl.Link) (int, error) {
 	if b.o.MTU == 0 || l.MTU == b.o.MTU {
 		return l.MTU, nil
 	}
-	ports, err := b.h.spaces.Root.RT.Ports(l.Index)
+	ports, err := b.h.Root.RT.Ports(l.Index)
 	if err != nil {
 		return 0, err
 	}
@@ -129,11 +129,11 @@ func (b bridge) disableRA() setting {
 // sets them, a bridge follows its ports: it takes the lowest MAC and MTU of
 // them, and the MAC goes when the last port goes.
 func (b bridge) fixMACAndMTU() error {
-	nl, l, err := b.h.spaces.LibraryLink("", b.o.Name)
+	nl, l, err := b.h.LibraryLink("", b.o.Name)
 	if err != nil {
 		return err
 	}
-	defer b.h.spaces.Changed()
+	defer b.h.Changed()
 	mac, mtu := l.Attrs().HardwareAddr, l.Attrs().MTU
 	if bytes.Equal(mac, make([]byte, len(mac))) { // of a bridge that lost all its ports
 		if mac, err = net.ParseMAC(b.o.MAC); err != nil {
@@ -144,7 +144,7 @@ func (b bridge) fixMACAndMTU() error {
 	if err := nl.LinkSetHardwareAddr(l, mac); err != nil {
 		return err
 	}
-	ports, err := b.h.spaces.Root.RT.Ports(l.Attrs().Index)
+	ports, err := b.h.Root.RT.Ports(l.Attrs().Index)
 	if err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ const maxMTU = 65535
 // find returns the bridge, or says that the link of that name is no bridge, in
 // Docker's words.
 func (b bridge) find() (*rtnl.Link, error) {
-	_, l, err := b.h.spaces.Link("", b.o.Name)
+	_, l, err := b.h.Link("", b.o.Name)
 	if err == nil && l.Kind != "bridge" {
 		err = b.notBridge(l.Kind)
 	}
@@ -185,8 +185,8 @@ func (b bridge) notBridge(kind string) error {
 		b.o.Name, b.o.Name, kind)
 }
 
-// check looks at how a bridge of ours is set only.
-func (b bridge) check() error {
+// Check looks at how a bridge of ours is set only.
+func (b bridge) Check() error {
 	l, err := b.find()
 	if err != nil || !b.ours(l) {
 		return err
@@ -198,18 +198,18 @@ func (b bridge) check() error {
 	if err != nil {
 		return err
 	}
-	if err := b.disableRA().check(); err != nil {
+	if err := b.disableRA().Check(); err != nil {
 		return fmt.Errorf("%s: %w", b.disableRA().o, err)
 	}
 	return nil
 }
 
-// remove removes a bridge of ours; one of the user's stays as it is.
-func (b bridge) remove() error {
-	defer b.h.spaces.Changed()
+// Remove removes a bridge of ours; one of the user's stays as it is.
+func (b bridge) Remove() error {
+	defer b.h.Changed()
 	l, err := b.find()
 	if err == nil && b.ours(l) {
-		err = b.h.spaces.Root.RT.DelLink(b.o.Name)
+		err = b.h.Root.RT.DelLink(b.o.Name)
 	}
 	if err != nil && !spaces.Gone(err) {
 		return err
@@ -217,66 +217,20 @@ func (b bridge) remove() error {
 	return nil
 }
 
-func (b bridge) probe() error {
+func (b bridge) Probe() error {
 	_, err := b.find()
 	if spaces.NotFound(err) {
-		return probeKind("bridge")
+		return ProbeKind("bridge")
 	}
 	return err
 }
 
-// up is a [wire.Up].
-type up struct {
-	h *Host
-	o *wire.Up
-}
-
-func (u up) ensure() (bool, error) {
-	if u.o.Dev == rtnl.Lo && u.h.loUp(u.o.NetNS) {
+// Adopts reports whether a bridge is there and is another owner's.
+func (h *Links) Adopts(o *wire.Bridge) (bool, error) {
+	b := bridge{h, o}
+	l, err := b.find()
+	if spaces.NotFound(err) {
 		return false, nil
 	}
-	rt, l, err := u.h.spaces.Link(u.o.NetNS, u.o.Dev)
-	if err != nil || l.Up() {
-		return false, err
-	}
-	defer u.h.spaces.Changed()
-	err = rt.SetUp(l.Index, true)
-	if errors.Is(err, unix.EADDRINUSE) { // of children of one parent, in whatever namespaces
-		err = wire.Errorf(wire.CodeAddressTaken, "MAC %s of %s: already in use on the same parent", l.MAC, u.o.Dev)
-	}
-	if err != nil {
-		return false, err
-	}
-	return true, rt.AwaitLocal(l.Index)
+	return err == nil && !b.ours(l), err
 }
-
-// loUp reports whether a namespace's lo is up, as it mostly is.
-func (h *Host) loUp(netns string) bool {
-	s, err := h.spaces.In(netns)
-	if err != nil {
-		return false
-	}
-	return s.RT.LoUp()
-}
-
-func (u up) check() error {
-	_, l, err := u.h.spaces.Link(u.o.NetNS, u.o.Dev)
-	if err == nil && !l.Up() {
-		err = fmt.Errorf("is down")
-	}
-	return err
-}
-
-func (u up) remove() error {
-	defer u.h.spaces.Changed()
-	rt, l, err := u.h.spaces.Link(u.o.NetNS, u.o.Dev)
-	if err == nil {
-		err = rt.SetUp(l.Index, false)
-	}
-	if err != nil && !spaces.Gone(err) {
-		return err
-	}
-	return nil
-}
-
-func (u up) probe() error { return nil }

@@ -1,4 +1,4 @@
-package host
+package links
 
 import (
 	"errors"
@@ -18,10 +18,10 @@ import (
 // is tried where it leaves nothing, so that an operator hears of a missing
 // module before the first container does.
 
-// probeKind tells whether the kernel can make links of a kind. One that is
+// ProbeKind tells whether the kernel can make links of a kind. One that is
 // loaded shows below /sys/module; else a link is made in a namespace of its
 // own, which also loads the module where that is allowed.
-func probeKind(kind string) error {
+func ProbeKind(kind string) error {
 	if _, err := os.Stat("/sys/module/" + kind); err == nil {
 		return nil
 	}
@@ -40,19 +40,21 @@ func probeKind(kind string) error {
 		})
 	})
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return noKind(kind, err)
+		return NoKind(kind, err)
 	case errors.Is(err, unix.EINVAL) && needsParent[kind]:
 		return nil // it knows the kind, and misses the parent
 	}
-	return wrapped("make a "+kind+" link", err)
+	return fmt.Errorf("make a %s link: %w", kind, err)
 }
 
 // needsParent are the kinds of links that are made on another.
 var needsParent = map[string]bool{wire.KindMacvlan: true, wire.KindIpvlan: true, wire.KindVLAN: true}
 
-// noKind is the error for a kernel without a kind of links.
-func noKind(kind string, err error) error {
+// NoKind is the error for a kernel without a kind of links.
+func NoKind(kind string, err error) error {
 	module := kind
 	if kind == wire.KindVLAN {
 		module = "8021q"
@@ -73,8 +75,8 @@ func probeFamily(o *wire.Addr) error {
 	return nil
 }
 
-// probeCookie tells whether namespaces can be told apart.
-func probeCookie() error {
+// ProbeCookie tells whether namespaces can be told apart.
+func ProbeCookie() error {
 	_, err := netns.CookieAt(netns.Own)
 	if errors.Is(err, unix.ENOPROTOOPT) {
 		return fmt.Errorf("kernel is older than 5.14: it has no SO_NETNS_COOKIE: %w", err)

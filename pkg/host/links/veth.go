@@ -1,11 +1,10 @@
-package host
+package links
 
 import (
 	"errors"
 	"fmt"
 	"net"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/proc"
@@ -23,15 +22,15 @@ const bridgePorts = 1023
 
 // veth is a [wire.Veth].
 type veth struct {
-	h *Host
+	h *Links
 	o *wire.Veth
 }
 
-// ensure creates the pair in one message: both ends with their names, MACs and
+// Ensure creates the pair in one message: both ends with their names, MACs and
 // MTU, the peer in the sandbox, the host's end a port of its bridge. What that
 // message can't carry follows in a second, and a third raises the host's end.
 // A pair that is there stays, with all that is on its other end.
-func (v veth) ensure() (bool, error) {
+func (v veth) Ensure() (bool, error) {
 	if v.o.NetNS == "" {
 		return v.repair()
 	}
@@ -42,7 +41,7 @@ func (v veth) ensure() (bool, error) {
 		}
 		// Its name is the proof that a left-over host end is ours; an
 		// interface of that name in the sandbox is not, and stays.
-		if err := v.remove(); err != nil {
+		if err := v.Remove(); err != nil {
 			return false, err
 		}
 		err = v.create()
@@ -63,9 +62,9 @@ func (v veth) repair() (bool, error) {
 	if v.differs(host, master) == nil {
 		return false, nil
 	}
-	defer v.h.spaces.Changed()
+	defer v.h.Changed()
 	if host.Master != master.Index || v.o.MTU != 0 && host.MTU != v.o.MTU {
-		err := v.h.spaces.Root.RT.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
+		err := v.h.Root.RT.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
 			m.IfInfo(host.Index, 0, unix.IFF_UP)
 			if v.o.MTU != 0 {
 				m.Native(unix.IFLA_MTU, uint32(v.o.MTU))
@@ -82,16 +81,16 @@ func (v veth) repair() (bool, error) {
 // rename gives the host's end its name back, if the interface in the sandbox leads
 // to one that is ours by its alias and has another name.
 func (v veth) rename() bool {
-	_, peer, err := v.h.spaces.Link(v.o.NetNS, v.o.Peer)
+	_, peer, err := v.h.Link(v.o.NetNS, v.o.Peer)
 	if err != nil {
 		return false
 	}
-	end, err := v.h.spaces.Root.RT.LinkByIndex(peer.Peer)
+	end, err := v.h.Root.RT.LinkByIndex(peer.Peer)
 	if err != nil || end.Kind != "veth" || v.o.Alias == "" || end.Alias != v.alias() {
 		return false
 	}
-	defer v.h.spaces.Changed()
-	rt := v.h.spaces.Root.RT
+	defer v.h.Changed()
+	rt := v.h.Root.RT
 	if rt.SetUp(end.Index, false) != nil { // before Linux 6.0 it keeps its name as long as it is up
 		return false
 	}
@@ -104,11 +103,11 @@ func (v veth) rename() bool {
 
 // finish sets the host's end as it is to be, and raises it.
 func (v veth) finish() error {
-	defer v.h.spaces.Changed()
+	defer v.h.Changed()
 	if err := v.setAttrs(); err != nil {
 		return err
 	}
-	return v.h.spaces.Root.RT.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
+	return v.h.Root.RT.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
 		m.IfInfo(0, unix.IFF_UP, unix.IFF_UP)
 		m.Str(unix.IFLA_IFNAME, v.o.Name)
 	})
@@ -129,15 +128,15 @@ func (v veth) create() error {
 	if err != nil {
 		return err
 	}
-	rt, master, err := v.h.spaces.Link("", v.o.Bridge)
+	rt, master, err := v.h.Link("", v.o.Bridge)
 	if err != nil {
 		return err
 	}
-	sb, err := v.h.spaces.Open(v.o.NetNS)
+	sb, err := v.h.Open(v.o.NetNS)
 	if err != nil {
 		return err
 	}
-	defer v.h.spaces.Changed()
+	defer v.h.Changed()
 	return rt.Change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtnl.Message) {
 		m.IfInfo(0, 0, 0)
 		m.Str(unix.IFLA_IFNAME, v.o.Name)
@@ -162,7 +161,7 @@ func (v veth) create() error {
 // no link-local address: a port of a bridge needs none, and the host would keep
 // three routes for each container. A kernel without IPv6 does not have that.
 func (v veth) setAttrs() error {
-	err := v.h.spaces.Root.RT.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
+	err := v.h.Root.RT.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
 		v.port(m)
 		spec := m.Open(unix.IFLA_AF_SPEC)
 		inet6 := m.Open(unix.AF_INET6)
@@ -171,7 +170,7 @@ func (v veth) setAttrs() error {
 		m.Close(spec)
 	})
 	if errors.Is(err, unix.EAFNOSUPPORT) {
-		err = v.h.spaces.Root.RT.Change(unix.RTM_NEWLINK, 0, v.port)
+		err = v.h.Root.RT.Change(unix.RTM_NEWLINK, 0, v.port)
 	}
 	return err
 }
@@ -209,9 +208,9 @@ func flag(on bool) uint8 {
 // isolated reports whether the port is to be isolated.
 func (v veth) isolated() bool { return v.o.Isolated && !proc.BridgesFiltered() }
 
-// check compares what no other program has a reason to change. MACs are left out:
+// Check compares what no other program has a reason to change. MACs are left out:
 // systemd-udevd rewrites the host end's, the tuning plugin the peer's.
-func (v veth) check() error {
+func (v veth) Check() error {
 	host, master, err := v.outside()
 	if err != nil {
 		return err
@@ -225,8 +224,8 @@ func (v veth) check() error {
 
 // outside returns the host's end and its bridge.
 func (v veth) outside() (host, master *rtnl.Link, err error) {
-	if _, host, err = v.h.spaces.Link("", v.o.Name); err == nil {
-		_, master, err = v.h.spaces.Link("", v.o.Bridge)
+	if _, host, err = v.h.Link("", v.o.Name); err == nil {
+		_, master, err = v.h.Link("", v.o.Bridge)
 	}
 	return host, master, err
 }
@@ -254,11 +253,11 @@ func (v veth) differs(host, master *rtnl.Link) error {
 
 // paired compares the sandbox's end with the host's.
 func (v veth) paired() error {
-	_, host, err := v.h.spaces.Link("", v.o.Name)
+	_, host, err := v.h.Link("", v.o.Name)
 	if err != nil {
 		return err
 	}
-	_, peer, err := v.h.spaces.Link(v.o.NetNS, v.o.Peer)
+	_, peer, err := v.h.Link(v.o.NetNS, v.o.Peer)
 	switch {
 	case err != nil:
 		return fmt.Errorf("in sandbox: %w", err)
@@ -268,33 +267,12 @@ func (v veth) paired() error {
 	return nil
 }
 
-func (v veth) remove() error {
-	defer v.h.spaces.Changed()
-	if err := v.h.spaces.Root.RT.DelLink(v.o.Name); err != nil && !spaces.Gone(err) {
+func (v veth) Remove() error {
+	defer v.h.Changed()
+	if err := v.h.Root.RT.DelLink(v.o.Name); err != nil && !spaces.Gone(err) {
 		return err
 	}
 	return nil
 }
 
-func (v veth) probe() error { return errors.Join(probeKind("veth"), probeCookie()) }
-
-// hostLinks lists the names of the host's veths that look like ours: the names
-// that [wire.Attachment.HostLink] gives.
-func (h *Host) hostLinks() ([]string, error) {
-	nl, err := h.spaces.Handle("")
-	if err != nil {
-		return nil, err
-	}
-	var links []netlink.Link
-	err = retryDump(func() (err error) {
-		links, err = nl.LinkList()
-		return err
-	})
-	var names []string
-	for _, l := range links {
-		if l.Type() == "veth" && wire.IsHostLink(l.Attrs().Name) {
-			names = append(names, l.Attrs().Name)
-		}
-	}
-	return names, err
-}
+func (v veth) Probe() error { return errors.Join(ProbeKind("veth"), ProbeCookie()) }

@@ -1,4 +1,4 @@
-package host
+package links
 
 import (
 	"errors"
@@ -16,12 +16,12 @@ import (
 
 // autoconf is a [wire.Autoconf].
 type autoconf struct {
-	h *Host
+	h *Links
 	o *wire.Autoconf
 }
 
-func (a autoconf) ensure() (bool, error) {
-	rt, l, err := a.h.spaces.Link(a.o.NetNS, a.o.Dev)
+func (a autoconf) Ensure() (bool, error) {
+	rt, l, err := a.h.Link(a.o.NetNS, a.o.Dev)
 	if err != nil {
 		return false, err
 	}
@@ -60,9 +60,9 @@ func (a autoconf) set(rt *rtnl.Conn, l *rtnl.Link) (changed bool, err error) {
 	if !all && len(files) == 0 {
 		return changed, nil
 	}
-	return changed || len(files) > 0, a.h.spaces.Run(a.o.NetNS, func() error {
+	return changed || len(files) > 0, a.h.Run(a.o.NetNS, func() error {
 		for _, s := range files {
-			if err := a.h.spaces.WriteProc(a.o.NetNS, s.Path, s.Value); err != nil {
+			if err := a.h.WriteProc(a.o.NetNS, s.Path, s.Value); err != nil {
 				return err
 			}
 			d, _ := rtnl.DevConfOf(s.Path)
@@ -72,10 +72,10 @@ func (a autoconf) set(rt *rtnl.Conn, l *rtnl.Link) (changed bool, err error) {
 		if !all || a.o.Chained[allRedirects] != "" {
 			return nil
 		}
-		if have, err := a.h.spaces.ReadProc(a.o.NetNS, allRedirects); err != nil || have != "1" {
+		if have, err := a.h.ReadProc(a.o.NetNS, allRedirects); err != nil || have != "1" {
 			return err
 		}
-		return a.h.spaces.WriteProc(a.o.NetNS, allRedirects, "0")
+		return a.h.WriteProc(a.o.NetNS, allRedirects, "0")
 	})
 }
 
@@ -129,8 +129,8 @@ func isLearned(r rtnl.Route, given []netip.Prefix) bool {
 	return false
 }
 
-func (a autoconf) check() error {
-	rt, l, err := a.h.spaces.Link(a.o.NetNS, a.o.Dev)
+func (a autoconf) Check() error {
+	rt, l, err := a.h.Link(a.o.NetNS, a.o.Dev)
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (a autoconf) check() error {
 	return errors.Join(append(errs, err)...)
 }
 
-// remove does nothing: the settings go with the link.
-func (a autoconf) remove() error { return nil }
+// Remove does nothing: the settings go with the link.
+func (a autoconf) Remove() error { return nil }
 
-func (a autoconf) probe() error { return nil }
+func (a autoconf) Probe() error { return nil }

@@ -1,10 +1,9 @@
-package host
+package links
 
 import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -19,12 +18,12 @@ import (
 
 // route is a [wire.Route].
 type route struct {
-	h *Host
+	h *Links
 	o *wire.Route
 }
 
-func (r route) ensure() (bool, error) {
-	rt, l, err := r.h.spaces.Link(r.o.NetNS, r.o.Dev)
+func (r route) Ensure() (bool, error) {
+	rt, l, err := r.h.Link(r.o.NetNS, r.o.Dev)
 	if err != nil {
 		return false, err
 	}
@@ -48,7 +47,7 @@ func (r route) ensure() (bool, error) {
 			break
 		}
 	}
-	if r.check() == nil {
+	if r.Check() == nil {
 		return false, nil
 	}
 	return false, err
@@ -89,7 +88,7 @@ func (r route) place(rt *rtnl.Conn, own int) (there bool, err error) {
 
 // move gives another link's route of the same destination another metric.
 func (r route) move(rival rtnl.Route, metric int) error {
-	nl, err := r.h.spaces.Handle(r.o.NetNS)
+	nl, err := r.h.Handle(r.o.NetNS)
 	if err != nil {
 		return err
 	}
@@ -121,8 +120,8 @@ func (r route) move(rival rtnl.Route, metric int) error {
 
 // rivals returns the default routes that are in a sandbox with their networks: what
 // is on record for the links of the same container.
-func (h *Host) rivals(rt *rtnl.Conn, owner wire.Attachment, list []rtnl.Route) []network.Rival {
-	siblings := h.siblings(owner)
+func (h *Links) rivals(rt *rtnl.Conn, owner wire.Attachment, list []rtnl.Route) []network.Rival {
+	siblings := h.Records.Siblings(owner)
 	rivals := make([]network.Rival, len(list))
 	for i, have := range list {
 		rivals[i].Metric = have.Metric
@@ -154,7 +153,7 @@ func candidate(rt *rtnl.Conn, l *rtnl.Link, rec *records.Record) network.Candida
 
 func (r route) list(nl *netlink.Handle, filter *netlink.Route, mask uint64) (list []netlink.Route, err error) {
 	err = retryDump(func() (err error) {
-		list, err = nl.RouteListFiltered(family(r.o.Dst.Addr()), filter, mask)
+		list, err = nl.RouteListFiltered(int(rtnl.Family(r.o.Dst.Addr())), filter, mask)
 		return err
 	})
 	return list, err
@@ -167,11 +166,11 @@ func (r route) table() int {
 	return r.o.Table
 }
 
-// check finds a route of that destination and gateway. Its metric may have been changed
+// Check finds a route of that destination and gateway. Its metric may have been changed
 // by place; a plugin further down the chain may have changed it, too, or moved the route
 // to a table of its own (sbr, vrf).
-func (r route) check() error {
-	rt, l, err := r.h.spaces.Link(r.o.NetNS, r.o.Dev)
+func (r route) Check() error {
+	rt, l, err := r.h.Link(r.o.NetNS, r.o.Dev)
 	if err != nil {
 		return err
 	}
@@ -190,19 +189,8 @@ func (r route) check() error {
 	return fmt.Errorf("missing")
 }
 
-// routeDst returns a route's destination: netlink leaves a default route's out.
-func routeDst(r netlink.Route) (netip.Prefix, bool) {
-	if r.Dst != nil {
-		return prefix(r.Dst)
-	}
-	if r.Family == netlink.FAMILY_V6 {
-		return netip.PrefixFrom(netip.IPv6Unspecified(), 0), true
-	}
-	return netip.PrefixFrom(netip.IPv4Unspecified(), 0), true
-}
-
-func (r route) remove() error {
-	rt, l, err := r.h.spaces.Link(r.o.NetNS, r.o.Dev)
+func (r route) Remove() error {
+	rt, l, err := r.h.Link(r.o.NetNS, r.o.Dev)
 	if err == nil {
 		err = rt.ChangeRoute(unix.RTM_DELROUTE, l.Index, r.o)
 	}
@@ -212,11 +200,4 @@ func (r route) remove() error {
 	return nil
 }
 
-func (r route) probe() error { return nil }
-
-func family(a netip.Addr) int {
-	if a.Is6() {
-		return netlink.FAMILY_V6
-	}
-	return netlink.FAMILY_V4
-}
+func (r route) Probe() error { return nil }

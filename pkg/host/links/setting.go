@@ -1,4 +1,4 @@
-package host
+package links
 
 import (
 	"errors"
@@ -15,13 +15,13 @@ import (
 
 // setting is a [wire.Sysctl].
 type setting struct {
-	h *Host
+	h *Links
 	o *wire.Sysctl
 }
 
-// ensure sets the value where it differs: a read-only /proc/sys (a nested
+// Ensure sets the value where it differs: a read-only /proc/sys (a nested
 // container) is no error as long as the value is right.
-func (s setting) ensure() (bool, error) {
+func (s setting) Ensure() (bool, error) {
 	have, err := s.read()
 	if s.moot(err) {
 		return false, nil
@@ -41,7 +41,7 @@ func (s setting) moot(err error) bool {
 	return off && errors.Is(err, fs.ErrNotExist)
 }
 
-func (s setting) check() error {
+func (s setting) Check() error {
 	have, err := s.read()
 	if s.moot(err) {
 		return nil
@@ -52,7 +52,7 @@ func (s setting) check() error {
 	return err
 }
 
-func (s setting) remove() error {
+func (s setting) Remove() error {
 	if s.o.Was == "" {
 		return nil
 	}
@@ -62,12 +62,12 @@ func (s setting) remove() error {
 	return nil
 }
 
-func (s setting) probe() error { return nil }
+func (s setting) Probe() error { return nil }
 
 // read returns the setting's value: fs.ErrNotExist if the kernel has none such.
 func (s setting) read() (have string, err error) {
 	if d, ok := rtnl.DevConfOf(s.o.Path); ok {
-		_, l, err := s.h.spaces.Link(s.o.NetNS, d.Dev)
+		_, l, err := s.h.Link(s.o.NetNS, d.Dev)
 		if spaces.NotFound(err) {
 			return "", fs.ErrNotExist
 		}
@@ -76,8 +76,8 @@ func (s setting) read() (have string, err error) {
 		}
 		return d.Value(l)
 	}
-	err = s.h.spaces.Run(s.o.NetNS, func() (err error) {
-		have, err = s.h.spaces.ReadProc(s.o.NetNS, s.o.Path)
+	err = s.h.Run(s.o.NetNS, func() (err error) {
+		have, err = s.h.ReadProc(s.o.NetNS, s.o.Path)
 		return err
 	})
 	return have, err
@@ -89,7 +89,7 @@ func (s setting) set(value string) error {
 	if !ok {
 		return s.write(value)
 	}
-	rt, l, err := s.h.spaces.Link(s.o.NetNS, d.Dev)
+	rt, l, err := s.h.Link(s.o.NetNS, d.Dev)
 	if err != nil {
 		return err
 	}
@@ -106,5 +106,5 @@ func (s setting) set(value string) error {
 
 // write writes the setting's file.
 func (s setting) write(value string) error {
-	return s.h.spaces.Run(s.o.NetNS, func() error { return s.h.spaces.WriteProc(s.o.NetNS, s.o.Path, value) })
+	return s.h.Run(s.o.NetNS, func() error { return s.h.WriteProc(s.o.NetNS, s.o.Path, value) })
 }

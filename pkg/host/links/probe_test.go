@@ -1,4 +1,4 @@
-package host
+package links
 
 import (
 	"os"
@@ -11,13 +11,13 @@ func TestProbeKind(t *testing.T) {
 		t.Skip("making network namespaces needs root")
 	}
 	for _, kind := range []string{"veth", "bridge"} {
-		if err := probeKind(kind); err != nil {
+		if err := ProbeKind(kind); err != nil {
 			t.Errorf("%s: %v", kind, err)
 		}
 	}
 	const missing = "carrier-pigeon"
 	want := "kernel has no " + missing + " links, and no module " + missing + " to load"
-	if err := probeKind(missing); err == nil || !strings.HasPrefix(err.Error(), want) {
+	if err := ProbeKind(missing); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("error %v, want %s", err, want)
 	}
 }

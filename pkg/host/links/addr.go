@@ -1,13 +1,10 @@
-package host
+package links
 
 import (
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"slices"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/rtnl"
@@ -17,12 +14,12 @@ import (
 
 // addr is a [wire.Addr].
 type addr struct {
-	h *Host
+	h *Links
 	o *wire.Addr
 }
 
-func (a addr) ensure() (bool, error) {
-	rt, l, err := a.h.spaces.Link(a.o.NetNS, a.o.Dev)
+func (a addr) Ensure() (bool, error) {
+	rt, l, err := a.h.Link(a.o.NetNS, a.o.Dev)
 	if err != nil {
 		return false, err
 	}
@@ -41,12 +38,12 @@ func (a addr) ensure() (bool, error) {
 	return err == nil, err
 }
 
-func (a addr) check() error {
-	rt, l, err := a.h.spaces.Link(a.o.NetNS, a.o.Dev)
+func (a addr) Check() error {
+	rt, l, err := a.h.Link(a.o.NetNS, a.o.Dev)
 	if err != nil {
 		return err
 	}
-	list, err := rt.Addrs(l.Index, family(a.o.Prefix.Addr()))
+	list, err := rt.Addrs(l.Index, int(rtnl.Family(a.o.Prefix.Addr())))
 	if err == nil && !slices.Contains(list, a.o.Prefix) {
 		err = fmt.Errorf("missing")
 	}
@@ -74,8 +71,8 @@ func (a addr) ensureOnLink(rt *rtnl.Conn, l *rtnl.Link) (bool, error) {
 	return err == nil, err
 }
 
-func (a addr) remove() error {
-	rt, l, err := a.h.spaces.Link(a.o.NetNS, a.o.Dev)
+func (a addr) Remove() error {
+	rt, l, err := a.h.Link(a.o.NetNS, a.o.Dev)
 	if err == nil {
 		err = rt.ChangeAddr(unix.RTM_DELADDR, l.Index, a.o.Prefix)
 	}
@@ -85,33 +82,4 @@ func (a addr) remove() error {
 	return nil
 }
 
-func (a addr) probe() error { return probeFamily(a.o) }
-
-func prefix(n *net.IPNet) (netip.Prefix, bool) {
-	if n == nil {
-		return netip.Prefix{}, false
-	}
-	ip, ok := netip.AddrFromSlice(n.IP)
-	if !ok {
-		return netip.Prefix{}, false
-	}
-	ones, bits := n.Mask.Size()
-	if ip.Is4In6() && bits == 32 {
-		ip = ip.Unmap()
-	}
-	return netip.PrefixFrom(ip, ones), true
-}
-
-// retryDump repeats a dump that the kernel says changed underneath
-// (NLM_F_DUMP_INTR): what it returned may lack or repeat entries. It gives up
-// after a few rounds on a machine that never holds still.
-func retryDump(dump func() error) error {
-	const rounds = 8
-	var err error
-	for range rounds {
-		if err = dump(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return err
-		}
-	}
-	return err
-}
+func (a addr) Probe() error { return probeFamily(a.o) }

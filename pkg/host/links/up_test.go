@@ -1,4 +1,4 @@
-package host
+package links
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dcni/pkg/host/hosttest"
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -18,20 +19,27 @@ import (
 func TestLocalAtOnce(t *testing.T) {
 	clearAway(t)
 	hosttest.InNewNS(t, func() {
-		h := newHost(t, records.Store{Run: t.TempDir(), Lib: t.TempDir()})
+		open, err := spaces.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer open.Close()
+		h := &Links{Set: open, Records: records.Store{Run: t.TempDir(), Lib: t.TempDir()}}
 		hosttest.LoUp(t)
 		const rounds = 40
 		lost := 0
 		for i := range rounds {
 			hosttest.Shell(t, "ip link add e0 type veth peer name e1; ip link set e1 up")
-			h.spaces.Changed()
+			h.Changed()
 			address := netip.MustParsePrefix(fmt.Sprintf("fd00:%x::1/64", i+1))
 			objects := []wire.Object{&wire.Addr{Dev: "e0", Prefix: address}, &wire.Up{Dev: "e0"}}
 			if i%2 == 1 {
 				slices.Reverse(objects)
 			}
-			if _, err := wire.Ensure(h, objects); err != nil {
-				t.Fatal(err)
+			for _, o := range objects {
+				if _, err := h.Of(o).Ensure(); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if !hearsItself(t, address.Addr()) {
 				lost++
