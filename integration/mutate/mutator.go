@@ -8,17 +8,31 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
-	"strconv"
 )
 
-// helper is the rest of a file that is added to the package.
+// helper is the rest of a file that is added to the package. In a folder that
+// MUTATE_REACHED names it makes a file for each fault whose place is reached.
 const helper = `
 
-import "os"
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+)
 
-var mutateNow = os.Getenv("MUTATE")
+var (
+	mutateNow, mutateErr = strconv.Atoi(os.Getenv("MUTATE"))
+	mutateReached        = os.Getenv("MUTATE_REACHED")
+	mutateSeen           [1 << 16]atomic.Bool
+)
 
-func mutate(fault string) bool { return fault == mutateNow }
+func mutate(fault int) bool {
+	if mutateReached != "" && !mutateSeen[fault].Swap(true) {
+		_ = os.WriteFile(filepath.Join(mutateReached, strconv.Itoa(fault)), nil, 0o644)
+	}
+	return fault == mutateNow && mutateErr == nil
+}
 `
 
 // A mutator writes Go files with faults in them.
@@ -69,7 +83,7 @@ func (m *mutator) text(n ast.Node) string {
 		case *ast.GenDecl:
 			return c.Tok != token.CONST
 		case *ast.ForStmt:
-			header[c.Post] = true
+			header[c.Init], header[c.Post] = true, true
 		case *ast.IfStmt:
 			header[c.Init] = true
 		case *ast.SwitchStmt:
@@ -147,5 +161,5 @@ func (m *mutator) operand(e ast.Expr) string {
 func (m *mutator) fault(n ast.Node, what string) string {
 	p := m.fset.Position(n.Pos())
 	m.faults = append(m.faults, fmt.Sprintf("%s:%d:%d: %s", filepath.Base(p.Filename), p.Line, p.Column, what))
-	return "mutate(" + strconv.Quote(strconv.Itoa(len(m.faults)-1)) + ")"
+	return fmt.Sprintf("mutate(%d)", len(m.faults)-1)
 }
