@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"dcni/pkg/ipam"
 	"dcni/pkg/wire"
@@ -26,6 +27,10 @@ func (m *model) holder(a netip.Addr) string {
 	}
 	return ""
 }
+
+// tick is longer than the steps of coarse file times, such as those of a tmpfs: within one,
+// a session does not see what an operator removed.
+const tick = 11 * time.Millisecond
 
 // TestModel runs random operations, each through newly opened leases, against
 // the map. The subnet is small, so it is full much of the time, and the IPv6
@@ -67,6 +72,7 @@ func (m *model) step(t *testing.T, r *rand.Rand, s Store, cfg ipam.Config) {
 		s.reboot(t)
 		clear(m.leases)
 	case n < 96:
+		time.Sleep(tick)
 		for a := range m.leases { // by hand, but all of the owner's
 			for _, addr := range m.leases[a] {
 				os.Remove(l.dir + "/" + addr.String())

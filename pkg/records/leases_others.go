@@ -59,6 +59,7 @@ func (l Leases) MarkOthers(list []wire.Conflict) error {
 // has not been heard for long, or has another name than an address, is forgotten.
 func (s *session) others() (list []others, err error) {
 	names, err := s.dir("by-others")
+	now := time.Now() // of all, so that their order is that of their times
 	for _, name := range names {
 		path := s.path("by-others", name)
 		info, failed := os.Lstat(path)
@@ -66,7 +67,7 @@ func (s *session) others() (list []others, err error) {
 			continue // an operator removed it
 		}
 		a, ok := parseName(name)
-		since := time.Since(info.ModTime()).Abs() // the clock may have been set back
+		since := now.Sub(info.ModTime()).Abs() // the clock may have been set back
 		if ok && since < othersFor {
 			list = append(list, others{a, since})
 		} else if !s.readOnly {

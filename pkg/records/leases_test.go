@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"dcni/pkg/ipam"
 	"dcni/pkg/wire"
@@ -129,6 +130,7 @@ func TestForeignHands(t *testing.T) {
 		{"no by-owner", func(dir string) error { return os.RemoveAll(dir + "/by-owner") }},
 		{"a foreign state", func(dir string) error { return os.WriteFile(dir+"/.state", []byte("x"), 0o600) }},
 	} {
+		time.Sleep(tick)
 		if err := step.do(l.dir); err != nil {
 			t.Fatal(step.name, err)
 		}
