@@ -128,7 +128,8 @@ func (c *child) lost() error {
 // memberSays is what the process's own lines begin with, beside those of its library.
 const memberSays = "dclusterd member: "
 
-// lastWords keeps the last line that the process itself wrote.
+// lastWords keeps the last line that the process itself wrote, or by which the member's
+// library ended it.
 type lastWords struct {
 	line string // that is being written
 	last string
@@ -140,6 +141,8 @@ func (w *lastWords) Write(p []byte) (int, error) {
 	for _, line := range lines[:len(lines)-1] {
 		if words, is := strings.CutPrefix(line, memberSays); is {
 			w.last = words
+		} else if words := fatal(line); words != "" {
+			w.last = words
 		}
 	}
 	w.line = lines[len(lines)-1]
@@ -147,6 +150,19 @@ func (w *lastWords) Write(p []byte) (int, error) {
 		w.line = ""
 	}
 	return len(p), nil
+}
+
+// fatal returns what a line of the member's library says if the library ends the process
+// with it, else "".
+func fatal(line string) string {
+	var said struct{ Level, Msg, Error string }
+	if json.Unmarshal([]byte(line), &said) != nil || said.Level != "fatal" && said.Level != "panic" {
+		return ""
+	}
+	if said.Error == "" {
+		return said.Msg
+	}
+	return said.Msg + ": " + said.Error
 }
 
 // maxLine is how long a line may be that is kept until its end.

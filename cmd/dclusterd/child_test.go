@@ -21,6 +21,17 @@ func TestLastWords(t *testing.T) {
 			t.Errorf("%d bytes at a time: %q", size, w.String())
 		}
 	}
+	for line, want := range map[string]string{
+		`{"level":"fatal","ts":"2026","msg":"failed to commit tx","error":"write db: no space left on device"}`: "failed to commit tx: write db: no space left on device",
+		`{"level":"panic","msg":"tocommit is out of range","stacktrace":"a\nb"}`:                                "tocommit is out of range",
+		`{"level":"error","msg":"slow","error":"x"}`:                                                            "before",
+		`{"level":"fatal","error":{}`:                                                                           "before",
+	} {
+		w := lastWords{last: "before"}
+		if _, _ = w.Write([]byte(line + "\n")); w.String() != want {
+			t.Errorf("%s: %q, want %q", line, w.String(), want)
+		}
+	}
 	var w lastWords
 	_, _ = w.Write([]byte(strings.Repeat("x", 2*maxLine)))
 	if len(w.line) > maxLine {
