@@ -32,7 +32,8 @@ type memberStep struct {
 }
 
 // wanted is how many members there are to be: three from three nodes on. It is never an
-// even number, which bears no more failures than one less.
+// even number, which bears no more failures than one less, and of two members each takes
+// the store with it. So none is added, and one removed, where that would be the last step.
 func (v memberView) wanted() int {
 	switch {
 	case v.asked != 0:
@@ -57,27 +58,25 @@ func (v memberView) next() memberStep {
 		}
 		return memberStep{promote: m.ID}
 	}
-	candidate := v.candidate()
-	switch n, want := len(v.members), v.wanted(); {
-	case n < want && candidate != "":
-		return memberStep{add: candidate}
-	case n > want:
+	candidates, n, want := v.candidates(), len(v.members), v.wanted()
+	even := n%2 == 0
+	switch {
+	case n < want && (len(candidates) > 1 || even && len(candidates) > 0):
+		return memberStep{add: candidates[0]}
+	case n > want, even && len(candidates) == 0:
 		return memberStep{remove: v.spare()}
 	}
-	if dead := v.dead(); dead != "" && candidate != "" {
+	if dead := v.dead(); dead != "" && len(candidates) > 0 {
 		return memberStep{remove: dead}
 	}
 	return memberStep{}
 }
 
-// candidate returns a living node without a member, "" if there is none.
-func (v memberView) candidate() string {
-	for _, node := range slices.Sorted(slices.Values(v.nodes)) {
-		if !slices.ContainsFunc(v.members, func(m etcd.Member) bool { return m.Name == node }) {
-			return node
-		}
-	}
-	return ""
+// candidates are the living nodes without a member, by name.
+func (v memberView) candidates() []string {
+	return slices.DeleteFunc(slices.Sorted(slices.Values(v.nodes)), func(node string) bool {
+		return slices.ContainsFunc(v.members, func(m etcd.Member) bool { return m.Name == node })
+	})
 }
 
 // spare returns the member that is missed least: one that does not answer, or the last by
