@@ -23,6 +23,7 @@ type backend interface {
 	// Members tells of each member of the store, and the others change them, see
 	// package etcd.
 	Members(ctx context.Context) ([]etcd.Member, error)
+	KnownMembers(ctx context.Context) ([]etcd.Member, error)
 	MemberNames(ctx context.Context) ([]string, error)
 	AddLearner(ctx context.Context, name, peer string) (map[string]string, error)
 	Promote(ctx context.Context, id string) error

@@ -34,9 +34,7 @@ func (d *daemon) status(ctx context.Context, _ nothing) (cluster.StatusReply, er
 		return reply, nil
 	}
 	reply := n.local()
-	asking, done := context.WithTimeout(ctx, askTime) // one that is stuck must not take the time of the rest
-	members, err := n.store.Members(asking)
-	done()
+	members, err := n.askMembers(ctx)
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	slices.SortFunc(members, func(a, b etcd.Member) int { return strings.Compare(a.Name, b.Name) })
@@ -59,6 +57,21 @@ func (d *daemon) status(ctx context.Context, _ nothing) (cluster.StatusReply, er
 		reply.Warnings = append(reply.Warnings, warning)
 	}
 	return reply, nil
+}
+
+// askMembers asks the store's members how they are. Where most are away, it returns the
+// error, and besides what the others know. One that is stuck must not take the time of the
+// rest.
+func (n *node) askMembers(ctx context.Context) ([]etcd.Member, error) {
+	asking, done := context.WithTimeout(ctx, askTime)
+	members, err := n.store.Members(asking)
+	done()
+	if err != nil && n.conf().External == nil {
+		asking, done = context.WithTimeout(ctx, askTime)
+		defer done()
+		members, _ = n.store.KnownMembers(asking) // why the store is away is known
+	}
+	return members, err
 }
 
 // storeMember tells of a member.

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"dcni/pkg/overlay"
 )
@@ -33,10 +34,18 @@ type Member struct {
 var ErrNotReady = errors.New("the learner is not in sync yet")
 
 // Members returns etcd's members, and asks each how it is.
-func (s *Store) Members(ctx context.Context) ([]Member, error) {
+func (s *Store) Members(ctx context.Context) ([]Member, error) { return s.members(ctx) }
+
+// KnownMembers returns the members that the one asked knows, and asks each how it is. It
+// needs no quorum: who is to say which members are away asks so.
+func (s *Store) KnownMembers(ctx context.Context) ([]Member, error) {
+	return s.members(ctx, clientv3.WithSerializable())
+}
+
+func (s *Store) members(ctx context.Context, opts ...clientv3.OpOption) ([]Member, error) {
 	limited, cancel := s.limit(ctx)
 	defer cancel()
-	r, err := s.client.MemberList(limited)
+	r, err := s.client.MemberList(limited, opts...)
 	if err != nil {
 		return nil, s.failed(ctx, err)
 	}

@@ -158,6 +158,10 @@ func TestLearner(t *testing.T) {
 	if !errors.Is(err, overlay.ErrUnavailable) {
 		t.Errorf("a write without a quorum: %v", err)
 	}
+	known, err := s.KnownMembers(t.Context())
+	if err != nil || len(known) != 2 || known[0].Error == "" || known[1].Error == "" {
+		t.Errorf("members without a quorum: %+v, %v, want both, unwell", known, err)
+	}
 	select { // the member itself goes on, and answers
 	case err := <-watch:
 		if !errors.Is(err, overlay.ErrUnavailable) || !strings.Contains(err.Error(), "no leader") {
