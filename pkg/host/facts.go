@@ -5,8 +5,8 @@ import (
 	"os"
 	"strings"
 
+	"dcni/pkg/host/nameserver"
 	"dcni/pkg/ipam"
-	"dcni/pkg/names"
 	"dcni/pkg/wire"
 )
 
@@ -36,15 +36,6 @@ func (h *Host) DefaultRouteMTU() int {
 	return ethernet
 }
 
-// Nameservers lists the servers of /etc/resolv.conf.
-func (h *Host) Nameservers() []netip.Addr {
-	text, err := os.ReadFile("/etc/resolv.conf")
-	if err != nil {
-		return nil
-	}
-	return names.ParseResolvConf(string(text)).Addresses()
-}
-
 // ID returns what tells this host from others: its machine-id, else its name.
 func (h *Host) ID() string {
 	if id, err := os.ReadFile("/etc/machine-id"); err == nil && len(id) > 0 {
@@ -72,7 +63,7 @@ func (h *Host) Orphans() ([]wire.Orphan, error) {
 			In: func(string) bool { return true },
 		})
 	}
-	owners, err := h.orphanElements()
+	owners, err := h.rules.Orphans()
 	return append(out, owners...), err
 }
 
@@ -81,3 +72,15 @@ func (h *Host) Routes() ([]ipam.HostRoute, error) { return h.links.HostRoutes() 
 
 // Adopts is [links.Links.Adopts].
 func (h *Host) Adopts(o *wire.Bridge) (bool, error) { return h.links.Adopts(o) }
+
+// Parent is [parents.Parents.Parent].
+func (h *Host) Parent(names ...string) (wire.LinkInfo, error) { return h.parents.Parent(names...) }
+
+// Nameservers is [nameserver.Nameservers].
+func (h *Host) Nameservers() []netip.Addr { return nameserver.Nameservers() }
+
+// RemoveUnusedRules is [rules.Rules.RemoveUnused].
+func (h *Host) RemoveUnusedRules() error { return h.rules.RemoveUnused() }
+
+// ESP is [xfrm.Kernel.ESP].
+func (h *Host) ESP() ([]wire.XfrmUse, []*wire.XfrmPolicy, error) { return h.ipsec.ESP() }

@@ -1,11 +1,13 @@
 // Package host is the real machine: the [wire.Host] of Linux. It carries objects out
-// through the packages below it: rtnl (links, addresses, routes), vxlan and xfrm (overlay
-// networks and their encryption), nft (the firewall), nstable (what a sandbox has besides
-// its links), conntrack, proc, and agent, which talks to dnetd. It starts two programs:
-// dnetd, where none runs, and the reaper of a bind, which outlives its plugin.
+// through the packages below it, which are of one subject each: spaces (the namespaces that
+// are open), links (links, addresses, routes, settings), parents (macvlans and ipvlans),
+// rules (the firewall, with locks and records), shared (namespaces that containers share),
+// nameserver, vxlan and xfrm. Below those are the kernel's languages: rtnl, nlsock, nft,
+// nstable, conntrack, proc; and agent, which talks to dnetd. Two programs are started: dnetd,
+// where none runs, and the reaper of a bind, which outlives its plugin.
 //
-// Each kind of object has the same four short methods. The switch in [Host.kind] is
-// the only place that knows them all.
+// Each kind of object has the same four short methods, [wire.Kind]. The switch in
+// [Host.kind] says which package has it.
 package host
 
 import (
@@ -14,10 +16,12 @@ import (
 	"runtime/debug"
 	"sync"
 
-	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/host/links"
-	"dcni/pkg/host/nft"
+	"dcni/pkg/host/nameserver"
+	"dcni/pkg/host/parents"
+	"dcni/pkg/host/rules"
+	"dcni/pkg/host/shared"
 	"dcni/pkg/host/spaces"
 	"dcni/pkg/host/xfrm"
 	"dcni/pkg/names"
@@ -32,14 +36,12 @@ type Host struct {
 	// dnetd, which may be about to end.
 	NeverStartDnetd bool
 
-	records   records.Store
-	fw        firewall.Backend
-	installed bool // the rules were missing, and were installed
-	spaces    *spaces.Set
-	links     *links.Links
-
-	mu    sync.Mutex
-	ipsec *xfrm.Conn // see xfrm; nil until first used
+	records records.Store
+	spaces  *spaces.Set
+	links   *links.Links
+	parents *parents.Parents
+	rules   *rules.Rules
+	ipsec   *xfrm.Kernel
 }
 
 // New opens the machine. The store's records are what the firewall's elements
@@ -49,53 +51,35 @@ func New(store records.Store) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{records: store, spaces: open, links: &links.Links{Set: open, Records: store}}
-	nftables := nft.New()
-	nftables.Siblings, nftables.EndpointOf, nftables.IsGatewayEndpoint = h.siblingAttachments, h.endpoint, h.isGatewayEndpoint
-	nftables.Closed = h.closedFamilies
-	h.fw = nftables
+	h := &Host{records: store, spaces: open, links: &links.Links{Set: open, Records: store}, ipsec: &xfrm.Kernel{}}
+	h.parents = &parents.Parents{Links: h.links}
+	h.rules = rules.New(h.links, h.ipsec)
 	return h, nil
 }
 
 // Close lets go of sockets and namespaces.
 func (h *Host) Close() {
 	h.spaces.Close()
-	h.fw.Close()
-	if h.ipsec != nil {
-		h.ipsec.Close()
-	}
+	h.rules.Close()
+	h.ipsec.Close()
 }
 
 func (h *Host) kind(o wire.Object) wire.Kind {
 	switch o := o.(type) {
 	case *wire.Bridge, *wire.Veth, *wire.Up, *wire.Addr, *wire.Route, *wire.Sysctl, *wire.Autoconf, *wire.Borrowed:
 		return h.links.Of(o)
-	case *wire.Child:
-		return child{h, o}
-	case *wire.Parent:
-		return parent{h, o}
-	case *wire.HostAccess:
-		return hostAccess{h, o}
-	case *wire.SharedLink:
-		return sharedLink{h, o}
-	case *wire.Forwarding:
-		return forwarding{h, o}
-	case *wire.ForwardAll:
-		return forwardAll{h, o}
+	case *wire.Parent, *wire.SharedLink, *wire.Child, *wire.HostAccess:
+		return h.parents.Of(o)
+	case *wire.NetNSBind, *wire.SharedLo:
+		return h.shared().Of(o)
+	case *names.Resolver:
+		return h.resolvers().Of(o)
 	case *wire.Announcement:
 		return announcement{h, o}
-	case *wire.Flows:
-		return flows{h, o}
-	case *wire.NetNSBind:
-		return bind{h, o}
-	case *wire.SharedLo:
-		return sharedLo{h, o}
 	case *wire.Permission:
 		return permission{o}
 	case *wire.XfrmState, *wire.XfrmPolicy:
-		return xfrmObject{h, o}
-	case *names.Resolver:
-		return resolver{h, o}
+		return xfrmObject{h.ipsec, o}
 	case *wire.Vxlan:
 		return overlay{h.vxlan().Of(o), "vxlan"}
 	case *wire.FDB, *wire.Neigh, *wire.Rule:
@@ -103,26 +87,8 @@ func (h *Host) kind(o wire.Object) wire.Kind {
 	case *wire.Peers:
 		return peers{h, o}
 	}
-	return h.rulesKind(o)
-}
-
-// rulesKind is kind for what is in the firewall.
-func (h *Host) rulesKind(o wire.Object) wire.Kind {
-	switch o := o.(type) {
-	case *firewall.Network:
-		return fwNetwork{h, o}
-	case *firewall.Endpoint:
-		return fwEndpoint{h, o}
-	case *firewall.Member:
-		return fwMember{h, o}
-	case *firewall.Underlay:
-		return underlay{h, o}
-	case *firewall.Nodes:
-		return underlayNodes{h, o}
-	case *firewall.Encrypted:
-		return fwEncrypted{h, o}
-	case *firewall.Owned:
-		return fwOwned{h, o}
+	if k := h.rules.Of(o); k != nil {
+		return k
 	}
 	panic(fmt.Sprintf("host: no such kind of object: %T", o))
 }
@@ -170,4 +136,12 @@ func (h *Host) removeSafely(o wire.Object) (err error) {
 // dnetd asks the dnetd of this machine.
 func (h *Host) dnetd() agent.Client {
 	return agent.Client{Store: h.records, NeverStart: h.NeverStartDnetd}
+}
+
+// shared is what containers share.
+func (h *Host) shared() shared.Shared { return shared.Shared{Set: h.spaces, Records: h.records} }
+
+// resolvers are the name servers of sandboxes.
+func (h *Host) resolvers() nameserver.Resolvers {
+	return nameserver.Resolvers{Set: h.spaces, Records: h.records, Dnetd: h.dnetd()}
 }

@@ -11,6 +11,7 @@ import (
 	"dcni/pkg/host/links"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/host/vxlan"
+	"dcni/pkg/host/xfrm"
 	"dcni/pkg/wire"
 )
 
@@ -92,3 +93,14 @@ func (p peers) Remove() error {
 }
 
 func (p peers) Probe() error { return p.h.dnetd().Probe() }
+
+// xfrmObject is a [wire.XfrmState] or a [wire.XfrmPolicy].
+type xfrmObject struct {
+	kernel *xfrm.Kernel
+	o      wire.Object
+}
+
+func (x xfrmObject) Ensure() (bool, error) { return x.kernel.Ensure(x.o) }
+func (x xfrmObject) Check() error          { return x.kernel.Check(x.o) }
+func (x xfrmObject) Remove() error         { return x.kernel.Remove(x.o) }
+func (x xfrmObject) Probe() error          { return x.kernel.Probe(x.o) }

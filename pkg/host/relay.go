@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/host/hostports"
 	"dcni/pkg/wire"
@@ -36,11 +35,7 @@ func (h *Host) Internal(link int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	err = h.fw.Check(&firewall.InternalBridge{Bridge: l.Name})
-	if errors.Is(err, firewall.ErrNotInternal) {
-		return false, nil
-	}
-	return err == nil, err
+	return h.rules.Internal(l.Name)
 }
 
 // LinkTo returns the index of the link that leads to an address.

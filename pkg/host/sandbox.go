@@ -12,8 +12,11 @@ import (
 
 	"dcni/pkg/host/proc"
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/host/shared"
 	"dcni/pkg/host/spaces"
+	"dcni/pkg/names"
 	"dcni/pkg/netns"
+	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
 
@@ -158,3 +161,21 @@ func (h *Host) Loopback(path string) ([]netip.Prefix, error) {
 func (h *Host) DefaultRoutes(netns, link string) ([]*wire.Route, error) {
 	return h.links.DefaultRoutes(netns, link)
 }
+
+// Donors is [shared.Shared.Donors].
+func (h *Host) Donors() ([]network.Donor, error) { return h.shared().Donors() }
+
+// NetNSOf is [shared.Shared.NetNSOf].
+func (h *Host) NetNSOf(d *network.Donor) (string, wire.Sandbox) { return h.shared().NetNSOf(d) }
+
+// Bundle is [shared.Shared.Bundle].
+func (h *Host) Bundle(container string) names.Identity { return h.shared().Bundle(container) }
+
+// PopCommand is [shared.PopCommand].
+const PopCommand = shared.PopCommand
+
+// Pop is [shared.Shared.Pop].
+func (h *Host) Pop(a wire.Attachment, plugin string) error { return h.shared().Pop(a, plugin) }
+
+// LeadToNameServer is [nameserver.Resolvers.Lead].
+func (h *Host) LeadToNameServer(r *names.Resolver) error { return h.resolvers().Lead(r) }

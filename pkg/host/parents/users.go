@@ -1,4 +1,4 @@
-package host
+package parents
 
 import (
 	"net/netip"
@@ -19,7 +19,7 @@ func (s sharedLink) used(l *rtnl.Link) (bool, error) {
 	if l.Master != 0 {
 		return true, nil
 	}
-	rt := s.h.spaces.Root.RT
+	rt := s.h.Root.RT
 	ports, err := rt.Ports(l.Index)
 	if err != nil || slices.ContainsFunc(ports, func(p *rtnl.Link) bool { return p.Master == l.Index }) {
 		return true, err
@@ -43,8 +43,8 @@ func (s sharedLink) owners(p netip.Prefix) bool {
 // hasChildren reports whether a link of the host is the parent of others, in any
 // namespace: of some kinds or, without any, of all. Namespaces that can't be looked at are
 // passed over.
-func (h *Host) hasChildren(on *rtnl.Link, kinds ...string) (found bool, err error) {
-	here, err := h.spaces.Root.RT.Links()
+func (h *Parents) hasChildren(on *rtnl.Link, kinds ...string) (found bool, err error) {
+	here, err := h.Root.RT.Links()
 	if err != nil || hasChild(here, on, rtnl.Here, kinds) {
 		return true, err
 	}

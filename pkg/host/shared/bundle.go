@@ -1,4 +1,4 @@
-package host
+package shared
 
 import (
 	"cmp"
@@ -22,7 +22,7 @@ const bundles = "io.containerd.runtime.v2.task"
 // Bundle returns what the OCI bundle of a container says of its names. ctr and
 // nerdctl call a container NAMESPACE-ID, where either part may have a "-" in it.
 // What Kubernetes and Podman call a container has none.
-func (h *Host) Bundle(container string) names.Identity { return bundleIn(states, container) }
+func (h Shared) Bundle(container string) names.Identity { return bundleIn(states, container) }
 
 func bundleIn(states []string, container string) names.Identity {
 	for i := range container {

@@ -1,4 +1,4 @@
-package host
+package rules
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 
 // underlay is a [firewall.Underlay].
 type underlay struct {
-	h *Host
+	h *Rules
 	o *firewall.Underlay
 }
 
@@ -21,10 +21,10 @@ func (u underlay) Ensure() (bool, error) {
 	if u.Check() == nil {
 		return false, nil
 	}
-	if err := u.h.records.PutChange(&records.Change{Key: u.o.Key(), Port: u.o.Port}); err != nil {
+	if err := u.h.Records.PutChange(&records.Change{Key: u.o.Key(), Port: u.o.Port}); err != nil {
 		return false, err
 	}
-	nodes, err := u.h.records.UnderlayNodes()
+	nodes, err := u.h.Records.UnderlayNodes()
 	if err != nil {
 		return false, err
 	}
@@ -32,7 +32,7 @@ func (u underlay) Ensure() (bool, error) {
 }
 
 func (u underlay) Check() error {
-	if !u.h.records.HasChange(u.o.Key()) {
+	if !u.h.Records.HasChange(u.o.Key()) {
 		return errors.New("it is not on record")
 	}
 	return u.h.fw.Check(u.o)
@@ -40,28 +40,28 @@ func (u underlay) Check() error {
 
 // Remove opens the port. The caller holds the host's lock.
 func (u underlay) Remove() error {
-	if !u.h.records.HasChange(u.o.Key()) {
+	if !u.h.Records.HasChange(u.o.Key()) {
 		return nil
 	}
 	if err := u.h.fw.Remove(u.o); err != nil {
 		return err
 	}
-	return u.h.records.DeleteChange(u.o.Key())
+	return u.h.Records.DeleteChange(u.o.Key())
 }
 
 func (u underlay) Probe() error { return u.h.fw.Probe() }
 
 // underlayNodes is a [firewall.Nodes].
 type underlayNodes struct {
-	h *Host
+	h *Rules
 	o *firewall.Nodes
 }
 
 // Ensure notes them, for what closes the next port or closes one again, and puts them in
 // where a port is closed.
 func (n underlayNodes) Ensure() (bool, error) {
-	if known, err := n.h.records.UnderlayNodes(); err != nil || !slices.Equal(known, n.o.Addresses) {
-		if err := n.h.records.PutUnderlayNodes(n.o.Addresses); err != nil {
+	if known, err := n.h.Records.UnderlayNodes(); err != nil || !slices.Equal(known, n.o.Addresses) {
+		if err := n.h.Records.PutUnderlayNodes(n.o.Addresses); err != nil {
 			return false, err
 		}
 	}
@@ -73,7 +73,7 @@ func (n underlayNodes) Ensure() (bool, error) {
 
 // closed reports whether the host has a port that is closed to strangers.
 func (n underlayNodes) closed() (bool, error) {
-	list, err := n.h.records.Changes()
+	list, err := n.h.Records.Changes()
 	for _, c := range list {
 		if c.Port != 0 {
 			return true, err

@@ -1,4 +1,4 @@
-package host
+package parents
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ import (
 // createAlone makes an ipvlan under the host's lock. Else two networks that make their
 // first one at the same moment would both find the parent without any.
 func (c child) createAlone() (bool, error) {
-	lock, err := c.h.records.LockHost()
+	lock, err := c.h.Records.LockHost()
 	if err != nil {
 		return false, err
 	}
@@ -55,7 +55,7 @@ func (c child) modeOf(l *rtnl.Link) error {
 
 // sibling returns the interface of another attachment on the parent, or nil.
 func (c child) sibling(on *rtnl.Link) *rtnl.Link {
-	keys, _ := c.h.records.Keys() // what can't be read tells nothing
+	keys, _ := c.h.Records.Keys() // what can't be read tells nothing
 	var own, others []records.RecordKey
 	for _, key := range keys {
 		switch {
@@ -67,11 +67,11 @@ func (c child) sibling(on *rtnl.Link) *rtnl.Link {
 		}
 	}
 	for _, key := range append(own, others...) {
-		rec, err := c.h.records.Get(key.Attachment, key.Plugin)
+		rec, err := c.h.Records.Get(key.Attachment, key.Plugin)
 		if err != nil || rec.Parent == nil || rec.Parent.Name != c.o.Parent {
 			continue
 		}
-		if _, l, err := c.h.spaces.Link(rec.NetNS, rec.IfName); err == nil && isOn(l, on) {
+		if _, l, err := c.h.Link(rec.NetNS, rec.IfName); err == nil && isOn(l, on) {
 			return l
 		}
 	}

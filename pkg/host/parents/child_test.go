@@ -1,4 +1,4 @@
-package host
+package parents_test
 
 import (
 	"net/netip"
@@ -9,20 +9,33 @@ import (
 	"strings"
 	"testing"
 
+	"dcni/pkg/host"
 	"dcni/pkg/host/hosttest"
 	"dcni/pkg/netns"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
+// A machine is a host with what is on record of it.
+type machine struct {
+	*host.Host
+	records records.Store
+}
+
 // onParent runs a test on a host with a parent p0, and a sandbox.
-func onParent(t *testing.T, f func(h *Host, path string, cookie uint64)) {
+func onParent(t *testing.T, f func(h machine, path string, cookie uint64)) {
 	hosttest.InSandbox(t, func(path string, cookie uint64) {
 		hosttest.InNewNS(t, func() {
 			if out, err := exec.Command("sh", "-c", "ip link add p0 type veth peer name p1 && ip link set p0 up && ip link set p1 up && ip link add link p1 m0 type macvlan && ip link del m0").CombinedOutput(); err != nil {
 				t.Skipf("no macvlan: %s", out)
 			}
-			f(newHost(t, records.Store{Run: t.TempDir(), Lib: t.TempDir()}), path, cookie)
+			store := records.Store{Run: t.TempDir(), Lib: t.TempDir()}
+			h, err := host.New(store)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			f(machine{h, store}, path, cookie)
 		})
 	})
 }
@@ -30,7 +43,7 @@ func onParent(t *testing.T, f func(h *Host, path string, cookie uint64)) {
 // A child is made once, follows its parent's MTU, and is removed in its own namespace
 // only.
 func TestChild(t *testing.T) {
-	onParent(t, func(h *Host, path string, cookie uint64) {
+	onParent(t, func(h machine, path string, cookie uint64) {
 		o := &wire.Child{
 			Owner: wire.Attachment{Network: "lan", Container: "c1", IfName: "eth0"}, NetNS: path, Cookie: cookie,
 			Name: "eth0", Kind: wire.KindMacvlan, Parent: "p0", Mode: "private", MAC: "02:42:00:00:00:07", MTU: 1500,
@@ -44,12 +57,12 @@ func TestChild(t *testing.T) {
 			t.Error(err)
 		}
 		hosttest.Shell(t, "ip link set p0 mtu 1400")
-		h.spaces.Changed()
+		h.CloseNetNS("")
 		if err := h.Check(o); err != nil {
 			t.Error("it follows its parent:", err)
 		}
 		hosttest.Shell(t, "ip link set p0 mtu 1500")
-		h.spaces.Changed()
+		h.CloseNetNS("")
 		if err := h.Check(o); err == nil || err.Error() != "has mtu 1400 instead of 1500" {
 			t.Errorf("check: %v", err)
 		}
@@ -57,7 +70,7 @@ func TestChild(t *testing.T) {
 			t.Errorf("ensure: %t, %v", changed, err)
 		}
 		hosttest.Shell(t, "ip link set p0 name p9; ip link set p1 name p0")
-		h.spaces.Changed()
+		h.CloseNetNS("")
 		if err := h.Check(o); err == nil || err.Error() != "eth0 in the sandbox is not on p0" {
 			t.Errorf("on another parent: %v", err)
 		}
@@ -94,7 +107,7 @@ func TestChild(t *testing.T) {
 
 // What an ADD left that died before the interface got its name is removed, too.
 func TestChildWithoutName(t *testing.T) {
-	onParent(t, func(h *Host, path string, cookie uint64) {
+	onParent(t, func(h machine, path string, cookie uint64) {
 		o := &wire.Child{Owner: wire.Attachment{Network: "lan", Container: "c1", IfName: "eth0"}, NetNS: path, Cookie: cookie, Name: "eth0", Kind: wire.KindMacvlan, Parent: "p0", Mode: "bridge"}
 		if _, err := h.Ensure(o); err != nil {
 			t.Fatal(err)
@@ -108,7 +121,7 @@ func TestChildWithoutName(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.spaces.Changed()
+		h.CloseNetNS("")
 		if err := h.Remove(o); err != nil {
 			t.Error(err)
 		}
@@ -121,7 +134,7 @@ func TestChildWithoutName(t *testing.T) {
 // An interface that the container renamed gets its name back, and goes with DEL if that
 // was not to be. One of another attachment's that has the name stays.
 func TestChildByAlias(t *testing.T) {
-	onParent(t, func(h *Host, path string, cookie uint64) {
+	onParent(t, func(h machine, path string, cookie uint64) {
 		of := func(network string) *wire.Child {
 			return &wire.Child{Owner: wire.Attachment{Network: network, Container: "c1", IfName: "eth0"}, NetNS: path, Cookie: cookie, Name: "eth0", Kind: wire.KindMacvlan, Parent: "p0", Mode: "bridge"}
 		}
@@ -135,7 +148,7 @@ func TestChildByAlias(t *testing.T) {
 			if err := ns.Do(func() error { return exec.Command("ip", args...).Run() }); err != nil {
 				t.Fatal(err)
 			}
-			h.spaces.Changed()
+			h.CloseNetNS("")
 		}
 		lan, other := of("lan"), of("other")
 		if _, err := h.Ensure(lan); err != nil {
@@ -164,7 +177,7 @@ func TestChildByAlias(t *testing.T) {
 // The kernel refuses a second macvlan beside one in mode passthru, and that is said. What
 // it refuses for another reason is not called so.
 func TestChildRefused(t *testing.T) {
-	onParent(t, func(h *Host, path string, cookie uint64) {
+	onParent(t, func(h machine, path string, cookie uint64) {
 		of := func(mode, mac string) *wire.Child {
 			return &wire.Child{Owner: wire.Attachment{Network: "lan", Container: "c1", IfName: "eth0"}, NetNS: path, Cookie: cookie, Name: "eth0", Kind: wire.KindMacvlan, Parent: "p0", Mode: mode, MAC: mac}
 		}
@@ -194,7 +207,7 @@ func TestChildRefused(t *testing.T) {
 // A link that dcni makes is on record and is removed; another owner's is not, and none
 // is made beside it.
 func TestSharedLink(t *testing.T) {
-	onParent(t, func(h *Host, _ string, _ uint64) {
+	onParent(t, func(h machine, _ string, _ uint64) {
 		o := &wire.SharedLink{Name: "mh-0", Kind: wire.KindMacvlan, Parent: "p0"}
 		own := &wire.SharedLink{Name: "dm-0", Kind: wire.KindDummy}
 		for _, o := range []*wire.SharedLink{o, own} {
@@ -207,7 +220,7 @@ func TestSharedLink(t *testing.T) {
 			t.Errorf("on record: %v, %v", list, err)
 		}
 		hosttest.Shell(t, "ip link set mh-0 down")
-		h.spaces.Changed()
+		h.CloseNetNS("")
 		if err := h.Check(o); err == nil {
 			t.Error("one that is down is as it should be")
 		}
@@ -236,7 +249,7 @@ func TestSharedLink(t *testing.T) {
 			}
 		}
 		hosttest.Shell(t, "ip link add dm-0 type bridge")
-		h.spaces.Changed()
+		h.CloseNetNS("")
 		if changed, err := h.Ensure(own); changed || err != nil {
 			t.Errorf("another owner's: %t, %v", changed, err)
 		}
@@ -268,7 +281,7 @@ func TestSharedLinkOfOthers(t *testing.T) {
 		"gone":                  {"ip link del dm-0", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			onParent(t, func(h *Host, path string, _ uint64) {
+			onParent(t, func(h machine, path string, _ uint64) {
 				if name == "with a master" && exec.Command("ip", "link", "add", "d9", "type", "dummy").Run() != nil {
 					t.Skip("no dummy links; the bridge in place of one can't be a port")
 				}
@@ -278,7 +291,7 @@ func TestSharedLinkOfOthers(t *testing.T) {
 				}
 				stayIn(t, path)
 				hosttest.Shell(t, strings.ReplaceAll(c.by, "$SANDBOX", strings.Replace(path, "self", strconv.Itoa(os.Getpid()), 1)))
-				h.spaces.Changed()
+				h.CloseNetNS("")
 				if err := h.Remove(own); err != nil {
 					t.Error(err)
 				}
@@ -295,7 +308,7 @@ func TestSharedLinkOfOthers(t *testing.T) {
 
 // A link whose record can't be read goes with its last user all the same.
 func TestSharedLinkUnreadable(t *testing.T) {
-	onParent(t, func(h *Host, _ string, _ uint64) {
+	onParent(t, func(h machine, _ string, _ uint64) {
 		for _, o := range []*wire.SharedLink{{Name: "mh-0", Kind: wire.KindMacvlan, Parent: "p0"}, {Name: "dm-0", Kind: wire.KindDummy}} {
 			if changed, err := h.Ensure(o); !changed || err != nil {
 				t.Fatalf("%t, %v", changed, err)
@@ -317,13 +330,13 @@ func TestSharedLinkUnreadable(t *testing.T) {
 
 // Healing leaves a parent that is down, and a link of another owner's: both are theirs.
 func TestHealOfParents(t *testing.T) {
-	onParent(t, func(h *Host, _ string, _ uint64) {
+	onParent(t, func(h machine, _ string, _ uint64) {
 		own := &wire.SharedLink{Name: "mh-0", Kind: wire.KindMacvlan, Parent: "p0"}
 		if _, err := h.Ensure(own); err != nil {
 			t.Fatal(err)
 		}
 		hosttest.Shell(t, "ip link add dm-0 type bridge; ip link set p1 down; ip link set mh-0 down")
-		h.spaces.Changed()
+		h.CloseNetNS("")
 		said := 0
 		wire.Heal(h, []wire.Object{&wire.Parent{Name: "p1"}, &wire.Parent{Name: "nosuch"}, &wire.SharedLink{Name: "dm-0", Kind: wire.KindDummy}, own}, func(o wire.Object, was, err error) {
 			if said++; o != own || err != nil {
@@ -356,7 +369,7 @@ func stayIn(t *testing.T, path string) {
 
 // What the owner made again in place of dcni's link is used as it is.
 func TestSharedLinkMadeAgain(t *testing.T) {
-	onParent(t, func(h *Host, _ string, _ uint64) {
+	onParent(t, func(h machine, _ string, _ uint64) {
 		own := &wire.SharedLink{Name: "mh-0", Kind: wire.KindMacvlan, Parent: "p0"}
 		if changed, err := h.Ensure(own); !changed || err != nil {
 			t.Fatalf("%t, %v", changed, err)
@@ -369,7 +382,7 @@ func TestSharedLinkMadeAgain(t *testing.T) {
 			t.Fatalf("%t, %v", changed, err)
 		}
 		hosttest.Shell(t, "ip link del mh-0; ip link add link p0 mh-0 type vlan id 7 || ip link add mh-0 type bridge")
-		h.spaces.Changed()
+		h.CloseNetNS("")
 		if changed, err := h.Ensure(own); changed || err != nil || h.records.HasChange(own.Key()) {
 			t.Errorf("made again: %t, %v", changed, err)
 		}

@@ -1,4 +1,4 @@
-package host
+package parents
 
 import (
 	"errors"
@@ -15,7 +15,7 @@ import (
 
 // hostAccess is a [wire.HostAccess].
 type hostAccess struct {
-	h *Host
+	h *Parents
 	o *wire.HostAccess
 }
 
@@ -23,7 +23,7 @@ type hostAccess struct {
 // speaks from. With IPv6 a link answers for its own addresses only; with IPv4 the host
 // answers for the parent's on any link, and needs no copy.
 func (a hostAccess) Ensure() (changed bool, err error) {
-	rt, l, err := a.h.spaces.Link("", a.o.Link)
+	rt, l, err := a.h.Link("", a.o.Link)
 	if err != nil {
 		return false, err
 	}
@@ -37,7 +37,7 @@ func (a hostAccess) Ensure() (changed bool, err error) {
 			return changed, err
 		}
 		if given || from.Is6() {
-			own := a.h.links.Of(&wire.Addr{Dev: a.o.Link, Prefix: netip.PrefixFrom(from, from.BitLen())})
+			own := a.h.Links.Of(&wire.Addr{Dev: a.o.Link, Prefix: netip.PrefixFrom(from, from.BitLen())})
 			if _, err := own.Ensure(); err != nil {
 				return changed, err
 			}
@@ -58,7 +58,7 @@ func (a hostAccess) source(rt *rtnl.Conn, to netip.Addr) (from netip.Addr, given
 			return from, true, nil
 		}
 	}
-	_, on, err := a.h.spaces.Link("", a.o.Parent)
+	_, on, err := a.h.Link("", a.o.Parent)
 	if err != nil {
 		return from, false, err
 	}
@@ -102,7 +102,7 @@ func (a hostAccess) routes(rt *rtnl.Conn, l *rtnl.Link) (own []rtnl.Route, err e
 }
 
 func (a hostAccess) Check() error {
-	rt, l, err := a.h.spaces.Link("", a.o.Link)
+	rt, l, err := a.h.Link("", a.o.Link)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (a hostAccess) Check() error {
 
 // Remove takes the attachment's routes, known by their metric.
 func (a hostAccess) Remove() error {
-	rt, l, err := a.h.spaces.Link("", a.o.Link)
+	rt, l, err := a.h.Link("", a.o.Link)
 	if err != nil {
 		return spaces.UnlessGone(err)
 	}

@@ -1,4 +1,4 @@
-package host
+package shared
 
 import (
 	"errors"
@@ -18,12 +18,12 @@ import (
 
 // bind is a [wire.NetNSBind].
 type bind struct {
-	h *Host
+	h Shared
 	o *wire.NetNSBind
 }
 
 // bindOf is the bind that a record tells of.
-func (h *Host) bindOf(r *records.Record) bind {
+func (h Shared) bindOf(r *records.Record) bind {
 	return bind{h, &wire.NetNSBind{Owner: r.Attachment, Path: r.NetNS, Original: r.Cookie, Shared: r.Target}}
 }
 
@@ -45,7 +45,7 @@ func (b bind) Ensure() (bool, error) {
 	if err := b.startReaper(); err != nil {
 		return false, fmt.Errorf("start %s: %w", PopCommand, err)
 	}
-	defer b.h.spaces.Forget(b.o.Path)
+	defer b.h.Forget(b.o.Path)
 	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", source.Fd()), b.o.Path, "", unix.MS_BIND, ""); err != nil {
 		return false, err
 	}
@@ -113,7 +113,7 @@ func (b bind) Remove() error {
 	if cookie, err := ns.Cookie(); err != nil || cookie != b.o.Shared {
 		return err
 	}
-	defer b.h.spaces.Forget(b.o.Path)
+	defer b.h.Forget(b.o.Path)
 	return ns.Do(func() error {
 		rt, err := rtnl.Dial()
 		if err != nil {
@@ -133,7 +133,7 @@ func (b bind) Remove() error {
 func (b bind) Probe() error { return nil }
 
 // startReaper starts this program once more, to outlive this process. It is in the
-// runtime's namespaces, for there the bind is seen. See [Host.Pop].
+// runtime's namespaces, for there the bind is seen. See [Shared.Pop].
 func (b bind) startReaper() error {
 	a := b.o.Owner
 	p, err := detach.Command{

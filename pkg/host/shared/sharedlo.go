@@ -1,4 +1,4 @@
-package host
+package shared
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 
 // sharedLo is a [wire.SharedLo].
 type sharedLo struct {
-	h *Host
+	h Shared
 	o *wire.SharedLo
 }
 
@@ -24,7 +24,7 @@ func (l sharedLo) lo() (*rtnl.Conn, *rtnl.Link, error) {
 	if path == "" {
 		return nil, nil, nil
 	}
-	s, err := l.h.spaces.Open(path)
+	s, err := l.h.Open(path)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,4 +1,4 @@
-package host
+package shared
 
 import (
 	"net/netip"
@@ -10,6 +10,7 @@ import (
 
 	"dcni/pkg/host/hosttest"
 	"dcni/pkg/host/proc"
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -69,7 +70,12 @@ func TestNetNSOfKept(t *testing.T) {
 			t.Fatal(err)
 		}
 		hosttest.InNewNS(t, func() {
-			h := newHost(t, records.Store{Run: t.TempDir(), Lib: t.TempDir()})
+			open, err := spaces.New()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer open.Close()
+			h := Shared{Set: open, Records: records.Store{Run: t.TempDir(), Lib: t.TempDir()}}
 			for _, c := range []struct {
 				addresses string
 				want      bool

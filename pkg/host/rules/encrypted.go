@@ -1,4 +1,4 @@
-package host
+package rules
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 
 // fwEncrypted is a [firewall.Encrypted].
 type fwEncrypted struct {
-	h *Host
+	h *Rules
 	o *firewall.Encrypted
 }
 
@@ -29,11 +29,11 @@ func (e fwEncrypted) Ensure() (bool, error) {
 	if e.o.IPv6 {
 		family = 6
 	}
-	if err := e.h.records.PutChange(&records.Change{Key: e.o.Key(), Encrypted: e.o.Port, Family: family}); err != nil {
+	if err := e.h.Records.PutChange(&records.Change{Key: e.o.Key(), Encrypted: e.o.Port, Family: family}); err != nil {
 		return false, err
 	}
 	for _, p := range e.o.Policies() {
-		if _, err := e.h.Ensure(p); err != nil {
+		if _, err := e.h.IPsec.Ensure(p); err != nil {
 			return true, err
 		}
 	}
@@ -42,11 +42,11 @@ func (e fwEncrypted) Ensure() (bool, error) {
 }
 
 func (e fwEncrypted) Check() error {
-	if !e.h.records.HasChange(e.o.Key()) {
+	if !e.h.Records.HasChange(e.o.Key()) {
 		return errors.New("it is not on record")
 	}
 	for _, p := range e.o.Policies() {
-		if err := e.h.Check(p); err != nil {
+		if err := e.h.IPsec.Check(p); err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
 	}
@@ -57,26 +57,26 @@ func (e fwEncrypted) Check() error {
 // it was. States with other nodes, which a dnetd that died has left, go along. The caller
 // holds the host's lock.
 func (e fwEncrypted) Remove() error {
-	if !e.h.records.HasChange(e.o.Key()) {
+	if !e.h.Records.HasChange(e.o.Key()) {
 		return nil
 	}
-	states, policies, err := e.h.ESP()
+	states, policies, err := e.h.IPsec.ESP()
 	errs := []error{err}
 	for _, p := range policies {
-		errs = append(errs, e.h.Remove(p))
+		errs = append(errs, e.h.IPsec.Remove(p))
 	}
 	for _, s := range states {
-		errs = append(errs, e.h.Remove(s.Object()))
+		errs = append(errs, e.h.IPsec.Remove(s.Object()))
 	}
 	for _, six := range []bool{false, true} {
 		for _, p := range (&firewall.Encrypted{Port: e.o.Port, IPv6: six}).Policies() {
-			errs = append(errs, e.h.Remove(p))
+			errs = append(errs, e.h.IPsec.Remove(p))
 		}
 	}
 	if err := errors.Join(append(errs, e.h.fw.Remove(e.o))...); err != nil {
 		return err
 	}
-	return e.h.records.DeleteChange(e.o.Key())
+	return e.h.Records.DeleteChange(e.o.Key())
 }
 
-func (e fwEncrypted) Probe() error { return e.h.Probe(wire.Object(e.o.Policies()[0])) }
+func (e fwEncrypted) Probe() error { return e.h.IPsec.Probe(wire.Object(e.o.Policies()[0])) }

@@ -1,10 +1,9 @@
-package host
+package rules
 
 import (
 	"slices"
 
 	"dcni/pkg/firewall"
-	"dcni/pkg/host/conntrack"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -17,9 +16,9 @@ import (
 // that has the ports is detached, a sibling takes them over.
 
 // siblingAttachments returns the other attachments of an attachment's container.
-func (h *Host) siblingAttachments(a wire.Attachment) []wire.Attachment {
+func (h *Rules) siblingAttachments(a wire.Attachment) []wire.Attachment {
 	var list []wire.Attachment
-	for _, r := range h.records.Siblings(a) {
+	for _, r := range h.Records.Siblings(a) {
 		list = append(list, r.Attachment)
 	}
 	return list
@@ -27,8 +26,8 @@ func (h *Host) siblingAttachments(a wire.Attachment) []wire.Attachment {
 
 // endpoint returns what the owner with a comment publishes, or nil. It reads all
 // records: a comment may be cut.
-func (h *Host) endpoint(comment string) *firewall.Endpoint {
-	list, _ := h.records.List("")
+func (h *Rules) endpoint(comment string) *firewall.Endpoint {
+	list, _ := h.Records.List("")
 	for _, r := range list {
 		if r.Endpoint != nil && firewall.Comment(r.Attachment) == comment {
 			return r.Endpoint
@@ -39,18 +38,18 @@ func (h *Host) endpoint(comment string) *firewall.Endpoint {
 
 // isGatewayEndpoint reports whether an attachment has its sandbox's default route of a
 // family, the one of the lowest metric. It is false where that can't be told.
-func (h *Host) isGatewayEndpoint(a wire.Attachment, v6 bool) bool {
-	list, _ := h.records.OfContainer(a.Container)
+func (h *Rules) isGatewayEndpoint(a wire.Attachment, v6 bool) bool {
+	list, _ := h.Records.OfContainer(a.Container)
 	i := slices.IndexFunc(list, func(r *records.Record) bool { return r.Attachment == a })
 	if i < 0 {
 		return false
 	}
-	return h.links.IsWayOut(list[i].NetNS, a.IfName, v6)
+	return h.IsWayOut(list[i].NetNS, a.IfName, v6)
 }
 
 // gatewayFirst sorts the endpoints of containers that have several: the ways
 // out come first.
-func (h *Host) gatewayFirst(endpoints []*firewall.Endpoint) []*firewall.Endpoint {
+func (h *Rules) gatewayFirst(endpoints []*firewall.Endpoint) []*firewall.Endpoint {
 	many := make(map[string]int)
 	for _, e := range endpoints {
 		many[e.Owner.Container]++
@@ -64,18 +63,4 @@ func (h *Host) gatewayFirst(endpoints []*firewall.Endpoint) []*firewall.Endpoint
 		}
 	}
 	return append(first, rest...)
-}
-
-// movePorts publishes for the container's other attachments what this one
-// published for them too. If one can't be had, its CHECK tells. The caller
-// holds the lock of the firewall.
-func (e fwEndpoint) movePorts() {
-	for _, r := range e.h.records.Siblings(e.o.Owner) {
-		if r.State != records.Up || r.Endpoint == nil {
-			continue
-		}
-		if changed, err := e.h.fw.Ensure(r.Endpoint); err == nil && changed {
-			_ = conntrack.FlushPorts(r.Endpoint.Ports)
-		}
-	}
 }

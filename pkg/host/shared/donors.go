@@ -1,4 +1,4 @@
-package host
+package shared
 
 import (
 	"net/netip"
@@ -17,8 +17,8 @@ import (
 
 // Donors returns the containers whose network namespace another one may join, with what
 // containerd knows of their names.
-func (h *Host) Donors() ([]network.Donor, error) {
-	list, err := h.records.Donors()
+func (h Shared) Donors() ([]network.Donor, error) {
+	list, err := h.Records.Donors()
 	for i := range list {
 		d := &list[i]
 		known := h.Bundle(d.Container)
@@ -34,13 +34,13 @@ func (h *Host) Donors() ([]network.Donor, error) {
 // "" if the donor does not run. A path of a process may be another process's by now, and
 // one that is mounted may not be to be seen here: then a process of the donor's leads to
 // the namespace as well.
-func (h *Host) NetNSOf(d *network.Donor) (string, wire.Sandbox) {
+func (h Shared) NetNSOf(d *network.Donor) (string, wire.Sandbox) {
 	for _, at := range d.Namespaces {
 		path := at.Path
-		found, err := h.OpenNetNS(path)
+		found, err := h.Sandbox(path)
 		if err != nil || !is(found, at, d) || !h.hasAddress(at) {
 			path = processIn(at.Cookie, d)
-			found, err = h.OpenNetNS(path)
+			found, err = h.Sandbox(path)
 		}
 		switch {
 		case path == "" || err != nil:
@@ -73,11 +73,11 @@ func is(found wire.Sandbox, at network.Namespace, d *network.Donor) bool {
 // hasAddress reports whether the namespace at a path has an address that the container was
 // given. A path that is known by its name alone may lead to that of another container by
 // now: libcni keeps what it has of a container until DEL, or for ever.
-func (h *Host) hasAddress(at network.Namespace) bool {
+func (h Shared) hasAddress(at network.Namespace) bool {
 	if _, ofProcess := processOf(at.Path); ofProcess || at.Cookie != 0 || at.Start != 0 {
 		return true
 	}
-	s, err := h.spaces.Open(at.Path)
+	s, err := h.Open(at.Path)
 	if err != nil {
 		return false
 	}

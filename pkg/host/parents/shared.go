@@ -1,4 +1,4 @@
-package host
+package parents
 
 import (
 	"errors"
@@ -9,115 +9,26 @@ import (
 	"dcni/pkg/host/links"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/host/spaces"
-	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
-// parent is a [wire.Parent].
-type parent struct {
-	h *Host
-	o *wire.Parent
-}
-
-func (p parent) Ensure() (bool, error) {
-	_, err := p.find()
-	return false, err
-}
-
-// Check finds only what is the owner's to mend.
-func (p parent) Check() error {
-	l, err := p.find()
-	if err == nil {
-		err = isUp(l)
-	}
-	return wire.Owners(err)
-}
-
-// isUp tells of a link that is down.
-func isUp(l *rtnl.Link) error {
-	if !l.Up() {
-		return fmt.Errorf("it is down, and no packet passes")
-	}
-	return nil
-}
-
-// Remove does nothing: the link is its owner's.
-func (p parent) Remove() error { return nil }
-
-func (p parent) Probe() error {
-	_, err := p.find()
-	return err
-}
-
-// find returns the link, or says why it can't have children.
-func (p parent) find() (*rtnl.Link, error) {
-	_, l, err := p.h.spaces.Link("", p.o.Name)
-	switch {
-	case spaces.NotFound(err):
-		return nil, p.h.noParent(p.o.Name)
-	case err != nil:
-		return nil, err
-	case l.Flags&unix.IFF_LOOPBACK != 0:
-		return nil, wire.Invalid("parent", p.o.Name, "must not be the loopback link")
-	}
-	switch l.Kind {
-	case wire.KindMacvlan, wire.KindIpvlan, "macvtap", "ipvtap":
-		return nil, wire.Invalid("parent", p.o.Name, "must not be "+article(l.Kind)+" itself: give the link that it is on")
-	}
-	if l.Master == 0 {
-		return l, nil
-	}
-	master, err := p.h.spaces.Root.RT.LinkByIndex(l.Master)
-	if err == nil && master.Kind != "vrf" {
-		err = wire.Invalid("parent", p.o.Name, "must not belong to another link: it is a port of "+master.Name+"; give that one")
-	}
-	return l, err
-}
-
-func article(kind string) string {
-	if kind[0] == 'i' {
-		return "an " + kind
-	}
-	return "a " + kind
-}
-
-// noParent is the error for a parent that is not there. It names the nearest link that
-// is.
-func (h *Host) noParent(name string) error {
-	links, err := h.spaces.Root.RT.Links()
-	if err != nil {
-		return err
-	}
-	var names []string
-	for _, l := range links {
-		if l.Flags&unix.IFF_LOOPBACK == 0 {
-			names = append(names, l.Name)
-		}
-	}
-	why := "no such link on this host"
-	if near := network.Nearest(name, names); near != "" {
-		why += fmt.Sprintf(": did you mean %q?", near)
-	}
-	return wire.Invalid("parent", name, why)
-}
-
 // sharedLink is a [wire.SharedLink].
 type sharedLink struct {
-	h *Host
+	h *Parents
 	o *wire.SharedLink
 }
 
 // Ensure makes the link where there is none of its name, and notes before that it is
 // ours. The caller holds the host's lock.
 func (s sharedLink) Ensure() (bool, error) {
-	known, failed := s.h.records.Change(s.o.Key())
+	known, failed := s.h.Records.Change(s.o.Key())
 	if failed != nil {
 		return false, failed
 	}
-	_, l, err := s.h.spaces.Link("", s.o.Name)
+	_, l, err := s.h.Link("", s.o.Name)
 	if err == nil && known != nil && !s.made(l, known) { // its owner made it since
-		known, err = nil, s.h.records.DeleteChange(s.o.Key())
+		known, err = nil, s.h.Records.DeleteChange(s.o.Key())
 	}
 	if err == nil && known != nil && known.Index == 0 {
 		err = s.note()
@@ -133,7 +44,7 @@ func (s sharedLink) Ensure() (bool, error) {
 	case !spaces.NotFound(err):
 		return false, err
 	}
-	if err := s.h.records.PutChange(s.change()); err != nil {
+	if err := s.h.Records.PutChange(s.change()); err != nil {
 		return false, err
 	}
 	if err = s.create(s.o.Kind); errors.Is(err, unix.EOPNOTSUPP) && s.o.Kind == wire.KindDummy {
@@ -141,22 +52,22 @@ func (s sharedLink) Ensure() (bool, error) {
 	}
 	switch {
 	case errors.Is(err, unix.EEXIST) && s.there(): // another program was faster
-		return false, s.h.records.DeleteChange(s.o.Key())
+		return false, s.h.Records.DeleteChange(s.o.Key())
 	case err != nil:
-		return false, errors.Join(s.explain(err), s.h.records.DeleteChange(s.o.Key()))
+		return false, errors.Join(s.explain(err), s.h.Records.DeleteChange(s.o.Key()))
 	}
 	return true, errors.Join(s.note(), s.quiet(), s.raise())
 }
 
 // note adds the index of the link that was made to what is on record of it.
 func (s sharedLink) note() error {
-	_, l, err := s.h.spaces.Link("", s.o.Name)
+	_, l, err := s.h.Link("", s.o.Name)
 	if err != nil {
 		return err
 	}
 	c := s.change()
 	c.Index = l.Index
-	return s.h.records.PutChange(c)
+	return s.h.Records.PutChange(c)
 }
 
 // made reports whether a link is the one that dcni made. Of a change without an index,
@@ -169,12 +80,12 @@ func (s sharedLink) made(l *rtnl.Link, known *records.Change) bool {
 // quiet keeps the host from taking router advertisements by the link: it is made for
 // containers, and must not bring the host addresses and a way out.
 func (s sharedLink) quiet() error {
-	_, err := s.h.links.Of(&wire.Sysctl{Path: "net/ipv6/conf/" + s.o.Name + "/accept_ra", Value: "0"}).Ensure()
+	_, err := s.h.Links.Of(&wire.Sysctl{Path: "net/ipv6/conf/" + s.o.Name + "/accept_ra", Value: "0"}).Ensure()
 	return err
 }
 
 func (s sharedLink) there() bool {
-	_, _, err := s.h.spaces.Link("", s.o.Name)
+	_, _, err := s.h.Link("", s.o.Name)
 	return err == nil
 }
 
@@ -187,8 +98,8 @@ func (s sharedLink) create(kind string) error {
 		}
 		on = l.Index
 	}
-	defer s.h.spaces.Changed()
-	return s.h.spaces.Root.RT.Change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtnl.Message) {
+	defer s.h.Changed()
+	return s.h.Root.RT.Change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtnl.Message) {
 		m.SharedLink(s.o, kind, on)
 	})
 }
@@ -213,22 +124,22 @@ func (s sharedLink) explain(err error) error {
 // raise brings the link up. That of a VLAN is down while its parent is, and the kernel
 // raises both.
 func (s sharedLink) raise() error {
-	_, l, err := s.h.spaces.Link("", s.o.Name)
+	_, l, err := s.h.Link("", s.o.Name)
 	if err != nil {
 		return err
 	}
-	defer s.h.spaces.Changed()
-	if err = s.h.spaces.Root.RT.SetUp(l.Index, true); errors.Is(err, unix.ENETDOWN) {
+	defer s.h.Changed()
+	if err = s.h.Root.RT.SetUp(l.Index, true); errors.Is(err, unix.ENETDOWN) {
 		return nil
 	}
 	return err
 }
 
 func (s sharedLink) Check() error {
-	_, l, err := s.h.spaces.Link("", s.o.Name)
+	_, l, err := s.h.Link("", s.o.Name)
 	if err == nil {
 		err = isUp(l)
-		if err != nil && !s.h.records.HasChange(s.o.Key()) {
+		if err != nil && !s.h.Records.HasChange(s.o.Key()) {
 			err = wire.Owners(err)
 		}
 	}
@@ -239,12 +150,12 @@ func (s sharedLink) Check() error {
 // that its owner made again, or uses by now, is the owner's. The caller holds the host's
 // lock.
 func (s sharedLink) Remove() error {
-	known, err := s.h.records.Change(s.o.Key())
+	known, err := s.h.Records.Change(s.o.Key())
 	if err != nil || known == nil {
 		return err
 	}
-	defer s.h.spaces.Changed()
-	rt := s.h.spaces.Root.RT
+	defer s.h.Changed()
+	rt := s.h.Root.RT
 	l, err := rt.LinkByName(s.o.Name)
 	if err == nil && s.made(l, known) {
 		var used bool
@@ -255,7 +166,7 @@ func (s sharedLink) Remove() error {
 	if err != nil && !spaces.Gone(err) {
 		return err
 	}
-	return s.h.records.DeleteChange(s.o.Key())
+	return s.h.Records.DeleteChange(s.o.Key())
 }
 
 // Probe tells whether the link is there, or could be made.
@@ -269,32 +180,4 @@ func (s sharedLink) Probe() error {
 	}
 	_, err := parent{s.h, &wire.Parent{Name: s.o.Parent}}.find()
 	return errors.Join(err, links.ProbeKind(s.o.Kind))
-}
-
-// Parent returns what the first of the links is like that is there, for one that is to
-// have children.
-func (h *Host) Parent(names ...string) (wire.LinkInfo, error) {
-	name := names[0]
-	for _, other := range names[1:] {
-		if _, _, err := h.spaces.Link("", name); spaces.NotFound(err) {
-			name = other
-		}
-	}
-	l, err := parent{h, &wire.Parent{Name: name}}.find()
-	if err != nil {
-		return wire.LinkInfo{}, err
-	}
-	info := wire.LinkInfo{Name: name, MTU: l.MTU, MAC: l.MAC.String(), Up: l.Up()}
-	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		list, err := h.spaces.Root.RT.Addrs(l.Index, family)
-		if err != nil {
-			return info, err
-		}
-		for _, p := range list {
-			if !p.Addr().IsLinkLocalUnicast() {
-				info.Addresses = append(info.Addresses, p)
-			}
-		}
-	}
-	return info, nil
 }

@@ -1,4 +1,4 @@
-package host
+package shared
 
 import (
 	"errors"
@@ -17,7 +17,7 @@ import (
 )
 
 // PopCommand is the word on its command line by which a plugin knows that it is
-// to [Host.Pop]; behind it are network, container and interface.
+// to [Shared.Pop]; behind it are network, container and interface.
 const PopCommand = "pop"
 
 // How long to wait for the container's first process, and how often to look.
@@ -35,7 +35,7 @@ const (
 // an ADD that died goes at once: the lock that Pop waits for is free only after
 // ADD. It is the last thing that a process does, for it watches over lo to its
 // end.
-func (h *Host) Pop(a wire.Attachment, plugin string) error {
+func (h Shared) Pop(a wire.Attachment, plugin string) error {
 	_ = os.WriteFile("/proc/self/comm", []byte(plugin), 0) // started as /proc/self/exe, it is called exe
 	p := bindReaper{h: h, owner: a, plugin: plugin}
 	return errors.Join(p.wait(), p.reap())
@@ -43,7 +43,7 @@ func (h *Host) Pop(a wire.Attachment, plugin string) error {
 
 // bindReaper is at work on one attachment.
 type bindReaper struct {
-	h      *Host
+	h      Shared
 	owner  wire.Attachment
 	plugin string
 	since  time.Time // when ADD was done; zero: it was not
@@ -51,7 +51,7 @@ type bindReaper struct {
 
 // begin waits for ADD, and returns its record if it did not fail.
 func (p *bindReaper) begin() (*records.Record, error) {
-	lock, err := p.h.records.LockAttachment(p.owner)
+	lock, err := p.h.Records.LockAttachment(p.owner)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (p *bindReaper) begin() (*records.Record, error) {
 
 // read returns the attachment's record, nil if there is none.
 func (p *bindReaper) read() (*records.Record, error) {
-	r, err := p.h.records.Get(p.owner, p.plugin)
+	r, err := p.h.Records.Get(p.owner, p.plugin)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -84,7 +84,7 @@ func (p *bindReaper) current() bool {
 // over it: then the record goes as well, for a GC that comes now finds the
 // attachment locked, and leaves it alone.
 func (p *bindReaper) reap() error {
-	lock, err := p.h.records.LockAttachment(p.owner)
+	lock, err := p.h.Records.LockAttachment(p.owner)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (p *bindReaper) reap() error {
 	if err := p.h.bindOf(r).Remove(); err != nil || r.State == records.Up {
 		return err
 	}
-	return p.h.records.Delete(p.owner, p.plugin)
+	return p.h.Records.Delete(p.owner, p.plugin)
 }
 
 // wait returns when the bind is to go.

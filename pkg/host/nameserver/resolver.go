@@ -1,4 +1,6 @@
-package host
+// Package nameserver gives a sandbox its name server: sockets that dnetd reads, and rules
+// that lead port 53 to them.
+package nameserver
 
 import (
 	"cmp"
@@ -24,6 +26,16 @@ import (
 	"dcni/pkg/wire"
 )
 
+// Resolvers works on the name servers of sandboxes.
+type Resolvers struct {
+	*spaces.Set
+	Records records.Store
+	Dnetd   agent.Client
+}
+
+// Of returns the kind of a resolver.
+func (h Resolvers) Of(o *names.Resolver) wire.Kind { return resolver{h, o} }
+
 // resolver is a [names.Resolver]: sockets in the sandbox that dnetd reads, and
 // rules there that lead port 53 to them. The sockets are opened here, so that
 // dnetd, which is asked at any time, enters no namespace for it.
@@ -31,7 +43,7 @@ import (
 // Several attachments of a sandbox have one pair of sockets and one table, which
 // does what any of them wants.
 type resolver struct {
-	h *Host
+	h Resolvers
 	o *names.Resolver
 }
 
@@ -54,18 +66,18 @@ func (r resolver) Ensure() (bool, error) {
 	for _, s := range sockets {
 		fds = append(fds, s.UDP, s.TCP)
 	}
-	reply, err := r.h.dnetd().Ask(request, fds...)
+	reply, err := r.h.Dnetd.Ask(request, fds...)
 	if err != nil {
 		return true, err
 	}
 	r.o.Port, r.o.Port6 = reply.Port, reply.Port6
-	return true, r.h.LeadToNameServer(r.o)
+	return true, r.h.Lead(r.o)
 }
 
 // loopbackServers are the host's name servers that a container would look for in
 // its own namespace, as that of systemd-resolved.
-func (h *Host) loopbackServers() []netip.Addr {
-	return slices.DeleteFunc(h.Nameservers(), func(a netip.Addr) bool { return !a.IsLoopback() || a == names.Address })
+func (h Resolvers) loopbackServers() []netip.Addr {
+	return slices.DeleteFunc(Nameservers(), func(a netip.Addr) bool { return !a.IsLoopback() || a == names.Address })
 }
 
 // resolverFamilies are those that a name server needs sockets of: IPv6 only where
@@ -83,7 +95,7 @@ func resolverFamilies(intercept bool) (six []bool) {
 // open opens the sockets, and what installs the rules: one visit to the sandbox is
 // enough for both.
 func (r resolver) open() ([]dnssock.NameServer, error) {
-	s, err := r.h.spaces.Open(r.o.NetNS)
+	s, err := r.h.Open(r.o.NetNS)
 	if err != nil {
 		return nil, err
 	}
@@ -115,11 +127,11 @@ func closeAll(list []dnssock.NameServer) {
 	}
 }
 
-// LeadToNameServer installs the rules that lead port 53 in a sandbox to the ports of
+// Lead installs the rules that lead port 53 in a sandbox to the ports of
 // a resolver, and to what other attachments of the sandbox want that lead to the
 // same ports. Where they are, nothing changes.
-func (h *Host) LeadToNameServer(r *names.Resolver) error {
-	lock, err := h.records.LockSandbox(r.Cookie)
+func (h Resolvers) Lead(r *names.Resolver) error {
+	lock, err := h.Records.LockSandbox(r.Cookie)
 	if err != nil {
 		return err
 	}
@@ -128,8 +140,8 @@ func (h *Host) LeadToNameServer(r *names.Resolver) error {
 }
 
 // eachTable calls f for each family that a resolver wants something of.
-func (h *Host) eachTable(r *names.Resolver, f func(t nstable.Table, want nstable.Redirect) error) error {
-	s, err := h.spaces.Open(r.NetNS)
+func (h Resolvers) eachTable(r *names.Resolver, f func(t nstable.Table, want nstable.Redirect) error) error {
+	s, err := h.Open(r.NetNS)
 	if err != nil {
 		return err
 	}
@@ -151,7 +163,7 @@ func (h *Host) eachTable(r *names.Resolver, f func(t nstable.Table, want nstable
 // Check asks dnetd, and looks at the rules. After a crash dnetd may have had to
 // take other ports than are on record.
 func (r resolver) Check() error {
-	reply, unknown := r.h.dnetd().Call(agent.AnswerTimeout, agent.Request{Op: agent.Know, Resolver: r.o})
+	reply, unknown := r.h.Dnetd.Call(agent.AnswerTimeout, agent.Request{Op: agent.Know, Resolver: r.o})
 	now := *r.o
 	if reply.Port != 0 {
 		now.Port, now.Port6 = reply.Port, reply.Port6
@@ -167,7 +179,7 @@ func (r resolver) Remove() error {
 		r.forget()
 		return nil
 	}
-	lock, err := r.h.records.LockSandbox(r.o.Cookie)
+	lock, err := r.h.Records.LockSandbox(r.o.Cookie)
 	if err != nil {
 		return err
 	}
@@ -180,7 +192,7 @@ func (r resolver) Remove() error {
 			return nil // the rest is an attachment's that is being made, or another container's in the same sandbox
 		}
 	}
-	s, err := r.h.spaces.Open(r.o.NetNS)
+	s, err := r.h.Open(r.o.NetNS)
 	if err != nil {
 		return nil // gone by now, and the rules with it
 	}
@@ -198,7 +210,7 @@ func (r resolver) Remove() error {
 
 // forget has dnetd forget the attachment. An error is a reply that says nothing.
 func (r resolver) forget() agent.Reply {
-	reply, _ := r.h.dnetd().Call(agent.ForgetTimeout, agent.Request{Op: agent.Forget, Attachment: &r.o.Owner})
+	reply, _ := r.h.Dnetd.Call(agent.ForgetTimeout, agent.Request{Op: agent.Forget, Attachment: &r.o.Owner})
 	return reply
 }
 
@@ -211,7 +223,7 @@ func (r resolver) there() bool {
 // siblings returns the resolvers of the sandbox's other attachments. It is not sure
 // while one of them is being made: what that wants is not yet on record.
 func (r resolver) siblings() (list []*names.Resolver, sure bool) {
-	for _, other := range r.h.records.Siblings(r.o.Owner) {
+	for _, other := range r.h.Records.Siblings(r.o.Owner) {
 		switch {
 		case other.Cookie != r.o.Cookie:
 		case other.State == records.Adding:
@@ -225,7 +237,7 @@ func (r resolver) siblings() (list []*names.Resolver, sure bool) {
 
 // Probe tells whether dnetd answers or could be started, and whether the kernel
 // takes the rules. They are installed in a namespace of their own.
-func (r resolver) Probe() error { return errors.Join(r.h.dnetd().Probe(), probeMapping(r.o)) }
+func (r resolver) Probe() error { return errors.Join(r.h.Dnetd.Probe(), probeMapping(r.o)) }
 
 func probeMapping(r *names.Resolver) error {
 	return netns.Scratch(func() error {

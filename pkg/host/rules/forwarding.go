@@ -1,4 +1,4 @@
-package host
+package rules
 
 import (
 	"errors"
@@ -19,7 +19,7 @@ import (
 
 // forwarding is a [wire.Forwarding].
 type forwarding struct {
-	h *Host
+	h *Rules
 	o *wire.Forwarding
 }
 
@@ -36,12 +36,12 @@ func (f forwarding) Ensure() (bool, error) {
 			return false, err
 		}
 	}
-	known, err := f.h.records.Change(f.o.Key())
+	known, err := f.h.Records.Change(f.o.Key())
 	if err != nil {
 		return false, err
 	}
 	known = f.found(known, off != nil)
-	if err := f.h.records.PutChange(known); err != nil {
+	if err := f.h.Records.PutChange(known); err != nil {
 		return false, err
 	}
 	// Closed before anything is forwarded.
@@ -59,7 +59,7 @@ func (f forwarding) Ensure() (bool, error) {
 		case "accept_redirects":
 			continue // the kernel's own
 		}
-		_, err := f.h.links.Of(&wire.Sysctl{Path: path, Value: value}).Ensure()
+		_, err := f.h.Links.Of(&wire.Sysctl{Path: path, Value: value}).Ensure()
 		if err != nil && (path == f.o.Path() || !errors.Is(err, fs.ErrNotExist)) { // its interface may be gone
 			return true, err
 		}
@@ -70,17 +70,17 @@ func (f forwarding) Ensure() (bool, error) {
 // closeFamily has the rules close the host as a router of a family if dcni switched its
 // forwarding on and no network wants all forwarded. It installs them where they are
 // missing; where nothing is closed they can wait. The caller holds the host's lock.
-func (h *Host) closeFamily(family int) error {
+func (h *Rules) closeFamily(family int) error {
 	forwarding, all := &wire.Forwarding{Family: family}, &wire.ForwardAll{Family: family}
-	known, err := h.records.Change(forwarding.Key())
+	known, err := h.Records.Change(forwarding.Key())
 	if err != nil {
 		return err
 	}
-	closed := known != nil && known.Was[forwarding.Path()] != "1" && !h.records.HasChange(all.Key())
-	if err := h.records.SetClosed(family, closed); err != nil {
+	closed := known != nil && known.Was[forwarding.Path()] != "1" && !h.Records.HasChange(all.Key())
+	if err := h.Records.SetClosed(family, closed); err != nil {
 		return err
 	}
-	lock, err := h.records.LockFirewall()
+	lock, err := h.Records.LockFirewall()
 	if err != nil {
 		return err
 	}
@@ -93,14 +93,14 @@ func (h *Host) closeFamily(family int) error {
 }
 
 // closeRouter makes the rules close the host for these families, and for no other.
-func (h *Host) closeRouter() error {
+func (h *Rules) closeRouter() error {
 	_, err := h.fw.Ensure(&firewall.Router{Closed: h.closedFamilies()})
 	return err
 }
 
 // closedFamilies returns the families that the rules close the host for as a router.
-func (h *Host) closedFamilies() []firewall.Family {
-	return slices.DeleteFunc(firewall.Families(), func(f firewall.Family) bool { return !h.records.Closed(int(f)) })
+func (h *Rules) closedFamilies() []firewall.Family {
+	return slices.DeleteFunc(firewall.Families(), func(f firewall.Family) bool { return !h.Records.Closed(int(f)) })
 }
 
 // paths lists the settings that were changed: the family's own comes last.
@@ -148,7 +148,7 @@ func (f forwarding) note(was map[string]string) {
 
 // recorded tells what the record of the change lacks, or nil.
 func (f forwarding) recorded() error {
-	if !f.h.records.HasChange(f.o.Key()) {
+	if !f.h.Records.HasChange(f.o.Key()) {
 		return errors.New("how it was is not on record")
 	}
 	return nil
@@ -165,7 +165,7 @@ func (f forwarding) refused() error {
 
 // settingsLike lists the settings of a pattern, but for those of links of ours. A bridge
 // of another network may be there and not yet have its own: those are that network's.
-func (h *Host) settingsLike(pattern string) []string {
+func (h *Rules) settingsLike(pattern string) []string {
 	files, err := filepath.Glob(proc.SysctlDir + pattern)
 	if err != nil {
 		return nil
@@ -182,8 +182,8 @@ func (h *Host) settingsLike(pattern string) []string {
 }
 
 // isBridgeOfOurs reports whether a name is of a bridge that dcni made.
-func (h *Host) isBridgeOfOurs(name string) bool {
-	l, err := h.spaces.Root.RT.LinkByName(name)
+func (h *Rules) isBridgeOfOurs(name string) bool {
+	l, err := h.Root.RT.LinkByName(name)
 	return err == nil && l.Kind == "bridge" && l.MAC.String() == wire.BridgeMAC(name)
 }
 
@@ -200,11 +200,11 @@ func (f forwarding) Check() error {
 // closedAsRecorded tells that the host is closed as a router and should be open, or the
 // other way round: a DEL that was killed may have removed one of two records only.
 func (f forwarding) closedAsRecorded() error {
-	closed, all := f.h.records.Closed(f.o.Family), f.h.records.HasChange((&wire.ForwardAll{Family: f.o.Family}).Key())
+	closed, all := f.h.Records.Closed(f.o.Family), f.h.Records.HasChange((&wire.ForwardAll{Family: f.o.Family}).Key())
 	if closed != all {
 		return nil // one of the two that hold where dcni switched forwarding on
 	}
-	known, err := f.h.records.Change(f.o.Key())
+	known, err := f.h.Records.Change(f.o.Key())
 	if err == nil && known != nil && (closed || known.Was[f.o.Path()] != "1") {
 		err = errors.New("the host is not closed as a router as it should be")
 	}
@@ -217,7 +217,7 @@ func (f forwarding) off() error {
 	if f.o.Family == 6 {
 		family = unix.AF_INET6
 	}
-	on, err := f.h.spaces.Root.RT.Forwards(family)
+	on, err := f.h.Root.RT.Forwards(family)
 	if err == nil && !on {
 		err = fmt.Errorf("is 0")
 	}
@@ -226,7 +226,7 @@ func (f forwarding) off() error {
 
 // Remove puts back what was changed, as it was. The caller holds the host's lock.
 func (f forwarding) Remove() error {
-	known, err := f.h.records.Change(f.o.Key())
+	known, err := f.h.Records.Change(f.o.Key())
 	if err != nil || known == nil {
 		return err
 	}
@@ -240,17 +240,17 @@ func (f forwarding) Remove() error {
 		if filepath.Base(path) == "accept_ra" && (was != "1" || have != "2") {
 			continue // not by us
 		}
-		errs = append(errs, f.h.links.Of(&wire.Sysctl{Path: path, Was: was}).Remove())
+		errs = append(errs, f.h.Links.Of(&wire.Sysctl{Path: path, Was: was}).Remove())
 	}
 	errs = append(errs, f.restoreLater(known))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	// The record goes last: by it, a DEL that was killed here is done again.
-	if err := errors.Join(f.h.records.SetClosed(f.o.Family, false), f.open()); err != nil {
+	if err := errors.Join(f.h.Records.SetClosed(f.o.Family, false), f.open()); err != nil {
 		return err
 	}
-	return f.h.records.DeleteChange(f.o.Key())
+	return f.h.Records.DeleteChange(f.o.Key())
 }
 
 // restoreLater has links that came since forwarding was switched on, and got their
@@ -263,16 +263,16 @@ func (f forwarding) restoreLater(known *records.Change) error {
 	for _, path := range f.h.settingsLike("net/ipv6/conf/*/accept_ra") {
 		_, earlier := known.Was[path]
 		if have, err := proc.Sysctl(path); err == nil && have == "2" && !earlier {
-			errs = append(errs, f.h.links.Of(&wire.Sysctl{Path: path, Was: "1"}).Remove())
+			errs = append(errs, f.h.Links.Of(&wire.Sysctl{Path: path, Was: "1"}).Remove())
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// open takes the family off the closed ones, and the rules if this Host installed them
+// open takes the family off the closed ones, and the rules if these Rules installed them
 // and no network is in them.
 func (f forwarding) open() error {
-	lock, err := f.h.records.LockFirewall()
+	lock, err := f.h.Records.LockFirewall()
 	if err != nil {
 		return err
 	}
@@ -298,7 +298,7 @@ func (f forwarding) Probe() error {
 
 // forwardAll is a [wire.ForwardAll].
 type forwardAll struct {
-	h *Host
+	h *Rules
 	o *wire.ForwardAll
 }
 
@@ -306,24 +306,24 @@ func (f forwardAll) Ensure() (bool, error) {
 	if f.Check() == nil {
 		return false, nil
 	}
-	if err := f.h.records.PutChange(&records.Change{Key: f.o.Key(), Family: f.o.Family, ForAll: true}); err != nil {
+	if err := f.h.Records.PutChange(&records.Change{Key: f.o.Key(), Family: f.o.Family, ForAll: true}); err != nil {
 		return false, err
 	}
 	return true, f.h.closeFamily(f.o.Family)
 }
 
 func (f forwardAll) Check() error {
-	if !f.h.records.HasChange(f.o.Key()) || f.h.records.Closed(f.o.Family) {
+	if !f.h.Records.HasChange(f.o.Key()) || f.h.Records.Closed(f.o.Family) {
 		return errors.New("what is not of containers is dropped")
 	}
 	return nil
 }
 
 func (f forwardAll) Remove() error {
-	if !f.h.records.HasChange(f.o.Key()) {
+	if !f.h.Records.HasChange(f.o.Key()) {
 		return nil
 	}
-	if err := f.h.records.DeleteChange(f.o.Key()); err != nil {
+	if err := f.h.Records.DeleteChange(f.o.Key()); err != nil {
 		return err
 	}
 	return f.h.closeFamily(f.o.Family)

@@ -1,4 +1,4 @@
-package host
+package parents
 
 import (
 	"errors"
@@ -18,7 +18,7 @@ import (
 
 // child is a [wire.Child].
 type child struct {
-	h *Host
+	h *Parents
 	o *wire.Child
 }
 
@@ -26,12 +26,12 @@ type child struct {
 // with all that is on it, unless its parent was moved away and there is another link of
 // that name.
 func (c child) Ensure() (bool, error) {
-	rt, l, err := c.h.spaces.Link(c.o.NetNS, c.o.Name)
+	rt, l, err := c.h.Link(c.o.NetNS, c.o.Name)
 	switch {
 	case err == nil && !c.ours(l):
 		return false, wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: the sandbox has an interface of that name", c.o.Name)
 	case err == nil:
-		_, on, err := c.h.spaces.Link("", c.o.Parent)
+		_, on, err := c.h.Link("", c.o.Parent)
 		if err != nil {
 			return false, err
 		}
@@ -71,7 +71,7 @@ func (c child) alias() string {
 // rename gives the attachment's interface its name, if it is in the sandbox under another:
 // what made it died before that, or the container renamed it.
 func (c child) rename() (bool, error) {
-	sb, err := c.h.spaces.Open(c.o.NetNS)
+	sb, err := c.h.Open(c.o.NetNS)
 	if err != nil {
 		return false, err
 	}
@@ -83,7 +83,7 @@ func (c child) rename() (bool, error) {
 		if !c.ours(l) {
 			continue
 		}
-		defer c.h.spaces.Changed()
+		defer c.h.Changed()
 		if err := sb.RT.SetUp(l.Index, false); err != nil { // before Linux 6.0 it keeps its name as long as it is up
 			return false, err
 		}
@@ -97,11 +97,11 @@ func (c child) rename() (bool, error) {
 // there that is not ours; and if ADD dies in between, the name is the proof that the
 // interface is ours.
 func (c child) create() (bool, error) {
-	_, on, err := c.h.spaces.Link("", c.o.Parent)
+	_, on, err := c.h.Link("", c.o.Parent)
 	if err != nil {
 		return false, err
 	}
-	sb, err := c.h.spaces.Open(c.o.NetNS)
+	sb, err := c.h.Open(c.o.NetNS)
 	if err != nil {
 		return false, err
 	}
@@ -112,8 +112,8 @@ func (c child) create() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer c.h.spaces.Changed()
-	err = c.h.spaces.Root.RT.Change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtnl.Message) {
+	defer c.h.Changed()
+	err = c.h.Root.RT.Change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtnl.Message) {
 		m.IfInfo(0, 0, 0)
 		m.Str(unix.IFLA_IFNAME, c.o.Owner.HostLink())
 		m.Native(unix.IFLA_LINK, uint32(on.Index))
@@ -134,7 +134,7 @@ func (c child) create() (bool, error) {
 	if err != nil {
 		return true, err
 	}
-	return true, errors.Join(c.name(sb.RT, l, mac), c.h.spaces.Root.RT.Number(sb.NS.Fd()))
+	return true, errors.Join(c.name(sb.RT, l, mac), c.h.Root.RT.Number(sb.NS.Fd()))
 }
 
 // name gives an interface its name and its alias. In mode passthru it has its
@@ -210,7 +210,7 @@ func (c child) repair(rt *rtnl.Conn, l, on *rtnl.Link) (bool, error) {
 	if mode == nil && mtu == l.MTU {
 		return false, nil
 	}
-	defer c.h.spaces.Changed()
+	defer c.h.Changed()
 	err := rt.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
 		m.IfInfo(l.Index, 0, 0)
 		m.Native(unix.IFLA_MTU, uint32(mtu))
@@ -232,11 +232,11 @@ func (c child) leads(l, on *rtnl.Link) error {
 
 // Check leaves out the MAC, which the plugin tuning may set.
 func (c child) Check() error {
-	_, on, err := c.h.spaces.Link("", c.o.Parent)
+	_, on, err := c.h.Link("", c.o.Parent)
 	if err != nil {
 		return err
 	}
-	_, l, err := c.h.spaces.Link(c.o.NetNS, c.o.Name)
+	_, l, err := c.h.Link(c.o.NetNS, c.o.Name)
 	switch {
 	case err != nil:
 		return fmt.Errorf("in sandbox: %w", err)
@@ -254,7 +254,7 @@ func (c child) Check() error {
 // another namespace by now: nothing is removed there. But the interface's own may live on
 // without its path, and the interface answers for its address as long as it does.
 func (c child) Remove() error {
-	sb, err := c.h.spaces.Open(c.o.NetNS)
+	sb, err := c.h.Open(c.o.NetNS)
 	if err == nil {
 		cookie, err := sb.RT.Cookie()
 		if err != nil {
@@ -288,7 +288,7 @@ func (c child) removeIn(rt *rtnl.Conn) error {
 	if err != nil {
 		return err
 	}
-	defer c.h.spaces.Changed()
+	defer c.h.Changed()
 	for _, l := range links {
 		if c.ours(l) {
 			err = errors.Join(err, spaces.UnlessGone(rt.DelLink(l.Name)))

@@ -1,4 +1,4 @@
-package host
+package nameserver
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"dcni/pkg/host/agent"
 	"dcni/pkg/host/hosttest"
 	"dcni/pkg/host/nstable"
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/names"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -23,13 +24,13 @@ func TestLastGoesAsAnotherComes(t *testing.T) {
 		of := func(network string) *names.Resolver {
 			return &names.Resolver{Owner: wire.Attachment{Network: network, Container: "c1", IfName: "eth0"}, NetNS: path, Cookie: cookie, Port: 40001}
 		}
-		going, coming := newHost(t, store), newHost(t, store)
-		if err := going.LeadToNameServer(of("web")); err != nil {
+		going, coming := newResolvers(t, store), newResolvers(t, store)
+		if err := going.Lead(of("web")); err != nil {
 			t.Fatal(err)
 		}
 		done := make(chan error, 1)
 		serveOnce(t, filepath.Join(store.Run, "dnetd.sock"), func() agent.Reply {
-			go func() { done <- coming.LeadToNameServer(of("db")) }()
+			go func() { done <- coming.Lead(of("db")) }()
 			select {
 			case err := <-done: // too early
 				done <- err
@@ -82,11 +83,12 @@ func serveOnce(t *testing.T, socket string, answer func() agent.Reply) {
 	})
 }
 
-func newHost(t *testing.T, store records.Store) *Host {
-	h, err := New(store)
+func newResolvers(t *testing.T, store records.Store) Resolvers {
+	t.Helper()
+	open, err := spaces.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(h.Close)
-	return h
+	t.Cleanup(open.Close)
+	return Resolvers{Set: open, Records: store, Dnetd: agent.Client{Store: store}}
 }

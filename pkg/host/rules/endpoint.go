@@ -1,0 +1,74 @@
+package rules
+
+import (
+	"errors"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/host/conntrack"
+	"dcni/pkg/records"
+)
+
+// fwEndpoint is a [firewall.Endpoint].
+type fwEndpoint struct {
+	h *Rules
+	o *firewall.Endpoint
+}
+
+// Ensure publishes under the host's lock of the firewall: whether an any-address
+// binding and a one-address binding meet is not for the kernel to see.
+func (e fwEndpoint) Ensure() (bool, error) {
+	lock, err := e.h.Records.LockFirewall()
+	if err != nil {
+		return false, err
+	}
+	defer lock.Unlock()
+	changed, err := e.h.fw.Ensure(e.o)
+	if err == nil && changed {
+		err = conntrack.FlushPorts(e.o.Ports)
+	}
+	return changed, err
+}
+
+func (e fwEndpoint) Check() error { return e.h.fw.Check(e.o) }
+
+// Remove takes the ports back. A container with other attachments keeps them,
+// see movePorts; two attachments that are removed at once wait for each other, or
+// one could give the other what would then never be taken back.
+func (e fwEndpoint) Remove() error {
+	if len(e.h.Records.Siblings(e.o.Owner)) == 0 {
+		return e.takeBack()
+	}
+	lock, err := e.h.Records.LockFirewall()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	err = e.takeBack()
+	e.movePorts()
+	return err
+}
+
+// takeBack takes the ports back: those named, or all of the owner where the
+// object names none, as one does that was made from the identity only.
+func (e fwEndpoint) takeBack() error {
+	if len(e.o.Ports) == 0 {
+		return e.h.fw.Remove(&firewall.Owned{Comment: firewall.Comment(e.o.Owner)})
+	}
+	return errors.Join(e.h.fw.Remove(e.o), conntrack.FlushPorts(e.o.Ports))
+}
+
+func (e fwEndpoint) Probe() error { return nil }
+
+// movePorts publishes for the container's other attachments what this one
+// published for them too. If one can't be had, its CHECK tells. The caller
+// holds the lock of the firewall.
+func (e fwEndpoint) movePorts() {
+	for _, r := range e.h.Records.Siblings(e.o.Owner) {
+		if r.State != records.Up || r.Endpoint == nil {
+			continue
+		}
+		if changed, err := e.h.fw.Ensure(r.Endpoint); err == nil && changed {
+			_ = conntrack.FlushPorts(r.Endpoint.Ports)
+		}
+	}
+}

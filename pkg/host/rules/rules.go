@@ -1,0 +1,75 @@
+// Package rules has what the firewall is to hold: networks, endpoints, ports that are
+// closed, and whether the host forwards. Package nft carries that out; here is what it
+// takes locks and records for: who else is there, what was found, and what is installed
+// again after another program flushed it.
+package rules
+
+import (
+	"errors"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/host/links"
+	"dcni/pkg/host/nft"
+	"dcni/pkg/host/xfrm"
+	"dcni/pkg/wire"
+)
+
+// Rules works on the firewall of the host. It is for one piece of work.
+type Rules struct {
+	*links.Links
+	IPsec *xfrm.Kernel
+
+	fw        firewall.Backend
+	installed bool // the rules were missing, and were installed
+}
+
+// New returns the rules of the host. The records are what elements are installed from
+// when another program flushed them. Close them after use.
+func New(l *links.Links, ipsec *xfrm.Kernel) *Rules {
+	h := &Rules{Links: l, IPsec: ipsec}
+	nftables := nft.New()
+	nftables.Siblings, nftables.EndpointOf, nftables.IsGatewayEndpoint = h.siblingAttachments, h.endpoint, h.isGatewayEndpoint
+	nftables.Closed = h.closedFamilies
+	h.fw = nftables
+	return h
+}
+
+// Close lets go of the firewall's socket.
+func (h *Rules) Close() { h.fw.Close() }
+
+// Of returns the kind of an object; nil for one that is none of this package's.
+func (h *Rules) Of(o wire.Object) wire.Kind {
+	switch o := o.(type) {
+	case *firewall.Network:
+		return fwNetwork{h, o}
+	case *firewall.Endpoint:
+		return fwEndpoint{h, o}
+	case *firewall.Member:
+		return fwMember{h, o}
+	case *firewall.Underlay:
+		return underlay{h, o}
+	case *firewall.Nodes:
+		return underlayNodes{h, o}
+	case *firewall.Encrypted:
+		return fwEncrypted{h, o}
+	case *firewall.Owned:
+		return fwOwned{h, o}
+	case *wire.Forwarding:
+		return forwarding{h, o}
+	case *wire.ForwardAll:
+		return forwardAll{h, o}
+	case *wire.Flows:
+		return flows{h, o}
+	}
+	return nil
+}
+
+// Internal reports whether a link of the host is the bridge of an internal network, from
+// which nothing that is published may be reached.
+func (h *Rules) Internal(link string) (bool, error) {
+	err := h.fw.Check(&firewall.InternalBridge{Bridge: link})
+	if errors.Is(err, firewall.ErrNotInternal) {
+		return false, nil
+	}
+	return err == nil, err
+}
