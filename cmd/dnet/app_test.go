@@ -3,9 +3,12 @@ package main
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,10 +29,37 @@ type memoryHost struct {
 	rulesRemoved  int // calls of RemoveUnusedRules
 	opened, still int // how often opened, and not closed
 	donors        []network.Donor
+	running       map[string]uint64 // cookies of namespaces, by container
+	links         []string          // of every sandbox
 }
 
-// NetNSOf finds no namespace: no container runs.
-func (m *memoryHost) NetNSOf(*network.Donor) (string, wire.Sandbox) { return "", wire.Sandbox{} }
+// NetNSOf finds the namespaces of the containers in running, and no other's.
+func (m *memoryHost) NetNSOf(d *network.Donor) (string, wire.Sandbox) {
+	if cookie := m.running[d.Container]; cookie != 0 {
+		return fmt.Sprintf("/run/netns/%d", cookie), wire.Sandbox{Cookie: cookie}
+	}
+	return "", wire.Sandbox{}
+}
+
+// OpenNetNS finds the namespace of /run/netns/COOKIE.
+func (m *memoryHost) OpenNetNS(path string) (wire.Sandbox, error) {
+	cookie, err := strconv.ParseUint(filepath.Base(path), 10, 64)
+	if err != nil || filepath.Dir(path) != "/run/netns" {
+		return wire.Sandbox{}, wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: is not there", path)
+	}
+	return wire.Sandbox{Cookie: cookie}, nil
+}
+
+func (m *memoryHost) HasLink(_, name string) (bool, error) {
+	return slices.Contains(m.links, name), nil
+}
+func (m *memoryHost) NetNSAlive(_ string, cookie uint64) bool   { return m.alive(cookie) }
+func (m *memoryHost) ReferencedNetNS() (map[uint64]bool, error) { return nil, nil }
+func (m *memoryHost) ProcessesIn(string) ([]string, error)      { return nil, nil }
+
+func (m *memoryHost) alive(cookie uint64) bool {
+	return slices.Contains(slices.Collect(maps.Values(m.running)), cookie)
+}
 
 func (m *memoryHost) Routes() ([]ipam.HostRoute, error) { return m.routes, nil }
 func (m *memoryHost) Nameservers() []netip.Addr         { return m.nameservers }

@@ -86,28 +86,37 @@ func checkInstalled(n Network, path []string) error {
 }
 
 // chainOf returns an attachment of a container in libcni's terms. libcni's own
-// files are in the container's folder, and are removed with it.
-func (a *app) chainOf(c *records.Container, at records.Attachment, netns string) (*libcni.CNIConfig, *libcni.NetworkConfigList, *libcni.RuntimeConf, error) {
+// files are in a folder that is removed with the attachment's record.
+func (a *app) chainOf(folder, id string, at records.Attachment, netns string) (*libcni.CNIConfig, *libcni.NetworkConfigList, *libcni.RuntimeConf, error) {
 	list, err := libcni.NetworkConfFromBytes(at.Conf)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("network %s: %w", at.Network, err)
 	}
-	return a.newCNI(at.Path, a.store.ContainerDir(c.ID)), list, &libcni.RuntimeConf{
-		ContainerID: c.ID, NetNS: netns, IfName: at.IfName, Args: at.Args, CapabilityArgs: at.Values,
+	return a.newCNI(at.Path, folder), list, &libcni.RuntimeConf{
+		ContainerID: id, NetNS: netns, IfName: at.IfName, Args: at.Args, CapabilityArgs: at.Values,
 	}, nil
 }
 
-// attach runs a network's plugins with ADD.
+// attach runs a network's plugins with ADD, for a container of dnet's.
 func (a *app) attach(c *records.Container, at records.Attachment, netns string) (*types100.Result, error) {
-	cni, list, rt, err := a.chainOf(c, at, netns)
+	result, err := a.add(a.store.ContainerDir(c.ID), c.ID, at, netns)
+	if err != nil {
+		return nil, err
+	}
+	return types100.NewResultFromResult(result)
+}
+
+// add runs a network's plugins with ADD.
+func (a *app) add(folder, id string, at records.Attachment, netns string) (types.Result, error) {
+	cni, list, rt, err := a.chainOf(folder, id, at, netns)
 	if err != nil {
 		return nil, err
 	}
 	result, err := cni.AddNetworkList(context.Background(), list, rt)
 	if err != nil {
-		return nil, chainError(at, err)
+		return nil, chainError(at.Network, err)
 	}
-	return types100.NewResultFromResult(result)
+	return result, nil
 }
 
 // detach runs the plugins of all networks with DEL, the last network first. It
@@ -124,7 +133,7 @@ func (a *app) detach(c *records.Container, netns string) error {
 // detachOne skips a plugin that does not know the configuration's version: that
 // plugin refused ADD as well, and would refuse DEL for ever.
 func (a *app) detachOne(c *records.Container, at records.Attachment, netns string) error {
-	cni, list, rt, err := a.chainOf(c, at, netns)
+	cni, list, rt, err := a.chainOf(a.store.ContainerDir(c.ID), c.ID, at, netns)
 	if err == nil {
 		err = a.store.CheckResults(c.ID)
 	}
@@ -136,7 +145,7 @@ func (a *app) detachOne(c *records.Container, at records.Attachment, netns strin
 		}
 	}
 	if err != nil {
-		return chainError(at, err)
+		return chainError(at.Network, err)
 	}
 	return nil
 }
@@ -150,16 +159,16 @@ func foreignVersion(err error) bool {
 
 // chainError returns a plugin's own error. libcni's words around it say only
 // where in the chain libcni was.
-func chainError(at records.Attachment, err error) error {
+func chainError(name string, err error) error {
 	var printed *types.Error
 	if !errors.As(err, &printed) {
-		return fmt.Errorf("network %s: %w", at.Network, err)
+		return fmt.Errorf("network %s: %w", name, err)
 	}
 	out := *printed
 	out.Details = ""
 	if printed.Details != "" {
 		out.Msg += ": " + printed.Details
 	}
-	out.Msg = "network " + at.Network + ": " + strings.TrimSpace(out.Msg)
+	out.Msg = "network " + name + ": " + strings.TrimSpace(out.Msg)
 	return &out
 }

@@ -150,9 +150,12 @@ func (r *containerRun) record() error {
 			r.c.Hostname, _ = os.Hostname() // uname(2) does not fail
 		}
 	}
-	names := ifNames(r.requests)
+	names, err := ifNames(r.requests, none)
+	if err != nil {
+		return err
+	}
 	for i, n := range r.requests {
-		at, err := n.attachment(r.c, names[i], r.pluginPath())
+		at, err := n.attachment(argsOf(r.c, records.ByDnet), names[i], r.pluginPath())
 		if err != nil {
 			return err
 		}

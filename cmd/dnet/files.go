@@ -106,10 +106,17 @@ func (r *containerRun) hosts() (string, error) {
 func (r *containerRun) addresses() []netip.Addr {
 	var list []netip.Addr
 	for _, result := range r.results {
-		for _, ip := range result.IPs {
-			if inSandbox(result, ip) {
-				list = appendIP(list, ip.Address.IP)
-			}
+		list = append(list, resultAddresses(result)...)
+	}
+	return list
+}
+
+// resultAddresses returns the container's addresses in a result.
+func resultAddresses(result *types100.Result) []netip.Addr {
+	var list []netip.Addr
+	for _, ip := range result.IPs {
+		if inSandbox(result, ip) {
+			list = appendIP(list, ip.Address.IP)
 		}
 	}
 	return list

@@ -38,6 +38,25 @@ func (a *app) heal() {
 			a.warn("clean up container %s: %v", c.Name, err)
 		}
 	}
+	if err := a.healConnections(); err != nil {
+		a.warn("clean up connections: %v", err)
+	}
+}
+
+// healConnections ends the connections of containers that are gone, whichever runtime's they
+// were, and those that a dnet has left which was killed.
+func (a *app) healConnections() error {
+	containers, err := a.store.Connected()
+	if err != nil || len(containers) == 0 {
+		return err
+	}
+	m, err := a.openHost(a.store)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	_, err = a.connectionsOf(m).Reap()
+	return err
 }
 
 // healBroken cleans up after a container whose record can't be read, unless its dnet
@@ -94,11 +113,30 @@ func (a *app) healLocked(id string) error {
 	return a.finish(c, "")
 }
 
+// endConnections detaches a container that has ended from what it was connected to.
+func (a *app) endConnections(c *records.Container) error {
+	if !a.store.HasConnections(c.ID) {
+		return nil
+	}
+	lock, err := a.store.LockConnections(c.ID)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	m, err := a.openHost(a.store)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return a.connectionsOf(m).End(c.ID)
+}
+
 // finish removes what a container has on the host: processes, attachments, and
 // last its record. A container that is not to be forgotten is recorded as exited.
 func (a *app) finish(c *records.Container, netns string) error {
 	err := errors.Join(
 		sandbox.Sweep(c.Process, "/containers/"+c.ID+"/"),
+		a.endConnections(c),
 		a.detach(c, netns))
 	if err != nil {
 		return err // the record stays as it is, and the next dnet tries again

@@ -58,6 +58,11 @@ type machine interface {
 	wire.Host
 	cni.Facts
 	cni.Donors
+	cni.Inhabitants
+	// OpenNetNS opens a sandbox. The error has code 8 when there is none at that path.
+	OpenNetNS(netns string) (wire.Sandbox, error)
+	// HasLink reports whether a namespace has a link of that name.
+	HasLink(netns, name string) (bool, error)
 	// RemoveUnusedRules deletes the base rules if no network is in them.
 	RemoveUnusedRules() error
 	Close()
@@ -167,7 +172,9 @@ func (a *app) command() *cobra.Command {
 		return &statusErr{statusUsage, fmt.Errorf("%w\n\n%s", err, usage(cmd))}
 	})
 	root.AddCommand(
+		newConnectCommand(a),
 		newCreateCommand(a),
+		newDisconnectCommand(a),
 		newInspectCommand(a),
 		newListCommand(a),
 		newRemoveCommand(a),

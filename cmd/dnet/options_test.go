@@ -47,7 +47,20 @@ func TestIfNames(t *testing.T) {
 	for _, prefix := range []string{"eth", "lan", "eth", "lan", "eth1", "wan"} {
 		requests = append(requests, networkRequest{prefix: prefix})
 	}
-	if got, want := strings.Join(ifNames(requests), " "), "eth0 lan0 eth1 lan1 eth10 wan0"; got != want {
-		t.Errorf("got %s, want %s", got, want)
+	for taken, want := range map[string]string{"": "eth0 lan0 eth1 lan1 eth10 wan0", "eth0": "eth1 lan0 eth2 lan1 eth10 wan0"} {
+		list, err := ifNames(requests, func(name string) (bool, error) { return name == taken, nil })
+		if got := strings.Join(list, " "); got != want || err != nil {
+			t.Errorf("with %q taken: got %s, %v, want %s", taken, got, err, want)
+		}
+	}
+	// A name that was asked for is no other network's.
+	requests[3].IfName = "eth0"
+	if list, err := ifNames(requests, none); err != nil || strings.Join(list, " ") != "eth1 lan0 eth2 eth0 eth10 wan0" {
+		t.Errorf("got %v, %v", list, err)
+	}
+	requests[5].IfName = "eth0"
+	const want = `interface name "eth0" is asked for twice: give each network another one`
+	if _, err := ifNames(requests, none); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }

@@ -62,7 +62,7 @@ type psRow struct {
 }
 
 func (a *app) ps(o *psOptions) error {
-	keep, all, err := parseFilters(o.filters)
+	keep, all, err := a.parseFilters(o.filters)
 	if err != nil {
 		return err
 	}
@@ -124,24 +124,29 @@ func (a *app) psRow(c *records.Container, long bool, now time.Time) (psRow, erro
 		id, command = container.ShortID(id), strconv.Quote(container.Shorten(strings.Join(c.Command, " "), letters))
 	}
 	return psRow{
-		ID: id, Command: command, Names: c.Name, Networks: strings.Join(networkNames(c), ","),
+		ID: id, Command: command, Names: c.Name, Networks: strings.Join(a.networkNames(c), ","),
 		CreatedAt: c.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), RunningFor: since(c.Created, now) + " ago",
 		State: string(c.Stage), Status: status(c, now), Ports: container.ShowPorts(endpoints),
 	}, nil
 }
 
-// networkNames returns the names of a container's networks. A container without an
-// attachment uses the host's network, or another container's.
-func networkNames(c *records.Container) []string {
+// networkNames returns the names of a container's networks, those that it was connected to
+// later behind the others. One without a network namespace of its own uses the host's network,
+// or another container's.
+func (a *app) networkNames(c *records.Container) []string {
 	if c.Donor != "" {
 		return []string{"container:" + container.ShortID(c.Donor)}
 	}
-	if len(c.Networks) == 0 {
+	if c.Process.NetNS == 0 && len(c.Networks) == 0 {
 		return []string{"host"}
 	}
 	var names []string
 	for _, at := range c.Networks {
 		names = append(names, at.Network)
+	}
+	connected, _ := a.store.Connections(c.ID) // of one that can't be read heal warns
+	for _, l := range connected {
+		names = append(names, l.Network)
 	}
 	return names
 }
@@ -161,7 +166,7 @@ func status(c *records.Container, now time.Time) string {
 
 // parseFilters reads --filter. Values of one key are alternatives. all says that
 // a filter asks for containers that may have ended.
-func parseFilters(filters []string) (keep func(*records.Container) bool, all bool, err error) {
+func (a *app) parseFilters(filters []string) (keep func(*records.Container) bool, all bool, err error) {
 	asked := map[string][]string{}
 	for _, f := range filters {
 		key, value, ok := strings.Cut(f, "=")
@@ -178,7 +183,7 @@ func parseFilters(filters []string) (keep func(*records.Container) bool, all boo
 	}
 	return func(c *records.Container) bool {
 		for key, values := range asked {
-			if !slices.ContainsFunc(values, func(v string) bool { return psFilters[key](c, v) }) {
+			if !slices.ContainsFunc(values, func(v string) bool { return psFilters[key](a, c, v) }) {
 				return false
 			}
 		}
@@ -187,12 +192,16 @@ func parseFilters(filters []string) (keep func(*records.Container) bool, all boo
 }
 
 // psFilters tell for each key of --filter whether a container has the value.
-var psFilters = map[string]func(c *records.Container, value string) bool{
-	"id":      func(c *records.Container, v string) bool { return strings.HasPrefix(c.ID, v) },
-	"name":    func(c *records.Container, v string) bool { return strings.Contains(c.Name, strings.TrimPrefix(v, "/")) },
-	"network": func(c *records.Container, v string) bool { return slices.ContainsFunc(networkNames(c), isNamed(v)) },
-	"status":  func(c *records.Container, v string) bool { return string(c.Stage) == v },
-	"exited": func(c *records.Container, v string) bool {
+var psFilters = map[string]func(a *app, c *records.Container, value string) bool{
+	"id": func(_ *app, c *records.Container, v string) bool { return strings.HasPrefix(c.ID, v) },
+	"name": func(_ *app, c *records.Container, v string) bool {
+		return strings.Contains(c.Name, strings.TrimPrefix(v, "/"))
+	},
+	"network": func(a *app, c *records.Container, v string) bool {
+		return slices.ContainsFunc(a.networkNames(c), isNamed(v))
+	},
+	"status": func(_ *app, c *records.Container, v string) bool { return string(c.Stage) == v },
+	"exited": func(_ *app, c *records.Container, v string) bool {
 		return c.Stage == records.Exited && strconv.Itoa(c.ExitCode) == v
 	},
 }

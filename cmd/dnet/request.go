@@ -30,19 +30,33 @@ type networkRequest struct {
 	prefix    string // of the interface's name
 }
 
-// ifNames returns the names of a container's interfaces: each network's prefix, with the
-// next number that is free.
-func ifNames(requests []networkRequest) []string {
-	var names []string
-	for _, r := range requests {
-		n := 0
-		for slices.Contains(names, r.prefix+strconv.Itoa(n)) {
-			n++
+// ifNames returns the names of a container's interfaces: what was asked for, or each
+// network's prefix with the next number that is free. taken reports whether the sandbox has a
+// link of a name already.
+func ifNames(requests []networkRequest, taken func(name string) (bool, error)) ([]string, error) {
+	names := make([]string, len(requests))
+	for i, r := range requests {
+		if names[i] = r.IfName; r.IfName != "" && slices.Contains(names[:i], r.IfName) {
+			return nil, fmt.Errorf("interface name %q is asked for twice: give each network another one", r.IfName)
 		}
-		names = append(names, r.prefix+strconv.Itoa(n))
 	}
-	return names
+	for i, r := range requests {
+		for n := 0; names[i] == ""; n++ {
+			name := r.prefix + strconv.Itoa(n)
+			there, err := taken(name)
+			if err != nil {
+				return nil, err
+			}
+			if !there && !slices.Contains(names, name) {
+				names[i] = name
+			}
+		}
+	}
+	return names, nil
 }
+
+// none reports that a new sandbox has no link yet that could be in the way.
+func none(string) (bool, error) { return false, nil }
 
 // networkRequests finds the networks of a container. The network host needs no
 // plugin, so there is no request for it.
@@ -143,15 +157,17 @@ func (r *networkRequest) hasCapability(capability string) bool {
 	return false
 }
 
+// argsOf returns what a plugin is told of a container of dnet's.
+func argsOf(c *records.Container, by records.Creator) [][2]string {
+	return [][2]string{
+		{"IgnoreUnknown", "1"}, {"DNET_CREATOR", string(by)}, {"DNET_NAME", c.Name}, {"DNET_HOSTNAME", c.Hostname},
+	}
+}
+
 // attachment returns all that the plugins are given. A value that no plugin takes
 // as a capability is passed in CNI_ARGS, as Podman does.
-func (r *networkRequest) attachment(c *records.Container, ifname string, path []string) (records.Attachment, error) {
-	at := records.Attachment{
-		Network: r.list.Name, IfName: ifname, Path: path, Values: map[string]any{},
-		Args: [][2]string{
-			{"IgnoreUnknown", "1"}, {"DNET_CREATOR", string(records.ByDnet)}, {"DNET_NAME", c.Name}, {"DNET_HOSTNAME", c.Hostname},
-		},
-	}
+func (r *networkRequest) attachment(args [][2]string, ifname string, path []string) (records.Attachment, error) {
+	at := records.Attachment{Network: r.list.Name, IfName: ifname, Path: path, Values: map[string]any{}, Args: args}
 	var conf bytes.Buffer
 	if err := json.Compact(&conf, r.list.Raw); err != nil {
 		return at, err

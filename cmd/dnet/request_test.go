@@ -84,7 +84,7 @@ func (f *fixture) request(flags string) (list []records.Attachment, stderr strin
 	requests, err := a.networkRequests(spec)
 	f.must(err)
 	for i, r := range requests {
-		at, err := r.attachment(&records.Container{ID: idWeb, Name: "shop", Hostname: "front"}, "eth"+string(rune('0'+i)), a.pluginPath())
+		at, err := r.attachment(argsOf(&records.Container{ID: idWeb, Name: "shop", Hostname: "front"}, records.ByDnet), "eth"+string(rune('0'+i)), a.pluginPath())
 		f.must(err)
 		list = append(list, at)
 	}

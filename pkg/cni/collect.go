@@ -34,7 +34,7 @@ func (e *Engine) GC(r *Request) error {
 	for _, rec := range list {
 		switch {
 		case rec.Attachment.Network != r.Network || rec.Plugin != e.Plugin.Type:
-		case rec.Creator != records.ByDnet && !valid(rec.Attachment):
+		case !e.isOthers(rec) && !valid(rec.Attachment):
 			errs = append(errs, e.collect(r, rec.Attachment))
 		case rec.State == records.Lost:
 			errs = append(errs, e.replaceLost(rec.Attachment))
@@ -47,6 +47,18 @@ func (e *Engine) GC(r *Request) error {
 	e.Index.Prune(r.Network)
 	errs = append(errs, e.sweep(r, orphans, list), e.collectAddresses(r, list, valid))
 	return errors.Join(errs...)
+}
+
+// isOthers reports whether an attachment is not a runtime's to end: that of a container of
+// dnet's, or one that dnet connected, as long as the sandbox is there.
+func (e *Engine) isOthers(rec *records.Record) bool {
+	switch rec.Creator {
+	case records.ByDnet:
+		return true
+	case records.ByConnect:
+		return rec.Cookie == 0 || e.Namespaces.NetNSAlive(rec.NetNS, rec.Cookie)
+	}
+	return false
 }
 
 // validAttachments reads which attachments GC keeps. Three forms are told
@@ -151,7 +163,7 @@ func (e *Engine) sweep(r *Request, orphans []wire.Orphan, list []*records.Record
 func (e *Engine) collectAddresses(r *Request, list []*records.Record, valid func(wire.Attachment) bool) error {
 	return kindOf(e.Plugin).source(e, e.describe(r, nil)).Collect(r, func(a wire.Attachment) bool {
 		if valid(a) || slices.ContainsFunc(list, func(rec *records.Record) bool {
-			return rec.Attachment == a && rec.Creator == records.ByDnet
+			return rec.Attachment == a && rec.Creator != records.ByCNI
 		}) {
 			return true
 		}

@@ -260,8 +260,9 @@ func publish(p network.Ports, list []firewall.Port) []firewall.Port {
 
 // creator says who made the call.
 func (r *Request) creator() records.Creator {
-	if r.Args["DNET_CREATOR"] == string(records.ByDnet) {
-		return records.ByDnet
+	switch by := records.Creator(r.Args["DNET_CREATOR"]); by {
+	case records.ByDnet, records.ByConnect:
+		return by
 	}
 	return records.ByCNI
 }

@@ -73,6 +73,9 @@ type Engine struct {
 	// Relay tells dnetd, which holds published ports and relays what netfilter can't
 	// publish, that ports of an attachment came or went; nil: there is no relay.
 	Relay func(a wire.Attachment) error
+	// Follow ends what dnet connected a container to when the runtime has detached it from
+	// its last network; nil: dnet connects nothing.
+	Follow func(gone wire.Attachment)
 	// Log takes a line for each thing of the host's that was changed.
 	Log io.Writer
 	// Program is the absolute path of the plugin. It is recorded, so that an IPAM
@@ -313,6 +316,14 @@ func (a *addition) finish() (*types100.Result, error) {
 // Del detaches. It works from the record; without one, from the identity. It
 // may be called any number of times, with a namespace or without.
 func (e *Engine) Del(r *Request) error {
+	err := e.del(r)
+	if err == nil && e.Follow != nil && r.creator() == records.ByCNI {
+		e.Follow(r.Attachment)
+	}
+	return err
+}
+
+func (e *Engine) del(r *Request) error {
 	lock, err := e.Locks.LockAttachment(r.Attachment)
 	if err != nil {
 		return err

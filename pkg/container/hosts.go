@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -92,10 +93,41 @@ func (f HostsFile) Text() (string, error) {
 			fmt.Fprintf(&b, "%s\t%s\n", a, h.Name)
 		}
 	}
+	return b.String() + f.Own(), nil
+}
+
+// Own returns the lines of the container's own addresses.
+func (f HostsFile) Own() string {
+	var b strings.Builder
 	for _, a := range f.Addresses {
 		fmt.Fprintf(&b, "%s\t%s\n", a, f.names())
 	}
-	return b.String(), nil
+	return b.String()
+}
+
+// AddHost returns a hosts file with lines added at its end, but for those that are there.
+func AddHost(text string, lines []string) string {
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	have := slices.Collect(strings.Lines(text))
+	for _, line := range lines {
+		if !slices.Contains(have, line) {
+			text += line
+		}
+	}
+	return text
+}
+
+// RemoveHost returns a hosts file without lines that [AddHost] added. Others stay as they are.
+func RemoveHost(text string, lines []string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if !slices.Contains(lines, line) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // names are the container's own names: hostname with domain, without, and the

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"dcni/pkg/network"
 )
 
 // A Network is one --network: a network, and the options of the container's
@@ -17,11 +19,12 @@ type Network struct {
 	MAC        string
 	Aliases    []string
 	GwPriority *int
+	IfName     string // of the interface; "": the next that is free
 }
 
 // ParseNetwork reads one --network: a name, or Docker's fields
 //
-//	name=NAME[,alias=NAME][,ip=ADDR][,ip6=ADDR][,mac-address=MAC][,gw-priority=N]
+//	name=NAME[,alias=NAME][,ip=ADDR][,ip6=ADDR][,mac-address=MAC][,gw-priority=N][,driver-opt=KEY=VALUE]
 func ParseNetwork(s string) (Network, error) {
 	if !strings.Contains(s, "=") {
 		return Network{Name: s}, named(s)
@@ -62,17 +65,42 @@ func (n *Network) set(key, value string) (err error) {
 	case "mac-address":
 		n.MAC, err = parseMAC(value)
 	case "gw-priority":
-		var p int
-		if p, err = strconv.Atoi(value); err != nil {
-			return fmt.Errorf("invalid gw-priority (%s): invalid syntax", value)
-		}
-		n.GwPriority = &p
-	case "link-local-ip", "driver-opt":
+		n.GwPriority, err = ParseGwPriority(value)
+	case "driver-opt":
+		err = n.SetDriverOpt(value)
+	case "link-local-ip":
 		err = fmt.Errorf("--network: %s is not supported by this version of dnet", key)
 	default:
 		err = fmt.Errorf("invalid field key %s", key)
 	}
 	return err
+}
+
+// ParseGwPriority reads the value of gw-priority.
+func ParseGwPriority(s string) (*int, error) {
+	p, err := strconv.Atoi(s)
+	if err != nil {
+		return nil, fmt.Errorf("invalid gw-priority (%s): invalid syntax", s)
+	}
+	return &p, nil
+}
+
+// optionIfName is Docker's option of an endpoint for the name of its interface.
+const optionIfName = "com.docker.network.endpoint.ifname"
+
+// SetDriverOpt reads one option of an endpoint, KEY=VALUE.
+func (n *Network) SetDriverOpt(s string) error {
+	key, value, ok := strings.Cut(s, "=")
+	switch {
+	case !ok:
+		return fmt.Errorf("invalid key value pair format in driver options: %s", s)
+	case key != optionIfName:
+		return fmt.Errorf("driver-opt %s: is not supported; known is %s", key, optionIfName)
+	case !network.ValidLink(value):
+		return fmt.Errorf("%s %q: must be %s", key, value, network.LinkRule)
+	}
+	n.IfName = value
+	return nil
 }
 
 // ParseIP reads the value of --ip, or of --ip6.

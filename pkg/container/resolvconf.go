@@ -145,3 +145,22 @@ func (c ResolvConf) reachable(servers []string) []string {
 	}
 	return out
 }
+
+// WithServers returns a resolv.conf that names other servers, and has options besides its own.
+// All else in it stays.
+func WithServers(text string, servers, options []string) string {
+	var b strings.Builder
+	for _, s := range servers {
+		b.WriteString("nameserver " + s + "\n")
+	}
+	for line := range strings.Lines(text) {
+		if words := strings.Fields(line); len(words) > 0 && words[0] == "nameserver" {
+			continue
+		}
+		b.WriteString(line)
+	}
+	if len(options) > 0 {
+		b.WriteString("options " + strings.Join(options, " ") + "\n")
+	}
+	return b.String()
+}

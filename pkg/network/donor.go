@@ -43,17 +43,30 @@ const (
 	Exited  = "exited"
 )
 
-// FindDonor returns the container that a word means, for the container self to join: by
-// its ID, else by its name, else by the beginning of its ID. Of several that one name is
-// of, only those that run count. The errors are Docker's, whose daemon looks for a
-// container in the same order.
+// FindDonor returns the container that a word means, for the container self to join, as
+// [FindContainer] does. The errors are Docker's.
 func FindDonor(list []Donor, word, self string, runs func(*Donor) bool) (*Donor, error) {
+	if slices.ContainsFunc(match(list, word), func(d *Donor) bool { return d.Container == self }) {
+		return nil, errors.New("cannot join own network namespace")
+	}
+	d, err := FindContainer(list, word, runs)
+	if stopped, is := errors.AsType[*NotRunningError](err); is {
+		return nil, fmt.Errorf("cannot join network namespace of a non running container: %w", stopped)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("joining network namespace of container: %w", err)
+	}
+	return d, nil
+}
+
+// FindContainer returns the running container that a word means: by its ID, else by its
+// name, else by the beginning of its ID. Of several that one name is of, only those that run
+// count. The errors are Docker's, whose daemon looks for a container in the same order; that
+// of a word which means several lists them.
+func FindContainer(list []Donor, word string, runs func(*Donor) bool) (*Donor, error) {
 	found := match(list, word)
 	if len(found) == 0 {
-		return nil, fmt.Errorf("joining network namespace of container: No such container: %s", word)
-	}
-	if slices.ContainsFunc(found, func(d *Donor) bool { return d.Container == self }) {
-		return nil, errors.New("cannot join own network namespace")
+		return nil, &NoContainerError{word}
 	}
 	var running []*Donor
 	for _, d := range found {
@@ -63,16 +76,31 @@ func FindDonor(list []Donor, word, self string, runs func(*Donor) bool) (*Donor,
 	}
 	switch len(running) {
 	case 0:
-		return nil, fmt.Errorf("cannot join network namespace of a non running container: container %s is %s", found[0].Title(), found[0].State)
+		return nil, &NotRunningError{found[0]}
 	case 1:
 		return running[0], nil
 	}
-	return nil, fmt.Errorf("joining network namespace of container: Multiple IDs found with provided prefix: %s: %s", word, titles(running))
+	return nil, fmt.Errorf("Multiple IDs found with provided prefix: %s: %s", word, titles(running)) //nolint:staticcheck // Docker's sentence
+}
+
+// A NoContainerError says that a word means no container.
+type NoContainerError struct{ Word string }
+
+func (e *NoContainerError) Error() string { return "No such container: " + e.Word }
+
+// A NotRunningError says that a container does not run.
+type NotRunningError struct{ *Donor }
+
+func (e *NotRunningError) Error() string {
+	return fmt.Sprintf("container %s is %s", e.Title(), e.State)
 }
 
 // match returns the containers that a word means.
 func match(list []Donor, word string) []*Donor {
 	name := strings.TrimPrefix(word, "/")
+	if word == "" {
+		return nil
+	}
 	for _, means := range []func(d *Donor) bool{
 		func(d *Donor) bool { return d.Container == word || d.ID == word },
 		func(d *Donor) bool { return slices.Contains(d.Names, name) },

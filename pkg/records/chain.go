@@ -22,6 +22,34 @@ type Chain struct {
 	Result json.RawMessage // what came of all its plugins, or nil where that was not kept
 }
 
+// Kept returns what libcni keeps of an attachment that a runtime made, with what DEL needs to
+// be told but for where the plugins are; nil where that is not kept.
+func (s Store) Kept(a wire.Attachment) *Connection { return keptIn(libcniResults, a) }
+
+func keptIn(results string, a wire.Attachment) *Connection {
+	var kept struct {
+		keptAttachment
+		Config []byte         `json:"config"`
+		Values map[string]any `json:"capabilityArgs"`
+	}
+	var list struct {
+		CNIVersion string `json:"cniVersion"`
+	}
+	name := strings.Join([]string{a.Network, a.Container, a.IfName}, "-")
+	data, err := readLimited(filepath.Join(results, name), 0, maxKept)
+	if err != nil || json.Unmarshal(data, &kept) != nil || json.Unmarshal(kept.Config, &list) != nil {
+		return nil
+	}
+	if kept.NetworkName != a.Network || kept.ContainerID != a.Container || kept.IfName != a.IfName {
+		return nil // names that have a "-" in them can make one name of a file
+	}
+	return &Connection{
+		Container:  a.Container,
+		Attachment: Attachment{Network: a.Network, IfName: a.IfName, Conf: kept.Config, Args: kept.Args, Values: kept.Values},
+		CNIVersion: list.CNIVersion, NetNS: kept.NetNS, Result: kept.Result,
+	}
+}
+
 // ChainOf returns the list of plugins of an attachment, nothing where none is found.
 func (s Store) ChainOf(a wire.Attachment) Chain { return chainIn(libcniResults, networkLists, a) }
 

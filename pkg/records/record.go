@@ -35,14 +35,16 @@ const (
 	Lost     State = "lost"
 )
 
-// A Creator says whether a CNI runtime or dnet makes and ends an attachment. A
-// runtime's GC leaves alone what dnet made.
+// A Creator says what makes and ends an attachment: a CNI runtime, dnet for a container of
+// its own, or `dnet connect` for a container of whichever runtime. A runtime's GC leaves
+// alone what it did not make: of what was connected, as long as the sandbox is there.
 type Creator string
 
 // The creators.
 const (
-	ByCNI  Creator = "cni"
-	ByDnet Creator = "dnet"
+	ByCNI     Creator = "cni"
+	ByDnet    Creator = "dnet"
+	ByConnect Creator = "connect"
 )
 
 // A Record is what one plugin of a chain attached: enough to check, delete and

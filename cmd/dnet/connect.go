@@ -1,0 +1,255 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/spf13/cobra"
+
+	"dcni/pkg/cni"
+	"dcni/pkg/container"
+	"dcni/pkg/network"
+	"dcni/pkg/records"
+)
+
+// connectOptions are the flags of `dnet connect`.
+type connectOptions struct {
+	ip, ip6, priority, netns string
+	aliases, driverOpts      []string
+}
+
+func newConnectCommand(a *app) *cobra.Command {
+	o := &connectOptions{}
+	cmd := &cobra.Command{
+		Use:   "connect [OPTIONS] NETWORK CONTAINER",
+		Short: "Connect a running container to a network, whichever runtime's it is",
+		Example: `  dnet connect lab shop
+  dnet connect --ip 10.20.0.9 --alias db lab 3f2a
+  dnet connect --netns /run/netns/c1 lab`,
+		DisableFlagsInUseLine: true,
+		Args:                  o.args,
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.connect(o, args[0], strings.Join(args[1:], ""))
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.ip, "ip", "", `IPv4 address (e.g., "172.30.100.104")`)
+	f.StringVar(&o.ip6, "ip6", "", `IPv6 address (e.g., "2001:db8::33")`)
+	f.StringArrayVar(&o.aliases, "alias", nil, "Add network-scoped alias for the container")
+	f.StringArrayVar(&o.driverOpts, "driver-opt", nil, "driver options for the network")
+	f.StringVar(&o.priority, "gw-priority", "", "Highest gw-priority provides the default gateway. Accepts positive and negative values.")
+	f.StringVar(&o.netns, "netns", "", "Path of the container's network namespace; CONTAINER is then its name, if it has none yet, or left out")
+	return cmd
+}
+
+// args wants a network and a container; with --netns the container may be left out.
+func (o *connectOptions) args(cmd *cobra.Command, args []string) error {
+	if o.netns != "" && len(args) == 1 {
+		return nil
+	}
+	return exactly(2)(cmd, args)
+}
+
+// network reads the flags.
+func (o *connectOptions) network(name string) (container.Network, error) {
+	n := container.Network{Name: name, Aliases: o.aliases}
+	var err error
+	if o.ip != "" {
+		n.IPv4, err = container.ParseIP(o.ip, false)
+	}
+	if err == nil && o.ip6 != "" {
+		n.IPv6, err = container.ParseIP(o.ip6, true)
+	}
+	if err == nil && o.priority != "" {
+		n.GwPriority, err = container.ParseGwPriority(o.priority)
+	}
+	for _, opt := range o.driverOpts {
+		if err == nil {
+			err = n.SetDriverOpt(opt)
+		}
+	}
+	return n, err
+}
+
+// connect attaches a running container to one more network.
+func (a *app) connect(o *connectOptions, word, name string) error {
+	n, err := o.network(word)
+	if err != nil {
+		return &statusErr{statusUsage, err}
+	}
+	a.heal()
+	m, err := a.openHost(a.store)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	t, err := a.findTarget(m, name, o.netns) // Docker looks for the container first
+	if err != nil {
+		return notRunning("connect", err)
+	}
+	lock, err := a.store.LockConnections(t.Container)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	// Another connect may have come first, or the container's end.
+	if t, err = a.findTarget(m, t.Container, t.again(o.netns)); err != nil {
+		return notRunning("connect", err)
+	}
+	request, err := a.connectRequest(t, n)
+	if err != nil {
+		return err
+	}
+	return a.connectTo(t, request)
+}
+
+// again returns the path by which a container is found again that only its namespace tells.
+func (t *target) again(path string) string {
+	if len(t.Namespaces) == 0 {
+		return t.path
+	}
+	return path
+}
+
+// notRunning says what to do with a container that does not run: there is nothing yet that
+// could be connected.
+func notRunning(verb string, err error) error {
+	stopped, is := errors.AsType[*network.NotRunningError](err)
+	if !is {
+		return err
+	}
+	return fmt.Errorf("cannot %s a container that does not run: %w; start it first", verb, stopped)
+}
+
+// connectRequest finds a network, and checks that the container can be connected to it.
+func (a *app) connectRequest(t *target, n container.Network) (*networkRequest, error) {
+	known, err := a.networks()
+	if err != nil {
+		return nil, err
+	}
+	list, err := find(known, n.Name)
+	if err != nil {
+		return nil, err
+	}
+	n.Name = list.Name
+	if err := t.checkOwnNamespace(); err != nil {
+		return nil, err
+	}
+	if err := canConnect(t, list); err != nil {
+		return nil, err
+	}
+	if err := container.CheckNetworks([]container.Network{n}); err != nil {
+		return nil, err
+	}
+	r := &networkRequest{Network: n, list: list}
+	if err := errors.Join(r.read(), checkInstalled(list, a.pluginPath())); err != nil {
+		return nil, err
+	}
+	if ports, _ := t.published(); r.publishes() {
+		for _, p := range ports {
+			r.ports = append(r.ports, container.Publish{Port: p, Last: p.HostPort})
+		}
+	}
+	return r, nil
+}
+
+// canConnect refuses what Docker refuses, in its words.
+func canConnect(t *target, list Network) error {
+	if _, is := t.on(list.Name); is {
+		return fmt.Errorf("endpoint with name %s already exists in network %s", t.Title(), list.Name)
+	}
+	_, isolated := t.on("none")
+	switch {
+	case list.Driver == "host":
+		return errors.New("cannot connect container to host network - container must be created in host network mode")
+	case list.Driver == "null" && len(t.Attachments) > 0, isolated:
+		return errors.New("container cannot be connected to multiple networks with one of the networks in private (none) mode")
+	}
+	return nil
+}
+
+// publishes reports whether a network can have ports that the container has on another one:
+// those of other suites would take them a second time.
+func (r *networkRequest) publishes() bool {
+	return (r.list.Driver == "bridge" || r.list.Driver == overlayDriver) && r.list.Main != nil && r.hasCapability("portMappings")
+}
+
+// connectTo attaches a container to a network. The caller holds the container's lock of
+// connections.
+func (a *app) connectTo(t *target, r *networkRequest) error {
+	taken := t.hasLink
+	if there, err := taken(r.IfName); r.IfName != "" && (err != nil || there) {
+		return errors.Join(err, fmt.Errorf("interface name %q: container %s has an interface of that name", r.IfName, t.Title()))
+	}
+	ifNames, err := ifNames([]networkRequest{*r}, taken)
+	if err != nil {
+		return err
+	}
+	at, err := r.attachment(t.args(), ifNames[0], a.pluginPath())
+	if err != nil {
+		return err
+	}
+	if annotations := t.annotations(); annotations != nil {
+		at.Values["io.kubernetes.cri.pod-annotations"] = annotations
+	}
+	list, err := libcni.NetworkConfFromBytes(at.Conf)
+	if err != nil {
+		return fmt.Errorf("network %s: %w", at.Network, err)
+	}
+	l := &records.Connection{
+		Container: t.Container, Attachment: at, CNIVersion: list.CNIVersion, NetNS: t.path, Cookie: t.cookie, Since: time.Now().UTC(),
+	}
+	if err := a.store.PutConnection(l); err != nil {
+		return err
+	}
+	if err := a.addConnection(t, l); err != nil {
+		return errors.Join(err, a.undoConnection(t.machine, l))
+	}
+	return nil
+}
+
+// addConnection runs ADD, and records what came of it.
+func (a *app) addConnection(t *target, l *records.Connection) error {
+	result, err := a.add(a.store.ConnectionDir(t.Container), t.Container, l.Attachment, t.path)
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	if err := result.PrintTo(&text); err != nil {
+		return err
+	}
+	l.Up, l.Result = true, []byte(text.String())
+	if err := a.store.PutConnection(l); err != nil {
+		return err
+	}
+	latest, err := types100.NewResultFromResult(result)
+	if err != nil || t.own == nil {
+		return err
+	}
+	return a.connectFiles(t.own, latest)
+}
+
+// undoConnection removes what an ADD that failed has left.
+func (a *app) undoConnection(m machine, l *records.Connection) error {
+	err := a.connectionsOf(m).Disconnect(l, l.NetNS)
+	if err != nil {
+		return fmt.Errorf("it is undone by the next dnet: %w", err)
+	}
+	return nil
+}
+
+// connectionsOf returns what ends connections. What dnet's user named just now, as CNI_PATH,
+// is trusted.
+func (a *app) connectionsOf(m machine) *cni.Connections {
+	c := cni.NewConnections(a.store, m)
+	c.Log, c.Trusted = a.stderr, nil
+	if a.stderr == nil {
+		c.Log = os.Stderr
+	}
+	return c
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"dcni/pkg/cni"
+	"dcni/pkg/firewall"
+	"dcni/pkg/host"
+	"dcni/pkg/mode"
+	"dcni/pkg/network"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// disconnectOptions are the flags of `dnet disconnect`.
+type disconnectOptions struct {
+	force bool
+	netns string
+}
+
+func newDisconnectCommand(a *app) *cobra.Command {
+	o := &disconnectOptions{}
+	cmd := &cobra.Command{
+		Use:                   "disconnect [OPTIONS] NETWORK CONTAINER",
+		Short:                 "Disconnect a running container from a network",
+		Example:               "  dnet disconnect lab shop\n  dnet disconnect -f lab shop",
+		DisableFlagsInUseLine: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			return (&connectOptions{netns: o.netns}).args(cmd, args)
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.disconnect(o, args[0], strings.Join(args[1:], ""))
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&o.force, "force", "f", false, "Force the container to disconnect from a network, also one that is gone")
+	f.StringVar(&o.netns, "netns", "", "Path of the container's network namespace, in place of CONTAINER")
+	return cmd
+}
+
+// disconnect detaches a running container from a network, whatever attached it.
+func (a *app) disconnect(o *disconnectOptions, word, name string) error {
+	a.heal()
+	m, err := a.openHost(a.store)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	t, err := a.findTarget(m, name, o.netns)
+	if err != nil && o.force {
+		return a.forget(word, name, err)
+	}
+	if err != nil {
+		return notRunning("disconnect", err)
+	}
+	lock, err := a.store.LockConnections(t.Container)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if t, err = a.findTarget(m, t.Container, t.again(o.netns)); err != nil {
+		return notRunning("disconnect", err)
+	}
+	network, err := a.networkOf(t, word)
+	if err != nil {
+		return err
+	}
+	ifName, is := t.on(network)
+	if !is {
+		return fmt.Errorf("container %s is not connected to network %s", t.Container, network)
+	}
+	at := wire.Attachment{Network: network, Container: t.Container, IfName: ifName}
+	if err := a.keepPorts(t, at); err != nil {
+		return err
+	}
+	return a.disconnectFrom(t, at, o.force)
+}
+
+// networkOf returns the name of a network that a word means. A network whose file is gone can
+// be left by its name.
+func (a *app) networkOf(t *target, word string) (string, error) {
+	if _, is := t.on(word); is {
+		return word, nil
+	}
+	known, err := a.networks()
+	if err != nil {
+		return "", err
+	}
+	n, err := find(known, word)
+	if err != nil {
+		return "", err
+	}
+	if n.Driver == "host" {
+		return "", errors.New("cannot disconnect container from host network - container was created in host network mode")
+	}
+	return n.Name, nil
+}
+
+// disconnectFrom runs DEL of a network's plugins: as connect recorded it, as `dnet run` did,
+// or as libcni keeps it of another runtime. The runtime's own DEL, later, finds nothing left.
+func (a *app) disconnectFrom(t *target, at wire.Attachment, force bool) error {
+	list, err := a.store.Connections(t.Container)
+	i := slices.IndexFunc(list, func(l *records.Connection) bool { return l.Network == at.Network })
+	switch {
+	case i >= 0:
+		if err = a.connectionsOf(t.machine).Disconnect(list[i], t.path); err != nil && force {
+			a.warn("%v", err)
+			err = a.store.RemoveConnection(list[i])
+		}
+	case err != nil:
+	case t.own != nil:
+		err = a.leaveOwn(t, at)
+	default:
+		err = a.leaveRuntimes(t, at)
+	}
+	if err != nil || t.own == nil {
+		return err
+	}
+	return a.disconnectFiles(t.own, t.resultOf(at))
+}
+
+// leaveOwn detaches a container of dnet's from a network that it was started with.
+func (a *app) leaveOwn(t *target, at wire.Attachment) error {
+	c := t.own
+	i := slices.IndexFunc(c.Networks, func(n records.Attachment) bool { return n.Network == at.Network })
+	if i < 0 {
+		return fmt.Errorf("container %s is not connected to network %s", t.Container, at.Network)
+	}
+	if err := a.detachOne(c, c.Networks[i], t.path); err != nil {
+		return err
+	}
+	c.Networks = slices.Delete(c.Networks, i, i+1)
+	return a.store.PutContainer(c)
+}
+
+// leaveRuntimes detaches another runtime's container from a network that the runtime attached
+// it to.
+func (a *app) leaveRuntimes(t *target, at wire.Attachment) error {
+	kept := a.store.Kept(at)
+	if kept == nil {
+		i := slices.IndexFunc(t.records, func(r *records.Record) bool { return r.Attachment == at })
+		if i < 0 {
+			return fmt.Errorf("network %s of container %s: libcni keeps nothing of it", at.Network, t.Title())
+		}
+		conf, err := listOf(t.records[i])
+		if err != nil {
+			return err
+		}
+		kept = &records.Connection{Container: at.Container, Attachment: records.Attachment{Network: at.Network, IfName: at.IfName, Conf: conf}, CNIVersion: "1.0.0"}
+	}
+	kept.Path = a.pluginPath()
+	// The container stays: what else it is connected to does not go along.
+	kept.Args = append(slices.Clone(kept.Args), [2]string{"DNET_CREATOR", string(records.ByConnect)})
+	return a.connectionsOf(t.machine).Delete(kept, t.path)
+}
+
+// keepPorts has another network of a container publish the ports that the one publishes that
+// it leaves: the gateway network that will be.
+func (a *app) keepPorts(t *target, leaving wire.Attachment) error {
+	ports, by := t.published()
+	if len(ports) == 0 || !slices.Contains(by, leaving) || len(by) > 1 {
+		return nil // not its, or another one has them as well and takes them over
+	}
+	var best *records.Record
+	var first network.Candidate
+	for _, r := range t.records {
+		if r.Attachment == leaving || r.State != records.Up || r.Firewall == nil || r.Firewall.Internal {
+			continue
+		}
+		if c := network.CandidateOf(r.Attachment.Network, r.Info, r.Subnets); best == nil || c.Compare(first) < 0 {
+			best, first = r, c
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	return a.publish(best, ports)
+}
+
+// publish has an attachment publish ports as well.
+func (a *app) publish(r *records.Record, ports []firewall.Port) error {
+	p := mode.Of(r.Plugin)
+	machine, err := host.New(a.store)
+	if err != nil || p == nil {
+		return err
+	}
+	defer machine.Close()
+	return cni.NewEngine(p, a.store, machine).Publish(r.Attachment, ports)
+}
+
+// forget removes what is left of a container on a network that is gone, as Docker does.
+func (a *app) forget(word, name string, why error) error {
+	list, err := a.store.List("")
+	if err != nil {
+		return err
+	}
+	found := false
+	for _, r := range list {
+		named := r.Container == name || r.Name == strings.TrimPrefix(name, "/") || strings.HasPrefix(r.Container, name)
+		if !isNamed(word)(r.Attachment.Network) || name == "" || !named || !a.orphaned(r) {
+			continue
+		}
+		found = true
+		if err := a.deleteOrphan(nil, r); err != nil {
+			return err
+		}
+	}
+	if !found {
+		return why
+	}
+	return nil
+}
+
+// resultOf returns the addresses that an attachment gave the container.
+func (t *target) resultOf(at wire.Attachment) network.Donation {
+	for _, one := range t.Attachments {
+		if one.Network == at.Network && one.IfName == at.IfName {
+			return one
+		}
+	}
+	return network.Donation{}
+}

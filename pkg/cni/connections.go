@@ -1,0 +1,228 @@
+package cni
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"dcni/pkg/host"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// This file is about networks that `dnet connect` attached a container to. The runtime
+// does not know of them and says DEL for its own networks only. When that is done for the
+// last of these and the sandbox has no process any more, the connections go along. Where no
+// DEL comes, as after a kill, dnetd and the next dnet find that the sandbox is gone.
+
+// Inhabitants tells whether a sandbox is still there, and in use.
+type Inhabitants interface {
+	NetNSAlive(netns string, cookie uint64) bool // as in Namespaces
+	ReferencedNetNS() (map[uint64]bool, error)   // as in Namespaces
+	ProcessesIn(netns string) ([]string, error)  // as in Sandboxes
+}
+
+// Connections ends what dnet connected containers to.
+type Connections struct {
+	Store     records.Store
+	Sandboxes Inhabitants
+	Log       io.Writer
+	// Trusted tells why a plugin must not be executed; nil: dnet's user chose it just now.
+	Trusted func(file string) error
+}
+
+// NewConnections returns the connections of the real machine.
+func NewConnections(store records.Store, machine Inhabitants) *Connections {
+	return &Connections{Store: store, Sandboxes: machine, Log: os.Stderr, Trusted: host.Trusted}
+}
+
+// Follow ends a container's connections when the runtime has detached the container from
+// the last of its own networks, and no process is in the sandbox any more. What can't be
+// ended stays on record, and is no error of the runtime's.
+func (c *Connections) Follow(gone wire.Attachment) {
+	if !c.Store.HasConnections(gone.Container) {
+		return
+	}
+	if list, err := c.Store.OfContainer(gone.Container); err != nil || slices.ContainsFunc(list, isOwn) {
+		return
+	}
+	lock, err := c.Store.LockConnections(gone.Container)
+	if err != nil {
+		fmt.Fprintf(c.Log, "connections of container %s: %v\n", gone.Container, err)
+		return
+	}
+	defer lock.Unlock()
+	err = c.end(gone.Container, func(l *records.Connection) bool { return !c.inhabited(l) })
+	if err != nil {
+		fmt.Fprintf(c.Log, "connections of container %s: %v\n", gone.Container, err)
+	}
+}
+
+// isOwn reports whether an attachment is the runtime's own.
+func isOwn(r *records.Record) bool { return r.Creator != records.ByConnect }
+
+// inhabited reports whether the sandbox of a connection is there and has a process in it.
+func (c *Connections) inhabited(l *records.Connection) bool {
+	if !c.Sandboxes.NetNSAlive(l.NetNS, l.Cookie) {
+		return false
+	}
+	in, err := c.Sandboxes.ProcessesIn(l.NetNS)
+	return err != nil || len(in) > 0
+}
+
+// Reap ends the connections whose sandbox is gone for good, and those that a dnet left
+// half made which died. It leaves alone what a dnet is at work on, and goes on past errors.
+// It returns those that it ended.
+func (c *Connections) Reap() (ended []wire.Attachment, err error) {
+	containers, err := c.Store.Connected()
+	errs := []error{err}
+	for _, id := range containers {
+		list, err := c.reap(id)
+		ended, errs = append(ended, list...), append(errs, err)
+	}
+	return ended, errors.Join(errs...)
+}
+
+func (c *Connections) reap(container string) (ended []wire.Attachment, err error) {
+	lock, free, err := c.Store.TryLockConnections(container)
+	if err != nil || !free {
+		return nil, err
+	}
+	defer lock.Unlock()
+	err = c.end(container, func(l *records.Connection) bool {
+		dead := !l.Up || c.gone(l)
+		if dead {
+			ended = append(ended, l.Of())
+		}
+		return dead
+	})
+	return ended, errors.Join(err, c.Store.ForgetConnections(container))
+}
+
+// gone reports whether the sandbox of a connection is gone for good: not at its path, and
+// used by no process.
+func (c *Connections) gone(l *records.Connection) bool {
+	if time.Since(l.Since) < Grace || c.Sandboxes.NetNSAlive(l.NetNS, l.Cookie) {
+		return false
+	}
+	used, err := c.Sandboxes.ReferencedNetNS()
+	return err == nil && !used[l.Cookie]
+}
+
+// End ends all connections of a container, whose lock of connections the caller holds.
+func (c *Connections) End(container string) error {
+	return c.end(container, func(*records.Connection) bool { return true })
+}
+
+// end ends the connections of a container that are to be ended, the last one first.
+func (c *Connections) end(container string, ends func(*records.Connection) bool) error {
+	list, err := c.Store.Connections(container)
+	errs := []error{err}
+	for _, l := range slices.Backward(list) {
+		if ends(l) {
+			errs = append(errs, c.Disconnect(l, ""))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Disconnect runs a connection's plugins with DEL, the last of them first, and forgets it.
+// netns is the path of the sandbox now, "" if it is gone. The caller holds the container's
+// lock of connections.
+func (c *Connections) Disconnect(l *records.Connection, netns string) error {
+	if err := c.Delete(l, netns); err != nil {
+		return err
+	}
+	return c.Store.RemoveConnection(l)
+}
+
+// Delete runs a connection's plugins with DEL, as libcni does: in an attachment path no
+// process may be started for it, and a plugin must not link libcni, so this is the little
+// of it that DEL takes.
+func (c *Connections) Delete(l *records.Connection, netns string) error {
+	var list struct {
+		Plugins []map[string]json.RawMessage `json:"plugins"`
+	}
+	if err := json.Unmarshal(l.Conf, &list); err != nil {
+		return fmt.Errorf("network %s: %w", l.Network, err)
+	}
+	for _, plugin := range slices.Backward(list.Plugins) {
+		if err := c.delete(l, plugin, netns); err != nil {
+			return fmt.Errorf("network %s: %w", l.Network, err)
+		}
+	}
+	return nil
+}
+
+// delete runs one plugin with DEL.
+func (c *Connections) delete(l *records.Connection, plugin map[string]json.RawMessage, netns string) error {
+	conf, err := pluginConf(l, plugin)
+	if err != nil {
+		return err
+	}
+	var name string
+	if err := json.Unmarshal(plugin["type"], &name); err != nil {
+		return fmt.Errorf("type %s: must be a string", plugin["type"])
+	}
+	path := strings.Join(l.Path, string(filepath.ListSeparator))
+	file, err := delegate{plugin: name}.find(path)
+	if err == nil && c.Trusted != nil {
+		err = c.Trusted(file)
+	}
+	if err != nil {
+		return err
+	}
+	args := make([]string, len(l.Args))
+	for i, kv := range l.Args {
+		args[i] = kv[0] + "=" + kv[1]
+	}
+	cmd := exec.CommandContext(context.Background(), file)
+	cmd.Env = append(os.Environ(), "CNI_COMMAND=DEL", "CNI_CONTAINERID="+l.Container, "CNI_NETNS="+netns,
+		"CNI_IFNAME="+l.IfName, "CNI_PATH="+path, "CNI_ARGS="+strings.Join(args, ";"))
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(conf), c.Log
+	out, err := cmd.Output()
+	if err == nil {
+		return nil
+	}
+	failed := &types.Error{}
+	if json.Unmarshal(out, failed) == nil && failed.Msg != "" {
+		return failed
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// pluginConf returns what a plugin of a list is given at DEL (CNI specification, "Deriving
+// request configuration from plugin configuration").
+func pluginConf(l *records.Connection, plugin map[string]json.RawMessage) ([]byte, error) {
+	conf := map[string]any{}
+	for key, value := range plugin {
+		conf[key] = value
+	}
+	conf["name"], conf["cniVersion"] = l.Network, l.CNIVersion
+	var capabilities map[string]bool
+	_ = json.Unmarshal(plugin["capabilities"], &capabilities) // of another form: none
+	values := map[string]any{}
+	for name, on := range capabilities {
+		if value, given := l.Values[name]; on && given {
+			values[name] = value
+		}
+	}
+	if len(values) > 0 {
+		conf["runtimeConfig"] = values
+	}
+	if len(l.Result) > 0 {
+		conf["prevResult"] = l.Result
+	}
+	return json.Marshal(conf)
+}

@@ -1,0 +1,176 @@
+package records
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/wire"
+)
+
+// A Connection is a network that `dnet connect` attached a running container to,
+// whichever runtime's that is, with all that DEL needs to be told: the runtime
+// does not know of it. It is <Run>/connections/<container>/<network>.json, written
+// before ADD and removed after DEL. Beside it is what libcni remembers.
+type Connection struct {
+	Version int `json:"version"` // of this format
+
+	Container string `json:"container"` // CNI_CONTAINERID
+	Attachment
+	CNIVersion string          `json:"cniVersion"` // that the plugins are spoken to in
+	NetNS      string          `json:"netns"`      // path of the container's network namespace
+	Cookie     uint64          `json:"cookie"`     // of that namespace, see [Record]
+	Up         bool            `json:"up"`         // ADD is done
+	Since      time.Time       `json:"since"`      // when ADD began
+	Result     json.RawMessage `json:"result,omitempty"`
+}
+
+// Of returns the attachment's identity.
+func (c *Connection) Of() wire.Attachment {
+	return wire.Attachment{Network: c.Network, Container: c.Container, IfName: c.IfName}
+}
+
+func (s Store) connections() string { return filepath.Join(s.Run, "connections") }
+
+// ConnectionDir returns the folder of a container's connections.
+func (s Store) ConnectionDir(container string) string {
+	return filepath.Join(s.connections(), container)
+}
+
+func (s Store) connectionPath(container, network string) string {
+	return filepath.Join(s.ConnectionDir(container), network+".json")
+}
+
+// LockConnections waits until it gets the lock under which a container's connections
+// change.
+func (s Store) LockConnections(container string) (*Lock, error) {
+	return s.lock(kindConnections, container)
+}
+
+// TryLockConnections takes that lock if it is free. ok is false, with no error, if
+// another process holds it.
+func (s Store) TryLockConnections(container string) (l *Lock, ok bool, err error) {
+	return s.try(kindConnections, container)
+}
+
+// HasConnections reports whether a container may have connections. Each DEL asks it.
+func (s Store) HasConnections(container string) bool { return exists(s.ConnectionDir(container)) }
+
+// PutConnection writes a connection whole. The caller holds the container's lock of
+// connections, as for the next two.
+func (s Store) PutConnection(c *Connection) error {
+	if err := checkWords(c.Of()); err != nil {
+		return err
+	}
+	c.Version = format
+	data, err := json.MarshalIndent(c, "", "  ")
+	if err == nil {
+		err = s.writeFile(s.connectionPath(c.Container, c.Network), append(data, '\n'))
+	}
+	if err != nil {
+		return fmt.Errorf("connection of container %s to network %s: %w", c.Container, c.Network, err)
+	}
+	return nil
+}
+
+// RemoveConnection forgets a connection, and with the last one the folder.
+func (s Store) RemoveConnection(c *Connection) error {
+	err := os.Remove(s.connectionPath(c.Container, c.Network))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	left, err := s.connectionFiles(c.Container)
+	if err != nil || len(left) > 0 {
+		return err
+	}
+	return os.RemoveAll(s.ConnectionDir(c.Container))
+}
+
+// ForgetConnections removes the folder of a container's connections where no connection
+// is in it: a dnet that died before its first record leaves one. It moves away
+// what can't be read.
+func (s Store) ForgetConnections(container string) error {
+	files, err := s.connectionFiles(container)
+	for _, name := range files {
+		_, bad := s.connection(container, name)
+		if unread, is := errors.AsType[*UnreadableError](bad); is && !unread.Newer {
+			err = errors.Join(err, s.quarantine(s.Run, unread.Path, bad))
+		}
+	}
+	files, unlisted := s.connectionFiles(container)
+	if err = errors.Join(err, unlisted); err != nil || len(files) > 0 {
+		return err
+	}
+	return os.RemoveAll(s.ConnectionDir(container))
+}
+
+// connectionFiles lists the networks that a container is connected to.
+func (s Store) connectionFiles(container string) (networks []string, err error) {
+	files, err := namesIn(s.ConnectionDir(container))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil, nil
+	}
+	for _, file := range files {
+		if name, is := strings.CutSuffix(file, ".json"); is {
+			networks = append(networks, name)
+		}
+	}
+	slices.Sort(networks)
+	return networks, err
+}
+
+// Connections lists a container's connections, in the order in which they were made.
+// One that can't be read hides no other.
+func (s Store) Connections(container string) (list []*Connection, err error) {
+	networks, err := s.connectionFiles(container)
+	errs := []error{err}
+	for _, name := range networks {
+		c, err := s.connection(container, name)
+		switch {
+		case err == nil:
+			list = append(list, c)
+		case !errors.Is(err, fs.ErrNotExist):
+			errs = append(errs, err)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b *Connection) int { return a.Since.Compare(b.Since) })
+	return list, errors.Join(errs...)
+}
+
+func (s Store) connection(container, network string) (*Connection, error) {
+	path := s.connectionPath(container, network)
+	data, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c := &Connection{}
+	err = json.Unmarshal(data, c)
+	if e := newer(path, c.Version); e != nil {
+		return nil, e
+	}
+	if err == nil && (c.Container != container || c.Network != network || c.IfName == "") {
+		err = fmt.Errorf("it is of %s", c.Of())
+	}
+	if err != nil {
+		return nil, &UnreadableError{Path: path, Err: err}
+	}
+	return c, nil
+}
+
+// Connected lists the containers that have connections.
+func (s Store) Connected() ([]string, error) {
+	list, err := namesIn(s.connections())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	slices.Sort(list)
+	return list, err
+}
