@@ -34,6 +34,15 @@ type delegate struct {
 	gateways bool
 }
 
+// delegated is an address source that is executed. It may be missing for a while, or
+// fail: until it has released the addresses, the attachment's record stays, by which
+// DEL and GC try again.
+type delegated interface {
+	Addresses
+	// trusted returns an error unless the program may be executed for what a record says.
+	trusted(path string) error
+}
+
 func (d delegate) Claim(r *Request) (*Lease, error) {
 	out, err := d.exec("ADD", r)
 	if err != nil {

@@ -485,7 +485,7 @@ func (h *healer) detachOrphan(rec *records.Record) error {
 		return errors.Join(err, unsaid)
 	}
 	source := kindOf(h.Plugin).source(h.Engine, d)
-	if foreign, ok := source.(interface{ trusted(path string) error }); ok {
+	if foreign, ok := source.(delegated); ok {
 		if err := foreign.trusted(r.Path); err != nil {
 			return err
 		}

@@ -378,11 +378,14 @@ func (e *Engine) parseRecorded(rec *records.Record) (network.Mode, error) {
 // addresses, which another may get the moment they are free. The caller holds
 // the attachment's lock; rec is nil where nothing is on record.
 func (e *Engine) detach(r *Request, rec *records.Record, d network.Description) error {
-	if err := e.takeAway(r, rec, d); err != nil {
+	source := kindOf(e.Plugin).source(e, d)
+	if _, foreign := source.(delegated); foreign && rec != nil {
+		return e.takeAway(r, rec, d, source.Release)
+	}
+	if err := e.takeAway(r, rec, d, nil); err != nil {
 		return err
 	}
-	e.relay(rec)
-	err := kindOf(e.Plugin).source(e, d).Release(r)
+	err := source.Release(r)
 	if missing := (errNoPlugin{}); rec == nil && errors.As(err, &missing) {
 		return nil // ADD failed for it, too: it gave nothing
 	}
@@ -406,9 +409,13 @@ func (e *Engine) relay(rec *records.Record) {
 	}
 }
 
-// takeAway removes the kernel's part of an attachment, and its record.
-func (e *Engine) takeAway(r *Request, rec *records.Record, d network.Description) error {
+// takeAway removes the kernel's part of an attachment, and its record. Between the two
+// it calls release, if that is not nil: of what could not be released, the record stays.
+func (e *Engine) takeAway(r *Request, rec *records.Record, d network.Description, release func(*Request) error) error {
 	unsaid, err := e.remove(r, rec, d)
+	if err == nil && release != nil {
+		err = release(r)
+	}
 	if rec == nil {
 		rec = &records.Record{Attachment: r.Attachment, Plugin: e.Plugin.Type}
 	}
@@ -418,6 +425,7 @@ func (e *Engine) takeAway(r *Request, rec *records.Record, d network.Description
 	if err != nil {
 		return errors.Join(err, unsaid)
 	}
+	e.relay(rec)
 	return nil
 }
 
