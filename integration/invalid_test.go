@@ -63,6 +63,101 @@ func TestInvalidSegments(t *testing.T) {
 	}
 }
 
+// TestInvalidAnswers sends what conntrack calls invalid as answers to connections that
+// containers made, or the host made to a published port: no reset ends them.
+func TestInvalidAnswers(t *testing.T) {
+	r := newFixture(t)
+	r.netns("c1")
+	r.ok(r.plugin("ADD", "dbridge", `{"cniVersion": "1.0.0", "name": "web", "type": "dbridge",
+		"ipam": {"type": "dipam", "subnets": [{"subnet": "10.88.0.0/24"}, {"subnet": "fd00:88::/64"}]},
+		"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}}`))
+	for _, network := range []string{"tcp4", "tcp6"} {
+		r.serve("outside", network, ":95")
+		r.serve("c1", network, ":80")
+	}
+	for _, c := range []struct{ host, outside, container string }{
+		{"192.0.2.1", "192.0.2.2", "10.88.0.2"},
+		{"2001:db8::1", "2001:db8::2", "fd00:88::2"},
+	} {
+		host, outside, container := netip.MustParseAddr(c.host), netip.MustParseAddr(c.outside), netip.MustParseAddr(c.container)
+		server := netip.AddrPortFrom(outside, 95)
+		r.answered("c1", server, "outside", server, host)
+		r.answered("host", netip.AddrPortFrom(host, 8080), "c1", netip.AddrPortFrom(container, 80), netip.Addr{})
+		// What answers no connection of a container's is the host's.
+		closed := netip.AddrPortFrom(host, 41999)
+		r.heard("FIN of no connection to "+closed.String(), "outside", server, closed, tcpFin|tcpAck, closed, true)
+	}
+}
+
+// TestInvalidSegmentsManyPorts is about the last of many published ports.
+func TestInvalidSegmentsManyPorts(t *testing.T) {
+	r := newFixture(t)
+	r.netns("c1")
+	var ports []string
+	for i := range 300 {
+		ports = append(ports, fmt.Sprintf(`{"hostPort": %d, "containerPort": 80, "protocol": "tcp"}`, 8000+i))
+	}
+	r.ok(r.plugin("ADD", "dbridge", `{"cniVersion": "1.0.0", "name": "web", "type": "dbridge", "ipam": {"type": "dipam", "subnet": "10.88.0.0/24"},
+		"runtimeConfig": {"portMappings": [`+strings.Join(ports, ",")+`]}}`))
+	r.serve("c1", "tcp4", ":80")
+	host, stray := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddrPort("192.0.2.2:4000")
+	for _, port := range []uint16{8000, 8150, 8299} {
+		published := netip.AddrPortFrom(host, port)
+		r.outOfWindow("outside", published)
+		r.heard("FIN of no connection to "+published.String(), "outside", stray, published, tcpFin|tcpAck, published, false)
+	}
+	next := netip.AddrPortFrom(host, 8300)
+	r.heard("FIN of no connection to "+next.String(), "outside", stray, next, tcpFin|tcpAck, next, true)
+	r.ok(r.plugin("DEL", "dbridge", `{"cniVersion": "1.0.0", "name": "web", "type": "dbridge", "ipam": {"type": "dipam"}}`))
+	published := netip.AddrPortFrom(host, 8299)
+	r.heard("FIN to a port that was published", "outside", stray, published, tcpFin|tcpAck, published, true)
+}
+
+// answered makes a connection, of which the server knows the client by an address, its
+// own if that is not valid. It has the server's side send segments out of the window:
+// no reset comes, and the connection goes on.
+func (r *fixture) answered(client string, to netip.AddrPort, server string, from netip.AddrPort, known netip.Addr) {
+	r.t.Helper()
+	conn := r.dial(client, to)
+	defer conn.Close()
+	if err := say(conn); err != nil {
+		r.t.Fatal(err)
+	}
+	back := netip.MustParseAddrPort(conn.LocalAddr().String())
+	if known.IsValid() {
+		back = netip.AddrPortFrom(known, back.Port())
+	}
+	for _, flags := range []byte{tcpPsh | tcpAck, tcpFin | tcpAck, tcpSyn | tcpAck} {
+		r.heard(fmt.Sprintf("answer %#x out of the window from %s to %s", flags, from, back), server, from, back, flags, back, false)
+	}
+	if err := say(conn); err != nil {
+		r.t.Errorf("connection from %s to %s after an answer out of its window: %v", client, to, err)
+	}
+}
+
+// dial connects from a namespace.
+func (r *fixture) dial(ns string, to netip.AddrPort) (conn net.Conn) {
+	r.t.Helper()
+	err := r.In(ns, func() (err error) {
+		conn, err = net.DialTimeout("tcp", to.String(), 5*time.Second)
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return conn
+}
+
+// say has a server say the same.
+func say(conn net.Conn) error {
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := conn.Write([]byte("hello\n")); err != nil {
+		return err
+	}
+	_, err := conn.Read(make([]byte, 64))
+	return err
+}
+
 // Flags of a segment.
 const (
 	tcpFin, tcpSyn, tcpRst, tcpPsh, tcpAck = 1, 2, 4, 8, 16
@@ -107,31 +202,16 @@ func (r *fixture) serve(ns, network, addr string) {
 // and the connection goes on.
 func (r *fixture) outOfWindow(ns string, to netip.AddrPort) {
 	r.t.Helper()
-	var conn net.Conn
-	err := r.In(ns, func() (err error) {
-		conn, err = net.DialTimeout("tcp", to.String(), 5*time.Second)
-		return err
-	})
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	conn := r.dial(ns, to)
 	defer conn.Close()
-	say := func() error {
-		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-		if _, err := conn.Write([]byte("hello\n")); err != nil {
-			return err
-		}
-		_, err := conn.Read(make([]byte, 64))
-		return err
-	}
-	if err := say(); err != nil {
+	if err := say(conn); err != nil {
 		r.t.Fatal(err)
 	}
 	from := netip.MustParseAddrPort(conn.LocalAddr().String())
 	for _, flags := range []byte{tcpPsh | tcpAck, tcpFin | tcpAck} {
 		r.heard(fmt.Sprintf("segment %#x out of the window to %s", flags, to), ns, from, to, flags, to, false)
 	}
-	if err := say(); err != nil {
+	if err := say(conn); err != nil {
 		r.t.Errorf("connection to %s after a segment out of its window: %v", to, err)
 	}
 }

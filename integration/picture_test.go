@@ -19,7 +19,7 @@ type picture [][]string
 var views = []func() []string{
 	func() []string { return command("link\naddr\nroute show table all\nrule\n", "ip", "-o", "-batch", "-") },
 	func() []string { return command("route show table all\nrule\n", "ip", "-6", "-o", "-batch", "-") },
-	func() []string { return command("", "nft", "-s", "list", "ruleset") },
+	rules,
 	settings,
 	files,
 }
@@ -96,6 +96,16 @@ func command(stdin, name string, args ...string) []string {
 	}
 	return viewLines(strings.Join(cmd.Args, " "), string(out))
 }
+
+// rules shows the rule set, but for what rules themselves put into sets, of connections
+// that are under way: it goes by itself.
+func rules() []string {
+	return slices.DeleteFunc(command("", "nft", "-s", "list", "ruleset"), func(line string) bool {
+		return strings.Contains(line, "set outgoing") && ofConnections.MatchString(line)
+	})
+}
+
+var ofConnections = regexp.MustCompile(`elements = \{|[\da-f] \. \d+`)
 
 // settings shows the sysctls.
 func settings() (lines []string) {

@@ -135,16 +135,8 @@ func (e *Endpoint) PortElements(i int) []Element {
 	return elements
 }
 
-// maxGuarded is how many ports of a container are guarded, see [Endpoint.Guards]: with
-// an element more for each of 1,000 ports and each family, an ADD takes half as long again.
-const maxGuarded = 100
-
-// Guards returns what keeps invalid segments to published ports from the host. A
-// container that publishes very many ports has none.
+// Guards returns what keeps invalid segments to published ports from the host.
 func (e *Endpoint) Guards() []Element {
-	if len(e.Ports) > maxGuarded {
-		return nil
-	}
 	var guards []Element
 	for _, published := range e.Elements() {
 		if guard, ok := guardOf(published); ok {

@@ -25,9 +25,10 @@
 //     told at once that it does not reach those on other nodes.
 //   - Where dcni switched forwarding on, the host routes for its networks only: what
 //     neither comes from nor goes to a container is dropped, unless dcni-user accepts it.
-//   - What conntrack calls invalid is not translated. If it comes from a container, or is
-//     for a published port, it is dropped. Segments of connections that the host itself
-//     has are left alone, and so is what stays on one bridge.
+//   - What conntrack calls invalid is not translated. If it comes from a container, is for
+//     a published port, or answers a connection of a container's that has the host's
+//     address, it is dropped. Segments of connections that the host itself has with others
+//     are left alone, and so is what stays on one bridge.
 //   - What leaves a network that masquerades takes the host's address, multicast
 //     excepted. What stays on a bridge keeps its own, unless it was published:
 //     then the answer must come back through the host.

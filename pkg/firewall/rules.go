@@ -44,6 +44,10 @@ const (
 	SetGuarded4Addr = "guarded4_addr"
 	SetGuarded6     = "guarded6"
 	SetGuarded6Addr = "guarded6_addr"
+	// TCP connections of containers that have the host's address outside, as an answer has
+	// them: the server, and the host's port. Rules fill these sets.
+	SetOutgoing4 = "outgoing4"
+	SetOutgoing6 = "outgoing6"
 	// Ports that are relayed to containers that have IPv4 only. No rule uses these
 	// sets: their elements claim the ports against other endpoints.
 	SetRelayed6     = "relayed6"
@@ -53,7 +57,7 @@ const (
 // Version identifies the present rules. ADD installs them again where it finds another
 // version. It is the hash of their text, written down because hashing them would cost
 // each ADD more than looking them up. A test compares the two.
-const Version = "rules 5f28879ebe0ecc45"
+const Version = "rules da0354190628ccce"
 
 // ChainUses is how often each chain is used when all rules are there: by its
 // rules, and by jumps to it, as the kernel counts (NFTA_CHAIN_USE). The users' chain is
@@ -62,8 +66,8 @@ var ChainUses = []struct {
 	Chain string
 	Times uint32
 }{
-	{"foreign", 11}, {"forward", 22}, {"host", 2}, {"input", 1}, {"invalid", 7}, {"output", 1}, {"postrouting", 12}, {"prerouting", 1}, {"publish", 8}, {"raw", 3},
-	{"routed", 1}, {"version", 1},
+	{"foreign", 11}, {"forward", 22}, {"host", 2}, {"input", 1}, {"invalid", 12}, {"outgoing", 5}, {"output", 1}, {"postrouting", 12}, {"prerouting", 1}, {"publish", 8}, {"raw", 3},
+	{"routed", 4}, {"version", 1},
 }
 
 // digestOf returns what Version has to be.
@@ -97,9 +101,10 @@ func table() Table {
 			invalidChain(),
 			forwardChain(),
 			foreignChain(),
-			{"routed", &Hook{"filter", "postrouting", 0, "filter"}, []Rule{
-				rule(Jump("foreign"), in(SetClosed, FieldFamily), Forwarded, byBridge(FieldIKind), byBridge(FieldOKind),
-					NotFromUs, Unicast),
+			routedChain(),
+			{"outgoing", nil, []Rule{
+				rule(Update{[]Field{FieldDst4, FieldNATSvc}, SetOutgoing4}, TCP),
+				rule(Update{[]Field{FieldDst6, FieldNATSvc}, SetOutgoing6}, TCP),
 			}},
 			postroutingChain(),
 			hostChain(),
@@ -132,6 +137,8 @@ func sets() []Set {
 		{Name: SetGuarded4Addr, Key: append([]Type{TypeIPv4}, anyKey...)},
 		{Name: SetGuarded6, Key: anyKey},
 		{Name: SetGuarded6Addr, Key: append([]Type{TypeIPv6}, anyKey...)},
+		{Name: SetOutgoing4, Key: []Type{TypeIPv4, TypeService}, Minutes: remembered},
+		{Name: SetOutgoing6, Key: []Type{TypeIPv6, TypeService}, Minutes: remembered},
 		{Name: SetRelayed6, Key: anyKey},
 		{Name: SetRelayed6Addr, Key: append([]Type{TypeIPv6}, anyKey...)},
 	}
@@ -185,18 +192,43 @@ func in(set string, fields ...Field) Match { return InSet{Fields: fields, Set: s
 // what a bridge passes from port to port comes here too.
 func crosses() Match { return InSet{Fields: []Field{FieldIIf, FieldOIf}, Set: SetAdopted, Not: true} }
 
-// invalidChain drops segments to published ports that conntrack calls invalid, as one
-// far out of the window. They are not translated, and so come to the host, whose answer,
-// a reset, would end a connection that is well. What is relayed is the host's.
+// invalidChain drops segments that conntrack calls invalid, as one far out of the window,
+// where they are a container's: they come from one, answer one that has the host's address
+// outside, or are for a published port. They are not translated, and so come to the host,
+// whose answer, a reset, would end a connection that is well. What is relayed is the host's.
 func invalidChain() Chain {
 	return Chain{"invalid", nil, []Rule{
+		rule(Drop, in(SetBridges, FieldIIf)),
+		rule(Drop, members()[0].from),
+		rule(Drop, members()[1].from),
+		rule(Drop, in(SetOutgoing4, FieldSrc4, FieldDstTCP)),
 		rule(Drop, in(SetGuarded4Addr, FieldDst4, FieldProto, FieldDstSvc)),
 		rule(Drop, Family4, in(SetGuarded4, FieldProto, FieldDstSvc)),
 		rule(Return, AddrIn{FieldDst6, false, netip.MustParsePrefix("::1/128")}),
 		rule(Return, AddrIn{FieldSrc6, false, netip.MustParsePrefix("fe80::/10")}),
+		rule(Drop, in(SetOutgoing6, FieldSrc6, FieldDstTCP)),
 		rule(Drop, in(SetGuarded6Addr, FieldDst6, FieldProto, FieldDstSvc)),
 		rule(Drop, Family6, in(SetGuarded6, FieldProto, FieldDstSvc)),
 	}}
+}
+
+// remembered is how many minutes a connection of a container's is known after it last
+// sent anything. What conntrack calls invalid comes to those that are busy.
+const remembered = 2
+
+// routedChain looks at packets as they leave, before their source changes: what is routed
+// from bridge to bridge for others, and which connections of containers have the host's
+// address. Answers that conntrack does not call one of theirs are known by it. Only
+// connections that were answered count, so that a flood of first packets fills no set.
+func routedChain() Chain {
+	rules := []Rule{
+		rule(Jump("foreign"), in(SetClosed, FieldFamily), Forwarded, byBridge(FieldIKind), byBridge(FieldOKind),
+			NotFromUs, Unicast),
+	}
+	for _, from := range []Match{in(SetBridges, FieldIIf), members()[0].from, members()[1].from} {
+		rules = append(rules, rule(Jump("outgoing"), SNATed, Original, Established, from))
+	}
+	return Chain{"routed", &Hook{"filter", "postrouting", 0, "filter"}, rules}
 }
 
 // forwardChain decides which containers may talk. The order matters: the drops of

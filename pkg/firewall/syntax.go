@@ -32,6 +32,20 @@ type Set struct {
 	Key      []Type
 	Value    []Type
 	Interval bool // elements are ranges
+	// Minutes is how long an element is kept that a rule has put in, see [Update]; 0: the
+	// set is changed by programs only.
+	Minutes int
+}
+
+// dynamicSize is how many elements a set takes that rules fill.
+const dynamicSize = 65535
+
+// Size returns how many elements the set takes; 0: any number.
+func (s Set) Size() int {
+	if s.Minutes > 0 {
+		return dynamicSize
+	}
+	return 0
 }
 
 // Chain is a chain. Without a Hook it is only jumped to.
@@ -70,13 +84,15 @@ const (
 	FieldDst6   Field = "ip6 daddr"
 	FieldProto  Field = "meta l4proto"
 	FieldDstSvc Field = "th dport"
+	FieldDstTCP Field = "tcp dport"          // of TCP only
+	FieldNATSvc Field = "ct reply proto-dst" // the port that answers come to
 	FieldFamily Field = "meta nfproto"
 	FieldIKind  Field = "meta iifkind"
 	FieldOKind  Field = "meta oifkind"
 )
 
 // Match is one of [InSet], [IfIs], [AddrIn], [State], [Status], [FibType], [Input],
-// [IsFamily], [UDPTo], [NoIPsec].
+// [IsFamily], [IsProto], [UDPTo], [NoIPsec], [Direction].
 type Match interface{ fmt.Stringer }
 
 // InSet holds if the fields together are an element of the set, or are none.
@@ -119,11 +135,25 @@ const (
 // IsFamily is a match of the address family.
 type IsFamily Family
 
-// Status is a match of what was done to the connection; see [DNATed].
+// IsProto is a match of the transport protocol; see [TCP].
+type IsProto Proto
+
+// TCP matches TCP.
+const TCP IsProto = "tcp"
+
+// Direction is a match of a packet's direction in its connection; see [Original].
+type Direction string
+
+// Original matches what goes the way that the first packet went.
+const Original Direction = "original"
+
+// Status is a match of what was done to the connection.
 type Status string
 
-// DNATed matches connections that came through a published port.
-const DNATed Status = "dnat"
+const (
+	DNATed Status = "dnat" // it came through a published port
+	SNATed Status = "snat" // it has the host's address
+)
 
 // FibType is a match of the kind of an address.
 type FibType string
@@ -142,7 +172,7 @@ type Input string
 // and not what a bridge passes from port to port.
 const Forwarded Input = "iif != 0"
 
-// Verdict is one of [Do], [Jump], [DNAT].
+// Verdict is one of [Do], [Jump], [DNAT], [Update].
 type Verdict interface{ fmt.Stringer }
 
 // Do is a verdict without an argument.
@@ -168,6 +198,13 @@ type DNAT struct {
 	Map    string
 }
 
+// Update puts the fields into a set, or keeps them there for another [Set.Minutes].
+// The next rule follows.
+type Update struct {
+	Fields []Field
+	Set    string
+}
+
 func (m InSet) String() string   { return concatFields(m.Fields) + not(m.Not) + "@" + m.Set }
 func (m IfIs) String() string    { return string(m.Field) + not(m.Not) + m.Name.String() }
 func (m State) String() string   { return "ct state " + string(m) }
@@ -177,8 +214,11 @@ func (m Input) String() string   { return string(m) }
 func (m IsFamily) String() string {
 	return "meta nfproto " + Family(m).String()
 }
-func (v Do) String() string   { return string(v) }
-func (v Jump) String() string { return "jump " + string(v) }
+func (m IsProto) String() string   { return "meta l4proto " + string(m) }
+func (m Direction) String() string { return "ct direction " + string(m) }
+func (v Update) String() string    { return "update @" + v.Set + " { " + concatFields(v.Fields) + " }" }
+func (v Do) String() string        { return string(v) }
+func (v Jump) String() string      { return "jump " + string(v) }
 
 func (m AddrIn) String() string {
 	what := m.Prefix.String()
@@ -229,6 +269,9 @@ func (s Set) String() string {
 	text := "\t" + kind + " " + s.Name + " {\n\t\ttype " + types + "\n"
 	if s.Interval {
 		text += "\t\tflags interval\n"
+	}
+	if s.Minutes > 0 {
+		text += fmt.Sprintf("\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %dm\n", s.Size(), s.Minutes)
 	}
 	return text + "\t}\n"
 }

@@ -2,11 +2,13 @@ package nft
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/hostports"
 	"dcni/pkg/host/nlsock"
 )
 
@@ -54,7 +56,17 @@ func (c *Compiler) Match(m firewall.Match) {
 		c.Add(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: Reg0})
 		c.Compare(false, familyBytes(firewall.Family(m)))
 	case firewall.Status:
-		c.bit(&expr.Ct{Register: Reg0, Key: expr.CtKeySTATUS}, 1<<5) // IPS_DST_NAT
+		bit := uint32(1 << 5) // IPS_DST_NAT
+		if m == firewall.SNATed {
+			bit = 1 << 4 // IPS_SRC_NAT
+		}
+		c.bit(&expr.Ct{Register: Reg0, Key: expr.CtKeySTATUS}, bit)
+	case firewall.Direction:
+		c.Add(&expr.Ct{Register: Reg0, Key: expr.CtKeyDIRECTION})
+		c.Compare(false, []byte{0})
+	case firewall.IsProto:
+		c.Add(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: Reg0})
+		c.Compare(false, []byte{hostports.Protocols[string(m)]})
 	case firewall.FibType:
 		c.fib(m)
 	case firewall.Input:
@@ -165,6 +177,9 @@ func (c *Compiler) load(fields []firewall.Field) {
 	for _, f := range fields {
 		c.needFamily(f)
 	}
+	if slices.Contains(fields, firewall.FieldDstTCP) {
+		c.Match(firewall.TCP)
+	}
 	reg := uint32(Reg0)
 	for _, f := range fields {
 		reg += uint32(nlsock.Align4(c.loadField(f, reg))) / 4
@@ -176,6 +191,22 @@ const (
 	metaIIfKind expr.MetaKey = 26
 	metaOIfKind expr.MetaKey = 27
 )
+
+// replyPort loads the port that a connection's answers come to. The library has four
+// bytes for the direction, of which the kernel reads the first.
+type replyPort struct{ *expr.Ct }
+
+func (p replyPort) encode() []byte {
+	const reply = 1 // IP_CT_DIR_REPLY
+	var m nlsock.Message
+	m.Str(unix.NFTA_EXPR_NAME, "ct")
+	at := m.Open(unix.NFTA_EXPR_DATA)
+	m.U32(unix.NFTA_CT_KEY, uint32(p.Key))
+	m.U32(unix.NFTA_CT_DREG, p.Register)
+	m.Raw(unix.NFTA_CT_DIRECTION, []byte{reply})
+	m.Close(at)
+	return m.B
+}
 
 func (c *Compiler) loadField(f firewall.Field, reg uint32) (length int) {
 	switch f {
@@ -197,7 +228,10 @@ func (c *Compiler) loadField(f firewall.Field, reg uint32) (length int) {
 	case firewall.FieldProto:
 		c.Add(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg})
 		return 1
-	case firewall.FieldDstSvc:
+	case firewall.FieldNATSvc:
+		c.Add(replyPort{&expr.Ct{Register: reg, Key: expr.CtKeyPROTODST}})
+		return 2
+	case firewall.FieldDstSvc, firewall.FieldDstTCP:
 		c.Add(&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2})
 		return 2
 	}
@@ -213,6 +247,9 @@ func (c *Compiler) Verdict(v firewall.Verdict) {
 		c.Add(&expr.Verdict{Kind: expr.VerdictJump, Chain: string(v)})
 	case firewall.DNAT:
 		c.dnat(v)
+	case firewall.Update:
+		c.load(v.Fields)
+		c.Add(&expr.Dynset{SrcRegKey: Reg0, SetName: v.Set, Operation: unix.NFT_DYNSET_OP_UPDATE})
 	case firewall.Do:
 		switch v {
 		case firewall.Masquerade:

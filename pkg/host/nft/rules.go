@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/google/nftables/expr"
@@ -76,6 +77,10 @@ func (b *Batch) set(table string, s firewall.Set, id uint32) {
 		if s.Interval && len(s.Key) > 1 {
 			describeFields(m, s.Key)
 		}
+		if s.Minutes > 0 {
+			describeSize(m, s.Size())
+			m.Raw(unix.NFTA_SET_TIMEOUT, binary.BigEndian.AppendUint64(nil, uint64(s.Minutes)*60_000)) // in milliseconds
+		}
 		if order := keyByteOrder(s); order != 0 {
 			m.Raw(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, order))
 		}
@@ -109,6 +114,9 @@ func setFlags(s firewall.Set) (flags uint32) {
 	if s.Value != nil {
 		flags |= unix.NFT_SET_MAP
 	}
+	if s.Minutes > 0 {
+		flags |= unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL
+	}
 	return flags
 }
 
@@ -123,6 +131,14 @@ func describeFields(m *nlsock.Message, key []firewall.Type) {
 		m.Close(field)
 	}
 	m.Close(fields)
+	m.Close(desc)
+}
+
+// describeSize bounds the elements of a set.
+func describeSize(m *nlsock.Message, size int) {
+	const descSize = 1 // NFTA_SET_DESC_SIZE
+	desc := m.Open(unix.NFTA_SET_DESC)
+	m.U32(descSize, uint32(size))
 	m.Close(desc)
 }
 
@@ -179,13 +195,20 @@ func (b *Batch) compiled(table, chain string, rule []expr.Any, comment string) e
 func EncodeRule(family byte, rule []expr.Any) ([]byte, error) {
 	var list nlsock.Message
 	for _, e := range rule {
-		part, err := expr.Marshal(family, e)
+		part, err := encodeExpr(family, e)
 		if err != nil {
 			return nil, err
 		}
 		list.Raw(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, part)
 	}
 	return list.B, nil
+}
+
+func encodeExpr(family byte, e expr.Any) ([]byte, error) {
+	if own, ok := e.(replyPort); ok {
+		return own.encode(), nil
+	}
+	return expr.Marshal(family, e)
 }
 
 // Encoded appends a rule of which the expressions are encoded already.
