@@ -20,7 +20,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"dcni/pkg/cni"
+	"dcni/pkg/doctor"
 	"dcni/pkg/host"
+	"dcni/pkg/host/condition"
 	"dcni/pkg/host/sandbox"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -51,6 +53,8 @@ type app struct {
 	// was asked for.
 	detached bool
 	openHost func(records.Store) (machine, error)
+	// condition reads what the host is like for doctor.
+	condition func() (doctor.Facts, error)
 }
 
 // A machine is the host's kernel, as far as dnet looks at it and changes it.
@@ -103,7 +107,7 @@ func main() {
 	a := &app{
 		store: records.Default(), conf: records.DefaultConfDir,
 		args: os.Args[1:], env: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		root: "/", detached: sandbox.IsDetached(), openHost: openHost,
+		root: "/", detached: sandbox.IsDetached(), openHost: openHost, condition: condition.Read,
 	}
 	os.Exit(a.run())
 }
@@ -183,6 +187,7 @@ func (a *app) command() *cobra.Command {
 		newPsCommand(a),
 		newStopCommand(a),
 		newClusterCommand(a),
+		newDoctorCommand(a),
 	)
 	return root
 }

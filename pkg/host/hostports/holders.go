@@ -83,3 +83,16 @@ func Taken(l Listener, p firewall.Port, v6 bool) error {
 	}
 	return wire.Errorf(wire.CodePortTaken, "failed to bind host port %s/%s: address already in use%s", p.HostAddr(v6), p.Protocol, by)
 }
+
+// Holder returns a process that has the listener open, 0 where none is seen to.
+func (l Listener) Holder() proc.Process {
+	if l.inode == 0 {
+		return 0
+	}
+	for p := range proc.All() {
+		if p.HoldsSocket(l.inode) {
+			return p
+		}
+	}
+	return 0
+}

@@ -1,0 +1,418 @@
+// Package doctor decides what on a host would break a network, from facts that
+// others have read: what is wrong, what it breaks, and the command that mends it.
+//
+// It is pure. Package condition, below host, reads what only the kernel and other
+// programs' files tell.
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/wire"
+)
+
+// The words that a finding is known by. Programs compare them, so they stay.
+const (
+	Kernel        = "kernel"         // the kernel lacks what a network is made of
+	Forwarding    = "forwarding"     // the host does not forward packets of a family
+	Rules         = "rules"          // rules of dcni are missing or changed
+	ForwardDrop   = "forward-drop"   // another program's rules drop what is forwarded
+	CompetingPort = "competing-port" // another program's rules lead a published port elsewhere
+	UFW           = "ufw"            // ufw drops what is forwarded
+	Firewalld     = "firewalld"      // firewalld rejects what is forwarded
+	NetManager    = "networkmanager" // NetworkManager manages a link of dcni's
+	MTU           = "mtu"            // a network sends larger packets than the way out takes
+	Overlap       = "overlap"        // two networks have an address in common
+	RouteOverlap  = "route-overlap"  // a network hides addresses that the host reaches otherwise
+	StaleLease    = "stale-lease"    // an address is leased to a container that is not attached
+	Orphan        = "orphan"         // an attachment's container is gone
+	Agent         = "agent"          // dnetd does not answer, and containers need it
+	ResolverLoop  = "resolver-loop"  // the host's name server asks the host's name server
+	PortHeld      = "port-held"      // another program has a published port
+	Neighbours    = "neighbours"     // the kernel's neighbour table is nearly full
+)
+
+// A Finding is one thing that is wrong.
+type Finding struct {
+	ID      string `json:"id"`      // one of the words above
+	Subject string `json:"subject"` // what it is about: a network, a port, a family, ...
+	Problem string `json:"problem"` // what is wrong: one sentence without a full stop
+	Breaks  string `json:"breaks"`  // what does not work because of it, likewise
+	Fix     string `json:"fix"`     // a command for a shell of root's that mends it
+}
+
+// Facts are what is known of a host. A part that is not known is empty, and nothing
+// is found in it.
+type Facts struct {
+	Networks    []Network    // that containers can be attached to, or are
+	Attachments []Attachment // that are up
+	Missing     []Missing
+	Forwards    map[int]bool // by family, 4 and 6: whether the host forwards; none where the kernel lacks it
+	Rules       string       // how dcni's own rules differ from what is up; "": not at all
+	Chains      []Chain      // of other programs' rules
+	Managed     []string     // links that NetworkManager manages
+	Uplink      Uplink
+	Routes      []Route
+	Servers     []netip.Addr // of the host's resolv.conf
+	Local       []netip.Addr // of the host
+	Stale       []Lease      // that no attachment has
+	Agent       string       // why dnetd does not answer; "": it does
+	AgentUnit   bool         // systemd runs, and has a unit of dnetd's
+	Listeners   []Listener
+	Neighbours  []NeighbourTable
+}
+
+// A Network is one as its configuration says, with what was chosen for it.
+type Network struct {
+	Name, Driver string
+	File         string // its configuration; "" if it has none
+	Link         string // its bridge on this host; "" if it has none
+	Internal     bool
+	NoForward    bool // its configuration forbids to switch forwarding on
+	MTU          int  // as configured, in bytes; 0: chosen at ADD
+	Subnets      []netip.Prefix
+	Options      map[string]string // by Docker's names
+	Labels       map[string]string
+}
+
+// An Attachment is one that is up.
+type Attachment struct {
+	wire.Attachment
+	Name      string // the container's
+	Addresses []netip.Addr
+	Ports     []firewall.Port // published
+	Link      string          // the network's bridge; "" if it has none
+	Internal  bool
+	MTU       int  // bytes; 0: not known
+	Names     bool // dnetd answers it
+	Peers     bool // dnetd sees to its neighbours on other nodes
+	Gone      bool // its network namespace is not there any more
+	ByDnet    bool // it is a container of `dnet run`, which dnetd leaves to dnet
+}
+
+// A Missing is what the kernel has not.
+type Missing struct {
+	What     string   // "ipvlan links"
+	Module   string   // that has it
+	Networks []string // that need it
+	Why      string   // the kernel's words
+}
+
+// An Uplink is the link that leads out of the host.
+type Uplink struct {
+	Name string
+	MTU  int // bytes; 0: there is none
+}
+
+// A Route is one of the host's.
+type Route struct {
+	Dst    netip.Prefix
+	Dev    string
+	OnLink bool // no next hop
+}
+
+// A Lease is an address with its file.
+type Lease struct {
+	Network string
+	Address netip.Addr
+	Owner   wire.Attachment
+	File    string
+}
+
+// A Listener is a process that listens on a port that a container publishes.
+type Listener struct {
+	Attachment wire.Attachment // that publishes it
+	Port       firewall.Port
+	PID        int    // 0: not known
+	Program    string // its name
+}
+
+// A NeighbourTable is the kernel's for one family. All network namespaces share it.
+type NeighbourTable struct {
+	Family         int // 4 or 6
+	Entries, Limit int // the limit is gc_thresh3
+}
+
+// Findings returns what is wrong, in an order that is always the same.
+func Findings(f Facts) []Finding {
+	var all []Finding
+	for _, check := range []func(Facts) []Finding{
+		kernel, forwarding, rules, foreign, competing, managed, mtu, overlaps, routeOverlaps, leases, orphans, agent, loops, held, neighbours,
+	} {
+		all = append(all, check(f)...)
+	}
+	return all
+}
+
+func kernel(f Facts) (list []Finding) {
+	for _, m := range f.Missing {
+		list = append(list, Finding{
+			Kernel, m.What,
+			fmt.Sprintf("the kernel has no %s: %s", m.What, m.Why),
+			"no container can be attached to " + named("network", m.Networks),
+			"modprobe " + m.Module,
+		})
+	}
+	return list
+}
+
+// forwarding finds a family that containers or configurations need and the host does not
+// forward. ADD switches it on where it may.
+func forwarding(f Facts) (list []Finding) {
+	for _, family := range []int{4, 6} {
+		on, known := f.Forwards[family]
+		if on || !known {
+			continue
+		}
+		var need []string
+		for _, n := range f.Networks {
+			if !n.Internal && n.Link != "" && (n.NoForward || f.attached(n.Name)) && hasFamily(n.Subnets, family) {
+				need = append(need, n.Name)
+			}
+		}
+		if len(need) == 0 {
+			continue
+		}
+		setting := wire.Forwarding{Family: family}
+		list = append(list, Finding{
+			Forwarding, fmt.Sprintf("IPv%d", family),
+			fmt.Sprintf("the host does not forward IPv%d", family),
+			fmt.Sprintf("containers on %s reach nothing outside by IPv%d, and their published ports don't answer", named("network", need), family),
+			"sysctl -w " + strings.ReplaceAll(setting.Path(), "/", ".") + "=1",
+		})
+	}
+	return list
+}
+
+// healing is the command that puts back what the records say.
+const healing = "dnetd --once"
+
+func rules(f Facts) []Finding {
+	if f.Rules == "" {
+		return nil
+	}
+	return []Finding{{
+		Rules, firewall.TableName,
+		"table inet dcni is not as it should be: " + f.Rules,
+		"networks are not kept apart, what leaves is not masqueraded, and published ports are closed",
+		healing,
+	}}
+}
+
+func managed(f Facts) (list []Finding) {
+	var links []string
+	for _, link := range f.Managed {
+		if f.ownLink(link) || wire.IsHostLink(link) {
+			links = append(links, link)
+		}
+	}
+	if len(links) == 0 {
+		return nil
+	}
+	return []Finding{{
+		NetManager, strings.Join(links, " "),
+		fmt.Sprintf("NetworkManager manages %s, which %s dcni's", named("link", links), areOrIs(len(links))),
+		"it may take their addresses away, or ask for others by DHCP",
+		`printf '[keyfile]\nunmanaged-devices+=interface-name:br-*,interface-name:dcni0,interface-name:v??????????????\n'` +
+			" >/etc/NetworkManager/conf.d/dcni.conf && nmcli general reload && nmcli device set " +
+			strings.Join(links, " managed no && nmcli device set ") + " managed no",
+	}}
+}
+
+// mtu finds networks that are configured for larger packets than the uplink takes, and
+// containers that were attached when it took larger ones.
+func mtu(f Facts) (list []Finding) {
+	up := f.Uplink
+	if up.MTU == 0 {
+		return nil
+	}
+	breaks := "packets that are too large get lost wherever a firewall drops the ICMP messages that say so: connections open and then hang"
+	for _, n := range f.Networks {
+		if n.Internal || n.MTU <= up.MTU || n.File == "" {
+			continue
+		}
+		list = append(list, Finding{
+			MTU, n.Name,
+			fmt.Sprintf("network %s is configured for packets of %d bytes, and %s, which leads out, takes %d", n.Name, n.MTU, up.Name, up.MTU),
+			breaks,
+			fmt.Sprintf(`sed -i -E 's/("(mtu|com.docker.network.driver.mtu)" *: *"?)%d/\1%d/' %s`, n.MTU, up.MTU, quote(n.File)),
+		})
+	}
+	for _, a := range f.Attachments {
+		n := f.network(a.Network)
+		if a.Internal || a.Gone || a.MTU <= up.MTU || n != nil && n.MTU > up.MTU {
+			continue
+		}
+		list = append(list, Finding{
+			MTU, a.String(),
+			fmt.Sprintf("container %s was attached to network %s with an MTU of %d bytes, and %s, which leads out, takes %d now",
+				a.Name, a.Network, a.MTU, up.Name, up.MTU),
+			breaks,
+			fmt.Sprintf("dnet disconnect %s %s && dnet connect %[1]s %[2]s", quote(a.Network), quote(a.Container)),
+		})
+	}
+	return list
+}
+
+func leases(f Facts) (list []Finding) {
+	for _, l := range f.Stale {
+		list = append(list, Finding{
+			StaleLease, l.Address.String(),
+			fmt.Sprintf("%s of network %s is leased to %s/%s, which is not attached", l.Address, l.Network, l.Owner.Container, l.Owner.IfName),
+			"no other container gets the address; a network whose addresses are all gone takes no container",
+			"rm " + quote(l.File),
+		})
+	}
+	return list
+}
+
+func orphans(f Facts) (list []Finding) {
+	for _, a := range f.Attachments {
+		if !a.Gone {
+			continue
+		}
+		what, fix := "its addresses are taken", healing
+		if a.ByDnet {
+			fix = "dnet stop --rm " + quote(a.Container)
+		}
+		if len(a.Ports) > 0 {
+			what = "its addresses and published ports are taken"
+		}
+		list = append(list, Finding{
+			Orphan, a.String(),
+			fmt.Sprintf("container %s is gone, and its runtime did not detach it from network %s", a.Name, a.Network),
+			what, fix,
+		})
+	}
+	return list
+}
+
+func agent(f Facts) []Finding {
+	var names, peers int
+	for _, a := range f.Attachments {
+		if a.Names && !a.Gone {
+			names++
+		}
+		if a.Peers && !a.Gone {
+			peers++
+		}
+	}
+	if f.Agent == "" || names+peers == 0 {
+		return nil
+	}
+	var breaks []string
+	if names > 0 {
+		breaks = append(breaks, fmt.Sprintf("%d %s no names", names, plural("container has", "containers have", names)))
+	}
+	if peers > 0 {
+		breaks = append(breaks, fmt.Sprintf("%d %s not follow what moves between nodes", peers, plural("container does", "containers do", peers)))
+	}
+	fix := healing
+	if f.AgentUnit {
+		fix = "systemctl restart dnetd"
+	}
+	return []Finding{{Agent, "dnetd", "dnetd does not answer: " + f.Agent, strings.Join(breaks, ", and "), fix}}
+}
+
+func held(f Facts) (list []Finding) {
+	for _, l := range f.Listeners {
+		who, fix := "another program", fmt.Sprintf("ss -lnp 'sport = :%d'", l.Port.HostPort)
+		if l.PID != 0 {
+			who, fix = fmt.Sprintf("process %d (%s)", l.PID, l.Program), fmt.Sprintf("kill %d", l.PID)
+		}
+		list = append(list, Finding{
+			PortHeld, fmt.Sprintf("%d/%s", l.Port.HostPort, l.Port.Protocol),
+			fmt.Sprintf("%s listens on port %d/%s, which %s publishes", who, l.Port.HostPort, l.Port.Protocol, l.Attachment),
+			"clients reach the container and not that program, but for those by ::1 and the like; another container can't publish the port when this one has ended",
+			fix,
+		})
+	}
+	return list
+}
+
+// nearlyFull is the share of the neighbour table, in percent, from which it is found
+// too small.
+const nearlyFull = 80
+
+func neighbours(f Facts) (list []Finding) {
+	for _, t := range f.Neighbours {
+		need := 0
+		for _, a := range f.Attachments {
+			for _, addr := range a.Addresses {
+				if familyOf(addr) == t.Family {
+					need++
+				}
+			}
+		}
+		if t.Limit == 0 || max(need, t.Entries)*100 < t.Limit*nearlyFull {
+			continue
+		}
+		limit := t.Limit
+		for limit*nearlyFull <= 2*max(need, t.Entries)*100 {
+			limit *= 2
+		}
+		key := fmt.Sprintf("net.ipv%d.neigh.default.gc_thresh", t.Family)
+		list = append(list, Finding{
+			Neighbours, fmt.Sprintf("IPv%d", t.Family),
+			fmt.Sprintf("the kernel's IPv%d neighbour table has %d entries of %d, and containers here have %d addresses", t.Family, t.Entries, t.Limit, need),
+			"once it is full, the host and containers reach no neighbour that they don't know already",
+			fmt.Sprintf("sysctl -w %s3=%d %[1]s2=%[3]d", key, limit, limit/2),
+		})
+	}
+	return list
+}
+
+// attached reports whether a network has an attachment.
+func (f Facts) attached(network string) bool {
+	return slices.ContainsFunc(f.Attachments, func(a Attachment) bool { return a.Network == network && !a.Gone })
+}
+
+// network returns the network of a name, nil if its configuration is gone.
+func (f Facts) network(name string) *Network {
+	for i := range f.Networks {
+		if f.Networks[i].Name == name {
+			return &f.Networks[i]
+		}
+	}
+	return nil
+}
+
+func familyOf(a netip.Addr) int {
+	if a.Unmap().Is4() {
+		return 4
+	}
+	return 6
+}
+
+func hasFamily(list []netip.Prefix, family int) bool {
+	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return familyOf(p.Addr()) == family })
+}
+
+// named returns a noun with names behind: "network web", "networks lab, web".
+func named(noun string, list []string) string {
+	return plural(noun, noun+"s", len(list)) + " " + strings.Join(list, ", ")
+}
+
+func areOrIs(n int) string { return plural("is", "are", n) }
+
+func plural(one, many string, n int) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// quote returns a word as a shell takes it.
+func quote(s string) string {
+	plain := func(r rune) bool {
+		return r < 128 && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:=,@%+", r))
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,98 @@
+package condition
+
+import (
+	"encoding/binary"
+	"os"
+	"reflect"
+	"testing"
+
+	"dcni/pkg/doctor"
+)
+
+func TestParseSave(t *testing.T) {
+	like := doctor.Chain{Tool: "iptables-legacy", Family: "ip", Table: "filter"}
+	got := parseSave(`-P INPUT ACCEPT
+-P FORWARD DROP
+-N mine
+-A FORWARD -i br-+ -m comment --comment hi -j ACCEPT
+-A FORWARD -o br-web -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -m conntrack --ctstate NEW -j mine
+-A FORWARD -m conntrack --ctstate INVALID -j DROP
+-A FORWARD ! -i br-web -g mine
+-A FORWARD -s 10.0.0.0/8 -j LOG --log-prefix x
+-A mine -p tcp -m tcp --dport 8080 -j DNAT --to-destination 1.2.3.4:80
+-A mine -p udp -m udp --dport 1:9 -j REJECT --reject-with icmp-port-unreachable
+`, like)
+	input, forward, mine := like, like, like
+	input.Name, forward.Name, mine.Name = "INPUT", "FORWARD", "mine"
+	forward.Hook, forward.Drops = "forward", true
+	forward.Rules = []doctor.Rule{
+		{In: []string{"br-*"}, Verdict: doctor.Accept},
+		{Out: []string{"br-web"}, Established: true, Verdict: doctor.Accept},
+		{Verdict: doctor.Jump, To: "mine"},
+		{Other: true, Verdict: doctor.Drop},
+		{In: []string{"br-web"}, Other: true, Verdict: doctor.Goto, To: "mine"},
+		{Other: true},
+	}
+	mine.Rules = []doctor.Rule{
+		{Protocol: "tcp", Port: 8080, Verdict: doctor.DNAT},
+		{Protocol: "udp", Other: true, Verdict: doctor.Drop},
+	}
+	want := []doctor.Chain{input, forward, mine}
+	for i := range want {
+		if i >= len(got) || !reflect.DeepEqual(got[i], want[i]) {
+			t.Errorf("%d:\n got %+v\nwant %+v", i, got, want[i])
+		}
+	}
+}
+
+func TestManaged(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"1": "[device]\nmanaged=true\n", "2": "[device]\nmanaged=false\n", "lo": "managed=true\n", "999999": "managed=true\n"} {
+		if err := os.WriteFile(dir+"/"+name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := managed(dir); err != nil || !reflect.DeepEqual(got, []string{"lo"}) { // index 1 everywhere
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := managed(dir + "/none"); err != nil || got != nil {
+		t.Errorf("no NetworkManager: %v, %v", got, err)
+	}
+}
+
+func attribute(typ uint16, data []byte) []byte {
+	b := binary.NativeEndian.AppendUint16(nil, uint16(len(data)+4))
+	b = append(binary.NativeEndian.AppendUint16(b, typ), data...)
+	return append(b, make([]byte, -len(b)&3)...)
+}
+
+func TestNeighbourTable(t *testing.T) {
+	number := func(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
+	config := append([]byte{4, 0, 0, 1}, number(77)...)
+	whole := append(make([]byte, 4), attribute(1, []byte("arp_cache\x00"))...)
+	whole = append(append(whole, attribute(4, number(1024))...), attribute(5, config)...)
+	if got, ok := neighbourTable(whole); !ok || got != (doctor.NeighbourTable{Family: 4, Entries: 77, Limit: 1024}) {
+		t.Errorf("%+v, %v", got, ok)
+	}
+	for _, p := range [][]byte{nil, make([]byte, 4), append(make([]byte, 4), attribute(1, []byte("arp_cache\x00"))...), append(make([]byte, 4), attribute(4, []byte{1})...)} {
+		if got, ok := neighbourTable(p); ok {
+			t.Errorf("%v: %+v", p, got)
+		}
+	}
+}
+
+// TestRead reads this host, whatever it is: the neighbour tables are there in every
+// network namespace.
+func TestRead(t *testing.T) {
+	f, err := Read()
+	if err != nil && os.Geteuid() == 0 {
+		t.Error(err)
+	}
+	for _, n := range f.Neighbours {
+		if n.Family == 4 && n.Limit > 0 {
+			return
+		}
+	}
+	t.Errorf("no table of IPv4 in %+v", f.Neighbours)
+}

@@ -1,0 +1,111 @@
+package condition
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+
+	"dcni/pkg/doctor"
+)
+
+// legacyChains lists the chains of the iptables that came before nf_tables, where the
+// kernel has any in this namespace. Its own program is asked: what the kernel gives is
+// the layout of its memory.
+func legacyChains() (list []doctor.Chain, err error) {
+	for _, v := range []struct{ file, tool, family string }{
+		{"/proc/net/ip_tables_names", "iptables-legacy", "ip"}, {"/proc/net/ip6_tables_names", "ip6tables-legacy", "ip6"},
+	} {
+		tables, _ := os.ReadFile(v.file) // not there: none
+		for _, table := range strings.Fields(string(tables)) {
+			if table != "filter" && table != "nat" {
+				continue
+			}
+			out, e := exec.Command(v.tool, "-w", "5", "-t", table, "-S").Output()
+			if e != nil {
+				err = fmt.Errorf("%s -t %s -S: %w", v.tool, table, e)
+				continue
+			}
+			list = append(list, parseSave(string(out), doctor.Chain{Tool: v.tool, Family: v.family, Table: table})...)
+		}
+	}
+	return list, err
+}
+
+// parseSave reads what iptables -S prints.
+func parseSave(text string, like doctor.Chain) (list []doctor.Chain) {
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		switch {
+		case len(words) > 2 && words[0] == "-P":
+			c := like
+			c.Name, c.Drops = words[1], words[2] == "DROP"
+			c.Hook = map[string]string{"FORWARD": "forward", "PREROUTING": "prerouting"}[words[1]]
+			list = append(list, c)
+		case len(words) > 1 && words[0] == "-N":
+			c := like
+			c.Name = words[1]
+			list = append(list, c)
+		case len(words) > 1 && words[0] == "-A":
+			i := slices.IndexFunc(list, func(c doctor.Chain) bool { return c.Name == words[1] })
+			if i >= 0 {
+				list[i].Rules = append(list[i].Rules, parseRule(words[2:]))
+			}
+		}
+	}
+	return list
+}
+
+// parseRule reads the options of a rule.
+func parseRule(words []string) (r doctor.Rule) {
+	for i := 0; i < len(words); i++ {
+		value := ""
+		if i+1 < len(words) {
+			value = words[i+1]
+		}
+		switch words[i] {
+		case "-i":
+			r.In = []string{strings.Replace(value, "+", "*", 1)}
+		case "-o":
+			r.Out = []string{strings.Replace(value, "+", "*", 1)}
+		case "-p":
+			r.Protocol = value
+		case "--dport":
+			port, err := strconv.ParseUint(value, 10, 16)
+			r.Port, r.Other = uint16(port), r.Other || err != nil
+		case "--ctstate", "--state":
+			states := strings.Split(value, ",")
+			r.Established = slices.Contains(states, "ESTABLISHED") && !slices.Contains(states, "NEW")
+			r.Other = r.Other || !r.Established && !slices.Contains(states, "NEW")
+		case "-j", "-g":
+			r.Verdict, r.To = target(value, words[i] == "-g")
+		case "-m", "--reject-with", "--to-destination", "--to-ports", "--comment":
+		default:
+			r.Other = true
+			continue // its value, if it has one, is the next word, and unknown too
+		}
+		i++
+	}
+	return r
+}
+
+func target(name string, goes bool) (doctor.Verdict, string) {
+	switch name {
+	case "ACCEPT":
+		return doctor.Accept, ""
+	case "DROP", "REJECT":
+		return doctor.Drop, ""
+	case "RETURN":
+		return doctor.Return, ""
+	case "DNAT", "REDIRECT":
+		return doctor.DNAT, ""
+	case "LOG", "MASQUERADE", "SNAT", "MARK", "NFLOG", "CONNMARK", "TCPMSS":
+		return doctor.None, ""
+	}
+	if goes {
+		return doctor.Goto, name
+	}
+	return doctor.Jump, name
+}

@@ -1,0 +1,287 @@
+package condition
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/xt"
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/doctor"
+	"dcni/pkg/firewall"
+)
+
+var families = map[nftables.TableFamily]string{
+	nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet",
+}
+
+// hooks are those that are looked at.
+var hooks = map[nftables.ChainHook]string{*nftables.ChainHookForward: "forward", *nftables.ChainHookPrerouting: "prerouting"}
+
+// chains lists the chains of nf_tables that are not dcni's, in tables that packets of IP
+// go by.
+func chains() ([]doctor.Chain, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return nil, err
+	}
+	all, err := c.ListChains()
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, nil // the kernel has no nf_tables: nothing in it drops
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list chains: %w", err)
+	}
+	var list []doctor.Chain
+	for _, ch := range all {
+		family := families[ch.Table.Family]
+		if family == "" || ch.Table.Name == firewall.TableName || strings.HasPrefix(ch.Table.Name, firewall.TableName+"-") {
+			continue
+		}
+		one := doctor.Chain{Tool: toolOf(family, ch), Family: family, Table: ch.Table.Name, Name: ch.Name}
+		if ch.Hooknum != nil {
+			one.Hook = hooks[*ch.Hooknum]
+		}
+		one.Drops = ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop
+		rules, err := c.GetRules(ch.Table, ch)
+		if errors.Is(err, unix.ENOENT) {
+			continue // the chain went
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list rules of %s %s %s: %w", family, ch.Table.Name, ch.Name, err)
+		}
+		for _, r := range rules {
+			one.Rules = append(one.Rules, decode(c, ch.Table, r)...)
+		}
+		list = append(list, one)
+	}
+	return list, nil
+}
+
+// toolOf tells by which program a chain's owner changes it: tables of iptables have
+// iptables' names, and hooks in capitals.
+func toolOf(family string, ch *nftables.Chain) string {
+	tables := []string{"filter", "nat", "mangle", "raw", "security"}
+	if !slices.Contains(tables, ch.Table.Name) || ch.Hooknum != nil && ch.Name != strings.ToUpper(ch.Name) {
+		return "nft"
+	}
+	switch family {
+	case "ip":
+		return "iptables"
+	case "ip6":
+		return "ip6tables"
+	}
+	return "nft"
+}
+
+// A decoder reads the expressions of one rule.
+type decoder struct {
+	c     *nftables.Conn
+	table *nftables.Table
+	rule  doctor.Rule
+	found string // what was loaded last
+	mask  uint32 // and masked with
+	more  []doctor.Rule
+}
+
+// decode returns what is understood of a rule: more than one of a map of verdicts.
+func decode(c *nftables.Conn, t *nftables.Table, r *nftables.Rule) []doctor.Rule {
+	d := decoder{c: c, table: t, rule: doctor.Rule{Handle: r.Handle}}
+	for _, e := range r.Exprs {
+		d.expression(e)
+	}
+	if d.more != nil {
+		return d.more
+	}
+	return []doctor.Rule{d.rule}
+}
+
+func (d *decoder) expression(e expr.Any) {
+	switch e := e.(type) {
+	case *expr.Meta:
+		d.found = map[expr.MetaKey]string{expr.MetaKeyIIFNAME: "in", expr.MetaKeyOIFNAME: "out", expr.MetaKeyL4PROTO: "protocol"}[e.Key]
+	case *expr.Ct:
+		d.found = map[expr.CtKey]string{expr.CtKeySTATE: "state", expr.CtKeySTATUS: "status"}[e.Key]
+	case *expr.Payload:
+		const portAt, portLen = 2, 2
+		d.found = ""
+		if e.Base == expr.PayloadBaseTransportHeader && e.Offset == portAt && e.Len == portLen {
+			d.found = "port"
+		}
+	case *expr.Bitwise:
+		if len(e.Mask) == 4 {
+			d.mask = binary.NativeEndian.Uint32(e.Mask)
+		}
+	case *expr.Cmp:
+		d.compare(e)
+	case *expr.Lookup:
+		d.lookup(e)
+	case *expr.Match:
+		d.match(e)
+	case *expr.Target:
+		d.target(e)
+	case *expr.Verdict:
+		d.rule.Verdict, d.rule.To = verdict(e)
+	case *expr.Reject:
+		d.rule.Verdict = doctor.Drop
+	case *expr.NAT:
+		if e.Type == expr.NATTypeDestNAT {
+			d.rule.Verdict = doctor.DNAT
+		}
+	case *expr.Redir:
+		d.rule.Verdict = doctor.DNAT
+	case *expr.Counter, *expr.Log, *expr.Immediate:
+	default:
+		d.rule.Other = true
+	}
+}
+
+// compare reads a comparison with what was loaded.
+func (d *decoder) compare(e *expr.Cmp) {
+	is := e.Op == expr.CmpOpEq
+	switch {
+	case d.found == "in" && is:
+		d.rule.In = []string{linkName(e.Data)}
+	case d.found == "out" && is:
+		d.rule.Out = []string{linkName(e.Data)}
+	case d.found == "protocol" && is && len(e.Data) > 0:
+		d.rule.Protocol = protocols[e.Data[0]]
+		d.rule.Other = d.rule.Other || d.rule.Protocol == ""
+	case d.found == "port" && is && len(e.Data) == 2:
+		d.rule.Port = binary.BigEndian.Uint16(e.Data)
+	case d.found == "state" && !is:
+		d.state(d.mask)
+	case d.found == "status" && !is && d.mask == dstNAT:
+		d.rule.Published = true
+	default:
+		d.rule.Other = true
+	}
+	d.mask = 0
+}
+
+var protocols = map[byte]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp"}
+
+// dstNAT is IPS_DST_NAT (uapi/linux/netfilter/nf_conntrack_common.h).
+const dstNAT = 1 << 5
+
+// state reads which states a rule is about: answers, or something else.
+func (d *decoder) state(mask uint32) {
+	d.rule.Established = mask&expr.CtStateBitESTABLISHED != 0
+	if !d.rule.Established || mask&expr.CtStateBitNEW != 0 {
+		d.rule.Established, d.rule.Other = false, d.rule.Other || mask&expr.CtStateBitNEW == 0
+	}
+}
+
+// linkName reads a link's name as it is compared: without its end it is that of all
+// links that begin so.
+func linkName(data []byte) string {
+	name, _, whole := bytes.Cut(data, []byte{0})
+	if whole || len(data) == unix.IFNAMSIZ {
+		return string(name)
+	}
+	return string(name) + "*"
+}
+
+// lookup reads a comparison with a set, or a map of verdicts.
+func (d *decoder) lookup(e *expr.Lookup) {
+	set, err := d.c.GetSetByName(d.table, e.SetName)
+	var elements []nftables.SetElement
+	if err == nil && !e.Invert {
+		elements, err = d.c.GetSetElements(set)
+	}
+	if err != nil || e.Invert || !slices.Contains([]string{"in", "out", "state"}, d.found) {
+		d.rule.Other = true
+		return
+	}
+	if e.IsDestRegSet {
+		d.verdicts(elements)
+		return
+	}
+	var names []string
+	var states uint32
+	for _, el := range elements {
+		names = append(names, linkName(el.Key))
+		if len(el.Key) == 4 {
+			states |= binary.NativeEndian.Uint32(el.Key)
+		}
+	}
+	switch d.found {
+	case "in":
+		d.rule.In = names
+	case "out":
+		d.rule.Out = names
+	case "state":
+		d.state(states)
+	}
+}
+
+// verdicts makes a rule of each element of a map.
+func (d *decoder) verdicts(elements []nftables.SetElement) {
+	for _, el := range elements {
+		one := decoder{rule: d.rule, found: d.found}
+		switch {
+		case el.VerdictData == nil:
+			continue
+		case d.found == "in":
+			one.rule.In = []string{linkName(el.Key)}
+		case d.found == "out":
+			one.rule.Out = []string{linkName(el.Key)}
+		case len(el.Key) == 4:
+			one.state(binary.NativeEndian.Uint32(el.Key))
+		}
+		one.rule.Verdict, one.rule.To = verdict(el.VerdictData)
+		d.more = append(d.more, one.rule)
+	}
+}
+
+func verdict(v *expr.Verdict) (doctor.Verdict, string) {
+	switch v.Kind {
+	case expr.VerdictAccept:
+		return doctor.Accept, ""
+	case expr.VerdictDrop:
+		return doctor.Drop, ""
+	case expr.VerdictReturn:
+		return doctor.Return, ""
+	case expr.VerdictJump:
+		return doctor.Jump, v.Chain
+	case expr.VerdictGoto:
+		return doctor.Goto, v.Chain
+	}
+	return doctor.None, ""
+}
+
+// match reads a match of iptables'.
+func (d *decoder) match(e *expr.Match) {
+	switch info := e.Info.(type) {
+	case *xt.ConntrackMtinfo3:
+		d.conntrack(info.MatchFlags, info.InvertFlags, info.StateMask)
+	case *xt.ConntrackMtinfo2:
+		d.conntrack(info.MatchFlags, info.InvertFlags, info.StateMask)
+	default:
+		d.rule.Other = d.rule.Other || e.Name != "comment"
+	}
+}
+
+func (d *decoder) conntrack(flags, inverted, states uint16) {
+	if flags&^uint16(xt.ConntrackStateAlias) != uint16(xt.ConntrackState) || inverted != 0 {
+		d.rule.Other = true
+		return
+	}
+	d.state(uint32(states)) // XT_CONNTRACK_STATE_BIT has the bits of nf_tables' ct state
+}
+
+// target reads a target of iptables'.
+func (d *decoder) target(e *expr.Target) {
+	switch e.Name {
+	case "REJECT":
+		d.rule.Verdict = doctor.Drop
+	case "DNAT", "REDIRECT":
+		d.rule.Verdict = doctor.DNAT
+	}
+}
