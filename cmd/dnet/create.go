@@ -15,6 +15,7 @@ import (
 	"dcni/pkg/mode"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/records/disk"
 )
 
 // createFlags are the flags whose values have to be converted to options of a
@@ -216,7 +217,7 @@ func (a *app) removeLeftovers(m machine, name string) error {
 	}
 	known, err := a.store.Networks("").Get(name)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) || records.IsUnreadable(err): // creating it sees to what can't be read
+	case errors.Is(err, fs.ErrNotExist) || disk.IsUnreadable(err): // creating it sees to what can't be read
 		return nil
 	case err != nil:
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"dcni/pkg/host/sandbox"
 	"dcni/pkg/records"
+	"dcni/pkg/records/disk"
 )
 
 // heal cleans up after containers whose dnet was killed. It knows them by their
@@ -63,7 +64,7 @@ func (a *app) healConnections() error {
 // still runs, or the record is of a newer version. The records of its attachments tell
 // what there is to clean up.
 func (a *app) healBroken(broken error) error {
-	unread, is := errors.AsType[*records.UnreadableError](broken)
+	unread, is := errors.AsType[*disk.UnreadableError](broken)
 	if !is || unread.Newer {
 		return broken
 	}

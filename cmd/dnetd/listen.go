@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"dcni/pkg/host/agent"
-	"dcni/pkg/records"
+	"dcni/pkg/records/disk"
 )
 
 const (
@@ -101,7 +101,7 @@ func writePID(path, pid string) error {
 
 // readPID returns the process that says it is the dnetd at a socket; 0: none.
 func readPID(socket string) int {
-	text, err := records.ReadRegular(pidPath(socket))
+	text, err := disk.ReadRegular(pidPath(socket))
 	if err != nil {
 		return 0
 	}

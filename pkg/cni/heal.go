@@ -19,6 +19,7 @@ import (
 	"dcni/pkg/names"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -356,7 +357,7 @@ func (h *healer) exceptIPv6Off(rec *records.Record, report reporter) reporter {
 
 // isOld reports whether a record can't be read, and is not of a newer version.
 func isOld(err error) bool {
-	unread, is := errors.AsType[*records.UnreadableError](err)
+	unread, is := errors.AsType[*disk.UnreadableError](err)
 	return is && !unread.Newer
 }
 

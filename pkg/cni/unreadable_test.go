@@ -9,7 +9,7 @@ import (
 
 	"dcni/pkg/cni/cnitest"
 	"dcni/pkg/mode/bridge"
-	"dcni/pkg/records"
+	"dcni/pkg/records/disk"
 )
 
 // TestAddNewer: ADD leaves the record of what a newer version attached and is there.
@@ -28,7 +28,7 @@ func TestAddNewer(t *testing.T) {
 			t.Errorf("ADD again: %v", err)
 		}
 	}
-	var unread *records.UnreadableError
+	var unread *disk.UnreadableError
 	if _, err := w.Store.Get(r.Attachment, "dbridge"); !errors.As(err, &unread) || !unread.Newer {
 		t.Errorf("its record: %v", err)
 	}

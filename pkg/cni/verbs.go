@@ -17,6 +17,7 @@ import (
 	"dcni/pkg/mode/names"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -176,12 +177,12 @@ func (e *Engine) clear(r *Request, found wire.Sandbox) error {
 // while that is there.
 func (e *Engine) present(r *Request, found wire.Sandbox) (*records.Record, bool, error) {
 	old, unread := e.Records.Get(r.Attachment, e.Plugin.Type)
-	if unread != nil && !records.IsUnreadable(unread) && !errors.Is(unread, fs.ErrNotExist) {
+	if unread != nil && !disk.IsUnreadable(unread) && !errors.Is(unread, fs.ErrNotExist) {
 		return nil, false, unread
 	}
 	there, err := kindOf(e.Plugin).attached(e, r, found, old)
 	switch {
-	case err != nil || !records.IsUnreadable(unread):
+	case err != nil || !disk.IsUnreadable(unread):
 		return old, there, err
 	case there && !isOld(unread):
 		return nil, there, wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: the sandbox has an interface of that name; DEL comes first: %v", r.IfName, unread)
@@ -340,7 +341,7 @@ func (e *Engine) del(r *Request) error {
 // be read, the attachment is lost: it is known by its identity, and can be deleted.
 func (e *Engine) record(a wire.Attachment) (*records.Record, error) {
 	rec, err := e.Records.Get(a, e.Plugin.Type)
-	if !records.IsUnreadable(err) {
+	if !disk.IsUnreadable(err) {
 		return rec, err
 	}
 	rec, unsaid := e.Records.Replace(a, e.Plugin.Type, err)

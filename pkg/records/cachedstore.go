@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -120,7 +121,7 @@ func (w *cacheWalk) names(dir string) []string {
 	switch {
 	case err == nil:
 		w.now[dir] = c
-	case !errors.Is(err, fs.ErrNotExist) && !IsUnreadable(unreadable(dir, err)):
+	case !errors.Is(err, fs.ErrNotExist) && !disk.IsUnreadable(disk.Unreadable(dir, err)):
 		w.errs = append(w.errs, err)
 	}
 	return c.names
@@ -130,14 +131,14 @@ func (w *cacheWalk) names(dir string) []string {
 func (w *cacheWalk) read(dir string) (contents, error) {
 	begun := time.Now()
 	var st unix.Stat_t
-	if _, err := retry(func() (int, error) { return 0, unix.Stat(dir, &st) }); err != nil {
+	if _, err := disk.Retry(func() (int, error) { return 0, unix.Stat(dir, &st) }); err != nil {
 		return contents{}, &os.PathError{Op: "stat", Path: dir, Err: err}
 	}
 	before, known := w.before[dir]
 	if known && before.settled && before.changed == st.Mtim && before.inode == st.Ino {
 		return before, nil
 	}
-	f, err := openFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	f, err := disk.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return contents{}, err
 	}

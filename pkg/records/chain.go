@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -36,7 +37,7 @@ func keptIn(results string, a wire.Attachment) *Connection {
 		CNIVersion string `json:"cniVersion"`
 	}
 	name := strings.Join([]string{a.Network, a.Container, a.IfName}, "-")
-	data, err := readLimited(filepath.Join(results, name), 0, maxKept)
+	data, err := disk.ReadLimited(filepath.Join(results, name), 0, maxKept)
 	if err != nil || json.Unmarshal(data, &kept) != nil || json.Unmarshal(kept.Config, &list) != nil {
 		return nil
 	}
@@ -59,7 +60,7 @@ func chainIn(results, lists string, a wire.Attachment) Chain {
 		Result json.RawMessage `json:"result"`
 	}
 	name := strings.Join([]string{a.Network, a.Container, a.IfName}, "-")
-	if data, err := readFile(filepath.Join(results, name)); err == nil && json.Unmarshal(data, &kept) == nil && len(kept.Config) > 0 {
+	if data, err := disk.ReadFile(filepath.Join(results, name)); err == nil && json.Unmarshal(data, &kept) == nil && len(kept.Config) > 0 {
 		return Chain{kept.Config, kept.Result}
 	}
 	entries, _ := os.ReadDir(lists)
@@ -69,7 +70,7 @@ func chainIn(results, lists string, a wire.Attachment) Chain {
 		if filepath.Ext(path) != ".conflist" || err != nil || !info.Mode().IsRegular() {
 			continue
 		}
-		data, err := readFile(path)
+		data, err := disk.ReadFile(path)
 		var list struct {
 			Name string `json:"name"`
 		}

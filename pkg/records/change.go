@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/jsonenc"
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -71,11 +72,11 @@ func (s Store) PutChange(c *Change) error {
 // Change reads the change that an object made; nil where there is none. One that
 // can't be read says nothing of how it was.
 func (s Store) Change(key string) (*Change, error) {
-	data, err := readFile(s.changePath(key))
+	data, err := disk.ReadFile(s.changePath(key))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil && !IsUnreadable(err) {
+	if err != nil && !disk.IsUnreadable(err) {
 		return nil, err
 	}
 	c := &Change{}
@@ -87,11 +88,11 @@ func (s Store) Change(key string) (*Change, error) {
 }
 
 // HasChange reports whether an object made a change. Each ADD asks it.
-func (s Store) HasChange(key string) bool { return exists(s.changePath(key)) }
+func (s Store) HasChange(key string) bool { return disk.Exists(s.changePath(key)) }
 
 // Closed reports whether the host is closed as a router of a family, 4 or 6. Each ADD
 // asks it.
-func (s Store) Closed(family int) bool { return exists(s.closedPath(family)) }
+func (s Store) Closed(family int) bool { return disk.Exists(s.closedPath(family)) }
 
 // SetClosed notes whether the host is closed as a router of a family. The caller holds
 // the lock of the host.
@@ -110,12 +111,10 @@ func (s Store) closedPath(family int) string {
 	return filepath.Join(s.changes(), "closed"+strconv.Itoa(family))
 }
 
-func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }
-
 // Changes lists all, sorted by their files' names. Of one that can't be read, that name
 // tells which object made it.
 func (s Store) Changes() ([]*Change, error) {
-	files, err := namesIn(s.changes())
+	files, err := disk.NamesIn(s.changes())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -125,7 +124,7 @@ func (s Store) Changes() ([]*Change, error) {
 		if !strings.HasSuffix(file, ".json") {
 			continue
 		}
-		data, readErr := readFile(filepath.Join(s.changes(), file))
+		data, readErr := disk.ReadFile(filepath.Join(s.changes(), file))
 		c := &Change{}
 		if readErr != nil || json.Unmarshal(data, c) != nil || c.Key == "" {
 			c = changeNamed(strings.TrimSuffix(file, ".json"))
@@ -185,8 +184,8 @@ func portNamed(text string) (uint16, error) {
 func (s Store) DeleteChange(key string) error {
 	path := s.changePath(key)
 	err := os.Remove(path)
-	if isDir(path) {
-		err = s.quarantine(s.Run, path, errIrregular)
+	if disk.IsDir(path) {
+		err = s.Root(s.Run).Quarantine(path, disk.ErrIrregular)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -203,7 +202,7 @@ func (s Store) DeleteChange(key string) error {
 func (s Store) Unused(keys []string, besides wire.Attachment) ([]string, error) {
 	unused := slices.Clone(keys)
 	own := filepath.Dir(s.recordPath(besides, "any"))
-	networks, err := namesIn(s.attachments())
+	networks, err := disk.NamesIn(s.attachments())
 	if errors.Is(err, fs.ErrNotExist) {
 		return unused, nil
 	}
@@ -256,7 +255,7 @@ func neededBy(path string) func(key string) bool {
 		State State    `json:"state"`
 		Host  []string `json:"host"`
 	}
-	data, err := readFile(path)
+	data, err := disk.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) { // a DEL was faster
 		return func(string) bool { return false }
 	}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"dcni/pkg/records/disk"
 )
 
 // Cluster is what a node of a cluster keeps: the directory /var/lib/dcni/cluster, which
@@ -45,11 +47,11 @@ func (c Cluster) Joined() bool {
 }
 
 // Read returns a file; fs.ErrNotExist where it is not there.
-func (c Cluster) Read(name string) ([]byte, error) { return readFile(c.Path(name)) }
+func (c Cluster) Read(name string) ([]byte, error) { return disk.ReadFile(c.Path(name)) }
 
 // Write writes a file.
 func (c Cluster) Write(name string, data []byte) error {
-	return c.store.replaceFrom(c.store.Lib, tempName(c.store.Lib, c.Path(name)), c.Path(name), data, 0o600, true)
+	return c.store.Root(c.store.Lib).Replace(c.Path(name), data, true)
 }
 
 // Remove removes files, or directories with all that is in them. It is no error if they
@@ -89,18 +91,18 @@ func (c Cluster) ID(draw func() string) (string, error) {
 func (s Store) TryLockCluster() (l *Lock, ok bool, err error) { return s.try(kindAgent, "dclusterd") }
 
 // Exists reports whether there is such a directory, or file.
-func (c Cluster) Exists(path string) bool { return exists(path) }
+func (c Cluster) Exists(path string) bool { return disk.Exists(path) }
 
 // ReplaceDir puts one directory in place of another. If it dies in between, neither is
 // there under the second name.
 func (c Cluster) ReplaceDir(with, path string) error {
-	return errors.Join(os.RemoveAll(path), os.Rename(with, path), syncDir(filepath.Dir(path)))
+	return errors.Join(os.RemoveAll(path), os.Rename(with, path), disk.SyncDir(filepath.Dir(path)))
 }
 
 // WriteNew writes a new file, wherever an administrator wants it, for root alone. It is
 // there whole or not at all. It returns how many bytes were written.
 func (c Cluster) WriteNew(path string, write func(io.Writer) error) (int64, error) {
-	if exists(path) {
+	if disk.Exists(path) {
 		return 0, fmt.Errorf("file %s: must not be there yet", path)
 	}
 	temp := path + ".part"

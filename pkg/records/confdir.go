@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"dcni/pkg/records/disk"
 )
 
 // DefaultConfDir is where runtimes look for networks.
@@ -54,9 +56,9 @@ func readConf(path string) ConfFile {
 	info, err := os.Stat(path)
 	if err == nil {
 		f.Modified = info.ModTime()
-		f.Data, err = readLimited(path, 0, maxConf) // it may be a symbolic link
+		f.Data, err = disk.ReadLimited(path, 0, maxConf) // it may be a symbolic link
 	}
-	if unread, is := errors.AsType[*UnreadableError](err); is {
+	if unread, is := errors.AsType[*disk.UnreadableError](err); is {
 		err = unread.Err // readers name the path
 	}
 	f.Err = err
@@ -98,7 +100,7 @@ func (d ConfDir) Path(name string) string {
 // next one. The caller holds the network's lock, so there is one writer: dnet, or
 // dclusterd.
 func (d ConfDir) Write(name string, data []byte) error {
-	return Store{}.replaceFrom(string(d), filepath.Join(string(d), ".dcni-"+name+".tmp"), d.Path(name), data, 0o644, true)
+	return disk.Root{Path: string(d)}.ReplaceFrom(filepath.Join(string(d), ".dcni-"+name+".tmp"), d.Path(name), data, 0o644, true)
 }
 
 // Remove removes a network's file. It is no error if it is not there.

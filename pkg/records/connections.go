@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -62,7 +63,7 @@ func (s Store) TryLockConnections(container string) (l *Lock, ok bool, err error
 }
 
 // HasConnections reports whether a container may have connections. Each DEL asks it.
-func (s Store) HasConnections(container string) bool { return exists(s.ConnectionDir(container)) }
+func (s Store) HasConnections(container string) bool { return disk.Exists(s.ConnectionDir(container)) }
 
 // PutConnection writes a connection whole. The caller holds the container's lock of
 // connections, as for the next two.
@@ -70,7 +71,7 @@ func (s Store) PutConnection(c *Connection) error {
 	if err := checkWords(c.Of()); err != nil {
 		return err
 	}
-	c.Version = format
+	c.Version = disk.Format
 	data, err := json.MarshalIndent(c, "", "  ")
 	if err == nil {
 		err = s.writeFile(s.connectionPath(c.Container, c.Network), append(data, '\n'))
@@ -101,8 +102,8 @@ func (s Store) ForgetConnections(container string) error {
 	files, err := s.connectionFiles(container)
 	for _, name := range files {
 		_, bad := s.connection(container, name)
-		if unread, is := errors.AsType[*UnreadableError](bad); is && !unread.Newer {
-			err = errors.Join(err, s.quarantine(s.Run, unread.Path, bad))
+		if unread, is := errors.AsType[*disk.UnreadableError](bad); is && !unread.Newer {
+			err = errors.Join(err, s.Root(s.Run).Quarantine(unread.Path, bad))
 		}
 	}
 	files, unlisted := s.connectionFiles(container)
@@ -114,7 +115,7 @@ func (s Store) ForgetConnections(container string) error {
 
 // connectionFiles lists the networks that a container is connected to.
 func (s Store) connectionFiles(container string) (networks []string, err error) {
-	files, err := namesIn(s.ConnectionDir(container))
+	files, err := disk.NamesIn(s.ConnectionDir(container))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
 	}
@@ -147,27 +148,27 @@ func (s Store) Connections(container string) (list []*Connection, err error) {
 
 func (s Store) connection(container, network string) (*Connection, error) {
 	path := s.connectionPath(container, network)
-	data, err := readFile(path)
+	data, err := disk.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	c := &Connection{}
 	err = json.Unmarshal(data, c)
-	if e := newer(path, c.Version); e != nil {
+	if e := disk.Newer(path, c.Version); e != nil {
 		return nil, e
 	}
 	if err == nil && (c.Container != container || c.Network != network || c.IfName == "") {
 		err = fmt.Errorf("it is of %s", c.Of())
 	}
 	if err != nil {
-		return nil, &UnreadableError{Path: path, Err: err}
+		return nil, &disk.UnreadableError{Path: path, Err: err}
 	}
 	return c, nil
 }
 
 // Connected lists the containers that have connections.
 func (s Store) Connected() ([]string, error) {
-	list, err := namesIn(s.connections())
+	list, err := disk.NamesIn(s.connections())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

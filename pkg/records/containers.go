@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"dcni/pkg/records/disk"
 )
 
 // Stage is how far a container of dnet has come.
@@ -139,7 +141,7 @@ func (s Store) recordless() []string {
 
 // PutContainer writes a container's record whole.
 func (s Store) PutContainer(c *Container) error {
-	c.Version = format
+	c.Version = disk.Format
 	data, err := json.MarshalIndent(c, "", "  ")
 	if err == nil {
 		err = s.writeFile(s.containerPath(c.ID), append(data, '\n'))
@@ -154,20 +156,20 @@ func (s Store) PutContainer(c *Container) error {
 // is none.
 func (s Store) Container(id string) (*Container, error) {
 	path := s.containerPath(id)
-	data, err := readFile(path)
+	data, err := disk.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	c := &Container{}
 	err = json.Unmarshal(data, c)
-	if e := newer(path, c.Version); e != nil {
+	if e := disk.Newer(path, c.Version); e != nil {
 		return nil, e
 	}
 	if err == nil && c.ID != id {
 		err = fmt.Errorf("it is of container %q", c.ID)
 	}
 	if err != nil {
-		return nil, &UnreadableError{Path: path, Err: err}
+		return nil, &disk.UnreadableError{Path: path, Err: err}
 	}
 	return c, nil
 }
@@ -184,7 +186,7 @@ func (s Store) Containers() (list []*Container, broken []error, err error) {
 		c, err := s.Container(e.Name())
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // not written yet, or gone
-		case IsUnreadable(err):
+		case disk.IsUnreadable(err):
 			broken = append(broken, err)
 		case err != nil:
 			return nil, nil, err
@@ -208,7 +210,7 @@ func (s Store) RemoveContainer(id string) error {
 // ForgetBroken is RemoveContainer for a container whose record can't be read: the
 // record is moved away.
 func (s Store) ForgetBroken(id string, why error) error {
-	if err := s.quarantine(s.Run, s.containerPath(id), why); err != nil {
+	if err := s.Root(s.Run).Quarantine(s.containerPath(id), why); err != nil {
 		return err
 	}
 	return os.RemoveAll(s.ContainerDir(id))
@@ -218,13 +220,13 @@ func (s Store) ForgetBroken(id string, why error) error {
 // holds, what is no regular file: libcni would wait for what is at its other end.
 func (s Store) CheckResults(id string) error {
 	dir := filepath.Join(s.ContainerDir(id), "results")
-	files, err := namesIn(dir)
+	files, err := disk.NamesIn(dir)
 	if err != nil {
 		return nil //nolint:nilerr // libcni finds none, and can do without
 	}
 	var errs []error
 	for _, file := range files {
-		if _, err := ReadRegular(filepath.Join(dir, file)); IsUnreadable(err) {
+		if _, err := disk.ReadRegular(filepath.Join(dir, file)); disk.IsUnreadable(err) {
 			errs = append(errs, os.RemoveAll(filepath.Join(dir, file)))
 		}
 	}

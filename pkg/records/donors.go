@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"dcni/pkg/network"
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -113,9 +114,9 @@ const maxKept = 1 << 20
 
 // kept adds what libcni has kept in a directory.
 func (d *donors) kept(dir string) {
-	names, _ := namesIn(dir) // none: libcni is not in use
+	names, _ := disk.NamesIn(dir) // none: libcni is not in use
 	for _, name := range names {
-		data, err := readLimited(filepath.Join(dir, name), 0, maxKept)
+		data, err := disk.ReadLimited(filepath.Join(dir, name), 0, maxKept)
 		var k keptAttachment
 		if err == nil && json.Unmarshal(data, &k) == nil && k.Kind == "cniCacheV1" && k.ContainerID != "" {
 			d.keptOne(k)

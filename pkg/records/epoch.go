@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"dcni/pkg/records/disk"
 )
 
 // epochDigits is the length of an epoch, in hexadecimal digits.
@@ -25,9 +27,9 @@ func (s Store) Epoch() (string, error) {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return s.makeEpoch(randomWord())
-	case IsUnreadable(err):
+	case disk.IsUnreadable(err):
 		return s.mendEpoch()
-	case err == nil && !exists(s.copyPath()): // an older version made it
+	case err == nil && !disk.Exists(s.copyPath()): // an older version made it
 		s.copyEpoch(word)
 	}
 	return word, err
@@ -46,13 +48,13 @@ func (s Store) mendEpoch() (string, error) {
 	}
 	defer lock.Unlock()
 	word, err := s.KnownEpoch()
-	if !IsUnreadable(err) {
+	if !disk.IsUnreadable(err) {
 		return word, err
 	}
 	if word, failed := readEpoch(s.copyPath()); failed == nil {
-		return word, s.replaceUnreadable(s.Run, s.epochPath(), []byte(word+"\n"), false, err)
+		return word, s.Root(s.Run).ReplaceUnreadable(s.epochPath(), []byte(word+"\n"), false, err)
 	}
-	if err := s.quarantine(s.Run, s.epochPath(), err); err != nil {
+	if err := s.Root(s.Run).Quarantine(s.epochPath(), err); err != nil {
 		return "", err
 	}
 	return s.Epoch()
@@ -62,7 +64,7 @@ func (s Store) mendEpoch() (string, error) {
 func (s Store) makeEpoch(word string) (string, error) {
 	temp := filepath.Join(s.Run, "tmp", "epoch."+word)
 	text := []byte(word + "\n")
-	if err := s.writeTemp(s.Run, temp, text, 0o600, false); err != nil {
+	if err := s.Root(s.Run).WriteTemp(temp, text, 0o600, false); err != nil {
 		_ = os.Remove(temp) // its name is never used again
 		return "", err
 	}
@@ -84,7 +86,7 @@ func (s Store) makeEpoch(word string) (string, error) {
 // the next session tries again.
 func (s Store) copyEpoch(word string) {
 	temp := filepath.Join(s.Run, "tmp", "epoch."+randomWord())
-	_ = s.replaceFrom(s.Run, temp, s.copyPath(), []byte(word+"\n"), 0o600, false)
+	_ = s.Root(s.Run).ReplaceFrom(temp, s.copyPath(), []byte(word+"\n"), 0o600, false)
 }
 
 // randomWord returns a word that no other process has.
@@ -95,7 +97,7 @@ func randomWord() string {
 }
 
 func readEpoch(path string) (string, error) {
-	f, _, err := regularFile(path, os.O_RDONLY, 0)
+	f, _, err := disk.RegularFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return "", err
 	}
@@ -103,14 +105,14 @@ func readEpoch(path string) (string, error) {
 	data := make([]byte, epochDigits+2)
 	n, err := f.ReadAt(data, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return "", unreadable(path, err)
+		return "", disk.Unreadable(path, err)
 	}
 	data = data[:n]
 	if len(data) != epochDigits+1 {
-		return "", &UnreadableError{Path: path, Err: fmt.Errorf("%q is no epoch", data)}
+		return "", &disk.UnreadableError{Path: path, Err: fmt.Errorf("%q is no epoch", data)}
 	}
 	if _, err := hex.DecodeString(string(data[:epochDigits])); err != nil {
-		return "", &UnreadableError{Path: path, Err: err}
+		return "", &disk.UnreadableError{Path: path, Err: err}
 	}
 	return string(data[:epochDigits]), nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -85,9 +86,9 @@ func (l Leases) Claim(req ipam.Request, cfg ipam.Config) ([]ipam.Assigned, error
 	}
 	c := &claim{owner: req.Owner, plan: plan, lowest: cfg.Allocation == ipam.Lowest}
 	if cfg.Sticky {
-		c.name = encodeName(req.Name)
+		c.name = disk.EncodeName(req.Name)
 		if req.Name == "" {
-			c.name = encodeName(req.Owner.Container)
+			c.name = disk.EncodeName(req.Owner.Container)
 		}
 	}
 	var out []ipam.Assigned
@@ -261,7 +262,7 @@ func (l Leases) Taken() ([]netip.Addr, error) {
 		return nil, err
 	}
 	epoch, err := l.store.KnownEpoch()
-	if errors.Is(err, os.ErrNotExist) || IsUnreadable(err) {
+	if errors.Is(err, os.ErrNotExist) || disk.IsUnreadable(err) {
 		err = nil // of no boot that is known
 	}
 	var out []netip.Addr

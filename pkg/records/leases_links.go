@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -98,8 +99,8 @@ func (s *session) link(a netip.Addr) (lease, error) {
 // links reads the whole directory. Entries that are no leases of ours are there
 // with the zero owner: their addresses are taken.
 func (s *session) links() (map[netip.Addr]lease, error) {
-	names, err := namesIn(s.l.dir)
-	if IsUnreadable(unreadable(s.l.dir, err)) {
+	names, err := disk.NamesIn(s.l.dir)
+	if disk.IsUnreadable(disk.Unreadable(s.l.dir, err)) {
 		err = os.ErrNotExist // no directory: there never was a lease
 	}
 	if err != nil {
@@ -161,7 +162,7 @@ func readList(path string) ([]netip.Addr, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
-	if errors.Is(err, unix.EINVAL) || IsUnreadable(unreadable(path, err)) {
+	if errors.Is(err, unix.EINVAL) || disk.IsUnreadable(disk.Unreadable(path, err)) {
 		return nil, fmt.Errorf("%s: %w", path, errStale)
 	}
 	if err != nil {
@@ -188,7 +189,7 @@ func (s *session) writeList(addrs []netip.Addr, kind, dir, name string) error {
 	target, path := strings.Join(texts, ","), s.path(kind, dir, name)
 	err := os.Mkdir(s.path(kind, dir), 0o755)
 	if errors.Is(err, os.ErrNotExist) {
-		err = s.l.store.makeDirs(s.l.root, s.path(kind, dir))
+		err = s.l.store.Root(s.l.root).MakeDirs(s.path(kind, dir))
 	}
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return err
@@ -211,7 +212,7 @@ func (s *session) replaceLink(target, path string, unread bool) error {
 		return err
 	}
 	if unread {
-		return s.l.store.supplant(s.l.root, temp, path, errIrregular)
+		return s.l.store.Root(s.l.root).Supplant(temp, path, disk.ErrIrregular)
 	}
 	return os.Rename(temp, path)
 }

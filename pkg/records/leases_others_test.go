@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -55,7 +56,7 @@ func TestOthersPassedOver(t *testing.T) {
 	want(t, claimText(l, request("c4"), cfg), "10.1.0.4/29")
 	verify(t, l)
 	want(t, claimText(l, request("c5", "10.1.0.2"), cfg), "10.1.0.2/29")
-	if names, _ := namesIn(l.dir + "/by-others"); len(names) > 0 {
+	if names, _ := disk.NamesIn(l.dir + "/by-others"); len(names) > 0 {
 		t.Errorf("leased, and others': %v", names)
 	}
 	for _, c := range []string{"c1", "c2", "c3", "c4", "c5"} {
@@ -73,7 +74,7 @@ func TestOthersForgotten(t *testing.T) {
 	os.WriteFile(l.dir+"/by-others/note", nil, 0o600)
 	age(t, l, "10.1.0.2", othersFor)
 	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/29")
-	names, _ := namesIn(l.dir + "/by-others")
+	names, _ := disk.NamesIn(l.dir + "/by-others")
 	want(t, strings.Join(names, " "), "10.1.0.3")
 	age(t, l, "10.1.0.3", -2*othersFor) // the clock was set back
 	want(t, claimText(l, request("c2"), cfg), "10.1.0.3/29")
@@ -89,7 +90,7 @@ func TestOthersKept(t *testing.T) {
 	if empty, err := l.Forget(); !empty || err != nil {
 		t.Errorf("Forget: %t, %v", empty, err)
 	}
-	if names, _ := namesIn(l.dir + "/by-others"); len(names) != 1 {
+	if names, _ := disk.NamesIn(l.dir + "/by-others"); len(names) != 1 {
 		t.Errorf("left: %v", names)
 	}
 }
@@ -108,7 +109,7 @@ func TestOthersMost(t *testing.T) {
 	if err := l.MarkOthers(conflicts("10.1.0.2")); err != nil {
 		t.Fatal(err)
 	}
-	names, _ := namesIn(l.dir + "/by-others")
+	names, _ := disk.NamesIn(l.dir + "/by-others")
 	if _, err := os.Readlink(l.dir + "/by-others/10.1.1.0"); err == nil || len(names) != othersMost {
 		t.Errorf("%d are remembered, the longest known: %v", len(names), err == nil)
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/records/disk"
 )
 
 // pages is the bitmap of a network: a file for each block in which something is
@@ -47,11 +48,11 @@ func (p *pages) load(first netip.Addr) (*cachedPage, error) {
 
 // readPage returns nil if there is no page.
 func readPage(path string) (*ipam.Page, error) {
-	f, info, err := regularFile(path, os.O_RDONLY, 0)
+	f, info, err := disk.RegularFile(path, os.O_RDONLY, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, nil
-	case IsUnreadable(err):
+	case disk.IsUnreadable(err):
 		return nil, errStale // a rebuild removes it
 	case err != nil:
 		return nil, err
@@ -113,12 +114,12 @@ func (p *pages) write(first netip.Addr, page *ipam.Page) error {
 		}
 		return nil
 	}
-	f, err := openFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+	f, err := disk.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
 	if errors.Is(err, os.ErrNotExist) {
 		if err := os.MkdirAll(p.dir, 0o755); err != nil {
 			return err
 		}
-		f, err = openFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+		f, err = disk.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
 	}
 	if err != nil {
 		return err

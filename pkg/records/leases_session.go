@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -65,11 +66,11 @@ func (l Leases) session(create bool, f func(*session) error) error {
 func (l Leases) open(create bool) (*session, error) {
 	s := &session{l: l}
 	file, err := s.openState()
-	if IsUnreadable(err) && !create && !isDir(l.dir) {
+	if disk.IsUnreadable(err) && !create && !disk.IsDir(l.dir) {
 		return nil, nil // so there never was a lease
 	}
-	if errors.Is(err, os.ErrNotExist) || IsUnreadable(err) {
-		if !create && !IsUnreadable(err) {
+	if errors.Is(err, os.ErrNotExist) || disk.IsUnreadable(err) {
+		if !create && !disk.IsUnreadable(err) {
 			return nil, nil
 		}
 		if file, err = s.makeState(err); err != nil {
@@ -84,25 +85,20 @@ func (l Leases) open(create bool) (*session, error) {
 	return s, nil
 }
 
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
-}
-
 func (s *session) openState() (*os.File, error) {
-	file, _, err := regularFile(s.path(".state"), os.O_RDWR|os.O_CREATE, 0o644)
+	file, _, err := disk.RegularFile(s.path(".state"), os.O_RDWR|os.O_CREATE, 0o644)
 	return file, err
 }
 
 // makeState makes the directory of leases and the state in it, where one of them is
 // missing or something else has its name.
 func (s *session) makeState(why error) (*os.File, error) {
-	if IsUnreadable(why) {
+	if disk.IsUnreadable(why) {
 		if err := s.l.quarantine(why, ".state"); err != nil {
 			return nil, err
 		}
 	}
-	if err := s.l.store.makeDirs(s.l.root, s.l.dir); err != nil {
+	if err := s.l.store.Root(s.l.root).MakeDirs(s.l.dir); err != nil {
 		return nil, err
 	}
 	return s.openState()
@@ -110,7 +106,7 @@ func (s *session) makeState(why error) (*os.File, error) {
 
 // quarantine moves something of a network's directory away.
 func (l Leases) quarantine(why error, elem ...string) error {
-	return l.store.quarantine(l.root, filepath.Join(l.dir, filepath.Join(elem...)), why)
+	return l.store.Root(l.root).Quarantine(filepath.Join(l.dir, filepath.Join(elem...)), why)
 }
 
 // load reads the state and rebuilds if it can't be relied on.
@@ -136,7 +132,7 @@ func (s *session) load() error {
 // changed returns when the directory of links was changed last.
 func (s *session) changed() (int64, error) {
 	var st unix.Stat_t
-	if _, err := retry(func() (int, error) { return 0, unix.Stat(s.l.dir, &st) }); err != nil {
+	if _, err := disk.Retry(func() (int, error) { return 0, unix.Stat(s.l.dir, &st) }); err != nil {
 		return 0, &os.PathError{Op: "stat", Path: s.l.dir, Err: err}
 	}
 	return st.Mtim.Nano(), nil
@@ -306,7 +302,7 @@ func (s *session) rebuildOwners(links map[netip.Addr]lease) error {
 			return nil
 		}
 		if err != nil { // no list of ours
-			return s.l.quarantine(errIrregular, "by-owner", container, ifName)
+			return s.l.quarantine(disk.ErrIrregular, "by-owner", container, ifName)
 		}
 		return s.removeOwner(owner)
 	})
@@ -328,7 +324,7 @@ func (s *session) rebuildKept(links map[netip.Addr]lease) ([]netip.Addr, error) 
 	err := s.eachList("by-name", func(name, ifName string) error {
 		addrs, err := s.kept(name, ifName)
 		if err != nil {
-			return s.l.quarantine(errIrregular, "by-name", name, ifName) // not a list of ours
+			return s.l.quarantine(disk.ErrIrregular, "by-name", name, ifName) // not a list of ours
 		}
 		var lost []netip.Addr
 		for _, a := range addrs {

@@ -2,15 +2,13 @@ package records
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 	"time"
+
+	"dcni/pkg/records/disk"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,30 +20,6 @@ type reservation struct {
 	ifName string
 	addrs  []netip.Addr
 	since  time.Time // last taken or given back
-}
-
-// maxName is the length from which an encoded name is cut: with '~' and a hash
-// behind it, it still is a file name, and a lease's target stays short.
-const maxName = 180
-
-// encodeName makes a file name of the name of a container, which may be any
-// bytes. Two names never become one: '~' and '%' stand for nothing else.
-func encodeName(name string) string {
-	var b strings.Builder
-	for i := range len(name) {
-		switch ch := name[i]; {
-		case 'a' <= ch && ch <= 'z', 'A' <= ch && ch <= 'Z', '0' <= ch && ch <= '9',
-			ch == '-', ch == '_', ch == '.' && i > 0:
-			b.WriteByte(ch)
-		default:
-			fmt.Fprintf(&b, "%%%02X", ch)
-		}
-	}
-	if b.Len() <= maxName {
-		return b.String()
-	}
-	sum := sha256.Sum256([]byte(name))
-	return b.String()[:maxName] + "~" + hex.EncodeToString(sum[:16])
 }
 
 // kept returns the addresses that are kept for a name.
@@ -180,13 +154,13 @@ func (s *session) eachList(kind string, f func(dir, name string) error) error {
 
 // dir lists a directory, in order. Something else of that name is moved away.
 func (s *session) dir(elem ...string) ([]string, error) {
-	names, err := namesIn(s.path(elem...))
+	names, err := disk.NamesIn(s.path(elem...))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, nil
-	case IsUnreadable(unreadable(s.l.dir, err)) && s.readOnly:
+	case disk.IsUnreadable(disk.Unreadable(s.l.dir, err)) && s.readOnly:
 		return nil, nil
-	case IsUnreadable(unreadable(s.l.dir, err)):
+	case disk.IsUnreadable(disk.Unreadable(s.l.dir, err)):
 		return nil, s.l.quarantine(errors.New("is no directory"), elem...)
 	}
 	slices.Sort(names)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/records/disk"
 )
 
 func sticky(container, name string, static ...string) ipam.Request {
@@ -90,7 +91,7 @@ func TestEncodeName(t *testing.T) {
 		{strings.Repeat("x", 181), strings.Repeat("x", 180) + "~"},
 		{strings.Repeat("x", 182), strings.Repeat("x", 180) + "~"},
 	} {
-		got := encodeName(tt.name)
+		got := disk.EncodeName(tt.name)
 		if !strings.HasPrefix(got, tt.want) || len(got) > 255 || seen[got] != "" {
 			t.Errorf("encodeName(%q) = %q", tt.name, got)
 		}

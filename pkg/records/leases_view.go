@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -26,7 +27,7 @@ func (l Leases) view(f func(*session) error) error {
 	s.pages.dir = s.path(".pages")
 	var err error
 	s.epoch, err = l.store.KnownEpoch()
-	if err != nil && !errors.Is(err, os.ErrNotExist) && !IsUnreadable(err) {
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !disk.IsUnreadable(err) {
 		return err
 	}
 	if !s.clean() {
@@ -45,7 +46,7 @@ func (l Leases) view(f func(*session) error) error {
 
 // clean reports whether bitmap and by-owner are right.
 func (s *session) clean() bool {
-	file, _, err := regularFile(s.path(".state"), os.O_RDONLY, 0)
+	file, _, err := disk.RegularFile(s.path(".state"), os.O_RDONLY, 0)
 	if err != nil {
 		return false
 	}

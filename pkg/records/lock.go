@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -141,7 +142,7 @@ func lockOffset(k kind, name string) int64 {
 
 // lockToRead takes a lock that others may have for reading, too.
 func (s Store) lockToRead(k kind, name string) (*Lock, error) {
-	fd, err := open(s.lockPath(), unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	fd, err := disk.Open(s.lockPath(), unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return &Lock{fd: -1}, nil
 	}
@@ -158,31 +159,31 @@ func (s Store) lockToRead(k kind, name string) (*Lock, error) {
 // ContainerLocked reports whether a process holds the lock of a container: its dnet
 // is alive. It takes no lock.
 func (s Store) ContainerLocked(id string) bool {
-	fd, err := open(s.lockPath(), unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	fd, err := disk.Open(s.lockPath(), unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(fd)
 	l := unix.Flock_t{Type: unix.F_WRLCK, Start: lockOffset(kindContainer, id), Len: 1}
-	_, err = retry(func() (int, error) { return 0, unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &l) })
+	_, err = disk.Retry(func() (int, error) { return 0, unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &l) })
 	return err == nil && l.Type != unix.F_UNLCK
 }
 
 // openLock opens the lock file and makes it, with its directory, the first time
 // after a boot.
 func (s Store) openLock(path string) (int, error) {
-	fd, err := open(path, unix.O_RDWR|unix.O_CREAT, 0o600)
+	fd, err := disk.Open(path, unix.O_RDWR|unix.O_CREAT, 0o600)
 	if !errors.Is(err, unix.ENOENT) {
 		return fd, err
 	}
 	if err := os.MkdirAll(s.Run, 0o755); err != nil {
 		return -1, err
 	}
-	return open(path, unix.O_RDWR|unix.O_CREAT, 0o600)
+	return disk.Open(path, unix.O_RDWR|unix.O_CREAT, 0o600)
 }
 
 func setLock(fd, cmd int, typ int16, offset int64) error {
-	_, err := retry(func() (int, error) {
+	_, err := disk.Retry(func() (int, error) {
 		return 0, unix.FcntlFlock(uintptr(fd), cmd, &unix.Flock_t{Type: typ, Start: offset, Len: 1})
 	})
 	return err
@@ -195,7 +196,7 @@ func (l *Lock) Unlock() {
 		return
 	}
 	// Locks of all kinds of this description: there is one only.
-	_, _ = retry(func() (int, error) {
+	_, _ = disk.Retry(func() (int, error) {
 		return 0, unix.FcntlFlock(uintptr(l.fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK})
 	})
 	unix.Close(l.fd)

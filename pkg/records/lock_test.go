@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -98,7 +99,7 @@ func TestForeignEpoch(t *testing.T) {
 	}
 	for _, text := range []string{"", "short", "nothexadecim\n", "0123456789abcdef\n"} {
 		os.WriteFile(filepath.Join(s.Run, "epoch"), []byte(text), 0o600)
-		if _, err := s.KnownEpoch(); !IsUnreadable(err) {
+		if _, err := s.KnownEpoch(); !disk.IsUnreadable(err) {
 			t.Errorf("%q: %v", text, err)
 		}
 		if word, err := s.Epoch(); word != first || err != nil {
@@ -106,7 +107,7 @@ func TestForeignEpoch(t *testing.T) {
 		}
 	}
 	os.Remove(filepath.Join(s.Run, "epoch.copy")) // as an older version leaves it
-	if _, err := s.KnownEpoch(); err != nil || exists(s.copyPath()) {
+	if _, err := s.KnownEpoch(); err != nil || disk.Exists(s.copyPath()) {
 		t.Errorf("a reader wrote the copy: %v", err)
 	}
 	if _, err := s.Epoch(); err != nil {

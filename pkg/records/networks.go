@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -125,7 +126,7 @@ func (n Networks) Create(r Registration, conf string, check func() error, config
 // Probe tells whether Register could work, and changes nothing.
 func (n Networks) Probe(r Registration) error {
 	known, err := n.Get(r.Name)
-	if unread, is := errors.AsType[*UnreadableError](err); is && !unread.Newer {
+	if unread, is := errors.AsType[*disk.UnreadableError](err); is && !unread.Newer {
 		known, err = n.fromRecords(r.Name), os.ErrNotExist // Register mends it
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) || err == nil && r.fits(known) {
@@ -309,20 +310,20 @@ func (n Networks) Get(name string) (Network, error) {
 }
 
 func readNetwork(path string) (Network, error) {
-	data, err := readFile(path)
+	data, err := disk.ReadFile(path)
 	if err != nil {
 		return Network{}, err
 	}
 	var out networkFile
 	err = json.Unmarshal(data, &out)
-	if e := newer(path, out.Version); e != nil {
+	if e := disk.Newer(path, out.Version); e != nil {
 		return Network{}, e
 	}
-	if err == nil && encodeName(out.Name)+".json" != filepath.Base(path) {
+	if err == nil && disk.EncodeName(out.Name)+".json" != filepath.Base(path) {
 		err = fmt.Errorf("it is of network %q", out.Name)
 	}
 	if err != nil {
-		return Network{}, &UnreadableError{Path: path, Err: err}
+		return Network{}, &disk.UnreadableError{Path: path, Err: err}
 	}
 	return out.Network, nil
 }
@@ -337,16 +338,16 @@ type networkFile struct {
 // read is made again from what is on record of the network's attachments, or forgotten.
 func (n Networks) getOrMend(name string) (Network, error) {
 	known, err := n.Get(name)
-	unread, is := errors.AsType[*UnreadableError](err)
+	unread, is := errors.AsType[*disk.UnreadableError](err)
 	if !is || unread.Newer {
 		return known, err
 	}
 	if known = n.fromRecords(name); known.Name != "" {
 		return known, n.write(known, func(path string, data []byte) error {
-			return n.store.replaceUnreadable(n.lib, path, data, true, unread)
+			return n.store.Root(n.lib).ReplaceUnreadable(path, data, true, unread)
 		})
 	}
-	if err := n.store.quarantine(n.lib, unread.Path, unread); err != nil {
+	if err := n.store.Root(n.lib).Quarantine(unread.Path, unread); err != nil {
 		return Network{}, err
 	}
 	return Network{}, os.ErrNotExist
@@ -391,7 +392,7 @@ func (n Networks) List() ([]Network, error) { return n.all(true) }
 func (n Networks) all(readOnly bool) ([]Network, error) {
 	dir := filepath.Join(n.lib, "networks")
 	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) && !IsUnreadable(unreadable(dir, err)) {
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !disk.IsUnreadable(disk.Unreadable(dir, err)) {
 		return nil, err
 	}
 	var out []Network
@@ -401,7 +402,7 @@ func (n Networks) all(readOnly bool) ([]Network, error) {
 			continue
 		}
 		known, err := readNetwork(filepath.Join(dir, e.Name()))
-		if unread, is := errors.AsType[*UnreadableError](err); is {
+		if unread, is := errors.AsType[*disk.UnreadableError](err); is {
 			known, err = n.fromRecords(name), nil
 			if !readOnly && !unread.Newer {
 				n.mend(name)
@@ -428,8 +429,8 @@ func (n Networks) remove(name string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := readNetwork(path); IsUnreadable(err) {
-		return n.store.quarantine(n.lib, path, err)
+	if _, err := readNetwork(path); disk.IsUnreadable(err) {
+		return n.store.Root(n.lib).Quarantine(path, err)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -438,7 +439,7 @@ func (n Networks) remove(name string) error {
 }
 
 func (n Networks) put(network Network) error {
-	return n.write(network, func(path string, data []byte) error { return n.store.replace(n.lib, path, data, true) })
+	return n.write(network, func(path string, data []byte) error { return n.store.Root(n.lib).Replace(path, data, true) })
 }
 
 // write hands an entry to a function that writes it.
@@ -447,7 +448,7 @@ func (n Networks) write(network Network, write func(path string, data []byte) er
 	if err != nil {
 		return err
 	}
-	data, err := json.MarshalIndent(networkFile{format, network}, "", "  ")
+	data, err := json.MarshalIndent(networkFile{disk.Format, network}, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -458,7 +459,7 @@ func (n Networks) path(name string) (string, error) {
 	if err := checkWords(wire.Attachment{Network: name, Container: "-", IfName: "-"}); err != nil {
 		return "", err
 	}
-	return filepath.Join(n.lib, "networks", encodeName(name)+".json"), nil
+	return filepath.Join(n.lib, "networks", disk.EncodeName(name)+".json"), nil
 }
 
 func (n Networks) locked(f func() error) error {

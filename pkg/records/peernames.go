@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"dcni/pkg/names"
+	"dcni/pkg/records/disk"
 )
 
 // peerNamesPath is where the names are that an overlay network's containers on other
@@ -24,12 +25,12 @@ func (s Store) PutPeerNames(network string, list []names.Entry) error {
 		return err
 	}
 	path := s.peerNamesPath(network)
-	return s.replaceFrom(s.Run, tempName(s.Run, path), path, data, 0o600, false)
+	return s.Root(s.Run).Replace(path, data, false)
 }
 
 // PeerNames returns them; fs.ErrNotExist where there are none.
 func (s Store) PeerNames(network string) (list []names.Entry, err error) {
-	data, err := readFile(s.peerNamesPath(network))
+	data, err := disk.ReadFile(s.peerNamesPath(network))
 	if err == nil {
 		err = json.Unmarshal(data, &list)
 	}

@@ -18,6 +18,7 @@ import (
 	"dcni/pkg/jsonenc"
 	"dcni/pkg/names"
 	"dcni/pkg/network"
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -120,10 +121,10 @@ func (s Store) put(r *Record, write func(path string, data []byte) error) error 
 	if err := checkWords(r.Attachment); err != nil {
 		return err
 	}
-	r.Version = format
+	r.Version = disk.Format
 	data, err := jsonenc.Marshal(r, "  ")
-	if err == nil && len(data) >= maxFile {
-		err = fmt.Errorf("%d bytes; at most %d can be read again", len(data), maxFile)
+	if err == nil && len(data) >= disk.MaxFile {
+		err = fmt.Errorf("%d bytes; at most %d can be read again", len(data), disk.MaxFile)
 	}
 	if err != nil {
 		return fmt.Errorf("record of %s: %w", r.Attachment, err)
@@ -138,23 +139,23 @@ func (s Store) put(r *Record, write func(path string, data []byte) error) error 
 }
 
 // Get reads a record. The error is fs.ErrNotExist where there is none, and an
-// [UnreadableError] where it can't be read.
+// [disk.UnreadableError] where it can't be read.
 func (s Store) Get(a wire.Attachment, plugin string) (*Record, error) {
 	path := s.recordPath(a, plugin)
-	data, err := readFile(path)
+	data, err := disk.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	r := &Record{}
 	err = json.Unmarshal(data, r)
-	if e := newer(path, r.Version); e != nil {
+	if e := disk.Newer(path, r.Version); e != nil {
 		return nil, e
 	}
 	if err == nil {
 		err = r.check(a, plugin)
 	}
 	if err != nil {
-		return nil, &UnreadableError{Path: path, Err: err}
+		return nil, &disk.UnreadableError{Path: path, Err: err}
 	}
 	return r, nil
 }
@@ -174,7 +175,7 @@ func (r *Record) check(a wire.Attachment, plugin string) error {
 // that of a lost attachment.
 func (s Store) find(key RecordKey) (*Record, error) {
 	r, err := s.Get(key.Attachment, key.Plugin)
-	if IsUnreadable(err) {
+	if disk.IsUnreadable(err) {
 		return s.lost(key), nil
 	}
 	return r, err
@@ -195,7 +196,7 @@ func (s Store) lost(key RecordKey) *Record {
 func (s Store) Replace(a wire.Attachment, plugin string, why error) (*Record, error) {
 	r := s.lost(RecordKey{a, plugin})
 	return r, s.put(r, func(path string, data []byte) error {
-		return s.replaceUnreadable(s.Run, path, data, false, why)
+		return s.Root(s.Run).ReplaceUnreadable(path, data, false, why)
 	})
 }
 
@@ -203,7 +204,7 @@ func (s Store) Replace(a wire.Attachment, plugin string, why error) (*Record, er
 // same attachment, tell of the network.
 func (s Store) InfoFromChain(a wire.Attachment, plugin string) (network.Info, error) {
 	dir := filepath.Dir(s.recordPath(a, plugin))
-	files, err := namesIn(dir)
+	files, err := disk.NamesIn(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return network.Info{}, nil
 	}
@@ -213,8 +214,8 @@ func (s Store) InfoFromChain(a wire.Attachment, plugin string) (network.Info, er
 		if !isRecord || name == plugin {
 			continue
 		}
-		data, err := readFile(filepath.Join(dir, file))
-		if errors.Is(err, fs.ErrNotExist) || IsUnreadable(err) {
+		data, err := disk.ReadFile(filepath.Join(dir, file))
+		if errors.Is(err, fs.ErrNotExist) || disk.IsUnreadable(err) {
 			continue
 		}
 		if err != nil {
@@ -299,7 +300,7 @@ func (s Store) oneOf(keys []RecordKey) (found *Record) {
 // OneOfEach returns the record of one attachment of each network: that of the plugin that
 // made its interface, if that is on a parent.
 func (s Store) OneOfEach() ([]*Record, error) {
-	networks, err := namesIn(s.attachments())
+	networks, err := disk.NamesIn(s.attachments())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -40,7 +41,7 @@ func (c Cluster) QueueRelease(a wire.Attachment) error {
 		return fmt.Errorf("release of %s: %w", a, err)
 	}
 	path := c.releasePath(a)
-	return c.store.replaceFrom(c.store.Lib, tempName(c.store.Lib, path), path, data, 0o600, true)
+	return c.store.Root(c.store.Lib).Replace(path, data, true)
 }
 
 // DropRelease forgets it: it was sent, or the attachment is being added again. It is no
@@ -57,12 +58,12 @@ func (c Cluster) DropRelease(a wire.Attachment) error {
 
 // Released reports whether the release of an attachment is queued: who sends it asks
 // again once it has the attachment's lock.
-func (c Cluster) Released(a wire.Attachment) bool { return exists(c.releasePath(a)) }
+func (c Cluster) Released(a wire.Attachment) bool { return disk.Exists(c.releasePath(a)) }
 
 // Releases lists the attachments that are to give back what they have, in the order of
 // the files' names. Files that are not ours are passed over.
 func (c Cluster) Releases() ([]wire.Attachment, error) {
-	networks, err := namesIn(c.releases())
+	networks, err := disk.NamesIn(c.releases())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -70,14 +71,14 @@ func (c Cluster) Releases() ([]wire.Attachment, error) {
 	errs := []error{err}
 	var list []wire.Attachment
 	for _, network := range networks {
-		files, err := namesIn(filepath.Join(c.releases(), network))
+		files, err := disk.NamesIn(filepath.Join(c.releases(), network))
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 			errs = append(errs, err)
 		}
 		slices.Sort(files)
 		for _, file := range files {
 			path := filepath.Join(c.releases(), network, file)
-			data, err := readFile(path)
+			data, err := disk.ReadFile(path)
 			var a wire.Attachment
 			if err == nil && json.Unmarshal(data, &a) == nil && c.releasePath(a) == path {
 				list = append(list, a)

@@ -81,13 +81,14 @@ import (
 	"path/filepath"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/records/disk"
 )
 
 // Store is where things are remembered.
 type Store struct {
 	Run string    // until the next boot
 	Lib string    // for good
-	Log io.Writer // takes a line for each file that is moved away, see [UnreadableError]; nil: none
+	Log io.Writer // takes a line for each file that is moved away, see [disk.UnreadableError]; nil: none
 }
 
 // Default returns the store in its fixed places.
@@ -99,4 +100,12 @@ func (s Store) dataDir(dir string) string {
 		return s.Lib
 	}
 	return filepath.Clean(dir)
+}
+
+// Root returns one of the store's directories, or another one, as package disk has it.
+func (s Store) Root(path string) disk.Root { return disk.Root{Path: path, Log: s.Log} }
+
+// writeFile replaces a file below Run. Below Run nothing is synced: it is a tmpfs.
+func (s Store) writeFile(path string, data []byte) error {
+	return s.Root(s.Run).Replace(path, data, false)
 }

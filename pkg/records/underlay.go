@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"net/netip"
 	"path/filepath"
+
+	"dcni/pkg/records/disk"
 )
 
 // underlayPath is the file with the addresses of the cluster's nodes, as dnetd put them
@@ -25,8 +27,8 @@ func (s Store) PutUnderlayNodes(nodes []netip.Addr) error {
 // UnderlayNodes reads them. There are none where the file can't be read: dnetd writes it
 // again.
 func (s Store) UnderlayNodes() (nodes []netip.Addr, err error) {
-	data, err := readFile(s.underlayPath())
-	if errors.Is(err, fs.ErrNotExist) || IsUnreadable(err) {
+	data, err := disk.ReadFile(s.underlayPath())
+	if errors.Is(err, fs.ErrNotExist) || disk.IsUnreadable(err) {
 		err = nil
 	}
 	if err == nil && json.Unmarshal(data, &nodes) != nil {

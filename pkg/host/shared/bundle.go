@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"dcni/pkg/names"
-	"dcni/pkg/records"
+	"dcni/pkg/records/disk"
 )
 
 // states are where containerd keeps its state, as Debian and others install it
@@ -31,7 +31,7 @@ func bundleIn(states []string, container string) names.Identity {
 			continue
 		}
 		for _, state := range states {
-			data, err := records.ReadRegular(filepath.Join(state, bundles, namespace, rest, "config.json"))
+			data, err := disk.ReadRegular(filepath.Join(state, bundles, namespace, rest, "config.json"))
 			if err == nil {
 				return identityOf(rest, data)
 			}

@@ -1,4 +1,4 @@
-package records
+package disk
 
 import (
 	"crypto/sha256"
@@ -14,16 +14,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFile is the limit of a file of the store, in bytes: a record with all 65,535 ports
+// MaxFile is the limit of a file of the store, in bytes: a record with all 65,535 ports
 // published is smaller.
-const maxFile = 32 << 20
+const MaxFile = 32 << 20
 
-// format is the version of the files that are JSON. Files without a version are of the
+// Format is the version of the files that are JSON. Files without a version are of the
 // first one.
-const format = 1
+const Format = 1
 
-// errIrregular is why a file is not read.
-var errIrregular = errors.New("is no regular file")
+// ErrIrregular is why a file is not read.
+var ErrIrregular = errors.New("is no regular file")
 
 // An UnreadableError tells of a file of the store that can't be read, however often
 // that is tried: it is truncated, foreign, no regular file, or written by a newer
@@ -46,9 +46,9 @@ func IsUnreadable(err error) bool {
 	return is
 }
 
-// unreadable makes an UnreadableError of an error that comes again however often the
+// Unreadable makes an UnreadableError of an error that comes again however often the
 // file is read.
-func unreadable(path string, err error) error {
+func Unreadable(path string, err error) error {
 	for _, lasting := range []error{unix.ELOOP, unix.ENOTDIR, unix.EISDIR, unix.ENXIO, unix.ENODEV, unix.EIO, unix.EOPNOTSUPP} {
 		if errors.Is(err, lasting) {
 			return &UnreadableError{Path: path, Err: lasting}
@@ -57,21 +57,21 @@ func unreadable(path string, err error) error {
 	return err
 }
 
-// newer returns an error if a file has a later format than this version knows.
-func newer(path string, version int) error {
-	if version <= format {
+// Newer returns an error if a file has a later format than this version knows.
+func Newer(path string, version int) error {
+	if version <= Format {
 		return nil
 	}
 	return &UnreadableError{Path: path, Newer: true,
-		Err: fmt.Errorf("written by a newer version of dcni (format %d; this one knows %d)", version, format)}
+		Err: fmt.Errorf("written by a newer version of dcni (format %d; this one knows %d)", version, Format)}
 }
 
-// quarantine moves a file that can't be read out of the way, and tells why. Where not
+// Quarantine moves a file that can't be read out of the way, and tells why. Where not
 // the file but a directory on its path is none, that is moved. The caller holds the
 // lock under which the file is written; what is in a directory's place has no lock.
-func (s Store) quarantine(root, path string, why error) error {
-	in := obstacle(root, path)
-	to, err := keptName(root, in)
+func (r Root) Quarantine(path string, why error) error {
+	in := obstacle(r.Path, path)
+	to, err := keptName(r.Path, in)
 	if err != nil {
 		return err
 	}
@@ -84,42 +84,42 @@ func (s Store) quarantine(root, path string, why error) error {
 		return nil // it is gone
 	}
 	if err == nil {
-		s.tellMoved(in, to, why)
+		r.tellMoved(in, to, why)
 	}
 	return err
 }
 
-// supplant renames a file to the path of one that can't be read, which gets a second
+// Supplant renames a file to the path of one that can't be read, which gets a second
 // name before: a writer that is killed, or that fails, leaves one of them. A directory
 // can't have two names. It is moved, and on an error moved back.
-func (s Store) supplant(root, temp, path string, why error) error {
-	to, err := keptName(root, path)
+func (r Root) Supplant(temp, path string, why error) error {
+	to, err := keptName(r.Path, path)
 	if err != nil {
 		return err
 	}
 	undo := os.Remove
 	if info, err := os.Lstat(path); err == nil && info.IsDir() {
 		to, err = moveAway(path, to)
-		undo = func(string) error { return rename(to, path) }
+		undo = func(string) error { return Rename(to, path) }
 		if err != nil {
 			return err
 		}
 	} else if to, err = freeName(to, func(name string) error { return os.Link(path, name) }); err != nil {
 		return err
 	}
-	if err := rename(temp, path); err != nil {
+	if err := Rename(temp, path); err != nil {
 		return errors.Join(err, undo(to))
 	}
-	s.tellMoved(path, to, why)
+	r.tellMoved(path, to, why)
 	return nil
 }
 
-func (s Store) tellMoved(path, to string, why error) {
+func (r Root) tellMoved(path, to string, why error) {
 	if unread, is := errors.AsType[*UnreadableError](why); is {
 		why = unread.Err
 	}
-	if s.Log != nil {
-		fmt.Fprintf(s.Log, "dcni: %s was moved to %s: %v\n", path, to, why)
+	if r.Log != nil {
+		fmt.Fprintf(r.Log, "dcni: %s was moved to %s: %v\n", path, to, why)
 	}
 }
 
@@ -139,7 +139,7 @@ func keptName(root, path string) (string, error) {
 	}
 	dir := filepath.Join(root, "unreadable")
 	err = os.MkdirAll(dir, 0o700)
-	if errors.Is(err, fs.ErrExist) || IsUnreadable(unreadable(dir, err)) {
+	if errors.Is(err, fs.ErrExist) || IsUnreadable(Unreadable(dir, err)) {
 		if _, err := moveFile(dir, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}
@@ -189,12 +189,12 @@ func moveAway(path, to string) (string, error) {
 		if _, err := os.Lstat(name); err == nil {
 			return fs.ErrExist
 		}
-		return rename(path, name)
+		return Rename(path, name)
 	})
 }
 
 // moveFile is moveAway for what is no directory. Another process may move it at the same
-// time and make a directory in its place: rename(2) would move that, link(2) and
+// time and make a directory in its place: Rename(2) would move that, link(2) and
 // unlink(2) refuse it. The error is then fs.ErrNotExist.
 func moveFile(path, to string) (string, error) {
 	to, err := freeName(to, func(name string) error { return os.Link(path, name) })
@@ -204,20 +204,20 @@ func moveFile(path, to string) (string, error) {
 		}
 		_ = os.Remove(to)
 	}
-	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM) && isDir(path) {
+	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM) && IsDir(path) {
 		err = fs.ErrNotExist
 	}
 	return to, err
 }
 
-// makeDirs makes a directory with those above it, below root. What is in the way and
+// MakeDirs makes a directory with those above it, below the root. What is in the way and
 // no directory is moved away.
-func (s Store) makeDirs(root, dir string) error {
+func (r Root) MakeDirs(dir string) error {
 	err := os.MkdirAll(dir, 0o755)
 	if err == nil || !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, fs.ErrExist) && !errors.Is(err, unix.ELOOP) {
 		return err
 	}
-	if err := s.quarantine(root, filepath.Join(dir, "-"), errors.New("is no directory")); err != nil {
+	if err := r.Quarantine(filepath.Join(dir, "-"), errors.New("is no directory")); err != nil {
 		return err
 	}
 	return os.MkdirAll(dir, 0o755)
