@@ -1,6 +1,7 @@
 package network
 
 import (
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -48,9 +49,51 @@ func TestChained(t *testing.T) {
 	if a := c.Apply(own)[3].(*wire.Autoconf); a.RefusesRA() || !own[3].(*wire.Autoconf).RefusesRA() {
 		t.Error("router advertisements count, and did not")
 	}
+	var none Chained
+	for i, o := range none.Apply(own) {
+		if o.String() != own[i].String() {
+			t.Errorf("nothing was set behind: %s, was %s", o, own[i])
+		}
+	}
 	for _, none := range []string{"", "[]", `{"plugins": 5}`} {
 		if c := ChainedBehind("dbridge", "eth0", []byte(none), []byte(none)); len(c.Sysctls) > 0 || c.MAC != "" {
 			t.Errorf("of %q: %+v", none, c)
 		}
+	}
+}
+
+// TestChainedBehind: which plugins of a chain are behind ours, and which interface is ours.
+func TestChainedBehind(t *testing.T) {
+	const (
+		tuning = `{"type": "tuning", "sysctl": {"net/a": "1"}, "mtu": 1400}`
+		ours   = `{"type": "dbridge"}`
+		bare   = `{"type": "tuning"}`
+	)
+	for plugins, want := range map[string]string{
+		ours:                                     "map[] 0",
+		ours + "," + tuning:                      "map[net/a:1] 1400",
+		tuning + "," + ours:                      "map[] 0",
+		bare + "," + tuning + "," + ours:         "map[] 0",
+		ours + "," + tuning + "," + bare:         "map[net/a:1] 1400",
+		ours + "," + bare + "," + tuning:         "map[net/a:1] 1400",
+		ours + `, {"type": "odd", "mtu": 1300}`:  "map[] 0",
+		bare + "," + ours + `, {"type": "odd"}`:  "map[] 0",
+		ours + "," + ours + "," + tuning:         "map[net/a:1] 1400",
+		tuning + "," + bare + "," + bare + ",{}": "map[] 0",
+	} {
+		c := ChainedBehind("dbridge", "eth0", []byte(`{"plugins": [`+plugins+`]}`), nil)
+		if got := fmt.Sprint(c.Sysctls, c.MTU); got != want {
+			t.Errorf("%s: %s, want %s", plugins, got, want)
+		}
+	}
+	const here, host, other = `{"name": "eth0", "mac": "1", "sandbox": "/ns"}`, `{"name": "eth0", "mac": "2"}`, `{"name": "eth1", "mac": "3", "sandbox": "/ns"}`
+	for _, interfaces := range []string{here + "," + host, host + "," + here, here + "," + other, other + "," + here} {
+		if c := ChainedBehind("dbridge", "eth0", nil, []byte(`{"interfaces": [`+interfaces+`]}`)); c.MAC != "1" {
+			t.Errorf("%s: MAC %q", interfaces, c.MAC)
+		}
+	}
+	own := []wire.Object{&wire.Sysctl{NetNS: "/ns", Path: "net/b", Value: "7"}}
+	if got := (Chained{Sysctls: map[string]string{"net/a": "1"}}).Apply(own)[0].(*wire.Sysctl); got.Value != "7" {
+		t.Errorf("another setting is %s", got)
 	}
 }

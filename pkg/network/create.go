@@ -2,6 +2,7 @@ package network
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,10 +56,8 @@ func (o *Options) Draft(plugins []*Plugin) (*Draft, error) {
 		return nil, errors.New("invalid name: name is empty")
 	case Predefined(o.Name):
 		return nil, fmt.Errorf("operation is not permitted on predefined %s network", o.Name)
-	case len(o.Name) > MaxName:
-		return nil, CheckLength(o.Name)
 	}
-	if err := checkName(o.Name); err != nil {
+	if err := cmp.Or(CheckLength(o.Name), checkName(o.Name)); err != nil {
 		return nil, err
 	}
 	d := &Draft{options: o}
@@ -81,11 +80,7 @@ func (o *Options) Draft(plugins []*Plugin) (*Draft, error) {
 
 // families finds out which families are to get a subnet.
 func (d *Draft) families() error {
-	var has4, has6 bool
-	for _, s := range d.IPAM.Own.Subnets {
-		has4 = has4 || s.Prefix.Addr().Is4()
-		has6 = has6 || s.Prefix.Addr().Is6()
-	}
+	has4, has6 := has(d.IPAM.Own.Subnets, false), has(d.IPAM.Own.Subnets, true)
 	with4 := d.options.IPv4 == nil || *d.options.IPv4
 	switch {
 	case !with4 && has4:

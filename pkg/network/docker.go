@@ -57,7 +57,7 @@ const IfacePrefix = "com.docker.network.container_iface_prefix"
 // PrefixOption is IfacePrefix, which has no key of its own.
 func PrefixOption() DockerOption {
 	return DockerOption{"", func(v string) (json.RawMessage, error) {
-		if v != "" && !ValidLink(v+"00") {
+		if !ValidLink(v + "00") {
 			return nil, strconv.ErrSyntax
 		}
 		return quote(v), nil

@@ -16,6 +16,8 @@ func TestFindDonor(t *testing.T) {
 		{Container: "default-fff000", ID: "fff000", Names: []string{"cache"}, State: Exited},
 		{Container: "e1", Names: []string{"pod"}, State: Exited},
 		{Container: "e2", Names: []string{"pod"}, State: Exited},
+		{Container: "moby-fff0002", ID: "fff0002", State: Exited},
+		{Container: "moby-fff0001", ID: "fff0001", State: Exited},
 		{Container: "self99", Names: []string{"me"}},
 	}
 	const (
@@ -30,7 +32,9 @@ func TestFindDonor(t *testing.T) {
 		{"abc", "abc123", "abc123", ""},
 		{"db", "abd456", "abd456", ""},
 		{"/db", "abd456", "abd456", ""},
-		{"web", "abc123 web", "web", ""}, // an ID comes before a name
+		{"web", "abc123 web", "web", ""},                                // an ID comes before a name
+		{"fff000", "default-fff000 moby-fff0001", "default-fff000", ""}, // a whole ID comes before the beginning of one
+		{"fff0", "moby-fff0002 moby-fff0001", "", "joining network namespace of container: Multiple IDs found with provided prefix: fff0: moby-fff0001, moby-fff0002"},
 		{"fff0", "default-fff000", "default-fff000", ""},
 		{"default-fff", "default-fff000", "default-fff000", ""},
 		{"cache", "default-fff000", "default-fff000", ""},

@@ -157,3 +157,39 @@ func TestCreateLongName(t *testing.T) {
 		}
 	}
 }
+
+// TestCreateDriver: networks are made by the plugin whose driver is named, with Docker's errors.
+func TestCreateDriver(t *testing.T) {
+	for driver, want := range map[string]string{
+		"bridge": "dbridge", "macvlan": "dmacvlan", "ipvlan": "dipvlan",
+		"host": `only one instance of "host" network is allowed`,
+		"x":    `plugin "x" not found`, "ddns": `plugin "ddns" not found`,
+	} {
+		o := network.Options{Name: "web", Driver: driver}
+		d, err := o.Draft(mode.All)
+		got := ""
+		if err == nil {
+			var data []byte
+			data, err = d.Conflist(nil)
+			if c, bad := network.ParseConflist(data, mode.All); err == nil && bad == nil {
+				got = c.Type
+			}
+		}
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", driver, got, want)
+		}
+	}
+}
+
+// TestCreatePrefix: the names of interfaces begin as asked for, if links may be named so.
+func TestCreatePrefix(t *testing.T) {
+	for prefix, ok := range map[string]bool{"": true, "lan": true, "abcdefghijklm": true, "abcdefghijklmn": false, "a/b": false} {
+		o := network.Options{Name: "web", Driver: "bridge", DriverOptions: map[string]string{network.IfacePrefix: prefix}}
+		if _, err := o.Draft(mode.All); (err == nil) != ok {
+			t.Errorf("%q: %v", prefix, err)
+		}
+	}
+}

@@ -230,6 +230,7 @@ func TestEndpointAddresses(t *testing.T) {
 		"[fd00:1::/64 10.1.0.0/24 10.2.0.0/24 10.1.0.0/24 fd00:2::/64]": fmt.Sprint(e.Prefixes()),
 		"within true false":       fmt.Sprint("within ", e.Within(netip.MustParseAddr("10.2.0.9")), " ", e.Within(netip.MustParseAddr("10.3.0.9"))),
 		"MAC 02:42:0a:01:00:02":   "MAC " + e.SandboxMAC(),
+		"MAC 02:42:0a:01:00:09":   "MAC " + endpoint(t, "10.1.0.9/24", "fd00:1::2/64").SandboxMAC(),
 		"MAC 02:42:" + macTail(e): "MAC " + endpoint(t, "fd00:1::2/64").SandboxMAC(),
 	} {
 		if is != what {
@@ -249,11 +250,11 @@ func macTail(e Endpoint) string {
 }
 
 func TestInfoAnd(t *testing.T) {
-	a, b := Info{NoNames: true, Priority: 3}, Info{Internal: true, Names: true, Priority: 5}
+	a, b := Info{NoNames: true, Priority: 3}, Info{Internal: true, Names: true, Priority: 5, OwnSubnets: true}
 	for _, c := range []struct{ one, two, want Info }{
 		{a, Info{}, a}, {Info{}, a, a}, {b, Info{}, b}, {Info{}, b, b},
-		{a, b, Info{NoNames: true, Internal: true, Names: true, Priority: 3}},
-		{b, a, Info{NoNames: true, Internal: true, Names: true, Priority: 5}},
+		{a, b, Info{NoNames: true, Internal: true, Names: true, Priority: 3, OwnSubnets: true}},
+		{b, a, Info{NoNames: true, Internal: true, Names: true, Priority: 5, OwnSubnets: true}},
 	} {
 		if got := c.one.And(c.two); got != c.want {
 			t.Errorf("%+v and %+v: %+v", c.one, c.two, got)
@@ -303,7 +304,28 @@ func TestMACOnLAN(t *testing.T) {
 			t.Errorf("MAC %s, then %s: it is the IPv4 address's", first, again)
 		}
 	}
+	routed := endpoint(t, "10.1.0.2/24")
+	routed.ParentMAC = here
+	for _, got := range []string{routed.SandboxMAC(), mac("", "", "10.1.0.2/24")} {
+		if got != "02:42:0a:01:00:02" {
+			t.Errorf("MAC %s is not the address's: nothing on the LAN sees it, or nothing is known of the parent", got)
+		}
+	}
 	if got := mac(here, "02:42:00:00:00:77", "10.1.0.2/24"); got != "02:42:00:00:00:77" {
 		t.Errorf("asked for 02:42:00:00:00:77, is %s", got)
+	}
+}
+
+// TestLinkLocal has the example of RFC 4291, appendix A: the bit that says "local" is turned.
+func TestLinkLocal(t *testing.T) {
+	for mac, want := range map[string]string{
+		"34:56:78:9a:bc:de": "fe80::3656:78ff:fe9a:bcde",
+		"02:42:0a:01:00:02": "fe80::42:aff:fe01:2",
+		"02:42:0a:01:00":    "invalid IP",
+		"02:42:0a:01:00:0x": "invalid IP",
+	} {
+		if got := (Endpoint{MAC: mac}).LinkLocal().String(); got != want {
+			t.Errorf("%s: %s, want %s", mac, got, want)
+		}
 	}
 }

@@ -115,13 +115,8 @@ func (f Facts) Routes(host []netip.Addr) []string {
 
 // families tells the families from the subnets, where there are any.
 func (f *Facts) families() {
-	if len(f.Subnets) == 0 {
-		return
-	}
-	f.IPv4, f.IPv6 = false, false
-	for _, s := range f.Subnets {
-		f.IPv4 = f.IPv4 || s.Prefix.Addr().Is4()
-		f.IPv6 = f.IPv6 || s.Prefix.Addr().Is6()
+	if len(f.Subnets) > 0 {
+		f.IPv4, f.IPv6 = has(f.Subnets, false), has(f.Subnets, true)
 	}
 }
 

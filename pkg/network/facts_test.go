@@ -128,7 +128,7 @@ func TestInspect(t *testing.T) {
 	second := at("c1", "eth1", nil, "10.1.0.131/24")
 	attached := []network.ShownEndpoint{
 		second,
-		at("c1", "eth0", []firewall.Port{{HostPort: 80, ContainerPort: 8080, Protocol: "tcp"}}, "fd00:1::2/64", "10.1.0.130/24", "10.1.0.132/24", "fd00:1::3/64"),
+		at("c1", "eth0", []firewall.Port{{HostPort: 80, ContainerPort: 8080, Protocol: "tcp"}}, "fd00:1::2/64", "fd00:1::3/64", "10.1.0.130/24", "10.1.0.132/24"),
 		at("c2", "eth0", []firewall.Port{
 			{HostPort: 80, ContainerPort: 80, Protocol: "udp"},
 			{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 81, ContainerPort: 80, Protocol: "udp"},
@@ -152,5 +152,14 @@ func TestInspect(t *testing.T) {
 	f, _ = foreign.Facts(nil)
 	if out := foreign.Inspect(created(""), f, nil, nil); out.Status != nil || len(out.IPAM.Config) != 1 || out.Containers == nil {
 		t.Errorf("another IPAM's addresses are counted: %+v", out)
+	}
+}
+
+// TestRemover: what is left on the host is told by the driver, of our networks alone.
+func TestRemover(t *testing.T) {
+	for plugin, want := range map[string]bool{`{"type": "dbridge"}`: true, `{"type": "dhost"}`: false, `{"type": "bridge"}`: false, `{"type": "ddns"}`: false} {
+		if got := list(t, plugin).Remover() != nil; got != want {
+			t.Errorf("%s: %t", plugin, got)
+		}
 	}
 }

@@ -36,17 +36,18 @@ func Find(names []string, word string) (string, error) {
 		if name == word {
 			named = append(named, name)
 		}
-		if strings.HasPrefix(id, word) {
+		if word != "" && strings.HasPrefix(id, word) {
 			prefixed = append(prefixed, name)
 		}
 	}
-	switch {
-	case len(named) > 0:
+	if len(named) > 0 {
 		return named[0], nil
-	case len(prefixed) == 1 && word != "":
-		return prefixed[0], nil
-	case len(prefixed) > 1 && word != "":
-		return "", fmt.Errorf("network %s is ambiguous (%d matches found based on ID prefix)", word, len(prefixed))
 	}
-	return "", &NotFoundError{word}
+	switch len(prefixed) {
+	case 0:
+		return "", &NotFoundError{word}
+	case 1:
+		return prefixed[0], nil
+	}
+	return "", fmt.Errorf("network %s is ambiguous (%d matches found based on ID prefix)", word, len(prefixed))
 }

@@ -73,6 +73,7 @@ func TestPlace(t *testing.T) {
 		"before by name":                  {[]Rival{{Metric: 500, Rank: 7, Name: "zoo"}}, 500, map[int]int{0: 501}},
 		"in between":                      {[]Rival{{Metric: 501, Rank: 8}, {Metric: 500, Rank: 6}, {Metric: 502, Rank: 9}, {Metric: 504, Rank: 10}}, 501, map[int]int{0: 502, 2: 503}},
 		"one that moved on keeps its way": {[]Rival{{Metric: 502, Rank: 6}, {Metric: 500, Rank: 8}}, 503, map[int]int{1: 504}},
+		"not in the order of metrics":     {[]Rival{{Metric: 501, Rank: 9}, {Metric: 500, Rank: 8}}, 500, map[int]int{0: 502, 1: 501}},
 		"another program's stays":         {[]Rival{{Metric: 500}, {Metric: 501, Rank: 8}, {Metric: 502}}, 501, map[int]int{1: 503}},
 	} {
 		metric, moves := Place(web, c.others)

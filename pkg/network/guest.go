@@ -38,7 +38,7 @@ func (c Conf) Guest(options any) (*Guest, error) {
 	if err := keys.Decode("", &raw); err != nil {
 		return nil, err
 	}
-	if len(raw.IPAM) > 0 && string(raw.IPAM) != "null" {
+	if raw.IPAM != nil {
 		return nil, wire.Errorf(wire.CodeConfig, "ipam: must not be given: network %s gives no addresses", raw.Name)
 	}
 	return &Guest{Name: raw.Name, DNS: raw.DNS}, nil

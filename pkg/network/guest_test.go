@@ -1,6 +1,7 @@
 package network
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -33,4 +34,32 @@ func readGuest(raw []byte) (*Guest, error) {
 		return nil, err
 	}
 	return conf.Guest(nil)
+}
+
+// TestGuestOptions: a network's own keys are read beside those of every network.
+func TestGuestOptions(t *testing.T) {
+	for conf, want := range map[string]string{
+		`{"name": "none", "internal": true, "dns": null}`: "{true}",
+		`{"name": "none"}`:                 "{false}",
+		`{"name": "none", "internal": 1}`:  "internal 1: must be true or false",
+		`{"name": "none", "internals": 1}`: `unknown key "internals": did you mean "internal"?`,
+	} {
+		var options struct {
+			Internal bool `json:"internal"`
+		}
+		c, err := ReadConf([]byte(conf))
+		var g *Guest
+		if err == nil {
+			g, err = c.Guest(&options)
+		}
+		got := fmt.Sprint(options)
+		if err != nil {
+			got = err.Error()
+		} else if g.DNS != nil {
+			t.Errorf("%s: dns %v", conf, g.DNS)
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", conf, got, want)
+		}
+	}
 }

@@ -57,13 +57,13 @@ func (f Filters) Validate() error {
 }
 
 // Match reports whether a network passes: one value of each filter, and all
-// labels. Names and IDs match in part, or as regular expressions. inUse is
+// labels. Names and IDs match as regular expressions, anywhere. inUse is
 // called only if it matters.
 func (f Filters) Match(c *Conflist, inUse func() bool) bool {
 	like := func(s string) func(string) bool {
 		return func(pattern string) bool {
 			re, err := regexp.Compile(pattern)
-			return err == nil && re.MatchString(s) || strings.Contains(s, pattern)
+			return err == nil && re.MatchString(s)
 		}
 	}
 	is := func(s string) func(string) bool { return func(v string) bool { return v == s } }

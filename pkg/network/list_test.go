@@ -1,6 +1,8 @@
 package network
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,8 +17,8 @@ var ours = []*Plugin{
 }
 
 func TestNatural(t *testing.T) {
-	sorted := strings.Fields("a a1 a01 a2 a10 a10b a10c1 b 1 2 10 Net net net2 net10 net2x")
-	want := strings.Fields("1 2 10 Net a a1 a01 a2 a10 a10b a10c1 b net net2 net2x net10")
+	sorted := strings.Fields("a a1 a01 a2 a10 a10b a10c1 b 1 2 10 Net net net9 net2 net10 net2x x.9 x-10")
+	want := strings.Fields("1 2 10 Net a a1 a01 a2 a10 a10b a10c1 b net net2 net2x net9 net10 x-10 x.9")
 	slices.SortFunc(sorted, Natural)
 	if !slices.Equal(sorted, want) {
 		t.Errorf("sorted %v, want %v", sorted, want)
@@ -177,5 +179,46 @@ func TestParseConf(t *testing.T) {
 	c, err = ParseConflist([]byte(`{"name": "web", "type": "x", "plugins": [{"type": "dnone"}]}`), ours)
 	if err != nil || c.Type != "dnone" {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// TestMainPlugin: of the plugins of ours, those that have a driver of Docker's make networks.
+func TestMainPlugin(t *testing.T) {
+	for kind, want := range map[string]string{"dbridge": "bridge", "dnone": "null", "ddns": "ddns", "bridge": "bridge"} {
+		c, err := ParseConflist(fmt.Appendf(nil, `{"name": "web", "plugins": [{"type": %q}]}`, kind), ours)
+		if err != nil || c.Driver != want || (c.Main != nil) != (kind == "dbridge" || kind == "dnone") {
+			t.Errorf("%s: %+v, %v", kind, c, err)
+		}
+		if c.Remover() != nil {
+			t.Errorf("%s leaves something", kind)
+		}
+	}
+}
+
+func TestEncodeConflist(t *testing.T) {
+	for _, c := range []struct {
+		labels     map[string]string
+		attachable bool
+		want       string
+	}{
+		{nil, false, ""}, {map[string]string{}, false, ""},
+		{map[string]string{"a": "b"}, false, `{"podman_labels":{"a":"b"}}`},
+		{nil, true, `{"dnet":{"attachable":true}}`},
+		{map[string]string{"a": "b"}, true, `{"dnet":{"attachable":true},"podman_labels":{"a":"b"}}`},
+	} {
+		data, err := EncodeConflist("web", map[string]string{"type": "dbridge"}, c.labels, c.attachable)
+		var file struct {
+			Args json.RawMessage `json:"args"`
+		}
+		if err := errors.Join(err, json.Unmarshal(data, &file)); err != nil {
+			t.Fatal(err)
+		}
+		var got bytes.Buffer
+		if len(file.Args) > 0 {
+			_ = json.Compact(&got, file.Args)
+		}
+		if got.String() != c.want {
+			t.Errorf("%v, %v: args %s, want %s", c.labels, c.attachable, &got, c.want)
+		}
 	}
 }

@@ -71,7 +71,7 @@ func (c Conf) DDNS() (*Names, error) {
 	if err := keys.Decode("", &own); err != nil {
 		return nil, err
 	}
-	if given(raw.IPAM) {
+	if raw.IPAM != nil {
 		return nil, wire.Errorf(wire.CodeConfig, "ipam: must not be given: ddns gives no addresses")
 	}
 	n, err := own.typed("", dnsElsewhere{raw.DNS, raw.Runtime, raw.Prev})
@@ -100,7 +100,7 @@ func (c Conf) Names() (*Names, error) {
 		return nil, err
 	}
 	var dns DNS
-	if given(keys["dns"]) {
+	if keys["dns"] != nil {
 		if err := Strict(keys["dns"], "dns", &dns); err != nil {
 			return nil, err
 		}
@@ -112,8 +112,6 @@ func (c Conf) Names() (*Names, error) {
 	n.Given = &asked
 	return n, nil
 }
-
-func given(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
 
 // dnsElsewhere is where else a configuration describes the resolver of a
 // container.
@@ -151,7 +149,7 @@ func hostLines(field string, raw json.RawMessage) ([]string, error) {
 	var list []string
 	var object map[string]string
 	switch {
-	case !given(raw), json.Unmarshal(raw, &list) == nil:
+	case raw == nil, json.Unmarshal(raw, &list) == nil:
 		return list, nil
 	case json.Unmarshal(raw, &object) != nil:
 		return nil, wire.Errorf(wire.CodeConfig, "%s %s: must be an object {name: address}, or a list of NAME:ADDRESS", field, raw)

@@ -86,12 +86,17 @@ func TestParseDDNSErrors(t *testing.T) {
 		{`"search": [".", "lan"]`, `search[0] "": must be a domain name`},
 		{`"options": ["ndots:x"]`, `options[0] "ndots:x": must be ndots: and a number from 0 to 255`},
 		{`"options": ["use-vc\nnameserver 192.0.2.1"]`, `options[0] "use-vc`},
+		{`"options": ["use vc"]`, `options[0] "use vc": must be one option of resolv.conf(5)`},
+		{`"options": ["usé-vc"]`, `options[0] "usé-vc": must be one option of resolv.conf(5)`},
+		{"\"options\": [\"use\x7f\"]", "options[0] \"use\x7f\": must be one option of resolv.conf(5)"},
 		{`"options": [""]`, `options[0] "": must be one option of resolv.conf(5)`},
 		{`"ttl": -1`, `ttl -1: must be 0 to 2147483647 (seconds)`},
 		{`"ttl": 1.5`, `ttl 1.5: must be a whole number`},
 		{`"hosts": ["db"]`, `hosts[0] "db": must be NAME:ADDRESS`},
 		{`"hosts": ["db:10.0.0.1", "d b:10.0.0.1"]`, `hosts[1] "d b": must be a domain name`},
 		{`"hosts": ["db:10.0.0"]`, `hosts[0] "10.0.0": must be an IP address`},
+		{`"hosts": "db:10.0.0.1"`, `hosts "db:10.0.0.1": must be an object {name: address}, or a list of NAME:ADDRESS`},
+		{`"hosts": {"db": 5}`, `hosts {"db": 5}: must be an object {name: address}, or a list of NAME:ADDRESS`},
 		{`"names": "yes"`, `names "yes": must be true or false`},
 		{`"intercept": 1`, `intercept 1: must be true or false`},
 		{`"ipam": {"type": "dipam"}`, `ipam: must not be given`},
@@ -120,6 +125,14 @@ func TestDDNSHosts(t *testing.T) {
 	hosts, err := d.Hosts([]netip.Addr{netip.MustParseAddr("10.1.0.1")})
 	if got, want := fmt.Sprint(hosts, err), "[{gw [10.1.0.1]} {db [10.0.0.1]}] <nil>"; got != want {
 		t.Errorf("hosts are %s, want %s", got, want)
+	}
+	object, err := readDDNS(ddnsConf(`"hosts": {"gw": "host-gateway", "db": "10.0.0.1"}, "ipam": null`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts, err = object.Hosts([]netip.Addr{netip.MustParseAddr("10.1.0.1")})
+	if got, want := fmt.Sprint(hosts, err), "[{db [10.0.0.1]} {gw [10.1.0.1]}] <nil>"; got != want {
+		t.Errorf("hosts of an object are %s, want %s", got, want)
 	}
 	if _, err := d.Hosts(nil); err == nil || !strings.Contains(err.Error(), "the network has no gateway") {
 		t.Errorf("with no gateway: %v", err)
@@ -182,4 +195,36 @@ func readDDNS(raw []byte) (*Names, error) {
 		return nil, err
 	}
 	return conf.DDNS()
+}
+
+// TestNamesSection: a plugin that makes an interface has ddns's keys in a section.
+func TestNamesSection(t *testing.T) {
+	for conf, want := range map[string]string{
+		``:                         "none",
+		`"names": null`:            "none",
+		`"names": {}`:              "servers [] search [] options [ndots:0] ttl 600 names true",
+		`"names": {}, "dns": null`: "servers [] search [] options [ndots:0] ttl 600 names true",
+		`"names": {"ttl": 5, "servers": ["192.0.2.53"]}, "dns": {"search": ["lan"]}`: "servers [192.0.2.53:53] search [lan] options [ndots:0] ttl 5 names true",
+		`"names": 5`:                            `names: must be an object`,
+		`"names": {"tll": 5}`:                   `unknown key "names.tll": did you mean "names.ttl"?`,
+		`"names": {"ttl": -1}`:                  `names.ttl -1: must be 0 to 2147483647 (seconds)`,
+		`"names": {}, "dns": {"serch": []}`:     `unknown key "dns.serch": did you mean "dns.search"?`,
+		`"names": {}, "dns": {"search": [" "]}`: `dns.search[0] " ": must be a domain name`,
+	} {
+		c, err := ReadConf(ddnsConf(conf))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := c.Names()
+		got := "none"
+		switch {
+		case err != nil:
+			got = err.Error()
+		case n != nil:
+			got = ddnsString(n)
+		}
+		if !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s, want %s", conf, got, want)
+		}
+	}
 }

@@ -95,9 +95,9 @@ func (p Parent) Beside(other string, o Parent) error {
 	switch {
 	case p.Kind != o.Kind:
 		return wire.Invalid("parent", p.Name, fmt.Sprintf("%s network %s is already using parent interface %s: macvlan and ipvlan can't share one", o.Kind, other, p.Name))
-	case p.Kind == wire.KindMacvlan && o.Mode == passthru:
+	case o.Mode == passthru: // a mode of macvlan alone
 		return wire.Invalid("parent", p.Name, fmt.Sprintf("macvlan network %s is already using parent interface %s in mode passthru", other, p.Name))
-	case p.Kind == wire.KindMacvlan && p.Mode == passthru:
+	case p.Mode == passthru:
 		return wire.Invalid("mode", passthru, fmt.Sprintf("cannot use mode passthru, macvlan network %s is already using parent interface %s", other, p.Name))
 	case p.Kind == wire.KindIpvlan && (p.Mode != o.Mode || p.Flag != o.Flag):
 		return wire.Invalid("mode", strings.TrimSpace(p.Mode+" "+p.Flag), fmt.Sprintf("ipvlan network %s is already using parent interface %s in mode %s", other, p.Name, strings.TrimSpace(o.Mode+" "+o.Flag)))

@@ -2,8 +2,11 @@ package network
 
 import (
 	"fmt"
+	"net/netip"
+	"strings"
 	"testing"
 
+	"dcni/pkg/ipam"
 	"dcni/pkg/wire"
 )
 
@@ -14,7 +17,12 @@ func TestParentObjects(t *testing.T) {
 		"eth0.10": "link eth0.10 up link eth0 type vlan id 10; eth0",
 		"eth0.07": "link eth0.07 is a parent; eth0.07", // its owner's: dcni would name it eth0.7
 		"lan.x":   "link lan.x is a parent; lan.x",
-		"":        "link dm-4b5e57f6eb2f up type dummy; ",
+		".10":     "link .10 is a parent; .10",
+		"eth0.1":  "link eth0.1 up link eth0 type vlan id 1; eth0",
+
+		"eth0.4094":       "link eth0.4094 up link eth0 type vlan id 4094; eth0",
+		"abcdefghijk.100": "link abcdefghijk.100 up link abcdefghijk type vlan id 100; abcdefghijk",
+		"":                "link dm-4b5e57f6eb2f up type dummy; ",
 	} {
 		p, err := ParseParent("web", wire.KindMacvlan, "dm-", name)
 		if err != nil {
@@ -54,6 +62,49 @@ func TestBeside(t *testing.T) {
 		}
 		if got != c.want {
 			t.Errorf("%+v beside %+v:\n%s, want\n%s", c.own, c.other, got, c.want)
+		}
+	}
+}
+
+func TestParentErrors(t *testing.T) {
+	for name, want := range map[string]string{
+		"eth0.0":           `parent "eth0.0": vlan id must be between 1-4094, received: 0`,
+		"eth0.-1":          `parent "eth0.-1": vlan id must be between 1-4094, received: -1`,
+		"eth0.4095":        `parent "eth0.4095": vlan id must be between 1-4094, received: 4095`,
+		"abcdefghijkl.100": `parent "abcdefghijkl.100": must be at most 15 bytes, with the VLAN's ID: `,
+		"abcdefghijklmnop": `parent "abcdefghijklmnop": must be a link name: `,
+		"a/b":              `parent "a/b": must be a link name: `,
+		"lo":               `parent "lo": must not be the loopback link`,
+	} {
+		if _, err := ParseParent("web", wire.KindMacvlan, "dm-", name); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+func TestCheckMTU(t *testing.T) {
+	four := ipam.Subnet{Prefix: netip.MustParsePrefix("10.1.0.0/24")}
+	six := ipam.Subnet{Prefix: netip.MustParsePrefix("fd00::/64")}
+	const least, least6 = "mtu %d: must be 0 (that of the parent), or 68 and more", "mtu %d: must be at least 1280 on a network with IPv6 (RFC 8200)"
+	for _, c := range []struct {
+		mtu     int
+		need6   bool
+		subnets []ipam.Subnet
+		want    string
+	}{
+		{0, true, nil, ""}, {0, false, []ipam.Subnet{six}, ""},
+		{-1, false, nil, least}, {1, false, nil, least}, {67, true, nil, least}, {68, false, nil, ""}, {68, false, []ipam.Subnet{four}, ""},
+		{1279, false, []ipam.Subnet{four, six}, least6}, {1279, true, nil, least6}, {1280, true, []ipam.Subnet{six}, ""},
+	} {
+		got, want := "", c.want
+		if want != "" {
+			want = fmt.Sprintf(want, c.mtu)
+		}
+		if err := (Families{Need6: c.need6}).CheckMTU(c.mtu, c.subnets); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%+v: %s", c, got)
 		}
 	}
 }

@@ -64,6 +64,9 @@ func TestOthers(t *testing.T) {
 				t.Errorf("others than %s on %q, with %s: %t, %v", own, network, c.other, got, err)
 			}
 		}
+		if got, err := s.Others("web", c.other); got != (c.other != own) || err != nil {
+			t.Errorf("others than %s on web, with %s: %t, %v", c.other, own, got, err)
+		}
 	}
 }
 
