@@ -51,6 +51,7 @@ func commands() map[string]scriptCommand {
 		"encrypted":  cmdEncrypted,
 		"inject":     cmdInject,
 		"wiretap":    cmdWiretap,
+		"clock":      cmdClock,
 	}
 }
 

@@ -90,6 +90,7 @@
 //	                                      away. Without nodes: "ipv6" first, "rotate"
 //	inject NODE NODE PORT                 send VXLAN in clear from outside, as if from the first, for c1 of the second
 //	wiretap NODE                          listen on its wire; then print what passed since: ESP, and VXLAN in clear
+//	clock DURATION                        step the virtual machine's clock, which is all nodes'; undone when the script ends
 //
 // In a node, NS is one of its sandboxes, and NODE/NS is another's from anywhere: after
 // "on n1", "reach c1 10.0.0.3:80" and "reach n1/c1 10.0.0.3:80" are the same. What runs in

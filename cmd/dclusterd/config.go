@@ -120,10 +120,11 @@ func (s state) identity(now time.Time) (trust.Identity, error) {
 	if err := trust.CheckDates(s.Path(fileCA), i.CA, now); err != nil {
 		return i, err
 	}
-	if err := trust.CheckDates(s.Path(fileCert), i.Cert, now); err != nil {
-		return i, fmt.Errorf("%w: `dnet cluster leave --force`, and join again with a token", err)
+	err = trust.CheckDates(s.Path(fileCert), i.Cert, now)
+	if err != nil && now.After(i.Cert.NotAfter) {
+		err = fmt.Errorf("%w: `dnet cluster leave --force`, and join again with a token", err)
 	}
-	return i, nil
+	return i, err
 }
 
 // ca reads the CA with its key; nil where the node does not have it.

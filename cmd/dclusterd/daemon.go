@@ -69,6 +69,7 @@ func (d *daemon) run(ctx context.Context) error {
 	d.begin()
 	var tasks sync.WaitGroup
 	tasks.Go(func() { d.awaitIdle(ctx, end) })
+	tasks.Go(func() { d.beginAgain(ctx) })
 	server := &remote.Server{Store: d, Self: d.self, Admin: d.admin}
 	tasks.Go(func() {
 		if err := server.Serve(ctx, l); err != nil && ctx.Err() == nil {
@@ -118,11 +119,29 @@ func (d *daemon) begin() {
 			close(n.enrolled)
 		}
 	}
-	if err != nil {
+	if err == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.why == nil || d.why.Error() != err.Error() {
 		d.log.Error("the node can't start", "error", err)
+	}
+	d.why = err
+}
+
+// beginAgain tries again while the host has the files of a node and is none. What was wrong
+// may be right by then: the clock of a machine that has none of its own is set after a boot.
+func (d *daemon) beginAgain(ctx context.Context) {
+	for sleep(ctx, lookPause) {
+		d.change.Lock()
 		d.mu.Lock()
-		d.why = err
+		waits := d.node == nil && d.why != nil
 		d.mu.Unlock()
+		if waits {
+			d.begin()
+		}
+		d.change.Unlock()
 	}
 }
 

@@ -41,6 +41,30 @@ func TestExpired(t *testing.T) {
 	a.initCluster("a")
 }
 
+// TestClockFarOff starts a node before its clock is set: it is one as soon as that is right.
+// Here the certificate is of a later day, until it is not.
+func TestClockFarOff(t *testing.T) {
+	t.Parallel()
+	a := newHost(t)
+	a.initCluster("a")
+	ca, err := a.state.ca()
+	a.must(err)
+	key, err := a.state.key(fileKey)
+	a.must(err)
+	good, err := a.state.Read(fileCert)
+	a.must(err)
+	later, err := join.Certify(ca, &key.PublicKey, "a", a.statusNow().Address, time.Now().AddDate(1, 0, 0))
+	a.must(err)
+	a.stop()
+	a.must(a.state.Write(fileCert, later))
+	a.restart()
+	if s := a.statusNow(); !strings.Contains(s.Error, "holds from ") || !strings.Contains(s.Error, "this host's clock says") || strings.Contains(s.Error, "leave") {
+		t.Errorf("%+v", s)
+	}
+	a.must(a.state.Write(fileCert, good))
+	a.await("the node", func() bool { return a.statusNow().Error == "" })
+}
+
 // TestClone has a host with all the files of another: it does not take that one's place.
 func TestClone(t *testing.T) {
 	t.Parallel()

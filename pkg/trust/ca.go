@@ -138,7 +138,8 @@ func CheckDates(path string, cert *x509.Certificate, now time.Time) error {
 	case now.After(cert.NotAfter):
 		return fmt.Errorf("certificate %s: has expired on %s", path, day(cert.NotAfter))
 	case now.Before(cert.NotBefore):
-		return fmt.Errorf("certificate %s: holds from %s on, and this host's clock says %s", path, day(cert.NotBefore), day(now))
+		return fmt.Errorf("certificate %s: holds from %s on, and this host's clock says %s: it is wrong, or that of the host which signed was",
+			path, cert.NotBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
