@@ -21,27 +21,33 @@ var dockerScript string
 
 // A docker is a Docker of the benchmark's own, beside which we are measured.
 type docker struct {
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	dir   string
-	netns string // path of the asking container's network namespace
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	dir    string
+	client string // path of the docker command
+	netns  string // path of the asking container's network namespace
 }
 
 // errNoDocker says that there is no Docker on this machine.
 var errNoDocker = errors.New("no dockerd is installed")
 
 // startDocker starts a Docker that is beside no other one: in a network and mount
-// namespace of its own.
-func startDocker() (*docker, error) {
+// namespace of its own. Arguments are docker.sh's.
+func startDocker(args ...string) (*docker, error) {
 	path, err := dockerPath()
 	if err != nil {
 		return nil, err
 	}
 	d := &docker{}
+	for _, dir := range filepath.SplitList(path) {
+		if _, err := os.Stat(filepath.Join(dir, "docker")); err == nil && d.client == "" {
+			d.client = filepath.Join(dir, "docker")
+		}
+	}
 	if d.dir, err = os.MkdirTemp("", "bench-docker"); err != nil {
 		return nil, err
 	}
-	d.cmd = exec.Command("sh", "-c", dockerScript, "docker.sh", d.dir)
+	d.cmd = exec.Command("sh", append([]string{"-c", dockerScript, "docker.sh", d.dir}, args...)...)
 	d.cmd.Env = append(os.Environ(), "PATH="+path)
 	d.cmd.Stderr = os.Stderr
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET}
@@ -81,6 +87,9 @@ func dockerPath() (string, error) {
 	}
 	return path, nil
 }
+
+// socket is where the daemon listens.
+func (d *docker) socket() string { return filepath.Join(d.dir, "socket") }
 
 // stop ends the Docker and all that it started.
 func (d *docker) stop() error {

@@ -63,7 +63,7 @@ func (b *run) overlays() error {
 		return err
 	}
 	o := &overlayRun{run: b, nodes: [2]*testhost.Host(nodes), outside: end{b.host, "outside", testhost.OutsideIPv4}}
-	for _, step := range []func() error{o.cluster, o.attach, o.handMade, o.traffic, o.wayOut, o.adds, o.firstPackets} {
+	for _, step := range []func() error{o.cluster, o.attach, o.handMade, o.traffic, o.wayOut, o.adds, o.swarm, o.firstPackets} {
 		if err := step(); err != nil {
 			return err
 		}
