@@ -17,6 +17,7 @@ import (
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/records/registry"
 	"dcni/pkg/wire"
 	"dcni/pkg/wire/wiretest"
 )
@@ -283,7 +284,7 @@ func TestConfDir(t *testing.T) {
 	if status, _, stderr := f.dnet("--conf-dir relative create web"); status != 0 {
 		t.Fatal(stderr)
 	}
-	if known, err := f.store.Networks("").Get("web"); err != nil || known.Conf != f.dir+"/relative/dcni-web.conflist" {
+	if known, err := registry.Of(f.store, "").Get("web"); err != nil || known.Conf != f.dir+"/relative/dcni-web.conflist" {
 		t.Errorf("registered as %+v, %v", known, err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/records/disk"
+	"dcni/pkg/records/registry"
 )
 
 // createFlags are the flags whose values have to be converted to options of a
@@ -168,7 +169,7 @@ func (a *app) create(o *network.Options) error {
 	if err := a.removeLeftovers(m, o.Name); err != nil {
 		return err
 	}
-	c := creation{app: a, draft: draft, name: o.Name, registry: a.store.Networks("")}
+	c := creation{app: a, draft: draft, name: o.Name, registry: registry.Of(a.store, "")}
 	if err := c.run(m); err != nil {
 		return err
 	}
@@ -215,7 +216,7 @@ func (a *app) removeLeftovers(m machine, name string) error {
 	if len(attached) > 0 {
 		return fmt.Errorf("%w: no file in %s configures it, but it has active endpoints (%s)", alreadyExists(name), a.conf, endpointList(attached))
 	}
-	known, err := a.store.Networks("").Get(name)
+	known, err := registry.Of(a.store, "").Get(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || disk.IsUnreadable(err): // creating it sees to what can't be read
 		return nil
@@ -234,7 +235,7 @@ type creation struct {
 	*app
 	draft    *network.Draft
 	name     string
-	registry records.Networks
+	registry registry.Registry
 	others   []Network
 	facts    []network.Facts // of the others
 }
@@ -250,7 +251,7 @@ func (c *creation) run(facts cni.Facts) error {
 	}
 	return c.registry.Create(reg, c.conf.Path(c.name),
 		func() error { return c.check(reg) },
-		func(n records.Network) error {
+		func(n registry.Network) error {
 			data, err := c.draft.Conflist(n.Subnets)
 			if err != nil {
 				return err
@@ -261,7 +262,7 @@ func (c *creation) run(facts cni.Facts) error {
 
 // check compares the network with all others. The registry is locked, so none is
 // added at the same time.
-func (c *creation) check(reg records.Registration) error {
+func (c *creation) check(reg registry.Registration) error {
 	files, err := c.conf.List()
 	if err != nil {
 		return err
@@ -313,7 +314,7 @@ func (c *creation) sameLink(other string) error {
 }
 
 // registered looks for the link among networks that no file here configures.
-func (c *creation) registered(reg records.Registration) error {
+func (c *creation) registered(reg registry.Registration) error {
 	list, err := c.registry.List()
 	if err != nil {
 		return err

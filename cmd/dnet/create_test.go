@@ -12,6 +12,8 @@ import (
 	"dcni/pkg/mode"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/records/leases"
+	"dcni/pkg/records/registry"
 	"dcni/pkg/wire"
 )
 
@@ -37,7 +39,7 @@ func TestCreate(t *testing.T) {
 	if got := compact(t, c.Plugins[0]); got != plugin {
 		t.Errorf("the plugin's configuration is\n%s, want\n%s", got, plugin)
 	}
-	known, err := f.store.Networks("").Get("web")
+	known, err := registry.Of(f.store, "").Get("web")
 	if err != nil || known.Bridge != "br-4b5e57f6eb2f" || len(known.Subnets) != 2 || len(known.FromPool) != 0 || known.Conf != f.dir+"/net.d/dcni-web.conflist" {
 		t.Errorf("registered as %+v, %v", known, err)
 	}
@@ -92,8 +94,8 @@ func TestCreateRefuses(t *testing.T) {
 	f.network("rsx2.conflist", `{"cniVersion": "1.0.0", "name": "rsx2", "plugins": [{"type": "dbridge", "bridge": "brx", "ipam": {"type": "dipam"}}]}`)
 	f.network("dcni-broken.conflist", `{"cniVersion":`)
 	f.network("routed.conflist", `{"cniVersion": "1.0.0", "name": "routed", "plugins": [{"type": "dipvlan", "parent": "eth0", "mode": "l3", "ipam": {"type": "dipam"}}]}`)
-	f.must(f.store.Networks("").Create(records.Registration{Name: "hidden", Bridge: "br-hidden"}, f.dir+"/other.d/hidden.conflist",
-		func() error { return nil }, func(records.Network) error {
+	f.must(registry.Of(f.store, "").Create(registry.Registration{Name: "hidden", Bridge: "br-hidden"}, f.dir+"/other.d/hidden.conflist",
+		func() error { return nil }, func(registry.Network) error {
 			f.write("other.d/hidden.conflist", `{"name": "hidden"}`, 0o644)
 			return nil
 		}))
@@ -149,7 +151,7 @@ func TestCreateRefuses(t *testing.T) {
 			f.must(os.Remove(f.dir + "/net.d/dcni-n.conflist"))
 		}
 	}
-	if list, err := f.store.Networks("").List(); err != nil || len(list) != 1 {
+	if list, err := registry.Of(f.store, "").List(); err != nil || len(list) != 1 {
 		t.Errorf("registered are %v, %v", list, err)
 	}
 }
@@ -164,7 +166,7 @@ func TestCreateAfterKilledRemove(t *testing.T) {
 	if _, err := f.host.Ensure(old); err != nil {
 		t.Fatal(err)
 	}
-	leases := f.store.Leases("", "web")
+	leases := leases.Of(f.store, "", "web")
 	_, err := leases.Claim(ipam.Request{Owner: owner("web", "c1", "eth0")}, ipam.Config{Subnets: []ipam.Subnet{subnet("10.82.0.0/24")}})
 	f.must(err)
 	file := f.dir + "/net.d/dcni-web.conflist"
@@ -186,7 +188,7 @@ func TestCreateAfterKilledRemove(t *testing.T) {
 	f.check([]call{{line + "br-new web", 0, network.ID("web") + "\n", ""}})
 	taken, err := leases.Taken()
 	f.must(err)
-	if known, err := f.store.Networks("").Get("web"); err != nil || known.Bridge != "br-new" || f.host.Has(old.Key()) || len(taken) != 0 || f.host.rulesRemoved != 1 {
+	if known, err := registry.Of(f.store, "").Get("web"); err != nil || known.Bridge != "br-new" || f.host.Has(old.Key()) || len(taken) != 0 || f.host.rulesRemoved != 1 {
 		t.Errorf("registered as %+v, %v; host %v, leases %v, rules removed %d times", known, err, f.host.Keys(), taken, f.host.rulesRemoved)
 	}
 }

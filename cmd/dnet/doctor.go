@@ -15,6 +15,7 @@ import (
 	"dcni/pkg/netns"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/records/leases"
 	"dcni/pkg/wire"
 )
 
@@ -192,7 +193,7 @@ func (a *app) staleLeases(n Network) (list []doctor.Lease) {
 		return nil
 	}
 	f, _ := n.Facts(nil)
-	orphaned, err := a.store.Leases(f.DataDir, n.Name).Orphaned()
+	orphaned, err := leases.Of(a.store, f.DataDir, n.Name).Orphaned()
 	if err != nil {
 		a.warn("leases of network %s: %v", n.Name, err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/records/leases"
 )
 
 // statusTemplate is the exit status when a template can't be read, which is
@@ -151,7 +152,7 @@ func (a *app) inspect(n Network) (*network.Inspection, error) {
 		a.warn("%v", err)
 	}
 	a.warnLost(attached)
-	leased, err := a.store.Leases(f.DataDir, n.Name).Taken()
+	leased, err := leases.Of(a.store, f.DataDir, n.Name).Taken()
 	if err != nil {
 		return nil, err
 	}

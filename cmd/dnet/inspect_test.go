@@ -9,6 +9,7 @@ import (
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
 	"dcni/pkg/records"
+	"dcni/pkg/records/leases"
 )
 
 // inspected is what Docker prints of a network, and what dnet adds.
@@ -125,7 +126,7 @@ func TestInspectContainers(t *testing.T) {
 	f.attached(records.Record{Attachment: owner("web", "c2", "eth0"), Addresses: address("10.70.0.4")[1:]})
 	f.attached(records.Record{Attachment: owner("web", "c3", "eth0"), State: records.Adding})
 	f.attached(records.Record{Attachment: owner("other", "c4", "eth0")})
-	_, err := f.store.Leases("", "web").Claim(ipam.Request{Owner: owner("web", "c1", "eth0")}, ipam.Config{Subnets: []ipam.Subnet{subnet("10.70.0.0/24")}})
+	_, err := leases.Of(f.store, "", "web").Claim(ipam.Request{Owner: owner("web", "c1", "eth0")}, ipam.Config{Subnets: []ipam.Subnet{subnet("10.70.0.0/24")}})
 	f.must(err)
 	first := owner("web", "c1", "eth0").EndpointID()
 	f.check([]call{

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dcni/pkg/network"
+	"dcni/pkg/records/registry"
 )
 
 // listFlags are the flags of ls.
@@ -159,7 +160,7 @@ func (r *row) MarshalJSON() ([]byte, error) {
 // registered returns the subnets that a network's registration gives it.
 func (a *app) registered(n Network) []netip.Prefix {
 	f, _ := n.Facts(nil) // for its dataDir; the usual one if the configuration can't be read
-	known, err := a.store.Networks(f.DataDir).Get(n.Name)
+	known, err := registry.Of(a.store, f.DataDir).Get(n.Name)
 	if err != nil {
 		return nil // the network was never used
 	}

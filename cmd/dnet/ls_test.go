@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"dcni/pkg/records"
+	"dcni/pkg/records/registry"
 )
 
 // someNetworks are those of a host with a busy user.
@@ -60,8 +61,8 @@ web       true      false     false      x
 		{"ls --format {{", 1, "", "dnet: template parsing error: ..."},
 	})
 	// The registry gives the subnets that the file does not name.
-	f.must(f.store.Networks("").Create(records.Registration{Name: "web", WantULA: true, HostID: "host"}, "", func() error { return nil },
-		func(records.Network) error { return nil }))
+	f.must(registry.Of(f.store, "").Create(registry.Registration{Name: "web", WantULA: true, HostID: "host"}, "", func() error { return nil },
+		func(registry.Network) error { return nil }))
 	f.check([]call{{"ls -f name=web --format '{{.IPv4}} {{.IPv6}}'", 0, "true true\n", ""}})
 }
 

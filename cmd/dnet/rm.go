@@ -11,6 +11,8 @@ import (
 	"dcni/pkg/mode"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/records/leases"
+	"dcni/pkg/records/registry"
 	"dcni/pkg/wire"
 )
 
@@ -146,7 +148,7 @@ func (a *app) removalOf(word string) (*removal, error) {
 	if remover := n.Remover(); remover != nil {
 		r.removers = []network.Remover{remover}
 	}
-	if known, err := a.store.Networks(r.dataDir).Get(n.Name); err == nil && known.Bridge != "" {
+	if known, err := registry.Of(a.store, r.dataDir).Get(n.Name); err == nil && known.Bridge != "" {
 		r.link = known.Bridge
 	}
 	return r, nil
@@ -155,7 +157,7 @@ func (a *app) removalOf(word string) (*removal, error) {
 // removalWithoutFile finds a network that is registered and has no file: its
 // `dnet rm` was killed, or a user removed the file by hand.
 func (a *app) removalWithoutFile(list []Network, word string) (*removal, error) {
-	registered, err := a.store.Networks("").List()
+	registered, err := registry.Of(a.store, "").List()
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +172,7 @@ func (a *app) removalWithoutFile(list []Network, word string) (*removal, error) 
 	if err != nil {
 		return nil, err
 	}
-	known, err := a.store.Networks("").Get(name)
+	known, err := registry.Of(a.store, "").Get(name)
 	r := &removal{name: name, link: known.Bridge, removers: removers()}
 	if known.Conf == a.conf.Path(name) && configuredElsewhere(known) {
 		r.path = known.Conf // it can't be read
@@ -180,7 +182,7 @@ func (a *app) removalWithoutFile(list []Network, word string) (*removal, error) 
 
 // configuredElsewhere reports whether a network's file is there, in whichever
 // directory dnet wrote it.
-func configuredElsewhere(n records.Network) bool {
+func configuredElsewhere(n registry.Network) bool {
 	return n.Conf != "" && records.Configured(n.Conf, n.Name)
 }
 
@@ -220,8 +222,8 @@ func (a *app) dismantle(m machine, r *removal) error {
 		}
 	}
 	a.store.Prune(r.name)
-	if err := a.store.Leases(r.dataDir, r.name).Drop(); err != nil {
+	if err := leases.Of(a.store, r.dataDir, r.name).Drop(); err != nil {
 		return err
 	}
-	return a.store.Networks(r.dataDir).Forget(r.name)
+	return registry.Of(a.store, r.dataDir).Forget(r.name)
 }

@@ -10,6 +10,8 @@ import (
 	"dcni/pkg/mode/bridge"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/records/leases"
+	"dcni/pkg/records/registry"
 	"dcni/pkg/wire"
 )
 
@@ -22,7 +24,7 @@ func (f *fixture) used(name, link string) (objects []wire.Object) {
 		_, err := f.host.Ensure(o)
 		f.must(err)
 	}
-	_, err := f.store.Leases("", name).Claim(ipam.Request{Owner: owner(name, "gone", "eth0")}, ipam.Config{Subnets: []ipam.Subnet{subnet("10.83.0.0/24")}})
+	_, err := leases.Of(f.store, "", name).Claim(ipam.Request{Owner: owner(name, "gone", "eth0")}, ipam.Config{Subnets: []ipam.Subnet{subnet("10.83.0.0/24")}})
 	f.must(err)
 	return objects
 }
@@ -35,12 +37,12 @@ func (f *fixture) left(name string, objects []wire.Object) (list []string) {
 			list = append(list, o.Key())
 		}
 	}
-	taken, err := f.store.Leases("", name).Taken()
+	taken, err := leases.Of(f.store, "", name).Taken()
 	f.must(err)
 	if len(taken) > 0 {
 		list = append(list, "leases")
 	}
-	if _, err := f.store.Networks("").Get(name); err == nil {
+	if _, err := registry.Of(f.store, "").Get(name); err == nil {
 		list = append(list, "registration")
 	}
 	return list
@@ -181,7 +183,7 @@ func TestRemoveOrphanWithoutFile(t *testing.T) {
 		t.Errorf("plugins called: %swith %s", got, data)
 	}
 	f.attached(records.Record{Attachment: owner("web", "c1", "eth0"), State: records.Adding})
-	f.must(f.store.Networks("").Create(records.Registration{Name: "web"}, "", func() error { return nil }, func(records.Network) error { return nil }))
+	f.must(registry.Of(f.store, "").Create(registry.Registration{Name: "web"}, "", func() error { return nil }, func(registry.Network) error { return nil }))
 	f.check([]call{{"rm web", 1, "", "dnet: detach web c1/eth0, whose sandbox is gone: record of web c1/eth0\n..."}})
 }
 

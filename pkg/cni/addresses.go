@@ -10,6 +10,8 @@ import (
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/records/leases"
+	"dcni/pkg/records/registry"
 	"dcni/pkg/wire"
 )
 
@@ -23,7 +25,7 @@ type Lease struct {
 	Reused    bool             // an address may have been another's not long ago
 	Overlay   *network.Overlay // what the cluster says of an overlay network; nil for others
 	Fresh     bool             // the network was registered for it
-	Before    records.Network  // else: how it was registered before
+	Before    registry.Network // else: how it was registered before
 }
 
 // Facts is what dipam asks of the machine.
@@ -76,8 +78,8 @@ func (o dipamSource) Replace(r *Request, l *Lease, taken []wire.Conflict) error 
 	return nil
 }
 
-func (o dipamSource) leases() records.Leases {
-	return o.store.Leases(o.network.IPAM.Own.DataDir, o.network.Name)
+func (o dipamSource) leases() leases.Leases {
+	return leases.Of(o.store, o.network.IPAM.Own.DataDir, o.network.Name)
 }
 
 func (o dipamSource) Claim(r *Request) (*Lease, error) {
@@ -105,14 +107,14 @@ func (o dipamSource) Claim(r *Request) (*Lease, error) {
 	}
 }
 
-func (o dipamSource) registry() records.Networks {
-	return o.store.Networks(o.network.IPAM.Own.DataDir)
+func (o dipamSource) registry() registry.Registry {
+	return registry.Of(o.store, o.network.IPAM.Own.DataDir)
 }
 
 // unregister takes back what a claim that came to nothing said of the network:
 // its new subnets, or all of it where it was the first, for then it is no
 // network yet.
-func (o dipamSource) unregister(fresh bool, before records.Network) error {
+func (o dipamSource) unregister(fresh bool, before registry.Network) error {
 	if !fresh {
 		return o.registry().Restore(before)
 	}
@@ -166,7 +168,7 @@ func withRanges(subnets []ipam.Subnet, ranges []ipam.Set) []ipam.Subnet {
 
 // config returns the configuration with the subnets that the registry gives
 // the network besides those it names.
-func (o dipamSource) config(registry records.Networks) (ipam.Config, error) {
+func (o dipamSource) config(registry registry.Registry) (ipam.Config, error) {
 	cfg, reg := o.network.IPAM.Own, o.registration()
 	all, err := registry.Register(reg)
 	if err != nil {
@@ -183,17 +185,17 @@ func (o dipamSource) config(registry records.Networks) (ipam.Config, error) {
 	return cfg, nil
 }
 
-func (o dipamSource) registration() records.Registration { return Register(o.network, o.facts) }
+func (o dipamSource) registration() registry.Registration { return Register(o.network, o.facts) }
 
 // Register returns what a network asks of the registry.
-func Register(n network.Description, f Facts) records.Registration {
+func Register(n network.Description, f Facts) registry.Registration {
 	subnets := n.IPAM.Own.Subnets
-	reg := records.Registration{
+	reg := registry.Registration{
 		Name: n.Name, Bridge: n.Link,
 		WantPool: len(subnets) == 0, WantULA: n.Families.ULA,
 		HostID: f.ID(),
 		Avoid:  func() ([]netip.Prefix, error) { return avoid(n, f) },
-		Alive:  func(known records.Network) bool { return alive(known, f) },
+		Alive:  func(known registry.Network) bool { return alive(known, f) },
 	}
 	for _, s := range subnets {
 		reg.Explicit = append(reg.Explicit, s.Prefix)
@@ -221,7 +223,7 @@ func avoid(n network.Description, f Facts) ([]netip.Prefix, error) {
 // alive reports whether anything but a lease still names a network: a file where
 // runtimes keep networks or the one that dnet made, or a route of its subnet on
 // this host.
-func alive(n records.Network, f Facts) bool {
+func alive(n registry.Network, f Facts) bool {
 	if n.Conf != "" && records.Configured(n.Conf, n.Name) || records.ConfDir(records.DefaultConfDir).Configures(n.Name) {
 		return true
 	}

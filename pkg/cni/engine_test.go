@@ -9,7 +9,7 @@ import (
 	"dcni/pkg/cni/cnitest"
 	"dcni/pkg/mode/bridge"
 	"dcni/pkg/network"
-	"dcni/pkg/records"
+	"dcni/pkg/records/registry"
 	"dcni/pkg/wire"
 )
 
@@ -60,8 +60,8 @@ func TestFailedAddRestoresRegistration(t *testing.T) {
 			return err
 		}
 	}
-	registered := func(w *cnitest.World) records.Network {
-		n, err := w.Store.Networks("").Get("web")
+	registered := func(w *cnitest.World) registry.Network {
+		n, err := registry.Of(w.Store, "").Get("web")
 		if err != nil {
 			t.Fatal(err)
 		}

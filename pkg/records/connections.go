@@ -68,7 +68,7 @@ func (s Store) HasConnections(container string) bool { return disk.Exists(s.Conn
 // PutConnection writes a connection whole. The caller holds the container's lock of
 // connections, as for the next two.
 func (s Store) PutConnection(c *Connection) error {
-	if err := checkWords(c.Of()); err != nil {
+	if err := CheckWords(c.Of()); err != nil {
 		return err
 	}
 	c.Version = disk.Format

@@ -78,6 +78,14 @@ func (s Store) TryLockNetwork(name string) (l *Lock, ok bool, err error) {
 	return s.try(kindNetwork, name)
 }
 
+// LockNetworkToRead waits until no other process changes the shared parts of a network. It
+// needs no write, see [Store.LockAttachmentToRead].
+func (s Store) LockNetworkToRead(name string) (*Lock, error) { return s.lockToRead(kindNetwork, name) }
+
+// LockRegistry waits until it gets the lock under which the registry of networks in a data
+// directory changes.
+func (s Store) LockRegistry(dataDir string) (*Lock, error) { return s.lock(kindRegistry, dataDir) }
+
 // LockHost waits until it gets the lock under which objects of the host change that
 // networks share.
 func (s Store) LockHost() (*Lock, error) { return s.lock(kindHost, "") }

@@ -14,7 +14,7 @@ import (
 func (s Store) Probe(dataDirs ...string) error {
 	errs := []error{writable(s.Run)}
 	for _, dir := range dataDirs {
-		errs = append(errs, writable(s.dataDir(dir)))
+		errs = append(errs, writable(s.DataDir(dir)))
 	}
 	return errors.Join(errs...)
 }

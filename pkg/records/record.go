@@ -118,7 +118,7 @@ func (s Store) Put(r *Record) error {
 
 // put hands a record to a function that writes it.
 func (s Store) put(r *Record, write func(path string, data []byte) error) error {
-	if err := checkWords(r.Attachment); err != nil {
+	if err := CheckWords(r.Attachment); err != nil {
 		return err
 	}
 	r.Version = disk.Format
@@ -399,4 +399,22 @@ func Interfaces(list []*Record) []*Record {
 		}
 	}
 	return out
+}
+
+// Has reports whether an attachment is on record. One whose records can't be read may be.
+func (s Store) Has(a wire.Attachment) bool {
+	keys, err := s.keys(a.Network, a.Container, a.IfName)
+	return err != nil || len(keys) > 0
+}
+
+// CheckWords refuses an identity that can't be file names.
+func CheckWords(a wire.Attachment) error {
+	for _, w := range []struct{ field, value string }{
+		{"network name", a.Network}, {"CNI_CONTAINERID", a.Container}, {"CNI_IFNAME", a.IfName},
+	} {
+		if w.value == "" || w.value == "." || w.value == ".." || len(w.value) > unix.NAME_MAX || strings.ContainsAny(w.value, "/\x00") {
+			return wire.Errorf(wire.CodeEnv, "%s %q: must be 1 to %d bytes without '/'", w.field, w.value, unix.NAME_MAX)
+		}
+	}
+	return nil
 }

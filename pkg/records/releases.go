@@ -33,7 +33,7 @@ func (c Cluster) releasePath(a wire.Attachment) string {
 
 // QueueRelease notes that an attachment has to give back what it has.
 func (c Cluster) QueueRelease(a wire.Attachment) error {
-	if err := checkWords(a); err != nil {
+	if err := CheckWords(a); err != nil {
 		return err
 	}
 	data, err := json.Marshal(a)

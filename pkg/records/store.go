@@ -37,7 +37,7 @@
 // '-', '_' and '.' are written %XX in by-name, so is a leading dot, and a long
 // name is cut and ends in '~' and a hash.
 //
-// leases.go says why this is right after a crash.
+// Package leases says why this is right after a crash.
 //
 // # Networks
 //
@@ -94,8 +94,8 @@ type Store struct {
 // Default returns the store in its fixed places.
 func Default() Store { return Store{Run: "/run/dcni", Lib: ipam.DefaultDataDir, Log: os.Stderr} }
 
-// dataDir returns a directory named in a configuration, Lib by default.
-func (s Store) dataDir(dir string) string {
+// DataDir returns a directory named in a configuration, Lib by default.
+func (s Store) DataDir(dir string) string {
 	if dir == "" || dir == ipam.DefaultDataDir {
 		return s.Lib
 	}

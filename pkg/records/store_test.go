@@ -2,11 +2,8 @@ package records
 
 import (
 	"errors"
-	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -105,7 +102,7 @@ func TestCheckWords(t *testing.T) {
 		for i := range 3 {
 			words := []string{"n", "c", "i"}
 			words[i] = word
-			err := checkWords(wire.Attachment{Network: words[0], Container: words[1], IfName: words[2]})
+			err := CheckWords(wire.Attachment{Network: words[0], Container: words[1], IfName: words[2]})
 			if (err == nil) != ok || err != nil && code(err) != wire.CodeEnv {
 				t.Errorf("%q: %v", words, err)
 			}
@@ -136,56 +133,9 @@ func TestProbe(t *testing.T) {
 	if err := (Store{Run: file}).Probe(); !errors.Is(err, unix.ENOTDIR) {
 		t.Errorf("a file: %v", err)
 	}
-	if d := Default(); d.dataDir("") != "/var/lib/dcni" || d.dataDir("/x/../y") != "/y" {
-		t.Errorf("data directories %s, %s", d.dataDir(""), d.dataDir("/x/../y"))
+	if d := Default(); d.DataDir("") != "/var/lib/dcni" || d.DataDir("/x/../y") != "/y" {
+		t.Errorf("data directories %s, %s", d.DataDir(""), d.DataDir("/x/../y"))
 	}
-}
-
-// TestForgetLeases removes the directory of a network only without leases.
-func TestForgetLeases(t *testing.T) {
-	s, cfg := testStore(t), config(t, "10.1.0.0/29")
-	l := s.Leases("", "web")
-	forget := func(l Leases, empty bool) {
-		t.Helper()
-		if got, err := l.Forget(); got != empty || err != nil {
-			t.Errorf("forgot %t, %v", got, err)
-		}
-		if _, err := os.Stat(l.dir); errors.Is(err, os.ErrNotExist) != empty {
-			t.Errorf("its directory: %v", err)
-		}
-	}
-	forget(l, true)
-	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/29")
-	forget(l, false)
-	lock, err := s.LockNetwork("web")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Unlock()
-	forget(l.Locked(), false)
-	if err := l.Locked().Release(owner("c1")); err != nil {
-		t.Fatal(err)
-	}
-	forget(l.Locked(), true)
-}
-
-// TestTaken lists the leases of this boot and what is kept for names.
-func TestTaken(t *testing.T) {
-	s, cfg := testStore(t), config(t, "10.1.0.0/29")
-	l := s.Leases("", "web")
-	taken := func() string {
-		t.Helper()
-		list, err := l.Taken()
-		slices.SortFunc(list, netip.Addr.Compare)
-		return fmt.Sprint(list) + errText(err)
-	}
-	want(t, taken(), "[]")
-	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/29")
-	cfg.Sticky = true
-	want(t, claimText(l, sticky("c2", "db"), cfg), "10.1.0.3/29")
-	want(t, taken(), "[10.1.0.2 10.1.0.3]")
-	s.reboot(t)
-	want(t, taken(), "[10.1.0.3]")
 }
 
 // TestLockKinds: each kind of lock excludes itself, for one name, and no other kind.

@@ -1,4 +1,4 @@
-package records
+package leases
 
 import (
 	"errors"
@@ -9,8 +9,8 @@ import (
 	"dcni/pkg/wire"
 )
 
-// An OrphanedLease is one of an attachment that has no record.
-type OrphanedLease struct {
+// An Orphan is a lease of an attachment that has no record.
+type Orphan struct {
 	Owner   wire.Attachment
 	Address netip.Addr
 	Path    string // of its link, which an operator may remove
@@ -23,7 +23,7 @@ type OrphanedLease struct {
 //
 // Other suites' plugins that take addresses from dipam have no records: Orphaned is for
 // networks whose first plugin is one of ours.
-func (l Leases) Orphaned() ([]OrphanedLease, error) {
+func (l Leases) Orphaned() ([]Orphan, error) {
 	s := &session{l: l}
 	links, err := s.links()
 	if err != nil || len(links) == 0 {
@@ -36,7 +36,7 @@ func (l Leases) Orphaned() ([]OrphanedLease, error) {
 	if err != nil {
 		return nil, nil // of no boot that is known
 	}
-	var out []OrphanedLease
+	var out []Orphan
 	for a, found := range links {
 		if found.epoch != epoch || found.name != "" || found.owner.Container == "" || l.store.Has(found.owner) {
 			continue
@@ -47,10 +47,10 @@ func (l Leases) Orphaned() ([]OrphanedLease, error) {
 		}
 		now, err := s.link(a)
 		if err == nil && now.owner == found.owner && !l.store.Has(found.owner) {
-			out = append(out, OrphanedLease{Owner: found.owner, Address: a, Path: s.path(a.String())})
+			out = append(out, Orphan{Owner: found.owner, Address: a, Path: s.path(a.String())})
 		}
 		lock.Unlock()
 	}
-	slices.SortFunc(out, func(x, y OrphanedLease) int { return x.Address.Compare(y.Address) })
+	slices.SortFunc(out, func(x, y Orphan) int { return x.Address.Compare(y.Address) })
 	return out, nil
 }

@@ -1,4 +1,6 @@
-package records
+// Package leases has the addresses in use on each network, as symbolic links on the disk.
+// Package records says how they look.
+package leases
 
 import (
 	"errors"
@@ -9,6 +11,7 @@ import (
 	"slices"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/records"
 	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
@@ -46,18 +49,18 @@ import (
 
 // Leases are the addresses in use on one network.
 type Leases struct {
-	store   Store
+	store   records.Store
 	root    string // the data directory
 	dir     string
 	network string
 	locked  bool // the caller holds the network's lock
 }
 
-// Leases returns the leases of a network that are kept in a data directory,
-// "" for the store's own.
-func (s Store) Leases(dataDir, network string) Leases {
-	root := s.dataDir(dataDir)
-	return Leases{store: s, network: network, root: root, dir: filepath.Join(root, "leases", network)}
+// Of returns the leases of a network that are kept in a data directory, "" for the
+// store's own.
+func Of(store records.Store, dataDir, network string) Leases {
+	root := store.DataDir(dataDir)
+	return Leases{store: store, network: network, root: root, dir: filepath.Join(root, "leases", network)}
 }
 
 // Locked returns the same leases for a caller that holds the network's lock.
@@ -74,7 +77,7 @@ func (l Leases) Locked() Leases {
 // belongs to another, 11 if the network is full.
 func (l Leases) Claim(req ipam.Request, cfg ipam.Config) ([]ipam.Assigned, error) {
 	req.Owner.Network = l.network
-	if err := checkWords(req.Owner); err != nil {
+	if err := records.CheckWords(req.Owner); err != nil {
 		return nil, err
 	}
 	plan, err := cfg.Plan(req)
@@ -118,7 +121,7 @@ func (l Leases) Release(owner wire.Attachment) error {
 // none if it has no lease. It changes nothing.
 func (l Leases) ByOwner(owner wire.Attachment) ([]netip.Addr, error) {
 	owner.Network = l.network
-	if err := checkWords(owner); err != nil {
+	if err := records.CheckWords(owner); err != nil {
 		return nil, err
 	}
 	var out []netip.Addr
@@ -272,4 +275,23 @@ func (l Leases) Taken() ([]netip.Addr, error) {
 		}
 	}
 	return out, err
+}
+
+// Any reports whether an attachment of this boot has a lease. It takes no lock:
+// the registry's is held, which comes after a network's. It changes nothing.
+func (l Leases) Any() (bool, error) {
+	epoch, err := l.store.KnownEpoch()
+	if err != nil {
+		return !errors.Is(err, os.ErrNotExist), nil
+	}
+	links, err := (&session{l: l}).links()
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	for _, link := range links {
+		if link.epoch == epoch {
+			return true, nil
+		}
+	}
+	return false, err
 }

@@ -1,4 +1,4 @@
-package records
+package leases
 
 import (
 	"fmt"
@@ -20,7 +20,7 @@ func sticky(container, name string, static ...string) ipam.Request {
 func TestSticky(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/29", "fd00:1::/64")
 	cfg.Sticky = true
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	want(t, claimText(l, sticky("c1", "db"), cfg), "10.1.0.2/29 fd00:1::2/64")
 	// A second container of that name has addresses of its own.
 	want(t, claimText(l, sticky("c2", "db"), cfg), "10.1.0.3/29 fd00:1::3/64")
@@ -30,7 +30,7 @@ func TestSticky(t *testing.T) {
 	want(t, fmt.Sprint(verify(t, l)), "[]")
 	want(t, claimText(l, sticky("c3", "web"), cfg), "10.1.0.4/29 fd00:1::4/64")
 	want(t, claimText(l, sticky("c4", "other", "10.1.0.3"), cfg), "error 101: Address already in use: 10.1.0.3 is kept for db")
-	s.reboot(t)
+	reboot(t, s)
 	want(t, claimText(l, sticky("c5", "db"), cfg), "10.1.0.3/29 fd00:1::3/64")
 	want(t, claimText(l, sticky("c6", "web"), cfg), "10.1.0.4/29 fd00:1::4/64")
 	verify(t, l)
@@ -41,7 +41,7 @@ func TestSticky(t *testing.T) {
 func TestStickyTakeOver(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/29")
 	cfg.Sticky = true
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		claimText(l, sticky(name, name), cfg)
 	}
@@ -65,7 +65,7 @@ func TestStickyTakeOver(t *testing.T) {
 func TestStickyReserved(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/29")
 	cfg.Sticky = true
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	for i, name := range []string{"a", "b", "c", "d", "e"} {
 		want(t, claimText(l, sticky(name, name), cfg), fmt.Sprintf("10.1.0.%d/29", i+2))
 		l.Release(owner(name))
@@ -102,7 +102,7 @@ func TestEncodeName(t *testing.T) {
 func TestStickyFilesReadWell(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/29", "fd00:1::/64")
 	cfg.Sticky = true
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	claimText(l, sticky("c1", "db/1"), cfg)
 	for path, text := range map[string]string{
 		"by-owner/c1/eth0":    "10.1.0.2,fd00:1::2",

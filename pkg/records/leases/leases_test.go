@@ -1,4 +1,4 @@
-package records
+package leases
 
 import (
 	"errors"
@@ -28,8 +28,8 @@ func TestNextFitAndLowest(t *testing.T) {
 		var got []string
 		for i := range 6 {
 			name := fmt.Sprint("c", i)
-			got = append(got, claimText(s.Leases("", "web"), request(name), cfg))
-			if err := s.Leases("", "web").Release(owner(name)); err != nil {
+			got = append(got, claimText(Of(s, "", "web"), request(name), cfg))
+			if err := Of(s, "", "web").Release(owner(name)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -39,7 +39,7 @@ func TestNextFitAndLowest(t *testing.T) {
 
 func TestClaimErrors(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/29", "fd00:1::/64")
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	want(t, claimText(l, request("c1", "10.1.0.4"), cfg), "10.1.0.4/29 fd00:1::2/64")
 	before := verify(t, l)
 	for _, tt := range []struct {
@@ -63,7 +63,7 @@ func TestClaimErrors(t *testing.T) {
 // TestAllOrNothing fails in the second family: the first must not stay.
 func TestAllOrNothing(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/24", "fd00:1::/126")
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/24 fd00:1::2/126")
 	want(t, claimText(l, request("c2"), cfg), "10.1.0.3/24 fd00:1::3/126")
 	if err := l.Full(cfg); code(err) != wire.CodeUnavailable {
@@ -82,7 +82,7 @@ func TestAllOrNothing(t *testing.T) {
 
 func TestClaimAgainAndRelease(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/24", "10.2.0.0/24", "fd00:1::/64")
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/24 fd00:1::2/64")
 	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/24 fd00:1::2/64")
 	want(t, claimText(l, request("c1", "10.2.0.9"), cfg), "10.2.0.9/24 fd00:1::2/64")
@@ -96,7 +96,7 @@ func TestClaimAgainAndRelease(t *testing.T) {
 		}
 		want(t, fmt.Sprint(verify(t, l)), "[]")
 	}
-	if err := s.Leases("", "nosuch").Release(owner("c1")); err != nil {
+	if err := Of(s, "", "nosuch").Release(owner("c1")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(s.Lib, "leases", "nosuch")); !errors.Is(err, os.ErrNotExist) {
@@ -107,7 +107,7 @@ func TestClaimAgainAndRelease(t *testing.T) {
 // TestForeignHands does what an operator may do.
 func TestForeignHands(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/29")
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	for i := range 5 {
 		l.Claim(request(fmt.Sprint("c", i)), cfg)
 	}
@@ -154,7 +154,7 @@ func TestForeignHands(t *testing.T) {
 // alone and takes back its own links.
 func TestClaimMeetsLink(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/29", "fd00:1::/64")
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/29 fd00:1::2/64")
 	before, err := os.Stat(l.dir)
 	if err != nil {
@@ -177,9 +177,9 @@ func TestClaimMeetsLink(t *testing.T) {
 func TestDrop(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/29")
 	cfg.Sticky = true
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	for _, name := range []string{"a", "b"} {
-		want(t, claimText(s.Leases("", "other"), sticky(name, name), cfg), claimText(l, sticky(name, name), cfg))
+		want(t, claimText(Of(s, "", "other"), sticky(name, name), cfg), claimText(l, sticky(name, name), cfg))
 	}
 	if err := errors.Join(l.Release(owner("b")), l.Drop(), l.Drop()); err != nil {
 		t.Fatal(err)
@@ -188,23 +188,23 @@ func TestDrop(t *testing.T) {
 		t.Errorf("after Drop: %v", err)
 	}
 	want(t, claimText(l, sticky("c", "c"), cfg), "10.1.0.2/29")
-	want(t, fmt.Sprint(verify(t, s.Leases("", "other"))), "[10.1.0.2 a 10.1.0.3 b]")
+	want(t, fmt.Sprint(verify(t, Of(s, "", "other"))), "[10.1.0.2 a 10.1.0.3 b]")
 }
 
 func TestReboot(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/29")
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	for i := range 5 {
 		l.Claim(request(fmt.Sprint("c", i)), cfg)
 	}
-	s.reboot(t)
+	reboot(t, s)
 	want(t, claimText(l, request("c9"), cfg), "10.1.0.2/29")
 	want(t, fmt.Sprint(verify(t, l)), "[10.1.0.2 c9]")
 }
 
 func TestReleaseExcept(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/24", "fd00:1::/64")
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	for i := range 4 {
 		l.Claim(request(fmt.Sprint("c", i)), cfg)
 	}
@@ -221,7 +221,7 @@ func TestReleaseExcept(t *testing.T) {
 
 func TestRangesOfTheRuntime(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/24", "fd00:1::/64")
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	ranges, err := cfg.Ranges([][]ipam.RawRange{
 		{{Subnet: "10.1.0.0/24", RangeStart: "10.1.0.20", RangeEnd: "10.1.0.20"}, {Subnet: "10.5.0.0/30"}},
 		{{Subnet: "10.6.0.0/24"}},
@@ -242,7 +242,7 @@ func TestRangesOfTheRuntime(t *testing.T) {
 
 func TestInterfaceNames(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/24")
-	l, r := s.Leases("", "web"), request("c1")
+	l, r := Of(s, "", "web"), request("c1")
 	r.Owner.IfName = "a@b:c"
 	cfg.Sticky = true
 	claimText(l, r, cfg)
@@ -252,4 +252,51 @@ func TestInterfaceNames(t *testing.T) {
 	owners, _ := l.Owners()
 	want(t, fmt.Sprint(owners), "[web c1/a@b:c]")
 	verify(t, l)
+}
+
+// TestForgetLeases removes the directory of a network only without leases.
+func TestForgetLeases(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29")
+	l := Of(s, "", "web")
+	forget := func(l Leases, empty bool) {
+		t.Helper()
+		if got, err := l.Forget(); got != empty || err != nil {
+			t.Errorf("forgot %t, %v", got, err)
+		}
+		if _, err := os.Stat(l.dir); errors.Is(err, os.ErrNotExist) != empty {
+			t.Errorf("its directory: %v", err)
+		}
+	}
+	forget(l, true)
+	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/29")
+	forget(l, false)
+	lock, err := s.LockNetwork("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	forget(l.Locked(), false)
+	if err := l.Locked().Release(owner("c1")); err != nil {
+		t.Fatal(err)
+	}
+	forget(l.Locked(), true)
+}
+
+// TestTaken lists the leases of this boot and what is kept for names.
+func TestTaken(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29")
+	l := Of(s, "", "web")
+	taken := func() string {
+		t.Helper()
+		list, err := l.Taken()
+		slices.SortFunc(list, netip.Addr.Compare)
+		return fmt.Sprint(list) + errText(err)
+	}
+	want(t, taken(), "[]")
+	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/29")
+	cfg.Sticky = true
+	want(t, claimText(l, sticky("c2", "db"), cfg), "10.1.0.3/29")
+	want(t, taken(), "[10.1.0.2 10.1.0.3]")
+	reboot(t, s)
+	want(t, taken(), "[10.1.0.3]")
 }

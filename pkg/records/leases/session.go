@@ -1,4 +1,4 @@
-package records
+package leases
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/records"
 	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
@@ -32,7 +33,7 @@ type session struct {
 // Without create it does nothing on a network without any lease so far. If a change
 // fails halfway, the state stays dirty and the next session repairs it.
 func (l Leases) session(create bool, f func(*session) error) error {
-	if err := checkWords(wire.Attachment{Network: l.network, Container: "-", IfName: "-"}); err != nil {
+	if err := records.CheckWords(wire.Attachment{Network: l.network, Container: "-", IfName: "-"}); err != nil {
 		return err
 	}
 	if !l.locked {
@@ -274,12 +275,6 @@ func (s *session) keptFor(ifName string, a netip.Addr) (name string) {
 		return nil
 	})
 	return name
-}
-
-// Has reports whether an attachment is on record. One whose records can't be read may be.
-func (s Store) Has(a wire.Attachment) bool {
-	keys, err := s.keys(a.Network, a.Container, a.IfName)
-	return err != nil || len(keys) > 0
 }
 
 // rebuildOwners makes by-owner say what the links say. Where it lists the same

@@ -1,4 +1,4 @@
-package records
+package registry
 
 import (
 	"errors"
@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"testing"
+
+	"dcni/pkg/records/leases"
 )
 
 func prefixes(texts ...string) (out []netip.Prefix) {
@@ -16,7 +18,7 @@ func prefixes(texts ...string) (out []netip.Prefix) {
 	return out
 }
 
-func registerText(n Networks, r Registration) string {
+func registerText(n Registry, r Registration) string {
 	got, err := n.Register(r)
 	if err != nil {
 		return fmt.Sprintf("error %d: %v", code(err), err)
@@ -26,7 +28,7 @@ func registerText(n Networks, r Registration) string {
 
 func TestRegister(t *testing.T) {
 	s := testStore(t)
-	n := s.Networks("")
+	n := Of(s, "")
 	asked := 0
 	avoid := func() ([]netip.Prefix, error) {
 		asked++
@@ -62,14 +64,14 @@ func TestRegister(t *testing.T) {
 // TestForgotten: what nothing names any more is dropped, but only if in the way.
 func TestForgotten(t *testing.T) {
 	s := testStore(t)
-	n := s.Networks("")
+	n := Of(s, "")
 	for i, name := range []string{"dead", "alive", "leased", "stale"} {
 		r := Registration{Name: name, Explicit: prefixes(fmt.Sprintf("10.%d.0.0/16", i))}
 		want(t, registerText(n, r), "["+r.Explicit[0].String()+"]")
 	}
-	s.Leases("", "stale").Claim(request("c1"), config(t, "10.3.0.0/16"))
-	s.reboot(t)
-	s.Leases("", "leased").Claim(request("c1"), config(t, "10.2.0.0/16"))
+	leases.Of(s, "", "stale").Claim(request("c1"), config(t, "10.3.0.0/16"))
+	reboot(t, s)
+	leases.Of(s, "", "leased").Claim(request("c1"), config(t, "10.2.0.0/16"))
 	for i, text := range []string{"dead", "alive", "leased", "stale"} {
 		r := Registration{Name: "new-" + text, Explicit: prefixes(fmt.Sprintf("10.%d.7.0/24", i))}
 		r.Alive = func(o Network) bool { return o.Name == "alive" }
@@ -85,7 +87,7 @@ func TestForgotten(t *testing.T) {
 
 func TestPoolsRunOut(t *testing.T) {
 	s := testStore(t)
-	n := s.Networks("")
+	n := Of(s, "")
 	var all sync.WaitGroup
 	for i := range 31 {
 		all.Go(func() {
@@ -111,7 +113,7 @@ func TestPoolsRunOut(t *testing.T) {
 
 // TestProbeNetwork says what Register would, and changes nothing.
 func TestProbeNetwork(t *testing.T) {
-	n := testStore(t).Networks("")
+	n := Of(testStore(t), "")
 	dead := func(Network) bool { return false }
 	want(t, registerText(n, Registration{Name: "web", Explicit: prefixes("10.1.0.0/24")}), "[10.1.0.0/24]")
 	probe := func(r Registration) string {
@@ -129,7 +131,7 @@ func TestProbeNetwork(t *testing.T) {
 
 // TestRestore gives a network the registration back that Register replaced.
 func TestRestore(t *testing.T) {
-	n := testStore(t).Networks("")
+	n := Of(testStore(t), "")
 	if err := n.Restore(Network{}); err != nil {
 		t.Errorf("of no registration: %v", err)
 	}
@@ -157,7 +159,7 @@ func TestRestore(t *testing.T) {
 // TestChosenAgain: what was chosen for a network stays, unless its configuration now has
 // that subnet, or another of the family.
 func TestChosenAgain(t *testing.T) {
-	n := testStore(t).Networks("")
+	n := Of(testStore(t), "")
 	pool := Registration{Name: "web", WantPool: true, WantULA: true, HostID: "h"}
 	const ula = "fd71:e64d:b123:4b5e::/64"
 	want(t, registerText(n, pool), "[172.17.0.0/16 "+ula+"]")
@@ -176,7 +178,7 @@ func TestChosenAgain(t *testing.T) {
 // TestRegisterOnLAN: networks on a LAN may share a subnet if they give addresses of
 // different parts of it, and no other network may.
 func TestRegisterOnLAN(t *testing.T) {
-	n := testStore(t).Networks("")
+	n := Of(testStore(t), "")
 	on := func(name, ipRange string) Registration {
 		return Registration{Name: name, Explicit: prefixes("192.0.2.0/24"), Ranges: prefixes(ipRange)}
 	}

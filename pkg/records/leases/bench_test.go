@@ -1,4 +1,4 @@
-package records
+package leases
 
 import (
 	"errors"
@@ -10,16 +10,17 @@ import (
 	"time"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/records"
 )
 
 // populate leases the first n addresses of a /16 that keep reports, and says
 // dirty: the first session makes the rest.
-func populate(b testing.TB, s Store, n int, keep func(i int) bool) {
+func populate(b testing.TB, s records.Store, n int, keep func(i int) bool) {
 	epoch, err := s.Epoch()
 	if err != nil {
 		b.Fatal(err)
 	}
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	if err := os.MkdirAll(l.dir, 0o755); err != nil {
 		b.Fatal(err)
 	}
@@ -66,7 +67,7 @@ func benches(b testing.TB) []*bench {
 			for _, how := range []ipam.Allocation{ipam.NextFit, ipam.Lowest} {
 				cfg := config(b, "10.1.0.0/16")
 				cfg.Allocation = how
-				out = append(out, &bench{name: fmt.Sprintf("%s/%s/%d", how, shape.name, n), l: s.Leases("", "web"), cfg: cfg})
+				out = append(out, &bench{name: fmt.Sprintf("%s/%s/%d", how, shape.name, n), l: Of(s, "", "web"), cfg: cfg})
 			}
 		}
 	}
@@ -106,13 +107,13 @@ func compare(cases []*bench) (float64, string) {
 // benchStore is in memory where it can be. ext4 does not use inodes again that
 // were freed in the last five seconds but walks over them: there, a loop that
 // claims and releases measures its own past, whatever the number of leases.
-func benchStore(b testing.TB) Store {
+func benchStore(b testing.TB) records.Store {
 	dir, err := os.MkdirTemp("/dev/shm", "dcni-records-")
 	if err != nil {
 		return testStore(b)
 	}
 	b.Cleanup(func() { os.RemoveAll(dir) })
-	return Store{Run: dir + "/run", Lib: dir + "/lib"}
+	return records.Store{Run: dir + "/run", Lib: dir + "/lib"}
 }
 
 // BenchmarkAllocate claims one address; claim-ns is without the release.
@@ -156,7 +157,7 @@ func BenchmarkRebuild(b *testing.B) {
 	s := benchStore(b)
 	populate(b, s, 60000, func(int) bool { return true })
 	for b.Loop() {
-		if err := s.Leases("", "web").session(false, (*session).rebuild); err != nil {
+		if err := Of(s, "", "web").session(false, (*session).rebuild); err != nil {
 			b.Fatal(err)
 		}
 	}

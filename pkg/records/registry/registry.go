@@ -1,4 +1,6 @@
-package records
+// Package registry remembers the networks of a host: which subnets each has, that none
+// overlap, and which were chosen for it. Package records says how its files look.
+package registry
 
 import (
 	"encoding/json"
@@ -12,7 +14,9 @@ import (
 	"strings"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/records"
 	"dcni/pkg/records/disk"
+	"dcni/pkg/records/leases"
 	"dcni/pkg/wire"
 )
 
@@ -28,14 +32,16 @@ type Network struct {
 	Conf   string         `json:"conf,omitempty"` // its file, where dnet made it
 }
 
-// Networks is the registry of networks of a data directory.
-type Networks struct {
-	store Store
+// Registry is the registry of networks of a data directory.
+type Registry struct {
+	store records.Store
 	lib   string
 }
 
-// Networks returns the registry in a data directory, "" for the store's own.
-func (s Store) Networks(dataDir string) Networks { return Networks{store: s, lib: s.dataDir(dataDir)} }
+// Of returns the registry in a data directory, "" for the store's own.
+func Of(store records.Store, dataDir string) Registry {
+	return Registry{store: store, lib: store.DataDir(dataDir)}
+}
 
 // Registration is what a network asks of the registry.
 type Registration struct {
@@ -64,7 +70,7 @@ type Registration struct {
 //
 // Errors: code 7 if an explicit subnet overlaps another network's, 11 if the
 // pools are exhausted.
-func (n Networks) Register(r Registration) ([]netip.Prefix, error) {
+func (n Registry) Register(r Registration) ([]netip.Prefix, error) {
 	// Most calls find the network registered. Files are replaced whole, so this
 	// needs no lock.
 	if known, err := n.Get(r.Name); err == nil && r.fits(known) {
@@ -96,7 +102,7 @@ func (n Networks) Register(r Registration) ([]netip.Prefix, error) {
 // configure writes the file, whose path is conf. If either fails, all is as before. A
 // process that is killed before it wrote the file leaves a registration that no file
 // names: the next network that needs the subnet removes it.
-func (n Networks) Create(r Registration, conf string, check func() error, configure func(Network) error) error {
+func (n Registry) Create(r Registration, conf string, check func() error, configure func(Network) error) error {
 	return n.locked(func() error {
 		if err := check(); err != nil {
 			return err
@@ -124,7 +130,7 @@ func (n Networks) Create(r Registration, conf string, check func() error, config
 }
 
 // Probe tells whether Register could work, and changes nothing.
-func (n Networks) Probe(r Registration) error {
+func (n Registry) Probe(r Registration) error {
 	known, err := n.Get(r.Name)
 	if unread, is := errors.AsType[*disk.UnreadableError](err); is && !unread.Newer {
 		known, err = n.fromRecords(r.Name), os.ErrNotExist // Register mends it
@@ -138,7 +144,7 @@ func (n Networks) Probe(r Registration) error {
 }
 
 // Restore makes a network's registration what it was before Register.
-func (n Networks) Restore(before Network) error {
+func (n Registry) Restore(before Network) error {
 	if before.Name == "" {
 		return nil
 	}
@@ -171,7 +177,7 @@ func chosen(n Network, is4 bool) netip.Prefix {
 }
 
 // choose finds the subnets of a network that is new or has changed.
-func (n Networks) choose(r Registration, known Network) (Network, error) {
+func (n Registry) choose(r Registration, known Network) (Network, error) {
 	out := Network{Name: r.Name, Bridge: r.Bridge, Conf: known.Conf, Ranges: r.Ranges}
 	others, err := n.all(r.probe)
 	if err != nil {
@@ -212,7 +218,7 @@ func (r Registration) chooseULA(avoid []netip.Prefix) (netip.Prefix, error) {
 
 // fromPool chooses a subnet, again the one the network had if it had one. A
 // network in the way is either forgotten or avoided.
-func (n Networks) fromPool(r Registration, had netip.Prefix, others []Network, avoid []netip.Prefix,
+func (n Registry) fromPool(r Registration, had netip.Prefix, others []Network, avoid []netip.Prefix,
 	choose func([]netip.Prefix) (netip.Prefix, error)) ([]netip.Prefix, error) {
 	if had.IsValid() && !slices.ContainsFunc(r.Explicit, had.Overlaps) {
 		return []netip.Prefix{had}, nil
@@ -241,7 +247,7 @@ func (e *overlapError) Unwrap() error { return e.error }
 
 // clear makes sure that no other network has a part of a subnet. It forgets networks
 // that are gone.
-func (n Networks) clear(r Registration, p netip.Prefix, others []Network) error {
+func (n Registry) clear(r Registration, p netip.Prefix, others []Network) error {
 	for _, o := range others {
 		i := slices.IndexFunc(o.Subnets, p.Overlaps)
 		if i < 0 || p == o.Subnets[i] && apart(p, r.Ranges, o.Ranges) {
@@ -274,34 +280,15 @@ func apart(subnet netip.Prefix, ranges, others []netip.Prefix) bool {
 	return i >= 0 && k >= 0 && !ranges[i].Overlaps(others[k])
 }
 
-func (n Networks) alive(r Registration, o Network) (bool, error) {
+func (n Registry) alive(r Registration, o Network) (bool, error) {
 	if r.Alive == nil || r.Alive(o) {
 		return true, nil
 	}
-	return n.store.Leases(n.lib, o.Name).any()
-}
-
-// any reports whether an attachment of this boot has a lease. It takes no lock:
-// the registry's is held, which comes after a network's. It changes nothing.
-func (l Leases) any() (bool, error) {
-	epoch, err := l.store.KnownEpoch()
-	if err != nil {
-		return !errors.Is(err, os.ErrNotExist), nil
-	}
-	links, err := (&session{l: l}).links()
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	for _, link := range links {
-		if link.epoch == epoch {
-			return true, nil
-		}
-	}
-	return false, err
+	return leases.Of(n.store, n.lib, o.Name).Any()
 }
 
 // Get returns what is remembered of a network; os.ErrNotExist if nothing is.
-func (n Networks) Get(name string) (Network, error) {
+func (n Registry) Get(name string) (Network, error) {
 	path, err := n.path(name)
 	if err != nil {
 		return Network{}, err
@@ -336,7 +323,7 @@ type networkFile struct {
 
 // getOrMend is Get for a caller that holds the registry's lock: an entry that can't be
 // read is made again from what is on record of the network's attachments, or forgotten.
-func (n Networks) getOrMend(name string) (Network, error) {
+func (n Registry) getOrMend(name string) (Network, error) {
 	known, err := n.Get(name)
 	unread, is := errors.AsType[*disk.UnreadableError](err)
 	if !is || unread.Newer {
@@ -354,7 +341,7 @@ func (n Networks) getOrMend(name string) (Network, error) {
 }
 
 // mend is getOrMend for another network than the one at work, which can do without.
-func (n Networks) mend(name string) {
+func (n Registry) mend(name string) {
 	_, err := n.getOrMend(name)
 	if err != nil && !errors.Is(err, os.ErrNotExist) && n.store.Log != nil {
 		fmt.Fprintf(n.store.Log, "dcni: network %s can't be read, and stays so: %v\n", name, err)
@@ -364,10 +351,10 @@ func (n Networks) mend(name string) {
 // fromRecords returns what the records of a network's attachments tell of it, without a
 // name if there are none. Its subnets look as if they had been chosen: they are chosen
 // again unless the configuration names them.
-func (n Networks) fromRecords(name string) Network {
+func (n Registry) fromRecords(name string) Network {
 	list, _ := n.store.List(name) // those that can be read
 	for _, r := range list {
-		if r.State != Up || len(r.Subnets) == 0 || n.store.dataDir(r.IPAM.DataDir) != n.lib {
+		if r.State != records.Up || len(r.Subnets) == 0 || n.store.DataDir(r.IPAM.DataDir) != n.lib {
 			continue
 		}
 		out := Network{Name: name}
@@ -385,11 +372,11 @@ func (n Networks) fromRecords(name string) Network {
 
 // List returns every network, by name. It leaves out those whose entry can't be read,
 // but for what is on record of their attachments.
-func (n Networks) List() ([]Network, error) { return n.all(true) }
+func (n Registry) List() ([]Network, error) { return n.all(true) }
 
 // all is List. If the caller may write and holds the registry's lock, it mends entries
 // that can't be read.
-func (n Networks) all(readOnly bool) ([]Network, error) {
+func (n Registry) all(readOnly bool) ([]Network, error) {
 	dir := filepath.Join(n.lib, "networks")
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) && !disk.IsUnreadable(disk.Unreadable(dir, err)) {
@@ -420,11 +407,11 @@ func (n Networks) all(readOnly bool) ([]Network, error) {
 }
 
 // Forget gives a network's subnets back. It is no error if it is not known.
-func (n Networks) Forget(name string) error {
+func (n Registry) Forget(name string) error {
 	return n.locked(func() error { return n.remove(name) })
 }
 
-func (n Networks) remove(name string) error {
+func (n Registry) remove(name string) error {
 	path, err := n.path(name)
 	if err != nil {
 		return err
@@ -438,12 +425,12 @@ func (n Networks) remove(name string) error {
 	return nil
 }
 
-func (n Networks) put(network Network) error {
+func (n Registry) put(network Network) error {
 	return n.write(network, func(path string, data []byte) error { return n.store.Root(n.lib).Replace(path, data, true) })
 }
 
 // write hands an entry to a function that writes it.
-func (n Networks) write(network Network, write func(path string, data []byte) error) error {
+func (n Registry) write(network Network, write func(path string, data []byte) error) error {
 	path, err := n.path(network.Name)
 	if err != nil {
 		return err
@@ -455,15 +442,15 @@ func (n Networks) write(network Network, write func(path string, data []byte) er
 	return write(path, append(data, '\n'))
 }
 
-func (n Networks) path(name string) (string, error) {
-	if err := checkWords(wire.Attachment{Network: name, Container: "-", IfName: "-"}); err != nil {
+func (n Registry) path(name string) (string, error) {
+	if err := records.CheckWords(wire.Attachment{Network: name, Container: "-", IfName: "-"}); err != nil {
 		return "", err
 	}
 	return filepath.Join(n.lib, "networks", disk.EncodeName(name)+".json"), nil
 }
 
-func (n Networks) locked(f func() error) error {
-	lock, err := n.store.lock(kindRegistry, n.lib)
+func (n Registry) locked(f func() error) error {
+	lock, err := n.store.LockRegistry(n.lib)
 	if err != nil {
 		return err
 	}

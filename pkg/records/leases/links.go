@@ -1,4 +1,4 @@
-package records
+package leases
 
 import (
 	"cmp"
@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/records"
 	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
@@ -51,26 +52,14 @@ func parseTarget(network, target string) (lease, bool) {
 	}
 	l := lease{owner: wire.Attachment{Network: network, Container: container, IfName: rest[:at]}}
 	l.epoch, l.name, _ = strings.Cut(rest[at+1:], ":")
-	if checkWords(l.owner) != nil {
+	if records.CheckWords(l.owner) != nil {
 		return lease{}, false
 	}
 	return l, true
 }
 
-// checkWords refuses an identity that can't be file names.
-func checkWords(a wire.Attachment) error {
-	for _, w := range []struct{ field, value string }{
-		{"network name", a.Network}, {"CNI_CONTAINERID", a.Container}, {"CNI_IFNAME", a.IfName},
-	} {
-		if w.value == "" || w.value == "." || w.value == ".." || len(w.value) > unix.NAME_MAX || strings.ContainsAny(w.value, "/\x00") {
-			return wire.Errorf(wire.CodeEnv, "%s %q: must be 1 to %d bytes without '/'", w.field, w.value, unix.NAME_MAX)
-		}
-	}
-	return nil
-}
-
 // canOwn reports whether Claim accepts an identity.
-func canOwn(a wire.Attachment) bool { return checkWords(a) == nil }
+func canOwn(a wire.Attachment) bool { return records.CheckWords(a) == nil }
 
 // parseName reads the name of a link: the canonical text of an address.
 func parseName(name string) (netip.Addr, bool) {

@@ -1,4 +1,4 @@
-package records
+package leases
 
 import (
 	"errors"
@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/records"
 )
 
 // The tests of several processes, and of processes that die, run this binary
@@ -22,27 +23,27 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	dir := os.Getenv("RECORDS_DIR")
-	if err := do(Store{Run: dir + "/run", Lib: dir + "/lib"}); err != nil {
+	if err := do(records.Store{Run: dir + "/run", Lib: dir + "/lib"}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-var children = map[string]func(Store) error{
+var children = map[string]func(records.Store) error{
 	"churn": churn,
-	"epoch": func(s Store) error {
+	"epoch": func(s records.Store) error {
 		word, err := s.Epoch()
 		fmt.Print(word)
 		return err
 	},
-	"claim":   func(s Store) error { return one(s, "c2", true) },
-	"reclaim": func(s Store) error { return one(s, "c1", true) },
-	"release": func(s Store) error { return one(s, "c1", false) },
+	"claim":   func(s records.Store) error { return one(s, "c2", true) },
+	"reclaim": func(s records.Store) error { return one(s, "c1", true) },
+	"release": func(s records.Store) error { return one(s, "c1", false) },
 }
 
 // child returns a command that runs one of the children.
-func child(s Store, what string, before ...string) *exec.Cmd {
+func child(s records.Store, what string, before ...string) *exec.Cmd {
 	args := append(before, os.Args[0], "-test.run=^$")
 	c := exec.Command(args[0], args[1:]...)
 	c.Env = append(os.Environ(), "RECORDS_CHILD="+what, "RECORDS_DIR="+filepath.Dir(s.Run), "GOMAXPROCS=1", "GOGC=off")
@@ -61,7 +62,7 @@ func churnConfig() ipam.Config {
 
 // churn claims and releases. A file with O_EXCL for each address proves that
 // no other process believes that it has the address.
-func churn(s Store) error {
+func churn(s records.Store) error {
 	cfg, held := churnConfig(), filepath.Join(filepath.Dir(s.Run), "held")
 	var have [3][]string
 	for i := range 120 {
@@ -73,10 +74,10 @@ func churn(s Store) error {
 			}
 		}
 		have[slot] = nil
-		if err := s.Leases("", "web").Release(owner(name)); err != nil {
+		if err := Of(s, "", "web").Release(owner(name)); err != nil {
 			return err
 		}
-		got, err := s.Leases("", "web").Claim(request(name), cfg)
+		got, err := Of(s, "", "web").Claim(request(name), cfg)
 		if code(err) == 11 {
 			continue
 		}
@@ -117,7 +118,7 @@ func TestManyProcesses(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	verify(t, s.Leases("", "web"))
+	verify(t, Of(s, "", "web"))
 }
 
 func TestEpochOfManyProcesses(t *testing.T) {
@@ -130,13 +131,14 @@ func TestEpochOfManyProcesses(t *testing.T) {
 		}()
 	}
 	first := <-words
-	if len(first) != epochDigits+len("<nil>") {
+	const digits = 12
+	if len(first) != digits+len("<nil>") {
 		t.Fatal(first)
 	}
 	for range 7 {
 		want(t, <-words, first)
 	}
-	s.reboot(t)
+	reboot(t, s)
 	if again, err := s.Epoch(); err != nil || again+"<nil>" == first {
 		t.Fatalf("after a boot: %s, %v", again, err)
 	}
@@ -144,11 +146,11 @@ func TestEpochOfManyProcesses(t *testing.T) {
 
 // one is a single claim or release. It stays on one thread: strace counts
 // system calls by thread.
-func one(s Store, container string, claim bool) error {
+func one(s records.Store, container string, claim bool) error {
 	runtime.LockOSThread()
 	cfg := churnConfig()
 	cfg.Sticky = os.Getenv("RECORDS_STICKY") != ""
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	if !claim {
 		return l.Release(owner(container))
 	}
@@ -198,14 +200,14 @@ type kill struct {
 func (k kill) series(t *testing.T, strace, calls string) int {
 	for n := 1; ; n++ {
 		s := testStore(t)
-		l, cfg := s.Leases("", "web"), churnConfig()
+		l, cfg := Of(s, "", "web"), churnConfig()
 		cfg.Sticky = k.sticky
 		if k.what != "claim" {
 			l.Claim(request("c1"), cfg)
 		}
 		l.Claim(request("c3"), cfg)
 		if n%2 == 0 && !k.coarse { // the first one of a network, and of a boot
-			s.reboot(t)
+			reboot(t, s)
 			if k.what == "claim" {
 				os.RemoveAll(s.Lib)
 			}
@@ -226,7 +228,7 @@ func (k kill) series(t *testing.T, strace, calls string) int {
 }
 
 // run runs the child and reports whether it died at the n-th of some calls.
-func (k kill) run(t *testing.T, s Store, strace, calls string, n int) bool {
+func (k kill) run(t *testing.T, s records.Store, strace, calls string, n int) bool {
 	c := child(s, k.what, strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace="+calls,
 		"-e", "inject="+calls+":signal=SIGKILL:when="+strconv.Itoa(n))
 	if k.sticky {
@@ -241,8 +243,8 @@ func (k kill) run(t *testing.T, s Store, strace, calls string, n int) bool {
 }
 
 // afterKill finds everything in order, then releases and claims all there is.
-func afterKill(t *testing.T, s Store, cfg ipam.Config) {
-	l := s.Leases("", "web")
+func afterKill(t *testing.T, s records.Store, cfg ipam.Config) {
+	l := Of(s, "", "web")
 	for _, line := range verify(t, l) {
 		if !strings.HasSuffix(line, " c1") && !strings.HasSuffix(line, " c2") && !strings.HasSuffix(line, " c3") {
 			t.Errorf("lease of an unknown owner: %s", line)

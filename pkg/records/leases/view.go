@@ -1,4 +1,4 @@
-package records
+package leases
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 
+	"dcni/pkg/records"
 	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
@@ -13,11 +14,11 @@ import (
 // view runs f on a network's leases and changes nothing: what a session would rebuild
 // on disk, it makes in memory. It waits until no process changes them.
 func (l Leases) view(f func(*session) error) error {
-	if err := checkWords(wire.Attachment{Network: l.network, Container: "-", IfName: "-"}); err != nil {
+	if err := records.CheckWords(wire.Attachment{Network: l.network, Container: "-", IfName: "-"}); err != nil {
 		return err
 	}
 	if !l.locked {
-		lock, err := l.store.lockToRead(kindNetwork, l.network)
+		lock, err := l.store.LockNetworkToRead(l.network)
 		if err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package records
+package leases
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
@@ -56,8 +57,8 @@ func TestModel(t *testing.T) {
 	}
 }
 
-func (m *model) step(t *testing.T, r *rand.Rand, s Store, cfg ipam.Config) {
-	l, c := s.Leases("", "web"), fmt.Sprint("c", r.IntN(20))
+func (m *model) step(t *testing.T, r *rand.Rand, s records.Store, cfg ipam.Config) {
+	l, c := Of(s, "", "web"), fmt.Sprint("c", r.IntN(20))
 	switch n := r.IntN(100); {
 	case n < 55:
 		m.claim(t, l, cfg, request(c))
@@ -69,7 +70,7 @@ func (m *model) step(t *testing.T, r *rand.Rand, s Store, cfg ipam.Config) {
 		}
 		delete(m.leases, c)
 	case n < 93:
-		s.reboot(t)
+		reboot(t, s)
 		clear(m.leases)
 	case n < 96:
 		time.Sleep(tick)

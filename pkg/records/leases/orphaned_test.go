@@ -1,22 +1,24 @@
-package records
+package leases
 
 import (
 	"os"
 	"testing"
+
+	"dcni/pkg/records"
 )
 
 // TestOrphaned: leases of attachments with a record, of another boot, and those kept for
 // a name are none.
 func TestOrphaned(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/24")
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	if got, err := l.Orphaned(); err != nil || got != nil {
 		t.Fatalf("no leases: %v, %v", got, err)
 	}
 	for _, name := range []string{"c1", "c2", "c3"} {
 		claimText(l, request(name), cfg)
 	}
-	if err := s.Put(&Record{Attachment: owner("c2"), Plugin: "dbridge", State: Adding}); err != nil {
+	if err := s.Put(&records.Record{Attachment: owner("c2"), Plugin: "dbridge", State: records.Adding}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := l.Orphaned()

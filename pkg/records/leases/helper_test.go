@@ -1,4 +1,4 @@
-package records
+package leases
 
 import (
 	"errors"
@@ -12,43 +12,22 @@ import (
 	"testing"
 
 	"dcni/pkg/ipam"
-	"dcni/pkg/wire"
+	"dcni/pkg/records"
+	"dcni/pkg/records/recordstest"
 )
 
-func testStore(t testing.TB) Store {
+var owner, code, want, config, request = recordstest.Owner, recordstest.Code, recordstest.Want, recordstest.Config, recordstest.Request
+
+func testStore(t testing.TB) records.Store {
 	dir := t.TempDir()
-	return Store{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib")}
+	return records.Store{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib")}
 }
 
 // reboot is what a boot does: /run is empty.
-func (s Store) reboot(t testing.TB) {
+func reboot(t testing.TB, s records.Store) {
 	if err := os.RemoveAll(s.Run); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func config(t testing.TB, subnets ...string) ipam.Config {
-	var raw ipam.Raw
-	for _, s := range subnets {
-		raw.Subnets = append(raw.Subnets, ipam.RawSubnet{Subnet: s})
-	}
-	c, err := raw.Config()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-func owner(container string) wire.Attachment {
-	return wire.Attachment{Network: "web", Container: container, IfName: "eth0"}
-}
-
-func request(container string, static ...string) ipam.Request {
-	r := ipam.Request{Owner: owner(container)}
-	for _, a := range static {
-		r.Static = append(r.Static, netip.MustParseAddr(a))
-	}
-	return r
 }
 
 // claim returns the addresses as text, or the error's.
@@ -62,21 +41,6 @@ func claimText(l Leases, r ipam.Request, c ipam.Config) string {
 		out = append(out, a.Address.String())
 	}
 	return strings.Join(out, " ")
-}
-
-func code(err error) wire.Code {
-	var e *wire.Error
-	if errors.As(err, &e) {
-		return e.Code
-	}
-	return 0
-}
-
-func want(t testing.TB, got, want string) {
-	t.Helper()
-	if got != want {
-		t.Fatalf("got  %s\nwant %s", got, want)
-	}
 }
 
 // verify compares everything on disk with everything else: links, by-owner,
@@ -155,4 +119,10 @@ func verifyPages(t testing.TB, s *session, taken map[netip.Addr]bool) {
 	if set != len(taken) {
 		t.Errorf("the bitmap has %d addresses, there are %d", set, len(taken))
 	}
+}
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return ", error: " + err.Error()
 }

@@ -1,4 +1,4 @@
-package records
+package leases
 
 import (
 	"fmt"
@@ -33,7 +33,7 @@ func age(t *testing.T, l Leases, address string, by time.Duration) {
 // not heard of for long, is asked for by value, or is the last.
 func TestOthersPassedOver(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/29")
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/29")
 	if err := l.MarkOthers(conflicts("10.1.0.2", "10.1.0.4")); err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func TestOthersPassedOver(t *testing.T) {
 
 func TestOthersForgotten(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/29")
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	if err := l.MarkOthers(conflicts("10.1.0.2", "10.1.0.3")); err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestOthersForgotten(t *testing.T) {
 
 // What is known of a LAN outlives a claim that came to nothing.
 func TestOthersKept(t *testing.T) {
-	l := testStore(t).Leases("", "web")
+	l := Of(testStore(t), "", "web")
 	if err := l.MarkOthers(conflicts("10.1.0.2")); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestOthersKept(t *testing.T) {
 // What is remembered is bounded: the longest known is forgotten.
 func TestOthersMost(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/16")
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	for i := range othersMost {
 		a := fmt.Sprintf("10.1.1.%d", i)
 		if err := l.MarkOthers(conflicts(a)); err != nil {
@@ -120,7 +120,7 @@ func TestOthersMost(t *testing.T) {
 func TestOthersSticky(t *testing.T) {
 	s, cfg := testStore(t), config(t, "10.1.0.0/29")
 	cfg.Sticky = true
-	l := s.Leases("", "web")
+	l := Of(s, "", "web")
 	want(t, claimText(l, sticky("c1", "db"), cfg), "10.1.0.2/29")
 	if err := l.MarkOthers(conflicts("10.1.0.2")); err != nil {
 		t.Fatal(err)
