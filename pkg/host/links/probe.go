@@ -53,13 +53,16 @@ func ProbeKind(kind string) error {
 // needsParent are the kinds of links that are made on another.
 var needsParent = map[string]bool{wire.KindMacvlan: true, wire.KindIpvlan: true, wire.KindVLAN: true}
 
-// NoKind is the error for a kernel without a kind of links.
+// NoKind is the error for a kernel without a kind of links: ADD fails as STATUS said.
 func NoKind(kind string, err error) error {
 	module := kind
 	if kind == wire.KindVLAN {
 		module = "8021q"
 	}
-	return fmt.Errorf("kernel has no %s links, and no module %s to load: %w", kind, module, err)
+	return &wire.Error{
+		Code: wire.CodeUnavailable,
+		Msg:  fmt.Sprintf("kernel has no %s links, and no module %s to load", kind, module), Err: err,
+	}
 }
 
 var errNoIPv6 = errors.New("the network has IPv6 addresses, and the kernel no IPv6 (booted with ipv6.disable=1?)")
