@@ -44,8 +44,6 @@ func ParseParent(network, kind, prefix, name string) (Parent, error) {
 		return p, wire.Invalid("parent", name, fmt.Sprintf("must be at most %d bytes, with the VLAN's ID: give the interface of the VLAN another name, and make it before", maxLinkLen))
 	case !ValidLink(name):
 		return p, wire.Invalid("parent", name, "must be "+LinkRule+", or such a name, a dot and the ID of a VLAN, as eth0.10")
-	case name == "lo":
-		return p, wire.Invalid("parent", name, "must not be the loopback link")
 	}
 	if vlan && strconv.Itoa(id) == tag {
 		p.On, p.VLAN = on, id

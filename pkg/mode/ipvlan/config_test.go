@@ -68,7 +68,6 @@ func TestParseRefuses(t *testing.T) {
 		`"mode": "L2"`:                       `mode "L2": must be l2, l3 or l3s`,
 		`"flag": "passthru"`:                 `flag "passthru": must be bridge, private or vepa`,
 		`"parents": "eth0"`:                  `unknown key "parents": did you mean "parent"?`,
-		`"parent": "lo"`:                     `parent "lo": must not be the loopback link`,
 		`"parent": "eth0.0"`:                 `parent "eth0.0": vlan id must be between 1-4094, received: 0`,
 		`"parent": "eth0.4095"`:              `parent "eth0.4095": vlan id must be between 1-4094, received: 4095`,
 		`"mtu": 67`:                          `mtu 67: must be 0 (that of the parent), or 68 and more`,

@@ -41,7 +41,6 @@ func TestDefaults(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	for members, want := range map[string]string{
-		`"parent": "lo"`:              `parent "lo": must not be the loopback link`,
 		`"parent": "eth0.0"`:          `parent "eth0.0": vlan id must be between 1-4094, received: 0`,
 		`"parent": "eth0.4095"`:       `parent "eth0.4095": vlan id must be between 1-4094, received: 4095`,
 		`"parent": "eth0.-1"`:         `parent "eth0.-1": vlan id must be between 1-4094, received: -1`,
