@@ -150,6 +150,9 @@ func (makesInterface) example(r *Request, d network.Description) network.Endpoin
 		const ethernet = 1500 // bytes, where nothing else is known
 		e.MTU = ethernet
 	}
+	if d.OnLAN() && d.NoMAC == "" {
+		e.ParentMAC = exampleMAC
+	}
 	e.Ports = publish(d.Ports, r.Ports)
 	if d.Names != nil {
 		e.Names = exampleNames(r, e)
@@ -309,6 +312,9 @@ func errNoPrev(needs string) error {
 // exampleAddress is a container's for example, on a network whose gateway is the
 // first address.
 var exampleAddress = netip.MustParsePrefix("172.17.0.2/16")
+
+// exampleMAC is a parent's for example, of which MACs on a LAN are made.
+const exampleMAC = "02:00:00:00:00:01"
 
 // exampleOf returns an endpoint for example, without addresses.
 func exampleOf(d network.Description) network.Endpoint {

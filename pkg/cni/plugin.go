@@ -261,6 +261,9 @@ func PrintPlan(p *network.Plugin, conf []byte, stdout io.Writer) error {
 	if p.Kind == network.MakesInterface {
 		fmt.Fprintf(stdout, ", first address of each subnet, mtu %d", endpoint.MTU)
 	}
+	if endpoint.ParentMAC != "" {
+		fmt.Fprintf(stdout, ", parent's MAC %s", endpoint.ParentMAC)
+	}
 	fmt.Fprintln(stdout)
 	for _, line := range plan.Lines() {
 		fmt.Fprintln(stdout, line)
