@@ -13,6 +13,7 @@ import (
 	"dcni/pkg/cni"
 	"dcni/pkg/host/watch"
 	"dcni/pkg/mode"
+	"dcni/pkg/mode/container"
 	"dcni/pkg/mode/overlay"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
@@ -212,6 +213,8 @@ func (h *healer) resolve(events []watch.Event) {
 		switch event.What {
 		case watch.Parent:
 			parents[event.Link] = true
+		case watch.Lo:
+			h.addGuests()
 		case watch.Link, watch.Inside:
 			if event.Link == "" {
 				nsids[event.NSID] = true
@@ -269,6 +272,16 @@ func (h *healer) addChildren(parents map[string]bool, nsids map[int]bool) {
 			h.add(healKey{wire.Attachment{Network: key.Network}}, 0)
 			h.add(healKey{key.Attachment}, 0)
 		} else if id, err := numbers.Of(r.NetNS); len(nsids) > 0 && err == nil && nsids[id] {
+			h.add(healKey{key.Attachment}, 0)
+		}
+	}
+}
+
+// addGuests adds the containers that are in another one's namespace. Which one that is their
+// records don't tell by a number, for the path to it may be gone: its runtime has stopped it.
+func (h *healer) addGuests() {
+	for _, key := range h.list() {
+		if key.Plugin == container.Plugin.Type {
 			h.add(healKey{key.Attachment}, 0)
 		}
 	}

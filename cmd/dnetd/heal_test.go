@@ -103,6 +103,21 @@ func TestHealKeys(t *testing.T) {
 	}
 }
 
+// An lo that was lowered may be that of containers which have joined the sandbox: these are
+// healed, whichever sandbox it was, and no others.
+func TestHealGuests(t *testing.T) {
+	r := newHealFixture(t)
+	r.attach("dbridge", "web", "c1")
+	if got := r.after(watch.Event{What: watch.Lo}); len(got) > 0 {
+		t.Errorf("without guests: ran %q", got)
+	}
+	r.attach("dcontainer", "joined", "c4")
+	r.attach("dhost", "host", "c5")
+	if got := r.after(watch.Event{What: watch.Lo}); !slices.Equal(got, []string{"dcontainer joined/c4/eth0"}) {
+		t.Errorf("ran %q", got)
+	}
+}
+
 // An attachment that a plugin is at work on is healed when that is done, unless it
 // is gone by then.
 func TestHealLeavesAlone(t *testing.T) {

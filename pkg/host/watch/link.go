@@ -168,7 +168,11 @@ func (w *linkWatch) inside(nsid int, r nlsock.Reply) []Event {
 	if index == 0 {
 		return nil
 	}
-	return w.insideOf(nsid, index)
+	events := w.insideOf(nsid, index)
+	if index == rtnl.LoIndex && r.Type == unix.RTM_NEWLINK {
+		events = append(events, Event{What: Lo})
+	}
+	return events
 }
 
 // insideOf returns the events about a link in a sandbox.

@@ -38,6 +38,9 @@ const (
 	// an address or a route, or a rule or table of ours there was changed. Where no
 	// veth of ours leads there, the event has the namespace's number.
 	Inside
+	// Lo: the lo of some sandbox was lowered. Containers that joined that one's namespace
+	// have no link of their own to tell by.
+	Lo
 	// Parent: a link of the host came or went, was raised or lowered, or has got another
 	// name or MTU. Interfaces of sandboxes may be on it.
 	Parent
