@@ -438,10 +438,12 @@ func (h *healer) reap(rec *records.Record) bool {
 // does not prove it: the path may lead there in another mount namespace. But a
 // namespace that lives keeps the other end of its veth alive, and so the host's.
 // Where there is no veth, the namespace lives as long as a process is in it, or has
-// it mounted or open. Where there never is one, DEL or GC ends what is lost.
+// it mounted or open. An interface that the host has no end of, of an attachment that is
+// lost, is looked for in all of those. Where there never is one, DEL or GC ends what is lost.
 func (h *healer) orphaned(rec *records.Record) (bool, error) {
 	if rec.State == records.Lost && h.Plugin.Inside {
-		return false, nil
+		there, err := h.Sandboxes.HasChild(rec.Attachment)
+		return !there, err
 	}
 	if rec.State == records.Lost {
 		there, err := h.Sandboxes.HasLink("", rec.HostLink())

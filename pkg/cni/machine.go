@@ -33,6 +33,9 @@ type Namespaces interface {
 type Sandboxes interface {
 	// HasLink reports whether a namespace has a link of that name.
 	HasLink(netns, name string) (bool, error)
+	// HasChild reports whether any namespace has an attachment's interface that is on a
+	// parent, under whatever name.
+	HasChild(owner wire.Attachment) (bool, error)
 	// IPv6Off reports whether IPv6 is switched off on a namespace's link. The error
 	// tells that there is none of that name.
 	IPv6Off(netns, link string) (bool, error)

@@ -73,6 +73,9 @@ func (h *Host) Routes() ([]ipam.HostRoute, error) { return h.links.HostRoutes() 
 // Adopts is [links.Links.Adopts].
 func (h *Host) Adopts(o *wire.Bridge) (bool, error) { return h.links.Adopts(o) }
 
+// HasChild is [parents.Parents.HasChild].
+func (h *Host) HasChild(owner wire.Attachment) (bool, error) { return h.parents.HasChild(owner) }
+
 // Parent is [parents.Parents.Parent].
 func (h *Host) Parent(names ...string) (wire.LinkInfo, error) { return h.parents.Parent(names...) }
 

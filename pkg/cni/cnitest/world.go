@@ -358,6 +358,18 @@ func (m machine) HasLink(netns, name string) (bool, error) {
 	return m.Has("link " + name + " netns " + netns), nil
 }
 
+func (m machine) HasChild(owner wire.Attachment) (bool, error) {
+	if err := m.w.next(); err != nil {
+		return false, err
+	}
+	for _, key := range m.Keys() {
+		if c, ok := m.Get(key).(*wire.Child); ok && c.Owner == owner {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // DefaultRoutes lists none: what is not in a plan is on no machine in memory.
 func (m machine) DefaultRoutes(string, string) ([]*wire.Route, error) { return nil, nil }
 

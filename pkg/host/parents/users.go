@@ -81,11 +81,7 @@ func eachNetNS(f func(rt *rtnl.Conn) (done bool, err error)) {
 		if over {
 			return nil
 		}
-		var rt *rtnl.Conn
-		err := ns.Do(func() (err error) {
-			rt, err = rtnl.Dial()
-			return err
-		})
+		rt, err := dialIn(ns)
 		if err != nil {
 			return err
 		}
@@ -93,4 +89,40 @@ func eachNetNS(f func(rt *rtnl.Conn) (done bool, err error)) {
 		over, err = f(rt)
 		return err
 	})
+}
+
+// HasChild reports whether a namespace that a process is in, or has mounted or open, has an
+// attachment's interface. The error is of namespaces that could not be looked at.
+func (h *Parents) HasChild(owner wire.Attachment) (found bool, err error) {
+	err = proc.EachNetNS(func(ns *netns.NS) error {
+		if found {
+			return nil
+		}
+		rt, err := dialIn(ns)
+		if err != nil {
+			return err
+		}
+		defer rt.Close()
+		for _, kind := range []string{wire.KindMacvlan, wire.KindIpvlan} {
+			list, err := rt.LinksOf(kind)
+			if err != nil {
+				return err
+			}
+			c := child{h, &wire.Child{Owner: owner, Kind: kind}}
+			found = found || slices.ContainsFunc(list, func(l *rtnl.Link) bool {
+				// The container may have taken its alias away. A kernel without the kind lists all links.
+				return c.ours(l) || l.Kind == kind && l.Alias == "" && l.Name == owner.IfName
+			})
+		}
+		return nil
+	})
+	return found, err
+}
+
+func dialIn(ns *netns.NS) (rt *rtnl.Conn, err error) {
+	err = ns.Do(func() (err error) {
+		rt, err = rtnl.Dial()
+		return err
+	})
+	return rt, err
 }
