@@ -105,6 +105,7 @@ func (e *Engine) Heal(s Scope, report func(wire.HealEvent)) error {
 	for _, rec := range list {
 		h.alone(rec.Attachment, func() { h.attachment(rec.Attachment) })
 	}
+	h.askLAN()
 	h.sweep(s)
 	return err
 }
@@ -194,6 +195,7 @@ type healer struct {
 
 	counted    time.Time // when referenced was found out; zero: not yet
 	referenced map[uint64]bool
+	unasked    []wire.Attachment // see askLAN
 }
 
 // network puts back what a network's attachments share. While it does, it holds
@@ -337,6 +339,10 @@ func (h *healer) own(rec *records.Record, there bool, report reporter) {
 		own = h.inSandbox(rec, own)
 	} else {
 		own = wire.Outside(own)
+	}
+	if there && len(h.away(rec, own)) > 0 {
+		h.unasked = append(h.unasked, rec.Attachment)
+		_, own = wire.NeedAddresses(own)
 	}
 	wire.Heal(h.Host, own, h.exceptIPv6Off(rec, report))
 }

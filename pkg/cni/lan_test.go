@@ -139,3 +139,49 @@ func (w waiter) Wait() ([]wire.Conflict, error) {
 	w.waits()
 	return w.Waiter.Wait()
 }
+
+// Healing asks the LAN before it puts an address back: one that a machine has taken since
+// stays away, with what leads there, until that machine is gone.
+func TestHealAsksLAN(t *testing.T) {
+	w := cnitest.NewWorld(t, macvlan.Plugin)
+	for _, container := range []string{"c1", "c2"} {
+		if _, err := w.Engine.Add(w.Request(t, container, fmt.Sprintf(lanConf, ""))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, asked := w.Host.String(), w.Engine.Sandboxes
+	waits := 0
+	w.Engine.Sandboxes = sandboxes{asked, func() { waits++ }}
+	heal := func() (list []string) {
+		if err := w.Engine.Heal(cni.Scope{}, func(e wire.HealEvent) { list = append(list, e.Container+" "+e.Object+": "+e.Error) }); err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if list := heal(); len(list) > 0 || waits > 0 {
+		t.Errorf("nothing is lost; %d questions, healed %v", waits, list)
+	}
+	for _, key := range w.Host.Keys() {
+		if strings.HasPrefix(key, "link eth0 netns ") { // as where their parent is deleted
+			w.Host.Lose(key)
+		}
+	}
+	w.Others = others("10.1.0.2")
+	list := strings.Join(heal(), "\n")
+	for _, want := range []string{
+		"c1 addr 10.1.0.2/24 dev eth0 in sandbox: is used by 02:00:00:00:00:99 on the LAN",
+		"c1 addr fd00:1::2/64 dev eth0 in sandbox: ", "c2 addr 10.1.0.3/24 dev eth0 in sandbox: ",
+	} {
+		if !strings.Contains(list+"\n", want+"\n") {
+			t.Errorf("no %q in\n%s", want, list)
+		}
+	}
+	if now := w.Host.String(); waits != 2 || strings.Contains(now, "addr 10.1.0.2/") || strings.Count(now, "route default ") != 1 || strings.Count(now, "route -6 default ") != 2 {
+		t.Errorf("%d questions, then\n%s", waits, now)
+	}
+	w.Others = nil
+	heal()
+	if now := w.Host.String(); now != before {
+		t.Errorf("healed:\n%s\nbefore:\n%s", now, before)
+	}
+}

@@ -53,6 +53,8 @@ type Sandboxes interface {
 	Loopback(netns string) ([]netip.Prefix, error)
 	// Detect begins to ask a LAN for addresses. The link is up.
 	Detect(d wire.Detection) (wire.Waiter, error)
+	// WaitAll waits for several of those at the same time, and returns what each has found.
+	WaitAll(list []wire.Waiter) []wire.Detected
 }
 
 // HostFacts is what the engine asks of the host besides.

@@ -80,14 +80,9 @@ func (a *addition) ensureStages(try int) (made []wire.Object, taken []wire.Confl
 
 // detect asks the LAN for the attachment's addresses, and makes what needs none while it
 // waits. It returns what is left to be made, what it changed, and which are taken.
-//
-// The children of an IP-VLAN hear what is for their addresses only. What is for a host
-// without one is the parent's, whose MAC is theirs: the LAN is asked through that.
 func (a *addition) detect(objects []wire.Object, again bool) (left, made []wire.Object, taken []wire.Conflict, err error) {
-	d := wire.Detection{NetNS: a.r.NetNS, Link: a.r.IfName, Addresses: a.endpoint.IPs(), Again: again}
-	if p := a.mode.Describe().Parent; p != nil && p.Kind == wire.KindIpvlan {
-		d.NetNS, d.Link = "", p.Name
-	}
+	d := detectionThrough(a.mode.Describe().Parent,
+		wire.Detection{NetNS: a.r.NetNS, Link: a.r.IfName, Addresses: a.endpoint.IPs(), Again: again})
 	w, err := a.Sandboxes.Detect(d)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("detect address conflicts through %s: %w", d.Link, err)

@@ -499,7 +499,7 @@ func (e *Engine) replan(rec *records.Record) (wire.Plan, network.Endpoint, error
 	}
 	endpoint := endpointOf(rec)
 	d := mode.Describe()
-	endpoint.OnLAN, endpoint.Routed = d.OnLAN(), d.Routed
+	endpoint.OnLAN, endpoint.Routed, endpoint.UpFirst = d.OnLAN(), d.Routed, d.ConflictDetection
 	if len(rec.Addresses) == 0 && e.Plugin.Kind != network.Meta {
 		return wire.Plan{}, endpoint, fmt.Errorf("record of %s: no addresses", rec.Attachment)
 	}

@@ -1,8 +1,11 @@
 package host
 
 import (
+	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -51,6 +54,25 @@ func (h *Host) Detect(d wire.Detection) (wire.Waiter, error) {
 		return nil, err
 	}
 	return found, nil
+}
+
+// WaitAll waits for several detections at the same time. What a machine sends can't end the
+// process by a panic: dnetd heals many attachments.
+func (h *Host) WaitAll(list []wire.Waiter) []wire.Detected {
+	found := make([]wire.Detected, len(list))
+	var waiting sync.WaitGroup
+	for i, w := range list {
+		waiting.Go(func() {
+			defer func() {
+				if why := recover(); why != nil {
+					found[i].Err = fmt.Errorf("panic: %v\n%s", why, debug.Stack())
+				}
+			}()
+			found[i].Taken, found[i].Err = w.Wait()
+		})
+	}
+	waiting.Wait()
+	return found
 }
 
 // ownAmong returns which addresses are the host's own.

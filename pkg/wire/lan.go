@@ -2,6 +2,7 @@ package wire
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -69,6 +70,44 @@ func (c Conflict) Holder() string {
 		return "this host"
 	}
 	return c.MAC + " on the LAN"
+}
+
+// WithoutTaken returns the objects that can be there while other machines have some of the
+// addresses: not those addresses, nor the routes of their families.
+func WithoutTaken(objects []Object, taken []Conflict) []Object {
+	has := func(match func(netip.Addr) bool) bool {
+		return slices.ContainsFunc(taken, func(c Conflict) bool { return match(c.Address) })
+	}
+	var left []Object
+	for _, o := range objects {
+		switch object := o.(type) {
+		case *Addr:
+			if has(func(a netip.Addr) bool { return a == object.Prefix.Addr() }) {
+				continue
+			}
+		case *Route:
+			if has(func(a netip.Addr) bool { return a.Is4() == object.Dst.Addr().Is4() }) {
+				continue
+			}
+		case *Announcement:
+			said := *object
+			said.Addresses = slices.DeleteFunc(slices.Clone(object.Addresses), func(own netip.Addr) bool {
+				return has(func(a netip.Addr) bool { return a == own })
+			})
+			o = &said
+			if len(said.Addresses) == 0 {
+				continue
+			}
+		}
+		left = append(left, o)
+	}
+	return left
+}
+
+// Detected is what a [Waiter] has found.
+type Detected struct {
+	Taken []Conflict
+	Err   error
 }
 
 // A Waiter waits for what a [Detection] finds.

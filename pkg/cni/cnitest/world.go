@@ -417,6 +417,15 @@ func (w waiter) Wait() (taken []wire.Conflict, err error) {
 
 func (w waiter) Close() {}
 
+// WaitAll waits for one after the other, so that the steps of a verb have an order.
+func (m machine) WaitAll(list []wire.Waiter) []wire.Detected {
+	found := make([]wire.Detected, len(list))
+	for i, w := range list {
+		found[i].Taken, found[i].Err = w.Wait()
+	}
+	return found
+}
+
 func (m machine) Orphans() ([]wire.Orphan, error) {
 	if err := m.w.next(); err != nil {
 		return nil, err
