@@ -31,6 +31,9 @@ func (n *node) keepAlive(ctx context.Context) {
 			err = n.awaitOwn(ctx)
 		}
 		if err == nil {
+			err = n.cluster().Return(ctx)
+		}
+		if err == nil {
 			err = n.claimAgain(ctx)
 		}
 		if err == nil {
@@ -145,13 +148,13 @@ func (n *node) place(ctx context.Context) error {
 	if errors.Is(err, overlay.ErrNotFound) {
 		return errRemoved
 	}
-	var have overlay.Node
-	if err == nil {
-		err = json.Unmarshal(e.Value, &have)
-	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	var have overlay.Node
+	unread := json.Unmarshal(e.Value, &have)
+	switch {
+	case unread != nil: // this node alone writes it
 	case have.ID != want.ID:
 		return join.Conflict(fmt.Sprintf("another host is node %q by now: `dnet cluster leave --force`, and join again with another name", name))
 	case have == want:

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dcni/pkg/cluster"
+	"dcni/pkg/overlay"
 	"dcni/pkg/records"
 	"dcni/pkg/trust"
 )
@@ -51,7 +52,7 @@ func newHost(t *testing.T) *host {
 }
 
 func (h *host) start(store records.Store, log *strings.Builder) {
-	h.daemon = newDaemon(options{confDir: filepath.Dir(store.Run) + "/net.d"}, store, slog.New(slog.NewTextHandler(log, nil)))
+	h.daemon = newDaemon(options{confDir: filepath.Dir(store.Run) + "/net.d", grace: overlay.Grace * time.Second}, store, slog.New(slog.NewTextHandler(log, nil)))
 	h.cloneTime = time.Second
 	var ctx context.Context
 	ctx, h.end = context.WithCancel(context.Background())

@@ -97,9 +97,10 @@ func (n *node) leaveMembers(ctx context.Context, force bool) (last bool, err err
 		_, err = n.dropMember(ctx, n.conf().Node)
 		return false, err
 	}
-	nodes, err := n.cluster().Nodes(ctx)
-	if err != nil || len(nodes) == 1 || force {
+	nodes := 0
+	_, err = n.store.List(ctx, n.keys.Node(""), func(overlay.Entry) error { nodes++; return nil })
+	if err != nil || nodes == 1 || force {
 		return err == nil, err
 	}
-	return false, fmt.Errorf("this host has the only member of the store, and %d other nodes need it: `dnet cluster members 3` first, or --force, which ends the cluster", len(nodes)-1)
+	return false, fmt.Errorf("this host has the only member of the store, and %d other nodes need it: `dnet cluster members 3` first, or --force, which ends the cluster", nodes-1)
 }

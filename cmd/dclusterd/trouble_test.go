@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"dcni/pkg/cluster"
 	"dcni/pkg/overlay"
+	"dcni/pkg/overlay/etcd"
 	"dcni/pkg/trust"
 	"dcni/pkg/trust/join"
 )
@@ -119,5 +121,63 @@ func TestPortTaken(t *testing.T) {
 	err := b.ask(cluster.Init, cluster.InitArgs{Self: cluster.Self{Name: "b", Advertise: b.address}}, nil)
 	if err == nil || !strings.Contains(err.Error(), "address already in use") || b.state.Joined() {
 		t.Errorf("%v, joined %v", err, b.state.Joined())
+	}
+}
+
+// TestUnread has values in the store that can't be read: they are named and passed over, a
+// node writes its own again, and one that is no node any more can be removed.
+func TestUnread(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t), newHost(t)
+	a.initCluster("a")
+	b.must(b.joinAs("b", a, a.token(trust.Client)))
+	n, err := a.here()
+	a.must(err)
+	put := func(key string) {
+		t.Helper()
+		a.must(n.change(t.Context(), overlay.Change{Key: key, Value: []byte("{")}))
+	}
+	put(n.keys.Node("ghost"))
+	put(n.keys.Network("odd"))
+	put(n.keys.Node("b"))
+	bn, err := b.here()
+	b.must(err)
+	b.must(bn.place(t.Context()))
+	_, err = n.cluster().CreateNetwork(t.Context(), overlay.Wanted{Name: "web"})
+	a.must(err)
+	b.await("the file of a network that can be read", func() bool { _, err := os.Stat(b.conf.Path("web")); return err == nil })
+	var list []cluster.NodeInfo
+	a.must(a.ask(cluster.Nodes, cluster.NodesArgs{Quick: true}, &list))
+	unread := map[string]string{}
+	for _, node := range list {
+		unread[node.Name] = node.Unread
+	}
+	if !strings.Contains(unread["ghost"], `node "ghost" can't be read (`+n.keys.Node("ghost")+")") || len(list) != 3 || unread["a"]+unread["b"] != "" {
+		t.Errorf("nodes are %+v", list)
+	}
+	b.must(b.ask(cluster.RemoveNode, cluster.NodeArgs{Name: "ghost"}, nil))
+	if s := a.statusNow(); s.Nodes != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// An oldEtcd is one of a version that can't be the store.
+type oldEtcd struct{ backend }
+
+func (oldEtcd) Warning(context.Context) (string, error) { return etcd.CheckVersion("3.3.27", true) }
+
+// TestOldEtcd refuses an etcd that is too old, and leaves nothing behind.
+func TestOldEtcd(t *testing.T) {
+	t.Parallel()
+	a := newHost(t)
+	a.open = func(c config, s state) (backend, error) {
+		b, err := openEtcd(c, s)
+		return oldEtcd{b}, err
+	}
+	external := &cluster.External{Endpoints: []string{externalEtcd(t)}}
+	a.refuses(a.ask(cluster.Init, cluster.InitArgs{Self: cluster.Self{Name: "a", Advertise: a.address}, External: external}, nil),
+		"etcd's version 3.3.27: must be 3.4 or later, by which a client can ask whether a watch is alive")
+	if a.state.Joined() {
+		t.Error("the host is a node of it")
 	}
 }

@@ -29,6 +29,7 @@ type nodeRow struct {
 	Name, ID, Address, Status, Role, Version string
 	MTU, Endpoints                           int
 	Self                                     bool
+	KeptUntil                                string `json:",omitempty"` // RFC 3339: a dead node's addresses are kept for it
 	VXLAN, ESP                               string // ok, lost, "lost at BYTES", -
 	VXLANSince, ESPSince                     string `json:",omitempty"` // RFC 3339
 }
@@ -42,14 +43,21 @@ func (a *app) nodeList(format string, quiet bool) error {
 		table: "{{.Name}}{{if .Self}} *{{end}}\t{{.Address}}\t{{.Status}}\t{{.Role}}\t{{.MTU}}\t{{.VXLAN}}\t{{.ESP}}\t{{.Endpoints}}\t{{.Version}}",
 		heads: headers{
 			"Name": "NODE", "ID": "ID", "Address": "ADDRESS", "Status": "STATUS", "Role": "STORE", "MTU": "MTU",
-			"VXLAN": "VXLAN", "ESP": "ESP", "VXLANSince": "VXLAN SINCE", "ESPSince": "ESP SINCE",
+			"VXLAN": "VXLAN", "ESP": "ESP", "KeptUntil": "ADDRESSES KEPT UNTIL", "VXLANSince": "VXLAN SINCE", "ESPSince": "ESP SINCE",
 			"Endpoints": "ENDPOINTS", "Version": "VERSION", "Self": "",
 		},
 	}
 	for _, n := range nodes {
+		if n.Unread != "" {
+			a.warn("%s", n.Unread)
+			continue
+		}
 		r := nodeRow{
 			Name: n.Name, ID: n.ID, Address: n.Address.String(), Status: "Down", Role: "client", Version: n.Version,
 			MTU: n.MTU, Endpoints: n.Endpoints, Self: n.Self,
+		}
+		if !n.KeptUntil.IsZero() {
+			r.KeptUntil = n.KeptUntil.UTC().Format(time.RFC3339)
 		}
 		if n.Alive {
 			r.Status = "Ready" // Docker's words

@@ -43,8 +43,11 @@ func (a *app) openCluster(ctx context.Context) (*remote.Client, overlay.Cluster,
 		_ = client.Close()
 		return nil, overlay.Cluster{}, err
 	}
-	return client, overlay.Cluster{Store: client, Keys: overlay.Keys{Prefix: self.Prefix}, Node: self.Node}, nil
+	return client, overlay.Cluster{Store: client, Keys: overlay.Keys{Prefix: self.Prefix}, Node: self.Node, Now: func() int64 { return time.Now().Unix() }, Warn: a.passedOver}, nil
 }
+
+// passedOver warns of what can't be read in the cluster's store.
+func (a *app) passedOver(err error) { a.warn("passed over, as it can't be read: %v", err) }
 
 // createOverlay creates a network of the cluster, and prints its ID once this node's file
 // of it is there.
@@ -239,7 +242,7 @@ func (a *app) peers(name string) ([]network.InspectedPeer, error) {
 	}
 	defer func() { _ = client.Close() }()
 	nodes, err := c.Nodes(ctx)
-	if err != nil {
+	if _, unread := errors.AsType[*overlay.UnreadableError](err); err != nil && !unread {
 		return nil, err
 	}
 	endpoints, err := c.Endpoints(ctx, name)

@@ -302,7 +302,7 @@ func openCluster(store records.Store, start func() error) OpenCluster {
 			return nil, errors.Join(fmt.Errorf("%w: %s", overlay.ErrUnavailable, self.Refused), client.Close())
 		}
 		return &ClusterNode{
-			Cluster: overlay.Cluster{Store: client, Keys: overlay.Keys{Prefix: self.Prefix}, Node: self.Node},
+			Cluster: overlay.Cluster{Store: client, Keys: overlay.Keys{Prefix: self.Prefix}, Node: self.Node, Now: unixNow},
 			Node:    overlay.Node{Address: self.Local, MTU: self.MTU},
 			Ports:   self.Ports,
 			Members: self.Members,
@@ -310,3 +310,6 @@ func openCluster(store records.Store, start func() error) OpenCluster {
 		}, nil
 	}
 }
+
+// unixNow is the time as a cluster's store has it: seconds since 1970.
+func unixNow() int64 { return time.Now().Unix() }

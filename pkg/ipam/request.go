@@ -20,6 +20,11 @@ type Request struct {
 // Set is a list of alternatives, tried in order: one address comes out of it.
 type Set []Span
 
+// Contains reports whether one of the spans does.
+func (s Set) Contains(a netip.Addr) bool {
+	return slices.ContainsFunc(s, func(span Span) bool { return span.Contains(a) })
+}
+
 // Assigned is one address of an attachment.
 type Assigned struct {
 	Address netip.Prefix `json:"address"` // the address with its subnet's prefix length

@@ -109,7 +109,7 @@ func (c Cluster) claimConfigured(ctx context.Context, w Claim) (*Claimed, error)
 
 // newSearch returns the search for a claim's addresses on a network.
 func (c Cluster) newSearch(w Claim, n Existing) (*search, error) {
-	s := &search{Cluster: c, Claim: w, net: n, used: map[netip.Addr]bool{}}
+	s := &search{Cluster: c, Claim: w, net: n, used: map[netip.Addr]Owner{}}
 	var err error
 	if s.plan, err = n.IPAM().Plan(ipam.Request{Owner: w.Attachment, Static: w.Asked, Ranges: w.Ranges}); err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ type search struct {
 	net   Existing
 	plan  ipam.Plan
 	tries int
-	used  map[netip.Addr]bool // as far as it knows
+	used  map[netip.Addr]Owner // as far as it knows; the owner may be zero
 }
 
 func (s *search) owner() Owner { return Owner{s.Node, AttachmentKey(s.Attachment)} }
@@ -146,6 +146,9 @@ func (s *search) try(ctx context.Context) (*Claimed, error) {
 			return nil, s.listUsed(ctx)
 		}
 		if !ok {
+			if freed, err := s.freeLapsed(ctx, set.Contains); freed || err != nil {
+				return nil, err
+			}
 			return nil, ipam.Exhausted(set.Family(), s.net.Name)
 		}
 		assigned = append(assigned, a)
@@ -194,7 +197,10 @@ func (s *search) pick(set ipam.Set) (ipam.Assigned, bool) {
 // by its hash, so that nodes which claim at the same time rarely meet.
 func (s *search) free(span ipam.Span) netip.Addr {
 	first := start(span, AttachmentKey(s.Attachment)+s.Node)
-	skip := func(a netip.Addr) bool { return s.plan.Reserved[a] != "" || s.used[a] }
+	skip := func(a netip.Addr) bool {
+		_, used := s.used[a]
+		return used || s.plan.Reserved[a] != ""
+	}
 	for a := first; a.IsValid() && span.Contains(a); a = a.Next() {
 		if !skip(a) {
 			return a
@@ -248,16 +254,22 @@ func (s *search) learn(ctx context.Context, assigned []ipam.Assigned) (*Claimed,
 	}
 	for _, a := range assigned {
 		if !slices.Contains(s.plan.Fixed, a) {
-			s.used[a.Address.Addr()] = true
+			s.used[a.Address.Addr()] = Owner{}
 		}
 	}
 	return nil, nil
 }
 
-// checkAsked returns an error if an address is another's.
+// checkAsked returns an error if an address is another's, unless that one's node has been dead
+// for so long that it is to be had.
 func (s *search) checkAsked(ctx context.Context, a netip.Addr) error {
 	e, err := s.get(ctx, s.Keys.Addr(s.net.Name, a))
 	if err != nil || e.Modified == 0 {
+		return err
+	}
+	s.used[a] = ParseOwner(e.Value)
+	freed, err := s.freeLapsed(ctx, func(other netip.Addr) bool { return other == a })
+	if freed || err != nil {
 		return err
 	}
 	return ipam.InUse(a, "claimed by "+s.describe(ctx, s.net.Name, ParseOwner(e.Value)))
@@ -308,9 +320,7 @@ func (s *search) suits(ep Endpoint, plan ipam.Plan) bool {
 		}
 	}
 	for _, set := range s.plan.Sets {
-		if !slices.ContainsFunc(ep.Addresses, func(a netip.Addr) bool {
-			return slices.ContainsFunc(set, func(span ipam.Span) bool { return span.Contains(a) })
-		}) {
+		if !slices.ContainsFunc(ep.Addresses, set.Contains) {
 			return false
 		}
 	}
@@ -327,7 +337,7 @@ func (s *search) listUsed(ctx context.Context) error {
 	for _, e := range entries {
 		a, err := netip.ParseAddr(e.Key[len(prefix):])
 		errs = append(errs, err)
-		s.used[a] = true
+		s.used[a] = ParseOwner(e.Value)
 	}
 	return errors.Join(append(errs, err)...)
 }

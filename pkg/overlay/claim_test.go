@@ -279,11 +279,14 @@ func TestRemoveNode(t *testing.T) {
 		claim(t, c, "web", "c"+c.Node)
 		claim(t, c, "db", "c"+c.Node)
 	}
+	write(t, a.Store, keys.Member("b"), map[string]string{"b": "https://192.0.2.2:2380"})
+	write(t, a.Store, keys.Endpoint("web", "b", "unread"), "text")
+	must(t, put(t, a.Store, keys.Addr("web", netip.MustParseAddr("10.1.0.77")), "b/unread"))
 	write(t, a.Store, keys.Alive("b"), overlay.Alive{})
 	wantError(t, a.RemoveNode(t.Context(), "b"), 7, `node "b": is alive`)
 	must(t, b.RemoveNode(t.Context(), "b")) // it leaves
 	for key, value := range entries(t, a.Store, keys.Prefix) {
-		if strings.Contains(key, "/b/") || strings.HasPrefix(value, "b/") || key == keys.Node("b") {
+		if strings.Contains(key, "/b/") || strings.HasPrefix(value, "b/") || key == keys.Node("b") || key == keys.Member("b") {
 			t.Error("left:", key, value)
 		}
 	}

@@ -20,7 +20,9 @@ import (
 type Cluster struct {
 	Store Store
 	Keys  Keys
-	Node  string // this one's name
+	Node  string       // this one's name
+	Now   func() int64 // seconds since 1970; nil: it is never too late for a node that is dead
+	Warn  func(error)  // takes what is passed over because it can't be read, an [UnreadableError]; nil: nothing does
 }
 
 // most is how often a transaction is tried again that another node's came before. One
@@ -88,12 +90,37 @@ func (c Cluster) list(ctx context.Context, prefix string) (entries []Entry, err 
 
 // An UnreadableError is that of values that can't be read.
 type UnreadableError struct {
-	Names []string // of their networks
+	Names []string // of their networks, or nodes
 	Err   error
 }
 
 func (e *UnreadableError) Error() string { return e.Err.Error() }
 func (e *UnreadableError) Unwrap() error { return e.Err }
+
+func (e *UnreadableError) add(name string, err error) {
+	e.Names, e.Err = append(e.Names, name), errors.Join(e.Err, err)
+}
+
+// orNil is the error, if there is one.
+func (e *UnreadableError) orNil() error {
+	if e.Err == nil {
+		return nil
+	}
+	return e
+}
+
+// passOver takes an [UnreadableError] for what it is to a caller that can do without those
+// values: it warns, and returns their names. Any other error it returns.
+func (c Cluster) passOver(err error) (names []string, _ error) {
+	unread, is := errors.AsType[*UnreadableError](err)
+	if !is {
+		return nil, err
+	}
+	if c.Warn != nil {
+		c.Warn(unread)
+	}
+	return unread.Names, nil
+}
 
 // Networks returns all networks, by name. Where a network's value can't be read, the error
 // is an [UnreadableError], and the other networks are returned all the same. A key whose
@@ -110,15 +137,12 @@ func (c Cluster) Networks(ctx context.Context) ([]Existing, error) {
 		switch {
 		case !network.ValidName(n.Name) || network.CheckLength(n.Name) != nil:
 		case err != nil:
-			unread.Names, unread.Err = append(unread.Names, n.Name), errors.Join(unread.Err, err)
+			unread.add(n.Name, err)
 		default:
 			out = append(out, n)
 		}
 	}
-	if unread.Err != nil {
-		return out, &unread
-	}
-	return out, nil
+	return out, unread.orNil()
 }
 
 // Network returns a network. Where there is none of that name, the error is one of the
@@ -152,19 +176,24 @@ func (k Keys) existing(e Entry) (Existing, error) {
 	return Existing{Name: strings.TrimPrefix(e.Key, k.Network("")), Generation: e.Created, Network: n}, err
 }
 
-// Nodes returns the cluster's nodes by name.
+// Nodes returns the cluster's nodes by name. Where a node's value can't be read, the error is
+// an [UnreadableError], and the other nodes are returned all the same.
 func (c Cluster) Nodes(ctx context.Context) (map[string]Node, error) {
 	entries, err := c.list(ctx, c.Keys.Node(""))
 	if err != nil {
 		return nil, err
 	}
 	nodes := make(map[string]Node, len(entries))
+	var unread UnreadableError
 	for _, e := range entries {
-		if nodes[strings.TrimPrefix(e.Key, c.Keys.Node(""))], err = read[Node](e); err != nil {
-			return nil, err
+		name := strings.TrimPrefix(e.Key, c.Keys.Node(""))
+		if n, err := read[Node](e); err != nil {
+			unread.add(name, err)
+		} else {
+			nodes[name] = n
 		}
 	}
-	return nodes, nil
+	return nodes, unread.orNil()
 }
 
 // A Placed is an endpoint with where it is.

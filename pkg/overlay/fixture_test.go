@@ -38,6 +38,13 @@ func write(t testing.TB, s overlay.Store, key string, value any) {
 	must(t, err)
 }
 
+// put writes a value that is plain words.
+func put(t testing.TB, s overlay.Store, key, value string) error {
+	t.Helper()
+	_, _, err := s.Commit(t.Context(), overlay.Txn{Then: []overlay.Change{{Key: key, Value: []byte(value)}}})
+	return err
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

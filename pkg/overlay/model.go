@@ -14,15 +14,14 @@ import (
 
 // Meta is what the whole cluster has.
 type Meta struct {
-	Schema    int            `json:"schema"`            // 1
-	Cluster   string         `json:"cluster"`           // its ID, drawn when it was made
-	Pools     []netip.Prefix `json:"pools"`             // subnets of networks are taken from, 10.0.0.0/8
-	Mask      int            `json:"mask"`              // bits of such a subnet, 24
-	Port      int            `json:"port"`              // UDP, of VXLAN: 4789
-	PortESP   int            `json:"portESP"`           // UDP, of the VXLAN of encrypted networks: 4787, which is never seen on the wire
-	NextVNI   int            `json:"nextVNI,omitempty"` // of the next network that is given none: a VNI comes again late
-	CA        string         `json:"ca,omitempty"`
-	Addresses int            `json:"addressGrace,omitempty"` // seconds that a dead node keeps its addresses; 0: 24 h
+	Schema  int            `json:"schema"`            // 1
+	Cluster string         `json:"cluster"`           // its ID, drawn when it was made
+	Pools   []netip.Prefix `json:"pools"`             // subnets of networks are taken from, 10.0.0.0/8
+	Mask    int            `json:"mask"`              // bits of such a subnet, 24
+	Port    int            `json:"port"`              // UDP, of VXLAN: 4789
+	PortESP int            `json:"portESP"`           // UDP, of the VXLAN of encrypted networks: 4787, which is never seen on the wire
+	NextVNI int            `json:"nextVNI,omitempty"` // of the next network that is given none: a VNI comes again late
+	CA      string         `json:"ca,omitempty"`
 }
 
 // A Node is a host of the cluster. It stays until it leaves or is removed.
@@ -37,6 +36,9 @@ type Node struct {
 type Alive struct {
 	Boot string `json:"boot"`
 }
+
+// Dead is the key of a [Death].
+func (k Keys) Dead(node string) string { return k.Prefix + "dead/" + node }
 
 // AliveTTL is how many seconds it outlives the last renewal.
 const AliveTTL = 15
@@ -141,6 +143,9 @@ func (k Keys) Key(node string) string { return k.Prefix + "key/" + node }
 
 // Rotate is a key whose every change has all nodes draw new keys for encrypted networks.
 func (k Keys) Rotate() string { return k.Prefix + "rotate" }
+
+// Member is the key by which a node runs a member of the store, see cmd/dclusterd.
+func (k Keys) Member(node string) string { return k.Prefix + "member/" + node }
 
 // Token is the key of what a node may join with.
 func (k Keys) Token(id string) string { return k.Prefix + "token/" + id }

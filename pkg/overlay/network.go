@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"dcni/pkg/ipam"
@@ -28,12 +29,23 @@ type Wanted struct {
 
 // CreateNetwork makes a network that overlaps no other, on whichever nodes they are made
 // at the same time: each writes the meta entry again, as long as that is as it read it.
+// Networks and nodes that can't be read are passed over: what they have can't be avoided, but
+// for their VNIs.
 // Errors are of code 7, and 11 where nothing is left.
 func (c Cluster) CreateNetwork(ctx context.Context, w Wanted) (Existing, error) {
 	var made Existing
 	err := w.check()
 	if err != nil {
 		return made, err
+	}
+	warned := map[string]bool{}
+	if warn := c.Warn; warn != nil { // once, however often it is tried
+		c.Warn = func(err error) {
+			if !warned[err.Error()] {
+				warn(err)
+			}
+			warned[err.Error()] = true
+		}
 	}
 	err = again("network "+w.Name, func() (done bool, err error) {
 		made, done, err = c.create(ctx, w)
@@ -68,12 +80,12 @@ func (c Cluster) create(ctx context.Context, w Wanted) (made Existing, done bool
 	if err != nil {
 		return made, false, err
 	}
-	others, err := c.Networks(ctx)
+	others, err := c.others(ctx)
 	if err != nil {
 		return made, false, err
 	}
 	nodes, err := c.Nodes(ctx)
-	if err != nil {
+	if _, err = c.passOver(err); err != nil {
 		return made, false, err
 	}
 	n, err := w.fit(&meta, others, nodes)
@@ -88,6 +100,34 @@ func (c Cluster) create(ctx context.Context, w Wanted) (made Existing, done bool
 	return Existing{Name: w.Name, Generation: revision, Network: n}, done, err
 }
 
+// others returns the networks that there are. Of those that can't be read they are a name,
+// and the VNI that another key tells.
+func (c Cluster) others(ctx context.Context) ([]Existing, error) {
+	list, err := c.Networks(ctx)
+	unread, err := c.passOver(err)
+	if err != nil || len(unread) == 0 {
+		return list, err
+	}
+	vnis, err := c.vnis(ctx)
+	for _, name := range unread {
+		list = append(list, Existing{Name: name, Network: Network{VNI: vnis[name]}})
+	}
+	return list, err
+}
+
+// vnis returns which VNI networks have, by name.
+func (c Cluster) vnis(ctx context.Context) (map[string]int, error) {
+	prefix := c.Keys.Prefix + "vni/"
+	entries, err := c.list(ctx, prefix)
+	of := make(map[string]int, len(entries))
+	for _, e := range entries {
+		if n, err := strconv.Atoi(strings.TrimPrefix(e.Key, prefix)); err == nil {
+			of[string(e.Value)] = n
+		}
+	}
+	return of, err
+}
+
 // fit returns the network as it fits between the others, and moves the meta entry's next
 // VNI on.
 func (w Wanted) fit(meta *Meta, others []Existing, nodes map[string]Node) (Network, error) {
@@ -99,7 +139,7 @@ func (w Wanted) fit(meta *Meta, others []Existing, nodes map[string]Node) (Netwo
 		switch {
 		case o.Name == w.Name:
 			return n, fmt.Errorf("network with name %s already exists", w.Name)
-		case o.VNI == w.VNI:
+		case o.VNI == w.VNI && w.VNI != 0:
 			return n, wire.Invalid("vni", w.VNI, fmt.Sprintf("is network %q's", o.Name))
 		}
 	}
@@ -330,7 +370,7 @@ func (c Cluster) RemoveNetwork(ctx context.Context, name string) error {
 }
 
 func (c Cluster) removeNetwork(ctx context.Context, name string) (done bool, err error) {
-	n, err := c.Network(ctx, name)
+	n, err := c.removable(ctx, name)
 	if err != nil {
 		return false, err
 	}
@@ -344,6 +384,9 @@ func (c Cluster) removeNetwork(ctx context.Context, name string) (done bool, err
 		return false, err
 	}
 	eps, err := c.Endpoints(ctx, name)
+	if err == nil {
+		eps, err = c.releaseAllLapsed(ctx, name, eps)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -365,6 +408,17 @@ func (c Cluster) removeNetwork(ctx context.Context, name string) (done bool, err
 		Then: []Change{remove(c.Keys.Network(name)), remove(c.Keys.VNI(n.VNI)), remove(use.Key)},
 	})
 	return done, err
+}
+
+// removable returns a network that is to be removed. One that can't be read may go as well.
+func (c Cluster) removable(ctx context.Context, name string) (Existing, error) {
+	n, err := c.Network(ctx, name)
+	if err == nil || n.Generation == 0 {
+		return n, err
+	}
+	vnis, err := c.vnis(ctx)
+	n.VNI = vnis[name]
+	return n, err
 }
 
 // endpointList lists endpoints as Docker does, and where they are.

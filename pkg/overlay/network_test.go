@@ -276,6 +276,48 @@ func TestNetworksUnread(t *testing.T) {
 	if len(list) != 1 || list[0].Name != "web" || !errors.As(err, &unread) || !slices.Equal(unread.Names, []string{"bad"}) {
 		t.Errorf("%+v, %v", list, err)
 	}
-	_, err = c.CreateNetwork(t.Context(), overlay.Wanted{Name: "other"})
-	wantError(t, err, 0, "net/bad")
+
+	// Networks are made all the same. What can't be read is named, and its name and VNI are not
+	// given again.
+	const taken = overlay.MinVNI + 1
+	write(t, c.Store, keys.Node("broken"), 7)
+	must(t, put(t, c.Store, keys.VNI(taken), "bad"))
+	var warned []string
+	c.Warn = func(err error) { warned = append(warned, err.Error()) }
+	made, err := c.CreateNetwork(t.Context(), overlay.Wanted{Name: "other"})
+	if err != nil || made.VNI != taken+1 {
+		t.Errorf("VNI %d, %v", made.VNI, err)
+	}
+	if len(warned) != 2 || !strings.Contains(warned[0], "net/bad") || !strings.Contains(warned[1], "node/broken") {
+		t.Errorf("warned of %q", warned)
+	}
+	_, err = c.CreateNetwork(t.Context(), overlay.Wanted{Name: "bad"})
+	wantError(t, err, 0, "network with name bad already exists")
+	_, err = c.CreateNetwork(t.Context(), overlay.Wanted{Name: "third", Network: overlay.Network{VNI: taken}})
+	wantError(t, err, 7, `is network "bad"'s`)
+
+	// It can be removed.
+	must(t, c.RemoveNetwork(t.Context(), "bad"))
+	if left := entries(t, c.Store, keys.Network("bad")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	made, err = c.CreateNetwork(t.Context(), overlay.Wanted{Name: "third", Network: overlay.Network{VNI: taken}})
+	if err != nil || made.VNI != taken {
+		t.Errorf("VNI %d, %v", made.VNI, err)
+	}
+}
+
+// Nodes that can't be read hide no other, and make no difference to what others do.
+func TestNodesUnread(t *testing.T) {
+	c := newCluster(t, 2)[0]
+	write(t, c.Store, keys.Node("bad"), "text")
+	nodes, err := c.Nodes(t.Context())
+	var unread *overlay.UnreadableError
+	if len(nodes) != 2 || !errors.As(err, &unread) || !slices.Equal(unread.Names, []string{"bad"}) {
+		t.Errorf("%+v, %v", nodes, err)
+	}
+	must(t, c.RemoveNode(t.Context(), "bad"))
+	if nodes, err := c.Nodes(t.Context()); len(nodes) != 2 || err != nil {
+		t.Errorf("%+v, %v", nodes, err)
+	}
 }

@@ -21,17 +21,19 @@ func (c Cluster) release(ctx context.Context, network string, o Owner) error {
 	return again(o.String(), func() (bool, error) { return c.tryRelease(ctx, network, o) })
 }
 
-func (c Cluster) tryRelease(ctx context.Context, network string, o Owner) (done bool, err error) {
+// tryRelease tries once, and only where further conditions hold.
+func (c Cluster) tryRelease(ctx context.Context, network string, o Owner, also ...Condition) (done bool, err error) {
 	e, err := c.get(ctx, c.Keys.Endpoint(network, o.Node, o.Attachment))
 	if err != nil || e.Modified == 0 {
 		return err == nil, err
 	}
 	ep, err := read[Endpoint](e)
-	if err != nil {
-		return false, err
+	if err != nil { // its addresses have no endpoint then, and go with such
+		done, _, err = c.Store.Commit(ctx, Txn{If: append([]Condition{unchanged(e)}, also...), Then: []Change{remove(e.Key)}})
+		return done, err
 	}
 	// What was claimed together was made at one revision: an address is its own by that.
-	t := Txn{If: []Condition{unchanged(e)}, Then: []Change{remove(e.Key)}}
+	t := Txn{If: append([]Condition{unchanged(e)}, also...), Then: []Change{remove(e.Key)}}
 	for _, a := range ep.Addresses {
 		key := c.Keys.Addr(network, a)
 		t.If, t.Then = append(t.If, Condition{Key: key, Created: e.Created}), append(t.Then, remove(key))
@@ -40,7 +42,7 @@ func (c Cluster) tryRelease(ctx context.Context, network string, o Owner) (done 
 		return done, err
 	}
 	// Some were not. Those that are its own all the same are.
-	t = Txn{If: []Condition{unchanged(e)}, Then: []Change{remove(e.Key)}}
+	t = Txn{If: append([]Condition{unchanged(e)}, also...), Then: []Change{remove(e.Key)}}
 	for _, a := range ep.Addresses {
 		address, err := c.get(ctx, c.Keys.Addr(network, a))
 		if err != nil {
@@ -123,6 +125,10 @@ func (c Cluster) RemoveNode(ctx context.Context, node string) error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("node %s: %w", node, err)
 	}
-	_, _, err = c.Store.Commit(ctx, Txn{Then: []Change{remove(c.Keys.Node(node)), remove(c.Keys.Key(node))}})
+	var t Txn
+	for _, key := range []string{c.Keys.Node(node), c.Keys.Key(node), c.Keys.Member(node), c.Keys.Dead(node)} {
+		t.Then = append(t.Then, remove(key))
+	}
+	_, _, err = c.Store.Commit(ctx, t)
 	return err
 }
