@@ -15,6 +15,7 @@ import (
 	"dcni/pkg/overlay/remote"
 	"dcni/pkg/records"
 	"dcni/pkg/trust"
+	"dcni/pkg/trust/join"
 	"dcni/pkg/wire"
 )
 
@@ -192,6 +193,39 @@ func TestMembers(t *testing.T) {
 	}
 	if members != 1 {
 		t.Errorf("%d nodes run a member", members)
+	}
+}
+
+// TestAuthority has the first of three nodes end: hosts join at the others, which got the CA's
+// key with their members, and a client's certificate is renewed there.
+func TestAuthority(t *testing.T) {
+	t.Parallel()
+	a, b, c, d := newHost(t), newHost(t), newHost(t), newHost(t)
+	a.initCluster("a")
+	b.must(b.joinAs("b", a, a.token(trust.Client)))
+	c.must(c.joinAs("c", a, a.token(trust.Client)))
+	for _, h := range []*host{b, c} {
+		h.await("the CA's key", func() bool { ca, err := h.state.ca(); return ca != nil && err == nil })
+	}
+	c.await("three members", func() bool { return healthy(c.statusNow()) == 3 })
+	d.must(d.joinAs("d", a, a.token(trust.Client)))
+	a.stop()
+	d.await("the store", func() bool { return d.statusNow().Error == "" })
+	var r cluster.TokenReply
+	d.must(d.ask(cluster.Token, cluster.TokenArgs{Kind: trust.Client, TTL: time.Hour}, &r))
+	if !strings.HasPrefix(r.Door, b.address) && !strings.HasPrefix(r.Door, c.address) {
+		t.Errorf("the door is %s, where nobody answers", r.Door)
+	}
+	d.must(d.ask(cluster.Renew, nothing{}, nil))
+	e := newHost(t)
+	e.must(e.ask(cluster.Join, cluster.JoinArgs{Self: cluster.Self{Name: "e", Advertise: e.address}, Address: r.Door, Token: r.Token}, nil))
+	n, err := d.here()
+	d.must(err)
+	if err := n.askDoors(func(caller join.Caller) error {
+		_, err := caller.Authority(t.Context(), join.AuthorityRequest{ID: n.conf().ID})
+		return err
+	}); err == nil || !strings.Contains(err.Error(), `node "d" has no member of the store`) {
+		t.Errorf("a client was given the CA's key, or not: %v", err)
 	}
 }
 

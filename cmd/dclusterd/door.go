@@ -14,8 +14,12 @@ import (
 	"dcni/pkg/trust/join"
 )
 
-// serveDoor serves the join door, until the context ends.
+// serveDoor serves the join door from when the node has the CA's key, until the context ends.
 func (n *node) serveDoor(ctx context.Context) {
+	select {
+	case <-n.authorized:
+	case <-ctx.Done():
+	}
 	for ctx.Err() == nil {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", n.conf().hostPort(join.Port))
 		if err == nil {
@@ -73,7 +77,7 @@ func (n *node) serveJoin(ctx context.Context, l net.Listener) error {
 // door is the join door with what it needs of the node.
 func (n *node) door() join.Door {
 	return join.Door{
-		Store: n.store, Keys: n.keys, Cluster: n.conf().Cluster, CA: n.ca, Now: time.Now,
-		Endpoints: func() []string { return n.conf().Endpoints },
+		Store: n.store, Keys: n.keys, Cluster: n.conf().Cluster, CA: n.authority(), Now: time.Now,
+		Endpoints: func() []string { return n.conf().Endpoints }, Members: n.store.MemberNames,
 	}
 }

@@ -13,9 +13,11 @@
 //	config.go     what is on disk
 //	node.go       a node, and the tasks that it runs; etcd.go: its store
 //	alive.go      node/NAME and alive/NAME; underlay.go: the node's address and MTU
+//	deaths.go     which nodes have died
 //	conflists.go  the files of networks
 //	releases.go   what waits to be given back
 //	paths.go      what passes to other nodes, by probes; prober.go sends them
+//	authority.go  the CA's key
 //	door.go       the join door; renew.go: certificates
 //	child.go      the store's member, as a child; member.go: that process
 //	members.go    how many members there are; plan.go decides it
@@ -36,10 +38,12 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"dcni/cmd/internal/usage"
 	"dcni/pkg/cni"
 	"dcni/pkg/host/systemd"
+	"dcni/pkg/overlay"
 	"dcni/pkg/records"
 )
 
@@ -56,7 +60,8 @@ const gcPercent = 40
 type options struct {
 	confDir  string
 	level    slog.Level
-	onDemand bool // dnet started it: it ends where the host is in no cluster
+	grace    time.Duration // how long a node that has died keeps its addresses
+	onDemand bool          // dnet started it: it ends where the host is in no cluster
 	version  bool
 }
 
@@ -67,6 +72,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	f.SetOutput(io.Discard) // errors are returned
 	f.StringVar(&o.confDir, "conf-dir", records.DefaultConfDir, "`folder` of network configurations")
 	f.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
+	f.DurationVar(&o.grace, "address-grace", overlay.Grace*time.Second, "`time` that a node keeps its addresses which this one finds dead")
 	f.BoolVar(&o.onDemand, "on-demand", false, "end if the host is in no cluster, as when dnet starts it")
 	f.BoolVar(&o.version, "version", false, "print the version, and end")
 	f.Usage = func() {}
@@ -75,6 +81,9 @@ func parse(args []string, stdout io.Writer) (options, error) {
 			usage.Print("dclusterd", f, stdout)
 		}
 		return o, err
+	}
+	if o.grace < 0 {
+		return o, fmt.Errorf("--address-grace %s: must be 0s or more, as 24h", o.grace)
 	}
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("unknown argument %q: dclusterd takes flags only", f.Arg(0))

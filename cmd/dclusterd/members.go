@@ -34,9 +34,7 @@ const (
 	busyTime    = time.Minute // after a change
 )
 
-func (n *node) memberPrefix() string         { return n.keys.Prefix + "member/" }
-func (n *node) memberKey(node string) string { return n.memberPrefix() + node }
-func (n *node) countKey() string             { return n.keys.Prefix + "members" }
+func (n *node) countKey() string { return n.keys.Prefix + "members" }
 
 // watchMembers does the node's part for the store's members.
 func (n *node) watchMembers(ctx context.Context) {
@@ -65,10 +63,10 @@ func (n *node) followMembers(ctx context.Context, changed chan<- struct{}) {
 		return nil
 	}
 	for ctx.Err() == nil {
-		revision, err := n.store.List(ctx, n.memberPrefix(), func(overlay.Entry) error { return nil })
+		revision, err := n.store.List(ctx, n.keys.Member(""), func(overlay.Entry) error { return nil })
 		if err == nil {
 			_ = tell(0, nil) // what changed while this node did not watch
-			err = n.store.Watch(ctx, n.memberPrefix(), revision, tell)
+			err = n.store.Watch(ctx, n.keys.Member(""), revision, tell)
 		}
 		if ctx.Err() == nil {
 			n.log.Debug("the members' keys are not watched", "error", err)
@@ -109,11 +107,12 @@ func (n *node) tendMembers(ctx context.Context, since map[string]time.Time) erro
 	name := n.conf().Node
 	leads := slices.ContainsFunc(members, func(m etcd.Member) bool { return m.Leader && m.Name == name })
 	noteUnwell(since, members)
-	if !leads {
+	if leads {
+		err = n.lead(ctx, members, since)
+	} else {
 		clear(since)
-		return nil
 	}
-	return n.lead(ctx, members, since)
+	return errors.Join(err, n.needAuthority(ctx))
 }
 
 // noteUnwell notes since when members have been unwell.
@@ -168,7 +167,7 @@ func (n *node) ownMember(ctx context.Context, members []etcd.Member) error {
 
 // beginMember starts a member beside those that are there.
 func (n *node) beginMember(ctx context.Context) error {
-	e, err := n.store.Get(ctx, n.memberKey(n.conf().Node))
+	e, err := n.store.Get(ctx, n.keys.Member(n.conf().Node))
 	if errors.Is(err, overlay.ErrNotFound) {
 		return nil // the leader is about to write it
 	}
@@ -207,12 +206,19 @@ func (n *node) lead(ctx context.Context, members []etcd.Member, since map[string
 		v.unwell[id] = time.Since(t)
 	}
 	nodes, err := n.cluster().Nodes(ctx)
-	if err != nil {
+	unread, is := errors.AsType[*overlay.UnreadableError](err)
+	switch {
+	case is: // such a node counts, but gets no member
+		v.all = len(unread.Names)
+	case err != nil:
 		return err
 	}
-	v.all = len(nodes)
+	v.all += len(nodes)
 	_, err = n.store.List(ctx, n.keys.Alive(""), func(e overlay.Entry) error {
-		v.nodes = append(v.nodes, strings.TrimPrefix(e.Key, n.keys.Alive("")))
+		name := strings.TrimPrefix(e.Key, n.keys.Alive(""))
+		if _, known := nodes[name]; known {
+			v.nodes = append(v.nodes, name)
+		}
 		return nil
 	})
 	if err == nil {
@@ -237,6 +243,10 @@ func (n *node) step(ctx context.Context, s memberStep, nodes map[string]overlay.
 		n.log.Info("a member of the store is removed", "id", s.remove)
 		return errors.Join(n.store.Remove(ctx, s.remove), n.noteRemoval(ctx))
 	case s.add != "":
+		// What an earlier membership left there would begin this one with the members of then.
+		if err := n.change(ctx, overlay.Change{Key: n.keys.Member(s.add), Delete: true}); err != nil {
+			return err
+		}
 		members, err := n.store.AddLearner(ctx, s.add, config{Address: nodes[s.add].Address}.peerURL())
 		if err != nil {
 			return err
@@ -246,15 +256,19 @@ func (n *node) step(ctx context.Context, s memberStep, nodes map[string]overlay.
 			return err
 		}
 		n.log.Info("the store is to have another member", "node", s.add)
-		_, _, err = n.store.Commit(ctx, overlay.Txn{Then: []overlay.Change{{Key: n.memberKey(s.add), Value: value}}})
-		return err
+		return n.change(ctx, overlay.Change{Key: n.keys.Member(s.add), Value: value})
 	}
 	return nil
 }
 
 // noteRemoval has all nodes look at the members.
 func (n *node) noteRemoval(ctx context.Context) error {
-	_, _, err := n.store.Commit(ctx, overlay.Txn{Then: []overlay.Change{{Key: n.memberKey(""), Value: []byte("removed")}}})
+	return n.change(ctx, overlay.Change{Key: n.keys.Member(""), Value: []byte("removed")})
+}
+
+// change makes one change of the store.
+func (n *node) change(ctx context.Context, c overlay.Change) error {
+	_, _, err := n.store.Commit(ctx, overlay.Txn{Then: []overlay.Change{c}})
 	return err
 }
 
@@ -289,6 +303,5 @@ func (n *node) setMembers(ctx context.Context, args cluster.MembersArgs) (nothin
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
-	_, _, err := n.store.Commit(ctx, overlay.Txn{Then: []overlay.Change{change}})
-	return nothing{}, err
+	return nothing{}, n.change(ctx, change)
 }

@@ -46,10 +46,12 @@ type node struct {
 	store    backend
 	log      *slog.Logger
 	identity atomic.Pointer[trust.Identity] // nil where the store is external
-	ca       *trust.CA                      // nil: the node admits no others
+	ca       atomic.Pointer[trust.CA]       // nil: the node admits no others, see authority
 	files    *conflists
 	paths    *prober
 	probing  chan struct{} // is closed once the prober runs
+
+	authorized chan struct{} // is closed once the node has the CA's key
 
 	endTasks context.CancelFunc
 	tasks    sync.WaitGroup
@@ -70,7 +72,7 @@ type node struct {
 
 // newNode reads a node's files, and opens its store.
 func newNode(d *daemon, c config) (*node, error) {
-	n := &node{daemon: d, config: c, keys: overlay.Keys{Prefix: c.Prefix}, log: d.log.With("node", c.Node), enrolled: make(chan struct{}), probing: make(chan struct{})}
+	n := &node{daemon: d, config: c, keys: overlay.Keys{Prefix: c.Prefix}, log: d.log.With("node", c.Node), enrolled: make(chan struct{}), probing: make(chan struct{}), authorized: make(chan struct{})}
 	n.paths = n.newProber()
 	n.files = &conflists{dir: d.conf, locks: d.store, log: n.log, list: n.networks}
 	if c.External == nil {
@@ -79,9 +81,11 @@ func newNode(d *daemon, c config) (*node, error) {
 			return nil, err
 		}
 		n.identity.Store(&i)
-		if n.ca, err = d.state.ca(); err != nil {
+		ca, err := d.state.ca()
+		if err != nil {
 			return nil, err
 		}
+		n.setAuthority(ca)
 	}
 	if u, err := findUnderlay(c.Address.String()); err == nil {
 		n.mtu = u.mtu
@@ -99,12 +103,9 @@ func (n *node) start(ctx context.Context) {
 	if c.Member != nil {
 		n.startMember()
 	}
-	tasks := []func(context.Context){n.keepAlive, n.files.run(n.store, n.keys), n.sendReleases, n.releaseEarlier, n.watchMembers, n.probe}
-	if n.ca != nil {
-		tasks = append(tasks, n.serveDoor)
-	}
+	tasks := []func(context.Context){n.keepAlive, n.files.run(n.store, n.keys), n.sendReleases, n.releaseEarlier, n.watchMembers, n.probe, n.noteDeaths}
 	if c.External == nil {
-		tasks = append(tasks, n.renewInTime)
+		tasks = append(tasks, n.serveDoor, n.renewInTime)
 	}
 	for _, task := range tasks {
 		n.tasks.Go(func() {
@@ -170,7 +171,7 @@ func (n *node) reconfigure(change func(*config)) error {
 
 // cluster is the node's view of the networks.
 func (n *node) cluster() overlay.Cluster {
-	return overlay.Cluster{Store: n.store, Keys: n.keys, Node: n.conf().Node}
+	return overlay.Cluster{Store: n.store, Keys: n.keys, Node: n.conf().Node, Now: func() int64 { return time.Now().Unix() }}
 }
 
 // locks are those that plugins take.

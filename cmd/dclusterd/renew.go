@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/url"
 	"slices"
@@ -36,8 +35,8 @@ func (n *node) renew(ctx context.Context) error {
 	i := n.current()
 	var data []byte
 	var err error
-	if c := n.conf(); n.ca != nil {
-		data, err = join.Certify(n.ca, &i.Key.PublicKey, c.Node, c.Address, time.Now())
+	if c, ca := n.conf(), n.authority(); ca != nil {
+		data, err = join.Certify(ca, &i.Key.PublicKey, c.Node, c.Address, time.Now())
 	} else {
 		data, err = n.askRenewal(ctx)
 	}
@@ -55,23 +54,19 @@ func (n *node) renew(ctx context.Context) error {
 	return nil
 }
 
-// askRenewal asks the join doors that the node may know of, until one answers.
-func (n *node) askRenewal(ctx context.Context) ([]byte, error) {
-	c, node := n.conf(), n.look()
-	request, err := trust.NewRequest(c.Node, n.current().Key)
+// askRenewal asks for another certificate at a join door.
+func (n *node) askRenewal(ctx context.Context) (cert []byte, err error) {
+	node := n.look()
+	request, err := trust.NewRequest(n.conf().Node, n.current().Key)
 	if err != nil {
 		return nil, err
 	}
-	var errs []error
-	for _, address := range c.doors() {
-		caller := join.Caller{Address: address, TLS: n.clientTLS(), Timeout: storeTime}
+	err = n.askDoors(func(caller join.Caller) error {
 		reply, err := caller.Renew(ctx, join.RenewRequest{Node: node, Request: request})
-		if err == nil {
-			return reply.Cert, nil
-		}
-		errs = append(errs, err)
-	}
-	return nil, errors.Join(errs...)
+		cert = reply.Cert
+		return err
+	})
+	return cert, err
 }
 
 // doors are where a join door may be: where the node joined, and at each member of the

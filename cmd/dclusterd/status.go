@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,7 +14,6 @@ import (
 	"dcni/pkg/overlay"
 	"dcni/pkg/overlay/etcd"
 	"dcni/pkg/trust"
-	"dcni/pkg/trust/join"
 )
 
 // askTime is how long members may take to say how they are.
@@ -160,16 +157,23 @@ func (n *node) nodes(ctx context.Context, args cluster.NodesArgs) ([]cluster.Nod
 			members[name] = true
 		}
 	}
+	deaths, err := n.cluster().Deaths(ctx)
+	if err != nil {
+		return nil, err
+	}
 	out := []cluster.NodeInfo{}
 	_, err = n.store.List(ctx, n.keys.Node(""), func(e overlay.Entry) error {
 		var node overlay.Node
+		name, unread := strings.TrimPrefix(e.Key, n.keys.Node("")), ""
 		if err := json.Unmarshal(e.Value, &node); err != nil {
-			return fmt.Errorf("%s: %w", e.Key, err)
+			unread = fmt.Sprintf("node %q can't be read (%s): %v: `dnet cluster node rm %s` removes it", name, e.Key, err, name)
 		}
-		name := strings.TrimPrefix(e.Key, n.keys.Node(""))
 		info := cluster.NodeInfo{
-			Name: name, ID: node.ID, Address: node.Address, MTU: node.MTU, Version: node.Version,
+			Name: name, Unread: unread, ID: node.ID, Address: node.Address, MTU: node.MTU, Version: node.Version,
 			Alive: alive[name], Member: members[name], Self: name == n.conf().Node, Endpoints: endpoints[name],
+		}
+		if d := deaths[name]; !info.Alive && d.Until != 0 {
+			info.KeptUntil = time.Unix(d.Until, 0)
 		}
 		info.VXLAN, info.ESP = n.paths.paths(name)
 		out = append(out, info)
@@ -227,7 +231,7 @@ func (n *node) token(ctx context.Context, args cluster.TokenArgs) (cluster.Token
 	if args.TTL < least || args.TTL > most {
 		return cluster.TokenReply{}, fmt.Errorf("--ttl %s: must be %s to %s", args.TTL, least, most)
 	}
-	if args.Kind == trust.Member && n.ca == nil {
+	if args.Kind == trust.Member && n.authority() == nil {
 		return cluster.TokenReply{}, fmt.Errorf("--member: a member is given the CA's key, which this host does not have: make the token where hosts join")
 	}
 	token, expires := trust.NewToken(n.current().CA), time.Now().Add(args.TTL)
@@ -240,11 +244,7 @@ func (n *node) token(ctx context.Context, args cluster.TokenArgs) (cluster.Token
 	_, _, err = n.store.Commit(ctx, overlay.Txn{Then: []overlay.Change{
 		{Key: n.keys.Token(token.ID), Value: value, TTL: int(args.TTL/time.Second) + trust.GrantKept},
 	}})
-	reply := cluster.TokenReply{Token: token.String(), Expires: expires, Door: n.conf().Door}
-	if n.ca != nil {
-		reply.Door = net.JoinHostPort(n.conf().Address.String(), strconv.Itoa(join.Port))
-	}
-	return reply, err
+	return cluster.TokenReply{Token: token.String(), Expires: expires, Door: n.openDoor(ctx)}, err
 }
 
 // rotate has all nodes draw new keys for encrypted networks: they look for a change of the

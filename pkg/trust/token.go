@@ -76,8 +76,8 @@ func NewID() string { return randomHex(digitsSecret) }
 // A Kind is what a node may be.
 type Kind string
 
-// The kinds. A member's host has the CA's key: it admits nodes, and the first members of
-// the store are chosen from such hosts.
+// The kinds. A member's host is given the CA's key when it joins, a client's when it gets a
+// member of the store: which nodes those are does not depend on the kind.
 const (
 	Client Kind = "client"
 	Member Kind = "member"

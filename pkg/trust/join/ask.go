@@ -78,6 +78,18 @@ func (c Caller) Renew(ctx context.Context, r RenewRequest) (Renewed, error) {
 	return out, err
 }
 
+// Authority asks for the CA's key, with the certificate that a node has.
+func (c Caller) Authority(ctx context.Context, r AuthorityRequest) (Authority, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return Authority{}, err
+	}
+	defer func() { _ = conn.Close() }()
+	var out Authority
+	err = c.post(ctx, conn, "/ca", r, &out)
+	return out, err
+}
+
 // dial connects, and makes sure of whom it is connected to.
 func (c Caller) dial(ctx context.Context) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)

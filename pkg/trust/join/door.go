@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"dcni/pkg/overlay"
@@ -22,6 +23,7 @@ type Door struct {
 	CA        *trust.CA
 	Endpoints func() []string // URLs of the store's members
 	Now       func() time.Time
+	Members   func(context.Context) ([]string, error) // the nodes that have a member of the store
 }
 
 // Admit makes the sender of a request a node. The token is spent in the transaction that
@@ -102,17 +104,7 @@ func checkNode(name string, n overlay.Node) error {
 
 // Renew makes another certificate for a node that has one.
 func (d Door) Renew(ctx context.Context, name string, r RenewRequest) (Renewed, error) {
-	entry, err := d.Store.Get(ctx, d.Keys.Node(name))
-	if errors.Is(err, overlay.ErrNotFound) {
-		return Renewed{}, Conflict(fmt.Sprintf("node %q was removed from the cluster", name))
-	}
-	var known overlay.Node
-	if err == nil {
-		err = json.Unmarshal(entry.Value, &known)
-	}
-	if err == nil && known.ID != r.Node.ID {
-		err = Conflict(fmt.Sprintf("node %q is another host by now", name))
-	}
+	err := d.knows(ctx, name, r.Node.ID)
 	if err == nil {
 		err = checkNode(name, r.Node)
 	}
@@ -121,6 +113,38 @@ func (d Door) Renew(ctx context.Context, name string, r RenewRequest) (Renewed, 
 	}
 	cert, err := d.certify(r.Request, name, r.Node)
 	return Renewed{Cert: cert}, err
+}
+
+// knows returns why a host with a node's certificate is not that node any more.
+func (d Door) knows(ctx context.Context, name, id string) error {
+	entry, err := d.Store.Get(ctx, d.Keys.Node(name))
+	if errors.Is(err, overlay.ErrNotFound) {
+		return Conflict(fmt.Sprintf("node %q was removed from the cluster", name))
+	}
+	var known overlay.Node
+	if err == nil {
+		err = json.Unmarshal(entry.Value, &known)
+	}
+	if err == nil && known.ID != id {
+		err = Conflict(fmt.Sprintf("node %q is another host by now", name))
+	}
+	return err
+}
+
+// Authority gives the CA's key to a node that has a member of the store.
+func (d Door) Authority(ctx context.Context, name string, r AuthorityRequest) (Authority, error) {
+	if err := d.knows(ctx, name, r.ID); err != nil {
+		return Authority{}, err
+	}
+	members, err := d.Members(ctx)
+	if err != nil {
+		return Authority{}, err
+	}
+	if !slices.Contains(members, name) {
+		return Authority{}, Conflict(fmt.Sprintf("node %q has no member of the store: the CA's key is for those that have", name))
+	}
+	key, err := trust.EncodeKey(d.CA.Key)
+	return Authority{CAKey: key}, err
 }
 
 func (d Door) certify(request []byte, name string, n overlay.Node) ([]byte, error) {
@@ -152,15 +176,20 @@ func (d Door) Handler() http.Handler {
 	mux.HandleFunc("POST /join", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, r, d.Admit)
 	})
-	mux.HandleFunc("POST /renew", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, r, func(ctx context.Context, q RenewRequest) (Renewed, error) {
-			if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-				return Renewed{}, Conflict("a node renews its certificate with the one that it has: it showed none")
-			}
-			return d.Renew(ctx, r.TLS.VerifiedChains[0][0].Subject.CommonName, q)
-		})
-	})
+	mux.HandleFunc("POST /renew", func(w http.ResponseWriter, r *http.Request) { answerNode(w, r, d.Renew) })
+	mux.HandleFunc("POST /ca", func(w http.ResponseWriter, r *http.Request) { answerNode(w, r, d.Authority) })
 	return mux
+}
+
+// answerNode answers a node, by the name in the certificate that it shows.
+func answerNode[Q, A any](w http.ResponseWriter, r *http.Request, f func(context.Context, string, Q) (A, error)) {
+	answer(w, r, func(ctx context.Context, q Q) (A, error) {
+		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+			var none A
+			return none, Conflict("a node asks for it with the certificate that it has: it showed none")
+		}
+		return f(ctx, r.TLS.VerifiedChains[0][0].Subject.CommonName, q)
+	})
 }
 
 // answer reads a request, and writes what f makes of it.

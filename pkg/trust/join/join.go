@@ -3,6 +3,7 @@
 //
 //	POST /join    [Request] -> [Welcome]           whoever has a token
 //	POST /renew   [RenewRequest] -> [Renewed]      nodes, by their certificate
+//	POST /ca      [AuthorityRequest] -> [Authority] nodes with a member of the store, likewise
 //
 // Bodies are JSON. An error is a status of 400 or more with {"error": "a sentence"}. The
 // client compares the CA's fingerprint with its token, and the door's certificate with
@@ -52,6 +53,16 @@ type RenewRequest struct {
 // Renewed is it.
 type Renewed struct {
 	Cert []byte `json:"cert"` // PEM
+}
+
+// An AuthorityRequest asks for the CA's key, for the node of the connection.
+type AuthorityRequest struct {
+	ID string `json:"id"` // the node's
+}
+
+// An Authority is it.
+type Authority struct {
+	CAKey []byte `json:"caKey"` // PEM
 }
 
 // nameRule is what a node's name must be: it is a part of keys, and of a certificate.

@@ -37,7 +37,8 @@ func newFixture(t *testing.T) *fixture {
 	ca, err := trust.NewCA("c0ffee", f.now)
 	f.must(err)
 	clock := func() time.Time { return f.now }
-	f.door = Door{Store: f.store, Keys: keys, Cluster: "c0ffee", CA: ca, Now: clock, Endpoints: func() []string { return []string{"https://127.0.0.1:2379"} }}
+	f.door = Door{Store: f.store, Keys: keys, Cluster: "c0ffee", CA: ca, Now: clock, Endpoints: func() []string { return []string{"https://127.0.0.1:2379"} },
+		Members: func(context.Context) ([]string, error) { return []string{"m", "x"}, nil }}
 	first := f.identity("first")
 	server := httptest.NewUnstartedServer(f.door.Handler())
 	l := tls.NewListener(server.Listener, trust.Server(func() trust.Identity { return first }))
@@ -247,6 +248,40 @@ func TestRenew(t *testing.T) {
 	f.must(err)
 	if _, err := c.Renew(t.Context(), RenewRequest{Node: overlay.Node{ID: "1", Address: here}, Request: csr}); err == nil || !strings.Contains(err.Error(), "it showed none") {
 		t.Error(err)
+	}
+}
+
+// TestAuthority gives the CA's key to nodes with a member of the store, and to no other.
+func TestAuthority(t *testing.T) {
+	f := newFixture(t)
+	f.put(keys.Node("m"), overlay.Node{ID: "1", Address: here})
+	f.put(keys.Node("n"), overlay.Node{ID: "2", Address: here})
+	ask := func(name, id string, shown bool) (Authority, error) {
+		identity := f.identity(name)
+		config := &tls.Config{RootCAs: identity.Pool()}
+		if shown {
+			config.Certificates = []tls.Certificate{identity.TLS()}
+		}
+		return Caller{Address: f.address, Timeout: time.Second, TLS: config}.Authority(t.Context(), AuthorityRequest{ID: id})
+	}
+	got, err := ask("m", "1", true)
+	f.must(err)
+	if key, err := trust.ParseKey("", got.CAKey); err != nil || !key.Equal(f.door.CA.Key) {
+		t.Errorf("%v", err)
+	}
+	for _, c := range []struct {
+		name, id string
+		shown    bool
+		want     string
+	}{
+		{"n", "2", true, `node "n" has no member of the store`},
+		{"m", "9", true, `node "m" is another host by now`},
+		{"x", "3", true, `node "x" was removed from the cluster`},
+		{"m", "1", false, "it showed none"},
+	} {
+		if got, err := ask(c.name, c.id, c.shown); err == nil || !strings.Contains(err.Error(), c.want) || len(got.CAKey) > 0 {
+			t.Errorf("%v, want %q", err, c.want)
+		}
 	}
 }
 
