@@ -3,6 +3,7 @@ package names
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"dcni/pkg/wire"
@@ -43,8 +44,22 @@ type Resolver struct {
 // UsualPort is where a sandbox's name server listens, unless another program does. It
 // is not assigned (IANA's registry of ports), and outside the range that the kernel
 // chooses from (net.ipv4.ip_local_port_range). So it is free after a restart of dnetd,
-// and the rules that redirect to it still hold.
-const UsualPort = 11053
+// and the rules that redirect to it still hold. No program of the container's can have it
+// on all addresses: it is above that range, where hardly any program listens.
+const UsualPort = 64053
+
+// PortBeside returns a port for the name server that is none of those that the container
+// is known to listen on; 0 stands for [UsualPort].
+func PortBeside(taken []uint16) uint16 {
+	port := uint16(UsualPort)
+	for slices.Contains(taken, port) {
+		port--
+	}
+	if port == UsualPort {
+		return 0
+	}
+	return port
+}
 
 // Key names the attachment.
 func (r *Resolver) Key() string { return "resolver " + r.Owner.String() }

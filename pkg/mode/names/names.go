@@ -61,8 +61,20 @@ func Objects(n *network.Names, e network.Endpoint) ([]wire.Object, error) {
 	r.Servers, r.Intercept = n.Servers, n.Intercept
 	if found := e.Resolver; found != nil {
 		r.Port, r.Port6, r.Local = found.Port, found.Port6, found.Local
+	} else if r.Port = names.PortBeside(containerPorts(e)); r.Intercept {
+		r.Port6 = r.Port
 	}
 	return []wire.Object{&wire.Up{NetNS: e.NetNS, Dev: "lo"}, r}, nil
+}
+
+// containerPorts returns the ports that are published: a program in the sandbox listens
+// there, mostly on all addresses.
+func containerPorts(e network.Endpoint) []uint16 {
+	var ports []uint16
+	for _, p := range e.Ports {
+		ports = append(ports, p.ContainerPort)
+	}
+	return ports
 }
 
 // Roots are what DEL removes of an attachment that it only knows the name of.
