@@ -62,12 +62,13 @@ func (m *memoryHost) alive(cookie uint64) bool {
 	return slices.Contains(slices.Collect(maps.Values(m.running)), cookie)
 }
 
-func (m *memoryHost) Routes() ([]ipam.HostRoute, error) { return m.routes, nil }
-func (m *memoryHost) Nameservers() []netip.Addr         { return m.nameservers }
-func (m *memoryHost) ID() string                        { return "host" }
-func (m *memoryHost) RemoveUnusedRules() error          { m.rulesRemoved++; return nil }
-func (m *memoryHost) Donors() ([]network.Donor, error)  { return m.donors, nil }
-func (m *memoryHost) Close()                            { m.still-- }
+func (m *memoryHost) Routes() ([]ipam.HostRoute, error)   { return m.routes, nil }
+func (m *memoryHost) Nameservers() []netip.Addr           { return m.nameservers }
+func (m *memoryHost) ID() string                          { return "host" }
+func (m *memoryHost) RemoveUnusedRules() error            { m.rulesRemoved++; return nil }
+func (m *memoryHost) HostObjects() ([]wire.Object, error) { return nil, nil }
+func (m *memoryHost) Donors() ([]network.Donor, error)    { return m.donors, nil }
+func (m *memoryHost) Close()                              { m.still-- }
 
 // A fixture is an app whose store, networks, plugins and host are the test's own.
 type fixture struct {

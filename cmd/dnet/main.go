@@ -67,6 +67,7 @@ type machine interface {
 	OpenNetNS(netns string) (wire.Sandbox, error)
 	// HasLink reports whether a namespace has a link of that name.
 	HasLink(netns, name string) (bool, error)
+	cni.Changes
 	// RemoveUnusedRules deletes the base rules if no network is in them.
 	RemoveUnusedRules() error
 	Close()

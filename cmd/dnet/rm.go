@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dcni/pkg/cni"
 	"dcni/pkg/mode"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
@@ -222,6 +223,9 @@ func (a *app) dismantle(m machine, r *removal) error {
 		}
 	}
 	a.store.Prune(r.name)
+	if err := cni.CollectHost(m, m, a.store.LockHost, a.store); err != nil {
+		return err
+	}
 	if err := leases.Of(a.store, r.dataDir, r.name).Drop(); err != nil {
 		return err
 	}

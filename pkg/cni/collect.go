@@ -45,7 +45,7 @@ func (e *Engine) GC(r *Request) error {
 		return err
 	}
 	e.Index.Prune(r.Network)
-	errs = append(errs, e.sweep(r, orphans, list), e.collectAddresses(r, list, valid))
+	errs = append(errs, e.sweep(r, orphans, list), e.collectAddresses(r, list, valid), e.collectHost())
 	return errors.Join(errs...)
 }
 

@@ -115,15 +115,50 @@ func (e *Engine) deleteLast(rec *records.Record) error {
 // removeUnused removes the host's objects that no attachment needs but one. The
 // caller holds the host's lock.
 func (e *Engine) removeUnused(besides wire.Attachment) error {
-	objects, err := e.Facts.HostObjects()
+	return removeUnused(e.Host, e.Facts, e.Records, besides)
+}
+
+// collectHost removes the host's objects that no attachment needs any more. Mostly there
+// are none: the last DEL removes them. But the records may have been lost.
+func (e *Engine) collectHost() error {
+	return CollectHost(e.Host, e.Facts, e.Locks.LockHost, e.Records)
+}
+
+// A Changes lists what dcni made of the host's own.
+type Changes interface {
+	HostObjects() ([]wire.Object, error)
+}
+
+// Users knows which of the host's objects attachments need, see [Records].
+type Users interface {
+	Unused(keys []string, besides wire.Attachment) ([]string, error)
+}
+
+// CollectHost removes the host's objects that dcni made and that no attachment needs.
+func CollectHost(h wire.Host, changes Changes, lockHost func() (*records.Lock, error), users Users) error {
+	if objects, err := changes.HostObjects(); err != nil || len(objects) == 0 {
+		return err
+	}
+	lock, err := lockHost()
 	if err != nil {
 		return err
 	}
-	unused, err := e.Records.Unused(rootKeys(objects), besides)
+	defer lock.Unlock()
+	return removeUnused(h, changes, users, wire.Attachment{})
+}
+
+// removeUnused removes the host's objects that no attachment needs but one. The caller
+// holds the host's lock.
+func removeUnused(h wire.Host, changes Changes, users Users, besides wire.Attachment) error {
+	objects, err := changes.HostObjects()
 	if err != nil {
 		return err
 	}
-	return wire.Undo(e.Host, slices.DeleteFunc(objects, func(o wire.Object) bool { return !slices.Contains(unused, o.Key()) }))
+	unused, err := users.Unused(rootKeys(objects), besides)
+	if err != nil {
+		return err
+	}
+	return wire.Undo(h, slices.DeleteFunc(objects, func(o wire.Object) bool { return !slices.Contains(unused, o.Key()) }))
 }
 
 // unmake takes away what an ADD made for the network and for the host before it

@@ -195,7 +195,7 @@ func (s Store) DeleteChange(key string) error {
 }
 
 // Unused returns those of the keys of the host's objects that no attachment needs
-// but one. An attachment whose record does not say what it needs may need any: it is
+// but one, which may be the zero one. An attachment whose record does not say what it needs may need any: it is
 // being added, or its record can't be read. One record of each network is read before
 // all others, since those of a network mostly need the same: a network of thousands
 // costs one read while another one needs what it does not.
