@@ -40,7 +40,8 @@ const (
 )
 
 // usual are the packages that are measured without arguments.
-var usual = strings.Fields("./pkg/wire ./pkg/cni ./pkg/records ./pkg/firewall ./pkg/ipam ./pkg/names ./pkg/network ./pkg/dns")
+var usual = strings.Fields("./pkg/wire ./pkg/cni ./pkg/records ./pkg/records/disk ./pkg/records/leases ./pkg/records/registry " +
+	"./pkg/firewall ./pkg/ipam ./pkg/names ./pkg/network ./pkg/dns")
 
 func main() {
 	show := flag.Bool("show", false, "list the faults that no test catches")

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -121,5 +122,33 @@ func TestForeignEpoch(t *testing.T) {
 	os.WriteFile(filepath.Join(s.Run, "epoch"), nil, 0o600)
 	if word, err := s.Epoch(); word == first || err != nil {
 		t.Errorf("without a copy: %q, %v", word, err)
+	}
+}
+
+// TestContainerLocked: the dnet of a container is alive while it holds the container's lock.
+func TestContainerLocked(t *testing.T) {
+	s := testStore(t)
+	if s.ContainerLocked("aa") {
+		t.Error("locked, where there is no lock file")
+	}
+	lock, err := s.LockContainer("aa")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.ContainerLocked("aa") || s.ContainerLocked("bb") {
+		t.Errorf("aa is locked, bb is not: %t, %t", s.ContainerLocked("aa"), s.ContainerLocked("bb"))
+	}
+	lock.Unlock()
+	if s.ContainerLocked("aa") {
+		t.Error("locked after Unlock")
+	}
+	if err := errors.Join(os.Remove(s.lockPath()), os.Mkdir(s.lockPath(), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := s.TryLockAttachment(wire.Attachment{}); ok || err == nil {
+		t.Errorf("a directory was locked: %t, %v", ok, err)
+	}
+	if _, err := s.LockAttachment(wire.Attachment{}); err == nil {
+		t.Error("a directory was locked")
 	}
 }
