@@ -252,7 +252,7 @@ func mtu(f Facts) (list []Finding) {
 			fmt.Sprintf("container %s was attached to network %s with an MTU of %d bytes, and %s, which leads out, takes %d now",
 				a.Name, a.Network, a.MTU, up.Name, up.MTU),
 			breaks,
-			fmt.Sprintf("dnet disconnect %s %s && dnet connect %[1]s %[2]s", quote(a.Network), quote(a.Container)),
+			fmt.Sprintf("dnet disconnect %s %s && dnet connect %[1]s %[2]s", quote(a.Network), a.word()),
 		})
 	}
 	return list
@@ -277,7 +277,7 @@ func orphans(f Facts) (list []Finding) {
 		}
 		what, fix := "its addresses are taken", healing
 		if a.ByDnet {
-			fix = "dnet stop --rm " + quote(a.Container)
+			fix = "dnet stop --rm " + a.word()
 		}
 		if len(a.Ports) > 0 {
 			what = "its addresses and published ports are taken"
@@ -364,6 +364,14 @@ func neighbours(f Facts) (list []Finding) {
 		})
 	}
 	return list
+}
+
+// word is what commands call a container by: names of other runtimes' may be of several.
+func (a Attachment) word() string {
+	if a.ByDnet {
+		return quote(a.Name)
+	}
+	return quote(a.Container)
 }
 
 // attached reports whether a network has an attachment.

@@ -141,7 +141,7 @@ func TestFindings(t *testing.T) {
 			f.Stale = []Lease{{"web", netip.MustParseAddr("10.1.0.9"), wire.Attachment{Container: "c9", IfName: "eth0"}, "/lib/it's/10.1.0.9"}}
 		}, []string{`stale-lease 10.1.0.9: rm '/lib/it'\''s/10.1.0.9'`}},
 		{"a container that is gone", func(f *Facts) { f.Attachments[0].Gone, f.Agent = true, "none" }, []string{"orphan web c1/eth0: dnetd --once"}},
-		{"one of dnet run", func(f *Facts) { f.Attachments[0].Gone, f.Attachments[0].ByDnet = true, true }, []string{"orphan web c1/eth0: dnet stop --rm c1"}},
+		{"one of dnet run", func(f *Facts) { f.Attachments[0].Gone, f.Attachments[0].ByDnet = true, true }, []string{"orphan web c1/eth0: dnet stop --rm shop"}},
 		{"no dnetd", func(f *Facts) { f.Agent = "none" }, []string{"agent dnetd: dnetd --once"}},
 		{"no dnetd of systemd's", func(f *Facts) { f.Agent, f.AgentUnit = "none", true }, []string{"agent dnetd: systemctl restart dnetd"}},
 		{"no dnetd, and no need of one", func(f *Facts) { f.Agent, f.Attachments[0].Names = "none", false }, nil},

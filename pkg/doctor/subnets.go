@@ -86,7 +86,7 @@ func (f Facts) recreate(n Network) string {
 	var words []string
 	for _, a := range f.Attachments {
 		if a.Network == n.Name && !a.Gone {
-			words = append(words, "dnet disconnect -f", quote(n.Name), quote(a.Container), "&&")
+			words = append(words, "dnet disconnect -f", quote(n.Name), a.word(), "&&")
 		}
 	}
 	words = append(words, "dnet rm", quote(n.Name), "&& dnet create")
