@@ -189,6 +189,7 @@ func (a *app) command() *cobra.Command {
 		newStopCommand(a),
 		newClusterCommand(a),
 		newDoctorCommand(a),
+		newGraphCommand(a),
 	)
 	return root
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"unicode/utf8"
 )
 
 // Sizes of the picture, in pixels.
@@ -17,18 +16,64 @@ const (
 	hostWidth  = 120
 	wire       = 44 // from the host to a network
 	minCard    = 130
-	maxCard    = 280
-	maxPorts   = 4 // lines of a card
-	wide       = 1500
+	maxCard    = 250
+	maxPorts   = 4    // lines of a card
+	wide       = 1300 // of a network's box, at most, but for a long name
 )
 
-// Widths of a character: of the bold sans-serif font of names at 13 pixels, and of the
-// monospaced one at 11. The first is that of a wide one: what is too narrow overflows.
-const (
-	nameChar = 8.2
-	monoChar = 6.7
-	kindChar = 6.6
+// A font is what a text is written in, as far as it needs room.
+type font struct {
+	size float64 // pixels
+	mono bool
+}
+
+var (
+	titleFont = font{14, false} // of networks' names
+	nameFont  = font{13, false} // of containers'
+	kindFont  = font{12, false}
+	monoFont  = font{11, true}
 )
+
+// width is how wide a letter is: that of DejaVu Sans Bold, which is wider than most, or
+// of any monospaced font.
+func (f font) width(r rune) float64 {
+	em := 0.72
+	switch {
+	case f.mono:
+		em = 0.61
+	case strings.ContainsRune("mwMW@%…", r):
+		em = 1.11
+	case strings.ContainsRune("iljI.,:;'|!-()[]/ ", r):
+		em = 0.42
+	case r >= 'A' && r <= 'Z' || r >= 128:
+		em = 0.85
+	}
+	return em * f.size
+}
+
+// pixels is how wide a text is.
+func (f font) pixels(text string) int {
+	width := 0.0
+	for _, r := range text {
+		width += f.width(r)
+	}
+	return int(math.Ceil(width))
+}
+
+// cut cuts a text to a width.
+func (f font) cut(text string, width int) string {
+	if f.pixels(text) <= width {
+		return text
+	}
+	room, fits := float64(width)-f.width('…'), ""
+	for _, r := range text {
+		if room -= f.width(r); room < 0 {
+			break
+		}
+		fits += string(r)
+	}
+	return fits + "…"
+}
 
 type colours struct{ light, strong string }
 
@@ -69,38 +114,45 @@ func (g Graph) SVG() string {
 	for i, n := range g.Networks {
 		boxes[i] = g.box(n, colour(i))
 		width = max(width, boxes[i].width)
+	}
+	for i := range boxes {
+		boxes[i].fill(width)
 		height += boxes[i].high + gap
 	}
 	height = max(height-gap, 80)
 	left := margin + hostWidth + wire
 	total := left + width + margin
-	const legend = 30
+	const legendHeight = 30
+	legend := fmt.Sprintf("%s on %s. Dashed: the default route leads by another network.", many(len(g.Containers), "container"), many(len(g.Networks), "network"))
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" font-family="DejaVu Sans, Verdana, Arial, sans-serif">`+"\n",
-		max(total, 460), margin+height+legend+margin)
+		max(total, monoFont.pixels(legend)+2*margin), margin+height+legendHeight+margin)
 	b.WriteString(`<rect width="100%" height="100%" fill="#ffffff"/>` + "\n")
 	g.host(&b, height)
 	y := margin
 	for i := range boxes {
-		boxes[i].draw(&b, left, y, width)
+		boxes[i].draw(&b, left, y)
 		y += boxes[i].high + gap
 	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d" font-size="11" fill="#666">%s on %s. A dashed frame: the container's default route leads by another network.</text>`+"\n",
-		margin, margin+height+legend, many(len(g.Containers), "container"), many(len(g.Networks), "network"))
+	fmt.Fprintf(&b, `<text x="%d" y="%d" font-size="11" fill="#666">%s</text>`+"\n", margin, margin+height+legendHeight, escape(legend))
 	b.WriteString("</svg>\n")
 	return b.String()
 }
 
 // host draws the host as a column at the left.
 func (g Graph) host(b *strings.Builder, height int) {
-	fmt.Fprintf(b, `<rect x="%d" y="%d" width="%d" height="%d" rx="8" fill="#2d3748"/>`+"\n", margin, margin, hostWidth, height)
-	label(b, margin+hostWidth/2, margin+26, `font-size="13" font-weight="bold" fill="#fff" text-anchor="middle"`, g.Host, hostWidth-2*pad, nameChar)
+	fmt.Fprintf(b, `<rect x="%d" y="%d" width="%d" height="%d" rx="8" fill="#2d3748"><title>%s</title></rect>`+"\n", margin, margin, hostWidth, height, escape(g.Host))
+	name := g.Host
+	if nameFont.pixels(name) > hostWidth-pad {
+		name, _, _ = strings.Cut(name, ".") // without its domain
+	}
+	label(b, margin+hostWidth/2, margin+26, `font-weight="bold" fill="#fff" text-anchor="middle"`, name, hostWidth-pad, nameFont)
 	if g.Uplink != "" {
-		label(b, margin+hostWidth/2, margin+26+lineHeight+3, `font-size="11" fill="#cbd5e0" text-anchor="middle"`, g.Uplink, hostWidth-2*pad, kindChar)
+		label(b, margin+hostWidth/2, margin+26+lineHeight+3, `fill="#cbd5e0" text-anchor="middle"`, g.Uplink, hostWidth-pad, kindFont)
 	}
 }
 
-// box lays a network out: as many columns as keep it about twice as wide as high.
+// box makes a network's box, about twice as wide as high.
 func (g Graph) box(n Network, c colours) box {
 	b := box{n: n, colours: c, cardWidth: minCard}
 	list, places := g.on(n.Name)
@@ -110,14 +162,22 @@ func (g Graph) box(n Network, c colours) box {
 		b.cardWidth = max(b.cardWidth, k.width())
 	}
 	b.cardWidth = min(b.cardWidth, maxCard)
-	most := max(1, (wide-2*pad+gap)/(b.cardWidth+gap))
-	b.columns = min(max(1, int(math.Ceil(math.Sqrt(float64(len(b.cards))*1.2)))), most, max(1, len(b.cards)))
-	if len(b.cards) <= 4 {
-		b.columns = min(max(1, len(b.cards)), most)
-	}
 	b.head = headHeight + lineHeight*max(0, len(b.headLines())-1)
-	b.width = max(2*pad+b.columns*(b.cardWidth+gap)-gap, b.headWidth())
-	b.high = b.head
+	columns := int(math.Ceil(math.Sqrt(float64(len(b.cards)) * 1.2)))
+	if few := 4; len(b.cards) <= few {
+		columns = len(b.cards)
+	}
+	columns = min(columns, b.fit(wide))
+	b.width = max(2*pad+columns*(b.cardWidth+gap)-gap, min(b.headWidth(), wide))
+	return b
+}
+
+// fit is how many cards fit into a width side by side.
+func (b *box) fit(width int) int { return max(1, (width-2*pad+gap)/(b.cardWidth+gap)) }
+
+// fill lays the cards out in rows of a width.
+func (b *box) fill(width int) {
+	b.width, b.columns, b.high = width, b.fit(width), b.head
 	for i := 0; i < len(b.cards); i += b.columns {
 		high := 0
 		for _, k := range b.cards[i:min(i+b.columns, len(b.cards))] {
@@ -129,7 +189,6 @@ func (g Graph) box(n Network, c colours) box {
 	if len(b.cards) > 0 {
 		b.high += pad - gap
 	}
-	return b
 }
 
 // headLines are those below the network's name.
@@ -145,9 +204,9 @@ func (b box) headLines() []string {
 }
 
 func (b box) headWidth() int {
-	width := int(float64(utf8.RuneCountInString(b.n.Name))*nameChar) + int(float64(len(b.n.kind()))*kindChar) + 3*pad
+	width := titleFont.pixels(b.n.Name) + kindFont.pixels(b.n.kind()) + 3*pad
 	for _, l := range b.headLines() {
-		width = max(width, int(float64(len(l))*monoChar)+2*pad)
+		width = max(width, monoFont.pixels(l)+2*pad)
 	}
 	return width
 }
@@ -173,15 +232,16 @@ func cardOf(c Container, p Place) card {
 func (k card) height() int { return 2*pad + lineHeight*(1+len(k.lines)) - 4 }
 
 func (k card) width() int {
-	width := int(float64(utf8.RuneCountInString(k.c.Name)) * nameChar)
+	width := nameFont.pixels(k.c.Name)
 	for _, l := range k.lines {
-		width = max(width, int(float64(utf8.RuneCountInString(l))*monoChar))
+		width = max(width, monoFont.pixels(l))
 	}
 	return width + 2*pad
 }
 
 // draw draws a network's box, the line from the host to it, and its cards.
-func (b box) draw(w *strings.Builder, x, y, width int) {
+func (b box) draw(w *strings.Builder, x, y int) {
+	width := b.width
 	dash, fill := "", b.colours.strong
 	if b.n.Internal {
 		dash, fill = ` stroke-dasharray="4 4"`, "#718096"
@@ -189,10 +249,11 @@ func (b box) draw(w *strings.Builder, x, y, width int) {
 	fmt.Fprintf(w, `<path d="M%d %d h%d" stroke="%s" stroke-width="3"%s/>`+"\n", x-wire, y+26, wire, fill, dash)
 	fmt.Fprintf(w, `<rect x="%d" y="%d" width="%d" height="%d" rx="8" fill="%s" stroke="%s" stroke-width="1.5"/>`+"\n",
 		x, y, width, b.high, b.colours.light, b.colours.strong)
-	named := label(w, x+pad, y+22, `font-size="14" font-weight="bold" fill="`+b.colours.strong+`"`, b.n.Name, width-3*pad-int(float64(len(b.n.kind()))*kindChar), nameChar+0.7)
-	label(w, x+pad+named+8, y+22, `font-size="12" fill="#4a5568"`, b.n.kind(), maxCard, kindChar)
+	// One text, so that the kind follows the name however wide the font is.
+	fmt.Fprintf(w, `<text x="%d" y="%d" font-size="14" font-weight="bold" fill="%s">%s<tspan dx="8" font-size="12" font-weight="normal" fill="#4a5568">%s</tspan></text>`+"\n",
+		x+pad, y+22, b.colours.strong, escape(titleFont.cut(b.n.Name, width-3*pad-kindFont.pixels(b.n.kind()))), escape(b.n.kind()))
 	for i, l := range b.headLines() {
-		label(w, x+pad, y+22+lineHeight*(i+1)+2, `font-size="11" font-family="DejaVu Sans Mono, monospace" fill="#4a5568"`, l, width-2*pad, monoChar)
+		label(w, x+pad, y+22+lineHeight*(i+1)+2, `fill="#4a5568"`, l, width-2*pad, monoFont)
 	}
 	top := y + b.head
 	for i, k := range b.cards {
@@ -210,25 +271,24 @@ func (k card) draw(w *strings.Builder, x, y, width, height int, strong string) {
 		frame = fmt.Sprintf(`fill="#ffffff" fill-opacity="0.5" stroke="%s" stroke-dasharray="5 4"`, strong)
 	}
 	fmt.Fprintf(w, `<g><title>%s</title><rect x="%d" y="%d" width="%d" height="%d" rx="5" %s/>`+"\n", escape(k.c.Name+" "+k.c.ID), x, y, width, height, frame)
-	label(w, x+pad, y+pad+8, `font-size="13" font-weight="bold" fill="#1a202c"`, k.c.Name, width-2*pad, nameChar)
+	label(w, x+pad, y+pad+8, `font-weight="bold" fill="#1a202c"`, k.c.Name, width-2*pad, nameFont)
 	for i, l := range k.lines {
 		fill := "#2d3748"
 		if i >= len(k.p.Addresses) {
 			fill = strong
 		}
-		label(w, x+pad, y+pad+8+lineHeight*(i+1), `font-size="11" font-family="DejaVu Sans Mono, monospace" fill="`+fill+`"`, l, width-2*pad, monoChar)
+		label(w, x+pad, y+pad+8+lineHeight*(i+1), `fill="`+fill+`"`, l, width-2*pad, monoFont)
 	}
 	w.WriteString("</g>\n")
 }
 
-// label writes a text that is cut to a width, and returns how wide it may be.
-func label(w *strings.Builder, x, y int, attributes, text string, width int, char float64) int {
-	fits := max(1, int(float64(width)/char))
-	if utf8.RuneCountInString(text) > fits {
-		text = string([]rune(text)[:fits-1]) + "…"
+// label writes a text that is cut to a width.
+func label(w *strings.Builder, x, y int, attributes, text string, width int, f font) {
+	family := ""
+	if f.mono {
+		family = ` font-family="DejaVu Sans Mono, monospace"`
 	}
-	fmt.Fprintf(w, `<text x="%d" y="%d" %s>%s</text>`+"\n", x, y, attributes, escape(text))
-	return int(float64(utf8.RuneCountInString(text)) * char)
+	fmt.Fprintf(w, `<text x="%d" y="%d" font-size="%g"%s %s>%s</text>`+"\n", x, y, f.size, family, attributes, escape(f.cut(text, width)))
 }
 
 func escape(s string) string {
