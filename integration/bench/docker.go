@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -24,16 +23,17 @@ type docker struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	dir    string
-	client string // path of the docker command
-	netns  string // path of the asking container's network namespace
+	client string   // path of the docker command
+	netns  []string // paths of its containers' network namespaces, see docker.sh
 }
 
 // errNoDocker says that there is no Docker on this machine.
 var errNoDocker = errors.New("no dockerd is installed")
 
 // startDocker starts a Docker that is beside no other one: in a network and mount
-// namespace of its own. Arguments are docker.sh's.
-func startDocker(args ...string) (*docker, error) {
+// namespace of its own. Mode and arguments are docker.sh's. begun, unless nil, is called with
+// the process that has the namespaces.
+func startDocker(begun func(pid int) error, mode string, args ...string) (*docker, error) {
 	path, err := dockerPath()
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func startDocker(args ...string) (*docker, error) {
 	if d.dir, err = os.MkdirTemp("", "bench-docker"); err != nil {
 		return nil, err
 	}
-	d.cmd = exec.Command("sh", append([]string{"-c", dockerScript, "docker.sh", d.dir}, args...)...)
+	d.cmd = exec.Command("sh", append([]string{"-c", dockerScript, "docker.sh", d.dir, mode}, args...)...)
 	d.cmd.Env = append(os.Environ(), "PATH="+path)
 	d.cmd.Stderr = os.Stderr
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET}
@@ -61,12 +61,18 @@ func startDocker(args ...string) (*docker, error) {
 	if err := d.cmd.Start(); err != nil {
 		return nil, err
 	}
+	if begun != nil {
+		if err := begun(d.cmd.Process.Pid); err != nil {
+			return nil, errors.Join(err, d.cmd.Process.Kill(), d.stop())
+		}
+	}
 	line, err := bufio.NewReader(out).ReadString('\n')
-	pid, bad := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil || bad != nil {
+	for _, pid := range strings.Fields(line) {
+		d.netns = append(d.netns, "/proc/"+pid+"/ns/net")
+	}
+	if err != nil || len(d.netns) == 0 {
 		return nil, errors.Join(fmt.Errorf("docker.sh said %q: %w", line, err), d.stop())
 	}
-	d.netns = fmt.Sprintf("/proc/%d/ns/net", pid)
 	return d, nil
 }
 

@@ -1,9 +1,20 @@
-# docker.sh DIR [swarm]: a Docker of its own, in namespaces that are this process's own,
-# with its state and its socket in DIR, for as long as standard input is open. It prints
-# "PID" of a container "asker" that is on a network with another one called "name1". With
-# swarm the network is a Swarm's overlay network, and asker on none.
+# docker.sh DIR MODE [TOKEN]: a Docker of its own, in namespaces that are this process's own,
+# with its state and its socket in DIR, for as long as standard input is open. It prints PIDs
+# of containers:
+#
+#	names	asker, which is on a network with another one called "name1"
+#	manager	asker, on no network, and name1, on an overlay network of a Swarm
+#	worker	far, on the overlay network of the Swarm with the token
+#
+# A manager has a link out1, which is to be moved into the worker's namespace.
 set -eu
-dir=$1
+dir=$1 mode=$2
+export DOCKER_HOST="unix://$dir/socket"
+
+# container ARG...: run one that sleeps.
+container() { docker run -d "$@" bench /bin/busybox sleep 1000 >/dev/null; }
+pid() { docker inspect -f '{{.State.Pid}}' "$1"; }
+
 mount --make-rprivate /
 mkdir -p "$dir/data" "$dir/exec" "$dir/root/bin"
 mount -t tmpfs data "$dir/data"
@@ -11,16 +22,21 @@ mount -t tmpfs exec "$dir/exec"
 mount -t tmpfs run /run
 # A daemon wants a way out to choose addresses by.
 ip link set lo up
-ip link add out0 type veth peer name out1
-ip addr add 192.0.2.1/24 dev out0
+if [ "$mode" = worker ]; then
+	self=192.0.2.2 other=192.0.2.1
+	until ip link set out1 name out0 2>/dev/null; do sleep 0.05; done
+else
+	self=192.0.2.1 other=192.0.2.2
+	ip link add out0 type veth peer name out1
+	ip link set out1 up
+fi
+ip addr add $self/24 dev out0
 ip link set out0 up
-ip link set out1 up
-ip route add default via 192.0.2.2
-export DOCKER_HOST="unix://$dir/socket"
+ip route add default via $other
 dockerd --data-root "$dir/data" --exec-root "$dir/exec" -H "$DOCKER_HOST" -p /run/dockerd.pid -s vfs \
 	--oom-score-adjust 0 --default-ulimit nofile=1024 >"$dir/log" 2>&1 </dev/null &
 daemon=$!
-tries=100
+tries=200
 until docker version >/dev/null 2>&1; do
 	tries=$((tries - 1))
 	[ $tries -gt 0 ] || { tail -n 5 "$dir/log" >&2; exit 1; }
@@ -28,19 +44,28 @@ until docker version >/dev/null 2>&1; do
 done
 cp /bin/busybox "$dir/root/bin/"
 tar -C "$dir/root" -c . | docker import - bench >/dev/null
-network=bench
-if [ "${2:-}" = swarm ]; then
-	docker swarm init --advertise-addr 192.0.2.1 >/dev/null
-	docker network create -d overlay --attachable bench >/dev/null
-	network=none
-else
+case $mode in
+names)
 	docker network create bench >/dev/null
-fi
-docker run -d --name name1 --network bench bench /bin/busybox sleep 1000 >/dev/null
-docker run -d --name asker --network $network bench /bin/busybox sleep 1000 >/dev/null
-[ $network = bench ] || docker network disconnect none asker
-docker inspect -f '{{.State.Pid}}' asker
+	container --name name1 --network bench
+	container --name asker --network bench
+	pid asker
+	;;
+manager)
+	docker swarm init --advertise-addr $self >/dev/null
+	docker network create -d overlay --attachable bench >/dev/null
+	container --name name1 --network bench
+	container --name asker --network none
+	docker network disconnect none asker
+	echo "$(pid asker) $(pid name1)"
+	;;
+worker)
+	docker swarm join --token "$3" $other:2377 >/dev/null
+	container --name far --network bench
+	pid far
+	;;
+esac
 cat >/dev/null
-docker rm -f name1 asker >/dev/null
+docker rm -f $(docker ps -aq) >/dev/null
 kill $daemon
 wait $daemon || true

@@ -40,6 +40,8 @@ func (b *run) measure() error {
 		return b.names()
 	case b.onlyBuilds:
 		return b.builds()
+	case b.onlyESP:
+		return b.encrypted()
 	case b.onlyOverlay:
 		return errors.Join(b.dnetdSizes(), b.overlays())
 	}

@@ -384,7 +384,7 @@ func awaitTCP(address string) error {
 // askDocker asks the name servers of Docker and of dnetd for the name of a
 // container, in turns: as fast as they answer, and at a steady rate.
 func (b *run) askDocker() error {
-	d, err := startDocker()
+	d, err := startDocker(nil, "names")
 	if errors.Is(err, errNoDocker) {
 		fmt.Fprintln(os.Stderr, "bench: not measured beside Docker:", err)
 		return nil
@@ -395,7 +395,7 @@ func (b *run) askDocker() error {
 	var rates [2][]int
 	took := make([]samples, 3)
 	for range nameRounds {
-		for which, netns := range []string{d.netns, named(0)} {
+		for which, netns := range []string{d.netns[0], named(0)} {
 			rate, err := b.dnsperf(netns, "127.0.0.11:53", "one")
 			if err != nil {
 				return errors.Join(err, d.stop())
@@ -452,12 +452,16 @@ func (b *run) flood() error {
 }
 
 // residentSize returns how much memory a process holds now, in KiB.
-func residentSize(pid int) (int, error) {
+func residentSize(pid int) (int, error) { return memoryOf(pid, "VmRSS") }
+
+// memoryOf returns a line of a process's status (proc(5)), in KiB: VmRSS is all that is in
+// memory, RssAnon what is its own, without the pages of its program's file.
+func memoryOf(pid int, line string) (int, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
-	size := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
+	size := regexp.MustCompile(line + `:\s+(\d+) kB`).FindSubmatch(status)
 	if size == nil {
 		return 0, fmt.Errorf("process %d has no size", pid)
 	}

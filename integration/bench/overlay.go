@@ -47,28 +47,40 @@ func (b *run) overlays() error {
 	if b.ours == nil {
 		return nil
 	}
-	plugins, err := filepath.Abs(b.bin)
+	o, done, err := b.overlayNodes()
+	defer done()
 	if err != nil {
 		return err
 	}
-	names := []string{"n1", "n2"}
-	nodes, err := b.host.NewNodes(plugins, 1500, names...)
-	defer func() {
-		for _, n := range nodes {
-			_, _ = n.Kill(regexp.MustCompile("")) // what a daemon left runs on
-		}
-		b.host.Enter()
-	}()
-	if err != nil {
-		return err
+	steps := []func() error{
+		o.cluster, o.attach, func() error { return o.handMade(1450) },
+		o.traffic, o.wayOut, o.adds, o.swarm, o.firstPackets, o.probed,
 	}
-	o := &overlayRun{run: b, nodes: [2]*testhost.Host(nodes), outside: end{b.host, "outside", testhost.OutsideIPv4}}
-	for _, step := range []func() error{o.cluster, o.attach, o.handMade, o.traffic, o.wayOut, o.adds, o.swarm, o.firstPackets} {
+	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// overlayNodes makes the host a wire between two nodes. done ends what runs in them.
+func (b *run) overlayNodes() (o *overlayRun, done func(), err error) {
+	plugins, err := filepath.Abs(b.bin)
+	if err != nil {
+		return nil, func() {}, err
+	}
+	nodes, err := b.host.NewNodes(plugins, 1500, "n1", "n2")
+	done = func() {
+		for _, n := range nodes {
+			_, _ = n.Kill(regexp.MustCompile("")) // what a daemon left runs on
+		}
+		b.host.Enter()
+	}
+	if err != nil {
+		return nil, done, err
+	}
+	return &overlayRun{run: b, nodes: [2]*testhost.Host(nodes), outside: end{b.host, "outside", testhost.OutsideIPv4}}, done, nil
 }
 
 // dnet runs the command in a node.
@@ -85,8 +97,8 @@ func (o *overlayRun) dnet(n *testhost.Host, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// cluster makes the cluster, the overlay network, and a bridge network on the first node.
-func (o *overlayRun) cluster() error {
+// join makes the two nodes a cluster.
+func (o *overlayRun) join() error {
 	n1, n2 := o.nodes[0], o.nodes[1]
 	if _, err := o.dnet(n1, "cluster", "init", "--advertise", n1.IPv4.String()); err != nil {
 		return err
@@ -95,19 +107,26 @@ func (o *overlayRun) cluster() error {
 	if err != nil {
 		return err
 	}
-	for _, step := range []struct {
-		node *testhost.Host
-		args []string
-	}{
-		{n2, []string{"cluster", "join", n1.IPv4.String() + ":2378", "--token", token, "--advertise", n2.IPv4.String()}},
-		{n1, []string{"create", "-d", "overlay", "--subnet", "10.90.0.0/16", "bench-overlay"}},
-		{n1, []string{"create", "-d", "bridge", "--subnet", "10.91.0.0/16", "bench-bridge"}},
-		{n1, []string{"create", "-d", "bridge", "--subnet", "10.93.0.0/16", "-o", "com.docker.network.driver.mtu=1450", "bench-narrow"}},
+	_, err = o.dnet(n2, "cluster", "join", n1.IPv4.String()+":2378", "--token", token, "--advertise", n2.IPv4.String())
+	return err
+}
+
+// cluster makes the cluster, the overlay network, and two bridge networks on the first node.
+func (o *overlayRun) cluster() error {
+	n1, n2 := o.nodes[0], o.nodes[1]
+	if err := o.join(); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"-d", "overlay", "--subnet", "10.90.0.0/16", "bench-overlay"},
+		{"-d", "bridge", "--subnet", "10.91.0.0/16", "bench-bridge"},
+		{"-d", "bridge", "--subnet", "10.93.0.0/16", "-o", "com.docker.network.driver.mtu=1450", "bench-narrow"},
 	} {
-		if _, err := o.dnet(step.node, step.args...); err != nil {
+		if _, err := o.dnet(n1, append([]string{"create"}, args...)...); err != nil {
 			return err
 		}
 	}
+	var err error
 	if o.overlay, err = o.read(n1, "bench-overlay"); err != nil {
 		return err
 	}
@@ -170,21 +189,24 @@ func (o *overlayRun) attach() (err error) {
 	return nil
 }
 
+// handPort is the UDP port of the VXLAN by hand.
+const handPort = 4788
+
 // handMade makes, between the two containers, what an administrator would: a VXLAN device
 // and a bridge on each node, and a pair of interfaces.
-func (o *overlayRun) handMade() error {
+func (o *overlayRun) handMade(mtu int) error {
 	for i, n := range o.nodes {
 		n.Enter()
 		address := fmt.Sprintf("10.92.0.%d", i+1)
 		script := fmt.Sprintf(`set -e
 			ip link add brhand type bridge
-			ip link add vxhand mtu 1450 type vxlan id 99 local %s remote %s dstport 4788
+			ip link add vxhand mtu %d type vxlan id 99 local %s remote %s dstport %d
 			ip link set vxhand master brhand up
-			ip link add hand0 mtu 1450 type veth peer name hand mtu 1450 netns %s
+			ip link add hand0 mtu %[1]d type veth peer name hand mtu %[1]d netns %[5]s
 			ip link set hand0 master brhand up
 			ip link set brhand up
-			ip -n %[3]s addr add %s/24 dev hand
-			ip -n %[3]s link set hand up`, n.IPv4, o.nodes[1-i].IPv4, o.containers[i].netns, address)
+			ip -n %[5]s addr add %[6]s/24 dev hand
+			ip -n %[5]s link set hand up`, mtu, n.IPv4, o.nodes[1-i].IPv4, handPort, o.containers[i].netns, address)
 		if out, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
 			return fmt.Errorf("VXLAN by hand: %w: %s", err, out)
 		}
@@ -296,9 +318,9 @@ func (o *overlayRun) firstPacket(name string) (time.Duration, error) {
 	return answered.Sub(done), err
 }
 
-// dnetdSize prints the resident size in KiB of a build's dnetd, started by an ADD with
-// names in a throwaway host: `dnetd DIRECTORY -`.
-func dnetdSize(bin, _ string) error {
+// dnetdSize prints the memory in KiB of a build's dnetd, by a line of its status, started by
+// an ADD with names in a throwaway host: `dnetd DIRECTORY VmRSS`.
+func dnetdSize(bin, line string) error {
 	if err := testhost.Isolate(); err != nil {
 		return err
 	}
@@ -319,7 +341,7 @@ func dnetdSize(bin, _ string) error {
 	if len(pids) != 1 {
 		return fmt.Errorf("%d processes named dnetd, want 1", len(pids))
 	}
-	kib, err := residentSize(pids[0])
+	kib, err := memoryOf(pids[0], line)
 	fmt.Println(kib)
 	return err
 }
@@ -331,24 +353,27 @@ func (b *run) dnetdSizes() error {
 		return nil
 	}
 	bins := []string{b.before, b.bin}
-	sizes, err := inTurns(5, func(way int) (float64, error) {
-		bin, err := filepath.Abs(bins[way])
+	for _, row := range [][2]string{{"VmRSS", "dnetd without a cluster, to the build before"}, {"RssAnon", "... without the pages of its program"}} {
+		sizes, err := inTurns(5, func(way int) (float64, error) {
+			bin, err := filepath.Abs(bins[way])
+			if err != nil {
+				return 0, err
+			}
+			return sizeOf(bin, row[0])
+		})
 		if err != nil {
-			return 0, err
+			return err
 		}
-		return sizeOf(bin)
-	})
-	if err == nil {
-		b.table.overlay("dnetd without a cluster, to the build before", "%.2f MB", sizes, lower, 1.02)
+		b.table.overlay(row[1], "%.2f MB", sizes, lower, 1.02)
 	}
-	return err
+	return nil
 }
 
 // sizeOf runs dnetdSize in a process outside of this one's host.
-func sizeOf(bin string) (mb float64, err error) {
+func sizeOf(bin, line string) (mb float64, err error) {
 	done := make(chan error)
 	go func() { // this goroutine's thread is in the host, a new one's is not
-		cmd := exec.Command("/proc/self/exe", "dnetd", bin, "-")
+		cmd := exec.Command("/proc/self/exe", "dnetd", bin, line)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()
 		var kib float64

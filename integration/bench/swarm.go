@@ -9,8 +9,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 )
 
@@ -19,7 +21,7 @@ import (
 // Both stores are local, and both networks have another container already.
 func (o *overlayRun) swarm() error {
 	o.host.Enter()
-	d, err := startDocker("swarm")
+	d, err := startDocker(nil, "manager")
 	if errors.Is(err, errNoDocker) {
 		fmt.Fprintln(os.Stderr, "bench: not measured beside a Swarm:", err)
 		return nil
@@ -39,12 +41,71 @@ func (o *overlayRun) swarm() error {
 			daemon[0], daemon[1] = append(daemon[0], byDaemon), append(daemon[1], ours)
 		}
 	}
+	if err == nil {
+		err = o.swarmTraffic(d)
+	}
 	if err = errors.Join(err, d.stop()); err != nil {
 		return err
 	}
 	o.table.overlay("ADD, to docker network connect (Swarm): p50", "%.1f ms", command, lower, 1.0/30)
 	o.table.overlay("... to what that asks its daemon: p50", "%.1f ms", daemon, lower, 0)
 	return nil
+}
+
+// swarmTraffic compares what goes from node to node with what goes over the Swarm's overlay
+// network: another Docker, which has the other end of the first one's link, joins it.
+func (o *overlayRun) swarmTraffic(manager *docker) error {
+	token, err := exec.Command(manager.client, "-H", "unix://"+manager.socket(), "swarm", "join-token", "-q", "worker").Output()
+	if err != nil {
+		return fmt.Errorf("docker swarm join-token: %w", err)
+	}
+	o.host.Enter()
+	worker, err := startDocker(func(pid int) error {
+		out, err := exec.Command("nsenter", "-t", fmt.Sprint(manager.cmd.Process.Pid), "-n", "ip", "link", "set", "out1", "netns", fmt.Sprint(pid)).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("the link between two Dockers: %w: %s", err, out)
+		}
+		return nil
+	}, "worker", strings.TrimSpace(string(token)))
+	if err != nil {
+		return err
+	}
+	var theirs [2]end
+	for i, netns := range []string{manager.netns[1], worker.netns[0]} {
+		theirs[i] = end{host: o.host, netns: netns}
+		if theirs[i].address, err = overlayAddress(theirs[i]); err != nil {
+			return errors.Join(err, worker.stop())
+		}
+	}
+	sent, err := inTurns(11, func(way int) (float64, error) {
+		if way == 0 {
+			return transfer(theirs[0], theirs[1])
+		}
+		return transfer(o.containers[0], o.containers[1])
+	})
+	if err = errors.Join(err, worker.stop()); err == nil {
+		o.table.overlay("node to node, TCP, to a Swarm's", "%.2f GB/s", sent, higher, 0)
+	}
+	return err
+}
+
+// overlayAddress returns the address that a container of Docker's has on the overlay network:
+// the one of Swarm's default pool.
+func overlayAddress(e end) (string, error) {
+	var all []string
+	err := e.in(func() error {
+		list, err := net.InterfaceAddrs()
+		for _, a := range list {
+			all = append(all, a.String())
+		}
+		return err
+	})
+	for _, a := range all {
+		if prefix, err := netip.ParsePrefix(a); err == nil && netip.MustParsePrefix("10.0.0.0/8").Contains(prefix.Addr()) {
+			return prefix.Addr().String(), nil
+		}
+	}
+	return "", errors.Join(err, fmt.Errorf("no address of 10.0.0.0/8 is in %s: %v", e.netns, all))
 }
 
 // besideSwarm is the sandbox that is attached in turn with Docker's container.

@@ -42,7 +42,10 @@ func dial(from end, to net.Addr) (c net.Conn, err error) {
 }
 
 // transfer returns how many GB a second one end sends to another, in a second.
-func transfer(from, to end) (float64, error) {
+func transfer(from, to end) (float64, error) { return transferFor(time.Second, from, to) }
+
+// transferFor is transfer with another time.
+func transferFor(span time.Duration, from, to end) (float64, error) {
 	l, err := listen(to)
 	if err != nil {
 		return 0, err
@@ -63,7 +66,7 @@ func transfer(from, to end) (float64, error) {
 	}
 	buffer := make([]byte, 1<<17)
 	began := time.Now()
-	for time.Since(began) < time.Second {
+	for time.Since(began) < span {
 		if _, err := c.Write(buffer); err != nil {
 			return 0, errors.Join(err, c.Close())
 		}
