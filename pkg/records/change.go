@@ -43,7 +43,7 @@ type Change struct {
 	Kind   string `json:"kind,omitempty"`
 	Parent string `json:"parent,omitempty"`
 	VLAN   int    `json:"vlan,omitempty"`
-	Index  int    `json:"index,omitempty"` // that the link was given
+	Index  int    `json:"index,omitempty"` // of the link: another one may have its name by now
 
 	// Theirs says that nothing was changed: its owner had it so, and keeps it.
 	Theirs bool `json:"theirs,omitempty"`

@@ -35,10 +35,11 @@ func (b borrowed) Ensure() (bool, error) {
 	if known != nil && known.Theirs {
 		return false, fmt.Errorf("%w; it was the owner's of %s, who is to put it back", missing, b.dev())
 	}
-	if _, _, err := b.h.Link("", b.dev()); spaces.NotFound(err) {
+	_, l, err := b.h.Link("", b.dev())
+	if spaces.NotFound(err) {
 		return false, errors.Join(err, b.h.Records.DeleteChange(b.o.Key()))
 	}
-	if known != nil {
+	if known != nil && !another(known, l) {
 		return b.h.Of(b.o.Object).Ensure()
 	}
 	return b.first(missing == nil)
@@ -61,6 +62,12 @@ func (b borrowed) first(theirs bool) (bool, error) {
 	return changed, err
 }
 
+// another reports whether a link is not the one that was changed: its owner deleted
+// that, and what was changed on it, and made it again.
+func another(known *records.Change, l *rtnl.Link) bool {
+	return known.Index != 0 && l != nil && known.Index != l.Index
+}
+
 // dev returns the link that the object is about.
 func (b borrowed) dev() string {
 	switch o := b.o.Object.(type) {
@@ -76,7 +83,11 @@ func (b borrowed) dev() string {
 
 // found returns the object as a change, with how it is before.
 func (b borrowed) found() (*records.Change, error) {
-	c := &records.Change{Key: b.o.Key()}
+	_, l, err := b.h.Link("", b.dev())
+	if err != nil {
+		return nil, err
+	}
+	c := &records.Change{Key: b.o.Key(), Index: l.Index}
 	switch o := b.o.Object.(type) {
 	case *wire.Addr:
 		c.Dev, c.Address = o.Dev, o.Prefix
@@ -125,6 +136,9 @@ func (b borrowed) Remove() error {
 		return err
 	}
 	if known.Theirs || known.Unreadable { // how it was is not known: it stays
+		return b.h.Records.DeleteChange(b.o.Key())
+	}
+	if _, l, found := b.h.Link("", b.dev()); found == nil && another(known, l) {
 		return b.h.Records.DeleteChange(b.o.Key())
 	}
 	switch o := b.o.Object.(type) {
