@@ -66,6 +66,7 @@ worker)
 	;;
 esac
 cat >/dev/null
+# shellcheck disable=SC2046 # one argument for each container
 docker rm -f $(docker ps -aq) >/dev/null
 kill $daemon
 wait $daemon || true

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"dcni/integration/testhost"
 	"dcni/pkg/host/rawip"
 	"dcni/pkg/overlay/probe"
 )
@@ -74,7 +75,7 @@ func (o *overlayRun) encryptedNetwork() error {
 		if o.overlay, err = o.read(n, "bench-encrypted"); err != nil {
 			return err
 		}
-		if o.containers[i], err = o.attachTo(n, o.overlay, fmt.Sprint("o", i+1)); err != nil {
+		if o.containers[i], err = o.attachSlowly(n, fmt.Sprint("o", i+1)); err != nil {
 			return err
 		}
 	}
@@ -85,6 +86,19 @@ func (o *overlayRun) encryptedNetwork() error {
 		}
 		return nil
 	})
+}
+
+// attachSlowly attaches where programs start slowly, as in an emulated machine: more than once,
+// if dnetd was not there in time.
+func (o *overlayRun) attachSlowly(n *testhost.Host, name string) (end, error) {
+	e, err := o.attachTo(n, o.overlay, name)
+	for try := 0; err != nil && try < 3; try++ {
+		time.Sleep(5 * time.Second)
+		if err = o.overlay.del(container(name)); err == nil {
+			e.address, err = o.overlay.add(container(name))
+		}
+	}
+	return end{n, name, e.address}, err
 }
 
 // encryptedByHand makes the VXLAN by hand, and has ESP encrypt it.
