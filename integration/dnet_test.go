@@ -12,7 +12,7 @@ import (
 
 	"dcni/pkg/mode"
 	"dcni/pkg/mode/bridge"
-	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 )
 
 // dnet is one call of the command.
@@ -40,7 +40,7 @@ func (r *fixture) networks(what string) map[string][]netip.Prefix {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		c, err := network.ParseConflist(data, mode.All)
+		c, err := catalog.ParseConflist(data, mode.All)
 		if err != nil {
 			r.t.Errorf("%s: %s: %v", what, file, err)
 			continue
@@ -70,7 +70,7 @@ func (r *fixture) pluginConf(name string) string {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	c, err := network.ParseConflist(data, mode.All)
+	c, err := catalog.ParseConflist(data, mode.All)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"dcni/pkg/mode"
-	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/overlay"
 	"dcni/pkg/records"
 	"dcni/pkg/trust"
@@ -94,7 +94,7 @@ func (n *node) recoverNetworks(ctx context.Context) error {
 // networkOf returns the network that a file describes.
 func networkOf(data []byte) (overlay.Network, error) {
 	var n overlay.Network
-	c, err := network.ParseConflist(data, mode.All)
+	c, err := catalog.ParseConflist(data, mode.All)
 	if err != nil {
 		return n, err
 	}

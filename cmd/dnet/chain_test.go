@@ -11,7 +11,7 @@ import (
 	"dcni/pkg/container"
 	"dcni/pkg/firewall"
 	"dcni/pkg/mode"
-	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
 )
 
@@ -123,7 +123,7 @@ func TestCheckInstalled(t *testing.T) {
 		`{"type": "main"}, {"type": "nosuch"}`:                           `network lab: failed to find plugin "nosuch" in path [DIR/bin]`,
 		`{"type": "main", "ipam": 5}`:                                    `network lab: json: cannot unmarshal number into Go struct field .ipam of type struct { Type string "json:\"type\"" }`,
 	} {
-		c, err := network.ParseConflist([]byte(`{"cniVersion": "1.0.0", "name": "lab", "plugins": [`+plugins+`]}`), mode.All)
+		c, err := catalog.ParseConflist([]byte(`{"cniVersion": "1.0.0", "name": "lab", "plugins": [`+plugins+`]}`), mode.All)
 		f.must(err)
 		got := ""
 		if err := checkInstalled(Network{Conflist: c}, []string{f.dir + "/bin"}); err != nil {

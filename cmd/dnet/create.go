@@ -14,6 +14,7 @@ import (
 	"dcni/pkg/cni"
 	"dcni/pkg/mode"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
 	"dcni/pkg/records/disk"
 	"dcni/pkg/records/registry"
@@ -37,7 +38,7 @@ type swarmFlags struct {
 
 func newCreateCommand(a *app) *cobra.Command {
 	var f createFlags
-	o := &network.Options{}
+	o := &catalog.Options{}
 	cmd := &cobra.Command{
 		Use:   "create [OPTIONS] NETWORK",
 		Short: "Create a network",
@@ -66,7 +67,7 @@ func newCreateCommand(a *app) *cobra.Command {
 
 // declare declares Docker's flags. Flags with K=V values take commas as part of
 // the value.
-func (f *createFlags) declare(cmd *cobra.Command, o *network.Options) {
+func (f *createFlags) declare(cmd *cobra.Command, o *catalog.Options) {
 	flags := cmd.Flags()
 	flags.StringVarP(&o.Driver, "driver", "d", "bridge", "Driver to manage the network")
 	flags.StringArrayVarP(&f.driverOptions, "opt", "o", nil, "Set driver specific options")
@@ -88,7 +89,7 @@ func (f *createFlags) declare(cmd *cobra.Command, o *network.Options) {
 }
 
 // fill puts the flags' values into the options.
-func (f *createFlags) fill(o *network.Options) error {
+func (f *createFlags) fill(o *catalog.Options) error {
 	if err := f.swarm.check(o.Driver); err != nil {
 		return err
 	}
@@ -116,7 +117,7 @@ func (f *createFlags) fill(o *network.Options) error {
 
 // check refuses flags that dnet can't honour.
 func (s swarmFlags) check(driver string) error {
-	scope := network.ScopeOf(driver)
+	scope := catalog.ScopeOf(driver)
 	switch {
 	case s.scope != "" && s.scope != scope:
 		return fmt.Errorf("--scope %s: must be %s: there is no swarm", s.scope, scope)
@@ -143,7 +144,7 @@ func pairs(words []string) map[string]string {
 // create creates a network: it chooses and registers the subnets, writes the
 // file and prints the ID. The kernel's objects are made when the first container
 // is attached.
-func (a *app) create(o *network.Options) error {
+func (a *app) create(o *catalog.Options) error {
 	draft, err := o.Draft(mode.All)
 	if err != nil {
 		return err
@@ -233,11 +234,11 @@ func alreadyExists(name string) error { return fmt.Errorf("network with name %s 
 // A creation is a network being created.
 type creation struct {
 	*app
-	draft    *network.Draft
+	draft    *catalog.Draft
 	name     string
 	registry registry.Registry
 	others   []Network
-	facts    []network.Facts // of the others
+	facts    []catalog.Facts // of the others
 }
 
 // run registers and writes the network.
@@ -279,7 +280,7 @@ func (c *creation) check(reg registry.Registration) error {
 		}
 		f, err := other.Facts(nil)
 		if err != nil {
-			f = network.Facts{} // no container can be attached to it
+			f = catalog.Facts{} // no container can be attached to it
 		}
 		c.facts = append(c.facts, f)
 		if err := c.conflict(other, f); err != nil {
@@ -291,7 +292,7 @@ func (c *creation) check(reg registry.Registration) error {
 
 // conflict returns an error if another network's file has a subnet or the link
 // of this one.
-func (c *creation) conflict(other Network, f network.Facts) error {
+func (c *creation) conflict(other Network, f catalog.Facts) error {
 	for _, s := range f.Subnets {
 		for _, own := range c.draft.IPAM.Own.Subnets {
 			onLAN := f.Parent != nil && c.draft.Parent != nil && own.Prefix == s.Prefix

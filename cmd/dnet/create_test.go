@@ -11,6 +11,7 @@ import (
 	"dcni/pkg/ipam"
 	"dcni/pkg/mode"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
 	"dcni/pkg/records/leases"
 	"dcni/pkg/records/registry"
@@ -27,7 +28,7 @@ func TestCreate(t *testing.T) {
 		"4b5e57f6eb2f42b9039b3d1e13929295f231749c510cbe341cd68036d9af97e2\n", ""}})
 	data, err := os.ReadFile(f.dir + "/net.d/dcni-web.conflist")
 	f.must(err)
-	c, err := network.ParseConflist(data, mode.All)
+	c, err := catalog.ParseConflist(data, mode.All)
 	f.must(err)
 	if c.Name != "web" || c.Labels["tier"] != "back" || len(c.Labels) != 2 || !c.Attachable {
 		t.Errorf("the file is\n%s", data)

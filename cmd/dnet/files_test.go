@@ -11,7 +11,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"dcni/pkg/container"
-	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
 )
 
@@ -34,7 +34,7 @@ func (f *fixture) containerOn(options container.Options, results map[string]*typ
 	f.must(err)
 	r := &containerRun{app: f.app, spec: spec, c: &records.Container{ID: idWeb, Name: "shop", Hostname: "front"}}
 	for _, driver := range drivers {
-		r.requests = append(r.requests, networkRequest{list: Network{Conflist: &network.Conflist{Driver: driver}}})
+		r.requests = append(r.requests, networkRequest{list: Network{Conflist: &catalog.Conflist{Driver: driver}}})
 		r.results = append(r.results, results[driver])
 	}
 	return r

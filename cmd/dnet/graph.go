@@ -9,6 +9,7 @@ import (
 
 	"dcni/pkg/graph"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
 )
 
@@ -83,7 +84,7 @@ func pick(list []Network, words []string) (out []Network, err error) {
 
 // drawn inspects networks to be drawn, all of them or those that are in use.
 func (a *app) drawn(list []Network, all bool) (graph.Graph, error) {
-	var found []*network.Inspection
+	var found []*catalog.Inspection
 	links := map[string]string{}
 	for _, n := range list {
 		one, err := a.inspect(n)

@@ -10,7 +10,7 @@ import (
 	"dcni/pkg/ipam"
 	"dcni/pkg/mode/bridge"
 	"dcni/pkg/netns"
-	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/wire"
 )
 
@@ -53,5 +53,5 @@ func ownCookie(t *testing.T) uint64 {
 
 // leftovers are what a bridge network leaves on the host.
 func leftovers(name, link string) []wire.Object {
-	return bridge.Plugin.Driver.(network.Remover).Leftovers(name, link)
+	return bridge.Plugin.Driver.(catalog.Remover).Leftovers(name, link)
 }

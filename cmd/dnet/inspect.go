@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
 	"dcni/pkg/records/leases"
 )
@@ -45,7 +45,7 @@ func (a *app) inspectAll(words []string, format string) error {
 	if err != nil {
 		return err
 	}
-	var found []*network.Inspection
+	var found []*catalog.Inspection
 	var errs []error
 	for _, word := range words {
 		n, err := find(all, word)
@@ -77,18 +77,18 @@ func (a *app) inspectAll(words []string, format string) error {
 
 // inspector returns how to show networks: as a list in JSON, with or without
 // line breaks, or each by a template.
-func inspector(format string) (func([]*network.Inspection) ([]byte, error), error) {
+func inspector(format string) (func([]*catalog.Inspection) ([]byte, error), error) {
 	switch format {
 	case "":
-		return func(found []*network.Inspection) ([]byte, error) { return listJSON(found, "    ") }, nil
+		return func(found []*catalog.Inspection) ([]byte, error) { return listJSON(found, "    ") }, nil
 	case "json":
-		return func(found []*network.Inspection) ([]byte, error) { return listJSON(found, "") }, nil
+		return func(found []*catalog.Inspection) ([]byte, error) { return listJSON(found, "") }, nil
 	}
 	t, err := parseTemplate(format)
 	if err != nil {
 		return nil, err
 	}
-	return func(found []*network.Inspection) ([]byte, error) {
+	return func(found []*catalog.Inspection) ([]byte, error) {
 		if len(found) == 0 {
 			return []byte("\n"), nil
 		}
@@ -108,7 +108,7 @@ func inspector(format string) (func([]*network.Inspection) ([]byte, error), erro
 
 // fill executes a template. As with Docker, a template may also use the JSON's
 // names: {{.Id}} for {{.ID}}.
-func fill(t *template.Template, one *network.Inspection) (string, error) {
+func fill(t *template.Template, one *catalog.Inspection) (string, error) {
 	var text strings.Builder
 	if t.Execute(&text, one) == nil {
 		return text.String(), nil
@@ -128,7 +128,7 @@ func fill(t *template.Template, one *network.Inspection) (string, error) {
 	return text.String(), err
 }
 
-func listJSON(found []*network.Inspection, indent string) ([]byte, error) {
+func listJSON(found []*catalog.Inspection, indent string) ([]byte, error) {
 	if len(found) == 0 {
 		return []byte("[]\n"), nil
 	}
@@ -142,7 +142,7 @@ func listJSON(found []*network.Inspection, indent string) ([]byte, error) {
 
 // inspect describes a network from its file, the registry, and the records of
 // what any runtime attached to it.
-func (a *app) inspect(n Network) (*network.Inspection, error) {
+func (a *app) inspect(n Network) (*catalog.Inspection, error) {
 	f, err := n.Facts(a.registered(n))
 	if err != nil {
 		a.warn("%s: %v", n.Path, err)
@@ -198,13 +198,13 @@ func (a *app) warnLost(list []*records.Record) {
 }
 
 // endpoints are the attachments that are up.
-func endpoints(attached []*records.Record) []network.ShownEndpoint {
-	var list []network.ShownEndpoint
+func endpoints(attached []*records.Record) []catalog.ShownEndpoint {
+	var list []catalog.ShownEndpoint
 	for _, r := range records.Interfaces(attached) {
 		if r.State != records.Up {
 			continue
 		}
-		e := network.ShownEndpoint{Attachment: r.Attachment, Name: containerName(r), MAC: r.MAC, Addresses: r.AddressesThere()}
+		e := catalog.ShownEndpoint{Attachment: r.Attachment, Name: containerName(r), MAC: r.MAC, Addresses: r.AddressesThere()}
 		if r.Endpoint != nil {
 			e.Ports = r.Endpoint.Ports
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/records/registry"
 )
 
@@ -42,7 +43,7 @@ func newListCommand(a *app) *cobra.Command {
 
 // list prints the networks that pass the filters, by name.
 func (a *app) list(f listFlags) error {
-	filters := network.Filters{}
+	filters := catalog.Filters{}
 	for _, word := range f.filters {
 		if err := filters.Add(word); err != nil {
 			return &statusErr{statusUsage, fmt.Errorf("invalid argument %q for \"-f, --filter\" flag: %w", word, err)}
@@ -55,7 +56,7 @@ func (a *app) list(f listFlags) error {
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(all, func(x, y Network) int { return network.Natural(x.Name, y.Name) })
+	slices.SortFunc(all, func(x, y Network) int { return catalog.Natural(x.Name, y.Name) })
 	l := networkListing(f)
 	for _, n := range all {
 		inUse := func() bool {
@@ -94,7 +95,7 @@ type row struct {
 	app   *app
 	n     Network
 	trunc bool
-	known *network.Facts // nil: not read yet
+	known *catalog.Facts // nil: not read yet
 }
 
 // ID is the network's, the first 12 digits unless --no-trunc was given.
@@ -112,7 +113,7 @@ func (r *row) Name() string { return r.n.Name }
 func (r *row) Driver() string { return r.n.Driver }
 
 // Scope says whether other hosts have the network too.
-func (r *row) Scope() string { return network.ScopeOf(r.n.Driver) }
+func (r *row) Scope() string { return catalog.ScopeOf(r.n.Driver) }
 
 // IPv4 tells whether containers get an IPv4 address.
 func (r *row) IPv4() string { return strconv.FormatBool(r.facts().IPv4) }
@@ -139,7 +140,7 @@ func (r *row) Label(key string) string { return r.n.Labels[key] }
 func (r *row) CreatedAt() string { return r.n.Created.String() }
 
 // facts reads the network's facts once.
-func (r *row) facts() *network.Facts {
+func (r *row) facts() *catalog.Facts {
 	if r.known == nil {
 		f, _ := r.n.Facts(r.app.registered(r.n)) // inspect and ADD report the error
 		r.known = &f

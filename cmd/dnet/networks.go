@@ -7,11 +7,12 @@ import (
 
 	"dcni/pkg/mode"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 )
 
 // A Network is one of the host's networks: from a file, or built in.
 type Network struct {
-	*network.Conflist
+	*catalog.Conflist
 	Path    string    // its file; "" for one that is built in
 	Created time.Time // when the file was last written; zero for one that is built in
 }
@@ -36,10 +37,10 @@ func (a *app) readNetworks() (list []Network, broken []error, err error) {
 	}
 	at := map[string]string{}
 	for _, f := range files {
-		var c *network.Conflist
+		var c *catalog.Conflist
 		err := f.Err
 		if err == nil {
-			c, err = network.ParseConflist(f.Data, mode.All)
+			c, err = catalog.ParseConflist(f.Data, mode.All)
 		}
 		if err == nil && at[c.Name] != "" {
 			err = fmt.Errorf("network %s is configured by %s", c.Name, at[c.Name])
@@ -51,11 +52,11 @@ func (a *app) readNetworks() (list []Network, broken []error, err error) {
 		at[c.Name] = f.Path
 		list = append(list, Network{Conflist: c, Path: f.Path, Created: f.Modified})
 	}
-	for _, name := range network.BuiltIn() {
+	for _, name := range catalog.BuiltIn() {
 		if at[name] != "" {
 			continue
 		}
-		c, err := network.ParseConflist(network.BuiltInConflist(name), mode.All)
+		c, err := catalog.ParseConflist(catalog.BuiltInConflist(name), mode.All)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -64,13 +65,13 @@ func (a *app) readNetworks() (list []Network, broken []error, err error) {
 	return list, broken, nil
 }
 
-// find returns the network that a word names, see [network.Find].
+// find returns the network that a word names, see [catalog.Find].
 func find(list []Network, word string) (Network, error) {
 	names := make([]string, len(list))
 	for i, n := range list {
 		names[i] = n.Name
 	}
-	name, err := network.Find(names, word)
+	name, err := catalog.Find(names, word)
 	if err != nil {
 		return Network{}, err
 	}
@@ -79,7 +80,7 @@ func find(list []Network, word string) (Network, error) {
 			return n, nil
 		}
 	}
-	return Network{}, &network.NotFoundError{Word: word}
+	return Network{}, &catalog.NotFoundError{Word: word}
 }
 
 // isNamed reports whether a word is a network's name, or the beginning of its ID.

@@ -15,6 +15,7 @@ import (
 	"dcni/pkg/ipam"
 	"dcni/pkg/mode"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/overlay"
 	"dcni/pkg/overlay/remote"
 )
@@ -51,7 +52,7 @@ func (a *app) passedOver(err error) { a.warn("passed over, as it can't be read: 
 
 // createOverlay creates a network of the cluster, and prints its ID once this node's file
 // of it is there.
-func (a *app) createOverlay(o *network.Options) error {
+func (a *app) createOverlay(o *catalog.Options) error {
 	want, err := wantedOverlay(o)
 	if err != nil {
 		return err
@@ -77,10 +78,10 @@ func (a *app) createOverlay(o *network.Options) error {
 }
 
 // wantedOverlay reads what `docker network create -d overlay` takes.
-func wantedOverlay(o *network.Options) (overlay.Wanted, error) {
+func wantedOverlay(o *catalog.Options) (overlay.Wanted, error) {
 	w := overlay.Wanted{Name: o.Name, IPv6: o.IPv6 != nil && *o.IPv6, NoIPv4: o.IPv4 != nil && !*o.IPv4}
 	w.Internal, w.Attachable, w.Labels, w.Made = o.Internal, o.Attachable, o.Labels, time.Now().UTC().Format(time.RFC3339)
-	if network.Predefined(o.Name) {
+	if catalog.Predefined(o.Name) {
 		return w, fmt.Errorf("operation is not permitted on predefined %s network", o.Name)
 	}
 	if o.IPAMDriver != "default" || len(o.IPAMOptions) > 0 {
@@ -165,7 +166,7 @@ func checkOverlayFile(w overlay.Wanted) error {
 	if err != nil {
 		return err
 	}
-	c, err := network.ParseConflist(data, mode.All)
+	c, err := catalog.ParseConflist(data, mode.All)
 	if err != nil {
 		return err
 	}
@@ -233,7 +234,7 @@ func (a *app) removeOverlay(name string) error {
 }
 
 // peers lists the nodes that have containers on a network, by name.
-func (a *app) peers(name string) ([]network.InspectedPeer, error) {
+func (a *app) peers(name string) ([]catalog.InspectedPeer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
 	defer cancel()
 	client, c, err := a.openCluster(ctx)
@@ -249,10 +250,10 @@ func (a *app) peers(name string) ([]network.InspectedPeer, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []network.InspectedPeer
+	var list []catalog.InspectedPeer
 	for _, e := range endpoints { // by node
 		if len(list) == 0 || list[len(list)-1].Name != e.Node {
-			list = append(list, network.InspectedPeer{Name: e.Node, IP: nodes[e.Node].Address})
+			list = append(list, catalog.InspectedPeer{Name: e.Node, IP: nodes[e.Node].Address})
 		}
 	}
 	return list, nil

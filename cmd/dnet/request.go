@@ -17,6 +17,7 @@ import (
 	"dcni/pkg/mode"
 	joined "dcni/pkg/mode/container"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
 )
 
@@ -135,11 +136,11 @@ func (r *networkRequest) read() error {
 		return nil
 	}
 	r.candidate.Priority = *r.GwPriority
-	raw, err := network.WithPriority(r.list.Raw, *r.GwPriority)
+	raw, err := catalog.WithPriority(r.list.Raw, *r.GwPriority)
 	if err != nil {
 		return fmt.Errorf("network %s: %w", r.list.Name, err)
 	}
-	r.list.Conflist, err = network.ParseConflist(raw, mode.All)
+	r.list.Conflist, err = catalog.ParseConflist(raw, mode.All)
 	return err
 }
 

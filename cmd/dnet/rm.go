@@ -11,6 +11,7 @@ import (
 	"dcni/pkg/cni"
 	"dcni/pkg/mode"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
 	"dcni/pkg/records/leases"
 	"dcni/pkg/records/registry"
@@ -45,7 +46,7 @@ func (a *app) removeAll(words []string, force bool) error {
 	status := 0
 	for _, word := range words {
 		err := a.remove(m, word)
-		if notFound := (*network.NotFoundError)(nil); force && errors.As(err, &notFound) {
+		if notFound := (*catalog.NotFoundError)(nil); force && errors.As(err, &notFound) {
 			continue
 		}
 		if err != nil {
@@ -70,13 +71,13 @@ type removal struct {
 	dataDir string
 	// removers know what the network leaves on the host. If its mode is not known,
 	// these are those of all modes: each leaves alone what it has not made.
-	removers []network.Remover
+	removers []catalog.Remover
 }
 
 // removers returns those of all modes.
-func removers() (list []network.Remover) {
+func removers() (list []catalog.Remover) {
 	for _, p := range mode.All {
-		if r, ok := p.Driver.(network.Remover); ok {
+		if r, ok := p.Driver.(catalog.Remover); ok {
 			list = append(list, r)
 		}
 	}
@@ -131,13 +132,13 @@ func (a *app) removalOf(word string) (*removal, error) {
 		return nil, err
 	}
 	n, err := find(list, word)
-	if notFound := (*network.NotFoundError)(nil); errors.As(err, &notFound) {
+	if notFound := (*catalog.NotFoundError)(nil); errors.As(err, &notFound) {
 		return a.removalWithoutFile(list, word)
 	}
 	switch {
 	case err != nil:
 		return nil, err
-	case network.Predefined(n.Name):
+	case catalog.Predefined(n.Name):
 		return nil, fmt.Errorf("%s is a pre-defined network and cannot be removed", n.Name)
 	case mode.Of(n.Type) == nil && !isOverlay(n.Raw):
 		return nil, fmt.Errorf("network %s is not dcni's (its plugin is %s): remove it with what made it, or its file %s", n.Name, n.Type, n.Path)
@@ -147,7 +148,7 @@ func (a *app) removalOf(word string) (*removal, error) {
 	f, _ := n.Facts(nil)
 	r.link, r.dataDir = f.Link, f.DataDir
 	if remover := n.Remover(); remover != nil {
-		r.removers = []network.Remover{remover}
+		r.removers = []catalog.Remover{remover}
 	}
 	if known, err := registry.Of(a.store, r.dataDir).Get(n.Name); err == nil && known.Bridge != "" {
 		r.link = known.Bridge
@@ -165,11 +166,11 @@ func (a *app) removalWithoutFile(list []Network, word string) (*removal, error) 
 	var names []string
 	for _, n := range registered {
 		here := slices.ContainsFunc(list, func(l Network) bool { return l.Name == n.Name })
-		if !here && !network.Predefined(n.Name) && (n.Conf == a.conf.Path(n.Name) || !configuredElsewhere(n)) {
+		if !here && !catalog.Predefined(n.Name) && (n.Conf == a.conf.Path(n.Name) || !configuredElsewhere(n)) {
 			names = append(names, n.Name)
 		}
 	}
-	name, err := network.Find(names, word)
+	name, err := catalog.Find(names, word)
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 )
 
 // A Graph is what is drawn.
@@ -47,7 +47,7 @@ type Place struct {
 
 // Of returns the graph of networks as they are inspected. links are the networks' bridges
 // or parents by network, gateways the gateway networks by container's key in Containers.
-func Of(list []*network.Inspection, links map[string]string, gateways map[string][]string) Graph {
+func Of(list []*catalog.Inspection, links map[string]string, gateways map[string][]string) Graph {
 	var g Graph
 	at := map[string]*Container{}
 	for _, n := range list {
@@ -62,15 +62,15 @@ func Of(list []*network.Inspection, links map[string]string, gateways map[string
 			c.Places = append(c.Places, placeOf(n.Name, e, slices.Contains(gateways[key], n.Name)))
 		}
 	}
-	slices.SortFunc(g.Networks, func(a, b Network) int { return network.Natural(a.Name, b.Name) })
+	slices.SortFunc(g.Networks, func(a, b Network) int { return catalog.Natural(a.Name, b.Name) })
 	for _, key := range slices.Sorted(maps.Keys(at)) {
 		c := at[key]
 		slices.SortStableFunc(c.Places, func(a, b Place) int {
-			return cmp.Or(before(a.Gateway, b.Gateway), network.Natural(a.Network, b.Network))
+			return cmp.Or(before(a.Gateway, b.Gateway), catalog.Natural(a.Network, b.Network))
 		})
 		g.Containers = append(g.Containers, *c)
 	}
-	slices.SortStableFunc(g.Containers, func(a, b Container) int { return network.Natural(a.Name, b.Name) })
+	slices.SortStableFunc(g.Containers, func(a, b Container) int { return catalog.Natural(a.Name, b.Name) })
 	return g
 }
 
@@ -85,7 +85,7 @@ func before(a, b bool) int {
 	return 0
 }
 
-func networkOf(n *network.Inspection, link string) Network {
+func networkOf(n *catalog.Inspection, link string) Network {
 	out := Network{Name: n.Name, Driver: n.Driver, Internal: n.Internal, Link: link}
 	for _, s := range n.IPAM.Config {
 		if !s.Subnet.IsValid() {
@@ -103,14 +103,14 @@ func networkOf(n *network.Inspection, link string) Network {
 	return out
 }
 
-func placeOf(name string, e network.InspectedEndpoint, gateway bool) Place {
+func placeOf(name string, e catalog.InspectedEndpoint, gateway bool) Place {
 	p := Place{Network: name, Gateway: gateway}
 	for _, a := range []netip.Prefix{e.IPv4Address, e.IPv6Address} {
 		if a.IsValid() {
 			p.Addresses = append(p.Addresses, a.Addr().String())
 		}
 	}
-	for _, inside := range slices.SortedFunc(maps.Keys(e.Ports), network.Natural) {
+	for _, inside := range slices.SortedFunc(maps.Keys(e.Ports), catalog.Natural) {
 		for _, host := range e.Ports[inside] {
 			text := hostPort(host) + " to " + inside
 			if !slices.Contains(p.Ports, text) { // 0.0.0.0 and :: are one
@@ -122,7 +122,7 @@ func placeOf(name string, e network.InspectedEndpoint, gateway bool) Place {
 }
 
 // hostPort is a port of the host, with its address if that is a single one.
-func hostPort(p network.InspectedPort) string {
+func hostPort(p catalog.InspectedPort) string {
 	if a, err := netip.ParseAddr(p.HostIP); err != nil || a.IsUnspecified() {
 		return p.HostPort
 	}

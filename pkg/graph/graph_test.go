@@ -11,25 +11,25 @@ import (
 	"strings"
 	"testing"
 
-	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 )
 
 // small is a host with two networks, one of them internal, and a container on both.
 func small() Graph {
-	web := &network.Inspection{Name: "web", Driver: "bridge", Containers: map[string]network.InspectedEndpoint{
-		"id1": {Name: "shop", IPv4Address: netip.MustParsePrefix("10.1.0.2/24"), Ports: map[string][]network.InspectedPort{
+	web := &catalog.Inspection{Name: "web", Driver: "bridge", Containers: map[string]catalog.InspectedEndpoint{
+		"id1": {Name: "shop", IPv4Address: netip.MustParsePrefix("10.1.0.2/24"), Ports: map[string][]catalog.InspectedPort{
 			"80/tcp": {{HostIP: "0.0.0.0", HostPort: "8080"}, {HostIP: "::", HostPort: "8080"}}, "9/udp": {{HostIP: "::1", HostPort: "9"}},
 			"443/tcp": {{HostIP: "127.0.0.1", HostPort: "8443"}},
 		}},
 		"id2": {IPv4Address: netip.MustParsePrefix("10.1.0.3/24")},
 	}}
-	web.IPAM.Config = []network.InspectedSubnet{{Subnet: netip.MustParsePrefix("10.1.0.0/24"), Gateway: netip.MustParseAddr("10.1.0.1")}}
-	lab := &network.Inspection{Name: "lab<&>", Driver: "overlay", Internal: true, Peers: []network.InspectedPeer{{Name: "n1"}, {Name: "n2"}},
-		Containers: map[string]network.InspectedEndpoint{
+	web.IPAM.Config = []catalog.InspectedSubnet{{Subnet: netip.MustParsePrefix("10.1.0.0/24"), Gateway: netip.MustParseAddr("10.1.0.1")}}
+	lab := &catalog.Inspection{Name: "lab<&>", Driver: "overlay", Internal: true, Peers: []catalog.InspectedPeer{{Name: "n1"}, {Name: "n2"}},
+		Containers: map[string]catalog.InspectedEndpoint{
 			"id1": {Name: "shop", IPv4Address: netip.MustParsePrefix("10.2.0.2/24"), IPv6Address: netip.MustParsePrefix("fd00::2/64")},
 		}}
-	lab.IPAM.Config = []network.InspectedSubnet{{Subnet: netip.MustParsePrefix("10.2.0.0/24")}, {}}
-	g := Of([]*network.Inspection{web, lab}, map[string]string{"web": "br-web"}, map[string][]string{"id1": {"web"}, "id2": {"web"}})
+	lab.IPAM.Config = []catalog.InspectedSubnet{{Subnet: netip.MustParsePrefix("10.2.0.0/24")}, {}}
+	g := Of([]*catalog.Inspection{web, lab}, map[string]string{"web": "br-web"}, map[string][]string{"id1": {"web"}, "id2": {"web"}})
 	g.Host, g.Uplink = "vm", "eth0"
 	return g
 }

@@ -25,7 +25,7 @@ type DockerOption struct {
 
 // StringOption is an option whose value is a string.
 func StringOption(key string) DockerOption {
-	return DockerOption{key, func(v string) (json.RawMessage, error) { return quote(v), nil }, ""}
+	return DockerOption{key, func(v string) (json.RawMessage, error) { return Quote(v), nil }, ""}
 }
 
 // BoolOption is an option whose value is true or false.
@@ -60,7 +60,7 @@ func PrefixOption() DockerOption {
 		if !ValidLink(v + "00") {
 			return nil, strconv.ErrSyntax
 		}
-		return quote(v), nil
+		return Quote(v), nil
 	}, "must be the beginning of " + LinkRule + ", and leave room for two digits"}
 }
 
@@ -86,7 +86,7 @@ func (t DockerOptions) Replace(keys Object) error {
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		option, ok := t[name]
 		if !ok {
-			return unknown("options", name, slices.Sorted(maps.Keys(t)))
+			return UnknownKey("options", name, slices.Sorted(maps.Keys(t)))
 		}
 		value, err := option.JSON(given[name])
 		if err != nil {

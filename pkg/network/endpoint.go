@@ -70,9 +70,10 @@ func (e Endpoint) candidate() Candidate { return CandidateOf(e.Network, e.Info, 
 // Has6 reports whether the network has an IPv6 subnet.
 func (e Endpoint) Has6() bool { return e.has(true) }
 
-func (e Endpoint) has(v6 bool) bool { return has(e.Subnets, v6) }
+func (e Endpoint) has(v6 bool) bool { return HasFamily(e.Subnets, v6) }
 
-func has(subnets []ipam.Subnet, v6 bool) bool {
+// HasFamily reports whether one of the subnets is of IPv6, or of IPv4.
+func HasFamily(subnets []ipam.Subnet, v6 bool) bool {
 	return slices.ContainsFunc(subnets, func(s ipam.Subnet) bool { return s.Prefix.Addr().Is6() == v6 })
 }
 

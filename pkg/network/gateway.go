@@ -21,7 +21,7 @@ type Candidate struct {
 // CandidateOf returns a network, of which that is known, as a candidate.
 func CandidateOf(name string, info Info, subnets []ipam.Subnet) Candidate {
 	return Candidate{
-		Name: name, Priority: info.Priority, Internal: info.Internal, IPv4: has(subnets, false), IPv6: has(subnets, true),
+		Name: name, Priority: info.Priority, Internal: info.Internal, IPv4: HasFamily(subnets, false), IPv6: HasFamily(subnets, true),
 	}
 }
 

@@ -79,7 +79,7 @@ func (have parts) keys(path string, known []string) (Object, error) {
 		}
 		i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, key) })
 		if i < 0 {
-			return nil, unknown(path, key, known)
+			return nil, UnknownKey(path, key, known)
 		}
 		if _, twice := out[known[i]]; twice {
 			return nil, wire.Errorf(wire.CodeConfig, "%s: given twice, in different case", join(path, known[i]))
@@ -259,7 +259,8 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-func unknown(path, key string, known []string) error {
+// UnknownKey is the error for a key of an object at a path, which names the nearest known one.
+func UnknownKey(path, key string, known []string) error {
 	if near := Nearest(key, known); near != "" {
 		return wire.Errorf(wire.CodeConfig, "unknown key %q: did you mean %q?", join(path, key), join(path, near))
 	}
@@ -316,8 +317,8 @@ func (o Object) Merge(key string, value json.RawMessage, name string) error {
 	return nil
 }
 
-// quote returns a string as JSON.
-func quote(s string) json.RawMessage { return fmt.Appendf(nil, "%q", s) }
+// Quote returns a string as JSON.
+func Quote(s string) json.RawMessage { return fmt.Appendf(nil, "%q", s) }
 
 // Alias takes another word for a key. Both with different values are an error.
 func (o Object) Alias(key, word string) error {

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"encoding/json"
 	"net/netip"
 	"strings"
 
@@ -27,6 +28,12 @@ type Plugin struct {
 	// Driver is Docker's driver that the plugin is; nil for plugins that make no
 	// network of their own.
 	Driver Driver
+}
+
+// A Driver is one of Docker's network drivers. What dnet does with the driver's
+// networks beside listing them, the driver says by the interfaces of package catalog.
+type Driver interface {
+	Name() string // Docker's
 }
 
 // A Kind says what a plugin does with a sandbox.
@@ -156,7 +163,7 @@ func (j Join) Exchangeable(instead string) error {
 
 // ParseFamilies reads the key "ipv6": not given, it is as the subnets say.
 func ParseFamilies(ipv6 *bool, subnets []ipam.Subnet) (Families, error) {
-	switch has6 := has(subnets, true); {
+	switch has6 := HasFamily(subnets, true); {
 	case ipv6 == nil:
 		return Families{}, nil
 	case !*ipv6 && has6:
@@ -171,3 +178,26 @@ const (
 	MinMTU  = 68   // RFC 791: every host forwards that much
 	MinMTU6 = 1280 // RFC 8200, section 5
 )
+
+// Describe reads a plugin's configuration as a runtime will send it.
+func (p *Plugin) Describe(name string, plugin json.RawMessage) (Description, error) {
+	conf, err := Named(name, plugin)
+	if err != nil {
+		return Description{}, err
+	}
+	mode, err := p.Parse(conf)
+	if err != nil {
+		return Description{}, err
+	}
+	return mode.Describe(), nil
+}
+
+// Named puts a network's name into a plugin's configuration, as runtimes do.
+func Named(name string, plugin json.RawMessage) (Conf, error) {
+	var conf map[string]json.RawMessage
+	if err := json.Unmarshal(plugin, &conf); err != nil {
+		return Conf{}, err
+	}
+	conf["name"] = Quote(name)
+	return Conf{conf}, nil
+}

@@ -1,6 +1,6 @@
 // Package network holds what every network has, whatever its mode: how a plugin's
-// configuration is read, what the engine and dnet must know of a mode, and the
-// JSON form that runtimes keep in /etc/cni/net.d.
+// configuration is read, and what the engine must know of a mode. The files that such
+// configurations are in, and what dnet does with them, are package catalog's.
 //
 // A mode reads its configuration once ([Plugin.Parse]); nothing after it validates
 // again. Errors carry the CNI code and name the field, its value and
@@ -8,6 +8,8 @@
 package network
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strings"
 
@@ -80,4 +82,15 @@ func ValidLink(name string) bool {
 	return !strings.ContainsFunc(name, func(r rune) bool {
 		return r <= ' ' || r >= 0x7f || r == '/' || r == ':' || r == '"' || r == '%' || r == '*'
 	})
+}
+
+// ShortID is how many digits of an ID are shown where there is little room.
+const ShortID = 12
+
+// ID returns the ID of a network: 64 hexadecimal digits, as Docker's. It is the
+// SHA-256 of the name, so a file that was written by hand has an ID, too, and a
+// network has the same ID on every host.
+func ID(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:])
 }

@@ -8,6 +8,7 @@ import (
 
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/wire"
 )
 
@@ -54,7 +55,7 @@ func (n Existing) Conflist() ([]byte, error) {
 	for _, s := range n.Subnets {
 		p.IPAM.Subnets = append(p.IPAM.Subnets, s.raw())
 	}
-	return network.EncodeConflist(n.Name, p, n.Labels, n.Attachable)
+	return catalog.EncodeConflist(n.Name, p, n.Labels, n.Attachable)
 }
 
 // WrittenFor returns which network, of which generation, a file was written for by

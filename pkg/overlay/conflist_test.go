@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/overlay"
 )
 
@@ -79,7 +79,7 @@ func TestConflist(t *testing.T) {
 	if string(got) != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	list, err := network.ParseConflist(got, nil)
+	list, err := catalog.ParseConflist(got, nil)
 	if err != nil || list.Type != "doverlay" || !list.Attachable || list.Labels["tier"] != "<front>" {
 		t.Errorf("%+v, %v", list, err)
 	}

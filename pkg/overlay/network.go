@@ -12,6 +12,7 @@ import (
 
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/wire"
 )
 
@@ -59,7 +60,7 @@ func (w Wanted) check() error {
 	switch {
 	case !network.ValidName(w.Name):
 		return wire.Invalid("name", w.Name, "must be "+network.NameRule)
-	case network.Predefined(w.Name):
+	case catalog.Predefined(w.Name):
 		return fmt.Errorf("operation is not permitted on predefined %s network", w.Name)
 	case w.VNI != 0 && (w.VNI < MinVNI || w.VNI > MaxVNI):
 		return wire.Invalid("vni", w.VNI, fmt.Sprintf("must be 0 (chosen) or %d to %d", MinVNI, MaxVNI))

@@ -8,6 +8,7 @@ import (
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/wire"
 )
 
@@ -15,9 +16,9 @@ import (
 type driver struct{}
 
 var (
-	_ network.Creator   = driver{}
-	_ network.Inspector = driver{}
-	_ network.Remover   = driver{}
+	_ catalog.Creator   = driver{}
+	_ catalog.Inspector = driver{}
+	_ catalog.Remover   = driver{}
 )
 
 // Name is Docker's.
@@ -58,7 +59,7 @@ type created struct {
 
 // Configure returns the configuration of a new network. Its containers find one
 // another by name, as in Docker; on a default bridge they do not.
-func (driver) Configure(o *network.Options, addresses ipam.Raw, ipv6 *bool) (any, error) {
+func (driver) Configure(o *catalog.Options, addresses ipam.Raw, ipv6 *bool) (any, error) {
 	if err := options.Check(o.DriverOptions); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/wire"
 )
 
@@ -16,17 +17,17 @@ func TestConfigure(t *testing.T) {
 	const withNames = `"aliases":true,"dns":true,"io.kubernetes.cri.pod-annotations":true,"ipRanges":true,"ips":true,"mac":true,"portMappings":true`
 	yes := true
 	for _, c := range []struct {
-		o    network.Options
+		o    catalog.Options
 		ipv6 *bool
 		want string
 	}{
 		{want: `{"type":"dbridge","capabilities":{` + withNames + `},"names":{},"ipam":{"type":"dipam"}}`},
 		{
-			o: network.Options{Internal: true, DriverOptions: map[string]string{defaultBridge: "false"}}, ipv6: &yes,
+			o: catalog.Options{Internal: true, DriverOptions: map[string]string{defaultBridge: "false"}}, ipv6: &yes,
 			want: `{"type":"dbridge","capabilities":{` + withNames + `},"internal":true,"ipv6":true,"options":{"` + defaultBridge + `":"false"},"names":{},"ipam":{"type":"dipam"}}`,
 		},
 		{
-			o:    network.Options{DriverOptions: map[string]string{defaultBridge: "1"}},
+			o:    catalog.Options{DriverOptions: map[string]string{defaultBridge: "1"}},
 			want: `{"type":"dbridge","capabilities":{` + capabilities + `},"options":{"` + defaultBridge + `":"1"},"ipam":{"type":"dipam"}}`,
 		},
 	} {
@@ -38,7 +39,7 @@ func TestConfigure(t *testing.T) {
 			t.Errorf("%+v: %v\n%s, want\n%s", c.o, err, got, c.want)
 		}
 	}
-	if _, err := (driver{}).Configure(&network.Options{DriverOptions: map[string]string{defaultBridge: "maybe"}}, ipam.Raw{}, nil); err == nil {
+	if _, err := (driver{}).Configure(&catalog.Options{DriverOptions: map[string]string{defaultBridge: "maybe"}}, ipam.Raw{}, nil); err == nil {
 		t.Error("a default bridge that may be is no error")
 	}
 }

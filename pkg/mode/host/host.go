@@ -8,11 +8,12 @@ package host
 
 import (
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/wire"
 )
 
 // Plugin is dhost.
-var Plugin = &network.Plugin{Type: "dhost", Kind: network.NoInterface, Parse: parse, Roots: roots, Validate: validate, Driver: network.SingleDriver("host")}
+var Plugin = &network.Plugin{Type: "dhost", Kind: network.NoInterface, Parse: parse, Roots: roots, Validate: validate, Driver: catalog.SingleDriver("host")}
 
 // Host is the host's network.
 type Host struct{ *network.Guest }

@@ -10,6 +10,7 @@ import (
 
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/wire"
 )
 
@@ -113,7 +114,7 @@ func TestConfigure(t *testing.T) {
 		{"l4", "", "requested ipvlan mode 'l4' is not valid, 'l2' mode is the ipvlan driver default"},
 		{"", "passthru", "requested ipvlan flag 'passthru' is not valid, 'bridge' is the ipvlan driver default"},
 	} {
-		o := network.Options{DriverOptions: map[string]string{"parent": "eth0", "ipvlan_mode": c.mode, "ipvlan_flag": c.flag}}
+		o := catalog.Options{DriverOptions: map[string]string{"parent": "eth0", "ipvlan_mode": c.mode, "ipvlan_flag": c.flag}}
 		conf, err := driver{}.Configure(&o, ipam.Raw{Type: "dipam"}, nil)
 		if got := fmt.Sprint(err); c.want != "" && got != c.want || c.want == "" && err != nil {
 			t.Errorf("%+v: %v", c, err)

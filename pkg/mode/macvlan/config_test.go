@@ -12,6 +12,7 @@ import (
 
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/wire"
 )
 
@@ -162,7 +163,7 @@ func TestReference(t *testing.T) {
 
 // TestDriver: dnet writes what it is told under Docker's names, and shows it so.
 func TestDriver(t *testing.T) {
-	o := network.Options{Internal: true, DriverOptions: map[string]string{"parent": "eth0.10", "macvlan_mode": "private"}}
+	o := catalog.Options{Internal: true, DriverOptions: map[string]string{"parent": "eth0.10", "macvlan_mode": "private"}}
 	conf, err := driver{}.Configure(&o, ipam.Raw{Type: "dipam", Subnet: "192.0.2.0/24"}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +189,7 @@ func TestDriver(t *testing.T) {
 	if len(probes) != 1 || probes[0].(*wire.SharedLink).VLAN != 10 {
 		t.Errorf("probes %v", probes)
 	}
-	if _, err := (driver{}).Configure(&network.Options{DriverOptions: map[string]string{"com.docker.network.driver.mtu": "x"}}, ipam.Raw{}, nil); err == nil {
+	if _, err := (driver{}).Configure(&catalog.Options{DriverOptions: map[string]string{"com.docker.network.driver.mtu": "x"}}, ipam.Raw{}, nil); err == nil {
 		t.Error("an MTU that is no number is no error")
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/wire"
 )
 
@@ -14,8 +15,8 @@ import (
 type driver struct{}
 
 var (
-	_ network.Creator   = driver{}
-	_ network.Inspector = driver{}
+	_ catalog.Creator   = driver{}
+	_ catalog.Inspector = driver{}
 )
 
 // Name is Docker's.
@@ -31,14 +32,14 @@ var options = network.DockerOptions{
 }
 
 // Configure returns the configuration of a new network. The errors are Docker's.
-func (driver) Configure(o *network.Options, addresses ipam.Raw, ipv6 *bool) (any, error) {
+func (driver) Configure(o *catalog.Options, addresses ipam.Raw, ipv6 *bool) (any, error) {
 	if err := options.Check(o.DriverOptions); err != nil {
 		return nil, err
 	}
 	if mode := o.DriverOptions["macvlan_mode"]; mode != "" && !slices.Contains(modes, mode) {
 		return nil, fmt.Errorf("requested macvlan mode '%s' is not valid, 'bridge' mode is the macvlan driver default", mode)
 	}
-	return network.CreateOnParent(Plugin.Type, o, addresses, ipv6), nil
+	return catalog.CreateOnParent(Plugin.Type, o, addresses, ipv6), nil
 }
 
 // Probes wants the parent to be fit.

@@ -6,11 +6,12 @@ import (
 	"strings"
 
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/wire"
 )
 
 // Plugin is dnone.
-var Plugin = &network.Plugin{Type: "dnone", Kind: network.NoInterface, Parse: parse, Roots: roots, Validate: validate, Driver: network.SingleDriver("null")}
+var Plugin = &network.Plugin{Type: "dnone", Kind: network.NoInterface, Parse: parse, Roots: roots, Validate: validate, Driver: catalog.SingleDriver("null")}
 
 // None is a network without a network.
 type None struct{ *network.Guest }

@@ -3,6 +3,7 @@ package overlay
 import (
 	"dcni/pkg/mode/bridge"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/wire"
 )
 
@@ -11,8 +12,8 @@ import (
 type driver struct{}
 
 var (
-	_ network.Inspector = driver{}
-	_ network.Remover   = driver{}
+	_ catalog.Inspector = driver{}
+	_ catalog.Remover   = driver{}
 )
 
 // Name is Docker's.

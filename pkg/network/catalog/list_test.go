@@ -1,4 +1,4 @@
-package network
+package catalog
 
 import (
 	"bytes"
@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"dcni/pkg/network"
 )
 
 // ours is a table of plugins without modes.
-var ours = []*Plugin{
+var ours = []*network.Plugin{
 	{Type: "dbridge", Driver: SingleDriver("bridge")}, {Type: "dhost", Driver: SingleDriver("host")}, {Type: "dnone", Driver: SingleDriver("null")},
 	{Type: "ddns"},
 }
@@ -29,13 +31,13 @@ func TestFind(t *testing.T) {
 	// The IDs of web and b begin 4b5e57 and 3e23e8.
 	names := []string{"web", "b", "c", "4b5e57", "bridge"}
 	for word, want := range map[string]string{
-		"web":     "web",
-		ID("web"): "web",
-		"4b5e57f": "web",
-		"4b5e57":  "4b5e57", // a name comes before the beginning of an ID
-		"3e":      "b",
-		"nosuch":  "network nosuch not found",
-		"":        "network  not found",
+		"web":             "web",
+		network.ID("web"): "web",
+		"4b5e57f":         "web",
+		"4b5e57":          "4b5e57", // a name comes before the beginning of an ID
+		"3e":              "b",
+		"nosuch":          "network nosuch not found",
+		"":                "network  not found",
 	} {
 		got, err := Find(names, word)
 		if err != nil {
@@ -65,27 +67,27 @@ func TestFilters(t *testing.T) {
 		t.Fatal(err)
 	}
 	for filter, want := range map[string]string{
-		"":                         "web-1 bridge",
-		"name=web":                 "web-1",
-		"name=b":                   "web-1 bridge",
-		"name=^b":                  "bridge",
-		"name=[":                   "",
-		"name=x name=web":          "web-1",
-		"driver=bridge":            "web-1 bridge",
-		"driver=brid":              "",
-		"scope=local":              "web-1 bridge",
-		"scope=swarm":              "",
-		"type=custom":              "web-1",
-		"type=builtin":             "bridge",
-		"label=tier":               "web-1",
-		"label=tier=front":         "web-1",
-		"label=tier=back":          "",
-		"label=owner=":             "web-1",
-		"label=tier label=nothing": "",
-		"dangling=true":            "web-1",
-		"dangling=false":           "bridge",
-		"Name=web driver=bridge":   "web-1",
-		"id=" + ID("web-1")[3:20]:  "web-1",
+		"":                                "web-1 bridge",
+		"name=web":                        "web-1",
+		"name=b":                          "web-1 bridge",
+		"name=^b":                         "bridge",
+		"name=[":                          "",
+		"name=x name=web":                 "web-1",
+		"driver=bridge":                   "web-1 bridge",
+		"driver=brid":                     "",
+		"scope=local":                     "web-1 bridge",
+		"scope=swarm":                     "",
+		"type=custom":                     "web-1",
+		"type=builtin":                    "bridge",
+		"label=tier":                      "web-1",
+		"label=tier=front":                "web-1",
+		"label=tier=back":                 "",
+		"label=owner=":                    "web-1",
+		"label=tier label=nothing":        "",
+		"dangling=true":                   "web-1",
+		"dangling=false":                  "bridge",
+		"Name=web driver=bridge":          "web-1",
+		"id=" + network.ID("web-1")[3:20]: "web-1",
 	} {
 		f := Filters{}
 		for _, word := range strings.Fields(filter) {

@@ -1,4 +1,4 @@
-package network
+package catalog
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
 
@@ -37,12 +38,12 @@ type Options struct {
 // A Draft is a network to be created: all of it but the subnets that are to be
 // chosen.
 type Draft struct {
-	Description      // as configured so far
-	WantPool    bool // an IPv4 subnet is to be chosen
-	WantULA     bool // an IPv6 subnet is to be chosen
+	network.Description      // as configured so far
+	WantPool            bool // an IPv4 subnet is to be chosen
+	WantULA             bool // an IPv6 subnet is to be chosen
 
 	options *Options
-	plugin  *Plugin
+	plugin  *network.Plugin
 	creator Creator
 	subnets []ipam.RawSubnet // that were given
 }
@@ -50,14 +51,14 @@ type Draft struct {
 // Draft checks everything that does not depend on the host. Errors are Docker's
 // where Docker has the check, else those that the plugin would answer ADD with.
 // plugins is the table of ours.
-func (o *Options) Draft(plugins []*Plugin) (*Draft, error) {
+func (o *Options) Draft(plugins []*network.Plugin) (*Draft, error) {
 	switch {
 	case strings.TrimSpace(o.Name) == "":
 		return nil, errors.New("invalid name: name is empty")
 	case Predefined(o.Name):
 		return nil, fmt.Errorf("operation is not permitted on predefined %s network", o.Name)
 	}
-	if err := cmp.Or(CheckLength(o.Name), checkName(o.Name)); err != nil {
+	if err := cmp.Or(network.CheckLength(o.Name), checkName(o.Name)); err != nil {
 		return nil, err
 	}
 	d := &Draft{options: o}
@@ -72,7 +73,7 @@ func (o *Options) Draft(plugins []*Plugin) (*Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.Description, err = d.plugin.describe(o.Name, conf); err != nil {
+	if d.Description, err = d.plugin.Describe(o.Name, conf); err != nil {
 		return nil, err
 	}
 	return d, d.families()
@@ -80,7 +81,7 @@ func (o *Options) Draft(plugins []*Plugin) (*Draft, error) {
 
 // families finds out which families are to get a subnet.
 func (d *Draft) families() error {
-	has4, has6 := has(d.IPAM.Own.Subnets, false), has(d.IPAM.Own.Subnets, true)
+	has4, has6 := network.HasFamily(d.IPAM.Own.Subnets, false), network.HasFamily(d.IPAM.Own.Subnets, true)
 	with4 := d.options.IPv4 == nil || *d.options.IPv4
 	switch {
 	case !with4 && has4:
@@ -134,7 +135,7 @@ func (o *Options) ipamOptions(raw *ipam.Raw) error {
 			}
 			raw.Sticky = sticky
 		default:
-			return unknown("ipam", name, []string{"allocation", "sticky"})
+			return network.UnknownKey("ipam", name, []string{"allocation", "sticky"})
 		}
 	}
 	return nil
@@ -156,7 +157,7 @@ func (d *Draft) Conflist(subnets []netip.Prefix) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := d.plugin.describe(d.options.Name, plugin); err != nil {
+	if _, err := d.plugin.Describe(d.options.Name, plugin); err != nil {
 		return nil, err
 	}
 	return EncodeConflist(d.options.Name, plugin, d.options.Labels, d.options.Attachable)
@@ -169,27 +170,4 @@ func encode(v any) ([]byte, error) {
 	e.SetEscapeHTML(false)
 	err := e.Encode(v)
 	return bytes.TrimSpace(b.Bytes()), err
-}
-
-// describe reads a plugin's configuration as a runtime will send it.
-func (p *Plugin) describe(name string, plugin json.RawMessage) (Description, error) {
-	conf, err := named(name, plugin)
-	if err != nil {
-		return Description{}, err
-	}
-	mode, err := p.Parse(conf)
-	if err != nil {
-		return Description{}, err
-	}
-	return mode.Describe(), nil
-}
-
-// named puts a network's name into a plugin's configuration, as runtimes do.
-func named(name string, plugin json.RawMessage) (Conf, error) {
-	var conf map[string]json.RawMessage
-	if err := json.Unmarshal(plugin, &conf); err != nil {
-		return Conf{}, err
-	}
-	conf["name"] = quote(name)
-	return Conf{conf}, nil
 }

@@ -1,18 +1,12 @@
-package network
+package catalog
 
 import (
 	"fmt"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
-
-// A Driver is one of Docker's network drivers. What dnet does with the driver's
-// networks beside listing them, the driver says by [Creator], [Inspector] and
-// [Remover].
-type Driver interface {
-	Name() string // Docker's
-}
 
 // SingleDriver is a driver of which every host has one network, and no second. It
 // has nothing to inspect or remove.
@@ -23,28 +17,28 @@ func (d SingleDriver) Name() string { return string(d) }
 
 // A Creator is a driver of which dnet creates networks.
 type Creator interface {
-	Driver
+	network.Driver
 	// Configure returns the plugin's configuration as dnet writes it: a value that
 	// is encoded as JSON.
 	Configure(o *Options, addresses ipam.Raw, ipv6 *bool) (any, error)
 	// Probes are the objects that the host must be able to have before the network
 	// is created.
-	Probes(d Description) []wire.Object
+	Probes(d network.Description) []wire.Object
 }
 
 // An Inspector is a driver whose networks have more to show than a network of
 // another suite.
 type Inspector interface {
-	Driver
+	network.Driver
 	// Options returns a configuration's options, by Docker's names where it has
 	// them. The map is never nil.
-	Options(conf Conf) (map[string]string, error)
+	Options(conf network.Conf) (map[string]string, error)
 }
 
 // A Remover is a driver whose networks leave objects on the host when their last
 // attachment is gone.
 type Remover interface {
-	Driver
+	network.Driver
 	// Link is the link of a network, unless its configuration or its registration
 	// names another.
 	Link(network string) string
@@ -54,7 +48,7 @@ type Remover interface {
 
 // pluginOf returns the plugin that makes networks of a CNI type, nil if the type
 // is another suite's.
-func pluginOf(plugins []*Plugin, cniType string) *Plugin {
+func pluginOf(plugins []*network.Plugin, cniType string) *network.Plugin {
 	for _, p := range plugins {
 		if p.Type == cniType && p.Driver != nil {
 			return p
@@ -65,7 +59,7 @@ func pluginOf(plugins []*Plugin, cniType string) *Plugin {
 
 // creatorOf returns the plugin of one of Docker's drivers, and how it creates
 // networks. Errors are Docker's.
-func creatorOf(plugins []*Plugin, driver string) (*Plugin, Creator, error) {
+func creatorOf(plugins []*network.Plugin, driver string) (*network.Plugin, Creator, error) {
 	for _, p := range plugins {
 		if p.Driver == nil || p.Driver.Name() != driver {
 			continue

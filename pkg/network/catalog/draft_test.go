@@ -1,4 +1,4 @@
-package network_test
+package catalog_test
 
 import (
 	"net/netip"
@@ -7,6 +7,7 @@ import (
 
 	"dcni/pkg/mode"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 )
 
 func yes() *bool { v := true; return &v }
@@ -29,7 +30,7 @@ func prefixes(texts ...string) (out []netip.Prefix) {
 // TestMatch puts ranges, gateways and auxiliary addresses to subnets, in
 // whichever order they are given.
 func TestMatch(t *testing.T) {
-	o := network.Options{
+	o := catalog.Options{
 		Name: "web", Driver: "bridge",
 		Subnets:  []string{"fd00:1::/64", "10.1.0.0/16", "10.2.0.0/16"},
 		Ranges:   prefixes("10.2.3.0/24", "fd00:1::100/120"),
@@ -96,7 +97,7 @@ func TestFamilies(t *testing.T) {
 		{no(), nil, "fd00::/64", false, false},
 		{nil, yes(), "10.1.0.0/24 fd00::/64", false, false},
 	} {
-		o := network.Options{Name: "web", Driver: "bridge", IPv4: c.ipv4, IPv6: c.ipv6, Subnets: strings.Fields(c.subnets)}
+		o := catalog.Options{Name: "web", Driver: "bridge", IPv4: c.ipv4, IPv6: c.ipv6, Subnets: strings.Fields(c.subnets)}
 		d, err := o.Draft(mode.All)
 		if err != nil {
 			t.Errorf("%+v: %v", c, err)
@@ -107,7 +108,7 @@ func TestFamilies(t *testing.T) {
 		}
 	}
 	// Docker's option says the same as the flag.
-	o := network.Options{Name: "web", Driver: "bridge", DriverOptions: map[string]string{"com.docker.network.enable_ipv6": "true"}}
+	o := catalog.Options{Name: "web", Driver: "bridge", DriverOptions: map[string]string{"com.docker.network.enable_ipv6": "true"}}
 	if d, err := o.Draft(mode.All); err != nil || !d.WantULA {
 		t.Errorf("enable_ipv6: %+v, %v", d, err)
 	}
@@ -115,7 +116,7 @@ func TestFamilies(t *testing.T) {
 
 // TestConflistReads: what is written is what is read.
 func TestConflistReads(t *testing.T) {
-	o := network.Options{
+	o := catalog.Options{
 		Name: "a.b-c_d", Driver: "bridge", Internal: true, Attachable: true, IPv6: yes(),
 		Labels:        map[string]string{"html": "<&>", "none": ""},
 		DriverOptions: map[string]string{"com.docker.network.bridge.name": "br0", "com.docker.network.container_iface_prefix": "net"},
@@ -132,7 +133,7 @@ func TestConflistReads(t *testing.T) {
 	if !strings.Contains(string(data), `"html": "<&>"`) {
 		t.Errorf("not for people: %s", data)
 	}
-	c, err := network.ParseConflist(data, mode.All)
+	c, err := catalog.ParseConflist(data, mode.All)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +152,7 @@ func TestConflistReads(t *testing.T) {
 
 func TestCreateLongName(t *testing.T) {
 	for n, ok := range map[int]bool{174: true, 175: false} {
-		o := network.Options{Name: strings.Repeat("n", n), Driver: "bridge"}
+		o := catalog.Options{Name: strings.Repeat("n", n), Driver: "bridge"}
 		if _, err := o.Draft(mode.All); (err == nil) != ok {
 			t.Errorf("%d bytes: %v", n, err)
 		}
@@ -165,13 +166,13 @@ func TestCreateDriver(t *testing.T) {
 		"host": `only one instance of "host" network is allowed`,
 		"x":    `plugin "x" not found`, "ddns": `plugin "ddns" not found`,
 	} {
-		o := network.Options{Name: "web", Driver: driver}
+		o := catalog.Options{Name: "web", Driver: driver}
 		d, err := o.Draft(mode.All)
 		got := ""
 		if err == nil {
 			var data []byte
 			data, err = d.Conflist(nil)
-			if c, bad := network.ParseConflist(data, mode.All); err == nil && bad == nil {
+			if c, bad := catalog.ParseConflist(data, mode.All); err == nil && bad == nil {
 				got = c.Type
 			}
 		}
@@ -187,7 +188,7 @@ func TestCreateDriver(t *testing.T) {
 // TestCreatePrefix: the names of interfaces begin as asked for, if links may be named so.
 func TestCreatePrefix(t *testing.T) {
 	for prefix, ok := range map[string]bool{"": true, "lan": true, "abcdefghijklm": true, "abcdefghijklmn": false, "a/b": false} {
-		o := network.Options{Name: "web", Driver: "bridge", DriverOptions: map[string]string{network.IfacePrefix: prefix}}
+		o := catalog.Options{Name: "web", Driver: "bridge", DriverOptions: map[string]string{network.IfacePrefix: prefix}}
 		if _, err := o.Draft(mode.All); (err == nil) != ok {
 			t.Errorf("%q: %v", prefix, err)
 		}

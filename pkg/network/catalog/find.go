@@ -1,22 +1,11 @@
-package network
+package catalog
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"strings"
+
+	"dcni/pkg/network"
 )
-
-// ShortID is how many digits of an ID are shown where there is little room.
-const ShortID = 12
-
-// ID returns the ID of a network: 64 hexadecimal digits, as Docker's. It is the
-// SHA-256 of the name, so a file that was written by hand has an ID, too, and a
-// network has the same ID on every host.
-func ID(name string) string {
-	sum := sha256.Sum256([]byte(name))
-	return hex.EncodeToString(sum[:])
-}
 
 // NotFoundError says that a word is no network's name or ID.
 type NotFoundError struct{ Word string }
@@ -29,7 +18,7 @@ func (e *NotFoundError) Error() string { return "network " + e.Word + " not foun
 func Find(names []string, word string) (string, error) {
 	var named, prefixed []string
 	for _, name := range names {
-		id := ID(name)
+		id := network.ID(name)
 		if id == word {
 			return name, nil
 		}

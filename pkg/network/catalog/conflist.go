@@ -1,4 +1,8 @@
-package network
+// Package catalog is about the networks that a host has, as people see them: the files that
+// runtimes keep in /etc/cni/net.d, and what Docker's command line does with networks: create,
+// list, find, inspect. What a mode does for its own it says by [Creator], [Inspector] and
+// [Remover].
+package catalog
 
 import (
 	"bytes"
@@ -7,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 
+	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
 
@@ -16,7 +21,7 @@ type Conflist struct {
 	Name    string
 	Driver  string            // Docker's word (bridge), or another suite's plugin type
 	Type    string            // of the first plugin
-	Main    *Plugin           // the first plugin, if it is one of dcni's, else nil
+	Main    *network.Plugin   // the first plugin, if it is one of dcni's, else nil
 	Labels  map[string]string // never nil
 	Plugins []json.RawMessage // in the order of the chain
 	Raw     []byte            // the list, as runtimes read it
@@ -25,7 +30,7 @@ type Conflist struct {
 }
 
 // ID returns the network's ID, see [ID].
-func (c *Conflist) ID() string { return ID(c.Name) }
+func (c *Conflist) ID() string { return network.ID(c.Name) }
 
 // cniVersions are the versions in a file of ours. The first is its cniVersion, for
 // runtimes that read only that (containerd 1.6 refuses 1.1.0); the list is for runtimes
@@ -53,7 +58,7 @@ type conflistArgs struct {
 
 // ParseConflist reads a network's file: a list of plugins, or one plugin. It does not
 // check the plugins' own configurations. plugins is the table of ours.
-func ParseConflist(data []byte, plugins []*Plugin) (*Conflist, error) {
+func ParseConflist(data []byte, plugins []*network.Plugin) (*Conflist, error) {
 	var raw conflistFile
 	var first struct {
 		Type string `json:"type"`
@@ -126,8 +131,8 @@ func checkName(name string) error {
 	switch {
 	case name == "":
 		return errors.New("name: must be given")
-	case !ValidName(name):
-		return wire.Invalid("name", name, "must be "+NameRule)
+	case !network.ValidName(name):
+		return wire.Invalid("name", name, "must be "+network.NameRule)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package network
+package catalog
 
 import "dcni/pkg/ipam"
 

@@ -1,4 +1,4 @@
-package network
+package catalog
 
 import (
 	"encoding/json"
@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"dcni/pkg/ipam"
+	"dcni/pkg/network"
 )
 
 // Facts are what a network's configuration and the registry say about it.
@@ -13,7 +14,7 @@ type Facts struct {
 	IPv4, IPv6  bool
 	Internal    bool
 	Link        string            // the network's own on the host, "" for none
-	Parent      *Parent           // of its interfaces; nil for none
+	Parent      *network.Parent   // of its interfaces; nil for none
 	Routed      bool              // see [Description]
 	Options     map[string]string // by Docker's names where it has them; never nil
 	IPAM        string            // Docker's word for the source of addresses, or a plugin's type
@@ -67,13 +68,13 @@ func (c *Conflist) ownFacts(driver Inspector, registered []netip.Prefix) (Facts,
 	if r := c.Remover(); r != nil {
 		f.Link = r.Link(c.Name)
 	}
-	d, err := c.Main.describe(c.Name, c.Plugins[0])
+	d, err := c.Main.Describe(c.Name, c.Plugins[0])
 	if err != nil {
 		return f, err
 	}
 	f.Internal, f.Link, f.DataDir = d.Info.Internal, d.Link, d.IPAM.Own.DataDir
 	f.Parent, f.Routed = d.Parent, d.Routed
-	conf, err := named(c.Name, c.Plugins[0])
+	conf, err := network.Named(c.Name, c.Plugins[0])
 	if err == nil {
 		f.Options, err = driver.Options(conf)
 	}
@@ -116,7 +117,7 @@ func (f Facts) Routes(host []netip.Addr) []string {
 // families tells the families from the subnets, where there are any.
 func (f *Facts) families() {
 	if len(f.Subnets) > 0 {
-		f.IPv4, f.IPv6 = has(f.Subnets, false), has(f.Subnets, true)
+		f.IPv4, f.IPv6 = network.HasFamily(f.Subnets, false), network.HasFamily(f.Subnets, true)
 	}
 }
 

@@ -1,4 +1,4 @@
-package network_test
+package catalog_test
 
 import (
 	"fmt"
@@ -10,14 +10,14 @@ import (
 	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
 	"dcni/pkg/mode"
-	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/wire"
 )
 
 // list is the file of network web with one plugin.
-func list(t *testing.T, plugin string) *network.Conflist {
+func list(t *testing.T, plugin string) *catalog.Conflist {
 	t.Helper()
-	c, err := network.ParseConflist([]byte(`{"name": "web", "plugins": [`+plugin+`]}`), mode.All)
+	c, err := catalog.ParseConflist([]byte(`{"name": "web", "plugins": [`+plugin+`]}`), mode.All)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-func factsText(f network.Facts) string {
+func factsText(f catalog.Facts) string {
 	var words []string
 	for word, is := range map[string]bool{"IPv4": f.IPv4, "IPv6": f.IPv6, "internal": f.Internal} {
 		if is {
@@ -118,15 +118,15 @@ func TestInspect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := func(container, ifname string, ports []firewall.Port, addresses ...string) network.ShownEndpoint {
-		e := network.ShownEndpoint{Attachment: wire.Attachment{Network: "web", Container: container, IfName: ifname}, Name: "n" + container, Ports: ports}
+	at := func(container, ifname string, ports []firewall.Port, addresses ...string) catalog.ShownEndpoint {
+		e := catalog.ShownEndpoint{Attachment: wire.Attachment{Network: "web", Container: container, IfName: ifname}, Name: "n" + container, Ports: ports}
 		for _, a := range addresses {
 			e.Addresses = append(e.Addresses, ipam.Assigned{Address: netip.MustParsePrefix(a)})
 		}
 		return e
 	}
 	second := at("c1", "eth1", nil, "10.1.0.131/24")
-	attached := []network.ShownEndpoint{
+	attached := []catalog.ShownEndpoint{
 		second,
 		at("c1", "eth0", []firewall.Port{{HostPort: 80, ContainerPort: 8080, Protocol: "tcp"}}, "fd00:1::2/64", "fd00:1::3/64", "10.1.0.130/24", "10.1.0.132/24"),
 		at("c2", "eth0", []firewall.Port{
