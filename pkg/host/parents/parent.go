@@ -57,6 +57,8 @@ func (p parent) find() (*rtnl.Link, error) {
 		return nil, err
 	case l.Flags&unix.IFF_LOOPBACK != 0:
 		return nil, wire.Invalid("parent", p.o.Name, "must not be the loopback link")
+	case l.Type != unix.ARPHRD_ETHER: // drivers/net/macvlan.c, macvlan_port_create; ipvlan_main.c likewise
+		return nil, wire.Invalid("parent", p.o.Name, "must be an Ethernet link: a tunnel has no MACs, and no children")
 	}
 	switch l.Kind {
 	case wire.KindMacvlan, wire.KindIpvlan, "macvtap", "ipvtap":

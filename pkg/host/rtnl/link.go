@@ -12,9 +12,10 @@ import (
 
 // Link is what is asked of a link.
 type Link struct {
-	Index, Master, Peer int // peer: the other end of a veth, in its namespace
-	NSID                int // number of the peer's namespace, -1: none, as for one that is here
-	MTU                 int // bytes
+	Index, Master, Peer int    // peer: the other end of a veth, in its namespace
+	NSID                int    // number of the peer's namespace, -1: none, as for one that is here
+	MTU                 int    // bytes
+	Type                uint16 // of hardware, ARPHRD_ETHER for one
 	Flags               uint32
 	Hairpin, Isolated   bool // as the port of a bridge
 	Learning, Suppress  bool // likewise: it learns MACs; it answers ARP and neighbour discovery itself
@@ -96,6 +97,7 @@ func (r *Conn) listLinks(which func(m *Message)) ([]*Link, error) {
 // b, which must have the length of a struct ifinfomsg at least.
 func ParseLink(b []byte) *Link {
 	i := &Link{
+		Type:  binary.NativeEndian.Uint16(b[2:]),
 		Index: int(int32(binary.NativeEndian.Uint32(b[4:]))),
 		Flags: binary.NativeEndian.Uint32(b[8:]),
 		NSID:  Here,
