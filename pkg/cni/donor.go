@@ -51,18 +51,38 @@ func namesOf(name string) []string {
 	return []string{name}
 }
 
-// checkDonor tells whether the donor of an attachment is gone. The sandbox keeps the
-// namespace, in which only lo is left.
+// checkDonor tells whether the donor of an attachment is gone, or its network was. The
+// sandbox keeps the namespace, in which only lo is left.
 func (e *Engine) checkDonor(rec *records.Record) error {
 	if rec.Donor == "" {
 		return nil
 	}
 	d := network.Donor{Container: rec.Donor, Namespaces: []network.Namespace{{Path: rec.Source, Cookie: rec.Target}}}
 	if path, _ := e.Donors.NetNSOf(&d); path != "" {
-		return nil
+		return e.checkDonated(rec, path)
 	}
 	return wire.Errorf(wire.CodeSandbox, "container %s, whose network this is, has ended or was started again: only lo is left here; start %s again to join it",
 		rec.Donor, rec.Container)
+}
+
+// checkDonated tells of a donor that runs, and was detached since: what it gave is no more.
+func (e *Engine) checkDonated(rec *records.Record, path string) error {
+	isLo := func(p netip.Prefix) bool { return p.Addr().IsLoopback() }
+	given := slices.DeleteFunc(prefixesOf(rec.Addresses), isLo)
+	have, err := e.Sandboxes.Addresses(path)
+	if err != nil || len(given) == 0 || len(slices.DeleteFunc(have, isLo)) > 0 {
+		return err
+	}
+	return wire.Errorf(wire.CodeSandbox, "container %s, whose network this is, was detached: %s is gone, and only lo is left here; attach %s again",
+		rec.Donor, given[0].Addr(), rec.Donor)
+}
+
+func prefixesOf(list []ipam.Assigned) []netip.Prefix {
+	prefixes := make([]netip.Prefix, len(list))
+	for i, a := range list {
+		prefixes[i] = a.Address
+	}
+	return prefixes
 }
 
 // donorAddresses are the addresses that another container got from its networks, or that
