@@ -77,7 +77,7 @@ type guest struct {
 
 // vmTime is enough for all scripts, on a busy machine: a process starts forty
 // times slower there. scripts/vm/run ends the virtual machine then.
-const vmTime = 20 * time.Minute
+const vmTime = 30 * time.Minute
 
 // boot boots the virtual machine, for the scripts that are left.
 func (g *guest) boot(t *testing.T) {
