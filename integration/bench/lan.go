@@ -25,7 +25,8 @@ const (
 	lanSubnet    = "10.96.0.0/16"
 )
 
-// lans measures the modes that make interfaces on a parent, those that the kernel has.
+// lans measures the modes that make interfaces on a parent. One that the kernel lacks is
+// measured in the virtual machine.
 func (b *run) lans() error {
 	if b.ours == nil {
 		return nil
@@ -43,9 +44,15 @@ func (b *run) lans() error {
 		}
 	}
 	for _, kind := range []string{"macvlan", "ipvlan"} {
+		if b.kind != "" && b.kind != kind {
+			continue
+		}
 		probe := exec.Command("ip", "link", "add", "link", lanParent, "name", "probe0", "type", kind)
 		if probe.Run() != nil {
-			continue // a kernel without it
+			if err := b.inVM(kind); err != nil {
+				return err
+			}
+			continue
 		}
 		if err := exec.Command("ip", "link", "del", "probe0").Run(); err != nil {
 			return err

@@ -13,6 +13,9 @@
 // What names cost is measured beside 1,000 containers on 20 networks, in a host
 // for this build and, with -before, one for another build, in turns.
 //
+// A mode that the kernel lacks is measured in the virtual machine of scripts/vm. Its rows
+// have ratios only: the machine is emulated.
+//
 // An overlay network is measured between two nodes, beside a VXLAN made by hand between
 // the same containers, beside a bridge network on one of them, and beside the overlay
 // network of a Docker Swarm of two nodes, where a dockerd is installed.
@@ -46,6 +49,7 @@ func main() {
 	flag.BoolVar(&o.names, "names", false, "measure the name server only")
 	flag.BoolVar(&o.onlyBuilds, "builds", false, "compare ADD with names, without, and the build before only")
 	flag.BoolVar(&o.onlyLAN, "lan", false, "measure macvlan and ipvlan only")
+	flag.StringVar(&o.kind, "kind", "", "of macvlan and ipvlan only this one")
 	flag.BoolVar(&o.onlyOverlay, "overlay", false, "measure overlay networks only")
 	flag.BoolVar(&o.onlyESP, "esp", false, "measure an encrypted network only, in the virtual machine")
 	flag.StringVar(&o.before, "before", "", "directory of another build's programs, to be measured beside this one's")
@@ -72,6 +76,7 @@ type options struct {
 	rounds, crowd     int
 	names, onlyBuilds bool
 	onlyLAN           bool
+	kind              string // of links on the LAN; "": all
 	onlyOverlay       bool
 	onlyESP           bool
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -164,8 +166,13 @@ func (t *table) printPeers(w io.Writer) {
 
 func dashes(n int) string { return strings.Repeat("-", n) }
 
-// write writes the document.
+// write writes the document. Sections that the one before has are by hand, and stay.
 func (t *table) write(path string) error {
+	before, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+
 	var kernel unix.Utsname
 	if err := unix.Uname(&kernel); err != nil {
 		return err
@@ -184,5 +191,8 @@ sockets and its nftables table there; the processor time is that of the plugins 
 
 `, unix.ByteSliceToString(kernel.Release[:]), runtime.NumCPU())
 	t.print(&text)
+	if _, sections, has := strings.Cut(string(before), "\n## "); has {
+		text.WriteString("\n## " + sections)
+	}
 	return os.WriteFile(path, []byte(text.String()), 0o644)
 }
