@@ -1,10 +1,11 @@
 // Mutate puts small faults into packages, one at a time, and prints the share of them
 // that the packages' own tests catch:
 //
-//	go run ./integration/mutate [-show] [-sample 200] ./pkg/ipam ./pkg/names
+//	go run ./integration/mutate [-show] [-sample 200] [-tests ./pkg/mode/none,./pkg/mode/host] ./pkg/ipam ./pkg/names
 //
 // Without arguments it takes the packages that decide and that remember. With -sample it
-// tries that many faults of each package, the same ones each time.
+// tries that many faults of each package, the same ones each time. With -tests, the tests
+// of these packages count as well: the crash matrix of each mode tests pkg/cni.
 //
 // It compiles a package once with all faults; the environment variable MUTATE chooses the
 // fault of one run of the tests. A fault is another comparison operator, one side of
@@ -14,6 +15,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,6 +47,7 @@ var usual = strings.Fields("./pkg/wire ./pkg/cni ./pkg/records ./pkg/records/dis
 
 func main() {
 	show := flag.Bool("show", false, "list the faults that no test catches")
+	others := flag.String("tests", "", "packages, with commas between, whose tests count as well")
 	sample := flag.Int("sample", 0, "try only that many faults of a package; 0 tries all")
 	flag.Parse()
 	status, packages := 0, flag.Args()
@@ -52,7 +55,7 @@ func main() {
 		packages = usual
 	}
 	for _, pkg := range packages {
-		if err := measure(pkg, *show, *sample); err != nil {
+		if err := measure(pkg, strings.FieldsFunc(*others, func(r rune) bool { return r == ',' }), *show, *sample); err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", pkg, err)
 			status = 1
 		}
@@ -60,58 +63,109 @@ func main() {
 	os.Exit(status)
 }
 
-// measure prints the share of a package's faults that its tests catch. It tries as many
-// faults as sample says, or all if that is 0.
-func measure(pkg string, show bool, sample int) error {
+// measure prints the share of a package's faults that its tests catch, and those of others.
+// It tries as many faults as sample says, or all if that is 0.
+func measure(pkg string, others []string, show bool, sample int) error {
 	temp, err := os.MkdirTemp("", "mutate-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(temp) }() // a temporary folder
-	var p struct {
-		Dir     string
-		GoFiles []string
-	}
-	out, err := exec.Command("go", "list", "-json=Dir,GoFiles", pkg).Output()
-	if err := errors.Join(err, json.Unmarshal(out, &p)); err != nil {
+	p, err := list(pkg)
+	if err != nil {
 		return err
 	}
 	faults, err := overlay(temp, p.Dir, p.GoFiles)
 	if err != nil {
 		return err
 	}
-	program := filepath.Join(temp, "tests")
-	build := exec.Command("go", "test", "-c", "-vet=off", "-overlay", filepath.Join(temp, "overlay.json"), "-o", program, pkg)
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w\n%s", err, out)
+	t := &tests{}
+	for i, one := range append([]string{pkg}, others...) {
+		program, err := build(temp, strconv.Itoa(i), one)
+		if err != nil {
+			return err
+		}
+		t.programs = append(t.programs, program)
 	}
-	reached := filepath.Join(temp, "reached")
-	if err := os.Mkdir(reached, 0o755); err != nil {
-		return err
-	}
-	t, start := &tests{program: program, dir: p.Dir, reached: reached, limit: time.Hour}, time.Now()
-	if t.fail("MUTATE_REACHED=" + reached) {
-		return errors.New("the tests fail without a fault: see go test -short " + pkg)
-	}
-	t.limit = max(timeLimit, timesLonger*time.Since(start))
+	slices.SortStableFunc(t.programs, func(a, b *program) int { return cmp.Compare(a.limit, b.limit) })
 	tried := choose(len(faults), sample)
 	left := t.uncaught(tried)
 	fmt.Printf("%s: %.2f (%d of %d faults caught, %d of them by the time limit; there are %d)\n",
 		pkg, 1-float64(len(left))/float64(len(tried)), len(tried)-len(left), len(tried), t.ended.Load(), len(faults))
 	for _, i := range left {
-		if show {
-			fmt.Println("  " + faults[i] + t.notReached(i))
+		if !show {
+			break
 		}
+		reached := ", not reached"
+		if slices.ContainsFunc(t.programs, func(p *program) bool { return p.reaches(i) }) {
+			reached = ""
+		}
+		fmt.Println("  " + faults[i] + reached)
 	}
 	return nil
 }
 
-// tests are those of a package, compiled with its faults.
+// A source is a package as the go command lists it.
+type source struct {
+	Dir     string
+	GoFiles []string
+}
+
+func list(pkg string) (p source, err error) {
+	out, err := exec.Command("go", "list", "-json=Dir,GoFiles", pkg).Output()
+	return p, errors.Join(err, json.Unmarshal(out, &p))
+}
+
+// A program is the tests of a package, compiled with the faults.
+type program struct {
+	path, dir string
+	reached   string // folder with a file for each fault whose place they reach
+	limit     time.Duration
+}
+
+// build compiles the tests of a package, runs them without a fault, and notes what they
+// reach and how long they may take.
+func build(temp, name, pkg string) (*program, error) {
+	from, err := list(pkg)
+	p := &program{path: filepath.Join(temp, name+".test"), dir: from.Dir, reached: filepath.Join(temp, name+".reached"), limit: time.Hour}
+	if err := errors.Join(err, os.Mkdir(p.reached, 0o755)); err != nil {
+		return nil, err
+	}
+	compile := exec.Command("go", "test", "-c", "-vet=off", "-overlay", filepath.Join(temp, "overlay.json"), "-o", p.path, pkg)
+	if out, err := compile.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, out)
+	}
+	start := time.Now()
+	if failed, _ := p.run("MUTATE_REACHED=" + p.reached); failed {
+		return nil, errors.New("the tests fail without a fault: see go test -short " + pkg)
+	}
+	p.limit = max(timeLimit, timesLonger*time.Since(start))
+	return p, nil
+}
+
+// reaches reports whether the tests run the code that a fault is in: the run without a
+// fault made a file for it.
+func (p *program) reaches(fault int) bool {
+	_, err := os.Stat(filepath.Join(p.reached, strconv.Itoa(fault)))
+	return err == nil
+}
+
+// run runs the tests with a variable in their environment, and reports whether they fail,
+// and whether the limit ended them.
+func (p *program) run(variable string) (failed, ended bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), p.limit)
+	defer cancel()
+	run := exec.CommandContext(ctx, p.path, "-test.short", "-test.failfast")
+	run.Dir = p.dir
+	run.Env = append(os.Environ(), variable)
+	failed = run.Run() != nil
+	return failed, ctx.Err() != nil
+}
+
+// tests are those that count, the quickest first.
 type tests struct {
-	program, dir string
-	reached      string // folder with a file for each fault whose place they reach
-	limit        time.Duration
-	ended        atomic.Int32 // runs that the limit ended
+	programs []*program
+	ended    atomic.Int32 // runs that the limit ended
 }
 
 // choose returns the faults of n to try: as many as sample says, or all if that is 0 or
@@ -122,15 +176,6 @@ func choose(n, sample int) []int {
 		all = all[:sample]
 	}
 	return all
-}
-
-// notReached says so of a fault in code that the tests don't run: the run without a
-// fault made no file for it.
-func (t *tests) notReached(fault int) string {
-	if _, err := os.Stat(filepath.Join(t.reached, strconv.Itoa(fault))); err != nil {
-		return ", not reached"
-	}
-	return ""
 }
 
 // overlay writes a package's files with faults, and the file that tells the go command to
@@ -162,10 +207,9 @@ func (t *tests) uncaught(faults []int) []int {
 	for worker := range runtime.GOMAXPROCS(0) {
 		all.Go(func() {
 			for i := worker; i < len(faults); i += runtime.GOMAXPROCS(0) {
-				fault := faults[i]
-				if t.notReached(fault) != "" || !t.fail("MUTATE="+strconv.Itoa(fault)) {
+				if !t.catch(faults[i]) {
 					mu.Lock()
-					left = append(left, fault)
+					left = append(left, faults[i])
 					mu.Unlock()
 				}
 			}
@@ -176,17 +220,19 @@ func (t *tests) uncaught(faults []int) []int {
 	return left
 }
 
-// fail runs the tests with a variable in their environment, and reports whether they
-// fail.
-func (t *tests) fail(variable string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), t.limit)
-	defer cancel()
-	run := exec.CommandContext(ctx, t.program, "-test.short", "-test.failfast")
-	run.Dir = t.dir
-	run.Env = append(os.Environ(), variable)
-	failed := run.Run() != nil
-	if ctx.Err() != nil {
-		t.ended.Add(1)
+// catch reports whether tests fail with a fault.
+func (t *tests) catch(fault int) bool {
+	for _, p := range t.programs {
+		if !p.reaches(fault) {
+			continue
+		}
+		failed, ended := p.run("MUTATE=" + strconv.Itoa(fault))
+		if ended {
+			t.ended.Add(1)
+		}
+		if failed {
+			return true
+		}
 	}
-	return failed
+	return false
 }
