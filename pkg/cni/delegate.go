@@ -70,8 +70,9 @@ func (d delegate) lease(out []byte, version string) (*Lease, error) {
 		}
 		assigned := ipam.Assigned{Address: netip.PrefixFrom(a.Unmap(), ones)}
 		subnet := ipam.Subnet{Prefix: assigned.Address.Masked()}
-		if gw, ok := netip.AddrFromSlice(ip.Gateway); ok && !gw.IsUnspecified() {
-			subnet.Gateway = gw.Unmap()
+		gw, ok := netip.AddrFromSlice(ip.Gateway)
+		if gw = gw.Unmap(); ok && !gw.IsUnspecified() {
+			subnet.Gateway = gw
 		} else if d.gateways {
 			subnet.Gateway = subnet.Prefix.Addr().Next()
 		}
