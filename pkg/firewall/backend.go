@@ -8,7 +8,7 @@ import (
 )
 
 // A Backend carries the policy out on a host. An object is a [Network], an [Endpoint],
-// a [Member] or, to be removed, an [Owned].
+// a [Member], to be made so a [Takeover] or, to be removed, an [Owned].
 type Backend interface {
 	// Install makes sure that the constant rules are there. If they are not, it installs
 	// them with all that desired returns.
@@ -33,6 +33,14 @@ type Desired struct {
 	Networks  []*Network
 	Members   []*Member
 	Endpoints []*Endpoint
+}
+
+// Takeover is an endpoint that takes over the ports which another attachment of its container
+// has. At no moment are they not published, and what listens there is the container's own
+// runtime, which holds them: nothing is asked for anew.
+type Takeover struct {
+	*Endpoint
+	From wire.Attachment
 }
 
 // Owned is all that a backend has of one endpoint, whatever that is.

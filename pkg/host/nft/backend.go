@@ -16,6 +16,8 @@ func (f *Firewall) Ensure(o wire.Object) (changed bool, err error) {
 		return f.EnsureNetwork(o)
 	case *firewall.Endpoint:
 		return f.EnsureEndpoint(o)
+	case *firewall.Takeover:
+		return f.publish(o.Endpoint, firewall.Comment(o.From), getAll)
 	case *firewall.Member:
 		return f.ensureMember(o)
 	case *firewall.Router:

@@ -118,6 +118,12 @@ func (b *binding) in() bool {
 // address, but a binding to any address looks at all bindings to single ones:
 // they are few (127.0.0.1, mostly), and no key finds them by port alone.
 func (f *Firewall) EnsureEndpoint(e *firewall.Endpoint) (changed bool, err error) {
+	return f.publish(e, "", f.mayExist)
+}
+
+// publish is EnsureEndpoint for an endpoint that takes over what the owner with a comment has,
+// "" for none. all says whether to look at all bindings first.
+func (f *Firewall) publish(e *firewall.Endpoint, from string, all bool) (changed bool, err error) {
 	if err := e.Validate(); err != nil {
 		return false, err
 	}
@@ -127,12 +133,12 @@ func (f *Firewall) EnsureEndpoint(e *firewall.Endpoint) (changed bool, err error
 			copy(e.Ports, asked) // nothing was published: no port is chosen either
 		}
 	}()
-	ports := &allocator{f: f, endpoint: e}
+	ports := &allocator{f: f, endpoint: e, from: from}
 	if err := ports.allocate(); err != nil {
 		return false, err
 	}
 	list := bindings(e)
-	changed, err = f.claim(ports, list, f.mayExist)
+	changed, err = f.claim(ports, list, all)
 	if errors.Is(err, unix.EEXIST) || isTaken(err) {
 		// Taken, maybe by ourselves: this endpoint was ensured before.
 		changed, err = f.claim(ports, list, getAll)
@@ -198,7 +204,7 @@ func (s *allocator) claims(list []binding) (add, stale []element, err error) {
 				if !s.sharedBySibling(b) {
 					return nil, nil, allocated(b)
 				}
-				if s.f.IsGatewayEndpoint != nil && s.f.IsGatewayEndpoint(s.endpoint.Owner, b.v6) {
+				if s.takesOver(b) {
 					stale, add = append(stale, b.element), append(add, b.element)
 				}
 				continue
@@ -211,6 +217,15 @@ func (s *allocator) claims(list []binding) (add, stale []element, err error) {
 		add = append(add, b.element)
 	}
 	return add, stale, nil
+}
+
+// takesOver reports whether the endpoint takes a binding that a sibling has: from one that goes,
+// or as the gateway endpoint.
+func (s *allocator) takesOver(b binding) bool {
+	if s.from != "" {
+		return b.have.comment == s.from
+	}
+	return s.f.IsGatewayEndpoint != nil && s.f.IsGatewayEndpoint(s.endpoint.Owner, b.v6)
 }
 
 // allocated is Docker's text for a port that another container publishes.

@@ -19,6 +19,7 @@ import (
 type allocator struct {
 	f         *Firewall
 	endpoint  *firewall.Endpoint
+	from      string                          // comment of the attachment whose ports it takes over, "" for none
 	listeners map[string][]hostports.Listener // by protocol
 	single    map[string][]firewall.Claim     // by set: claims to one address
 	local     map[netip.Addr]bool             // host addresses found to be the host's
@@ -277,6 +278,9 @@ func (s *allocator) sharedBySibling(b binding) bool {
 // isSibling reports whether a comment is that of another attachment of the same
 // container.
 func (s *allocator) isSibling(comment string) bool {
+	if s.from != "" && comment == s.from {
+		return true // its record may be gone
+	}
 	if s.siblings == nil {
 		s.siblings = make(map[string]bool)
 		if s.f.Siblings != nil {

@@ -74,6 +74,41 @@ func TestPortsOfSeveralNetworks(t *testing.T) {
 	})
 }
 
+// TestTakeover: what one attachment has published, another one of its container takes over when
+// that goes, record or none, also where a program has the port: the container's runtime, which
+// holds it. What another container has, it does not get.
+func TestTakeover(t *testing.T) {
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
+		f := newFirewall(t)
+		going := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 8080, "tcp", 80), hosttest.Port("", 8081, "tcp", 80))
+		stays := hosttest.Endpoint("c1", []string{"10.2.0.2"}, hosttest.Port("", 8080, "tcp", 80))
+		stays.Owner.Network, stays.Owner.IfName = "lab", "eth1"
+		if _, err := f.EnsureEndpoint(going); err != nil {
+			t.Fatal(err)
+		}
+		hosttest.ListenTCP(t, "tcp4", "0.0.0.0:8080")
+		takeover := &firewall.Takeover{Endpoint: stays, From: going.Owner}
+		for i, want := range []bool{true, false} {
+			if changed, err := f.Ensure(takeover); err != nil || changed != want {
+				t.Fatalf("time %d: changed %t, %v", i, changed, err)
+			}
+		}
+		if err := f.CheckEndpoint(stays); err != nil {
+			t.Error(err)
+		}
+		if err := f.RemoveEndpoint(going); err != nil {
+			t.Error(err)
+		}
+		if err := f.CheckEndpoint(stays); err != nil {
+			t.Errorf("after the other one went: %v", err)
+		}
+		other := hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 8080, "tcp", 80))
+		_, err := f.Ensure(&firewall.Takeover{Endpoint: other, From: going.Owner})
+		hosttest.WantCode(t, err, wire.CodePortTaken, "Bind for 0.0.0.0:8080 failed")
+	})
+}
+
 // TestSiblingHidesNoStranger: of two single addresses of one port, a sibling's and a
 // stranger's, the stranger's keeps the port from being published on any address.
 func TestSiblingHidesNoStranger(t *testing.T) {

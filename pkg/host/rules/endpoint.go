@@ -2,9 +2,11 @@ package rules
 
 import (
 	"errors"
+	"slices"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/conntrack"
+	"dcni/pkg/network"
 	"dcni/pkg/records"
 )
 
@@ -43,9 +45,8 @@ func (e fwEndpoint) Remove() error {
 		return err
 	}
 	defer lock.Unlock()
-	err = e.takeBack()
 	e.movePorts()
-	return err
+	return e.takeBack()
 }
 
 // takeBack takes the ports back: those named, or all of the owner where the
@@ -59,15 +60,18 @@ func (e fwEndpoint) takeBack() error {
 
 func (e fwEndpoint) Probe() error { return nil }
 
-// movePorts publishes for the container's other attachments what this one
-// published for them too. If one can't be had, its CHECK tells. The caller
-// holds the lock of the firewall.
+// movePorts has the container's other attachments take over what this one published for them
+// too: first the one that is the gateway endpoint then. If one can't be had, its CHECK tells.
+// The caller holds the lock of the firewall.
 func (e fwEndpoint) movePorts() {
-	for _, r := range e.h.Records.Siblings(e.o.Owner) {
-		if r.State != records.Up || r.Endpoint == nil {
-			continue
-		}
-		if changed, err := e.h.fw.Ensure(r.Endpoint); err == nil && changed {
+	siblings := slices.DeleteFunc(e.h.Records.Siblings(e.o.Owner), func(r *records.Record) bool {
+		return r.State != records.Up || r.Endpoint == nil
+	})
+	slices.SortStableFunc(siblings, func(a, b *records.Record) int {
+		return network.CandidateOf(a.Attachment.Network, a.Info, a.Subnets).Compare(network.CandidateOf(b.Attachment.Network, b.Info, b.Subnets))
+	})
+	for _, r := range siblings {
+		if changed, err := e.h.fw.Ensure(&firewall.Takeover{Endpoint: r.Endpoint, From: e.o.Owner}); err == nil && changed {
 			_ = conntrack.FlushPorts(r.Endpoint.Ports)
 		}
 	}
