@@ -75,6 +75,7 @@ type healer struct {
 	log    *slog.Logger
 	counts *healCounts
 	run    func(p *network.Plugin, s cni.Scope, report func(wire.HealEvent)) error // heals one plugin's records
+	reap   func() ([]wire.Attachment, error)                                       // ends connections of containers that are gone
 	now    func() time.Time                                                        // for the limiters
 
 	mu     sync.Mutex
@@ -98,7 +99,7 @@ type queueItem struct {
 
 func newHealer(store *records.CachedStore, log *slog.Logger) *healer {
 	return &healer{
-		store: store, log: log, counts: &healCounts{}, now: time.Now,
+		store: store, log: log, counts: &healCounts{}, reap: connectionReaper(store.Store), now: time.Now,
 		events: map[watch.Event]bool{}, woken: make(chan struct{}, 1),
 		queue: map[healKey]*queueItem{}, limiters: map[runKey]*limiter{}, lines: map[runKey]*limiter{}, known: map[string]bool{},
 	}
@@ -322,6 +323,7 @@ func (h *healer) healDue(ctx context.Context) {
 	if slices.Contains(list, healKey{}) {
 		clear(h.queue) // everything has all of them
 		h.heal(ctx, keys, []healKey{{}})
+		h.reapConnections(ctx)
 		h.add(healKey{}, max(healEvery, healShare*time.Since(now)))
 		return
 	}

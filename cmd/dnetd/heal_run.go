@@ -118,6 +118,41 @@ func engineRunner(store *records.CachedStore, set func(*host.Host, *cni.Engine))
 	}
 }
 
+// connectionReaper returns a function that ends what `dnet connect` connected containers to
+// that are gone: their runtimes don't know of it. It returns what it ended.
+func connectionReaper(store records.Store) func() ([]wire.Attachment, error) {
+	return func() ([]wire.Attachment, error) {
+		if containers, err := store.Connected(); err != nil || len(containers) == 0 {
+			return nil, err
+		}
+		machine, err := host.New(store)
+		if err != nil {
+			return nil, err
+		}
+		defer machine.Close()
+		return cni.NewConnections(store, machine).Reap()
+	}
+}
+
+// reapConnections ends the connections of containers that are gone.
+func (h *healer) reapConnections(ctx context.Context) {
+	if ctx.Err() != nil {
+		return
+	}
+	var ended []wire.Attachment
+	err := recovered(func() (err error) {
+		ended, err = h.reap()
+		return err
+	})
+	if err != nil {
+		h.logOnce(err)
+	}
+	for _, a := range ended {
+		h.counts.Reaped.Add(1)
+		h.log.Info("disconnected", "network", a.Network, "container", a.Container, "interface", a.IfName, "reason", "the container is gone")
+	}
+}
+
 // healOnce puts everything back as the records say and prints what was done. It
 // returns the exit status. A dnetd that runs is not asked, and need not run.
 func healOnce(ctx context.Context, store records.Store, stdout, stderr io.Writer) int {
@@ -139,6 +174,11 @@ func healOnce(ctx context.Context, store records.Store, stdout, stderr io.Writer
 				fmt.Fprintln(stdout, sentence(r))
 			}
 		}
+	}
+	ended, err := h.reap()
+	errs = append(errs, err)
+	for _, a := range ended {
+		fmt.Fprintf(stdout, "%s: disconnected (the container is gone)\n", a)
 	}
 	if err := errors.Join(errs...); err != nil {
 		for line := range strings.Lines(err.Error()) {

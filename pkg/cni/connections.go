@@ -23,7 +23,7 @@ import (
 
 // This file is about networks that `dnet connect` attached a container to. The runtime
 // does not know of them and says DEL for its own networks only. When that is done for the
-// last of these and the sandbox has no process any more, the connections go along. Where no
+// last of these and the sandbox is gone, or has no process any more, the connections go along. Where no
 // DEL comes, as after a kill, dnetd and the next dnet find that the sandbox is gone.
 
 // Inhabitants tells whether a sandbox is still there, and in use.
@@ -48,9 +48,10 @@ func NewConnections(store records.Store, machine Inhabitants) *Connections {
 }
 
 // Follow ends a container's connections when the runtime has detached the container from
-// the last of its own networks, and no process is in the sandbox any more. What can't be
-// ended stays on record, and is no error of the runtime's.
-func (c *Connections) Follow(gone wire.Attachment) {
+// the last of its own networks: at once where CNI_NETNS was empty, for the sandbox is gone or
+// about to go (nerdctl says DEL before it kills), else if no process is in the sandbox any
+// more. What can't be ended stays on record, and is no error of the runtime's.
+func (c *Connections) Follow(gone wire.Attachment, netns string) {
 	if !c.Store.HasConnections(gone.Container) {
 		return
 	}
@@ -63,7 +64,7 @@ func (c *Connections) Follow(gone wire.Attachment) {
 		return
 	}
 	defer lock.Unlock()
-	err = c.end(gone.Container, func(l *records.Connection) bool { return !c.inhabited(l) })
+	_, err = c.end(gone.Container, func(l *records.Connection) bool { return netns == "" || !c.inhabited(l) })
 	if err != nil {
 		fmt.Fprintf(c.Log, "connections of container %s: %v\n", gone.Container, err)
 	}
@@ -100,13 +101,7 @@ func (c *Connections) reap(container string) (ended []wire.Attachment, err error
 		return nil, err
 	}
 	defer lock.Unlock()
-	err = c.end(container, func(l *records.Connection) bool {
-		dead := !l.Up || c.gone(l)
-		if dead {
-			ended = append(ended, l.Of())
-		}
-		return dead
-	})
+	ended, err = c.end(container, func(l *records.Connection) bool { return !l.Up || c.gone(l) })
 	return ended, errors.Join(err, c.Store.ForgetConnections(container))
 }
 
@@ -122,19 +117,26 @@ func (c *Connections) gone(l *records.Connection) bool {
 
 // End ends all connections of a container, whose lock of connections the caller holds.
 func (c *Connections) End(container string) error {
-	return c.end(container, func(*records.Connection) bool { return true })
+	_, err := c.end(container, func(*records.Connection) bool { return true })
+	return err
 }
 
-// end ends the connections of a container that are to be ended, the last one first.
-func (c *Connections) end(container string, ends func(*records.Connection) bool) error {
+// end ends the connections of a container that are to be ended, the last one first, and
+// returns those. It goes on past errors.
+func (c *Connections) end(container string, ends func(*records.Connection) bool) (ended []wire.Attachment, err error) {
 	list, err := c.Store.Connections(container)
 	errs := []error{err}
 	for _, l := range slices.Backward(list) {
-		if ends(l) {
-			errs = append(errs, c.Disconnect(l, ""))
+		if !ends(l) {
+			continue
 		}
+		err := c.Disconnect(l, "")
+		if err == nil {
+			ended = append(ended, l.Of())
+		}
+		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	return ended, errors.Join(errs...)
 }
 
 // Disconnect runs a connection's plugins with DEL, the last of them first, and forgets it.

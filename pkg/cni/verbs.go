@@ -75,8 +75,8 @@ type Engine struct {
 	// publish, that ports of an attachment came or went; nil: there is no relay.
 	Relay func(a wire.Attachment) error
 	// Follow ends what dnet connected a container to when the runtime has detached it from
-	// its last network; nil: dnet connects nothing.
-	Follow func(gone wire.Attachment)
+	// its last network. netns is CNI_NETNS. nil: dnet connects nothing.
+	Follow func(gone wire.Attachment, netns string)
 	// Log takes a line for each thing of the host's that was changed.
 	Log io.Writer
 	// Program is the absolute path of the plugin. It is recorded, so that an IPAM
@@ -319,7 +319,7 @@ func (a *addition) finish() (*types100.Result, error) {
 func (e *Engine) Del(r *Request) error {
 	err := e.del(r)
 	if err == nil && e.Follow != nil && r.creator() == records.ByCNI {
-		e.Follow(r.Attachment)
+		e.Follow(r.Attachment, r.NetNS)
 	}
 	return err
 }

@@ -162,12 +162,29 @@ func (m matrix) checkRefuses(t *testing.T) {
 
 // gcOfDnet: a runtime's list of what is valid says nothing of what dnet made.
 func (m matrix) gcOfDnet(t *testing.T) {
-	w, _ := m.scene(t, scene{attached: []string{"c0", "c1"}})
-	m.age(t, w, "c1", func(r *records.Record) { r.Creator = records.ByDnet })
-	if err := w.Engine.GC(w.Request(t, "", m.valid())); err != nil {
-		t.Fatal("GC:", err)
+	for _, c := range []struct {
+		by    records.Creator
+		gone  bool // the sandbox
+		stays bool
+	}{
+		{by: records.ByDnet, stays: true},
+		{by: records.ByConnect, stays: true},
+		{by: records.ByConnect, gone: true}, // no other runtime says DEL for it
+	} {
+		w, _ := m.scene(t, scene{attached: []string{"c0", "c1"}})
+		m.age(t, w, "c1", func(r *records.Record) { r.Creator = c.by })
+		if c.gone {
+			w.Vanish("c1")
+		}
+		if err := w.Engine.GC(w.Request(t, "", m.valid())); err != nil {
+			t.Fatal("GC:", err)
+		}
+		left := present{}
+		if c.stays {
+			left["c1"] = true
+		}
+		m.settled(t, w, left)
 	}
-	m.settled(t, w, present{"c1": true})
 }
 
 func (m matrix) dieThenDel(t *testing.T) {

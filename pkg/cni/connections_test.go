@@ -1,0 +1,155 @@
+package cni
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// inhabitants are sandboxes in memory.
+type inhabitants struct {
+	alive, used bool
+	processes   []string
+}
+
+func (i inhabitants) NetNSAlive(string, uint64) bool { return i.alive }
+func (i inhabitants) ReferencedNetNS() (map[uint64]bool, error) {
+	return map[uint64]bool{7: i.used}, nil
+}
+func (i inhabitants) ProcessesIn(string) ([]string, error) { return i.processes, nil }
+
+// connected is a store in which c1 is connected to lab by two plugins that append their calls
+// to a file, and has the attachments to networks that are its runtime's.
+func connected(t *testing.T, since time.Time, own ...string) (*Connections, func() string) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"first", "second"} {
+		script := fmt.Sprintf("#!/bin/sh\necho %s $CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME $CNI_ARGS ns=$CNI_NETNS $(tr -d ' ') >>%s/calls\ntest ! -e %s/broken\n", name, dir, dir)
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &Connections{Store: records.Store{Run: dir, Lib: dir}, Sandboxes: inhabitants{}, Log: &bytes.Buffer{}}
+	l := &records.Connection{
+		Container: "c1", CNIVersion: "1.0.0", NetNS: "/run/netns/c1", Cookie: 7, Up: true, Since: since, Result: []byte(`{"cniVersion":"1.0.0"}`),
+		Attachment: records.Attachment{
+			Network: "lab", IfName: "eth1", Path: []string{"/nosuch", dir}, Args: [][2]string{{"DNET_CREATOR", "connect"}, {"A", "B"}},
+			Values: map[string]any{"mac": "m", "ips": "not asked for"},
+			Conf:   []byte(`{"name": "lab", "plugins": [{"type": "first", "capabilities": {"mac": true}}, {"type": "second"}]}`),
+		},
+	}
+	if err := c.Store.PutConnection(l); err != nil {
+		t.Fatal(err)
+	}
+	for _, network := range own {
+		r := &records.Record{
+			Attachment: wire.Attachment{Network: network, Container: "c1", IfName: "eth0"}, Plugin: "dbridge", State: records.Up, Creator: records.ByCNI,
+		}
+		if err := c.Store.Put(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c, func() string {
+		data, _ := os.ReadFile(filepath.Join(dir, "calls"))
+		return string(data)
+	}
+}
+
+// TestFollow ends a container's connections with the last of its runtime's own networks, if the
+// sandbox is gone or empty. Plugins are called as libcni calls them.
+func TestFollow(t *testing.T) {
+	const calls = `second DEL c1 eth1 DNET_CREATOR=connect;A=B ns= {"cniVersion":"1.0.0","name":"lab","prevResult":{"cniVersion":"1.0.0"},"type":"second"}
+first DEL c1 eth1 DNET_CREATOR=connect;A=B ns= {"capabilities":{"mac":true},"cniVersion":"1.0.0","name":"lab","prevResult":{"cniVersion":"1.0.0"},"runtimeConfig":{"mac":"m"},"type":"first"}
+`
+	own := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
+	for name, c := range map[string]struct {
+		left  []string
+		netns string
+		in    inhabitants
+		ends  bool
+	}{
+		"gone":                 {netns: "/run/netns/c1", ends: true},
+		"empty":                {netns: "/run/netns/c1", in: inhabitants{alive: true}, ends: true},
+		"inhabited":            {netns: "/run/netns/c1", in: inhabitants{alive: true, processes: []string{"1 (sleep)"}}},
+		"said to be gone":      {in: inhabitants{alive: true, processes: []string{"1 (sleep)"}}, ends: true},
+		"on another network":   {left: []string{"lan"}},
+		"others are connected": {ends: true},
+	} {
+		connections, called := connected(t, time.Now(), c.left...)
+		connections.Sandboxes = c.in
+		connections.Follow(own, c.netns)
+		want := ""
+		if c.ends {
+			want = calls
+		}
+		if got := called(); got != want {
+			t.Errorf("%s: plugins called:\n%s, want\n%s", name, got, want)
+		}
+		if connections.Store.HasConnections("c1") == c.ends {
+			t.Errorf("%s: it has connections: %t", name, c.ends)
+		}
+	}
+}
+
+// TestReap ends connections of sandboxes that are gone for good, and those that were left half
+// made; what can't be ended stays on record.
+func TestReap(t *testing.T) {
+	long := time.Now().Add(-2 * Grace)
+	for name, c := range map[string]struct {
+		since  time.Time
+		in     inhabitants
+		change func(c *Connections, l *records.Connection)
+		ends   bool
+		fails  bool
+	}{
+		"gone":      {since: long, ends: true},
+		"just now":  {since: time.Now()},
+		"alive":     {since: long, in: inhabitants{alive: true}},
+		"elsewhere": {since: long, in: inhabitants{used: true}},
+		"half made": {since: time.Now(), in: inhabitants{alive: true}, change: func(_ *Connections, l *records.Connection) { l.Up = false }, ends: true},
+		"untrusted": {since: long, change: func(c *Connections, _ *records.Connection) {
+			c.Trusted = func(string) error { return errors.New("no") }
+		}, fails: true},
+		"no plugins": {since: long, change: func(_ *Connections, l *records.Connection) { l.Path = nil }, fails: true},
+		"at work": {since: long, change: func(c *Connections, _ *records.Connection) {
+			lock, err := c.Store.LockConnections("c1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { lock.Unlock() })
+		}},
+	} {
+		connections, called := connected(t, c.since, "web")
+		connections.Sandboxes = c.in
+		if c.change != nil {
+			list, err := connections.Store.Connections("c1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.change(connections, list[0])
+			if err := connections.Store.PutConnection(list[0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended, err := connections.Reap()
+		if (err != nil) != c.fails || connections.Store.HasConnections("c1") == c.ends || (strings.Count(called(), "DEL") == 2) != c.ends {
+			t.Errorf("%s: %v; still connected: %t; plugins called:\n%s", name, err, connections.Store.HasConnections("c1"), called())
+		}
+		var want []wire.Attachment
+		if c.ends {
+			want = []wire.Attachment{{Network: "lab", Container: "c1", IfName: "eth1"}}
+		}
+		if !slices.Equal(ended, want) {
+			t.Errorf("%s: ended are %v, want %v", name, ended, want)
+		}
+	}
+}
