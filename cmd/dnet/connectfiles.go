@@ -14,6 +14,7 @@ import (
 	"dcni/pkg/container"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/wire"
 )
 
 // This file is about what is in the files of a container of dnet's when it is connected
@@ -46,8 +47,8 @@ const formerResolvConf = "resolv.conf.former"
 
 // disconnectFiles takes a network's addresses out of a container's hosts file, and has names
 // asked for as before, if no network that answers them is left.
-func (a *app) disconnectFiles(c *records.Container, left network.Donation) error {
-	result, err := cni.ReadDonation(left.Result)
+func (a *app) disconnectFiles(c *records.Container, leaving wire.Attachment, given network.Donation) error {
+	result, err := cni.ReadDonation(given.Result)
 	if err != nil {
 		return nil //nolint:nilerr // without a result nothing of it was written
 	}
@@ -59,7 +60,7 @@ func (a *app) disconnectFiles(c *records.Container, left network.Donation) error
 		return err
 	}
 	list, err := a.store.OfContainer(c.ID)
-	if err != nil || slices.ContainsFunc(list, func(r *records.Record) bool { return r.Resolver != nil }) {
+	if err != nil || slices.ContainsFunc(list, func(r *records.Record) bool { return r.Resolver != nil && r.Attachment != leaving }) {
 		return err
 	}
 	former, err := a.containerFile(c, formerResolvConf)

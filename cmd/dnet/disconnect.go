@@ -103,7 +103,15 @@ func (a *app) networkOf(t *target, word string) (string, error) {
 
 // disconnectFrom runs DEL of a network's plugins: as connect recorded it, as `dnet run` did,
 // or as libcni keeps it of another runtime. The runtime's own DEL, later, finds nothing left.
+//
+// The files are changed first: killed later, dnet leaves an attachment that can be left again,
+// and no line for an address that is another container's by then.
 func (a *app) disconnectFrom(t *target, at wire.Attachment, force bool) error {
+	if t.own != nil {
+		if err := a.disconnectFiles(t.own, at, t.resultOf(at)); err != nil {
+			return err
+		}
+	}
 	list, err := a.store.Connections(t.Container)
 	i := slices.IndexFunc(list, func(l *records.Connection) bool { return l.Network == at.Network })
 	switch {
@@ -118,10 +126,7 @@ func (a *app) disconnectFrom(t *target, at wire.Attachment, force bool) error {
 	default:
 		err = a.leaveRuntimes(t, at)
 	}
-	if err != nil || t.own == nil {
-		return err
-	}
-	return a.disconnectFiles(t.own, t.resultOf(at))
+	return err
 }
 
 // leaveOwn detaches a container of dnet's from a network that it was started with.
