@@ -190,6 +190,9 @@ func (a *app) command() *cobra.Command {
 		newClusterCommand(a),
 		newDoctorCommand(a),
 		newGraphCommand(a),
+		newPortsCommand(a),
+		newStatsCommand(a),
+		newEventsCommand(a),
 	)
 	return root
 }

@@ -96,3 +96,26 @@ func TestRead(t *testing.T) {
 	}
 	t.Errorf("no table of IPv4 in %+v", f.Neighbours)
 }
+
+func TestCounters(t *testing.T) {
+	got, err := parseCounters(`Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo:       1    2    3    4    0     0          0         0        5       6    7    8    0     0       0          0
+eth0.5:18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0
+`)
+	want := map[string]Counters{"lo": {1, 2, 3, 4, 5, 6, 7, 8}, "eth0.5": {RxBytes: 1<<64 - 1}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, text := range []string{"lo: 1 2 3\n", "lo: a 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n"} {
+		if got, err := parseCounters(text); err == nil {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+	if all, err := ReadCounters("/proc/self/ns/net"); os.Geteuid() == 0 && (err != nil || len(all) == 0) {
+		t.Errorf("here: %v, %v", all, err)
+	}
+	if _, err := ReadCounters(t.TempDir() + "/none"); !os.IsNotExist(err) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dcni/pkg/host/agent"
+	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
+	"dcni/pkg/records"
+)
+
+// lookEvery is how often events compares what is there with what was there. To open the
+// directories of 1,000 records takes some milliseconds, and only those that changed are
+// opened.
+const lookEvery = 200 * time.Millisecond
+
+func newEventsCommand(a *app) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "events [OPTIONS]",
+		Short: "Print what happens to networks and containers, until interrupted",
+		Long: "Print what happens, until interrupted: networks that are created and destroyed, containers of whichever runtime that are connected " +
+			"and disconnected, and dnetd that starts and ends. What comes and goes within a fifth of a second is not seen.",
+		Example: "  dnet events\n" +
+			"  dnet events --json | jq .Action",
+		Args:                  exactly(0),
+		RunE:                  func(*cobra.Command, []string) error { return a.events(asJSON) },
+		DisableFlagsInUseLine: true,
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print a JSON object a line, with Docker's names")
+	return cmd
+}
+
+// An event is one thing that happened, with Docker's names.
+type event struct {
+	Type   string // network, or daemon
+	Action string // create, destroy, connect, disconnect; start, die of a daemon
+	Actor  struct {
+		ID         string
+		Attributes map[string]string
+	}
+	Scope    string `json:"scope"`
+	Time     int64  `json:"time"` // seconds
+	TimeNano int64  `json:"timeNano"`
+}
+
+// A scene is what events compares: each thing that is there, by a key that is its own.
+type scene map[string]event
+
+// events prints what changes.
+func (a *app) events(asJSON bool) error {
+	ends := make(chan os.Signal, 1)
+	signal.Notify(ends, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(ends)
+	store := records.NewCachedStore(a.store)
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	var before scene
+	for {
+		now, err := a.scene(store, before)
+		if err != nil {
+			return err
+		}
+		if before != nil {
+			for _, e := range changes(before, now, time.Now()) {
+				if err := e.print(a.stdout, asJSON); err != nil {
+					return err
+				}
+			}
+		}
+		before = now
+		select {
+		case <-ends:
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// changes returns what went and what came, in an order that is always the same.
+func changes(before, now scene, at time.Time) (list []event) {
+	add := func(e event) {
+		e.Time, e.TimeNano = at.Unix(), at.UnixNano()
+		list = append(list, e)
+	}
+	for _, key := range slices.Sorted(maps.Keys(before)) {
+		if _, still := now[key]; !still {
+			e := before[key]
+			e.Action = map[string]string{"create": "destroy", "connect": "disconnect", "start": "die"}[e.Action]
+			add(e)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(now)) {
+		if _, was := before[key]; !was {
+			add(now[key])
+		}
+	}
+	return list
+}
+
+// scene looks at what is there. A record that was there before is not read again: its
+// attachment is the same as long as it was not written anew.
+func (a *app) scene(store *records.CachedStore, before scene) (scene, error) {
+	now := scene{}
+	list, _, err := a.readNetworks()
+	if err != nil {
+		return nil, err
+	}
+	drivers := map[string]string{}
+	for _, n := range list {
+		drivers[n.Name] = n.Driver
+		if n.Path != "" {
+			now["1 network "+n.Name] = networkEvent("create", n.Name, n.Driver, nil)
+		}
+	}
+	times, err := store.ModTimes()
+	if err != nil {
+		return nil, err
+	}
+	for key, written := range times {
+		a.attachment(now, before, key, written, drivers)
+	}
+	reply, err := agent.Client{Store: a.store, NeverStart: true}.Call(agent.AnswerTimeout, agent.Request{Op: agent.Status})
+	if err == nil && reply.PID != 0 {
+		var e event
+		e.Type, e.Action, e.Scope = "daemon", "start", "local"
+		e.Actor.ID, e.Actor.Attributes = "dnetd", map[string]string{"name": "dnetd", "pid": fmt.Sprint(reply.PID), "version": reply.Version}
+		now[fmt.Sprint("0 dnetd ", reply.PID)] = e
+	}
+	return now, nil
+}
+
+// attachment puts an attachment that is up into a scene, once for all plugins of its chain.
+// One whose record can't be read is not seen.
+func (a *app) attachment(now, before scene, key records.RecordKey, written time.Time, drivers map[string]string) {
+	id := "2 attachment " + key.String()
+	if old, known := before[id]; known && old.TimeNano == written.UnixNano() {
+		now[id] = old
+		return
+	}
+	r, err := a.store.Get(key.Attachment, key.Plugin)
+	if err != nil || r.State != records.Up || len(r.AddressesThere()) == 0 && now[id].Type != "" {
+		return
+	}
+	attributes := map[string]string{"container": r.Container, "name": r.Network, "interface": r.IfName}
+	if name := containerName(r); name != r.Container {
+		attributes["containerName"] = name
+	}
+	if len(r.Names) > 0 {
+		attributes["names"] = strings.Join(r.Names, ",")
+	}
+	for i, addr := range r.AddressesThere() {
+		attributes[[]string{"address", "address2", "address3", "address4"}[min(i, 3)]] = addr.Address.String()
+	}
+	e := networkEvent("connect", r.Network, drivers[r.Network], attributes)
+	e.TimeNano = written.UnixNano()
+	now[id] = e
+}
+
+func networkEvent(action, name, driver string, attributes map[string]string) (e event) {
+	e.Type, e.Action, e.Scope = "network", action, catalog.ScopeOf(driver)
+	e.Actor.ID = network.ID(name)
+	e.Actor.Attributes = map[string]string{"name": name, "type": driver}
+	maps.Copy(e.Actor.Attributes, attributes)
+	return e
+}
+
+// print prints an event as Docker does: as a line of words, or as JSON.
+func (e event) print(w *os.File, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(e)
+	}
+	var words []string
+	for _, key := range slices.Sorted(maps.Keys(e.Actor.Attributes)) {
+		words = append(words, key+"="+e.Actor.Attributes[key])
+	}
+	_, err := fmt.Fprintf(w, "%s %s %s %s (%s)\n", time.Unix(0, e.TimeNano).Format("2006-01-02T15:04:05.000000000Z07:00"),
+		e.Type, e.Action, e.Actor.ID, strings.Join(words, ", "))
+	return err
+}

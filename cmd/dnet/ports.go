@@ -1,0 +1,120 @@
+package main
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
+	"dcni/pkg/records"
+)
+
+func newPortsCommand(a *app) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "ports [OPTIONS] [CONTAINER...]",
+		Short: "List published ports, and who reaches them",
+		Long: "List the published ports of containers of whichever runtime, by address family: which container has them, and who reaches them. " +
+			"\"host\" are programs on this host, \"networks\" containers on networks that are not internal, \"outside\" other hosts that reach the address.",
+		Example: "  dnet ports\n" +
+			"  dnet ports shop\n" +
+			"  dnet ports --format '{{.Host}} {{.Container}}'",
+		RunE:                  func(_ *cobra.Command, args []string) error { return a.ports(args, format) },
+		DisableFlagsInUseLine: true,
+	}
+	cmd.Flags().StringVar(&format, "format", "", "table, table TEMPLATE, raw, json, or a Go template")
+	return cmd
+}
+
+// A portRow is a published port as the templates of ports have it.
+type portRow struct {
+	Host, Protocol, Container, Network, To, By string
+	From                                       people
+}
+
+// people are those who reach a port.
+type people []string
+
+// String names them; "nobody" where there is none.
+func (p people) String() string {
+	if len(p) == 0 {
+		return "nobody: the network is internal"
+	}
+	return strings.Join(p, ", ")
+}
+
+// MarshalJSON writes a list, also of none.
+func (p people) MarshalJSON() ([]byte, error) { return json.Marshal(append([]string{}, p...)) }
+
+var portListing = listing{
+	table: "{{.Host}}\t{{.Protocol}}\t{{.Container}}\t{{.Network}}\t{{.To}}\t{{.By}}\t{{.From}}",
+	raw:   "host: {{.Host}}\nprotocol: {{.Protocol}}\ncontainer: {{.Container}}\nnetwork: {{.Network}}\nto: {{.To}}\nby: {{.By}}\nfrom: {{.From}}\n",
+	heads: headers{
+		"Host": "HOST", "Protocol": "PROTOCOL", "Container": "CONTAINER", "Network": "NETWORK", "To": "TO", "By": "BY", "From": "REACHED FROM",
+	},
+}
+
+// ports prints the published ports of the containers that words name, or of all.
+func (a *app) ports(words []string, format string) error {
+	attached, err := a.store.List("")
+	if err != nil { // the other records were read all the same
+		a.warn("%v", err)
+	}
+	attached, err = ofContainers(records.Interfaces(attached), words)
+	if err != nil {
+		return err
+	}
+	gateways, err := a.gateways()
+	if err != nil {
+		return err
+	}
+	l := portListing
+	for _, r := range attached {
+		if r.State != records.Up || r.Endpoint == nil {
+			continue
+		}
+		if via := gateways[r.Container]; len(via) > 0 && !slices.Contains(via, r.Network) {
+			continue // its gateway network publishes
+		}
+		for _, p := range r.Endpoint.Published(r.Firewall != nil && r.Firewall.Internal) {
+			by := "rules"
+			if p.Relayed {
+				by = "dnetd"
+			}
+			l.rows = append(l.rows, &portRow{p.Host.String(), p.Protocol, containerName(r), r.Network, p.To.String(), by, p.From})
+		}
+	}
+	slices.SortStableFunc(l.rows, func(x, y any) int {
+		return catalog.Natural(x.(*portRow).order(), y.(*portRow).order())
+	})
+	return l.print(a.stdout, format)
+}
+
+// order is what rows are sorted by: the port, then the rest.
+func (r *portRow) order() string {
+	return r.Host[strings.LastIndexByte(r.Host, ':')+1:] + " " + r.Protocol + " " + r.Host
+}
+
+// ofContainers returns the records of the containers that words name, by name, ID or its
+// beginning; all if there are no words.
+func ofContainers(list []*records.Record, words []string) ([]*records.Record, error) {
+	if len(words) == 0 {
+		return list, nil
+	}
+	var out []*records.Record
+	for _, word := range words {
+		found := false
+		for _, r := range list {
+			if word != "" && (containerName(r) == word || strings.HasPrefix(r.Container, word)) {
+				out, found = append(out, r), true
+			}
+		}
+		if !found {
+			return nil, &network.NoContainerError{Word: word}
+		}
+	}
+	return out, nil
+}
