@@ -30,7 +30,7 @@ func newGraphCommand(a *app) *cobra.Command {
 		DisableFlagsInUseLine: true,
 	}
 	cmd.Flags().StringVarP(&form, "output", "o", "text", "Form: "+strings.Join(graphForms, ", "))
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(graphForms, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
+	_ = cmd.RegisterFlagCompletionFunc("output", inPlaces([]completer{func() []string { return graphForms }})) // the flag is there
 	return cmd
 }
 

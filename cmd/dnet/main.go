@@ -166,7 +166,6 @@ func (a *app) command() *cobra.Command {
 			return err
 		},
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().StringVar((*string)(&a.conf), "conf-dir", string(a.conf),
 		"Directory of network configurations (environment: "+confDirVariable+")")
 	root.SetVersionTemplate("dnet version {{.Version}}\n")
@@ -194,6 +193,8 @@ func (a *app) command() *cobra.Command {
 		newStatsCommand(a),
 		newEventsCommand(a),
 	)
+	addExamples(root)
+	a.addCompletions(root)
 	return root
 }
 

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// TestExamples: each command that people type says how, and the examples name commands that
+// there are.
+func TestExamples(t *testing.T) {
+	root := (&app{}).command()
+	var all func(c *cobra.Command)
+	all = func(c *cobra.Command) {
+		for _, one := range c.Commands() {
+			if one.Hidden || one.Name() == "help" || one.Name() == "completion" {
+				continue
+			}
+			if one.Example == "" {
+				t.Errorf("%s has no example", one.CommandPath())
+			}
+			for line := range strings.Lines(one.Example) {
+				words := strings.Fields(line)
+				if found, _, err := root.Find(words[1:]); words[0] != "dnet" || err != nil || found == root {
+					t.Errorf("%s: example %q: %v", one.CommandPath(), line, err)
+				}
+			}
+			all(one)
+		}
+	}
+	all(root)
+	for name := range examples {
+		if c, rest, err := root.Find(strings.Fields(name)); err != nil || len(rest) > 0 {
+			t.Errorf("example of %s, which is %v with %v: %v", name, c.CommandPath(), rest, err)
+		}
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	f := newFixture(t)
+	f.network("web.conflist", `{"cniVersion": "1.1.0", "name": "web", "plugins": [{"type": "dbridge"}]}`)
+	f.network("web2.conflist", `{"cniVersion": "1.1.0", "name": "web2", "plugins": [{"type": "dbridge"}]}`)
+	for words, want := range map[string]string{
+		"inspect we":      "web\tbridge web2\tbridge :4",
+		"rm web we":       "web2\tbridge :4",
+		"connect web ":    ":4",
+		"create -d m":     "macvlan :4",
+		"ls --filter dri": "driver= :6",
+		"graph -o s":      "svg :4",
+	} {
+		out, err := os.CreateTemp(t.TempDir(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.stdout, f.stderr = out, out
+		f.args = append([]string{"__complete"}, strings.Split(words, " ")...)
+		f.run()
+		text, _ := os.ReadFile(out.Name())
+		got, _, _ := strings.Cut(string(text), "\nCompletion ended")
+		if got = strings.Join(strings.Split(strings.TrimSpace(got), "\n"), " "); got != want {
+			t.Errorf("%s: %q, want %q", words, got, want)
+		}
+	}
+}
