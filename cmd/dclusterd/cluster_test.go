@@ -150,6 +150,51 @@ func TestRestart(t *testing.T) {
 	a.refuses(a.ask(cluster.Snapshot, cluster.FileArgs{Path: path}, nil), "must not be there yet")
 }
 
+// TestSnapshots: the leader writes one a day, keeps as many as told, and status tells of the
+// last. The last one restores the store.
+func TestSnapshots(t *testing.T) {
+	t.Parallel()
+	a := newHost(t)
+	a.stop()
+	a.startWith(a.daemon.store, &strings.Builder{}, func(d *daemon) { d.options.snapshots, d.snapshotEvery = 2, 1100*time.Millisecond })
+	a.must(os.MkdirAll(a.state.Path(dirSnapshots), 0o700))
+	other := "0123-20260101T000000Z" + snapshotSuffix
+	a.must(os.WriteFile(a.state.Path(dirSnapshots)+"/"+other, nil, 0o600))
+	a.initCluster("a")
+	seen := map[string]bool{}
+	a.await("four snapshots", func() bool {
+		if s := a.statusNow().Snapshot; s != nil {
+			seen[s.Path] = true
+		}
+		return len(seen) >= 4
+	})
+	a.await("two kept", func() bool {
+		names, err := a.state.Names(dirSnapshots)
+		a.must(err)
+		return len(names) == 3 && slices.Contains(names, other)
+	})
+	last := a.statusNow().Snapshot
+	if last.Node != "a" || last.Bytes < 10_000 || time.Since(last.Time) > time.Hour {
+		t.Errorf("%+v", last)
+	}
+	a.restart()
+	a.await("the store", func() bool { return a.statusNow().Error == "" })
+	names, err := a.state.Names(dirSnapshots)
+	a.must(err)
+	names = slices.DeleteFunc(names, func(name string) bool { return name == other })
+	a.must(a.ask(cluster.Restore, cluster.FileArgs{Path: a.state.Path(dirSnapshots) + "/" + names[len(names)-1], Force: true}, nil))
+}
+
+func TestSpareSnapshots(t *testing.T) {
+	day := func(n int) string { return snapshotName("c1", time.Date(2026, 1, n, 3, 4, 5, 0, time.UTC)) }
+	all := []string{day(3), "c2-20250101T000000Z.snapshot", day(10), "c1-notes", day(9)}
+	for keep, want := range map[int][]string{0: {day(3), day(9), day(10)}, 1: {day(3), day(9)}, 2: {day(3)}, 3: {}, 4: {}} {
+		if got := spareSnapshots(all, "c1", keep); !slices.Equal(got, want) {
+			t.Errorf("keep %d: %q, want %q", keep, got, want)
+		}
+	}
+}
+
 // healthy counts the members that are, and vote.
 func healthy(s cluster.StatusReply) (n int) {
 	for _, m := range s.Members {

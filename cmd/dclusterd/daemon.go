@@ -28,9 +28,10 @@ type daemon struct {
 	open    opener
 	started chan struct{} // is sent when a node begins or ends
 
-	cloneTime time.Duration
-	ctx       context.Context
-	serving   atomic.Bool
+	cloneTime     time.Duration
+	snapshotEvery time.Duration
+	ctx           context.Context
+	serving       atomic.Bool
 
 	change sync.Mutex // held while the host becomes a node, or ceases to be one
 
@@ -42,7 +43,7 @@ type daemon struct {
 func newDaemon(o options, store records.Store, log *slog.Logger) *daemon {
 	return &daemon{
 		options: o, store: store, state: state{store.Cluster()}, conf: records.ConfDir(o.confDir), log: log,
-		open: openEtcd, started: make(chan struct{}, 1), cloneTime: cloneTime,
+		open: openEtcd, started: make(chan struct{}, 1), cloneTime: cloneTime, snapshotEvery: snapshotEvery,
 	}
 }
 

@@ -52,8 +52,14 @@ func newHost(t *testing.T) *host {
 }
 
 func (h *host) start(store records.Store, log *strings.Builder) {
+	h.startWith(store, log, func(*daemon) {})
+}
+
+// startWith starts it with other settings.
+func (h *host) startWith(store records.Store, log *strings.Builder, set func(*daemon)) {
 	h.daemon = newDaemon(options{confDir: filepath.Dir(store.Run) + "/net.d", grace: overlay.Grace * time.Second}, store, slog.New(slog.NewTextHandler(log, nil)))
 	h.cloneTime = time.Second
+	set(h.daemon)
 	var ctx context.Context
 	ctx, h.end = context.WithCancel(context.Background())
 	h.ended = make(chan error, 1)

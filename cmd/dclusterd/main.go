@@ -21,6 +21,7 @@
 //	door.go       the join door; renew.go: certificates
 //	child.go      the store's member, as a child; member.go: that process
 //	members.go    how many members there are; plan.go decides it
+//	snapshots.go  the store's daily snapshots
 //	recover.go    what the node puts into a store that was lost; rebuild.go: makes one
 //	verbs.go      what `dnet cluster` asks for; init.go, join.go, leave.go, status.go: some of it
 //
@@ -58,11 +59,12 @@ const gcPercent = 40
 
 // options are the command line.
 type options struct {
-	confDir  string
-	level    slog.Level
-	grace    time.Duration // how long a node that has died keeps its addresses
-	onDemand bool          // dnet started it: it ends where the host is in no cluster
-	version  bool
+	confDir   string
+	level     slog.Level
+	grace     time.Duration // how long a node that has died keeps its addresses
+	snapshots int           // how many daily snapshots of the store are kept
+	onDemand  bool          // dnet started it: it ends where the host is in no cluster
+	version   bool
 }
 
 // parse reads the command line.
@@ -73,6 +75,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	f.StringVar(&o.confDir, "conf-dir", records.DefaultConfDir, "`folder` of network configurations")
 	f.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
 	f.DurationVar(&o.grace, "address-grace", overlay.Grace*time.Second, "`time` that a node keeps its addresses which this one finds dead")
+	f.IntVar(&o.snapshots, "snapshots", defaultSnapshots, "`number` of daily snapshots of the store that are kept; 0: none are written")
 	f.BoolVar(&o.onDemand, "on-demand", false, "end if the host is in no cluster, as when dnet starts it")
 	f.BoolVar(&o.version, "version", false, "print the version, and end")
 	f.Usage = func() {}
@@ -84,6 +87,9 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	}
 	if o.grace < 0 {
 		return o, fmt.Errorf("--address-grace %s: must be 0s or more, as 24h", o.grace)
+	}
+	if o.snapshots < 0 {
+		return o, fmt.Errorf("--snapshots %d: must be 0 (none) or more", o.snapshots)
 	}
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("unknown argument %q: dclusterd takes flags only", f.Arg(0))

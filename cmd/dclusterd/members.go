@@ -106,6 +106,7 @@ func (n *node) tendMembers(ctx context.Context, since map[string]time.Time) erro
 	}
 	name := n.conf().Node
 	leads := slices.ContainsFunc(members, func(m etcd.Member) bool { return m.Leader && m.Name == name })
+	n.leads.Store(leads)
 	noteUnwell(since, members)
 	if leads {
 		err = n.lead(ctx, members, since)

@@ -57,6 +57,7 @@ type node struct {
 	tasks    sync.WaitGroup
 	enrolled chan struct{} // is closed once the store has node/NAME
 	leaving  atomic.Bool   // the node's keys are to go with its tasks
+	leads    atomic.Bool   // the node's member is the store's leader
 	closed   sync.Once
 
 	recovering sync.Mutex // held while the node puts what it has into the store
@@ -103,7 +104,7 @@ func (n *node) start(ctx context.Context) {
 	if c.Member != nil {
 		n.startMember()
 	}
-	tasks := []func(context.Context){n.keepAlive, n.files.run(n.store, n.keys), n.sendReleases, n.releaseEarlier, n.watchMembers, n.probe, n.noteDeaths}
+	tasks := []func(context.Context){n.keepAlive, n.files.run(n.store, n.keys), n.sendReleases, n.releaseEarlier, n.watchMembers, n.probe, n.noteDeaths, n.keepSnapshots}
 	if c.External == nil {
 		tasks = append(tasks, n.serveDoor, n.renewInTime)
 	}

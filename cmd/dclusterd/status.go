@@ -44,6 +44,9 @@ func (d *daemon) status(ctx context.Context, _ nothing) (cluster.StatusReply, er
 	if err == nil && !reply.External {
 		reply.Wanted, err = n.membersAsked(ctx)
 	}
+	if err == nil {
+		reply.Snapshot, err = n.lastSnapshot(ctx)
+	}
 	if err != nil {
 		reply.Error = err.Error()
 	}

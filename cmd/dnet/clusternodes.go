@@ -151,6 +151,9 @@ func printStatus(w io.Writer, s cluster.StatusReply) error {
 	if s.Error == "" {
 		fmt.Fprintf(t, "Nodes:\t%d, %d alive\nNetworks:\t%d\nEndpoints:\t%d\nRevision:\t%d\n", s.Nodes, s.Alive, s.Networks, s.Endpoints, s.Revision)
 	}
+	if l := s.Snapshot; l != nil {
+		fmt.Fprintf(t, "Snapshot:\t%s, on %s: %s, %.1f MB\n", l.Time.UTC().Format("2006-01-02 15:04 UTC"), l.Node, l.Path, float64(l.Bytes)/1e6)
+	}
 	if s.Queued > 0 {
 		fmt.Fprintf(t, "Queued:\t%d releases wait for the store\n", s.Queued)
 	}

@@ -122,7 +122,16 @@ type StatusReply struct {
 	Endpoints int           `json:"endpoints"`
 	Queued    int           `json:"queued,omitempty"` // releases that wait for the store
 	Warnings  []string      `json:"warnings,omitempty"`
-	Error     string        `json:"error,omitempty"` // why the store is away
+	Error     string        `json:"error,omitempty"`    // why the store is away
+	Snapshot  *SnapshotInfo `json:"snapshot,omitempty"` // the last daily one; nil: none yet
+}
+
+// A SnapshotInfo is a daily snapshot of the store.
+type SnapshotInfo struct {
+	Node  string    `json:"node"`
+	Path  string    `json:"path"` // there
+	Time  time.Time `json:"time"`
+	Bytes int64     `json:"bytes"`
 }
 
 // NodeInfo is a node of the cluster.

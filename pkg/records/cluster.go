@@ -20,6 +20,7 @@ import (
 //	ca.crt          the CA's certificate; ca.key its key, where the node admits others
 //	node.crt        the node's certificate; node.key its key
 //	member/         the data of a member of the store
+//	snapshots/      of the store, by the day; they stay when the node leaves
 //	releases/       what attachments have to give back, see [Cluster.QueueRelease]
 //
 // Files are root's alone, and synced: a node without them is none.
@@ -62,6 +63,24 @@ func (c Cluster) Remove(names ...string) error {
 		errs = append(errs, os.RemoveAll(c.Path(name)))
 	}
 	return errors.Join(errs...)
+}
+
+// MakeDir makes one of its directories, and returns its path.
+func (c Cluster) MakeDir(name string) (string, error) {
+	return c.Path(name), os.MkdirAll(c.Path(name), 0o700)
+}
+
+// Names returns what is in one of its directories, sorted; nothing where that is not there.
+func (c Cluster) Names(dir string) ([]string, error) {
+	entries, err := os.ReadDir(c.Path(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, err
 }
 
 // RemoveDir removes a directory that the cluster's files name, with all that is in it.
