@@ -92,8 +92,18 @@ const (
 )
 
 // Match is one of [InSet], [IfIs], [AddrIn], [State], [Status], [FibType], [Input],
-// [IsFamily], [IsProto], [UDPTo], [NoIPsec], [Direction].
+// [IsFamily], [IsProto], [UDPTo], [NoIPsec], [Direction], [User].
 type Match interface{ fmt.Stringer }
+
+// User is a match of who owns the socket of a packet that this host sends. What has no
+// socket of the host's own, as what the kernel makes and what comes from a container, matches
+// none.
+type User string
+
+// NotRoot is a program's that does not run as root.
+const NotRoot User = "!= 0"
+
+func (u User) String() string { return "meta skuid " + string(u) }
 
 // InSet holds if the fields together are an element of the set, or are none.
 type InSet struct {

@@ -64,7 +64,10 @@ func NodeElements(nodes ...netip.Addr) []Element {
 // UnderlayTable returns the rules. At input they come before connection tracking: what is
 // dropped is remembered nowhere. What is forwarded to a node's port, as from a container, is
 // dropped unless a node sent it: the host's masquerade would give it the host's address,
-// from which the other node takes VXLAN, and policies of ESP would encrypt it.
+// from which the other node takes VXLAN, and policies of ESP would encrypt it. The same goes
+// for what programs of the host send that are not root's. VXLAN of the kernel has no socket of
+// the host's, or that of the container's program that sent what is in it, which counts as none
+// here: but for what a host's program sends into the network.
 func UnderlayTable() Table {
 	tunnel := in(SetTunnels, FieldProto, FieldDstSvc)
 	known := func(f Field, set string, not bool) Match { return InSet{Fields: []Field{f}, Set: set, Not: not} }
@@ -86,9 +89,12 @@ func UnderlayTable() Table {
 				drop(known(FieldDst4, SetNodes4, false), known(FieldSrc4, SetNodes4, true)),
 				drop(known(FieldDst6, SetNodes6, false), known(FieldSrc6, SetNodes6, true)),
 			}},
+			{"output", &Hook{"filter", "output", -300, "raw"}, []Rule{
+				drop(known(FieldDst4, SetNodes4, false), NotRoot), drop(known(FieldDst6, SetNodes6, false), NotRoot),
+			}},
 		},
 	}
 }
 
 // underlayNote is what each of the table's rules has as comment.
-const underlayNote = "strangers 2"
+const underlayNote = "strangers 3"

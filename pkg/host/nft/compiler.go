@@ -76,6 +76,9 @@ func (c *Compiler) Match(m firewall.Match) {
 		c.PortIs(unix.IPPROTO_UDP, 2, uint16(m))
 	case firewall.NoIPsec:
 		c.noIPsec(m)
+	case firewall.User:
+		c.Add(&expr.Meta{Key: expr.MetaKeySKUID, Register: Reg0})
+		c.Compare(m == firewall.NotRoot, nlsock.Native32(0))
 	}
 }
 

@@ -88,7 +88,7 @@ func TestUnderlay(t *testing.T) {
 		for _, harm := range []string{
 			"flush chain inet dcni-underlay input", "delete table inet dcni-underlay", "flush ruleset",
 			"insert rule inet dcni-underlay input accept", "add table inet dcni-underlay { flags dormant; }",
-			"flush set inet dcni-underlay tunnels", "flush chain inet dcni-underlay forward",
+			"flush set inet dcni-underlay tunnels", "flush chain inet dcni-underlay forward", "flush chain inet dcni-underlay output",
 		} {
 			hosttest.NFT(t, harm)
 			if f.Check(u) == nil {
