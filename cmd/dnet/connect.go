@@ -204,6 +204,9 @@ func (a *app) connectTo(t *target, r *networkRequest) error {
 	l := &records.Connection{
 		Container: t.Container, Attachment: at, CNIVersion: list.CNIVersion, NetNS: t.path, Cookie: t.cookie, Since: time.Now().UTC(),
 	}
+	if err := a.endFormer(t, at.Network); err != nil {
+		return err
+	}
 	if err := a.store.PutConnection(l); err != nil {
 		return err
 	}
@@ -211,6 +214,18 @@ func (a *app) connectTo(t *target, r *networkRequest) error {
 		return errors.Join(err, a.undoConnection(t.machine, l))
 	}
 	return nil
+}
+
+// endFormer ends the connection to a network that the container had before it was started
+// again, where that is on record still.
+func (a *app) endFormer(t *target, network string) error {
+	list, err := a.store.Connections(t.Container)
+	for _, l := range list {
+		if l.Network == network {
+			err = errors.Join(err, a.connectionsOf(t.machine).Disconnect(l, ""))
+		}
+	}
+	return err
 }
 
 // addConnection runs ADD, and records what came of it.

@@ -48,7 +48,20 @@ func (a *app) findTarget(m machine, word, path string) (*target, error) {
 		return nil, err
 	}
 	t.records, err = a.store.OfContainer(t.Container)
+	t.forgetFormer()
 	return t, err
+}
+
+// forgetFormer leaves out what is on record of a namespace that the container had before it
+// was started again.
+func (t *target) forgetFormer() {
+	former := func(r *records.Record) bool { return r.Cookie != 0 && r.Cookie != t.cookie && r.Target != t.cookie }
+	t.Attachments = slices.DeleteFunc(slices.Clone(t.Attachments), func(at network.Donation) bool {
+		return slices.ContainsFunc(t.records, func(r *records.Record) bool {
+			return r.Attachment.Network == at.Network && r.IfName == at.IfName && former(r)
+		})
+	})
+	t.records = slices.DeleteFunc(t.records, former)
 }
 
 // find finds a container by a word.
