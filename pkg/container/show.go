@@ -44,14 +44,16 @@ func Shorten(s string, n int) string {
 }
 
 // ShowPorts lists published ports as docker ps does: one entry for each family
-// that the container has an address of, ports that follow one another as a range.
+// that the container has an address of, ports that follow one another as a range. What
+// several networks of a container have on record is published once.
 func ShowPorts(endpoints []*firewall.Endpoint) string {
 	var shown []binding
 	for _, e := range endpoints {
 		for _, p := range e.Ports {
 			for _, v6 := range []bool{false, true} {
-				if p.Family(v6) && hasFamily(e.Addresses, v6) {
-					shown = append(shown, binding{p, v6, p.HostPort, p.ContainerPort})
+				b := binding{p, v6, p.HostPort, p.ContainerPort}
+				if p.Family(v6) && hasFamily(e.Addresses, v6) && !slices.ContainsFunc(shown, b.is) {
+					shown = append(shown, b)
 				}
 			}
 		}
@@ -93,6 +95,9 @@ func (b binding) compare(o binding) int {
 	}
 	return int(b.inside) - int(o.inside)
 }
+
+// is reports whether two bindings are one.
+func (b binding) is(o binding) bool { return b.compare(o) == 0 && b.host == o.host }
 
 // next reports whether a binding continues the range that this one is in.
 func (b binding) next(o binding) bool {

@@ -38,7 +38,8 @@ func TestShowPorts(t *testing.T) {
 			list = append(list, p...)
 		}
 		e := &firewall.Endpoint{Ports: Ports(list), Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00::2")}}
-		if got := ShowPorts([]*firewall.Endpoint{e}); got != want {
+		sibling := *e // on another network, of which the container has an address as well
+		if got := ShowPorts([]*firewall.Endpoint{e, &sibling}); got != want {
 			t.Errorf("%s: %s, want %s", publish, got, want)
 		}
 	}
@@ -52,7 +53,8 @@ func TestShowPortsOfOneFamily(t *testing.T) {
 	}
 	for address, want := range map[string]string{"10.1.0.2": "0.0.0.0:8080->80/tcp", "fd00::2": "[::]:8080->80/tcp"} {
 		e := &firewall.Endpoint{Ports: Ports(list), Addresses: []netip.Addr{netip.MustParseAddr(address)}}
-		if got := ShowPorts([]*firewall.Endpoint{e}); got != want {
+		sibling := *e // on another network, of which the container has an address as well
+		if got := ShowPorts([]*firewall.Endpoint{e, &sibling}); got != want {
 			t.Errorf("%s: %s, want %s", address, got, want)
 		}
 	}
