@@ -54,8 +54,8 @@ func (h *healer) askLAN() {
 	}
 }
 
-// ask begins to ask for an attachment's addresses that are away; nil if there is nothing to
-// ask for any more.
+// ask begins to ask for an attachment's addresses that are away. If there is nothing to ask
+// for any more, it puts back what else is missing and returns nil.
 func (h *healer) ask(a wire.Attachment) (asked *question) {
 	lock, free, err := h.Locks.TryLockAttachment(a)
 	if err != nil || !free {
@@ -82,7 +82,8 @@ func (h *healer) ask(a wire.Attachment) (asked *question) {
 	own := h.inSandbox(rec, plan.Own)
 	q.need, _ = wire.NeedAddresses(own)
 	away := h.away(rec, own)
-	if len(away) == 0 {
+	if len(away) == 0 { // they came with the link: it had another name
+		wire.Heal(h.Host, q.need, h.exceptIPv6Off(rec, h.reporter(a)))
 		return nil
 	}
 	if q.Waiter, err = h.Sandboxes.Detect(h.detection(rec, away)); err != nil {
