@@ -55,10 +55,12 @@ func (c child) Ensure() (bool, error) {
 
 // ours reports whether an interface of the sandbox is the attachment's: by the name that
 // only its identity gives, by its alias, or by its place, if its alias is no attachment's.
+// The place is none for an attachment of which no more than the identity is known: what an
+// ADD met there that failed for it is another's, and DEL comes after that as well.
 func (c child) ours(l *rtnl.Link) bool {
 	owner := c.o.Owner
 	return l.Kind == c.o.Kind && (l.Name == owner.HostLink() || l.Alias == c.alias() ||
-		l.Name == c.o.Name && !strings.HasSuffix(l.Alias, " "+owner.Container+"/"+owner.IfName))
+		c.o.Parent != "" && l.Name == c.o.Name && !strings.HasSuffix(l.Alias, " "+owner.Container+"/"+owner.IfName))
 }
 
 // alias is the object's, as far as the kernel keeps it.
