@@ -46,9 +46,9 @@ func (b *run) measure() error {
 		return errors.Join(b.dnetdSizes(), b.overlays())
 	}
 	if b.onlyLAN {
-		return errors.Join(b.sandboxes(0, max(b.rounds+1, burst)), b.lans())
+		return errors.Join(b.sandboxes(0, max(b.rounds+1, burst)+1), b.lans())
 	}
-	if err := b.sandboxes(0, max(b.rounds+1, burst)); err != nil {
+	if err := b.sandboxes(0, max(b.rounds+1, burst)+1); err != nil {
 		return err
 	}
 	if err := prepareFloor(); err != nil {
@@ -219,7 +219,7 @@ func (b *run) crowded() error {
 	if b.ours == nil {
 		return nil
 	}
-	first := max(b.rounds+1, burst)
+	first := max(b.rounds+1, burst) + 1
 	if err := b.sandboxes(first, b.crowd+b.rounds); err != nil {
 		return err
 	}
