@@ -282,3 +282,25 @@ func TestIPAMPlugin(t *testing.T) {
 		t.Error("the configuration was changed")
 	}
 }
+
+// TestReused: who may have an address that was another's a moment ago tells the neighbours.
+func TestReused(t *testing.T) {
+	for conf, want := range map[string]bool{
+		`"ipam": {"type": "dipam", "subnet": "10.1.0.0/24"}`:                                            false,
+		`"ipam": {"type": "dipam", "subnet": "10.1.0.0/24", "allocation": "next-fit"}`:                  false,
+		`"ipam": {"type": "dipam", "subnet": "10.1.0.0/24", "allocation": "lowest"}`:                    true,
+		`"ipam": {"type": "dipam", "subnet": "10.1.0.0/24", "sticky": true}`:                            true,
+		`"ipam": {"type": "dipam", "subnet": "10.1.0.0/24"}, "runtimeConfig": {"ips": ["10.1.0.9/24"]}`: true,
+	} {
+		dir := t.TempDir()
+		p := &ipamPlugin{store: records.Store{Run: dir + "/run", Lib: dir + "/lib"}, facts: aHost{}}
+		r := ipamRequest(t, "", conf)
+		source, err := p.open(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l, err := source.Claim(r); err != nil || l.Reused != want {
+			t.Errorf("%s: %+v, %v; want reused %t", conf, l, err, want)
+		}
+	}
+}
