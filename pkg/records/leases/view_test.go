@@ -76,42 +76,55 @@ func TestView(t *testing.T) {
 			return errors.Join(os.RemoveAll(s.Run), s.Put(&records.Record{Attachment: owner("c1"), Plugin: "dbridge"}))
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			s, cfg := testStore(t), config(t, "10.1.0.0/29", "fd00:1::/64")
-			cfg.Sticky = true
-			l := Of(s, "", "web")
-			for _, c := range []string{"c1", "c2", "db", "c4"} {
-				claimText(l, sticky(c, c), cfg)
-			}
+		for _, keeps := range []bool{true, false} {
+			view(t, name, keeps, damage)
+		}
+	}
+}
+
+// view does something to the leases of a network whose IPv4 subnet is full, of which one
+// address is kept for a name or none is.
+func view(t *testing.T, name string, keeps bool, damage func(s records.Store, dir string) error) {
+	if strings.Contains(name, "by-name") && !keeps {
+		return
+	}
+	t.Run(fmt.Sprint(name, ", keeps ", keeps), func(t *testing.T) {
+		s, cfg := testStore(t), config(t, "10.1.0.0/29", "fd00:1::/64")
+		cfg.Sticky = keeps
+		l := Of(s, "", "web")
+		for _, c := range []string{"c1", "c2", "db", "c4", "c6"} {
+			claimText(l, sticky(c, c), cfg)
+		}
+		if keeps {
 			if err := l.Release(owner("db")); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(tick)
-			if err := damage(s, l.dir); err != nil {
-				t.Fatal(err)
+		}
+		time.Sleep(tick)
+		if err := damage(s, l.dir); err != nil {
+			t.Fatal(err)
+		}
+		seen := func() string {
+			var lines []string
+			for _, c := range []string{"c1", "c2", "db", "c4", "c5"} {
+				addrs, err := l.ByOwner(owner(c))
+				slices.SortFunc(addrs, netip.Addr.Compare) // a session sorts what was made by hand
+				lines = append(lines, fmt.Sprint(c, addrs, err, l.Check(owner(c), addrs)))
 			}
-			seen := func() string {
-				var lines []string
-				for _, c := range []string{"c1", "c2", "db", "c4", "c5"} {
-					addrs, err := l.ByOwner(owner(c))
-					slices.SortFunc(addrs, netip.Addr.Compare) // a session sorts what was made by hand
-					lines = append(lines, fmt.Sprint(c, addrs, err, l.Check(owner(c), addrs)))
-				}
-				return strings.Join(append(lines, fmt.Sprint(l.Full(cfg))), "\n")
-			}
-			before := onDisk(t, filepath.Dir(s.Lib))
-			first := seen()
-			if after := onDisk(t, filepath.Dir(s.Lib)); after != before {
-				t.Errorf("readers changed\n%s, which is now\n%s", before, after)
-			}
-			if err := l.session(false, func(*session) error { return nil }); err != nil {
-				t.Fatal(err)
-			}
-			if then := seen(); then != first {
-				t.Errorf("readers saw\n%s, and after a session\n%s", first, then)
-			}
-		})
-	}
+			return strings.Join(append(lines, fmt.Sprint(l.Full(cfg))), "\n")
+		}
+		before := onDisk(t, filepath.Dir(s.Lib))
+		first := seen()
+		if after := onDisk(t, filepath.Dir(s.Lib)); after != before {
+			t.Errorf("readers changed\n%s, which is now\n%s", before, after)
+		}
+		if err := l.session(false, func(*session) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if then := seen(); then != first {
+			t.Errorf("readers saw\n%s, and after a session\n%s", first, then)
+		}
+	})
 }
 
 func replaceFile(path string) error {
