@@ -119,7 +119,7 @@ func (n *node) lastSnapshot(ctx context.Context) (*cluster.SnapshotInfo, error) 
 	}
 	var last cluster.SnapshotInfo
 	if json.Unmarshal(e.Value, &last) != nil {
-		return nil, nil
+		return nil, nil //nolint:nilerr // what can't be read is no snapshot
 	}
 	return &last, nil
 }

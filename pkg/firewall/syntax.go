@@ -160,6 +160,7 @@ const Original Direction = "original"
 // Status is a match of what was done to the connection.
 type Status string
 
+// A connection is DNATed by a published port, and SNATed on its way out.
 const (
 	DNATed Status = "dnat" // it came through a published port
 	SNATed Status = "snat" // it has the host's address

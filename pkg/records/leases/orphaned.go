@@ -34,7 +34,7 @@ func (l Leases) Orphaned() ([]Orphan, error) {
 	}
 	epoch, err := l.store.KnownEpoch()
 	if err != nil {
-		return nil, nil // of no boot that is known
+		return nil, nil //nolint:nilerr // of no boot that is known: none is an orphan for certain
 	}
 	var out []Orphan
 	for a, found := range links {
