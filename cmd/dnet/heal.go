@@ -115,7 +115,7 @@ func (a *app) healLocked(id string) error {
 }
 
 // endConnections detaches a container that has ended from what it was connected to.
-func (a *app) endConnections(c *records.Container) error {
+func (a *app) endConnections(c *records.Container, netns string) error {
 	if !a.store.HasConnections(c.ID) {
 		return nil
 	}
@@ -129,7 +129,7 @@ func (a *app) endConnections(c *records.Container) error {
 		return err
 	}
 	defer m.Close()
-	return a.connectionsOf(m).End(c.ID)
+	return a.connectionsOf(m).End(c.ID, netns)
 }
 
 // finish removes what a container has on the host: processes, attachments, and
@@ -137,7 +137,7 @@ func (a *app) endConnections(c *records.Container) error {
 func (a *app) finish(c *records.Container, netns string) error {
 	err := errors.Join(
 		sandbox.Sweep(c.Process, "/containers/"+c.ID+"/"),
-		a.endConnections(c),
+		a.endConnections(c, netns),
 		a.detach(c, netns))
 	if err != nil {
 		return err // the record stays as it is, and the next dnet tries again

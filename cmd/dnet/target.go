@@ -47,9 +47,21 @@ func (a *app) findTarget(m machine, word, path string) (*target, error) {
 	if t.own, err = a.store.Container(t.Container); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	t.records, err = a.store.OfContainer(t.Container)
+	return t, a.refresh(t)
+}
+
+// refresh reads anew what is on record of the container. It fails if the container's network
+// namespace is not there any more.
+func (a *app) refresh(t *target) error {
+	found, err := t.machine.OpenNetNS(t.path)
+	if err != nil || found.Cookie != t.cookie {
+		return errors.Join(err, fmt.Errorf("container %s has ended", t.Title()))
+	}
+	if t.records, err = a.store.OfContainer(t.Container); err != nil {
+		return err
+	}
 	t.forgetFormer()
-	return t, err
+	return nil
 }
 
 // forgetFormer leaves out what is on record of a namespace that the container had before it

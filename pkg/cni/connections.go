@@ -64,7 +64,7 @@ func (c *Connections) Follow(gone wire.Attachment, netns string) {
 		return
 	}
 	defer lock.Unlock()
-	_, err = c.end(gone.Container, func(l *records.Connection) bool { return netns == "" || !c.inhabited(l) })
+	_, err = c.end(gone.Container, netns, func(l *records.Connection) bool { return netns == "" || !c.inhabited(l) })
 	if err != nil {
 		fmt.Fprintf(c.Log, "connections of container %s: %v\n", gone.Container, err)
 	}
@@ -101,7 +101,7 @@ func (c *Connections) reap(container string) (ended []wire.Attachment, err error
 		return nil, err
 	}
 	defer lock.Unlock()
-	ended, err = c.end(container, func(l *records.Connection) bool { return !l.Up || c.gone(l) })
+	ended, err = c.end(container, "", func(l *records.Connection) bool { return !l.Up || c.gone(l) })
 	return ended, errors.Join(err, c.Store.ForgetConnections(container))
 }
 
@@ -115,22 +115,24 @@ func (c *Connections) gone(l *records.Connection) bool {
 	return err == nil && !used[l.Cookie]
 }
 
-// End ends all connections of a container, whose lock of connections the caller holds.
-func (c *Connections) End(container string) error {
-	_, err := c.end(container, func(*records.Connection) bool { return true })
+// End ends all connections of a container, whose lock of connections the caller holds. netns
+// is the path of its sandbox, "" if that is gone.
+func (c *Connections) End(container, netns string) error {
+	_, err := c.end(container, netns, func(*records.Connection) bool { return true })
 	return err
 }
 
 // end ends the connections of a container that are to be ended, the last one first, and
-// returns those. It goes on past errors.
-func (c *Connections) end(container string, ends func(*records.Connection) bool) (ended []wire.Attachment, err error) {
+// returns those. It goes on past errors. Plugins of other suites may find what to remove by what
+// is in the sandbox only, as the reference bridge's rules of ipMasq.
+func (c *Connections) end(container, netns string, ends func(*records.Connection) bool) (ended []wire.Attachment, err error) {
 	list, err := c.Store.Connections(container)
 	errs := []error{err}
 	for _, l := range slices.Backward(list) {
 		if !ends(l) {
 			continue
 		}
-		err := c.Disconnect(l, "")
+		err := c.Disconnect(l, netns)
 		if err == nil {
 			ended = append(ended, l.Of())
 		}

@@ -26,6 +26,7 @@ func (s Store) Donors() ([]network.Donor, error) {
 	for _, r := range wholeResults(list) {
 		all.record(r)
 	}
+	all.connected(s)
 	all.kept(libcniResults)
 	containers, _, err := s.Containers()
 	for _, c := range containers {
@@ -94,6 +95,23 @@ func (d *donors) record(r *Record) {
 func addName(one *network.Donor, name string) {
 	if name != "" && !slices.Contains(one.Names, name) {
 		one.Names = append(one.Names, name)
+	}
+}
+
+// connected adds the networks of other suites' plugins that dnet has connected containers to:
+// they have no record.
+func (d *donors) connected(s Store) {
+	containers, _ := s.Connected() // none, or what can't be read hides no other
+	for _, id := range containers {
+		list, _ := s.Connections(id)
+		for _, l := range list {
+			if d.recorded[l.Of()] || !l.Up {
+				continue
+			}
+			one := d.of(id)
+			one.Namespaces = append(one.Namespaces, network.Namespace{Path: l.NetNS, Cookie: l.Cookie})
+			one.Attachments = append(one.Attachments, network.Donation{Network: l.Network, IfName: l.IfName, Result: l.Result})
+		}
 	}
 }
 
