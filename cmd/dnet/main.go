@@ -150,6 +150,9 @@ func (a *app) warn(format string, args ...any) {
 	fmt.Fprintf(a.stderr, "dnet: warning: "+format+"\n", args...)
 }
 
+// more are commands of a dnet that is built with tags.
+var more []func() *cobra.Command
+
 // command returns the root command. Each other command is one line here.
 func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
@@ -193,6 +196,9 @@ func (a *app) command() *cobra.Command {
 		newStatsCommand(a),
 		newEventsCommand(a),
 	)
+	for _, command := range more {
+		root.AddCommand(command())
+	}
 	addExamples(root)
 	a.addCompletions(root)
 	return root
