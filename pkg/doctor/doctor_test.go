@@ -122,6 +122,9 @@ func TestFindings(t *testing.T) {
 				" >/etc/NetworkManager/conf.d/dcni.conf && nmcli general reload && nmcli device set br-web managed no && nmcli device set v0123456789abcd managed no"}},
 		{"a large MTU", func(f *Facts) { f.Uplink.MTU, f.Networks[0].MTU = 1400, 1500 },
 			[]string{`mtu web: sed -i -E 's/("(mtu|com.docker.network.driver.mtu)" *: *"?)1500/\11400/' /etc/cni/net.d/web.conflist`}},
+		{"which nothing leaves", func(f *Facts) {
+			f.Uplink.MTU, f.Networks[0].MTU, f.Networks[0].Internal, f.Attachments[0].Internal = 1400, 1500, true, true
+		}, nil},
 		{"an MTU that was right", func(f *Facts) { f.Uplink.MTU = 1400 }, []string{"mtu web c1/eth0: dnet disconnect web c1 && dnet connect web c1"}},
 		{"no way out", func(f *Facts) { f.Uplink = Uplink{} }, nil},
 		{"two networks in one place", func(f *Facts) {
