@@ -34,7 +34,7 @@ func TestSubnetsOfOtherNetworks(t *testing.T) {
 		t.Helper()
 		view := reg.sandboxes[1].view.names
 		for _, a := range []string{"10.1.0.9", "10.2.0.9", "fd02::9", "10.3.0.9"} {
-			is, should := view.Owns(netip.MustParseAddr(a)), false
+			is, should := view.Owns(netip.PrefixFrom(netip.MustParseAddr(a), netip.MustParseAddr(a).BitLen())), false
 			for _, o := range owned {
 				should = should || o == a
 			}

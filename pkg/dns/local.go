@@ -60,49 +60,73 @@ func addressRecords(owner, name string, qtype uint16, view *names.View) []mdns.R
 	return out
 }
 
-// answerPointer answers what is asked of the name of an address of ours, which
-// has a PTR record and no others, and reports whether it is one. An address of our
-// networks without a name has none elsewhere either.
+// answerPointer answers what is asked of a name in in-addr.arpa or ip6.arpa that is ours,
+// and reports whether it is. The name of an address has a PTR record and no others. An
+// address of our networks without a name, and what is below an address, is nowhere else
+// either. The networks' own names, and those between them and their addresses, exist and have
+// no records. Above them, other people's records may be, but no PTR.
 func answerPointer(r *mdns.Msg, name string, view *names.View, internet bool) bool {
-	a, ok := parseReverse(name)
+	p, rest, ok := parseReverse(name)
 	if !ok {
 		return false
 	}
-	target, ttl, ok := view.Pointer(a)
-	if !ok && view.Owns(a) {
+	q := r.Question[0]
+	within := view.Owns(p)
+	switch {
+	case rest:
+		if within {
+			r.Rcode = mdns.RcodeNameError
+		}
+		return within
+	case !p.IsSingleIP():
+		return within || view.OwnsBelow(p) && q.Qtype == mdns.TypePTR
+	}
+	target, ttl, ok := view.Pointer(p.Addr())
+	if !ok && within {
 		r.Rcode = mdns.RcodeNameError
 		return true
 	}
-	if ok && internet && asks(r.Question[0], mdns.TypePTR) {
-		header := mdns.RR_Header{Name: r.Question[0].Name, Rrtype: mdns.TypePTR, Class: mdns.ClassINET, Ttl: ttl}
+	if ok && internet && asks(q, mdns.TypePTR) {
+		header := mdns.RR_Header{Name: q.Name, Rrtype: mdns.TypePTR, Class: mdns.ClassINET, Ttl: ttl}
 		r.Answer = []mdns.RR{&mdns.PTR{Hdr: header, Ptr: target + "."}}
 	}
 	return ok
 }
 
-// parseReverse reads the address in a name of in-addr.arpa or ip6.arpa.
-func parseReverse(name string) (netip.Addr, bool) {
-	if digits, ok := strings.CutSuffix(name, ".in-addr.arpa"); ok {
-		bytes := strings.Split(digits, ".")
-		slices.Reverse(bytes)
-		a, err := netip.ParseAddr(strings.Join(bytes, "."))
-		return a, err == nil && len(bytes) == 4
-	}
-	digits, ok := strings.CutSuffix(name, ".ip6.arpa")
-	if !ok || len(digits) != 63 {
-		return netip.Addr{}, false
-	}
-	nibbles := strings.Split(digits, ".")
-	slices.Reverse(nibbles)
-	var text strings.Builder
-	for i, n := range nibbles {
-		if i > 0 && i%4 == 0 {
-			text.WriteByte(':')
+// parseReverse reads the address in a name of in-addr.arpa or ip6.arpa, or the prefix
+// where the name has only its first parts. Rest says that there are other labels in
+// front, as in lb._dns-sd._udp.0.2.0.192.in-addr.arpa.
+func parseReverse(name string) (p netip.Prefix, rest, ok bool) {
+	parts, base, bits, most := "", 10, 8, 4
+	if parts, ok = strings.CutSuffix(name, ".in-addr.arpa"); !ok {
+		base, bits, most = 16, 4, 32
+		if parts, ok = strings.CutSuffix(name, ".ip6.arpa"); !ok {
+			return p, false, false
 		}
-		text.WriteString(n)
 	}
-	a, err := netip.ParseAddr(text.String())
-	return a, err == nil && len(nibbles) == 32
+	labels := strings.Split(parts, ".")
+	slices.Reverse(labels)
+	address := make([]byte, most*bits/8)
+	n := 0
+	for ; n < min(len(labels), most); n++ {
+		v, valid := reverseLabel(labels[n], base, bits)
+		if !valid {
+			break
+		}
+		address[n*bits/8] |= v << (8 - bits - n*bits%8)
+	}
+	a, _ := netip.AddrFromSlice(address)
+	p = netip.PrefixFrom(a, n*bits)
+	if a.Is4In6() && p.IsSingleIP() {
+		p = netip.PrefixFrom(a.Unmap(), 32)
+	}
+	return p, n < len(labels), n > 0
+}
+
+// reverseLabel reads one part of an address: a byte in decimal, or a hexadecimal digit.
+func reverseLabel(label string, base, bits int) (byte, bool) {
+	v, err := strconv.ParseUint(label, base, bits)
+	return byte(v), err == nil && (label == "0" || !strings.HasPrefix(label, "0"))
 }
 
 // answerService answers what is asked of a service of a known name, which has an

@@ -249,17 +249,33 @@ func TestReverseStaysHome(t *testing.T) {
 			t.Errorf("%s: %s, want %s", c.address, got, c.want)
 		}
 	}
+	const ula = "0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa" // of fd00:1::/64
+	for _, c := range []struct{ question, want string }{
+		// the networks' own names, and those below them that addresses are under
+		{"0.1.10.in-addr.arpa. PTR", "NOERROR rd ra"}, {"0.1.10.in-addr.arpa. SOA", "NOERROR rd ra"},
+		{"0.0.0." + ula + " PTR", "NOERROR rd ra"}, {ula + " NS", "NOERROR rd ra"},
+		// above them there is no PTR
+		{"1.10.in-addr.arpa. PTR", "NOERROR rd ra"}, {"10.in-addr.arpa. PTR", "NOERROR rd ra"}, {"d.f.ip6.arpa. PTR", "NOERROR rd ra"},
+		// nothing but addresses is in them
+		{"lb._dns-sd._udp.0.1.10.in-addr.arpa. PTR", "NXDOMAIN rd ra"}, {"lb._dns-sd._udp.0.0.1.10.in-addr.arpa. PTR", "NXDOMAIN rd ra"},
+		{"x.2.0.1.10.in-addr.arpa. TXT", "NXDOMAIN rd ra"}, {"x." + ula + " PTR", "NXDOMAIN rd ra"}, {"02.0.1.10.in-addr.arpa. PTR", "NXDOMAIN rd ra"},
+	} {
+		if got := r.exchange("udp", c.question); got != c.want {
+			t.Errorf("%s: %s, want %s", c.question, got, c.want)
+		}
+	}
 	if n := f.asked.Load(); n != 0 {
 		t.Errorf("a server elsewhere was asked %d times", n)
 	}
-	for _, name := range []string{"1.2.0.192.in-addr.arpa. PTR", "10.in-addr.arpa. NS"} { // a LAN's gateway, no address at all
+	for _, name := range []string{"1.2.0.192.in-addr.arpa. PTR", "10.in-addr.arpa. NS", // a LAN's gateway; others may have something above our networks
+		"1.11.in-addr.arpa. PTR", "x.1.10.in-addr.arpa. PTR", "in-addr.arpa. PTR", "ip6.arpa. PTR", "_udp.in-addr.arpa. PTR"} {
 		if r.exchange("udp", name); f.asked.Load() == 0 {
 			t.Errorf("%s: no server was asked", name)
 		}
 		f.asked.Store(0)
 	}
 	table = table.Remove("lab", "c2", "eth0")
-	if table.View("web").Owns(addr("10.2.0.77")) {
+	if table.View("web").Owns(netip.MustParsePrefix("10.2.0.77/32")) {
 		t.Error("a network that is gone has subnets")
 	}
 }

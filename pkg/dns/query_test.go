@@ -145,16 +145,21 @@ func TestDerived(t *testing.T) {
 func TestParseReverse(t *testing.T) {
 	six := "b.a.9.8.7.6.5.0.4.0.0.0.3.0.0.0.2.0.0.0.1.0.0.0.0.0.0.0.1.2.3.4.ip6.arpa"
 	for name, want := range map[string]string{
-		"2.0.1.10.in-addr.arpa": "10.1.0.2",
-		"0.1.10.in-addr.arpa":   "", "1.2.0.1.10.in-addr.arpa": "", "256.0.1.10.in-addr.arpa": "", "a.0.1.10.in-addr.arpa": "",
-		"1::.in-addr.arpa": "", "::1.in-addr.arpa": "", "in-addr.arpa": "", "2.0.1.10": "",
-		six:     "4321:0:1:2:3:4:567:89ab",
-		six[2:]: "", "0." + six: "", "fe80::1%" + strings.Repeat("x", 55) + ".ip6.arpa": "", strings.Replace(six, "b", "g", 1): "",
-		strings.Replace(six, "b.a.9", "bca.9", 1): "", "ip6.arpa": "",
+		"2.0.1.10.in-addr.arpa": "10.1.0.2/32", "0.1.10.in-addr.arpa": "10.1.0.0/24", "10.in-addr.arpa": "10.0.0.0/8",
+		"1.2.0.1.10.in-addr.arpa": "10.1.0.2/32 and more", "256.0.1.10.in-addr.arpa": "10.1.0.0/24 and more", "a.0.1.10.in-addr.arpa": "10.1.0.0/24 and more",
+		"02.0.1.10.in-addr.arpa": "10.1.0.0/24 and more", "+2.0.1.10.in-addr.arpa": "10.1.0.0/24 and more", ".1.10.in-addr.arpa": "10.1.0.0/16 and more",
+		"1::.in-addr.arpa": "", "::1.in-addr.arpa": "", "in-addr.arpa": "", ".in-addr.arpa": "", "x.in-addr.arpa": "", "2.0.1.10": "",
+		six: "4321:0:1:2:3:4:567:89ab/128", six[2:]: "4321:0:1:2:3:4:567:89a0/124", six[4:]: "4321:0:1:2:3:4:567:8900/120", "0." + six: "4321:0:1:2:3:4:567:89ab/128 and more",
+		"fe80::1%" + strings.Repeat("x", 55) + ".ip6.arpa": "", strings.Replace(six, "b", "g", 1): "4321:0:1:2:3:4:567:89a0/124 and more",
+		strings.Replace(six, "b.a.9", "bca.9", 1): "4321:0:1:2:3:4:567:8900/120 and more", "ip6.arpa": "",
+		"2.0.0.0.1.0.a.0.f.f.f.f" + strings.Repeat(".0", 20) + ".ip6.arpa": "10.1.0.2/32",
 	} {
 		got := ""
-		if a, ok := parseReverse(name); ok {
-			got = a.String()
+		if p, rest, ok := parseReverse(name); ok {
+			got = p.String()
+			if rest {
+				got += " and more"
+			}
 		}
 		if got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)

@@ -101,14 +101,19 @@ func (z *zone) answer(n *node, f Family) (Answer, bool) {
 	return Answer{addresses, first, z.net.TTL}, len(addresses) > 0
 }
 
-// Owns reports whether an address is of a network of ours: if it has no name here, it has
-// none elsewhere.
-func (v *View) Owns(a netip.Addr) bool {
-	if v == nil {
-		return false
-	}
-	a = a.Unmap()
-	return slices.ContainsFunc(v.now.Load().subnets, func(p netip.Prefix) bool { return p.Contains(a) })
+// Owns reports whether all addresses of a prefix are of a network of ours: what has no name
+// here has none elsewhere.
+func (v *View) Owns(p netip.Prefix) bool {
+	return v.anySubnet(func(own netip.Prefix) bool { return own.Bits() <= p.Bits() && own.Contains(p.Addr()) })
+}
+
+// OwnsBelow reports whether a prefix has a network of ours in it.
+func (v *View) OwnsBelow(p netip.Prefix) bool {
+	return v.anySubnet(func(own netip.Prefix) bool { return p.Bits() <= own.Bits() && p.Contains(own.Addr()) })
+}
+
+func (v *View) anySubnet(is func(netip.Prefix) bool) bool {
+	return v != nil && slices.ContainsFunc(v.now.Load().subnets, is)
 }
 
 // Pointer returns the name of an address and its time to live in seconds:
