@@ -262,6 +262,44 @@ func TestMakefile(t *testing.T) {
 	}
 }
 
+// TestSizes keeps what a reader has to take in small, and what a build made out of the repository.
+func TestSizes(t *testing.T) {
+	const mostBytes, mostFiles, readmeLines = 256 << 10, 20, 79
+	larger := map[string]int{ // packages, and how many files they may have
+		"cmd/dnet":      40, // one for each command
+		"cmd/dnetd":     26, // a file for each task of the agent
+		"cmd/dclusterd": 27, // likewise
+		"pkg/cni":       24, // the verbs, for three kinds of plugin
+	}
+	files := map[string]int{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == ".git" || d.Name() == "bin") {
+			return filepath.SkipDir
+		}
+		if info, err := d.Info(); err == nil && !d.IsDir() && info.Size() > mostBytes {
+			t.Errorf("%s has %d bytes, more than %d: is it a program?", path, info.Size(), mostBytes)
+		}
+		if strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+			files[filepath.Dir(path)]++
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg, n := range files {
+		if most := max(mostFiles, larger[pkg]); n > most {
+			t.Errorf("%s has %d files, more than %d: make packages of one subject each", pkg, n, most)
+		}
+	}
+	if n := strings.Count(read(t, "README.md"), "\n"); n > readmeLines {
+		t.Errorf("README.md has %d lines, more than %d", n, readmeLines)
+	}
+}
+
 // TestReadmeCommands reads the commands that the documents tell users to type.
 func TestReadmeCommands(t *testing.T) {
 	documents, _ := filepath.Glob("docs/*.md")
