@@ -56,7 +56,7 @@ func (h *eventList) take(wanted bool) []Event {
 }
 
 func (h Event) String() string {
-	return []string{"anything", "rules", "forwarding", "link", "inside", "parent"}[h.What] + " " + h.Link
+	return []string{"anything", "rules", "forwarding", "link", "inside", "lo", "parent"}[h.What] + " " + h.Link
 }
 
 // but returns a function that collects all but what may be about parents.
@@ -204,7 +204,7 @@ func TestWatch(t *testing.T) {
 			{in + "ip addr del 10.9.0.2/24 dev eth0", "inside " + v},
 			{in + "ip link set eth0 down", "inside " + v},
 			{in + "ip link set eth0 up", ""},
-			{in + "ip link set lo down", "inside " + v},
+			{in + "ip link set lo down", "inside " + v + ", lo "}, // those that joined the sandbox have no link here
 			{in + "ip link add x1 type veth peer name x2; " + in + "ip link set x1 up; " + in + "ip addr add 10.8.0.1/24 dev x1; " + in + "ip link del x1", ""},
 			{in + "nft 'add table ip dcni; add chain ip dcni a; add rule ip dcni a accept'", "inside " + v},
 			{in + "nft delete table ip dcni", "inside " + v},
