@@ -170,9 +170,16 @@ func (a *app) removalWithoutFile(list []Network, word string) (*removal, error) 
 			names = append(names, n.Name)
 		}
 	}
-	name, err := catalog.Find(names, word)
+	left, err := a.leftoverNetworks(list)
 	if err != nil {
 		return nil, err
+	}
+	name, err := catalog.Find(append(names, left...), word)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(names, name) {
+		return &removal{name: name, removers: removers()}, nil
 	}
 	known, err := registry.Of(a.store, "").Get(name)
 	r := &removal{name: name, link: known.Bridge, removers: removers()}
@@ -180,6 +187,19 @@ func (a *app) removalWithoutFile(list []Network, word string) (*removal, error) 
 		r.path = known.Conf // it can't be read
 	}
 	return r, err
+}
+
+// leftoverNetworks returns the networks of attachments of which no file says more, and
+// whose removal has begun: an IPAM plugin has not released their addresses yet.
+func (a *app) leftoverNetworks(list []Network) (names []string, err error) {
+	attached, err := a.store.List("")
+	for _, r := range attached {
+		here := slices.ContainsFunc(list, func(l Network) bool { return l.Name == r.Network })
+		if !here && !catalog.Predefined(r.Network) && r.State == records.Deleting && !slices.Contains(names, r.Network) {
+			names = append(names, r.Network)
+		}
+	}
+	return names, err
 }
 
 // configuredElsewhere reports whether a network's file is there, in whichever
@@ -194,6 +214,9 @@ func endpointList(attached []*records.Record) string {
 	list := make([]string, len(attached))
 	for i, r := range attached {
 		list[i] = fmt.Sprintf("name:%q id:%q", containerName(r), r.EndpointID()[:network.ShortID])
+		if t := r.IPAM.Type; r.State == records.Deleting && t != "" && t != "dipam" && t != network.IPAMCluster {
+			list[i] += fmt.Sprintf(" whose addresses the IPAM plugin %s has not released yet", t)
+		}
 	}
 	return strings.Join(list, ", ")
 }

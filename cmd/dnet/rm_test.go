@@ -187,6 +187,23 @@ func TestRemoveOrphanWithoutFile(t *testing.T) {
 	f.check([]call{{"rm web", 1, "", "dnet: detach web c1/eth0, whose sandbox is gone: record of web c1/eth0\n..."}})
 }
 
+// TestRemoveUnreleased: an attachment that waits for an IPAM plugin is said to, and
+// removed where nothing else is left of its network.
+func TestRemoveUnreleased(t *testing.T) {
+	f := newFixture(t)
+	r := f.attached(records.Record{Attachment: owner("web", "c1", "eth0"), State: records.Deleting, IPAM: records.IPAM{Type: "host-local"},
+		Config: []byte(`{"cniVersion": "1.0.0", "name": "web", "type": "dbridge"}`)})
+	lock, err := f.store.LockAttachment(r.Attachment)
+	f.must(err)
+	f.check([]call{{"rm web", 1, "", "dnet: error while removing network: network web has active endpoints (" +
+		`name:"c1" id:"` + r.EndpointID()[:12] + "\" whose addresses the IPAM plugin host-local has not released yet)\n"}})
+	lock.Unlock()
+	f.plugin("dbridge", `echo '{"code": 11, "msg": "ipam host-local: away"}'; exit 1`)
+	f.check([]call{{"rm web", 1, "", "dnet: detach web c1/eth0, whose sandbox is gone: plugin type=\"dbridge\" name=\"web\" failed (delete): ipam host-local: away\n"}})
+	f.plugin("dbridge", "rm -r "+f.dir+"/run/attachments/web/$CNI_CONTAINERID")
+	f.check([]call{{"rm web", 0, "web\n", ""}, {"rm web", 1, "", "dnet: network web not found\n"}})
+}
+
 // TestRemoveFails keeps the registration when the bridge can't be removed: another
 // rm goes on from there.
 func TestRemoveFails(t *testing.T) {
