@@ -69,10 +69,25 @@ func (d *dnetd) readUpstream() {
 		d.log.Warn("the host has no name servers", "error", err)
 	}
 	d.log.Info("upstream", "servers", is.servers, "from", is.sources)
-	d.server.SetUpstream(dns.NewUpstream(is.servers, nil))
+	u := dns.NewUpstream(is.servers, nil)
+	if is.onHost() {
+		u.KeepBriefly()
+	}
+	d.server.SetUpstream(u)
 	if !first {
 		d.server.Forget()
 	}
+}
+
+// onHost reports whether a server is on an address of the host's own, as of a dnsmasq that
+// serves the LAN, too: the kernel sends from that address to itself.
+func (u *upstream) onHost() bool {
+	for i, server := range u.servers {
+		if u.sources[i] == server.Addr() {
+			return true
+		}
+	}
+	return false
 }
 
 // sourceOf returns the address that the kernel sends from to a server, the zero Addr if

@@ -38,7 +38,7 @@
 // on: the client's DNSSEC flag, and whole messages where there are options.
 //
 // Answers are kept for the least of their TTLs, a day at most; those of an upstream with a
-// server on a loopback address for a second, since that is a cache already and hears of
+// server on a loopback address, or on this host otherwise, for a second, since that is a cache already and hears of
 // changes that we do not (a VPN's split DNS). Negative answers are
 // kept for the time in their SOA record (RFC 2308), three hours at most, and a
 // failure of all servers for a second (RFC 9520). Equal queries at one time are one

@@ -20,7 +20,8 @@ const (
 	maxServers = 8 // of an upstream; resolv.conf(5) has three
 
 	// A server on a loopback address, such as systemd-resolved's 127.0.0.53, is a cache
-	// that also learns when a VPN comes up or goes. Only a burst is spared it.
+	// that also learns when a VPN comes up or goes. Only a burst is spared it. So is one on
+	// another address of the host's own, which the upstream's owner knows.
 	loopbackLife = time.Second
 )
 
@@ -61,12 +62,16 @@ func NewUpstream(servers []netip.AddrPort, dial Dialer, own ...netip.Addr) *Upst
 		if len(u.servers) < maxServers && !slices.Contains(own, s.Addr()) && !slices.Contains(u.servers, s) {
 			u.servers = append(u.servers, s)
 			if s.Addr().IsLoopback() {
-				u.longest = loopbackLife
+				u.KeepBriefly()
 			}
 		}
 	}
 	return u
 }
+
+// KeepBriefly has answers kept for a second only, as if a server were on a loopback
+// address. It must be called before the upstream is used.
+func (u *Upstream) KeepBriefly() { u.longest = loopbackLife }
 
 // A request is a query for upstream.
 type request struct {
