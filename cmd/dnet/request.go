@@ -86,8 +86,12 @@ func (a *app) networkRequests(spec *container.Spec) ([]networkRequest, error) {
 	}
 	gateway := &requests[network.Gateway(candidates)]
 	gateway.ports = spec.Ports
-	if len(spec.Ports) > 0 && !gateway.hasCapability("portMappings") && gateway.list.Driver != "null" {
-		fmt.Fprintf(a.stderr, "WARNING: Published ports are discarded: no plugin of network %s has the capability portMappings\n", gateway.list.Name)
+	if len(spec.Ports) > 0 && !gateway.hasCapability("portMappings") {
+		why := fmt.Sprintf("no plugin of network %s has the capability portMappings", gateway.list.Name)
+		if gateway.list.Driver == "null" {
+			why = fmt.Sprintf("network %s has none", gateway.list.Name)
+		}
+		fmt.Fprintln(a.stderr, "WARNING: Published ports are discarded: "+why)
 	}
 	return requests, nil
 }

@@ -116,7 +116,7 @@ func TestRequests(t *testing.T) {
 		{flags: "", values: []string{"bridge portMappings=" + none}},
 		{flags: "--network lab --net inner", values: []string{"lab portMappings=" + none, "inner portMappings=" + none}},
 		{flags: "-p 8080:80", values: []string{"bridge portMappings=" + port}},
-		{flags: "--network none -p 8080:80", values: []string{"none portMappings=" + port}},
+		{flags: "--network none -p 8080:80", values: []string{"none portMappings=" + port}, stderr: warning + ": network none has none\n"},
 		{flags: "--network host -p 8080:80", stderr: "WARNING: Published ports are discarded when using host network mode\n"},
 		{flags: "--network 4740ae6347b0"}, // host, by the beginning of its ID
 		{
