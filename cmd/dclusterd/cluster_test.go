@@ -259,7 +259,7 @@ func TestAuthority(t *testing.T) {
 	var r cluster.TokenReply
 	d.must(d.ask(cluster.Token, cluster.TokenArgs{Kind: trust.Client, TTL: time.Hour}, &r))
 	if !strings.HasPrefix(r.Door, b.address) && !strings.HasPrefix(r.Door, c.address) {
-		t.Errorf("the door is %s, where nobody answers", r.Door)
+		t.Errorf("the door is %s, where nothing listens", r.Door)
 	}
 	d.must(d.ask(cluster.Renew, nothing{}, nil))
 	e := newHost(t)

@@ -73,7 +73,7 @@ func (d *daemon) reset(ctx context.Context, args cluster.ForceArgs) (nothing, er
 	})
 }
 
-// recover makes the store anew, with nothing in it but what the nodes put there.
+// recover makes a new store, in which there is only what the nodes put there.
 func (d *daemon) recover(ctx context.Context, args cluster.InitArgs) (cluster.Made, error) {
 	if !d.state.Joined() {
 		return cluster.Made{}, errors.New("--recover: this host is in no cluster: its files in /var/lib/dcni/cluster say which cluster is to be recovered")

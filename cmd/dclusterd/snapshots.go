@@ -19,7 +19,7 @@ import (
 //
 //	snapshot    a cluster.SnapshotInfo
 //
-// so a leader that follows another does not begin anew.
+// so a leader that follows another goes on where that one was.
 
 // Times of snapshots.
 const (

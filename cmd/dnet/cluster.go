@@ -216,7 +216,7 @@ func newInitCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// clusterRecover makes the store of this host's cluster anew.
+// clusterRecover makes a new store for this host's cluster.
 func (a *app) clusterRecover(q cluster.InitArgs) error {
 	var made cluster.Made
 	if err := a.askCluster(false, cluster.Init, q, &made); err != nil {

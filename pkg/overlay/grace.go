@@ -9,7 +9,7 @@ import (
 )
 
 // A node that is not alive may be cut off, and its containers running: what it has stays
-// claimed for a time of grace. After that it stays as long as nobody needs it: a claim that
+// claimed for a time of grace. After that it stays as long as no other container needs it: a claim that
 // finds no other address free takes one of such a node, and a network on which nothing else
 // is may be removed.
 

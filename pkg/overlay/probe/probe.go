@@ -10,7 +10,7 @@
 //	 0  "DCNI"
 //	 4  kind: 1 asks, 2 answers
 //	 5  three zero bytes
-//	 8  number: of the question, drawn anew for each
+//	 8  number: of the question, a random one for each
 //	16  sum: the first 16 bytes of HMAC-SHA256 over path, kind, number and the names of
 //	    the sender and of the one it is for; the key is the cluster's ID
 //
