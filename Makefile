@@ -37,4 +37,4 @@ uninstall: # take away what install put there; networks and state stay
 	scripts/install --remove
 programs: build
 	go build -o bin/test/ github.com/containernetworking/cni/cnitool github.com/containernetworking/plugins/plugins/main/loopback github.com/containernetworking/plugins/plugins/ipam/dhcp
-	scripts/nerdctl bin/test/nerdctl && scripts/multus bin/test/plugins/multus
+	go build -tags man -o bin/test/manual ./cmd/dnet && scripts/nerdctl bin/test/nerdctl && scripts/multus bin/test/plugins/multus
