@@ -76,19 +76,25 @@ func (o *connectOptions) network(name string) (container.Network, error) {
 	return n, err
 }
 
-// connect attaches a running container to one more network.
+// connect reads the flags, and attaches a running container to one more network.
 func (a *app) connect(o *connectOptions, word, name string) error {
 	n, err := o.network(word)
 	if err != nil {
 		return &statusErr{statusUsage, err}
 	}
+	return a.connectNetwork(n, name, o.netns)
+}
+
+// connectNetwork attaches to one more network the running container that a word means, or that
+// whose network namespace is at a path.
+func (a *app) connectNetwork(n container.Network, name, netns string) error {
 	a.heal()
 	m, err := a.openHost(a.store)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	t, err := a.findTarget(m, name, o.netns) // Docker looks for the container first
+	t, err := a.findTarget(m, name, netns) // Docker looks for the container first
 	if err != nil {
 		return notRunning("connect", err)
 	}
@@ -98,7 +104,7 @@ func (a *app) connect(o *connectOptions, word, name string) error {
 	}
 	defer lock.Unlock()
 	// Another connect may have come first, or the container's end.
-	if t, err = a.findTarget(m, t.Container, t.again(o.netns)); err != nil {
+	if t, err = a.findTarget(m, t.Container, t.again(netns)); err != nil {
 		return notRunning("connect", err)
 	}
 	request, err := a.connectRequest(t, n)
@@ -144,7 +150,7 @@ func (a *app) connectRequest(t *target, n container.Network) (*networkRequest, e
 		return nil, err
 	}
 	if err := container.CheckNetworks([]container.Network{n}); err != nil {
-		return nil, err
+		return nil, network.Refused(network.InvalidParameter, err)
 	}
 	r := &networkRequest{Network: n, list: list}
 	if err := errors.Join(r.read(), checkInstalled(list, a.pluginPath())); err != nil {
@@ -161,14 +167,14 @@ func (a *app) connectRequest(t *target, n container.Network) (*networkRequest, e
 // canConnect refuses what Docker refuses, in its words.
 func canConnect(t *target, list Network) error {
 	if _, is := t.on(list.Name); is {
-		return fmt.Errorf("endpoint with name %s already exists in network %s", t.Title(), list.Name)
+		return network.Refuse(network.Forbidden, "endpoint with name %s already exists in network %s", t.Title(), list.Name)
 	}
 	_, isolated := t.on("none")
 	switch {
 	case list.Driver == "host":
-		return errors.New("cannot connect container to host network - container must be created in host network mode")
+		return network.Refuse(network.InvalidParameter, "cannot connect container to host network - container must be created in host network mode")
 	case list.Driver == "null" && len(t.Attachments) > 0, isolated:
-		return errors.New("container cannot be connected to multiple networks with one of the networks in private (none) mode")
+		return network.Refuse(network.InvalidParameter, "container cannot be connected to multiple networks with one of the networks in private (none) mode")
 	}
 	return nil
 }

@@ -54,10 +54,11 @@ func newCreateCommand(a *app) *cobra.Command {
 			if err := f.fill(o); err != nil {
 				return err
 			}
-			if o.Driver == overlayDriver {
-				return a.createOverlay(o)
+			id, err := a.createNetwork(o)
+			if err == nil {
+				fmt.Fprintln(a.stdout, id)
 			}
-			return a.create(o)
+			return err
 		},
 		DisableFlagsInUseLine: true,
 	}
@@ -141,13 +142,24 @@ func pairs(words []string) map[string]string {
 	return out
 }
 
-// create creates a network: it chooses and registers the subnets, writes the
-// file and prints the ID. The kernel's objects are made when the first container
-// is attached.
+// createNetwork creates a network, of this host or of the cluster, and returns its ID.
+func (a *app) createNetwork(o *catalog.Options) (id string, err error) {
+	create := a.create
+	if o.Driver == overlayDriver {
+		create = a.createOverlay
+	}
+	if err := create(o); err != nil {
+		return "", err
+	}
+	return network.ID(o.Name), nil
+}
+
+// create creates a network: it chooses and registers the subnets, and writes the
+// file. The kernel's objects are made when the first container is attached.
 func (a *app) create(o *catalog.Options) error {
 	draft, err := o.Draft(mode.All)
 	if err != nil {
-		return err
+		return network.Refused(network.InvalidParameter, err)
 	}
 	m, err := a.openHost(a.store)
 	if err != nil {
@@ -171,11 +183,7 @@ func (a *app) create(o *catalog.Options) error {
 		return err
 	}
 	c := creation{app: a, draft: draft, name: o.Name, registry: registry.Of(a.store, "")}
-	if err := c.run(m); err != nil {
-		return err
-	}
-	fmt.Fprintln(a.stdout, network.ID(o.Name))
-	return nil
+	return c.run(m)
 }
 
 // parentFree tells why a network can't have its parent: one that is configured has it,
@@ -229,7 +237,9 @@ func (a *app) removeLeftovers(m machine, name string) error {
 	return a.dismantle(m, &removal{name: name, link: known.Bridge, removers: removers()})
 }
 
-func alreadyExists(name string) error { return fmt.Errorf("network with name %s already exists", name) }
+func alreadyExists(name string) error {
+	return network.Refuse(network.Conflict, "network with name %s already exists", name)
+}
 
 // A creation is a network being created.
 type creation struct {
@@ -297,7 +307,7 @@ func (c *creation) conflict(other Network, f catalog.Facts) error {
 		for _, own := range c.draft.IPAM.Own.Subnets {
 			onLAN := f.Parent != nil && c.draft.Parent != nil && own.Prefix == s.Prefix
 			if own.Prefix.Overlaps(s.Prefix) && !(onLAN && !own.Range.Overlaps(s.Range)) {
-				return fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: "+
+				return network.Refuse(network.Forbidden, "invalid pool request: Pool overlaps with other one on this address space: "+
 					"subnet %s of network %q and %s of network %q", own.Prefix, c.name, s.Prefix, other.Name)
 			}
 		}
@@ -310,7 +320,7 @@ func (c *creation) conflict(other Network, f catalog.Facts) error {
 
 func (c *creation) sameLink(other string) error {
 	link := c.draft.Link
-	return fmt.Errorf("cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name",
+	return network.Refuse(network.Forbidden, "cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name",
 		network.ID(c.name), link, network.ID(other), link)
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -96,7 +95,7 @@ func (a *app) networkOf(t *target, word string) (string, error) {
 		return "", err
 	}
 	if n.Driver == "host" {
-		return "", errors.New("cannot disconnect container from host network - container was created in host network mode")
+		return "", network.Refuse(network.InvalidParameter, "cannot disconnect container from host network - container was created in host network mode")
 	}
 	return n.Name, nil
 }

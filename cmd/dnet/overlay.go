@@ -50,12 +50,12 @@ func (a *app) openCluster(ctx context.Context) (*remote.Client, overlay.Cluster,
 // passedOver warns of what can't be read in the cluster's store.
 func (a *app) passedOver(err error) { a.warn("passed over, as it can't be read: %v", err) }
 
-// createOverlay creates a network of the cluster, and prints its ID once this node's file
-// of it is there.
+// createOverlay creates a network of the cluster. It returns once this node's file of it is
+// there.
 func (a *app) createOverlay(o *catalog.Options) error {
 	want, err := wantedOverlay(o)
 	if err != nil {
-		return err
+		return network.Refused(network.InvalidParameter, err)
 	}
 	if err := a.overlayFree(&want); err != nil {
 		return err
@@ -73,7 +73,6 @@ func (a *app) createOverlay(o *catalog.Options) error {
 	if err := client.Admin(ctx, cluster.Sync, nil, nil); err != nil {
 		return fmt.Errorf("network %s was made, and this node's file of it was not: %w", o.Name, err)
 	}
-	fmt.Fprintln(a.stdout, network.ID(o.Name))
 	return nil
 }
 
@@ -82,7 +81,7 @@ func wantedOverlay(o *catalog.Options) (overlay.Wanted, error) {
 	w := overlay.Wanted{Name: o.Name, IPv6: o.IPv6 != nil && *o.IPv6, NoIPv4: o.IPv4 != nil && !*o.IPv4}
 	w.Internal, w.Attachable, w.Labels, w.Made = o.Internal, o.Attachable, o.Labels, time.Now().UTC().Format(time.RFC3339)
 	if catalog.Predefined(o.Name) {
-		return w, fmt.Errorf("operation is not permitted on predefined %s network", o.Name)
+		return w, network.Refuse(network.Forbidden, "operation is not permitted on predefined %s network", o.Name)
 	}
 	if o.IPAMDriver != "default" || len(o.IPAMOptions) > 0 {
 		return w, errors.New("--ipam-driver, --ipam-opt: the addresses of an overlay network are the cluster's")
@@ -193,7 +192,7 @@ func (a *app) overlayFree(w *overlay.Wanted) error {
 			w.Avoid = append(w.Avoid, s.Prefix)
 			for _, own := range w.Subnets {
 				if own.Prefix.Overlaps(s.Prefix) {
-					return fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: "+
+					return network.Refuse(network.Forbidden, "invalid pool request: Pool overlaps with other one on this address space: "+
 						"subnet %s of network %q and %s of network %q", own.Prefix, w.Name, s.Prefix, n.Name)
 				}
 			}

@@ -114,7 +114,7 @@ func (a *app) remove(m machine, word string) error {
 		return err
 	}
 	if len(attached) > 0 {
-		return fmt.Errorf("error while removing network: network %s has active endpoints (%s)", r.name, endpointList(attached))
+		return network.Refuse(network.Forbidden, "error while removing network: network %s has active endpoints (%s)", r.name, endpointList(attached))
 	}
 	if r.path != "" {
 		if err := a.conf.Remove(r.path); err != nil {
@@ -139,9 +139,9 @@ func (a *app) removalOf(word string) (*removal, error) {
 	case err != nil:
 		return nil, err
 	case catalog.Predefined(n.Name):
-		return nil, fmt.Errorf("%s is a pre-defined network and cannot be removed", n.Name)
+		return nil, network.Refuse(network.Forbidden, "%s is a pre-defined network and cannot be removed", n.Name)
 	case mode.Of(n.Type) == nil && !isOverlay(n.Raw):
-		return nil, fmt.Errorf("network %s is not dcni's (its plugin is %s): remove it with what made it, or its file %s", n.Name, n.Type, n.Path)
+		return nil, network.Refuse(network.Forbidden, "network %s is not dcni's (its plugin is %s): remove it with what made it, or its file %s", n.Name, n.Type, n.Path)
 	}
 	r := &removal{name: n.Name, path: n.Path, conf: n.Raw}
 	// If the configuration can't be read, the usual places are looked at.

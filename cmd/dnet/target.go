@@ -143,7 +143,7 @@ func (t *target) checkOwnNamespace() error {
 	shared := t.path == network.HostNetNS || t.own != nil && t.own.Donor != "" ||
 		slices.ContainsFunc(t.records, func(r *records.Record) bool { return r.Target != 0 })
 	if shared {
-		return errors.New("container sharing network namespace with another container or host cannot be connected to any other network")
+		return network.Refuse(network.InvalidParameter, "container sharing network namespace with another container or host cannot be connected to any other network")
 	}
 	return nil
 }

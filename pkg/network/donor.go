@@ -80,7 +80,7 @@ func FindContainer(list []Donor, word string, runs func(*Donor) bool) (*Donor, e
 	case 1:
 		return running[0], nil
 	}
-	return nil, fmt.Errorf("Multiple IDs found with provided prefix: %s: %s", word, titles(running)) //nolint:staticcheck // Docker's sentence
+	return nil, Refuse(InvalidParameter, "Multiple IDs found with provided prefix: %s: %s", word, titles(running))
 }
 
 // A NoContainerError says that a word means no container.

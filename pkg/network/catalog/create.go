@@ -56,7 +56,7 @@ func (o *Options) Draft(plugins []*network.Plugin) (*Draft, error) {
 	case strings.TrimSpace(o.Name) == "":
 		return nil, errors.New("invalid name: name is empty")
 	case Predefined(o.Name):
-		return nil, fmt.Errorf("operation is not permitted on predefined %s network", o.Name)
+		return nil, network.Refuse(network.Forbidden, "operation is not permitted on predefined %s network", o.Name)
 	}
 	if err := cmp.Or(network.CheckLength(o.Name), checkName(o.Name)); err != nil {
 		return nil, err

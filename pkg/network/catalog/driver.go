@@ -1,8 +1,6 @@
 package catalog
 
 import (
-	"fmt"
-
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
 	"dcni/pkg/wire"
@@ -67,7 +65,7 @@ func creatorOf(plugins []*network.Plugin, driver string) (*network.Plugin, Creat
 		if c, ok := p.Driver.(Creator); ok {
 			return p, c, nil
 		}
-		return nil, nil, fmt.Errorf("only one instance of %q network is allowed", driver)
+		return nil, nil, network.Refuse(network.Forbidden, "only one instance of %q network is allowed", driver)
 	}
-	return nil, nil, fmt.Errorf("plugin %q not found", driver)
+	return nil, nil, network.Refuse(network.NotFound, "plugin %q not found", driver)
 }

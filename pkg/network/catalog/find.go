@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"fmt"
 	"strings"
 
 	"dcni/pkg/network"
@@ -38,5 +37,5 @@ func Find(names []string, word string) (string, error) {
 	case 1:
 		return prefixed[0], nil
 	}
-	return "", fmt.Errorf("network %s is ambiguous (%d matches found based on ID prefix)", word, len(prefixed))
+	return "", network.Refuse(network.InvalidParameter, "network %s is ambiguous (%d matches found based on ID prefix)", word, len(prefixed))
 }
