@@ -1,15 +1,14 @@
 package records
 
 import (
-	"path/filepath"
 	"testing"
 
 	"dcni/pkg/records/recordstest"
 )
 
-var owner, code, want = recordstest.Owner, recordstest.Code, recordstest.Want
+var owner, code, want, errText = recordstest.Owner, recordstest.Code, recordstest.Want, recordstest.ErrText
 
 func testStore(t testing.TB) Store {
-	dir := t.TempDir()
-	return Store{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib")}
+	run, lib := recordstest.Dirs(t)
+	return Store{Run: run, Lib: lib}
 }

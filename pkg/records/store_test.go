@@ -50,13 +50,6 @@ func TestList(t *testing.T) {
 	}
 }
 
-func errText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return ", error: " + err.Error()
-}
-
 // TestDeleteAndPrune removes records and what is left of their directories.
 func TestDeleteAndPrune(t *testing.T) {
 	s := testStore(t)

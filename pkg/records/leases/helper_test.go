@@ -6,7 +6,6 @@ import (
 	"math/bits"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -18,16 +17,11 @@ import (
 
 var owner, code, want, config, request = recordstest.Owner, recordstest.Code, recordstest.Want, recordstest.Config, recordstest.Request
 
-func testStore(t testing.TB) records.Store {
-	dir := t.TempDir()
-	return records.Store{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib")}
-}
+var errText, reboot = recordstest.ErrText, recordstest.Reboot
 
-// reboot is what a boot does: /run is empty.
-func reboot(t testing.TB, s records.Store) {
-	if err := os.RemoveAll(s.Run); err != nil {
-		t.Fatal(err)
-	}
+func testStore(t testing.TB) records.Store {
+	run, lib := recordstest.Dirs(t)
+	return records.Store{Run: run, Lib: lib}
 }
 
 // claim returns the addresses as text, or the error's.
@@ -119,10 +113,4 @@ func verifyPages(t testing.TB, s *session, taken map[netip.Addr]bool) {
 	if set != len(taken) {
 		t.Errorf("the bitmap has %d addresses, there are %d", set, len(taken))
 	}
-}
-func errText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return ", error: " + err.Error()
 }

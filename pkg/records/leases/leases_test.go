@@ -197,7 +197,7 @@ func TestReboot(t *testing.T) {
 	for i := range 5 {
 		l.Claim(request(fmt.Sprint("c", i)), cfg)
 	}
-	reboot(t, s)
+	reboot(t, s.Run)
 	want(t, claimText(l, request("c9"), cfg), "10.1.0.2/29")
 	want(t, fmt.Sprint(verify(t, l)), "[10.1.0.2 c9]")
 }
@@ -297,6 +297,6 @@ func TestTaken(t *testing.T) {
 	cfg.Sticky = true
 	want(t, claimText(l, sticky("c2", "db"), cfg), "10.1.0.3/29")
 	want(t, taken(), "[10.1.0.2 10.1.0.3]")
-	reboot(t, s)
+	reboot(t, s.Run)
 	want(t, taken(), "[10.1.0.3]")
 }

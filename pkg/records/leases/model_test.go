@@ -70,7 +70,7 @@ func (m *model) step(t *testing.T, r *rand.Rand, s records.Store, cfg ipam.Confi
 		}
 		delete(m.leases, c)
 	case n < 93:
-		reboot(t, s)
+		reboot(t, s.Run)
 		clear(m.leases)
 	case n < 96:
 		time.Sleep(tick)

@@ -138,7 +138,7 @@ func TestEpochOfManyProcesses(t *testing.T) {
 	for range 7 {
 		want(t, <-words, first)
 	}
-	reboot(t, s)
+	reboot(t, s.Run)
 	if again, err := s.Epoch(); err != nil || again+"<nil>" == first {
 		t.Fatalf("after a boot: %s, %v", again, err)
 	}
@@ -207,7 +207,7 @@ func (k kill) series(t *testing.T, strace, calls string) int {
 		}
 		l.Claim(request("c3"), cfg)
 		if n%2 == 0 && !k.coarse { // the first one of a network, and of a boot
-			reboot(t, s)
+			reboot(t, s.Run)
 			if k.what == "claim" {
 				os.RemoveAll(s.Lib)
 			}

@@ -30,7 +30,7 @@ func TestSticky(t *testing.T) {
 	want(t, fmt.Sprint(verify(t, l)), "[]")
 	want(t, claimText(l, sticky("c3", "web"), cfg), "10.1.0.4/29 fd00:1::4/64")
 	want(t, claimText(l, sticky("c4", "other", "10.1.0.3"), cfg), "error 101: Address already in use: 10.1.0.3 is kept for db")
-	reboot(t, s)
+	reboot(t, s.Run)
 	want(t, claimText(l, sticky("c5", "db"), cfg), "10.1.0.3/29 fd00:1::3/64")
 	want(t, claimText(l, sticky("c6", "web"), cfg), "10.1.0.4/29 fd00:1::4/64")
 	verify(t, l)

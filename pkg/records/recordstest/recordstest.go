@@ -48,6 +48,28 @@ func ReplaceBy(t testing.TB, spoil func(string) error, path string) {
 	}
 }
 
+// Dirs returns the directories of a new store: that of a boot, and that which stays.
+func Dirs(t testing.TB) (run, lib string) {
+	dir := t.TempDir()
+	return filepath.Join(dir, "run"), filepath.Join(dir, "lib")
+}
+
+// Reboot is what a boot does to a store's directory.
+func Reboot(t testing.TB, run string) {
+	t.Helper()
+	if err := os.RemoveAll(run); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ErrText is an error behind a text, "" for none.
+func ErrText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return ", error: " + err.Error()
+}
+
 // Owner is an attachment of network web.
 func Owner(container string) wire.Attachment {
 	return wire.Attachment{Network: "web", Container: container, IfName: "eth0"}

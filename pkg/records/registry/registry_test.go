@@ -70,7 +70,7 @@ func TestForgotten(t *testing.T) {
 		want(t, registerText(n, r), "["+r.Explicit[0].String()+"]")
 	}
 	leases.Of(s, "", "stale").Claim(request("c1"), config(t, "10.3.0.0/16"))
-	reboot(t, s)
+	reboot(t, s.Run)
 	leases.Of(s, "", "leased").Claim(request("c1"), config(t, "10.2.0.0/16"))
 	for i, text := range []string{"dead", "alive", "leased", "stale"} {
 		r := Registration{Name: "new-" + text, Explicit: prefixes(fmt.Sprintf("10.%d.7.0/24", i))}
