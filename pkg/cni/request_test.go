@@ -107,12 +107,26 @@ func TestBadWishes(t *testing.T) {
 	}
 }
 
+// TestLongWords: what names files is at most as long as a file's name may be.
 func TestLongWords(t *testing.T) {
-	long := fmt.Sprintf("%0256d", 1)
-	_, err := ParseRequest(&Call{ContainerID: long, IfName: "eth0", Conf: []byte(`{"name": "web"}`)})
-	var coded *wire.Error
-	if !errors.As(err, &coded) || coded.Code != wire.CodeEnv {
-		t.Errorf("a container ID of 256 bytes: %v, want code 4", err)
+	fits, long := fmt.Sprintf("%0255d", 1), fmt.Sprintf("%0256d", 1)
+	for _, c := range []struct {
+		container, network string
+		code               wire.Code
+		want               string
+	}{
+		{fits, fits, 0, ""},
+		{long, "web", wire.CodeEnv, "CNI_CONTAINERID"},
+		{"c1", long, wire.CodeEnv, "name"},
+	} {
+		_, err := ParseRequest(&Call{ContainerID: c.container, IfName: "eth0", Conf: fmt.Appendf(nil, `{"name": %q}`, c.network)})
+		var coded *wire.Error
+		if c.code == 0 && err == nil {
+			continue
+		}
+		if !errors.As(err, &coded) || coded.Code != c.code || !strings.HasPrefix(err.Error(), c.want) || !strings.HasSuffix(err.Error(), "must be at most 255 bytes") {
+			t.Errorf("%d and %d bytes: %v, want code %d", len(c.container), len(c.network), err, c.code)
+		}
 	}
 }
 

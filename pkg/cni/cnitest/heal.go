@@ -103,6 +103,9 @@ func (m matrix) brokenHeal(t *testing.T) {
 	probe := m.lost(t)
 	steps := probe.Steps(heal(probe))
 	for n := 1; n <= steps; n++ {
+		if !m.due(n, thinRow) {
+			continue
+		}
 		*m.cases += 2
 		w := m.lost(t)
 		w.FailAt(n, heal(w))
@@ -142,8 +145,11 @@ func (m matrix) collect(t *testing.T) {
 		func(r *records.Record) { r.State = records.Adding },
 		func(r *records.Record) { r.State = records.Deleting },
 	}
-	for _, state := range states {
+	for i, state := range states {
 		for n := 1; ; n++ {
+			if !m.due(n+i, len(states)) {
+				continue
+			}
 			w := m.whole(t)
 			w.Vanish("c1")
 			if list := w.healed(t); len(list) > 0 && slices.ContainsFunc(list, func(r wire.HealEvent) bool { return r.Did == wire.Reaped }) {

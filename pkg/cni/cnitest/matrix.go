@@ -19,8 +19,21 @@ import (
 // The configuration should ask for all that the plugin can do, fixed host
 // ports and addresses included: the last row wants another container to find
 // them taken. The others are addresses that machines on the LAN have.
+//
+// With -short it is [Thin].
 func Matrix(t *testing.T, plugin *network.Plugin, conf string, others ...string) {
-	m := matrix{plugin, conf, map[netip.Addr]string{}, new(int)}
+	run(t, plugin, conf, testing.Short(), others)
+}
+
+// Thin is a part of the matrix that takes a tenth of the time: of each row the cases are
+// taken in turn, so that each step of each verb is in some of them, but not each of two
+// processes' steps beside each of the other's.
+func Thin(t *testing.T, plugin *network.Plugin, conf string, others ...string) {
+	run(t, plugin, conf, true, others)
+}
+
+func run(t *testing.T, plugin *network.Plugin, conf string, thin bool, others []string) {
+	m := matrix{plugin, conf, map[netip.Addr]string{}, new(int), thin, new(int)}
 	for _, a := range others {
 		m.onLAN[netip.MustParseAddr(a)] = "02:00:00:00:00:99"
 	}
@@ -55,7 +68,13 @@ type matrix struct {
 	conf   string
 	onLAN  map[netip.Addr]string
 	cases  *int // how many ran
+	thin   bool // only cases whose turn it is run
+	turn   *int // counts what takes turns
 }
+
+// due reports whether the n-th case of a row runs: each does, or in a thin matrix one of
+// so many, which is another one in the next row.
+func (m matrix) due(n, of int) bool { return !m.thin || (n+*m.turn)%of == 0 }
 
 func (m matrix) world(t *testing.T) *World {
 	w := NewWorld(t, m.plugin)
@@ -72,6 +91,13 @@ func (m matrix) again(t *testing.T, w *World, container, conf string) {
 	}
 }
 
+// In a thin matrix, of a row's steps, and of those of a verb beside another one, one of so
+// many runs.
+const (
+	thinRow  = 3
+	thinPair = 16
+)
+
 // each runs f in a new world for every step of a verb: in one where c0 is attached
 // already and again in one without, where the network is new as well.
 func (m matrix) each(t *testing.T, verb func(w *World), f func(t *testing.T, w *World, n int)) {
@@ -80,9 +106,13 @@ func (m matrix) each(t *testing.T, verb func(w *World), f func(t *testing.T, w *
 
 func (m matrix) eachIn(t *testing.T, scenes []scene, verb func(w *World), f func(t *testing.T, w *World, n int)) {
 	for _, s := range scenes {
+		*m.turn++
 		probe, _ := m.scene(t, s)
 		steps := probe.Steps(func() { verb(probe) })
 		for n := 1; n <= steps; n++ {
+			if !m.due(n, thinRow) {
+				continue
+			}
 			w, _ := m.scene(t, s)
 			*m.cases++
 			t.Run(fmt.Sprintf("%s step %d", s.name, n), func(t *testing.T) { f(t, w, n) })
@@ -192,14 +222,18 @@ func (m matrix) gcOfDnet(t *testing.T) {
 
 func (m matrix) dieThenDel(t *testing.T) {
 	m.each(t, func(w *World) { _, _ = w.add(t, "c1", m.conf) }, func(t *testing.T, w *World, n int) {
-		for k := 1; ; k++ {
+		first := 1
+		if m.thin {
+			first = n
+		}
+		for k := first; ; k++ {
 			w.DieAt(n, func() { _, _ = w.add(t, "c1", m.conf) })
 			del := func() { _ = w.Engine.Del(w.Request(t, "c1", m.conf)) }
 			alive := true
 			w.DieAt(k, func() { del(); alive = false })
 			m.mustDel(t, w, "c1")
 			m.left(t, w, "c1")
-			if !alive {
+			if !alive || m.thin {
 				return // DEL had no k-th step
 			}
 		}

@@ -1,4 +1,4 @@
-package bridge_test
+package cni_test
 
 import (
 	"bytes"

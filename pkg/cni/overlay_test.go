@@ -1,15 +1,21 @@
-package overlay_test
+package cni_test
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"dcni/pkg/cni/cnitest"
 	"dcni/pkg/mode/overlay"
+	cluster "dcni/pkg/overlay"
 	"dcni/pkg/wire"
 )
 
+// plain is a configuration of an overlay network.
 const plain = `{"cniVersion": "1.1.0", "name": "web", "type": "doverlay"}`
 
 func add(t *testing.T, w *cnitest.World, container, conf string) {
@@ -115,39 +121,72 @@ func TestForgotten(t *testing.T) {
 	}
 }
 
-// TestRefused: what a configuration says of the network and the cluster says otherwise is
-// an error, and so is what an overlay network can't have.
-func TestRefused(t *testing.T) {
-	for conf, want := range map[string]string{
-		`"vni": 4097`:               `vni 4097: must be left out or 4096, as network "web" has it in the cluster`,
-		`"vni": 7`:                  "vni 7: must be 4096 to 16777215",
-		`"mtu": 1400`:               "mtu 1400: must be left out or 1450",
-		`"encrypted": true`:         "encrypted true: must be left out or false",
-		`"internal": true`:          "internal true: must be left out or false",
-		`"nodeAddresses": true`:     "nodeAddresses: not supported by this version",
-		`"bridge": "br9"`:           `unknown key "bridge"`,
-		`"defaultBridge": false`:    `unknown key "defaultBridge"`,
-		`"vnl": 4096`:               `unknown key "vnl": did you mean "vni"?`,
-		`"ipam": {"type": "dipam"}`: `ipam.type "dipam": must be cluster with doverlay`,
-		`"ipam": {"type": "cluster", "sticky": true}`:          "ipam.sticky: must not be given with doverlay",
-		`"ipam": {"type": "cluster", "generation": 99}`:        "generation 99",
-		`"ipam": {"type": "cluster", "subnet": "10.9.0.0/24"}`: `10.9.0.0/24`,
-		`"options": {"com.docker.network.bridge.name": "br9"}`: "bridge: must not be given",
-		`"options": {"com.docker.network.driver.mtu": "1400"}`: "mtu 1400: must be left out or 1450",
-		`"name": "nosuch"`: `network "nosuch": not in the cluster; dnet create -d overlay makes it`,
+// TestClusterFull: STATUS and ADD tell of a network that has no address left, of whichever
+// family, and an address that is given back counts.
+func TestClusterFull(t *testing.T) {
+	conf := strings.Replace(plain, "web", "tiny", 1)
+	for _, c := range []struct {
+		subnets []string
+		room    int // containers
+	}{
+		{[]string{"10.9.0.0/30"}, 1},
+		{[]string{"fd00:9::/126"}, 2},
+		{[]string{"10.9.0.0/30", "fd00:9::/64"}, 1},
+		{[]string{"10.9.0.0/24", "fd00:9::/126"}, 2},
 	} {
 		w := cnitest.NewWorld(t, overlay.Plugin)
-		before := w.State(t)
-		text := strings.TrimSuffix(plain, "}") + ", " + conf + "}"
-		if strings.HasPrefix(conf, `"name"`) {
-			text = `{"cniVersion": "1.1.0", "type": "doverlay", ` + conf + "}"
+		tiny := cluster.Network{VNI: cluster.MinVNI + 9, MTU: 1450}
+		for _, text := range c.subnets {
+			p := netip.MustParsePrefix(text)
+			tiny.Subnets = append(tiny.Subnets, cluster.Subnet{Prefix: p, Gateway: p.Addr().Next()})
 		}
-		_, err := w.Engine.Add(w.Request(t, "c1", text))
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %s", conf, err, want)
+		value, err := json.Marshal(tiny)
+		if err == nil {
+			key := cluster.Keys{Prefix: "/dcni/1/test/"}.Network("tiny")
+			_, _, err = w.Cluster.Commit(context.Background(), cluster.Txn{Then: []cluster.Change{{Key: key, Value: value}}})
 		}
-		if now := w.State(t); now != before {
-			t.Errorf("%s left\n%s", conf, now)
+		if err != nil {
+			t.Fatal(err)
 		}
+		status := func() error { return w.Engine.Status(w.Request(t, "", conf)) }
+		for i := range c.room {
+			if err := status(); err != nil {
+				t.Errorf("%v has %d of %d containers, and STATUS says %v", c.subnets, i, c.room, err)
+			}
+			add(t, w, fmt.Sprint("c", i), conf)
+		}
+		refused := func(what string, err error, code wire.Code) {
+			t.Helper()
+			coded := (*wire.Error)(nil)
+			if !errors.As(err, &coded) || coded.Code != code {
+				t.Errorf("%v is full, and %s says %v, not code %d", c.subnets, what, err, code)
+			}
+		}
+		refused("STATUS", status(), wire.CodeUnavailable)
+		_, err = w.Engine.Add(w.Request(t, "last", conf))
+		refused("ADD", err, wire.CodeTryAgain)
+		if err := errors.Join(w.Engine.Del(w.Request(t, "c0", conf)), status()); err != nil {
+			t.Errorf("%v, after DEL: %v", c.subnets, err)
+		}
+	}
+}
+
+// TestClusterCollect: GC gives back what attachments of this node have that have no record
+// and are not valid.
+func TestClusterCollect(t *testing.T) {
+	w := cnitest.NewWorld(t, overlay.Plugin)
+	for _, container := range []string{"c1", "c2"} {
+		add(t, w, container, plain)
+	}
+	before := w.State(t)
+	if err := w.Store.Delete(w.Request(t, "c1", plain).Attachment, "doverlay"); err != nil {
+		t.Fatal(err)
+	}
+	gc := strings.TrimSuffix(plain, "}") + `, "cni.dev/valid-attachments": [{"containerID": "c2", "ifname": "eth0"}]}`
+	if err := w.Engine.GC(w.Request(t, "", gc)); err != nil {
+		t.Fatal(err)
+	}
+	if now := w.State(t); strings.Contains(now, "endpoint web c1/eth0") || !strings.Contains(now, "endpoint web c2/eth0") || !strings.Contains(before, "endpoint web c1/eth0") {
+		t.Errorf("GC left\n%s\nof\n%s", now, before)
 	}
 }
