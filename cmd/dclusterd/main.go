@@ -30,8 +30,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -42,16 +40,9 @@ import (
 	"time"
 
 	"dcni/cmd/internal/usage"
-	"dcni/pkg/cni"
 	"dcni/pkg/host/systemd"
 	"dcni/pkg/overlay"
 	"dcni/pkg/records"
-)
-
-// Exit statuses.
-const (
-	statusError = 1
-	statusUsage = 2
 )
 
 // gcPercent is how much memory may grow between two collections.
@@ -70,29 +61,21 @@ type options struct {
 // parse reads the command line.
 func parse(args []string, stdout io.Writer) (options, error) {
 	o := options{}
-	f := flag.NewFlagSet("dclusterd", flag.ContinueOnError)
-	f.SetOutput(io.Discard) // errors are returned
+	f, version := usage.Flags("dclusterd")
 	f.StringVar(&o.confDir, "conf-dir", records.DefaultConfDir, "`folder` of network configurations")
 	f.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
 	f.DurationVar(&o.grace, "address-grace", overlay.Grace*time.Second, "`time` that a node keeps its addresses which this one finds dead")
 	f.IntVar(&o.snapshots, "snapshots", defaultSnapshots, "`number` of daily snapshots of the store that are kept; 0: none are written")
 	f.BoolVar(&o.onDemand, "on-demand", false, "end if the host is in no cluster, as when dnet starts it")
-	f.BoolVar(&o.version, "version", false, "print the version, and end")
-	f.Usage = func() {}
-	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			usage.Print("dclusterd", f, stdout)
-		}
+	if err := usage.Parse(f, args, stdout); err != nil {
 		return o, err
 	}
+	o.version = *version
 	if o.grace < 0 {
 		return o, fmt.Errorf("--address-grace %s: must be 0s or more, as 24h", o.grace)
 	}
 	if o.snapshots < 0 {
 		return o, fmt.Errorf("--snapshots %d: must be 0 (none) or more", o.snapshots)
-	}
-	if f.NArg() > 0 {
-		return o, fmt.Errorf("unknown argument %q: dclusterd takes flags only", f.Arg(0))
 	}
 	return o, nil
 }
@@ -112,15 +95,8 @@ func main() {
 // run is the program; it returns the exit status.
 func run(ctx context.Context, store records.Store, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stdout)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		fmt.Fprintf(stderr, "dclusterd: %v\n", err)
-		return statusUsage
-	case o.version:
-		fmt.Fprintf(stdout, "dclusterd %s\n", cni.Version)
-		return 0
+	if status, all := usage.Answer("dclusterd", err, o.version, stdout, stderr); all {
+		return status
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.level}))
 	d := newDaemon(o, store, log)
@@ -129,7 +105,7 @@ func run(ctx context.Context, store records.Store, args []string, stdout, stderr
 	}
 	if err != nil {
 		log.Error("dclusterd ends", "error", err)
-		return statusError
+		return usage.StatusError
 	}
 	return 0
 }

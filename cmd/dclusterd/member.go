@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"dcni/cmd/internal/usage"
 	"dcni/pkg/overlay/etcd/member"
 )
 
@@ -16,7 +17,7 @@ func runMember(ctx context.Context, in io.Reader, stderr io.Writer) int {
 	d := json.NewDecoder(in)
 	if err := d.Decode(&spec); err != nil {
 		fmt.Fprintf(stderr, memberSays+"%v\n", err)
-		return statusUsage
+		return usage.StatusUsage
 	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
@@ -31,7 +32,7 @@ func runMember(ctx context.Context, in io.Reader, stderr io.Writer) int {
 	}
 	if err != nil && ctx.Err() == nil {
 		fmt.Fprintf(stderr, memberSays+"%v\n", err)
-		return statusError
+		return usage.StatusError
 	}
 	return 0
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"dcni/cmd/internal/usage"
 	"dcni/pkg/cni"
 	"dcni/pkg/host"
 	"dcni/pkg/mode"
@@ -184,7 +185,7 @@ func healOnce(ctx context.Context, store records.Store, stdout, stderr io.Writer
 		for line := range strings.Lines(err.Error()) {
 			fmt.Fprintf(stderr, "dnetd: %s\n", strings.TrimSpace(line))
 		}
-		return statusError
+		return usage.StatusError
 	}
 	return 0
 }

@@ -33,8 +33,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -43,15 +41,8 @@ import (
 	"syscall"
 
 	"dcni/cmd/internal/usage"
-	"dcni/pkg/cni"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/records"
-)
-
-// Exit statuses.
-const (
-	statusError = 1
-	statusUsage = 2
 )
 
 // options are the command line.
@@ -67,24 +58,16 @@ type options struct {
 // parse reads the command line.
 func parse(args []string, stdout io.Writer) (options, error) {
 	o := options{}
-	f := flag.NewFlagSet("dnetd", flag.ContinueOnError)
-	f.SetOutput(io.Discard) // errors are returned
+	f, version := usage.Flags("dnetd")
 	f.StringVar(&o.socket, "socket", agent.DefaultSocket, "`path` of the unix socket for plugins")
 	f.StringVar(&o.metrics, "metrics", defaultMetrics, "`address` to serve metrics and health at, empty for none")
 	f.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
 	f.BoolVar(&o.once, "once", false, "put everything back as the records say, and end")
 	f.BoolVar(&o.onDemand, "on-demand", false, "end with the last container, as when a plugin starts it")
-	f.BoolVar(&o.version, "version", false, "print the version, and end")
-	f.Usage = func() {}
-	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			usage.Print("dnetd", f, stdout)
-		}
+	if err := usage.Parse(f, args, stdout); err != nil {
 		return o, err
 	}
-	if f.NArg() > 0 {
-		return o, fmt.Errorf("unknown argument %q: dnetd takes flags only", f.Arg(0))
-	}
+	o.version = *version
 	if len(o.socket) == 0 || len(o.socket) >= len(syscall.RawSockaddrUnix{}.Path) {
 		return o, fmt.Errorf("--socket %q: must be 1 to %d bytes", o.socket, len(syscall.RawSockaddrUnix{}.Path)-1)
 	}
@@ -103,15 +86,8 @@ func main() {
 // run is the program; it returns the exit status.
 func run(ctx context.Context, store records.Store, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stdout)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		fmt.Fprintf(stderr, "dnetd: %v\n", err)
-		return statusUsage
-	case o.version:
-		fmt.Fprintf(stdout, "dnetd %s\n", cni.Version)
-		return 0
+	if status, all := usage.Answer("dnetd", err, o.version, stdout, stderr); all {
+		return status
 	}
 	if o.once {
 		return healOnce(ctx, store, stdout, stderr)
@@ -126,7 +102,7 @@ func run(ctx context.Context, store records.Store, args []string, stdout, stderr
 	}
 	if err != nil {
 		log.Error("dnetd ends", "error", err)
-		return statusError
+		return usage.StatusError
 	}
 	return 0
 }
