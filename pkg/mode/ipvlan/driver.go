@@ -51,18 +51,5 @@ func (driver) Probes(d network.Description) []wire.Object {
 	return append(d.Parent.Objects(), d.Parent.Child(network.Endpoint{}, ""))
 }
 
-// Options returns what a configuration says under Docker's names. What inspect shows
-// elsewhere is left out.
-func (driver) Options(conf network.Conf) (map[string]string, error) {
-	keys, err := conf.Keys(known())
-	if err != nil {
-		return map[string]string{}, err
-	}
-	if v, ok := keys["master"]; ok { // another word for parent
-		keys["parent"] = v
-	}
-	for _, key := range slices.Concat([]string{"internal", "ipv6", "names"}, network.Known(&rawReference{}), network.StandardKeys()) {
-		delete(keys, key)
-	}
-	return options.Show(keys)
-}
+// Options returns what a configuration says under Docker's names.
+func (driver) Options(conf network.Conf) (map[string]string, error) { return reader.Show(conf) }

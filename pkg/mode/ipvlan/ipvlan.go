@@ -30,22 +30,10 @@ func roots(e network.Endpoint) []wire.Object {
 
 // Describe returns what the engine must know.
 func (n *Ipvlan) Describe() network.Description {
-	return network.Description{
-		Name:     n.Name,
-		Parent:   &n.Parent,
-		Routed:   n.Parent.Mode != l2,
-		NoMAC:    "ipvlan interfaces do not support custom mac address assignment: all have the MAC of their parent",
-		IPAM:     n.IPAM,
-		Families: n.Families,
-		MTU:      n.MTU,
-		Ports:    network.Ports{Ignore: n.Internal, Refuse: "a container of an ipvlan network is reached by its own address"},
-		DNS:      n.DNS,
-		Names:    n.Names,
-		IfPrefix: n.IfPrefix,
-		Info:     network.Info{Internal: n.Internal, Priority: n.GwPriority},
-
-		ConflictDetection: n.ConflictDetection,
-	}
+	d := n.OnParent.Describe("a container of an ipvlan network is reached by its own address")
+	d.Routed = n.Parent.Mode != l2
+	d.NoMAC = "ipvlan interfaces do not support custom mac address assignment: all have the MAC of their parent"
+	return d
 }
 
 // Plan says what must be there for one attachment. An interface follows the MTU of its

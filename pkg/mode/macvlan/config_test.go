@@ -119,7 +119,7 @@ func TestEveryOption(t *testing.T) {
 			t.Errorf("%s %s is accepted and changes nothing", name, example)
 		}
 	}
-	for _, key := range known() {
+	for _, key := range reader.Known() {
 		if slices.Contains(network.Known(&rawReference{}), key) {
 			continue // TestReference has them
 		}

@@ -39,20 +39,7 @@ func id(name string) string { return network.ID(name)[:network.ShortID] }
 
 // Describe returns what the engine must know.
 func (m *Macvlan) Describe() network.Description {
-	return network.Description{
-		Name:     m.Name,
-		Parent:   &m.Parent,
-		IPAM:     m.IPAM,
-		Families: m.Families,
-		MTU:      m.MTU,
-		Ports:    network.Ports{Ignore: m.Internal, Refuse: "a container of a macvlan network is on the LAN itself, reach it by its own address"},
-		DNS:      m.DNS,
-		Names:    m.Names,
-		IfPrefix: m.IfPrefix,
-		Info:     network.Info{Internal: m.Internal, Priority: m.GwPriority},
-
-		ConflictDetection: m.ConflictDetection && !m.Parent.Own,
-	}
+	return m.OnParent.Describe("a container of a macvlan network is on the LAN itself, reach it by its own address")
 }
 
 // Plan says what must be there for one attachment.
