@@ -31,6 +31,7 @@ type Options struct {
 	Ranges      []netip.Prefix
 	Gateways    []netip.Addr
 	Aux         map[string]string // name to address
+	Pools       []Pool            // in place of the four above, where each belongs to its subnet
 	IPAMDriver  string
 	IPAMOptions map[string]string
 }

@@ -24,6 +24,13 @@ func (s *givenSubnet) has(a netip.Addr) bool { return s.prefix.Masked().Contains
 // are in, as Docker's command line does, and checks each subnet as its daemon
 // does. The texts are Docker's.
 func (o *Options) match() ([]ipam.RawSubnet, error) {
+	if len(o.Pools) > 0 {
+		list, err := poolSubnets(o.Pools)
+		if err != nil {
+			return nil, err
+		}
+		return checked(list)
+	}
 	if len(o.Subnets) < len(o.Ranges) || len(o.Subnets) < len(o.Gateways) {
 		return nil, errors.New("every ip-range or gateway must have a corresponding subnet")
 	}
@@ -34,6 +41,11 @@ func (o *Options) match() ([]ipam.RawSubnet, error) {
 	if err := errors.Join(matchRanges(list, o.Ranges), matchGateways(list, o.Gateways), matchAux(list, o.Aux)); err != nil {
 		return nil, err
 	}
+	return checked(list)
+}
+
+// checked returns the subnets as dipam has them.
+func checked(list []*givenSubnet) ([]ipam.RawSubnet, error) {
 	var errs []error
 	var out []ipam.RawSubnet
 	for _, s := range list {
