@@ -63,7 +63,7 @@ func (n *Network) set(key, value string) (err error) {
 	case "ip6":
 		n.IPv6, err = ParseIP(value, true)
 	case "mac-address":
-		n.MAC, err = parseMAC(value)
+		n.MAC, err = ParseMAC(value)
 	case "gw-priority":
 		n.GwPriority, err = ParseGwPriority(value)
 	case "driver-opt":
@@ -117,7 +117,8 @@ func ParseIP(s string, v6 bool) (netip.Addr, error) {
 
 var macForm = lazily(`^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$`)
 
-func parseMAC(s string) (string, error) {
+// ParseMAC reads the value of --mac-address.
+func ParseMAC(s string) (string, error) {
 	if !macForm().MatchString(s) {
 		return "", fmt.Errorf("%s is not a valid mac address", s)
 	}
@@ -179,7 +180,7 @@ func (n *Network) merge(f flags) error {
 		}
 	}
 	if f.mac != "" {
-		n.MAC, err = parseMAC(f.mac)
+		n.MAC, err = ParseMAC(f.mac)
 	}
 	return err
 }

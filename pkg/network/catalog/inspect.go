@@ -135,12 +135,13 @@ func inspectEndpoints(attached []ShownEndpoint) map[string]InspectedEndpoint {
 		if _, taken := out[key]; taken {
 			key = "ep-" + e.EndpointID()
 		}
-		out[key] = e.inspect()
+		out[key] = e.Inspect()
 	}
 	return out
 }
 
-func (e ShownEndpoint) inspect() InspectedEndpoint {
+// Inspect shows the endpoint.
+func (e ShownEndpoint) Inspect() InspectedEndpoint {
 	out := InspectedEndpoint{Name: e.Name, EndpointID: e.EndpointID(), MacAddress: e.MAC}
 	for _, a := range e.Addresses {
 		switch {
