@@ -26,7 +26,7 @@ integration: programs # scenarios on the real kernel, as root; RUN=TestParity/dc
 	RUN='$(or $(RUN),.)' scripts/test scenarios
 bench: build # measure beside the reference plugins; BENCH='-before DIR' has another build beside, '-o FILE' writes it down
 	go build -o bin/test/ ./integration/bench && go test -c -o bin/test/ ./pkg/records
-	scripts/setup bench && scripts/root bin/test/bench $(BENCH)
+	scripts/setup && scripts/root bin/test/bench $(BENCH)
 scale: build ; go build -o bin/test/ ./integration/scale && scripts/root bin/test/scale $(SCALE) # measure clusters of up to 200 simulated nodes
 mutate: ; nice go run ./integration/mutate -show $(PKG) # share of small faults that package tests catch, outside CI; PKG=./pkg/wire for one
 lint: # go vet and the linters of .golangci.yml
