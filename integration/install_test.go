@@ -63,8 +63,8 @@ func TestInstall(t *testing.T) {
 func checkUnits(t *testing.T, dest string) {
 	t.Helper()
 	units, err := filepath.Glob("../scripts/systemd/*")
-	if err != nil || len(units) != 3 {
-		t.Fatalf("units %v, %v: want dclusterd's service, and dnetd's with its socket", units, err)
+	if err != nil || len(units) != 5 {
+		t.Fatalf("units %v, %v: want dclusterd's service, and those of dnetd and dnet api with their sockets", units, err)
 	}
 	for _, unit := range units {
 		want, err := os.ReadFile(unit)

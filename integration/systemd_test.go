@@ -37,6 +37,9 @@ var stubs = map[string]string{
 	"shutdown.target": "[Unit]\nDefaultDependencies=no\n",
 	"dnetd.service.d/test.conf": "[Service]\nExecStart=\nExecStart=" + binaries + "/dnetd --metrics=\n" +
 		"StandardError=append:" + systemdRun + "/dnetd.log\n",
+	// It ends soon when nothing is asked.
+	"dnet-api.service.d/test.conf": "[Service]\nExecStart=\nExecStart=" + binaries + "/dnet api --idle 2s\n" +
+		"StandardError=append:" + systemdRun + "/dnet-api.log\n",
 	"dclusterd.service.d/test.conf": "[Service]\nExecStart=\nExecStart=" + binaries + "/dclusterd\n" +
 		"StandardError=append:" + systemdRun + "/dclusterd.log\n",
 }
@@ -77,7 +80,7 @@ func startSystemd() (stop func(), err error) {
 		return nil, err
 	}
 	stop = func() {
-		_ = systemctl("stop", "dnetd.socket", "dnetd.service").Run()
+		_ = systemctl("stop", "dnet-api.socket", "dnet-api.service", "dnetd.socket", "dnetd.service").Run()
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}

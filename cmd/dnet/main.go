@@ -179,6 +179,7 @@ func (a *app) command() *cobra.Command {
 		return &statusErr{statusUsage, fmt.Errorf("%w\n\n%s", err, usage(cmd))}
 	})
 	root.AddCommand(
+		newAPICommand(a),
 		newConnectCommand(a),
 		newCreateCommand(a),
 		newDisconnectCommand(a),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -242,4 +243,31 @@ func (s Store) WriteContainerFile(id, name, text string) (string, error) {
 		return "", err
 	}
 	return path, os.Chmod(path, readable) // whatever the umask is
+}
+
+// Asked returns the addresses and aliases that a container's attachment was asked to have.
+func (a Attachment) Asked() (four, six netip.Addr, aliases []string) {
+	var values struct {
+		IPs     []netip.Addr        `json:"ips"`
+		Aliases map[string][]string `json:"aliases"`
+	}
+	// The values may have been read from a record, or not yet written to one.
+	data, err := json.Marshal(a.Values)
+	if err == nil {
+		_ = json.Unmarshal(data, &values) // what is of another form was not asked for here
+	}
+	for _, arg := range a.Args {
+		if ip, err := netip.ParseAddr(arg[1]); err == nil && arg[0] == "IP" {
+			values.IPs = append(values.IPs, ip)
+		}
+	}
+	for _, ip := range values.IPs {
+		switch {
+		case ip.Is6():
+			six = ip
+		default:
+			four = ip
+		}
+	}
+	return four, six, values.Aliases[a.Network]
 }

@@ -1,10 +1,12 @@
 package records
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -114,5 +116,30 @@ func TestLockContainer(t *testing.T) {
 		t.Errorf("free again: ok %t, %v", ok, err)
 	} else {
 		again.Unlock()
+	}
+}
+
+// TestAsked reads what an attachment was asked to have, as it was made and as a record has it.
+func TestAsked(t *testing.T) {
+	made := Attachment{
+		Network: "web", Args: [][2]string{{"IgnoreUnknown", "1"}, {"IP", "10.1.0.9"}},
+		Values: map[string]any{"ips": []string{"fd00::9"}, "aliases": map[string][]string{"web": {"db"}, "lab": {"other"}}},
+	}
+	data, err := json.Marshal(made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read Attachment
+	if err := json.Unmarshal(data, &read); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []Attachment{made, read} {
+		four, six, aliases := at.Asked()
+		if four.String() != "10.1.0.9" || six.String() != "fd00::9" || !slices.Equal(aliases, []string{"db"}) {
+			t.Errorf("%+v: %s, %s, %v", at, four, six, aliases)
+		}
+	}
+	if four, six, aliases := (Attachment{Values: map[string]any{"ips": 7}}).Asked(); four.IsValid() || six.IsValid() || aliases != nil {
+		t.Errorf("asked for nothing: %s, %s, %v", four, six, aliases)
 	}
 }

@@ -27,7 +27,7 @@ import (
 // Two names may share a byte, with a chance of one in 2^59: then one waits for
 // the other for no reason. A process that held the first and asked for the second would
 // wait for itself, so no process holds two locks of one kind. The order of kinds is
-// agent, container, its connections, list of containers, attachment, host, network, firewall, registry, sandbox,
+// API, agent, container, its connections, list of containers, attachment, host, network, firewall, registry, sandbox,
 // epoch, start of the agent: a lock is asked for only under locks of kinds before it.
 type kind int64
 
@@ -44,6 +44,7 @@ const (
 	kindHost
 	kindEpoch
 	kindConnections
+	kindAPI
 )
 
 const kindShift = 59 // offsets are positive 64-bit numbers
@@ -100,6 +101,12 @@ func (s Store) LockFirewall() (*Lock, error) { return s.lock(kindFirewall, "") }
 
 // LockAgent waits until it gets the lock under which a dnetd begins at a socket.
 func (s Store) LockAgent(socket string) (*Lock, error) { return s.lock(kindAgent, socket) }
+
+// TryLockAPI takes the lock under which a `dnet api` serves at a socket, if it is free. ok is
+// false, with no error, if another holds it.
+func (s Store) TryLockAPI(socket string) (l *Lock, ok bool, err error) {
+	return s.try(kindAPI, socket)
+}
 
 // LockSandbox waits until it gets the lock under which the shared parts of a network
 // namespace change. The cookie identifies the namespace.

@@ -1,0 +1,311 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"dcni/pkg/cni"
+	"dcni/pkg/container"
+	"dcni/pkg/engineapi"
+	"dcni/pkg/ipam"
+	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// An apiBackend does what clients of the API ask for, as the commands do it.
+type apiBackend struct{ *app }
+
+// Networks returns all networks.
+func (b apiBackend) Networks() ([]engineapi.Network, error) {
+	list, _, err := b.readNetworks()
+	var out []engineapi.Network
+	for _, n := range list {
+		out = append(out, engineapi.Network{
+			Conflist: n.Conflist,
+			InUse: func() bool {
+				attached, err := b.store.Attached(n.Name)
+				return err != nil || attached
+			},
+			Describe: func(detail bool) (*catalog.Inspection, error) {
+				if detail {
+					return b.inspect(n)
+				}
+				f, _ := n.Facts(b.registered(n)) // inspect and ADD report the error
+				return n.Inspect(n.Created, f, nil, nil), nil
+			},
+		})
+	}
+	return out, err
+}
+
+// Create creates a network.
+func (b apiBackend) Create(c engineapi.Create) (string, error) {
+	swarm := swarmFlags{scope: c.Scope, configFrom: c.ConfigFrom, configOnly: c.ConfigOnly, ingress: c.Ingress}
+	if err := swarm.check(c.Driver); err != nil {
+		return "", network.Refused(network.InvalidParameter, err)
+	}
+	id, err := b.createNetwork(c.Options)
+	return id, classified(err)
+}
+
+// Remove removes a network.
+func (b apiBackend) Remove(word string) error {
+	b.heal() // a container whose dnet was killed must not count as attached
+	m, err := b.openHost(b.store)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return classified(b.remove(m, word))
+}
+
+// Prune removes networks that no container is on. Those that others made are left.
+func (b apiBackend) Prune(passes func(*catalog.Conflist, time.Time) bool) (removed []string, err error) {
+	list, _, err := b.readNetworks()
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range list {
+		made := n.Path == b.conf.Path(n.Name) || isOverlay(n.Raw)
+		if catalog.Predefined(n.Name) || !made || !passes(n.Conflist, n.Created) {
+			continue
+		}
+		err := b.Remove(n.Name)
+		switch network.ClassOf(err) {
+		case network.Forbidden: // it is in use
+		case network.Unclassified:
+			if err != nil {
+				b.warn("%v", err)
+				continue
+			}
+			removed = append(removed, n.Name)
+		}
+	}
+	return removed, nil
+}
+
+// Connect connects a container to a network.
+func (b apiBackend) Connect(n container.Network, word string) error {
+	return classified(b.connectNetwork(n, word, ""))
+}
+
+// Disconnect disconnects a container from a network.
+func (b apiBackend) Disconnect(word, name string, force bool) error {
+	return classified(b.disconnect(&disconnectOptions{force: force}, word, name))
+}
+
+// classes are those of what plugins answer.
+var classes = map[wire.Code]network.Class{
+	wire.CodeUnsupported: network.InvalidParameter, wire.CodeConfig: network.InvalidParameter, wire.CodeSandbox: network.InvalidParameter,
+	wire.CodeAddressTaken: network.Forbidden, wire.CodeForbidden: network.Forbidden,
+}
+
+// classified gives an error the class that its CNI code has.
+func classified(err error) error {
+	if own, is := errors.AsType[*wire.Error](err); is && classes[own.Code] != 0 {
+		return network.Refused(classes[own.Code], err)
+	}
+	if printed, is := errors.AsType[*types.Error](err); is && classes[wire.Code(printed.Code)] != 0 {
+		return network.Refused(classes[wire.Code(printed.Code)], err)
+	}
+	return err
+}
+
+// Watch tells of what comes and goes, as `dnet events` does.
+func (b apiBackend) Watch() func() ([]engineapi.Event, error) {
+	store := records.NewCachedStore(b.store)
+	var before scene
+	return func() (list []engineapi.Event, err error) {
+		now, err := b.scene(store, before)
+		if err != nil {
+			return nil, err
+		}
+		if before != nil {
+			for _, e := range changes(before, now, time.Now()) {
+				list = append(list, engineapi.Event(e))
+			}
+		}
+		before = now
+		return list, nil
+	}
+}
+
+// Host describes the host. What can't be read is empty.
+func (b apiBackend) Host() (engineapi.Host, error) {
+	h := engineapi.Host{Firewall: "nftables", StateDir: b.store.Lib, System: "Linux", Machine: runtime.GOARCH}
+	h.Name, _ = os.Hostname() // uname(2) does not fail
+	if machine := map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}[runtime.GOARCH]; machine != "" {
+		h.Machine = machine
+	}
+	text := func(path string) string {
+		data, _ := b.hostFile(path)
+		return strings.TrimSpace(string(data))
+	}
+	h.Kernel, h.Forwards = text("/proc/sys/kernel/osrelease"), text("/proc/sys/net/ipv4/ip_forward") == "1"
+	for line := range strings.Lines(text("/etc/os-release")) {
+		if name, is := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); is {
+			h.System = strings.Trim(name, `"'`)
+		}
+	}
+	if words := strings.Fields(text("/proc/meminfo")); len(words) > 1 { // MemTotal: N kB
+		kilobytes, _ := strconv.ParseInt(words[1], 10, 64)
+		h.Memory = kilobytes << 10
+	}
+	h.Drivers = driverNames()
+	slices.Sort(h.Drivers)
+	return h, nil
+}
+
+// Containers returns the containers of whichever runtime that are attached to networks, and
+// those of `dnet run`.
+func (b apiBackend) Containers() ([]engineapi.Container, error) {
+	m, err := b.openHost(b.store)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	donors, err := m.Donors()
+	if err != nil && len(donors) == 0 {
+		return nil, err
+	}
+	attached, err := b.store.List("")
+	if err != nil { // the other records were read all the same
+		b.warn("%v", err)
+	}
+	byContainer := map[string][]*records.Record{}
+	for _, r := range records.Interfaces(attached) {
+		if r.State == records.Up {
+			byContainer[r.Container] = append(byContainer[r.Container], r)
+		}
+	}
+	own, _, err := b.store.Containers()
+	if err != nil {
+		return nil, err
+	}
+	var list []engineapi.Container
+	for i := range donors {
+		d := &donors[i]
+		c := engineapi.Container{ID: d.Container, Name: d.Title(), State: network.Exited}
+		if path, _ := m.NetNSOf(d); path != "" {
+			c.State, c.NetNS = string(records.Running), path
+		}
+		for _, r := range byContainer[d.Container] {
+			if c.Created.IsZero() || r.Since.Before(c.Created) {
+				c.Created = r.Since
+			}
+		}
+		c.Started = c.Created
+		i := slices.IndexFunc(own, func(o *records.Container) bool { return o.ID == d.Container })
+		switch {
+		case i >= 0 && !b.present(own[i]):
+			continue
+		case i >= 0:
+			b.describe(&c, own[i])
+		}
+		if i < 0 || own[i].Donor == "" { // a container that joined another has its networks, and none of its own
+			c.Endpoints = b.endpointsOf(d, byContainer[d.Container], i >= 0 && own[i].Stage == records.Exited)
+			b.asked(&c, own, i)
+		}
+		if c.Mode == "" && len(c.Endpoints) > 0 {
+			c.Mode = c.Endpoints[0].Network
+		}
+		list = append(list, c)
+	}
+	slices.SortStableFunc(list, func(x, y engineapi.Container) int {
+		return cmp.Or(y.Created.Compare(x.Created), cmp.Compare(x.Name, y.Name))
+	})
+	return list, nil
+}
+
+// describe tells what is on record of a container of `dnet run`.
+func (b apiBackend) describe(c *engineapi.Container, own *records.Container) {
+	c.Name, c.Hostname, c.Command, c.State = own.Name, own.Hostname, own.Command, string(own.Stage)
+	c.Created, c.Started, c.Finished, c.ExitCode = own.Created, own.Started, own.Finished, own.ExitCode
+	c.Files = b.store.ContainerDir(own.ID)
+	if own.Stage != records.Exited {
+		c.PID = own.Process.PID
+	}
+	switch names := b.networkNames(own); {
+	case own.Donor != "":
+		c.Mode = "container:" + own.Donor
+	case len(names) > 0:
+		c.Mode = names[0]
+	}
+	if c.Mode == "host" && c.State == string(records.Running) {
+		c.NetNS = network.HostNetNS
+	}
+}
+
+// endpointsOf returns a container's attachments by interface. Of another suite's plugins,
+// libcni keeps what they gave.
+func (b apiBackend) endpointsOf(d *network.Donor, attached []*records.Record, ended bool) (list []engineapi.Endpoint) {
+	if ended {
+		return nil
+	}
+	known := map[wire.Attachment]bool{}
+	for i, e := range endpoints(attached) {
+		r := attached[i]
+		known[r.Attachment] = true
+		list = append(list, engineapi.Endpoint{ShownEndpoint: e, DNSNames: r.Names, GwPriority: r.Info.Priority})
+	}
+	for _, at := range d.Attachments {
+		id := wire.Attachment{Network: at.Network, Container: d.Container, IfName: at.IfName}
+		if !known[id] {
+			list = append(list, engineapi.Endpoint{ShownEndpoint: given(id, d.Title(), at)})
+		}
+	}
+	slices.SortStableFunc(list, func(x, y engineapi.Endpoint) int { return catalog.Natural(x.IfName, y.IfName) })
+	return list
+}
+
+// given describes an attachment by the result of its ADD.
+func given(id wire.Attachment, name string, at network.Donation) catalog.ShownEndpoint {
+	e := catalog.ShownEndpoint{Attachment: id, Name: name}
+	result, err := cni.ReadDonation(at.Result)
+	if err != nil {
+		return e // nothing more is known
+	}
+	for _, i := range result.Interfaces {
+		if i.Sandbox != "" && e.MAC == "" {
+			e.MAC = i.Mac
+		}
+	}
+	for _, ip := range result.IPs {
+		bits, _ := ip.Address.Mask.Size()
+		if a, ok := netip.AddrFromSlice(ip.Address.IP); ok && inSandbox(result, ip) {
+			gateway, _ := netip.AddrFromSlice(ip.Gateway) // zero: none
+			e.Addresses = append(e.Addresses, ipam.Assigned{Address: netip.PrefixFrom(a.Unmap(), bits), Gateway: gateway.Unmap()})
+		}
+	}
+	return e
+}
+
+// asked notes for each endpoint the addresses and aliases that dnet was asked for.
+func (b apiBackend) asked(c *engineapi.Container, own []*records.Container, i int) {
+	var asked []records.Attachment
+	if i >= 0 {
+		asked = own[i].Networks
+	}
+	connected, _ := b.store.Connections(c.ID) // of one that can't be read heal warns
+	for _, l := range connected {
+		asked = append(slices.Clip(asked), l.Attachment)
+	}
+	for _, at := range asked {
+		for j := range c.Endpoints {
+			if e := &c.Endpoints[j]; e.Network == at.Network && e.IfName == at.IfName {
+				e.IPv4, e.IPv6, e.Aliases = at.Asked()
+			}
+		}
+	}
+}
