@@ -43,6 +43,8 @@ const (
 	// A request that finds no connection, as the one before did, waits no longer for one
 	// than this: whoever asks has other things to do, as a container to stop.
 	awayTimeout = time.Second
+	// No member knew a leader: they choose one within a second or two.
+	leaderPause = 50 * time.Millisecond
 )
 
 // reconnect is how often a member is tried that is gone: gRPC's own pauses grow to two
@@ -191,6 +193,13 @@ func (s *Store) limit(ctx context.Context) (context.Context, context.CancelFunc)
 	return context.WithTimeout(ctx, s.patience())
 }
 
+// led returns a context for one request that the members answer together. A member that
+// knows no leader would keep such a request until its time is over, and refuses it at once
+// where it says so.
+func (s *Store) led(ctx context.Context) (context.Context, context.CancelFunc) {
+	return s.limit(clientv3.WithRequireLeader(ctx))
+}
+
 // failed returns what etcd's error is to the callers of a [overlay.Store]. The context is
 // the caller's.
 func (s *Store) failed(ctx context.Context, err error) error {
@@ -227,11 +236,31 @@ func (s *Store) why(err error) error {
 // unary sees what the client is told, which waits for a connection until the time is
 // over, and does not say why there was none.
 func (s *Store) unary(ctx context.Context, method string, req, reply any, c *grpc.ClientConn, call grpc.UnaryInvoker, options ...grpc.CallOption) error {
-	err := call(ctx, method, req, reply, c, options...)
+	err := s.turn(ctx, func() error { return call(ctx, method, req, reply, c, options...) })
 	s.note(err)
 	code := status.Code(err)
 	s.away.Store(code == codes.Unavailable || code == codes.DeadlineExceeded)
 	return err
+}
+
+// turn calls until a member answers that knows a leader: gRPC asks the members in turn, and
+// one that has no leader has done nothing. After a round of all of them it waits a moment.
+func (s *Store) turn(ctx context.Context, call func() error) error {
+	members := len(s.client.Endpoints())
+	for asked := 1; ; asked++ {
+		err := call()
+		if !errors.Is(rpctypes.Error(err), rpctypes.ErrNoLeader) {
+			return err
+		}
+		if asked%members != 0 {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(leaderPause):
+		}
+	}
 }
 
 func (s *Store) stream(ctx context.Context, d *grpc.StreamDesc, c *grpc.ClientConn, method string, call grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {

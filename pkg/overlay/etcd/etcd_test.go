@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"dcni/pkg/overlay"
 	"dcni/pkg/overlay/storetest"
 )
@@ -69,6 +71,52 @@ func TestAbsent(t *testing.T) {
 	if _, err := s.Get(late, "k"); !errors.Is(err, overlay.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) ||
 		!strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("Get with a deadline: %v", err)
+	}
+}
+
+// TestNoLeader: a member that knows no leader keeps no request from one that does.
+func TestNoLeader(t *testing.T) {
+	well, lost := startMember(t).url(), startLost(t)
+	s, err := Open(Config{Endpoints: []string{well, lost}, Fixed: true, Timeout: 3 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	lease, err := s.grant(t.Context(), 600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.revoke(lease)
+	if _, err := s.client.Put(clientv3.WithRequireLeader(t.Context()), "kept", "", clientv3.WithLease(lease)); err != nil {
+		t.Fatal(err)
+	}
+	k := keeper{store: s, key: "kept", lease: lease, ttl: 10 * time.Minute, renewed: time.Now()}
+	for name, call := range map[string]func() error{
+		"renewal": func() error { return k.once(t.Context()) },
+		"Commit": func() error {
+			_, _, err := s.Commit(t.Context(), overlay.Txn{Then: []overlay.Change{{Key: "k", Value: []byte("v"), TTL: 60}}})
+			return err
+		},
+		"Get":         func() error { _, err := s.Get(t.Context(), "k"); return err },
+		"List":        func() error { _, err := s.List(t.Context(), "k", func(overlay.Entry) error { return nil }); return err },
+		"MemberNames": func() error { _, err := s.MemberNames(t.Context()); return err },
+	} {
+		for range 6 {
+			if err := call(); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+	}
+	alone, err := Open(Config{Endpoints: []string{lost}, Fixed: true, Timeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alone.Close()
+	if _, err := alone.Get(t.Context(), "k"); !errors.Is(err, overlay.ErrUnavailable) {
+		t.Errorf("Get where no member knows a leader: %v", err)
+	}
+	if list, err := alone.KnownMembers(t.Context()); err != nil || len(list) != 2 {
+		t.Errorf("members that are known: %+v, %v", list, err)
 	}
 }
 

@@ -42,6 +42,54 @@ func startMember(t *testing.T) *wire {
 	return w
 }
 
+// startLost runs two members, ends one, and returns the other's URL once it knows no leader.
+func startLost(t *testing.T) string {
+	t.Helper()
+	peers := map[string]string{"a": "http://" + freeAddress(t), "b": "http://" + freeAddress(t)}
+	urls := map[string]string{"a": "http://" + freeAddress(t), "b": "http://" + freeAddress(t)}
+	members := map[string]*member.Member{}
+	var mu sync.Mutex
+	var starts sync.WaitGroup
+	for name := range peers {
+		dir := t.TempDir()
+		starts.Go(func() {
+			m, err := member.Start(t.Context(), member.Config{
+				Name: name, Dir: dir, Client: urls[name], Peer: peers[name], Members: peers, Cluster: "two", State: member.New,
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			members[name] = m
+		})
+	}
+	starts.Wait()
+	if members["a"] != nil {
+		t.Cleanup(members["a"].Close)
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	members["b"].Close()
+	s, err := Open(Config{Endpoints: []string{urls["a"]}, Fixed: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for {
+		status, err := s.client.Status(t.Context(), urls["a"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status.Leader == 0 {
+			return urls["a"]
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
 // startDebian runs the etcd that Debian has, as an external store.
 func startDebian(t *testing.T) *wire {
 	t.Helper()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -28,7 +29,7 @@ func (s *Store) Keep(ctx context.Context, key string, value []byte, ttl int) err
 		return err
 	}
 	defer s.revoke(lease)
-	limited, cancel := s.limit(ctx)
+	limited, cancel := s.led(ctx)
 	defer cancel()
 	if _, err := s.client.Put(limited, key, string(value), clientv3.WithLease(lease)); err != nil {
 		return s.failed(ctx, err)
@@ -79,9 +80,15 @@ func (k *keeper) renew(ctx context.Context) error {
 func (k *keeper) once(ctx context.Context) error {
 	limited, cancel := context.WithDeadline(ctx, k.renewed.Add(k.ttl))
 	defer cancel()
-	limited, stop := k.store.limit(limited)
+	limited, stop := k.store.led(limited)
 	defer stop()
-	_, err := k.store.client.KeepAliveOnce(limited, k.lease)
+	err := k.store.turn(limited, func() error {
+		_, err := k.store.client.KeepAliveOnce(limited, k.lease)
+		if errors.Is(err, io.EOF) { // the member had refused before the client had sent
+			err = rpctypes.ErrNoLeader
+		}
+		return err
+	})
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return errLost
 	} else if err != nil {

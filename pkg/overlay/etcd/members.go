@@ -34,16 +34,18 @@ type Member struct {
 var ErrNotReady = errors.New("the learner is not in sync yet")
 
 // Members returns etcd's members, and asks each how it is.
-func (s *Store) Members(ctx context.Context) ([]Member, error) { return s.members(ctx) }
+func (s *Store) Members(ctx context.Context) ([]Member, error) {
+	return s.members(ctx, s.led)
+}
 
 // KnownMembers returns the members that the one asked knows, and asks each how it is. It
 // needs no quorum: who is to say which members are away asks so.
 func (s *Store) KnownMembers(ctx context.Context) ([]Member, error) {
-	return s.members(ctx, clientv3.WithSerializable())
+	return s.members(ctx, s.limit, clientv3.WithSerializable())
 }
 
-func (s *Store) members(ctx context.Context, opts ...clientv3.OpOption) ([]Member, error) {
-	limited, cancel := s.limit(ctx)
+func (s *Store) members(ctx context.Context, limit func(context.Context) (context.Context, context.CancelFunc), opts ...clientv3.OpOption) ([]Member, error) {
+	limited, cancel := limit(ctx)
 	defer cancel()
 	r, err := s.client.MemberList(limited, opts...)
 	if err != nil {
@@ -62,7 +64,7 @@ func (s *Store) members(ctx context.Context, opts ...clientv3.OpOption) ([]Membe
 // MemberNames returns the names of etcd's members. None of them is asked itself: one that
 // is gone takes no time.
 func (s *Store) MemberNames(ctx context.Context) ([]string, error) {
-	limited, cancel := s.limit(ctx)
+	limited, cancel := s.led(ctx)
 	defer cancel()
 	r, err := s.client.MemberList(limited)
 	if err != nil {
@@ -100,7 +102,7 @@ func memberID(id uint64) string { return strconv.FormatUint(id, 16) }
 // state Existing at a peer URL. It returns all members' peer URLs by name; the new one's
 // is the given name.
 func (s *Store) AddLearner(ctx context.Context, name, peer string) (map[string]string, error) {
-	limited, cancel := s.limit(ctx)
+	limited, cancel := s.led(ctx)
 	defer cancel()
 	r, err := s.client.MemberAddAsLearner(limited, []string{peer})
 	if err != nil {
@@ -141,7 +143,7 @@ func (s *Store) change(ctx context.Context, id string, call func(context.Context
 	if err != nil {
 		return fmt.Errorf("etcd member %q: must be its ID, up to 16 hexadecimal digits", id)
 	}
-	limited, cancel := s.limit(ctx)
+	limited, cancel := s.led(ctx)
 	defer cancel()
 	switch err := call(limited, n); {
 	case err == nil:
@@ -171,7 +173,7 @@ func (s *Store) Snapshot(ctx context.Context, to io.Writer) error {
 
 // Refresh asks etcd where its members are, and asks those from now on.
 func (s *Store) Refresh(ctx context.Context) error {
-	limited, cancel := s.limit(ctx)
+	limited, cancel := s.led(ctx)
 	defer cancel()
 	if err := s.client.Sync(limited); err != nil {
 		return s.failed(ctx, err)

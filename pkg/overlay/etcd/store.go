@@ -31,7 +31,7 @@ func (s *Store) get(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
 	if key == "" { // which etcd has no name for
 		return nil, fmt.Errorf("no key: %w", overlay.ErrNotFound)
 	}
-	limited, cancel := s.limit(ctx)
+	limited, cancel := s.led(ctx)
 	defer cancel()
 	r, err := s.client.Get(limited, key)
 	if err != nil {
@@ -89,7 +89,7 @@ func (s *Store) list(ctx context.Context, key string, end clientv3.OpOption, rev
 	if patience == s.timeout {
 		patience *= pageShare
 	}
-	limited, cancel := context.WithTimeout(ctx, patience)
+	limited, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), patience)
 	defer cancel()
 	r, err := s.client.Get(limited, key, end, clientv3.WithRev(revision), clientv3.WithLimit(page))
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
@@ -110,7 +110,7 @@ func (s *Store) Commit(ctx context.Context, t overlay.Txn) (bool, int64, error) 
 	if err != nil {
 		return false, 0, err
 	}
-	limited, cancel := s.limit(ctx)
+	limited, cancel := s.led(ctx)
 	defer cancel()
 	r, err := s.client.Txn(limited).If(comparisons(t.If)...).Then(operations(t.Then, leases)...).Commit()
 	if err != nil { // the changes may have been made: their leases end with their time
@@ -164,7 +164,7 @@ func (s *Store) grantAll(ctx context.Context, changes []overlay.Change) (map[int
 }
 
 func (s *Store) grant(ctx context.Context, ttl int) (clientv3.LeaseID, error) {
-	limited, cancel := s.limit(ctx)
+	limited, cancel := s.led(ctx)
 	defer cancel()
 	r, err := s.client.Grant(limited, int64(ttl))
 	if err != nil {
@@ -184,7 +184,7 @@ const revokeTimeout = 2 * time.Second
 
 // revoke ends a lease, and deletes what hangs on it. The caller's context may have ended.
 func (s *Store) revoke(id clientv3.LeaseID) {
-	ctx, cancel := context.WithTimeout(s.client.Ctx(), min(revokeTimeout, s.timeout))
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(s.client.Ctx()), min(revokeTimeout, s.timeout))
 	defer cancel()
 	_, _ = s.client.Revoke(ctx, id)
 }
