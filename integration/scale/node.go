@@ -235,3 +235,6 @@ func (h *countingHost) Probe(wire.Object) error { return errNotAsked }
 
 // PutNodes lets nothing in.
 func (h *countingHost) PutNodes([]netip.Addr) error { return nil }
+
+// Announce tells nothing.
+func (h *countingHost) Announce(string, []*wire.Neigh) error { return nil }

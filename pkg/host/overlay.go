@@ -2,12 +2,14 @@ package host
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/lan"
 	"dcni/pkg/host/links"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/host/vxlan"
@@ -49,6 +51,24 @@ func (h *Host) Entries(bridge, device string) ([]wire.Object, error) {
 func (h *Host) PutNodes(list []netip.Addr) error {
 	_, err := h.Ensure(&firewall.Nodes{Addresses: list})
 	return err
+}
+
+// Announce tells the containers on a bridge of this host who has which address. Each has a
+// MAC.
+func (h *Host) Announce(bridge string, list []*wire.Neigh) error {
+	_, l, err := h.spaces.Link("", bridge)
+	if err != nil {
+		return err
+	}
+	owners := make([]lan.Owner, len(list))
+	for i, n := range list {
+		mac, err := net.ParseMAC(n.MAC)
+		if err != nil {
+			return err
+		}
+		owners[i] = lan.Owner{Address: n.IP, MAC: mac}
+	}
+	return h.spaces.Run("", func() error { return lan.AnnounceAll(l.Index, owners) })
 }
 
 // StartCluster has dnetd start dclusterd, where none answers and the host is a node of a

@@ -182,17 +182,33 @@ func Announce(index int, own []byte, addresses []netip.Addr) error {
 	if len(own) != len(mac{}) {
 		return fmt.Errorf("the link has no Ethernet address: %x", own)
 	}
+	list := make([]Owner, len(addresses))
+	for i, a := range addresses {
+		list[i] = Owner{a, own}
+	}
+	return AnnounceAll(index, list)
+}
+
+// An Owner has an address.
+type Owner struct {
+	Address netip.Addr
+	MAC     []byte // Ethernet, 6 bytes
+}
+
+// AnnounceAll tells the neighbours on a link of the calling thread's namespace who has
+// which address, in the name of these.
+func AnnounceAll(index int, list []Owner) error {
 	fd, err := listen(index, 0, program{{Code: unix.BPF_RET | unix.BPF_K, K: drop}})
 	if err != nil {
 		return err
 	}
 	defer closeBeside(fd)
-	for _, a := range addresses {
+	for _, o := range list {
 		frame := arpAnnouncement
-		if a.Is6() {
+		if o.Address.Is6() {
 			frame = ndAnnouncement
 		}
-		if err := send(fd, frame(mac(own), a)); err != nil {
+		if err := send(fd, frame(mac(o.MAC), o.Address)); err != nil {
 			return err
 		}
 	}

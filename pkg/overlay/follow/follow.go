@@ -32,6 +32,8 @@ type Host interface {
 	// PutNodes has VXLAN taken from the nodes at these addresses only, all of the
 	// cluster's.
 	PutNodes(list []netip.Addr) error
+	// Announce tells the containers on a bridge who has which address.
+	Announce(bridge string, list []*wire.Neigh) error
 }
 
 // Kept is where names of other nodes' containers are kept for the next process: it knows

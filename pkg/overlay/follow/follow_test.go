@@ -27,6 +27,7 @@ type entriesHost struct {
 	entries map[string]wire.Object
 	nodes   []netip.Addr
 	changes int
+	told    []string // addresses and MACs
 	broken  error
 	slow    time.Duration // how long an entry takes
 }
@@ -35,6 +36,15 @@ func (h *entriesHost) PutNodes(list []netip.Addr) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.nodes = list
+	return nil
+}
+
+func (h *entriesHost) Announce(bridge string, list []*wire.Neigh) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, n := range list {
+		h.told = append(h.told, bridge+" "+n.IP.String()+" "+n.MAC)
+	}
 	return nil
 }
 
@@ -266,6 +276,44 @@ func TestFollows(t *testing.T) {
 			t.Errorf("left: %v, %v", l.Networks.Names(), l.kept)
 		}
 		l.want("forgotten", "10.0.0.3", "") // the plugin removes the links and entries
+	})
+}
+
+// TestAnnounces has containers told of what comes, of what has another MAC, and of nothing
+// that was there.
+func TestAnnounces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newOverlayLab(t)
+		l.endpoint("n2", "c2", "10.0.0.2")
+		if err := l.Sync(l.peers); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			step string
+			do   func()
+			want string
+		}{
+			{"at first", func() {}, ""},
+			{"one more", func() { l.endpoint("n3", "c3", "10.0.0.3") }, "br-1 10.0.0.3 02:42:00:00:00:33"},
+			{"on this node", func() { l.endpoint("n1", "c1", "10.0.0.1") }, ""},
+			{"another MAC", func() { l.endpoint("n3", "c4", "10.0.0.2") }, "br-1 10.0.0.2 02:42:00:00:00:34"},
+			{"a look at all", func() { time.Sleep(settlePeriod) }, ""},
+			{"lost", func() {
+				_ = l.machine.Remove(&wire.Neigh{Dev: "vx-1", IP: netip.MustParseAddr("10.0.0.3")})
+				time.Sleep(settlePeriod)
+			}, "br-1 10.0.0.3 02:42:00:00:00:33"},
+			{"gone", func() { l.endpoint("n3", "c3", "") }, ""},
+		} {
+			c.do()
+			synctest.Wait()
+			l.machine.mu.Lock()
+			if told := strings.Join(l.machine.told, ", "); told != c.want {
+				t.Errorf("%s: told of %q, want %q", c.step, told, c.want)
+			}
+			l.machine.told = nil
+			l.machine.mu.Unlock()
+		}
+		l.Forget("web")
 	})
 }
 

@@ -254,17 +254,41 @@ func (f *follower) change(p *overlay.Picture) error {
 		}
 		f.nodes = nodes
 	}
+	first := false
 	if !f.known {
 		if have, err = h.Entries(f.peers.Bridge, f.peers.Vxlan); err != nil {
 			return err
 		}
 		want = p.Objects()
-		f.asked = max(len(have), len(want))
+		f.asked, first = max(len(have), len(want)), len(have) == 0
 	}
 	f.known = true
 	gone, wanted := overlay.Differences(have, want)
 	_, err = wire.Apply(h, gone, wanted)
+	if first {
+		return err // no container has been here
+	}
+	f.announce(h, wanted)
 	return err
+}
+
+// announce tells this node's containers of addresses that were entered. One that has asked
+// for such an address before would wait until the kernel asks again, which is a second, and
+// one that knows another MAC for it would go on with that. With Flood they hear what the
+// other containers announce themselves.
+func (f *follower) announce(h Host, entered []wire.Object) {
+	var list []*wire.Neigh
+	for _, o := range entered {
+		if n, ok := o.(*wire.Neigh); ok && n.Dev == f.peers.Vxlan {
+			list = append(list, n)
+		}
+	}
+	if len(list) == 0 {
+		return
+	}
+	if err := h.Announce(f.peers.Bridge, list); err != nil {
+		f.Log.Warn("containers are not told of addresses on other nodes", "network", f.peers.Network, "error", err)
+	}
 }
 
 // compare returns how the kernel's entries differ from the picture's.
