@@ -208,7 +208,8 @@ func (n *node) removeNode(ctx context.Context, args cluster.NodeArgs) (nothing, 
 }
 
 // dropMember takes the member of a node out of the store, if it is not the only one. It
-// reports whether there was one.
+// reports whether there was one. The leader's node may be doing so as well, as there are
+// fewer nodes now.
 func (n *node) dropMember(ctx context.Context, name string) (bool, error) {
 	if n.conf().External != nil {
 		return false, nil
@@ -219,7 +220,11 @@ func (n *node) dropMember(ctx context.Context, name string) (bool, error) {
 	}
 	for _, m := range members {
 		if m.Name == name && len(members) > 1 {
-			return true, n.store.Remove(ctx, m.ID)
+			err := n.store.Remove(ctx, m.ID)
+			if errors.Is(err, overlay.ErrNotFound) {
+				err = nil
+			}
+			return true, err
 		}
 	}
 	return false, nil

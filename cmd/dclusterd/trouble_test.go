@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -179,5 +180,24 @@ func TestOldEtcd(t *testing.T) {
 		"etcd's version 3.3.27: must be 3.4 or later, by which a client can ask whether a watch is alive")
 	if a.state.Joined() {
 		t.Error("the host is a node of it")
+	}
+}
+
+// goneMembers are two members of the store, of which another node has just removed one.
+type goneMembers struct{ backend }
+
+func (goneMembers) Members(context.Context) ([]etcd.Member, error) {
+	return []etcd.Member{{ID: "1", Name: "a"}, {ID: "2", Name: "b"}}, nil
+}
+
+func (goneMembers) Remove(_ context.Context, id string) error {
+	return fmt.Errorf("etcd member %s: %w", id, overlay.ErrNotFound)
+}
+
+// TestMemberGone: a member that the leader's node has removed first is removed.
+func TestMemberGone(t *testing.T) {
+	n := &node{store: goneMembers{}}
+	if dropped, err := n.dropMember(t.Context(), "b"); !dropped || err != nil {
+		t.Errorf("%v, %v", dropped, err)
 	}
 }
