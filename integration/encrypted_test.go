@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -286,24 +287,57 @@ func (lab *encryptedLab) forge(_ *testscript.TestScript, n *encryptedNode) error
 	if err != nil {
 		return err
 	}
-	entry, err := store.Get(context.Background(), prefix.Key(n.name))
-	if err != nil {
-		return err
-	}
-	k, err := keys.Verifier{Cluster: cluster}.Open(n.name, entry.Value, time.Now().Unix())
-	if err != nil {
-		return err
-	}
 	mine, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
 		return err
 	}
-	k.Sender, k.Receiver = mine.PublicKey().Bytes(), mine.PublicKey().Bytes()
-	value, err := keys.Seal(k, cert.Raw, n.key, rand.Reader)
+	k := keys.Keys{
+		Cluster: cluster, Node: n.name, Sender: mine.PublicKey().Bytes(), Receiver: mine.PublicKey().Bytes(), Inbound: map[string]keys.Inbound{},
+	}
+	var pages []overlay.Entry
+	for page := range overlay.KeyPages {
+		if e, err := store.Get(context.Background(), prefix.KeyPage(page, n.name)); err == nil {
+			pages = append(pages, e)
+		}
+	}
+	_, err = store.List(context.Background(), prefix.Node(""), func(e overlay.Entry) error {
+		name := strings.TrimPrefix(e.Key, prefix.Node(""))
+		for _, page := range pages {
+			if page.Key != prefix.KeyPage(overlay.KeyPageOf(name), n.name) {
+				continue
+			}
+			_, inbound, err := keys.Verifier{Cluster: cluster}.Page(n.name, name, page.Value, time.Now().Unix())
+			if err != nil {
+				return err
+			}
+			maps.Copy(k.Inbound, inbound)
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	_, _, err = store.Commit(context.Background(), overlay.Txn{Then: []overlay.Change{{Key: prefix.Key(n.name), Value: value}}})
+	if len(k.Inbound) == 0 {
+		return fmt.Errorf("node %s has no states that others send to", n.name)
+	}
+	values, err := k.Values()
+	if err != nil {
+		return err
+	}
+	values.Pages[-1] = values.Record
+	var t overlay.Txn
+	for page, value := range values.Pages {
+		key := prefix.Key(n.name)
+		if page >= 0 {
+			key = prefix.KeyPage(page, n.name)
+		}
+		signed, err := keys.Sign(value, cert.Raw, n.key, rand.Reader)
+		if err != nil {
+			return err
+		}
+		t.Then = append(t.Then, overlay.Change{Key: key, Value: signed})
+	}
+	_, _, err = store.Commit(context.Background(), t)
 	return err
 }
 

@@ -36,7 +36,7 @@ func (o options) measure(ctx context.Context, s shape) (result, error) {
 		name string
 		do   func(context.Context) error
 	}{
-		{"nodes and networks", c.make}, {"claims", c.claim}, {"all list at once", c.herd}, {"all begin to follow", c.converge}, {"changes", c.churn}, {"member restarted", c.restart},
+		{"nodes and networks", c.make}, {"claims", c.claim}, {"all list at once", c.herd}, {"all begin to follow", c.converge}, {"changes", c.churn}, {"keys of encrypted networks", c.encrypt}, {"member restarted", c.restart},
 	} {
 		began := time.Now()
 		if err = step.do(ctx); err != nil {

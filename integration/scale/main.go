@@ -8,9 +8,10 @@
 // kernel's place. The one etcd member is a process of its own, so that its memory and
 // its CPU time are its own. All of it listens on 127.0.0.1.
 //
-// A cluster is measured in five steps: all nodes claim their endpoints at once; all list
+// A cluster is measured in six steps: all nodes claim their endpoints at once; all list
 // their networks at once, as after a power cut; followers begin; endpoints come and go at
-// a steady rate; and the member is killed and started again. In the cluster whose nodes
+// a steady rate; all say which keys they have, as where all are on encrypted networks, and
+// one more comes; and the member is killed and started again. In the cluster whose nodes
 // are all on one network, one node of ten is a follower and the others only hear of
 // changes: all share this machine's processors, and each would make a picture of 10,000
 // endpoints.

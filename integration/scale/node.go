@@ -38,6 +38,8 @@ type node struct {
 // counts are what all nodes together have had.
 type counts struct{ events, entered, removed, kept atomic.Int64 }
 
+func nodeName(i int) string { return fmt.Sprintf("node%d", i) }
+
 func networkName(i int) string { return fmt.Sprintf("net%d", i) }
 
 // newNode makes node i with a client of its own, enters it and keeps it alive until the
@@ -47,7 +49,7 @@ func newNode(ctx context.Context, url string, i int, on []int, c *counts) (*node
 	if err != nil {
 		return nil, err
 	}
-	name := fmt.Sprintf("node%d", i)
+	name := nodeName(i)
 	n := &node{Cluster: overlay.Cluster{Store: client, Keys: keys, Node: name}, client: client, on: on, host: newHost(c)}
 	enter := put(keys.Node(name), overlay.Node{ID: name, Address: netip.AddrFrom4([4]byte{192, 168, byte(i >> 8), byte(i)}), MTU: 1500})
 	if _, _, err := client.Commit(ctx, overlay.Txn{Then: []overlay.Change{enter}}); err != nil {

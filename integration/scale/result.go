@@ -24,6 +24,8 @@ type result struct {
 	seen                  samples
 	peak                  float64 // MB, the member's
 
+	said said // of keys
+
 	again time.Duration // after the member's restart
 	herd  float64       // MB, the peak of the member that was started again
 }
@@ -70,7 +72,7 @@ func (s samples) percentile(p int) time.Duration {
 // printTable prints a column for each cluster.
 func printTable(w io.Writer, all []result) {
 	row := func(name string, value func(result) string) {
-		fmt.Fprintf(w, "| %-44s |", name)
+		fmt.Fprintf(w, "| %-51s |", name)
 		for _, r := range all {
 			fmt.Fprintf(w, " %23s |", value(r))
 		}
@@ -95,6 +97,12 @@ func printTable(w io.Writer, all []result) {
 	number("... seen on other nodes, p50 ms", "%.0f", func(r result) float64 { return ms(r.seen.percentile(50)) })
 	number("... seen on other nodes, p99 ms", "%.0f", func(r result) float64 { return ms(r.seen.percentile(99)) })
 	number("... member's peak MB", "%.0f", func(r result) float64 { return r.peak })
+	number("encrypted, all say their keys at once: done after s", "%.2f", func(r result) float64 { return r.said.written.Seconds() })
+	number("... MB in the store", "%.1f", func(r result) float64 { return r.said.stored / 1e6 })
+	number("... all read what is for them: done after s", "%.2f", func(r result) float64 { return r.said.read.Seconds() })
+	number("... one more node comes: MB written", "%.2f", func(r result) float64 { return r.said.pages / 1e6 })
+	number("... ... MB read, all nodes together", "%.2f", func(r result) float64 { return r.said.heard / 1e6 })
+	number("... ... done after s", "%.2f", func(r result) float64 { return r.said.one.Seconds() })
 	number("member restarted: all up to date after s", "%.2f", func(r result) float64 { return r.again.Seconds() })
 	number("... member's peak MB", "%.0f", func(r result) float64 { return r.herd })
 }

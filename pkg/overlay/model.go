@@ -10,7 +10,7 @@ import (
 )
 
 // The values in the store, as JSON, but for those of VNIs, addresses and uses, which are
-// plain words. None but a [Key] is longer than 400 bytes.
+// plain words. None but those of package keys is longer than 400 bytes.
 
 // Meta is what the whole cluster has.
 type Meta struct {
@@ -137,9 +137,33 @@ func (k Keys) Endpoint(network, node, attachment string) string {
 // its way; its value is the node's name.
 func (k Keys) Use(network string) string { return k.Prefix + "use/" + network }
 
-// Key is the key of what a node says of its keys for encrypted networks, see package
-// keys.
+// Key is the key of what a node says of its sender's key for encrypted networks, see
+// package keys.
 func (k Keys) Key(node string) string { return k.Prefix + "key/" + node }
+
+// KeyPages is how many pages have what a node says to the nodes that send to it: a node
+// reads one of each other, which is changed for few nodes. A transaction has all of them.
+const KeyPages = 64
+
+// KeyPage is the key of a page, 0 to KeyPages-1, of what a node says; of all nodes' for "".
+func (k Keys) KeyPage(page int, node string) string {
+	return fmt.Sprintf("%skeypage/%02d/%s", k.Prefix, page, node)
+}
+
+// KeyRecords are the keys of all that a node says of its keys.
+func (k Keys) KeyRecords(node string) []string {
+	list := []string{k.Key(node)}
+	for page := range KeyPages {
+		list = append(list, k.KeyPage(page, node))
+	}
+	return list
+}
+
+// KeyPageOf returns which page is for a node: it reads all others' of that number.
+func KeyPageOf(node string) int {
+	sum := sha256.Sum256([]byte(node))
+	return int(sum[0]) % KeyPages
+}
 
 // Rotate is a key whose every change has all nodes draw new keys for encrypted networks.
 func (k Keys) Rotate() string { return k.Prefix + "rotate" }

@@ -126,7 +126,7 @@ func (c Cluster) RemoveNode(ctx context.Context, node string) error {
 		return fmt.Errorf("node %s: %w", node, err)
 	}
 	var t Txn
-	for _, key := range []string{c.Keys.Node(node), c.Keys.Key(node), c.Keys.Member(node), c.Keys.Dead(node)} {
+	for _, key := range append(c.Keys.KeyRecords(node), c.Keys.Node(node), c.Keys.Member(node), c.Keys.Dead(node)) {
 		t.Then = append(t.Then, remove(key))
 	}
 	_, _, err = c.Store.Commit(ctx, t)

@@ -62,6 +62,7 @@ type Exchange struct {
 
 	// The rest is rounds' own.
 	machine *keys.Machine
+	values  keys.Values // that were published last
 	have    []wire.Object
 	began   time.Time
 	at      time.Time // of the last change of the view; guarded by mu
@@ -173,7 +174,7 @@ func (e *Exchange) settled() bool {
 		}
 	}
 	for name, n := range e.view.nodes {
-		_, takesPart := e.view.keys[name]
+		takesPart := e.view.keys[name].Sender != nil
 		if name != e.view.self && takesPart && !e.view.left[name] && e.view.alive[name] && n.Address.Is4() == e.view.local().Is4() && !to[n.Address] {
 			return false
 		}
@@ -221,7 +222,7 @@ func (e *Exchange) round(ctx context.Context) error {
 }
 
 // Leave ends this node's part, after Run has ended: no encrypted network is left here. It
-// removes all states, and the node's record.
+// removes all states, and what the node has said.
 func (e *Exchange) Leave(ctx context.Context) error {
 	states, policies, err := e.Kernel.ESP()
 	have := make([]wire.Object, 0, len(states)+len(policies))
@@ -236,7 +237,11 @@ func (e *Exchange) Leave(ctx context.Context) error {
 	if opened != nil {
 		return errors.Join(err, removed, opened)
 	}
-	_, _, gone := store.Commit(ctx, overlay.Txn{Then: []overlay.Change{{Key: store.Keys.Key(store.Node), Delete: true}}})
+	var t overlay.Txn
+	for _, key := range store.Keys.KeyRecords(store.Node) {
+		t.Then = append(t.Then, overlay.Change{Key: key, Delete: true})
+	}
+	_, _, gone := store.Commit(ctx, t)
 	return errors.Join(err, removed, gone, store.Close())
 }
 
@@ -263,8 +268,8 @@ func (e *Exchange) start(v *view, states []wire.XfrmUse, policies []*wire.XfrmPo
 	return nil
 }
 
-// publish puts the node's record into the store, where that has another or none. It says
-// only what is in the kernel by now.
+// publish puts into the store what the node says, where the store has another record or
+// none, and else what has changed of it. It says only what is in the kernel by now.
 func (e *Exchange) publish(ctx context.Context, v *view, store *Store) error {
 	if store == nil {
 		return nil
@@ -276,11 +281,15 @@ func (e *Exchange) publish(ctx context.Context, v *view, store *Store) error {
 	if !changed && there {
 		return nil
 	}
-	id, err := e.Identity()
+	now, err := k.Values()
 	if err != nil {
 		return err
 	}
-	value, err := keys.Seal(k, id.Certificate, id.Signer, rand.Reader)
+	was := &e.values
+	if !there {
+		was = nil
+	}
+	t, record, err := e.changes(v.self, store.Keys, was, now)
 	if err != nil {
 		return err
 	}
@@ -288,16 +297,55 @@ func (e *Exchange) publish(ctx context.Context, v *view, store *Store) error {
 	defer cancel()
 	// Noted first: the change may be seen before Commit returns.
 	e.mu.Lock()
-	v.own, v.written = value, value
+	if record != nil {
+		v.own, v.written = record, record
+	}
 	e.mu.Unlock()
-	_, revision, err := store.Commit(ctx, overlay.Txn{Then: []overlay.Change{{Key: store.Keys.Key(v.self), Value: value}}})
+	_, revision, err := store.Commit(ctx, t)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err != nil {
 		v.written = nil // it may be there or not
 		return fmt.Errorf("publish the key record: %w", err)
 	}
-	v.writtenAt = revision
+	if record != nil {
+		v.writtenAt = revision
+	}
+	e.values = now
 	e.machine.Published(k)
 	return nil
+}
+
+// changes returns the transaction that makes a node's values what they are now, where the
+// store has others: those of earlier, or for nil it is not known which. It returns the
+// value of the record, nil where that stays.
+func (e *Exchange) changes(node string, keyOf overlay.Keys, was *keys.Values, now keys.Values) (t overlay.Txn, record []byte, err error) {
+	id, err := e.Identity()
+	if err != nil {
+		return t, nil, err
+	}
+	put := func(key string, value []byte) (signed []byte, err error) {
+		if signed, err = keys.Sign(value, id.Certificate, id.Signer, rand.Reader); err == nil {
+			t.Then = append(t.Then, overlay.Change{Key: key, Value: signed})
+		}
+		return signed, err
+	}
+	if was == nil || !slices.Equal(was.Record, now.Record) {
+		if record, err = put(keyOf.Key(node), now.Record); err != nil {
+			return t, nil, err
+		}
+	}
+	for page := range overlay.KeyPages {
+		key, value := keyOf.KeyPage(page, node), now.Pages[page]
+		switch {
+		case was != nil && slices.Equal(was.Pages[page], value):
+		case value == nil:
+			t.Then = append(t.Then, overlay.Change{Key: key, Delete: true})
+		default:
+			if _, err := put(key, value); err != nil {
+				return t, nil, err
+			}
+		}
+	}
+	return t, record, nil
 }

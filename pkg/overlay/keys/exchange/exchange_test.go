@@ -270,6 +270,21 @@ func TestExchange(t *testing.T) {
 	})
 }
 
+// forged is a record of n2, and a page for n1 as well, which names no state.
+func forged(t *testing.T, certificate []byte, signer *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	key := make([]byte, 32)
+	body, err := json.Marshal(map[string]any{"cluster": "c1", "node": "n2", "sender": key, "receiver": key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := keys.Sign(body, certificate, signer, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
 // A forged record changes nothing, and is logged.
 func TestForged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -278,23 +293,22 @@ func TestForged(t *testing.T) {
 		c.pass(5)
 		n1, n2 := c.nodes[0], c.nodes[1]
 		was := n1.kernel.text()
-		for _, forged := range []func() []byte{
+		for _, forge := range []func() []byte{
 			func() []byte { return []byte("{") },
 			func() []byte { // by another CA, for the name
 				ca, _ := trust.NewCA("c1", time.Now())
 				cert, _ := ca.Sign(&n2.key.PublicKey, "n2", nil, time.Now())
-				value, _ := keys.Seal(keys.Keys{Cluster: "c1", Node: "n2", Sender: make([]byte, 32), Receiver: make([]byte, 32)}, cert.Raw, n2.key, rand.Reader)
-				return value
+				return forged(t, cert.Raw, n2.key)
 			},
 			func() []byte { // by another node
-				value, _ := keys.Seal(keys.Keys{Cluster: "c1", Node: "n2", Sender: make([]byte, 32), Receiver: make([]byte, 32)}, n1.cert.Raw, n1.key, rand.Reader)
-				return value
+				return forged(t, n1.cert.Raw, n1.key)
 			},
 		} {
 			n1.log.Reset()
 			n2.end() // or it puts its own record back
-			value := forged()
+			value := forge()
 			c.commit(overlay.Change{Key: c.keys.Key("n2"), Value: value})
+			c.commit(overlay.Change{Key: c.keys.KeyPage(overlay.KeyPageOf("n1"), "n2"), Value: value})
 			c.pass(30)
 			if text := n1.kernel.text(); text != was {
 				t.Errorf("the states are now\n%swere\n%s", text, was)
@@ -376,4 +390,65 @@ func TestKernelRefuses(t *testing.T) {
 		c.pass(5)
 		c.joined("mended")
 	})
+}
+
+// saidBy returns what the store has of a node's keys: the revision at which each value was
+// written, by key.
+func (c *cluster) saidBy(node string) map[string]int64 {
+	c.Helper()
+	at := map[string]int64{}
+	for _, key := range c.keys.KeyRecords(node) {
+		if e, err := c.store.Get(c.Context(), key); err == nil {
+			at[key] = e.Modified
+		}
+	}
+	return at
+}
+
+// A node that comes has the others write the page that is for it, a rotation pages alone,
+// and a store that was made of an older one is told all again.
+func TestPages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "n1", "n2", "n3")
+		defer c.stop()
+		n1, n3 := c.nodes[0], c.nodes[2]
+		n3.end()
+		c.must(n3.Leave(t.Context()))
+		c.pass(5)
+		was := c.saidBy("n1")
+		record, for2, for3 := c.keys.Key("n1"), c.keys.KeyPage(overlay.KeyPageOf("n2"), "n1"), c.keys.KeyPage(overlay.KeyPageOf("n3"), "n1")
+		if len(was) != 2 || was[record] == 0 || was[for2] == 0 || len(c.saidBy("n3")) != 0 {
+			t.Fatalf("n1 says %v, and n3, which has left, %v", was, c.saidBy("n3"))
+		}
+		c.start(n3)
+		c.pass(5)
+		now := c.saidBy("n1")
+		if len(now) != 3 || now[record] != was[record] || now[for2] != was[for2] || now[for3] == 0 {
+			t.Errorf("with one more node n1 says %v, before %v", now, was)
+		}
+
+		n1.client.Cut()
+		c.pass(5)
+		old := c.saidBy("n1")
+		c.commit(overlay.Change{Key: for2, Delete: true})
+		c.commit(overlay.Change{Key: c.keys.Recovery(), Value: []byte("anew")})
+		n1.client.Mend()
+		c.pass(20)
+		for key, at := range c.saidBy("n1") {
+			if at <= old[key] {
+				t.Errorf("%s is not written again", key)
+			}
+		}
+		if now := c.saidBy("n1"); len(now) != 3 {
+			t.Errorf("n1 says %v", now)
+		}
+		c.joined("made anew")
+	})
+}
+
+func (c *cluster) must(err error) {
+	c.Helper()
+	if err != nil {
+		c.Fatal(err)
+	}
 }

@@ -3,6 +3,7 @@ package exchange
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -23,9 +24,10 @@ type view struct {
 	store *Store // nil while it is away
 	nodes map[string]overlay.Node
 	alive map[string]bool
-	keys  map[string]keys.Keys // those that are believed
+	keys  map[string]keys.Keys // what is believed of records, and of the pages for this node
 	left  map[string]bool      // their record is gone
 	own   []byte               // this node's record in the store; nil: none
+	made  string               // which store it is: the value of its key overlay.Keys.Recovery
 	// written is what this process wrote last; nil: nothing, or it is not known whether
 	// that is there.
 	written   []byte
@@ -45,7 +47,7 @@ func (v *view) input() keys.Input {
 			continue
 		}
 		in.Nodes[name] = keys.Node{Address: n.Address, Alive: v.store != nil && v.alive[name]}
-		if k, ok := v.keys[name]; ok {
+		if k, ok := v.keys[name]; ok && k.Sender != nil {
 			in.Keys[name] = k
 		}
 	}
@@ -87,7 +89,8 @@ func (e *Exchange) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	prefixes := []string{store.Keys.Node(""), store.Keys.Alive(""), store.Keys.Key(""), store.Keys.Rotate()}
+	k := store.Keys
+	prefixes := []string{k.Node(""), k.Alive(""), k.Key(""), k.KeyPage(overlay.KeyPageOf(store.Node), ""), k.Rotate()}
 	from := make([]int64, len(prefixes))
 	for i, prefix := range prefixes {
 		from[i], err = store.List(ctx, prefix, func(entry overlay.Entry) error {
@@ -112,9 +115,13 @@ func (e *Exchange) newView(ctx context.Context, store *Store) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
+	made, err := store.Get(ctx, store.Keys.Recovery())
+	if err != nil && !errors.Is(err, overlay.ErrNotFound) {
+		return nil, err
+	}
 	return &view{
 		cluster: store.Cluster, self: store.Node, port: port, verifier: keys.Verifier{Cluster: store.Cluster, CA: id.CA}, log: e.Log,
-		store: store, nodes: map[string]overlay.Node{}, alive: map[string]bool{}, keys: map[string]keys.Keys{}, left: map[string]bool{},
+		store: store, made: string(made.Value), nodes: map[string]overlay.Node{}, alive: map[string]bool{}, keys: map[string]keys.Keys{}, left: map[string]bool{},
 	}, nil
 }
 
@@ -165,10 +172,11 @@ func portOf(ctx context.Context, store *Store) (int, error) {
 	return meta.PortESP, nil
 }
 
-// see replaces the view.
+// see replaces the view. A store that was made anew, as of a snapshot, may have old pages
+// beside the record: what was written to another one counts for nothing.
 func (e *Exchange) see(v *view) {
 	e.mu.Lock()
-	if e.view != nil && e.view.cluster == v.cluster && e.view.self == v.self {
+	if e.view != nil && e.view.cluster == v.cluster && e.view.self == v.self && e.view.made == v.made {
 		v.written, v.writtenAt = e.view.written, e.view.writtenAt
 	}
 	e.view, e.at = v, time.Now()
@@ -195,7 +203,9 @@ func (v *view) take(c overlay.Event) {
 	case strings.HasPrefix(c.Key, k.Node("")):
 		v.takeNode(strings.TrimPrefix(c.Key, k.Node("")), c)
 	case strings.HasPrefix(c.Key, k.Key("")):
-		v.takeKeys(strings.TrimPrefix(c.Key, k.Key("")), c)
+		v.takeRecord(strings.TrimPrefix(c.Key, k.Key("")), c)
+	case strings.HasPrefix(c.Key, k.KeyPage(overlay.KeyPageOf(v.self), "")):
+		v.takePage(strings.TrimPrefix(c.Key, k.KeyPage(overlay.KeyPageOf(v.self), "")), c)
 	}
 }
 
@@ -213,9 +223,9 @@ func (v *view) takeNode(name string, c overlay.Event) {
 	delete(v.keys, name)
 }
 
-// takeKeys reads a key record. One that is refused leaves the one before: whoever can
+// takeRecord reads a key record. One that is refused leaves the one before: whoever can
 // write to the store but not sign must not end what is well.
-func (v *view) takeKeys(name string, c overlay.Event) {
+func (v *view) takeRecord(name string, c overlay.Event) {
 	if name == v.self {
 		if c.Modified > v.writtenAt {
 			v.own = c.Value
@@ -225,10 +235,32 @@ func (v *view) takeKeys(name string, c overlay.Event) {
 	if v.left[name] = c.Deleted; c.Deleted {
 		return // states with it stay: its node's entry says whether that has left
 	}
-	k, err := v.verifier.Open(name, c.Value, time.Now().Unix())
+	sender, err := v.verifier.Record(name, c.Value, time.Now().Unix())
 	if err != nil {
-		v.log.Error("a node's key record is refused: it may be forged", "node", name, "error", fmt.Sprint(err))
+		v.refuse(name, err)
 		return
 	}
+	k := v.keys[name]
+	k.Sender = sender
 	v.keys[name] = k
+}
+
+// takePage reads what another node says to this one. A page that is gone, or is refused,
+// leaves the one before.
+func (v *view) takePage(name string, c overlay.Event) {
+	if name == v.self || c.Deleted {
+		return
+	}
+	receiver, inbound, err := v.verifier.Page(name, v.self, c.Value, time.Now().Unix())
+	if err != nil {
+		v.refuse(name, err)
+		return
+	}
+	k := v.keys[name]
+	k.Receiver, k.Inbound = receiver, inbound
+	v.keys[name] = k
+}
+
+func (v *view) refuse(name string, err error) {
+	v.log.Error("a node's key record is refused: it may be forged", "node", name, "error", fmt.Sprint(err))
 }
