@@ -143,6 +143,8 @@ func fillRecord(rec *records.Record, plan wire.Plan, e network.Endpoint, result 
 			rec.Endpoint = o
 		case *firewall.Member:
 			rec.Member = o
+		case *wire.SourceRoutes:
+			rec.Foreign = o.Foreign
 		case *names.Resolver:
 			rec.Resolver = o
 		}
@@ -218,7 +220,7 @@ func printResult(w io.Writer, r *types100.Result, version string) error {
 func endpointOf(rec *records.Record) network.Endpoint {
 	e := network.Endpoint{
 		Attachment: rec.Attachment, NetNS: rec.NetNS, Cookie: rec.Cookie, Target: rec.Target, Source: rec.Source,
-		MAC: rec.MAC, MTU: rec.MTU, Adopted: rec.Adopted,
+		MAC: rec.MAC, MTU: rec.MTU, Adopted: rec.Adopted, Foreign: rec.Foreign,
 		Addresses: rec.Addresses, Subnets: rec.Subnets, Routes: rec.Routes,
 		Names: rec.Names, Info: rec.Info, Resolver: rec.Resolver, Overlay: rec.Overlay,
 	}

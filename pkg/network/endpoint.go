@@ -43,6 +43,8 @@ type Endpoint struct {
 	// AcceptRA says that router advertisements count: the network's configuration
 	// asks for them.
 	AcceptRA bool
+	// Foreign says that a network of another suite's has a default route in the sandbox.
+	Foreign bool
 	// OnLAN says that the network is on one of the host's, see [Description.OnLAN].
 	OnLAN bool
 	// Overlay is what the cluster says of an overlay network; nil for others.

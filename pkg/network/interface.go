@@ -35,7 +35,32 @@ func (e Endpoint) Interface() []wire.Object {
 		objects = append(append(objects, addresses...), up)
 		objects = append(objects, e.announce()...)
 	}
-	return append(objects, e.routes()...)
+	routes := e.routes()
+	objects = append(objects, routes...)
+	if s := e.sourceRoutes(routes); s != nil {
+		objects = append(objects, s)
+	}
+	return objects
+}
+
+// SourceRoutes is what DEL removes of the attachment's routing by source.
+func (e Endpoint) SourceRoutes() *wire.SourceRoutes {
+	return &wire.SourceRoutes{Owner: e.Attachment, NetNS: e.NetNS, Foreign: e.Foreign}
+}
+
+// sourceRoutes has answers leave by this network where the container is on others as well.
+func (e Endpoint) sourceRoutes(routes []wire.Object) *wire.SourceRoutes {
+	s := e.SourceRoutes()
+	s.Dev, s.Addresses = e.IfName, e.IPs()
+	for _, o := range routes {
+		if r, ok := o.(*wire.Route); ok && r.Rank != 0 {
+			s.Defaults = append(s.Defaults, r)
+		}
+	}
+	if len(s.Addresses) == 0 {
+		return nil
+	}
+	return s
 }
 
 // beforeUp is what must be set before the interface comes up: it has no IPv6 on

@@ -65,6 +65,9 @@ type Record struct {
 	Source string `json:"source,omitempty"` // path of that namespace
 	Donor  string `json:"donor,omitempty"`  // ID of the container whose namespace that is
 
+	// Foreign says that another suite's network had a default route in the sandbox.
+	Foreign bool `json:"foreign,omitempty"`
+
 	Host []string     `json:"host,omitempty"`  // keys of the host's objects that it uses and that go with their last user
 	Info network.Info `json:"traits,omitzero"` // of the network, for plugins further down the chain
 

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 )
 
@@ -90,7 +91,15 @@ func (b *NetNSBind) Outside() Object { return nil }
 // WithoutIPv6 returns the objects without addresses and routes of IPv6 in a sandbox:
 // they can't be there while IPv6 is switched off inside.
 func WithoutIPv6(objects []Object) []Object {
-	return slices.DeleteFunc(slices.Clone(objects), func(o Object) bool {
+	list := slices.Clone(objects)
+	for i, o := range list {
+		if s, ok := o.(*SourceRoutes); ok {
+			four := *s
+			four.Addresses = slices.DeleteFunc(slices.Clone(s.Addresses), netip.Addr.Is6)
+			list[i] = &four
+		}
+	}
+	return slices.DeleteFunc(list, func(o Object) bool {
 		switch o := o.(type) {
 		case *Addr:
 			return o.NetNS != "" && o.Prefix.Addr().Is6()

@@ -39,7 +39,7 @@ func (a *Announcement) String() string {
 func NeedAddresses(objects []Object) (need, rest []Object) {
 	for _, o := range objects {
 		switch o.(type) {
-		case *Addr, *Route, *Announcement:
+		case *Addr, *Route, *SourceRoutes, *Announcement:
 			need = append(need, o)
 		default:
 			rest = append(rest, o)
@@ -89,6 +89,12 @@ func WithoutTaken(objects []Object, taken []Conflict) []Object {
 			if has(func(a netip.Addr) bool { return a.Is4() == object.Dst.Addr().Is4() }) {
 				continue
 			}
+		case *SourceRoutes:
+			rules := *object
+			rules.Addresses = slices.DeleteFunc(slices.Clone(object.Addresses), func(own netip.Addr) bool {
+				return has(func(a netip.Addr) bool { return a == own })
+			})
+			o = &rules
 		case *Announcement:
 			said := *object
 			said.Addresses = slices.DeleteFunc(slices.Clone(object.Addresses), func(own netip.Addr) bool {

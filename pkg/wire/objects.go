@@ -235,6 +235,9 @@ type Route struct {
 	Rank int
 	// Owner is whose a route with a Rank is.
 	Owner Attachment
+	// Foreign is set by Ensure where a route of the same Dst was in the sandbox that is no
+	// network's of ours.
+	Foreign bool
 }
 
 // Key names destination, link and table.

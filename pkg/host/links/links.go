@@ -31,6 +31,8 @@ func (h *Links) Of(o wire.Object) wire.Kind {
 		return addr{h, o}
 	case *wire.Route:
 		return route{h, o}
+	case *wire.SourceRoutes:
+		return sourceRoutes{h, o}
 	case *wire.Borrowed:
 		return borrowed{h, o}
 	}

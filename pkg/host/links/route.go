@@ -76,7 +76,9 @@ func (r route) place(rt *rtnl.Conn, own int) (there bool, err error) {
 		return false, nil
 	}
 	self := network.Rival{Metric: r.o.Metric, Rank: r.o.Rank, Name: r.o.Owner.Network}
-	metric, moves := network.Place(self, r.h.rivals(rt, r.o.Owner, rivals))
+	ranked := r.h.rivals(rt, r.o.Owner, rivals)
+	r.o.Foreign = slices.ContainsFunc(ranked, func(o network.Rival) bool { return o.Rank == 0 })
+	metric, moves := network.Place(self, ranked)
 	for _, i := range slices.SortedFunc(maps.Keys(moves), func(a, b int) int { return rivals[b].Metric - rivals[a].Metric }) {
 		if err := r.move(rivals[i], moves[i]); err != nil {
 			return false, fmt.Errorf("make way for metric %d: %w", metric, err)
@@ -179,7 +181,9 @@ func (r route) Check() error {
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(list, func(have rtnl.Route) bool { return have.Dst == r.o.Dst && have.Via == r.o.Via }) {
+		if slices.ContainsFunc(list, func(have rtnl.Route) bool {
+			return have.Dst == r.o.Dst && have.Via == r.o.Via && !wire.IsSourceTable(have.Table) // that has copies only
+		}) {
 			return nil
 		}
 		if r.o.NetNS == "" {

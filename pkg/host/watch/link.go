@@ -154,8 +154,11 @@ func (w *linkWatch) inside(nsid int, r nlsock.Reply) []Event {
 			index = anyIndex
 		}
 	case unix.RTM_DELRULE:
-		if nstable.IsPolicyRule(r.Data) {
+		switch {
+		case nstable.IsPolicyRule(r.Data):
 			index = rtnl.LoIndex
+		case isSourceRule(r.Data):
+			index = anyIndex
 		}
 	case unix.RTM_NEWROUTE:
 		switch {
@@ -209,6 +212,19 @@ func isChild(data []byte) bool {
 func isLearned(data []byte) bool {
 	const protocol = 5 // of a struct rtmsg
 	return len(data) >= unix.SizeofRtMsg && data[protocol] == unix.RTPROT_RA
+}
+
+// isSourceRule reports whether a rule leads to a table of [wire.SourceRoutes].
+func isSourceRule(data []byte) (is bool) {
+	if len(data) < unix.SizeofRtMsg { // struct fib_rule_hdr has the same size
+		return false
+	}
+	nlsock.Attributes(data[unix.SizeofRtMsg:], func(typ uint16, data []byte) {
+		if typ == unix.FRA_TABLE && len(data) >= 4 {
+			is = wire.IsSourceTable(int(binary.NativeEndian.Uint32(data)))
+		}
+	})
+	return is
 }
 
 // deviceOf returns the index of the link that an address or a route is on, 0 if

@@ -23,7 +23,7 @@ var Plugin = &network.Plugin{Type: "dbridge", Kind: network.MakesInterface, Pars
 // Roots are what DEL removes of an attachment that it only knows the name of.
 func Roots(e network.Endpoint) []wire.Object {
 	return []wire.Object{
-		&wire.Veth{Name: e.HostLink()}, &firewall.Endpoint{Owner: e.Attachment}, &firewall.Member{Owner: e.Attachment},
+		&wire.Veth{Name: e.HostLink()}, e.SourceRoutes(), &firewall.Endpoint{Owner: e.Attachment}, &firewall.Member{Owner: e.Attachment},
 	}
 }
 

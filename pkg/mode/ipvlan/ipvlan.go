@@ -25,7 +25,7 @@ func roots(e network.Endpoint) []wire.Object {
 		return nil
 	}
 	p := network.Parent{Kind: wire.KindIpvlan}
-	return []wire.Object{p.Child(e, "")}
+	return []wire.Object{p.Child(e, ""), e.SourceRoutes()}
 }
 
 // Describe returns what the engine must know.

@@ -23,7 +23,7 @@ func roots(e network.Endpoint) []wire.Object {
 	list := []wire.Object{hostAccess(e, "")}
 	if e.NetNS != "" {
 		p := network.Parent{Kind: wire.KindMacvlan}
-		list = append(list, p.Child(e, ""))
+		list = append(list, p.Child(e, ""), e.SourceRoutes())
 	}
 	return list
 }
