@@ -1,8 +1,13 @@
 package registry
 
 import (
+	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
+
+	"dcni/pkg/records/disk"
 )
 
 // TestCreateNetwork: a registration stands if the file was written, and is not
@@ -47,5 +52,35 @@ func TestCreateNetwork(t *testing.T) {
 	}
 	if _, err := n.Get("web"); err == nil {
 		t.Error("two have one subnet")
+	}
+}
+
+// TestCreateKnown: what an ADD registered before is replaced, and is back where the file could
+// not be written. An entry of a newer version is not touched.
+func TestCreateKnown(t *testing.T) {
+	n := Of(testStore(t), "")
+	check, configured := func() error { return nil }, 0
+	pool := Registration{Name: "web", WantPool: true}
+	want(t, registerText(n, pool), "[172.17.0.0/16]")
+	before, err := n.Get("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := Registration{Name: "web", Explicit: prefixes("10.1.0.0/24")}
+	if err := n.Create(web, "/web", check, func(Network) error { configured++; return os.ErrPermission }); !errors.Is(err, os.ErrPermission) {
+		t.Error(err)
+	}
+	now, err := n.Get("web")
+	want(t, fmt.Sprint(now, err), fmt.Sprint(before, nil))
+	if err := n.Create(web, "/web", check, func(Network) error { configured++; return nil }); err != nil || configured != 2 {
+		t.Errorf("%v, configured %d times", err, configured)
+	}
+	now, err = n.Get("web")
+	want(t, fmt.Sprint(now, err), "{web [10.1.0.0/24] [] []  /web} <nil>")
+	if err := os.WriteFile(filepath.Join(n.lib, "networks", "web.json"), []byte(`{"version": 99, "name": "web"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Create(web, "/web", check, func(Network) error { configured++; return nil }); !disk.IsUnreadable(err) || configured != 2 {
+		t.Errorf("an entry of a newer version: %v, configured %d times", err, configured)
 	}
 }

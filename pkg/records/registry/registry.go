@@ -73,7 +73,7 @@ type Registration struct {
 func (n Registry) Register(r Registration) ([]netip.Prefix, error) {
 	// Most calls find the network registered. Files are replaced whole, so this
 	// needs no lock.
-	if known, err := n.Get(r.Name); err == nil && r.fits(known) {
+	if known, _ := n.Get(r.Name); r.fits(known) { // not where it can't be read
 		return known.Subnets, nil
 	}
 	var out []netip.Prefix
@@ -81,10 +81,6 @@ func (n Registry) Register(r Registration) ([]netip.Prefix, error) {
 		known, err := n.getOrMend(r.Name)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
-		}
-		if err == nil && r.fits(known) {
-			out = known.Subnets
-			return nil
 		}
 		added, err := n.choose(r, known)
 		if err != nil {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -190,6 +192,88 @@ func TestRegisterOnLAN(t *testing.T) {
 	want(t, registerText(n, on("c", "192.0.2.0/24")), fmt.Sprintf(overlap, "c", "a"))
 	want(t, registerText(n, Registration{Name: "c", Explicit: prefixes("192.0.2.0/24")}), fmt.Sprintf(overlap, "c", "a"))
 	want(t, registerText(n, on("b", "192.0.2.0/24")), fmt.Sprintf(overlap, "b", "a")) // its range has become larger
+	part := Registration{Name: "c", Explicit: prefixes("192.0.2.128/25"), Ranges: prefixes("192.0.2.240/28")}
+	if got := registerText(n, part); !strings.Contains(got, "192.0.2.128/25 of network \"c\" and 192.0.2.0/24 of network \"a\"") {
+		t.Errorf("a part of the subnet: %s", got)
+	}
 	other := Registration{Name: "c", Explicit: prefixes("192.0.2.0/25"), Ranges: prefixes("192.0.2.0/26")}
 	want(t, registerText(n, other), `error 7: invalid pool request: Pool overlaps with other one on this address space: subnet 192.0.2.0/25 of network "c" and 192.0.2.0/24 of network "a"`)
+}
+
+// TestRegisterAgain: a network that is registered needs no lock, and nothing is asked of the
+// host for it.
+func TestRegisterAgain(t *testing.T) {
+	s := testStore(t)
+	n := Of(s, "")
+	pool := Registration{Name: "web", WantPool: true}
+	want(t, registerText(n, pool), "[172.17.0.0/16]")
+	if err := errors.Join(os.RemoveAll(s.Run), os.MkdirAll(filepath.Join(s.Run, "lock"), 0o755)); err != nil { // a lock that can't be had
+		t.Fatal(err)
+	}
+	pool.Avoid = func() ([]netip.Prefix, error) { return nil, os.ErrPermission }
+	want(t, registerText(n, pool), "[172.17.0.0/16]")
+	want(t, fmt.Sprint(n.Probe(pool)), "<nil>")
+	if got, err := n.Register(Registration{Name: "lab", WantPool: true}); err == nil {
+		t.Errorf("a new network without the lock: %v", got)
+	}
+}
+
+// TestAvoid: what the host uses is asked for and avoided where a subnet is to be chosen, of
+// either family, and only there.
+func TestAvoid(t *testing.T) {
+	n := Of(testStore(t), "")
+	const ula = "fd71:e64d:b123:4b5e::/64" // of web on host h
+	web := Registration{Name: "web", WantULA: true, HostID: "h", Avoid: func() ([]netip.Prefix, error) { return prefixes(ula), nil }}
+	if got := registerText(n, web); got == "["+ula+"]" || strings.HasPrefix(got, "error") {
+		t.Errorf("in spite of what the host uses: %s", got)
+	}
+	unknown := func() ([]netip.Prefix, error) { return nil, os.ErrPermission }
+	want(t, registerText(n, Registration{Name: "lab", Explicit: prefixes("10.1.0.0/24"), Avoid: unknown}), "[10.1.0.0/24]")
+	want(t, registerText(n, Registration{Name: "db", WantULA: true, HostID: "h", Avoid: unknown}), "error 0: "+os.ErrPermission.Error())
+}
+
+// TestProbeChanged: a network whose configuration has changed is probed as a new one.
+func TestProbeChanged(t *testing.T) {
+	n := Of(testStore(t), "")
+	for i, name := range []string{"web", "lab"} {
+		subnet := fmt.Sprintf("10.%d.0.0/24", i+1)
+		want(t, registerText(n, Registration{Name: name, Explicit: prefixes(subnet)}), "["+subnet+"]")
+	}
+	err := n.Probe(Registration{Name: "web", Explicit: prefixes("10.2.0.0/25")})
+	if err == nil || !strings.Contains(err.Error(), `10.2.0.0/24 of network "lab"`) {
+		t.Errorf("its subnet is another's by now: %v", err)
+	}
+	want(t, fmt.Sprint(n.Probe(Registration{Name: "web", Explicit: prefixes("10.3.0.0/24")})), "<nil>")
+}
+
+// TestSeveralInTheWay: of the networks in the way, those that are gone are forgotten, and one
+// that is there is an error all the same.
+func TestSeveralInTheWay(t *testing.T) {
+	n := Of(testStore(t), "")
+	for i, name := range []string{"a", "b", "c"} {
+		subnet := fmt.Sprintf("10.1.%d.0/24", i)
+		want(t, registerText(n, Registration{Name: name, Explicit: prefixes(subnet)}), "["+subnet+"]")
+	}
+	all := Registration{Name: "web", Explicit: prefixes("10.1.0.0/16"), Alive: func(o Network) bool { return o.Name == "b" }}
+	if got := registerText(n, all); !strings.Contains(got, `10.1.1.0/24 of network "b"`) {
+		t.Errorf("one of three is alive: %s", got)
+	}
+	all.Alive = func(Network) bool { return false }
+	want(t, registerText(n, all), "[10.1.0.0/16]")
+	list, err := n.List()
+	want(t, fmt.Sprint(list, err), "[{web [10.1.0.0/16] [] []  }] <nil>")
+}
+
+// TestListNothing: where there is no directory, or something else in its place, no network is
+// known.
+func TestListNothing(t *testing.T) {
+	n := Of(testStore(t), "")
+	for range 2 {
+		list, err := n.List()
+		want(t, fmt.Sprint(list, err), "[] <nil>")
+		if err := errors.Join(os.MkdirAll(n.lib, 0o755), os.WriteFile(filepath.Join(n.lib, "networks"), nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(t, registerText(n, Registration{Name: "web", WantPool: true}), "[172.17.0.0/16]")
 }

@@ -3,6 +3,8 @@ package registry
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -101,5 +103,28 @@ func TestKeptNames(t *testing.T) {
 	register("three", "10.3.0.0/24")
 	if !strings.Contains(log.String(), "network x ") {
 		t.Errorf("told: %q", &log)
+	}
+}
+
+// TestMendOthers: what is told of another network's entry that can't be read is that it was
+// moved, once; one of a newer version stays, and nothing is told.
+func TestMendOthers(t *testing.T) {
+	for text, told := range map[string]int{"{": 1, `{"version": 99, "name": "lab"}`: 0} {
+		s := testStore(t)
+		var log bytes.Buffer
+		for _, s.Log = range []io.Writer{&log, nil} {
+			if err := errors.Join(os.MkdirAll(filepath.Join(s.Lib, "networks"), 0o755), os.WriteFile(filepath.Join(s.Lib, "networks", "lab.json"), []byte(text), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 2 {
+				name := fmt.Sprint("web", i)
+				if _, err := Of(s, "").Register(Registration{Name: name, WantPool: true, Bridge: fmt.Sprint(s.Log == nil)}); err != nil {
+					t.Errorf("%s: %v", text, err)
+				}
+			}
+		}
+		if got := strings.Count(log.String(), "\n"); got != told {
+			t.Errorf("%s: told %q", text, &log)
+		}
 	}
 }
