@@ -252,8 +252,9 @@ func skipOwn(is bool) error {
 // neededBy returns whether the record of a path needs a key.
 func neededBy(path string) func(key string) bool {
 	var r struct {
-		State State    `json:"state"`
-		Host  []string `json:"host"`
+		Version int      `json:"version"`
+		State   State    `json:"state"`
+		Host    []string `json:"host"`
 	}
 	data, err := disk.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) { // a DEL was faster
@@ -261,6 +262,9 @@ func neededBy(path string) func(key string) bool {
 	}
 	if err == nil {
 		err = json.Unmarshal(data, &r)
+	}
+	if err == nil {
+		err = disk.Newer(path, r.Version)
 	}
 	return func(key string) bool {
 		return err != nil || r.State == Adding || r.State == Lost || slices.Contains(r.Host, key)

@@ -136,4 +136,8 @@ func TestUnused(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("unreadable", "[]")
+	if err := os.WriteFile(s.recordPath(wire.Attachment{Network: "web", Container: "c2", IfName: "eth0"}, "dbridge"), []byte(`{"version": 99, "state": "up"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want("of a newer version", "[]")
 }
