@@ -27,6 +27,8 @@ func TestDonorAddresses(t *testing.T) {
 		{Network: "web", Result: json.RawMessage(`{"cniVersion": "1.0.0", "interfaces": [{"name": "br0"}, {"name": "eth1", "sandbox": "/x"}],
 			"ips": [{"interface": 1, "address": "10.2.0.2/24", "gateway": "10.2.0.1"}, {"interface": 0, "address": "10.2.0.1/24"}],
 			"routes": [{"dst": "0.0.0.0/0", "gw": "10.2.0.1"}], "dns": {"nameservers": ["127.0.0.11"]}}`)},
+		{Network: "odd", Result: json.RawMessage(`{"cniVersion": "1.0.0", "interfaces": [{"name": "br0"}],
+			"ips": [{"interface": -1, "address": "10.4.0.2/24"}, {"interface": 1, "address": "10.5.0.2/24"}, {"address": "10.6.0.2/24"}]}`)},
 		{Network: "old", Result: json.RawMessage(`{"cniVersion": "0.4.0", "ips": [{"version": "4", "address": "10.3.0.2/24"}]}`)},
 	}
 	for _, c := range []struct {
@@ -38,7 +40,8 @@ func TestDonorAddresses(t *testing.T) {
 		{[]string{"10.1.0.2/24"}, nil, "[10.1.0.2/24>invalid IP fd00:1::2/64>invalid IP] 0 []"},
 		{[]string{"fd00:9::2/64", "fd00:1::2/64"}, nil, "[10.1.0.2/24>invalid IP fd00:1::2/64>invalid IP] 0 []"},
 		{[]string{"10.3.0.2/24"}, nil, "[10.3.0.2/24>invalid IP] 0 []"},
-		{[]string{"10.2.0.1/24"}, nil, "[10.2.0.1/24>invalid IP] 0 []"}, // the bridge's is no container's
+		{[]string{"10.2.0.1/24"}, nil, "[10.2.0.1/24>invalid IP] 0 []"},                                               // the bridge's is no container's
+		{[]string{"10.4.0.2/24"}, nil, "[10.4.0.2/24>invalid IP 10.5.0.2/24>invalid IP 10.6.0.2/24>invalid IP] 0 []"}, // no such interface
 		{[]string{"192.0.2.1/24"}, nil, "[192.0.2.1/24>invalid IP] 0 []"},
 		{[]string{"10.2.0.2/24"}, &network.DNS{Nameservers: []string{"192.0.2.53"}}, "[10.2.0.2/24>10.2.0.1] 1 [192.0.2.53]"},
 	} {

@@ -175,12 +175,13 @@ func (e *Engine) scope(s Scope) (list []*records.Record, err error) {
 	return list, errors.Join(unlisted, err)
 }
 
+// networksOf returns the networks of records that are sorted by them, but for those of single
+// attachments behind.
 func networksOf(list []*records.Record) []string {
 	var names []string
 	for _, rec := range list {
 		names = append(names, rec.Network)
 	}
-	slices.Sort(names)
 	return slices.Compact(names)
 }
 

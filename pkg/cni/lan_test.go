@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,6 +33,8 @@ func TestConflictNextAddress(t *testing.T) {
 	conf := fmt.Sprintf(lanConf, "")
 	w := cnitest.NewWorld(t, macvlan.Plugin)
 	w.Others = others("10.1.0.2", "10.1.0.3", "fd00:1::4")
+	var again []bool
+	w.Engine.Sandboxes = asking{w.Engine.Sandboxes, func(d wire.Detection) { again = append(again, d.Again) }}
 	for _, c := range []struct{ container, want string }{
 		{"c1", "10.1.0.4/24 fd00:1::2/64"},
 		{"c2", "10.1.0.5/24 fd00:1::3/64"},
@@ -52,9 +55,23 @@ func TestConflictNextAddress(t *testing.T) {
 			t.Errorf("%s has %v, want %s", c.container, got, c.want)
 		}
 	}
+	if want := []bool{false, true, true, false, false, true}; !slices.Equal(again, want) {
+		t.Errorf("the LAN was asked, for another address: %v, want %v", again, want)
+	}
 	if n := strings.Count(w.Host.String(), "type macvlan"); n != 3 {
 		t.Errorf("%d links for 3 containers:\n%s", n, w.Host)
 	}
+}
+
+// asking tells what the LAN is asked.
+type asking struct {
+	cni.Sandboxes
+	what func(wire.Detection)
+}
+
+func (a asking) Detect(d wire.Detection) (wire.Waiter, error) {
+	a.what(d)
+	return a.Sandboxes.Detect(d)
 }
 
 // An ADD that can't have another address fails, and leaves nothing.

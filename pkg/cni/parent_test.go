@@ -10,6 +10,7 @@ import (
 	"dcni/pkg/cni"
 	"dcni/pkg/cni/cnitest"
 	"dcni/pkg/ipam"
+	"dcni/pkg/mode/ipvlan"
 	"dcni/pkg/mode/macvlan"
 	"dcni/pkg/network"
 	"dcni/pkg/wire"
@@ -138,8 +139,12 @@ func TestParentOfOthers(t *testing.T) {
 	if err := other(`"mode": "private",`); err != nil {
 		t.Errorf("private beside: %v", err)
 	}
-	// A network is not in its own way.
-	if _, err := w.Engine.Add(w.Request(t, "c3", parentConf(`"mode": "vepa",`, "10.1.0.0/24"))); err != nil {
-		t.Errorf("the same network: %v", err)
+	// A network is not in its own way, where its configuration has changed.
+	w = cnitest.NewWorld(t, ipvlan.Plugin)
+	for i, mode := range []string{"l2", "l3"} {
+		conf := strings.Replace(parentConf(fmt.Sprintf(`"mode": %q,`, mode), "10.1.0.0/24"), "dmacvlan", "dipvlan", 1)
+		if _, err := w.Engine.Add(w.Request(t, fmt.Sprint("c", i), conf)); err != nil {
+			t.Errorf("the same network in mode %s: %v", mode, err)
+		}
 	}
 }

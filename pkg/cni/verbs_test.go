@@ -408,3 +408,75 @@ func TestRangesOfRuntime(t *testing.T) {
 		}
 	}
 }
+
+// TestGCSweeps: GC gives back what is leased to attachments that are not on record, removes
+// the empty directories of their verbs, and lets go of their locks.
+func TestGCSweeps(t *testing.T) {
+	w := cnitest.NewWorld(t, bridge.Plugin)
+	r := w.Request(t, "c1", bridgeConf(""))
+	if _, err := w.Engine.Add(r); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Store.Delete(r.Attachment, "dbridge"); err != nil {
+		t.Fatal(err)
+	}
+	empty := filepath.Join(w.Store.Run, "attachments", "web", "c1", "eth0")
+	if err := os.MkdirAll(empty, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Engine.GC(w.Request(t, "", bridgeConf(`"cni.dev/valid-attachments": [],`))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(empty); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the empty directory is there: %v", err)
+	}
+	if after := w.State(t); strings.Contains(after, "c1/eth0") {
+		t.Errorf("left:\n%s", after)
+	}
+	lock, free, err := w.Store.TryLockAttachment(r.Attachment)
+	if !free || err != nil {
+		t.Errorf("its lock is free: %t, %v", free, err)
+	}
+	lock.Unlock()
+}
+
+// TestAnnouncedFirst: an interface whose address may have been another MAC's tells its
+// neighbours as it comes up, so it is set to before.
+func TestAnnouncedFirst(t *testing.T) {
+	for keys, want := range map[string]bool{
+		"": false, `"runtimeConfig": {"ips": ["10.1.0.77"]},`: true, `"runtimeConfig": {"mac": "02:42:00:00:00:77"},`: true,
+	} {
+		w := cnitest.NewWorld(t, bridge.Plugin)
+		var order []string
+		w.Host.After = func(op string, o wire.Object) error {
+			if text := o.String(); op == "ensure" && (strings.HasPrefix(text, "link eth0 up") || strings.Contains(text, "eth0/arp_notify")) {
+				order = append(order, text)
+			}
+			return nil
+		}
+		if _, err := w.Engine.Add(w.Request(t, "c1", bridgeConf(keys))); err != nil {
+			t.Fatal(err)
+		}
+		if len(order) != 2 || strings.Contains(order[0], "arp_notify") != want {
+			t.Errorf("%s: in the order %q", keys, order)
+		}
+	}
+}
+
+// TestNamesWithoutAddress: a plugin for names works behind one that gives no address.
+func TestNamesWithoutAddress(t *testing.T) {
+	w := cnitest.NewWorld(t, names.Plugin)
+	conf := func(result string) *cni.Request {
+		return w.Request(t, "c1", fmt.Sprintf(namesConf, `, "prevResult": `+result))
+	}
+	result, err := w.Engine.Add(conf(`{"cniVersion": "1.1.0", "interfaces": [{"name": "eth0", "sandbox": "/run/netns/c1"}]}`))
+	if err != nil || len(result.IPs) != 0 || len(result.Interfaces) != 1 || len(result.DNS.Nameservers) != 1 {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	if err := w.Engine.Check(conf(`{"cniVersion": "1.1.0", "interfaces": [{"name": "eth0", "sandbox": "/run/netns/c1"}], "dns": {"nameservers": ["127.0.0.11"]}}`)); err != nil {
+		t.Errorf("CHECK: %v", err)
+	}
+	if got := refusal(w.Engine.Check(conf(`{"cniVersion": "1.1.0", "dns": {"nameservers": ["192.0.2.53"]}}`))); got != "7 prevResult: name server 127.0.0.11 is missing" {
+		t.Errorf("CHECK of a result without the name server: %s", got)
+	}
+}
