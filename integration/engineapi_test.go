@@ -81,7 +81,9 @@ func TestEngineAPILibrary(t *testing.T) {
 	r := newFixture(t)
 	socket := r.dnetAPI()
 	r.run(binaries+"/dnet", "create", "--subnet", "10.20.1.0/24", "web")
+	r.run(binaries+"/dnet", "create", "--subnet", "10.20.8.128/25", "plain")
 	r.container("shop", "web")
+	r.container("peer", "plain") // has 10.20.8.130
 	for i, version := range []string{"", "1.41"} {
 		c := r.sdk(socket, version)
 		ctx, cancel := context.WithTimeout(t.Context(), 6*patience)
@@ -170,12 +172,19 @@ func (r *fixture) described(ctx context.Context, c *client.Client, id string, ad
 	if err != nil || len(all.Items) != 1 || all.Items[0].Names[0] != "/shop" {
 		r.t.Errorf("containers: %+v, %v", all, err)
 	}
-	if info, err := c.Info(ctx, client.InfoOptions{}); err != nil || info.Info.ContainersRunning != 1 || info.Info.OSType != "linux" {
+	if info, err := c.Info(ctx, client.InfoOptions{}); err != nil || info.Info.ContainersRunning != 2 || info.Info.OSType != "linux" {
 		r.t.Errorf("info: %+v, %v", info, err)
 	}
 	if v, err := c.ServerVersion(ctx, client.ServerVersionOptions{}); err != nil || v.APIVersion != "1.55" || v.MinAPIVersion != "1.41" || v.Platform.Name != "dcni" {
 		r.t.Errorf("version: %+v, %v", v, err)
 	}
+}
+
+// connectAt asks for the container shop to have an address.
+func connectAt(address string) client.NetworkConnectOptions {
+	return client.NetworkConnectOptions{Container: "shop", EndpointConfig: &network.EndpointSettings{
+		IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: netip.MustParseAddr(address)},
+	}}
 }
 
 // apiRefusals looks at errors as the library tells them apart.
@@ -188,6 +197,8 @@ func (r *fixture) apiRefusals(ctx context.Context, c *client.Client) {
 	_, noNetwork := c.NetworkInspect(ctx, "nosuch", client.NetworkInspectOptions{})
 	_, noContainer := c.NetworkConnect(ctx, "web", client.NetworkConnectOptions{Container: "nosuch"})
 	_, twice := c.NetworkConnect(ctx, "web", client.NetworkConnectOptions{Container: "shop"})
+	_, outsideAddress := c.NetworkConnect(ctx, "plain", connectAt("10.20.8.1"))
+	_, addressTaken := c.NetworkConnect(ctx, "plain", connectAt("10.20.8.130"))
 	_, run := c.ContainerCreate(ctx, client.ContainerCreateOptions{Image: "busybox"})
 	for _, e := range []struct {
 		err  error
@@ -201,6 +212,8 @@ func (r *fixture) apiRefusals(ctx context.Context, c *client.Client) {
 		{noNetwork, errdefs.IsNotFound, "network nosuch not found"},
 		{noContainer, errdefs.IsNotFound, "No such container: nosuch"},
 		{twice, errdefs.IsPermissionDenied, "endpoint with name shop already exists in network web"},
+		{outsideAddress, errdefs.IsInvalidArgument, "10.20.8.1"},
+		{addressTaken, errdefs.IsPermissionDenied, "10.20.8.130"},
 		{run, errdefs.IsNotImplemented, "dcni: only networks: POST /containers/create is not supported"},
 	} {
 		if !e.is(e.err) || !strings.Contains(e.err.Error(), e.text) {

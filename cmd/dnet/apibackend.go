@@ -196,7 +196,10 @@ func (b apiBackend) Containers() ([]engineapi.Container, error) {
 	var list []engineapi.Container
 	for i := range donors {
 		d := &donors[i]
-		c := engineapi.Container{ID: d.Container, Name: d.Title(), State: network.Exited}
+		c := engineapi.Container{ID: d.Container, Names: slices.Clone(d.Names), State: network.Exited}
+		if len(c.Names) == 0 {
+			c.Names = []string{d.Container}
+		}
 		if path, _ := m.NetNSOf(d); path != "" {
 			c.State, c.NetNS = string(records.Running), path
 		}
@@ -223,14 +226,14 @@ func (b apiBackend) Containers() ([]engineapi.Container, error) {
 		list = append(list, c)
 	}
 	slices.SortStableFunc(list, func(x, y engineapi.Container) int {
-		return cmp.Or(y.Created.Compare(x.Created), cmp.Compare(x.Name, y.Name))
+		return cmp.Or(y.Created.Compare(x.Created), cmp.Compare(x.Names[0], y.Names[0]))
 	})
 	return list, nil
 }
 
 // describe tells what is on record of a container of `dnet run`.
 func (b apiBackend) describe(c *engineapi.Container, own *records.Container) {
-	c.Name, c.Hostname, c.Command, c.State = own.Name, own.Hostname, own.Command, string(own.Stage)
+	c.Names, c.Hostname, c.Command, c.State = []string{own.Name}, own.Hostname, own.Command, string(own.Stage)
 	c.Created, c.Started, c.Finished, c.ExitCode = own.Created, own.Started, own.Finished, own.ExitCode
 	c.Files = b.store.ContainerDir(own.ID)
 	if own.Stage != records.Exited {
@@ -261,7 +264,7 @@ func (b apiBackend) endpointsOf(d *network.Donor, attached []*records.Record, en
 	}
 	for _, at := range d.Attachments {
 		id := wire.Attachment{Network: at.Network, Container: d.Container, IfName: at.IfName}
-		if !known[id] {
+		if !known[id] && at.IfName != "lo" { // which containerd has a plugin for
 			list = append(list, engineapi.Endpoint{ShownEndpoint: given(id, d.Title(), at)})
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"dcni/pkg/cluster"
 	"dcni/pkg/cluster/start"
+	"dcni/pkg/network"
 	"dcni/pkg/overlay"
 	"dcni/pkg/overlay/remote"
 	"dcni/pkg/trust"
@@ -105,7 +106,7 @@ func (a *app) dialCluster(begin bool) (*remote.Client, error) {
 		return c, err
 	}
 	if !begin && !home.Joined() {
-		return nil, errors.New("this host is in no cluster: `dnet cluster init` makes one, and `dnet cluster join` joins one")
+		return nil, network.Refuse(network.Forbidden, "this host is in no cluster: `dnet cluster init` makes one, and `dnet cluster join` joins one")
 	}
 	s := start.Starter{Store: a.store, ConfDir: a.conf, Answers: func() bool {
 		c, err := dial()

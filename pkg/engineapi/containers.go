@@ -152,8 +152,11 @@ func (c Container) status(now time.Time) string {
 
 func (c Container) summary(now time.Time) containerSummary {
 	out := containerSummary{
-		ID: c.ID, Names: []string{"/" + c.Name}, Command: strings.Join(c.Command, " "), Created: c.Created.Unix(), Ports: c.portSummaries(),
+		ID: c.ID, Command: strings.Join(c.Command, " "), Created: c.Created.Unix(), Ports: c.portSummaries(),
 		Labels: map[string]string{}, State: c.State, Status: c.status(now), Mounts: []struct{}{},
+	}
+	for _, name := range c.Names {
+		out.Names = append(out.Names, "/"+name)
 	}
 	maps.Copy(out.Labels, c.Labels)
 	out.HostConfig.NetworkMode, out.NetworkSettings.Networks = c.Mode, c.networks()
@@ -241,7 +244,7 @@ func between(list []Container, f map[string][]string) ([]Container, error) {
 func (c Container) passes(f map[string][]string) bool {
 	like := func(pattern string) bool {
 		re, err := regexp.Compile(pattern)
-		return err == nil && (re.MatchString(c.Name) || re.MatchString("/"+c.Name))
+		return err == nil && slices.ContainsFunc(c.Names, func(name string) bool { return re.MatchString(name) || re.MatchString("/"+name) })
 	}
 	on := func(v string) bool {
 		return slices.ContainsFunc(c.Endpoints, func(e Endpoint) bool {
@@ -268,8 +271,8 @@ func find(list []Container, word string) (Container, error) {
 	name := strings.TrimPrefix(word, "/")
 	for _, means := range []func(Container) bool{
 		func(c Container) bool { return c.ID == word },
-		func(c Container) bool { return c.Name == name && name != "" && c.State == running },
-		func(c Container) bool { return c.Name == name && name != "" },
+		func(c Container) bool { return slices.Contains(c.Names, name) && c.State == running },
+		func(c Container) bool { return slices.Contains(c.Names, name) },
 		func(c Container) bool { return strings.HasPrefix(c.ID, word) && word != "" },
 	} {
 		var found []Container
@@ -361,13 +364,17 @@ type firstNetwork struct {
 	MacAddress             string
 }
 
-// getContainer is GET /containers/{id}/json.
+// getContainer is GET /containers/{id}/json. A pod's name has a slash.
 func (s *Server) getContainer(w http.ResponseWriter, c *call) error {
+	word, is := strings.CutSuffix(c.PathValue("id"), "/json")
+	if !is {
+		return s.unserved(w, c)
+	}
 	list, err := s.backend.Containers()
 	if err != nil {
 		return err
 	}
-	one, err := find(list, c.PathValue("id"))
+	one, err := find(list, word)
 	if err != nil {
 		return err
 	}
@@ -378,7 +385,7 @@ func (s *Server) getContainer(w http.ResponseWriter, c *call) error {
 func shown(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 func (c Container) detail(v apiVersion) *containerDetail {
-	out := &containerDetail{ID: c.ID, Created: shown(c.Created), Args: []string{}, Name: "/" + c.Name, Platform: "linux", Mounts: []struct{}{}}
+	out := &containerDetail{ID: c.ID, Created: shown(c.Created), Args: []string{}, Name: "/" + c.Names[0], Platform: "linux", Mounts: []struct{}{}}
 	if len(c.Command) > 0 {
 		out.Path, out.Args = c.Command[0], c.Command[1:]
 	}

@@ -66,7 +66,7 @@ type Network struct {
 // A Container is one that is attached to networks, or that dnet runs.
 type Container struct {
 	ID        string
-	Name      string // without a slash in front
+	Names     []string // without a slash in front; the first is its name, and it has one
 	Hostname  string
 	Command   []string // nil: not known
 	Labels    map[string]string

@@ -142,13 +142,13 @@ func shop() Container {
 		IPv4: netip.MustParseAddr("10.1.0.2"), Aliases: []string{"db"}, DNSNames: []string{"shop", "db"},
 	}
 	return Container{
-		ID: e.Container, Name: "shop", Hostname: "shop", Command: []string{"httpd", "-f"}, Labels: map[string]string{"tier": "front"}, State: "running",
+		ID: e.Container, Names: []string{"shop", "default/shop"}, Hostname: "shop", Command: []string{"httpd", "-f"}, Labels: map[string]string{"tier": "front"}, State: "running",
 		Created: made, Started: made, PID: 42, NetNS: "/proc/42/ns/net", Files: "/run/dcni/containers/x", Mode: "web", Endpoints: []Endpoint{e},
 	}
 }
 
 func newMemory() *memory {
-	gone := Container{ID: strings.Repeat("cd", 32), Name: "gone", State: "exited", ExitCode: 3, Created: made.Add(-time.Hour), Started: made, Finished: made, Mode: "lab"}
+	gone := Container{ID: strings.Repeat("cd", 32), Names: []string{"gone"}, State: "exited", ExitCode: 3, Created: made.Add(-time.Hour), Started: made, Finished: made, Mode: "lab"}
 	return &memory{conflists: []string{webConf, vlanConf, labConf, bridgeConf}, inUse: []string{"web"}, containers: []Container{shop(), gone}}
 }
 
@@ -187,6 +187,7 @@ func TestGolden(t *testing.T) {
 		{"network-v1.51", "/v1.51/networks/web"},
 		{"containers", "/containers/json?all=1"},
 		{"container", "/containers/shop/json"},
+		{"container", "/containers/default/shop/json"},
 		{"container-v1.41", "/v1.41/containers/shop/json"},
 		{"version", "/version"},
 		{"info", "/v1.48/info"},
@@ -243,7 +244,7 @@ func namesIn(t *testing.T, r *http.Response) string {
 	}
 	var names []string
 	for _, one := range list {
-		names = append(names, strings.TrimPrefix(one.Name+strings.Join(one.Names, ","), "/"))
+		names = append(names, one.Name+strings.TrimPrefix(slices.Concat(one.Names, []string{""})[0], "/"))
 	}
 	return strings.Join(names, " ")
 }
@@ -432,6 +433,7 @@ func TestErrors(t *testing.T) {
 		{"GET", "/events?filters=x", "", 400, "invalid filter"},
 		{"POST", "/containers/create", `{"Image": "x"}`, 501, "dcni: only networks: POST /containers/create is not supported"},
 		{"POST", "/v1.41/containers/shop/stop", "", 501, "dcni: only networks: POST /containers/shop/stop is not supported"},
+		{"GET", "/containers/shop/logs", "", 501, "dcni: only networks: GET /containers/shop/logs is not supported"},
 		{"GET", "/images/json", "", 501, "dcni: only networks: GET /images/json is not supported"},
 		{"POST", "/session", "", 501, "dcni: only networks: POST /session is not supported"},
 		{"GET", "/swarm", "", 501, "dcni: only networks: GET /swarm is not supported"},

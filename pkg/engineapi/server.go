@@ -47,7 +47,7 @@ func New(b Backend, version string) *Server {
 		"POST /networks/create": s.createNetwork, "POST /networks/prune": s.pruneNetworks,
 		"POST /networks/{id}/connect": s.connect, "POST /networks/{id}/disconnect": s.disconnect,
 		"DELETE /networks/{id...}": s.removeNetwork,
-		"GET /containers/json":     s.listContainers, "GET /containers/{id}/json": s.getContainer,
+		"GET /containers/json":     s.listContainers, "GET /containers/{id...}": s.getContainer,
 		"/": s.unserved,
 	} {
 		s.mux.Handle(pattern, s.handler(f))
