@@ -61,11 +61,16 @@ func (s *Server) endIdle(ctx context.Context, end func(), idle time.Duration) {
 			return
 		case <-tick.C:
 		}
-		if s.busy.Load() == 0 && time.Since(time.Unix(0, s.asked.Load())) >= idle {
+		if s.idleFor(idle, time.Now()) {
 			end()
 			return
 		}
 	}
+}
+
+// idleFor reports whether nothing was asked for some time, and nothing is being answered.
+func (s *Server) idleFor(idle time.Duration, now time.Time) bool {
+	return s.busy.Load() == 0 && now.Sub(time.Unix(0, s.asked.Load())) >= idle
 }
 
 // counted counts the requests that are being answered.
