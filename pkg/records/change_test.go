@@ -71,6 +71,9 @@ func TestUnreadableChanges(t *testing.T) {
 		}
 		c.Unreadable = true
 	}
+	if err := os.WriteFile(s.changePath("underlay 4789"), []byte("{}"), 0o600); err != nil { // it has no key
+		t.Fatal(err)
+	}
 	directory := s.changePath("link eth0.10")
 	if err := errors.Join(os.Remove(directory), os.MkdirAll(directory+"/within", 0o700)); err != nil {
 		t.Fatal(err)
@@ -140,4 +143,48 @@ func TestUnused(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("of a newer version", "[]")
+}
+
+// TestClosed: whether the host is closed as a router is noted for each family.
+func TestClosed(t *testing.T) {
+	s := Store{Run: t.TempDir()}
+	if err := s.SetClosed(4, false); err != nil || s.Closed(4) {
+		t.Errorf("open, and was never closed: %v", err)
+	}
+	for range 2 {
+		if err := s.SetClosed(4, true); err != nil || !s.Closed(4) || s.Closed(6) {
+			t.Errorf("closed for IPv4: %v", err)
+		}
+	}
+	if list, err := s.Changes(); len(list) > 0 || err != nil {
+		t.Errorf("a change of nothing: %v, %v", list, err)
+	}
+	for range 2 {
+		if err := s.SetClosed(4, false); err != nil || s.Closed(4) {
+			t.Errorf("open again: %v", err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(s.closedPath(6), "within"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetClosed(6, false); err == nil {
+		t.Error("what can't be removed is gone")
+	}
+}
+
+// TestUnusedOfOddNames: a container whose name looks like a record's file is looked into, and
+// what is no record needs nothing.
+func TestUnusedOfOddNames(t *testing.T) {
+	s := Store{Run: t.TempDir()}
+	odd := wire.Attachment{Network: "web", Container: "c1.json", IfName: "eth0"}
+	if err := s.Put(&Record{Attachment: odd, Plugin: "dbridge", State: Up, Host: []string{"forwarding 4"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(s.recordPath(odd, "dbridge")), "notes"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	unused, err := s.Unused([]string{"forwarding 4", "forwarding 6"}, wire.Attachment{})
+	if fmt.Sprint(unused) != "[forwarding 6]" || err != nil {
+		t.Errorf("unused are %v, %v", unused, err)
+	}
 }

@@ -1,6 +1,8 @@
 package records
 
 import (
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -76,5 +78,81 @@ func TestKept(t *testing.T) {
 	is.Network, is.Container = "web-default", "c1" // which makes the same name
 	if c := keptIn(dir, is); c != nil {
 		t.Errorf("%+v", c)
+	}
+}
+
+// TestForgetConnections: a folder with a connection stays, also where that is of a newer
+// version, and so does one whose file can't be removed.
+func TestForgetConnections(t *testing.T) {
+	s := Store{Run: t.TempDir()}
+	kept := connection("web", 1)
+	if err := s.PutConnection(kept); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ForgetConnections("c1"); err != nil || !s.HasConnections("c1") {
+		t.Errorf("a connection was forgotten: %v", err)
+	}
+	path := filepath.Join(s.ConnectionDir("c1"), "web.json")
+	if err := os.WriteFile(path, []byte(`{"version": 99}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ForgetConnections("c1"); err != nil || !disk.Exists(path) {
+		t.Errorf("one of a newer version was moved away: %v", err)
+	}
+	if err := errors.Join(os.Remove(path), os.MkdirAll(filepath.Join(path, "within"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RemoveConnection(kept); err == nil || !disk.Exists(path) {
+		t.Errorf("what can't be removed: %v", err)
+	}
+	if err := errors.Join(os.RemoveAll(path), s.RemoveConnection(kept)); err != nil || s.HasConnections("c1") {
+		t.Errorf("one that is gone: %v", err)
+	}
+	if err := s.ForgetConnections("c2"); err != nil {
+		t.Errorf("of a container without: %v", err)
+	}
+	if all, err := s.Connected(); err != nil || len(all) > 0 {
+		t.Errorf("connected are %v, %v", all, err)
+	}
+}
+
+// TestForeignConnection: what is in the place of a connection and says another one's name is
+// unreadable.
+func TestForeignConnection(t *testing.T) {
+	s := Store{Run: t.TempDir()}
+	for name, change := range map[string]func(c *Connection){
+		"container": func(c *Connection) { c.Container = "c2" },
+		"network":   func(c *Connection) { c.Network = "lab" },
+		"interface": func(c *Connection) { c.IfName = "" },
+	} {
+		c := connection("web", 1)
+		change(c)
+		data, err := json.Marshal(c)
+		if err == nil {
+			err = errors.Join(os.MkdirAll(s.ConnectionDir("c1"), 0o700), os.WriteFile(s.connectionPath("c1", "web"), data, 0o600))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list, err := s.Connections("c1"); !disk.IsUnreadable(err) || len(list) > 0 {
+			t.Errorf("another %s: %v, %v", name, list, err)
+		}
+	}
+}
+
+// TestLockConnections: a container's connections change under one lock.
+func TestLockConnections(t *testing.T) {
+	s := testStore(t)
+	lock, err := s.LockConnections("c1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	if _, ok, err := s.TryLockConnections("c1"); ok || err != nil {
+		t.Errorf("locked twice: %v", err)
+	}
+	other, ok, err := s.TryLockConnections("c2")
+	if other.Unlock(); !ok || err != nil {
+		t.Errorf("another container's: %v", err)
 	}
 }

@@ -7,8 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/records/disk"
 )
 
 func TestContainers(t *testing.T) {
@@ -141,5 +146,68 @@ func TestAsked(t *testing.T) {
 	}
 	if four, six, aliases := (Attachment{Values: map[string]any{"ips": 7}}).Asked(); four.IsValid() || six.IsValid() || aliases != nil {
 		t.Errorf("asked for nothing: %s, %s, %v", four, six, aliases)
+	}
+}
+
+// TestRemoveContainer: one is removed with all that is in its folder, also where its record is
+// gone or can't be read.
+func TestRemoveContainer(t *testing.T) {
+	s := Store{Run: filepath.Join(t.TempDir(), "run")}
+	for _, id := range []string{"aa", "bb", "cc"} {
+		if err := s.PutContainer(&Container{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Remove(s.containerPath("aa")), s.RemoveContainer("aa"), s.RemoveContainer("none")); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(os.Remove(s.containerPath("cc")), os.MkdirAll(filepath.Join(s.containerPath("cc"), "within"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RemoveContainer("cc"); err == nil {
+		t.Error("a directory in a record's place was removed with all that is in it")
+	}
+	if err := os.WriteFile(s.containerPath("bb"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, why := s.Container("bb")
+	if err := s.ForgetBroken("bb", why); err != nil {
+		t.Error(err)
+	}
+	for _, id := range []string{"aa", "bb"} {
+		if _, err := os.Stat(s.ContainerDir(id)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left: %v", id, err)
+		}
+	}
+	if text, err := os.ReadFile(filepath.Join(s.Run, "unreadable", "containers+bb+config.json")); err != nil || string(text) != "{" {
+		t.Errorf("its record is not kept: %s, %v", text, err)
+	}
+	if err := s.PutContainer(&Container{ID: "dd"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.containerPath("dd"), []byte(`{"version": 1, "id": "ee"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Container("dd"); !disk.IsUnreadable(err) || !strings.Contains(err.Error(), `it is of container "ee"`) {
+		t.Errorf("another container's record: %v", err)
+	}
+}
+
+// TestCheckResults removes what libcni would wait for, and leaves what it kept.
+func TestCheckResults(t *testing.T) {
+	s := Store{Run: filepath.Join(t.TempDir(), "run")}
+	if err := s.CheckResults("aa"); err != nil {
+		t.Errorf("nothing kept: %v", err)
+	}
+	dir := filepath.Join(s.ContainerDir("aa"), "results")
+	at := func(name string) string { return filepath.Join(dir, name) }
+	if err := errors.Join(os.MkdirAll(at("directory/x"), 0o700), os.WriteFile(at("kept"), []byte("{"), 0o600), unix.Mkfifo(at("fifo"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CheckResults("aa"); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 || left[0].Name() != "kept" {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }

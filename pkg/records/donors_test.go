@@ -127,3 +127,28 @@ func TestKeptDonors(t *testing.T) {
 		t.Errorf("not to be there: %s", line)
 	}
 }
+
+// TestConnectedDonors: a network that dnet connected a container to counts once it is up, and
+// if no record tells of it.
+func TestConnectedDonors(t *testing.T) {
+	s := Store{Run: t.TempDir(), Lib: t.TempDir()}
+	web := wire.Attachment{Network: "web", Container: "c1", IfName: "eth1"}
+	if err := s.Put(&Record{Attachment: web, Plugin: "dbridge", State: Up, NetNS: "/ns", Cookie: 7, Result: json.RawMessage(`"ours"`)}); err != nil {
+		t.Fatal(err)
+	}
+	for i, network := range []string{"web", "lab", "half"} {
+		c := connection(network, i)
+		c.NetNS, c.Cookie, c.Up, c.Result = "/ns", 7, network != "half", json.RawMessage(`"of `+network+`"`)
+		if err := s.PutConnection(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := s.Donors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "c1 [] exited /ns/7/0 /ns/7/0 web/eth1=\"ours\" lab/eth1=\"of lab\"\n"
+	if got := lines(list); got != want {
+		t.Errorf("got  %swant %s", got, want)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -151,4 +152,78 @@ func TestContainerLocked(t *testing.T) {
 	if _, err := s.LockAttachment(wire.Attachment{}); err == nil {
 		t.Error("a directory was locked")
 	}
+}
+
+// TestLocksToRead: those who read don't exclude one another, and wait for one who changes.
+// Where no lock was ever taken there is nothing to wait for, and nothing is made.
+func TestLocksToRead(t *testing.T) {
+	s := testStore(t)
+	for name, c := range map[string]struct {
+		read func() (*Lock, error)
+		try  func() (*Lock, bool, error)
+	}{
+		"attachment": {func() (*Lock, error) { return s.LockAttachmentToRead(owner("c1")) }, func() (*Lock, bool, error) { return s.TryLockAttachment(owner("c1")) }},
+		"network":    {func() (*Lock, error) { return s.LockNetworkToRead("web") }, func() (*Lock, bool, error) { return s.TryLockNetwork("web") }},
+	} {
+		if err := os.RemoveAll(s.Run); err != nil {
+			t.Fatal(err)
+		}
+		none, err := c.read()
+		if none.Unlock(); err != nil || disk.Exists(s.Run) {
+			t.Errorf("%s: before the first lock: %v", name, err)
+		}
+		host, ok, err := s.TryLockHost() // makes the file
+		if !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		if _, ok, err := s.TryLockHost(); ok || err != nil {
+			t.Errorf("locked twice: %v", err)
+		}
+		host.Unlock()
+		one, err := c.read()
+		other, failed := c.read()
+		if err := errors.Join(err, failed); err != nil {
+			t.Fatal(err)
+		}
+		one.Unlock()
+		if _, ok, err := c.try(); ok || err != nil {
+			t.Errorf("%s: changed while it is read: %v", name, err)
+		}
+		other.Unlock()
+		lock, ok, err := c.try()
+		if !ok || err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		read := make(chan error)
+		go func() {
+			l, err := c.read()
+			l.Unlock()
+			read <- err
+		}()
+		lock.Unlock() // sooner or later than the other one asks
+		if err := <-read; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := errors.Join(os.RemoveAll(s.Run), os.MkdirAll(s.Run, 0o755), os.Symlink("lock", s.lockPath())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.LockNetworkToRead("web"); err == nil || !strings.Contains(err.Error(), s.lockPath()) {
+		t.Errorf("a loop was locked: %v", err)
+	}
+	if s.ContainerLocked("c1") {
+		t.Error("a container is locked by a loop")
+	}
+}
+
+// TestLockRegistry: the registries of two data directories have two locks.
+func TestLockRegistry(t *testing.T) {
+	s := testStore(t)
+	one, err := s.LockRegistry("/a")
+	other, failed := s.LockRegistry("/b")
+	if err := errors.Join(err, failed); err != nil {
+		t.Error(err)
+	}
+	one.Unlock()
+	other.Unlock()
 }

@@ -1,12 +1,17 @@
 package records
 
 import (
+	"encoding/json"
+	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"dcni/pkg/ipam"
 	"dcni/pkg/network"
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -37,6 +42,10 @@ func TestInfoFromChain(t *testing.T) {
 		t.Fatal(err)
 	}
 	beside(network.Info{NoNames: true, Priority: -5}) // it says nothing
+	if err := os.Mkdir(s.recordPath(a, "directory"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	beside(network.Info{NoNames: true, Priority: -5}) // nor does this
 }
 
 // TestOthers asks whether a network, or any network, has attachments besides one of
@@ -129,5 +138,104 @@ func TestOneOfEach(t *testing.T) {
 	}
 	if err != nil || len(list) != 2 || list[0].Network != "lan" || list[0].Container != "c3" || list[1].Network != "web" {
 		t.Errorf("got %v, %v", list, err)
+	}
+}
+
+// TestForeignRecord: a record that is another one's, or in a state that is not known, can't be
+// read, and its attachment is lost.
+func TestForeignRecord(t *testing.T) {
+	s := testStore(t)
+	for name, r := range map[string]Record{
+		"attachment": {Attachment: owner("c2"), Plugin: "dbridge", State: Up},
+		"plugin":     {Attachment: owner("c1"), Plugin: "ddns", State: Up},
+		"state":      {Attachment: owner("c1"), Plugin: "dbridge", State: "half"},
+	} {
+		data, err := json.Marshal(r)
+		if err == nil {
+			err = s.writeFile(s.recordPath(owner("c1"), "dbridge"), data)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Get(owner("c1"), "dbridge"); !disk.IsUnreadable(err) {
+			t.Errorf("another %s: %+v, %v", name, got, err)
+		}
+		if list, err := s.List("web"); err != nil || len(list) != 1 || list[0].State != Lost || list[0].Creator != ByCNI {
+			t.Errorf("another %s: %v, %v", name, list, err)
+		}
+	}
+	if err := os.MkdirAll(s.ContainerDir("c1"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.List("web"); err != nil || list[0].Creator != ByDnet {
+		t.Errorf("of a container of dnet's: %v, %v", list[0].Creator, err)
+	}
+}
+
+// TestHas asks whether an attachment is on record, and which others its container has.
+func TestHas(t *testing.T) {
+	s := testStore(t)
+	if s.Has(owner("c1")) {
+		t.Error("nothing is on record")
+	}
+	lab := owner("c1")
+	lab.Network = "lab"
+	for _, a := range []wire.Attachment{owner("c1"), owner("c2"), lab} {
+		if err := s.Put(&Record{Attachment: a, Plugin: "dbridge", State: Up}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !s.Has(owner("c1")) || s.Has(owner("c3")) {
+		t.Error("c1 is on record, and c3 is not")
+	}
+	if list := s.Siblings(lab); len(list) != 1 || list[0].Attachment != owner("c1") {
+		t.Errorf("siblings: %v", list)
+	}
+	if err := os.WriteFile(s.recordPath(lab, "dbridge"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !s.Has(lab) {
+		t.Error("a record that can't be read is none")
+	}
+}
+
+// TestDeleteWhatDied: DEL removes the directories that another one left which died.
+func TestDeleteWhatDied(t *testing.T) {
+	s := testStore(t)
+	if err := s.Put(&Record{Attachment: owner("c1"), Plugin: "dbridge"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Dir(s.recordPath(owner("c1"), "dbridge"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Delete(owner("c1"), "dbridge"); err != nil || disk.Exists(filepath.Join(s.attachments(), "web")) || !disk.Exists(s.attachments()) {
+		t.Errorf("directories are left: %v", err)
+	}
+	if err := os.MkdirAll(filepath.Join(s.recordPath(owner("c2"), "dbridge"), "within"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Delete(owner("c2"), "dbridge"); err == nil {
+		t.Error("a directory in a record's place was removed with all that is in it")
+	}
+}
+
+// TestAddressesThere: without IPv6 in the sandbox, its addresses are not there.
+func TestAddressesThere(t *testing.T) {
+	r := Record{Addresses: []ipam.Assigned{{Address: netip.MustParsePrefix("10.1.0.2/24")}, {Address: netip.MustParsePrefix("fd00::2/64")}}}
+	if got := r.AddressesThere(); len(got) != 2 {
+		t.Errorf("%v", got)
+	}
+	r.IPv6Off = true
+	if got := r.AddressesThere(); len(got) != 1 || !got[0].Address.Addr().Is4() || len(r.Addresses) != 2 {
+		t.Errorf("%v of %v", got, r.Addresses)
+	}
+}
+
+// TestTooLargeRecord: one that could not be read again is not written.
+func TestTooLargeRecord(t *testing.T) {
+	s := testStore(t)
+	r := &Record{Attachment: owner("c1"), Plugin: "dbridge", Names: []string{strings.Repeat("n", disk.MaxFile)}}
+	if err := s.Put(r); err == nil || !strings.Contains(err.Error(), "at most") || s.Has(owner("c1")) {
+		t.Errorf("%v", err)
 	}
 }
