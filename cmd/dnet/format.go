@@ -125,13 +125,16 @@ func (l listing) print(w io.Writer, format string) error {
 		return err
 	}
 	const width, tab, padding = 10, 1, 3 // Docker's columns
-	columns := tabwriter.NewWriter(w, width, tab, padding, ' ', 0)
+	var text bytes.Buffer                // tabwriter writes each cell by itself
+	columns := tabwriter.NewWriter(&text, width, tab, padding, ' ', 0)
 	if err := t.Funcs(headings).Execute(columns, l.heads); err != nil {
 		return fmt.Errorf("template parsing error: %w", err)
 	}
 	_, newline := columns.Write([]byte{'\n'})
 	_, rest := body.WriteTo(columns)
-	return errors.Join(newline, rest, columns.Flush())
+	err = errors.Join(newline, rest, columns.Flush())
+	_, written := text.WriteTo(w)
+	return errors.Join(err, written)
 }
 
 // template returns the template that a value of --format means.

@@ -31,6 +31,11 @@ type figures struct {
 	AddFloor         time.Duration // the bare program, with the same objects
 	DelFloor         time.Duration
 	CPU              time.Duration // of an ADD with names: the plugins' and dnetd's
+
+	// Of the command line.
+	Run, NetNS    time.Duration // first output of dnet run, and of ip netns exec
+	List, Inspect time.Duration
+	Line          time.Duration // a Go program that prints a line
 }
 
 // A build is a directory of programs, measured in a process and a throwaway host
@@ -45,15 +50,21 @@ type build struct {
 // builds measures what names cost in this build and, with -before, in another
 // one. The two take turns, so that what else the machine does befalls both.
 func (b *run) builds() error {
+	builds, err := b.inTurns("build")
+	b.table.builds = compare(builds)
+	return err
+}
+
+// inTurns has a helper measure this build and the one before, each in a process of its own.
+func (b *run) inTurns(helper string) (builds []*build, err error) {
 	bins := []string{b.bin}
 	if b.before != "" {
 		bins = append(bins, b.before)
 	}
-	var builds []*build
 	for _, bin := range bins {
-		one, err := startBuild(bin)
+		one, err := startBuild(helper, bin)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer one.stop()
 		builds = append(builds, one)
@@ -65,21 +76,20 @@ func (b *run) builds() error {
 		}
 		for _, one := range order {
 			if err := one.round(i > 0); err != nil { // the first is a rehearsal
-				return err
+				return nil, err
 			}
 		}
 	}
-	b.table.builds = compare(builds)
-	return nil
+	return builds, nil
 }
 
 // startBuild starts the process of a build, outside of this process's host.
-func startBuild(bin string) (*build, error) {
+func startBuild(helper, bin string) (*build, error) {
 	bin, err := filepath.Abs(bin)
 	if err != nil {
 		return nil, err
 	}
-	one := &build{cmd: exec.Command("/proc/self/exe", "build", bin, "-")}
+	one := &build{cmd: exec.Command("/proc/self/exe", helper, bin, "-")}
 	one.cmd.Stderr = os.Stderr
 	if one.stdin, err = one.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -132,6 +142,11 @@ func serveBuild(bin, _ string) error {
 	if err := b.prepareBuild(); err != nil {
 		return err
 	}
+	return errors.Join(serveRounds(b.round), killAgent())
+}
+
+// serveRounds measures a round for each line of standard input.
+func serveRounds(round func() (figures, error)) error {
 	out := json.NewEncoder(os.Stdout)
 	if err := out.Encode(true); err != nil {
 		return err
@@ -139,11 +154,11 @@ func serveBuild(bin, _ string) error {
 	for line := make([]byte, 1); ; {
 		switch _, err := os.Stdin.Read(line); {
 		case errors.Is(err, io.EOF):
-			return killAgent()
+			return nil
 		case err != nil:
 			return err
 		}
-		f, err := b.round()
+		f, err := round()
 		if err != nil {
 			return err
 		}

@@ -48,6 +48,7 @@ func main() {
 	flag.IntVar(&o.crowd, "crowd", 800, "containers present while ADD is measured again")
 	flag.BoolVar(&o.names, "names", false, "measure the name server only")
 	flag.BoolVar(&o.onlyBuilds, "builds", false, "compare ADD with names, without, and the build before only")
+	flag.BoolVar(&o.onlyCLI, "dnet", false, "measure the command line only, beside Docker's and the build before")
 	flag.BoolVar(&o.onlyLAN, "lan", false, "measure macvlan and ipvlan only")
 	flag.StringVar(&o.kind, "kind", "", "of macvlan and ipvlan only this one")
 	flag.BoolVar(&o.onlyOverlay, "overlay", false, "measure overlay networks only")
@@ -61,7 +62,7 @@ func main() {
 }
 
 // helpers are what bench executes itself for.
-var helpers = map[string]func(string, string) error{"floor": floor, "memory": memory, "build": serveBuild, "dnetd": dnetdSize}
+var helpers = map[string]func(string, string) error{"floor": floor, "memory": memory, "build": serveBuild, "cli": serveCLI, "line": line, "dnetd": dnetdSize}
 
 func exit(err error) {
 	if err != nil {
@@ -75,7 +76,7 @@ type options struct {
 	bin, before, out  string
 	rounds, crowd     int
 	names, onlyBuilds bool
-	onlyLAN           bool
+	onlyCLI, onlyLAN  bool
 	kind              string // of links on the LAN; "": all
 	onlyOverlay       bool
 	onlyESP           bool

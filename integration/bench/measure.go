@@ -40,6 +40,8 @@ func (b *run) measure() error {
 		return b.names()
 	case b.onlyBuilds:
 		return b.builds()
+	case b.onlyCLI:
+		return errors.Join(b.commandLine(), b.connects(), b.severalNetworks())
 	case b.onlyESP:
 		return b.encrypted()
 	case b.onlyOverlay:
@@ -54,7 +56,7 @@ func (b *run) measure() error {
 	if err := prepareFloor(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{b.times, b.manyPorts, b.processes, b.memory, b.burst, b.lans, b.crowded, b.allocation, b.commandLine, b.names, b.relayed, b.builds, b.dnetdSizes, b.overlays} {
+	for _, step := range []func() error{b.times, b.manyPorts, b.processes, b.memory, b.burst, b.lans, b.crowded, b.allocation, b.commandLine, b.connects, b.severalNetworks, b.names, b.relayed, b.builds, b.dnetdSizes, b.overlays} {
 		if err := step(); err != nil {
 			return err
 		}

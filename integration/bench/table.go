@@ -30,6 +30,7 @@ func (s samples) percentile(p int) time.Duration {
 type table struct {
 	rows   []row
 	builds []buildRow
+	cli    []buildRow
 	peers  []peerRow
 	ours   bool // is there anything to put in that column
 	note   string
@@ -88,7 +89,8 @@ func ratio(reference, ours float64) string {
 // print writes the tables as Markdown.
 func (t *table) print(w io.Writer) {
 	t.printRows(w)
-	t.printBuilds(w)
+	printBuilds(w, fmt.Sprintf("%d containers on %d networks present", namedContainers, namedNetworks), t.builds)
+	printBuilds(w, fmt.Sprintf("The command line, beside %d networks with %d containers, and one with as many", manyNetworks, manyAttachments), t.cli)
 	t.printPeers(w)
 }
 
@@ -107,18 +109,19 @@ func (t *table) printRows(w io.Writer) {
 	_, _ = fmt.Fprintf(w, "\n%s\n\n", t.note)
 }
 
-// printBuilds writes the table of builds.
-func (t *table) printBuilds(w io.Writer) {
-	if len(t.builds) == 0 {
+// printBuilds writes a table of builds.
+func printBuilds(w io.Writer, what string, rows []buildRow) {
+	if len(rows) == 0 {
 		return
 	}
-	_, _ = fmt.Fprintf(w, "%d containers on %d networks present:\n\n", namedContainers, namedNetworks)
-	for i, r := range append([]buildRow{{"", "dcni", "before", "dcni to before"}}, t.builds...) {
+	_, _ = fmt.Fprintf(w, "%s:\n\n", what)
+	for i, r := range append([]buildRow{{"", "dcni", "before", "dcni to before"}}, rows...) {
 		_, _ = fmt.Fprintf(w, "| %-34s | %10s | %10s | %14s |\n", r.what, r.now, r.before, r.ratio)
 		if i == 0 {
 			_, _ = fmt.Fprintf(w, "|%s|%s:|%s:|%s:|\n", dashes(36), dashes(11), dashes(11), dashes(15))
 		}
 	}
+	_, _ = fmt.Fprintln(w)
 }
 
 // A peerRow compares an overlay network with what does the same without one.

@@ -65,7 +65,7 @@ func (s *CachedStore) Keys() ([]RecordKey, error) {
 // keys lists the records of a network, a container and an interface by their names;
 // each may be "*".
 func (s Store) keys(network, container, ifName string) ([]RecordKey, error) {
-	w := cacheWalk{now: map[string]contents{}}
+	w := cacheWalk{}
 	keys := w.keys(s.attachments(), network, container, ifName)
 	return keys, errors.Join(w.errs...)
 }
@@ -83,7 +83,7 @@ func (s *CachedStore) ModTimes() (map[RecordKey]time.Time, error) {
 	return times, err
 }
 
-// A cacheWalk is one pass over all directories.
+// A cacheWalk is one pass over all directories. With no maps it keeps nothing.
 type cacheWalk struct {
 	before, now map[string]contents
 	errs        []error
@@ -119,8 +119,9 @@ func (w *cacheWalk) match(dir, name string) []string {
 func (w *cacheWalk) names(dir string) []string {
 	c, err := w.read(dir)
 	switch {
-	case err == nil:
+	case err == nil && w.now != nil:
 		w.now[dir] = c
+	case err == nil:
 	case !errors.Is(err, fs.ErrNotExist) && !disk.IsUnreadable(disk.Unreadable(dir, err)):
 		w.errs = append(w.errs, err)
 	}
@@ -129,6 +130,11 @@ func (w *cacheWalk) names(dir string) []string {
 
 // read returns the contents of a directory: the cached ones if they are still right.
 func (w *cacheWalk) read(dir string) (contents, error) {
+	if w.now == nil {
+		names, err := disk.NamesIn(dir)
+		slices.Sort(names)
+		return contents{names: names}, err
+	}
 	begun := time.Now()
 	var st unix.Stat_t
 	if _, err := disk.Retry(func() (int, error) { return 0, unix.Stat(dir, &st) }); err != nil {

@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -343,6 +345,22 @@ func (s Store) OfAttachment(a wire.Attachment) ([]*Record, error) {
 
 // read reads the records of a network, a container and an interface; each may be "*".
 func (s Store) read(network, container, ifName string) ([]*Record, error) {
+	w := cacheWalk{}
+	var containers []wire.Attachment
+	for _, network := range w.match(s.attachments(), network) {
+		for _, container := range w.match(filepath.Join(s.attachments(), network), container) {
+			containers = append(containers, wire.Attachment{Network: network, Container: container})
+		}
+	}
+	lists, errs := make([][]*Record, len(containers)), make([]error, len(containers))
+	eachOf(len(containers), func(i int) {
+		lists[i], errs[i] = s.readContainer(containers[i].Network, containers[i].Container, ifName)
+	})
+	return slices.Concat(lists...), errors.Join(append(w.errs, errs...)...)
+}
+
+// readContainer reads the records of a container on a network.
+func (s Store) readContainer(network, container, ifName string) ([]*Record, error) {
 	keys, err := s.keys(network, container, ifName)
 	var list []*Record
 	errs := []error{err}
@@ -356,6 +374,25 @@ func (s Store) read(network, container, ifName string) ([]*Record, error) {
 		}
 	}
 	return list, errors.Join(errs...)
+}
+
+// eachOf calls do for each number below n, on all processors if there are many: to read
+// thousands of small files takes more computing than waiting.
+func eachOf(n int, do func(i int)) {
+	const few = 100
+	workers := runtime.GOMAXPROCS(0)
+	if n < few {
+		workers = 1
+	}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < n; i += workers {
+				do(i)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // Attached reports whether a network has an attachment, in whatever state. It
