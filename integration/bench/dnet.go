@@ -49,7 +49,13 @@ func serveCLI(bin, _ string) error {
 	if err := crowd(); err != nil {
 		return err
 	}
-	return errors.Join(serveRounds(b.cliRound), killAgent())
+	// One that stays: dnetd would end when there is none, and start again.
+	if _, err := b.dnet("run", "-d", "--name", "stays", "--network", "bench-run", "sleep", "1000"); err != nil {
+		return err
+	}
+	err = serveRounds(b.cliRound)
+	_, stop := b.dnet("stop", "stays")
+	return errors.Join(err, stop, killAgent())
 }
 
 // dnet runs this build's, and returns what it prints.
