@@ -183,47 +183,26 @@ func (b apiBackend) Containers() ([]engineapi.Container, error) {
 	if err != nil { // the other records were read all the same
 		b.warn("%v", err)
 	}
-	byContainer := map[string][]*records.Record{}
+	up := map[string][]*records.Record{} // by container
 	for _, r := range records.Interfaces(attached) {
 		if r.State == records.Up {
-			byContainer[r.Container] = append(byContainer[r.Container], r)
+			up[r.Container] = append(up[r.Container], r)
 		}
 	}
-	own, _, err := b.store.Containers()
+	containers, _, err := b.store.Containers()
 	if err != nil {
 		return nil, err
+	}
+	own := map[string]*records.Container{} // by ID
+	for _, c := range containers {
+		own[c.ID] = c
 	}
 	var list []engineapi.Container
 	for i := range donors {
 		d := &donors[i]
-		c := engineapi.Container{ID: d.Container, Names: slices.Clone(d.Names), State: network.Exited}
-		if len(c.Names) == 0 {
-			c.Names = []string{d.Container}
+		if c := own[d.Container]; c == nil || b.present(c) {
+			list = append(list, b.describe(m, d, up[d.Container], c))
 		}
-		if path, _ := m.NetNSOf(d); path != "" {
-			c.State, c.NetNS = string(records.Running), path
-		}
-		for _, r := range byContainer[d.Container] {
-			if c.Created.IsZero() || r.Since.Before(c.Created) {
-				c.Created = r.Since
-			}
-		}
-		c.Started = c.Created
-		i := slices.IndexFunc(own, func(o *records.Container) bool { return o.ID == d.Container })
-		switch {
-		case i >= 0 && !b.present(own[i]):
-			continue
-		case i >= 0:
-			b.describe(&c, own[i])
-		}
-		if i < 0 || own[i].Donor == "" { // a container that joined another has its networks, and none of its own
-			c.Endpoints = b.endpointsOf(d, byContainer[d.Container], i >= 0 && own[i].Stage == records.Exited)
-			b.asked(&c, own, i)
-		}
-		if c.Mode == "" && len(c.Endpoints) > 0 {
-			c.Mode = c.Endpoints[0].Network
-		}
-		list = append(list, c)
 	}
 	slices.SortStableFunc(list, func(x, y engineapi.Container) int {
 		return cmp.Or(y.Created.Compare(x.Created), cmp.Compare(x.Names[0], y.Names[0]))
@@ -231,8 +210,39 @@ func (b apiBackend) Containers() ([]engineapi.Container, error) {
 	return list, nil
 }
 
-// describe tells what is on record of a container of `dnet run`.
-func (b apiBackend) describe(c *engineapi.Container, own *records.Container) {
+// describe describes a container by its records. own is nil for another runtime's.
+func (b apiBackend) describe(m machine, d *network.Donor, up []*records.Record, own *records.Container) engineapi.Container {
+	c := engineapi.Container{ID: d.Container, Names: slices.Clone(d.Names), State: network.Exited}
+	if len(c.Names) == 0 {
+		c.Names = []string{d.Container}
+	}
+	if path, _ := m.NetNSOf(d); path != "" {
+		c.State, c.NetNS = string(records.Running), path
+	}
+	for _, r := range up {
+		if c.Created.IsZero() || r.Since.Before(c.Created) {
+			c.Created = r.Since
+		}
+	}
+	c.Started = c.Created
+	var asked []records.Attachment
+	if own != nil {
+		b.describeOwn(&c, own)
+		asked = own.Networks
+	}
+	// One that joined another container has that one's networks and none of its own, and one that has ended has none.
+	if own == nil || own.Donor == "" && own.Stage != records.Exited {
+		c.Endpoints = endpointsOf(d, up)
+		b.asked(&c, asked)
+	}
+	if c.Mode == "" && len(c.Endpoints) > 0 {
+		c.Mode = c.Endpoints[0].Network
+	}
+	return c
+}
+
+// describeOwn tells what is on record of a container of `dnet run`.
+func (b apiBackend) describeOwn(c *engineapi.Container, own *records.Container) {
 	c.Names, c.Hostname, c.Command, c.State = []string{own.Name}, own.Hostname, own.Command, string(own.Stage)
 	c.Created, c.Started, c.Finished, c.ExitCode = own.Created, own.Started, own.Finished, own.ExitCode
 	c.Files = b.store.ContainerDir(own.ID)
@@ -252,10 +262,7 @@ func (b apiBackend) describe(c *engineapi.Container, own *records.Container) {
 
 // endpointsOf returns a container's attachments by interface. Of another suite's plugins,
 // libcni keeps what they gave.
-func (b apiBackend) endpointsOf(d *network.Donor, attached []*records.Record, ended bool) (list []engineapi.Endpoint) {
-	if ended {
-		return nil
-	}
+func endpointsOf(d *network.Donor, attached []*records.Record) (list []engineapi.Endpoint) {
 	known := map[wire.Attachment]bool{}
 	for i, e := range endpoints(attached) {
 		r := attached[i]
@@ -294,19 +301,17 @@ func given(id wire.Attachment, name string, at network.Donation) catalog.ShownEn
 	return e
 }
 
-// asked notes for each endpoint the addresses and aliases that dnet was asked for.
-func (b apiBackend) asked(c *engineapi.Container, own []*records.Container, i int) {
-	var asked []records.Attachment
-	if i >= 0 {
-		asked = own[i].Networks
-	}
+// asked notes for each endpoint the addresses and aliases that dnet was asked for, at the
+// container's start or later.
+func (b apiBackend) asked(c *engineapi.Container, asked []records.Attachment) {
+	asked = slices.Clone(asked)
 	connected, _ := b.store.Connections(c.ID) // of one that can't be read heal warns
 	for _, l := range connected {
-		asked = append(slices.Clip(asked), l.Attachment)
+		asked = append(asked, l.Attachment)
 	}
 	for _, at := range asked {
-		for j := range c.Endpoints {
-			if e := &c.Endpoints[j]; e.Network == at.Network && e.IfName == at.IfName {
+		for i := range c.Endpoints {
+			if e := &c.Endpoints[i]; e.Network == at.Network && e.IfName == at.IfName {
 				e.IPv4, e.IPv6, e.Aliases = at.Asked()
 			}
 		}
