@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"strings"
 )
 
 // SourceRoutes says that packets from an attachment's addresses leave by its own link where
@@ -45,11 +44,7 @@ func (s *SourceRoutes) Root() {}
 func (s *SourceRoutes) Outside() Object { return ofHost(s, s.NetNS) }
 
 func (s *SourceRoutes) String() string {
-	words := make([]string, len(s.Addresses))
-	for i, a := range s.Addresses {
-		words[i] = a.String()
-	}
-	return fmt.Sprintf("rule pref %d from %s lookup %d%s, beside other networks", SourcePref, strings.Join(words, " "), s.Table(), in(s.NetNS))
+	return fmt.Sprintf("rule pref %d from addresses of %s lookup %d%s, beside other networks", SourcePref, s.Dev, s.Table(), in(s.NetNS))
 }
 
 // Table returns the number of the attachment's routing table.
