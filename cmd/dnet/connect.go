@@ -13,14 +13,15 @@ import (
 
 	"dcni/pkg/cni"
 	"dcni/pkg/container"
+	"dcni/pkg/names"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 )
 
 // connectOptions are the flags of `dnet connect`.
 type connectOptions struct {
-	ip, ip6, priority, netns string
-	aliases, driverOpts      []string
+	ip, ip6, mac, priority, netns string
+	aliases, links, driverOpts    []string
 }
 
 func newConnectCommand(a *app) *cobra.Command {
@@ -30,6 +31,7 @@ func newConnectCommand(a *app) *cobra.Command {
 		Short: "Connect a running container to a network, whichever runtime's it is",
 		Example: `  dnet connect lab shop
   dnet connect --ip 10.20.0.9 --alias db lab 3f2a
+  dnet connect --link postgres:db lab shop
   dnet connect --netns /run/netns/c1 lab`,
 		DisableFlagsInUseLine: true,
 		Args:                  o.args,
@@ -40,7 +42,9 @@ func newConnectCommand(a *app) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.ip, "ip", "", `IPv4 address (e.g., "172.30.100.104")`)
 	f.StringVar(&o.ip6, "ip6", "", `IPv6 address (e.g., "2001:db8::33")`)
+	f.StringVar(&o.mac, "mac-address", "", "MAC address of the container on the network (e.g., 92:d0:c6:0a:29:33)")
 	f.StringArrayVar(&o.aliases, "alias", nil, "Add network-scoped alias for the container")
+	f.StringArrayVar(&o.links, "link", nil, "Add link to another container")
 	f.StringArrayVar(&o.driverOpts, "driver-opt", nil, "driver options for the network")
 	f.StringVar(&o.priority, "gw-priority", "", "Highest gw-priority provides the default gateway. Accepts positive and negative values.")
 	f.StringVar(&o.netns, "netns", "", "Path of the container's network namespace; CONTAINER is then its name, if it has none yet, or left out")
@@ -64,6 +68,16 @@ func (o *connectOptions) network(name string) (container.Network, error) {
 	}
 	if err == nil && o.ip6 != "" {
 		n.IPv6, err = container.ParseIP(o.ip6, true)
+	}
+	if err == nil && o.mac != "" {
+		n.MAC, err = container.ParseMAC(o.mac)
+	}
+	for _, text := range o.links {
+		if err == nil {
+			var l names.Link
+			l, err = names.ParseLink(text)
+			n.Links = append(n.Links, l)
+		}
 	}
 	if err == nil && o.priority != "" {
 		n.GwPriority, err = container.ParseGwPriority(o.priority)
@@ -152,7 +166,11 @@ func (a *app) connectRequest(t *target, n container.Network) (*networkRequest, e
 	if err := container.CheckNetworks([]container.Network{n}); err != nil {
 		return nil, network.Refused(network.InvalidParameter, err)
 	}
-	r := &networkRequest{Network: n, list: list}
+	links, err := a.findLinks(t.machine, t.Title(), &n)
+	if err != nil {
+		return nil, err
+	}
+	r := &networkRequest{Network: n, list: list, linked: links}
 	if err := errors.Join(r.read(), checkInstalled(list, a.pluginPath())); err != nil {
 		return nil, err
 	}
@@ -219,7 +237,7 @@ func (a *app) connectTo(t *target, r *networkRequest) error {
 	if err := a.addConnection(t, l); err != nil {
 		return errors.Join(err, a.undoConnection(t.machine, l))
 	}
-	return nil
+	return a.connectLinks(t.own, r)
 }
 
 // endFormer ends the connection to a network that the container had before it was started

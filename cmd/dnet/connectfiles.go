@@ -41,6 +41,43 @@ func (a *app) connectFiles(c *records.Container, result *types100.Result) error 
 	return err
 }
 
+// connectLinks writes links on the default bridge into the hosts file of a container of dnet's.
+// Variables of a program that runs can't be set.
+func (a *app) connectLinks(c *records.Container, r *networkRequest) error {
+	if c == nil || len(r.linked) == 0 {
+		return nil
+	}
+	text, err := a.containerFile(c, hostsFile)
+	if err != nil {
+		return err
+	}
+	for _, l := range r.linked {
+		text = container.ReplaceLinked(text, l)
+	}
+	if _, err := a.store.WriteContainerFile(c.ID, filepath.Base(hostsFile), text); err != nil {
+		return err
+	}
+	c.Links = append(c.Links, r.Links...)
+	return a.store.PutContainer(c)
+}
+
+// disconnectLinks takes links out of the hosts file of a container of dnet's that leaves the
+// default bridge.
+func (a *app) disconnectLinks(c *records.Container, leaving wire.Attachment) error {
+	if leaving.Network != defaultNetwork || len(c.Links) == 0 {
+		return nil
+	}
+	text, err := a.containerFile(c, hostsFile)
+	if err != nil {
+		return err
+	}
+	if _, err := a.store.WriteContainerFile(c.ID, filepath.Base(hostsFile), container.RemoveLinked(text, c.Links)); err != nil {
+		return err
+	}
+	c.Links = nil
+	return a.store.PutContainer(c)
+}
+
 // formerResolvConf is a container's resolv.conf from before it was connected to its first
 // network that answers names.
 const formerResolvConf = "resolv.conf.former"

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -33,7 +35,8 @@ type containerRun struct {
 	child    *sandbox.Child
 	netns    *os.File // holds the network namespace for DEL; nil on the network host
 	results  []*types100.Result
-	silent   *os.File // keeps the pipe open that is the command's standard input; nothing writes to it
+	links    []container.Linked // on the default bridge
+	silent   *os.File           // keeps the pipe open that is the command's standard input; nothing writes to it
 	signals  chan os.Signal
 }
 
@@ -74,7 +77,10 @@ func (r *containerRun) begin() error {
 	if r.c.Name == "" {
 		r.c.Name = container.MadeName(r.args[0], r.c.ID)
 	}
-	var err error
+	err := r.findAllLinks()
+	if err != nil {
+		return err
+	}
 	if r.lock, err = r.store.LockContainer(r.c.ID); err != nil {
 		return err
 	}
@@ -88,6 +94,36 @@ func (r *containerRun) begin() error {
 		r.lock.Unlock()
 	}
 	return err
+}
+
+// findAllLinks finds the containers that this one links to, and notes what those that link to
+// it are told.
+func (r *containerRun) findAllLinks() error {
+	for _, kv := range environment(nil, "", r.spec.Env) {
+		if !strings.HasPrefix(kv, "HOSTNAME=") || slices.Contains(r.spec.Env, kv) {
+			r.c.Env = append(r.c.Env, kv)
+		}
+	}
+	for i := range r.requests {
+		n := &r.requests[i]
+		n.exposed = r.spec.Exposed
+		if len(n.Links) == 0 {
+			continue
+		}
+		m, err := r.openHost(r.store)
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		list, err := r.findLinks(m, r.c.Name, &n.Network)
+		if err != nil {
+			return err
+		}
+		if r.links = append(r.links, list...); len(list) > 0 {
+			r.c.Links = append(r.c.Links, n.Links...)
+		}
+	}
+	return nil
 }
 
 // start makes the child. The child prepares its namespaces while this process
@@ -205,7 +241,7 @@ func (r *containerRun) work() (int, error) {
 		}
 	}
 	err = r.child.Run(sandbox.Command{
-		Args: r.args, Env: environment(r.env, r.c.Hostname, r.spec.Env), Dir: dir, Hostname: r.c.Hostname, Files: files,
+		Args: r.args, Env: environment(r.variables(), r.c.Hostname, r.spec.Env), Dir: dir, Hostname: r.c.Hostname, Files: files,
 	})
 	if failed := (&sandbox.ExecError{}); errors.As(err, &failed) {
 		return failed.Status, err
@@ -216,11 +252,27 @@ func (r *containerRun) work() (int, error) {
 	return r.watch()
 }
 
+// variables returns dnet's own environment with what is said of links.
+func (r *containerRun) variables() []string {
+	env := r.env
+	for _, l := range r.links {
+		for _, kv := range l.Variables(r.c.Name) {
+			env = setVariable(slices.Clone(env), kv)
+		}
+	}
+	return env
+}
+
 // watch records that the command runs, and passes signals on until it ends.
 func (r *containerRun) watch() (int, error) {
 	r.c.Stage, r.c.Started = records.Running, time.Now().UTC()
 	if err := r.store.PutContainer(r.c); err != nil {
 		return statusUsage, err
+	}
+	if list, _, err := r.store.Containers(); err == nil {
+		if err := r.followLinks(list); err != nil {
+			r.warn("links: %v", err)
+		}
 	}
 	if r.opts.detach {
 		if err := sandbox.Ready(r.c.ID); err != nil {

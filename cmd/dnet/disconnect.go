@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -107,7 +108,7 @@ func (a *app) networkOf(t *target, word string) (string, error) {
 // and no line for an address that is another container's by then.
 func (a *app) disconnectFrom(t *target, at wire.Attachment, force bool) error {
 	if t.own != nil {
-		if err := a.disconnectFiles(t.own, at, t.resultOf(at)); err != nil {
+		if err := errors.Join(a.disconnectFiles(t.own, at, t.resultOf(at)), a.disconnectLinks(t.own, at)); err != nil {
 			return err
 		}
 	}

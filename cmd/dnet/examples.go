@@ -14,7 +14,9 @@ var examples = map[string]string{
 	"rm":      "  dnet rm web\n  dnet rm -f web lab",
 	"run": "  dnet run -it --rm --network web bash\n" +
 		"  dnet run -d --name shop --network web -p 8080:80 busybox httpd -f -h /srv/shop\n" +
-		"  dnet run --rm --network name=web,alias=db --network lab ip addr",
+		"  dnet run --rm --network name=web,alias=db --network lab ip addr\n" +
+		"  dnet run -d --name db --expose 5432 sleep 1000\n" +
+		"  dnet run --rm --link db:store getent hosts store",
 	"exec": "  dnet exec shop ip addr\n  dnet exec -it shop bash",
 	"ps":   "  dnet ps\n  dnet ps -a --filter network=web --format '{{.Names}} {{.Ports}}'",
 	"stop": "  dnet stop shop\n  dnet stop -t 0 --rm shop",

@@ -99,7 +99,11 @@ func (r *containerRun) hosts() (string, error) {
 	if r.spec.HostNetwork() {
 		file.Name, file.Addresses = "", []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 1, 1})}
 	}
-	return file.Text()
+	text, err := file.Text()
+	for _, l := range r.links {
+		text = container.AddHost(text, l.HostsLines())
+	}
+	return text, err
 }
 
 // addresses returns the container's addresses, in the order of its networks.

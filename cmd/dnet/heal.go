@@ -39,6 +39,9 @@ func (a *app) heal() {
 			a.warn("clean up container %s: %v", c.Name, err)
 		}
 	}
+	if err := a.followLinks(list); err != nil {
+		a.warn("links: %v", err)
+	}
 	if err := a.healConnections(); err != nil {
 		a.warn("clean up connections: %v", err)
 	}

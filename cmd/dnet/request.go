@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
@@ -16,6 +17,7 @@ import (
 	"dcni/pkg/firewall"
 	"dcni/pkg/mode"
 	joined "dcni/pkg/mode/container"
+	"dcni/pkg/names"
 	"dcni/pkg/network"
 	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
@@ -26,6 +28,8 @@ type networkRequest struct {
 	container.Network
 	list      Network
 	ports     []container.Publish // of the gateway network only
+	exposed   []firewall.Exposed
+	linked    []container.Linked // on the default bridge, of a container that runs
 	dns       container.DNS
 	candidate network.Candidate
 	prefix    string // of the interface's name
@@ -172,12 +176,22 @@ func argsOf(c *records.Container, by records.Creator) [][2]string {
 // attachment returns all that the plugins are given. A value that no plugin takes
 // as a capability is passed in CNI_ARGS, as Podman does.
 func (r *networkRequest) attachment(args [][2]string, ifname string, path []string) (records.Attachment, error) {
-	at := records.Attachment{Network: r.list.Name, IfName: ifname, Path: path, Values: map[string]any{}, Args: args}
+	at := records.Attachment{Network: r.list.Name, IfName: ifname, Path: path, Values: map[string]any{}, Args: slices.Clone(args)}
 	var conf bytes.Buffer
 	if err := json.Compact(&conf, r.list.Raw); err != nil {
 		return at, err
 	}
 	at.Conf = conf.Bytes()
+	if len(r.Links) > 0 {
+		at.Args = append(at.Args, [2]string{names.ArgLinks, names.JoinLinks(r.Links)})
+	}
+	if len(r.exposed) > 0 {
+		words := make([]string, len(r.exposed))
+		for i, e := range r.exposed {
+			words[i] = e.String()
+		}
+		at.Args = append(at.Args, [2]string{names.ArgExpose, strings.Join(words, ",")})
+	}
 	var ips []string
 	for _, ip := range []netip.Addr{r.IPv4, r.IPv6} {
 		if ip.IsValid() {

@@ -44,6 +44,8 @@ func (o *runOptions) declare(cmd *cobra.Command) {
 	f.StringVar(&o.IP6, "ip6", "", "IPv6 address (e.g., 2001:db8::33)")
 	f.StringVar(&o.MAC, "mac-address", "", "Container MAC address (e.g., 92:d0:c6:0a:29:33)")
 	f.StringArrayVar(&o.Aliases, "network-alias", nil, "Add network-scoped alias for the container")
+	f.StringArrayVar(&o.Links, "link", nil, "Add link to another container")
+	f.StringArrayVar(&o.Expose, "expose", nil, "Expose a port or a range of ports to containers that link to this one")
 	f.StringVarP(&o.Hostname, "hostname", "h", "", "Container host name")
 	f.StringArrayVar(&o.AddHosts, "add-host", nil, "Add a custom host-to-IP mapping (host:ip)")
 	f.StringArrayVar(&o.DNS, "dns", nil, "Set custom DNS servers")

@@ -57,6 +57,11 @@ func (d *dnetd) check(r *names.Resolver) error {
 			return err
 		}
 	}
+	for i, l := range r.Links {
+		if err := names.Check(fmt.Sprintf("links[%d].alias", i), l.Alias); err != nil {
+			return err
+		}
+	}
 	for i, h := range r.Hosts {
 		field := fmt.Sprintf("hosts[%d]", i)
 		if err := errors.Join(names.Check(field, h.Name), checkHost(field, h.Addresses)); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -182,11 +183,15 @@ func (reg *registry) publishNames() {
 func (reg *registry) viewOf(s *sandbox) dns.View {
 	networks := s.networks()
 	key := strings.Join(networks, "/") // no name has one in it
+	links := s.links()
+	if len(links) > 0 { // its own names: no other sandbox shares the view
+		key = fmt.Sprintf("%s/ %d %v", key, s.cookie, links)
+	}
 	if s.view == nil || s.view.key != key {
 		reg.releaseView(s)
 		v := reg.views[key]
 		if v == nil {
-			v = &view{names: reg.table.View(networks...), key: key}
+			v = &view{names: reg.table.ViewWithLinks(links, networks...), key: key}
 			reg.views[key] = v
 		}
 		v.users++

@@ -131,6 +131,19 @@ func (s *sandbox) networks() []string {
 	return list
 }
 
+// links are those of the sandbox's attachments, by network; nil: none.
+func (s *sandbox) links() (links map[string][]names.Link) {
+	for _, r := range s.resolvers {
+		if len(r.Links) > 0 {
+			if links == nil {
+				links = map[string][]names.Link{}
+			}
+			links[r.Owner.Network] = append(links[r.Owner.Network], r.Links...)
+		}
+	}
+	return links
+}
+
 // internal reports whether all networks of the sandbox are.
 func (s *sandbox) internal() bool {
 	return !slices.ContainsFunc(s.resolvers, func(r *names.Resolver) bool { return !r.Internal })

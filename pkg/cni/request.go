@@ -31,6 +31,8 @@ type Request struct {
 	MAC     string
 	Ports   []firewall.Port
 	Aliases []string
+	Links   []names.Link       // of the container on the network
+	Exposed []firewall.Exposed // of the container to those which link to it
 
 	claimed   []string       // the container's names on the network, for the cluster
 	annotated names.Identity // what the pod's annotations say
@@ -103,6 +105,9 @@ func (r *Request) readRuntime() error {
 	if err := r.setMAC("CNI_ARGS MAC", r.Args["MAC"]); err != nil {
 		return err
 	}
+	if err := r.links(); err != nil {
+		return err
+	}
 	conf := r.conf.Pick("args", "runtimeConfig", "prevResult")
 	if err := r.argsCNI(conf["args"]); err != nil {
 		return err
@@ -111,6 +116,21 @@ func (r *Request) readRuntime() error {
 		return err
 	}
 	return r.prevResult(conf["prevResult"])
+}
+
+// links reads what CNI_ARGS says of links.
+func (r *Request) links() (err error) {
+	if r.Links, err = names.ParseLinks(r.Args[names.ArgLinks]); err != nil {
+		return err
+	}
+	for _, word := range splitList(r.Args[names.ArgExpose]) {
+		list, err := firewall.ParseExposed(word)
+		if err != nil {
+			return wire.Errorf(wire.CodeEnv, "CNI_ARGS %s: %v", names.ArgExpose, err)
+		}
+		r.Exposed = append(r.Exposed, list...)
+	}
+	return nil
 }
 
 // parseArgs reads CNI_ARGS, "K=V;K2=V2". A value may hold '='; what is no pair

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"dcni/pkg/firewall"
 )
 
 // Options are the command line of `dnet run`, as typed.
@@ -22,6 +24,8 @@ type Options struct {
 	IP, IP6    string
 	MAC        string
 	Aliases    []string
+	Links      []string
+	Expose     []string
 	Publish    []string
 	AddHosts   []string
 	DNS        []string
@@ -38,6 +42,7 @@ type Spec struct {
 	Env      []string
 	Networks []Network // at least one; the first is eth0
 	Ports    []Publish
+	Exposed  []firewall.Exposed
 	Hosts    []HostEntry
 	DNS      DNS
 }
@@ -115,7 +120,7 @@ func (o *Options) networks(s *Spec) error {
 	if len(s.Networks) > 1 && s.Networks[0].Name == "default" {
 		return errors.New("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
 	}
-	if err := s.Networks[0].merge(flags{o.IP, o.IP6, o.MAC, o.Aliases}); err != nil {
+	if err := s.Networks[0].merge(flags{o.IP, o.IP6, o.MAC, o.Aliases, o.Links}); err != nil {
 		return err
 	}
 	if err := CheckNetworks(s.Networks); err != nil {
@@ -136,7 +141,9 @@ func (o *Options) ports(s *Spec) error {
 		s.Ports = append(s.Ports, list...)
 	}
 	spread(s.Ports)
-	return nil
+	var err error
+	s.Exposed, err = parseExpose(o.Expose)
+	return err
 }
 
 func (o *Options) files(s *Spec) error {

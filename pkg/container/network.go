@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dcni/pkg/names"
 	"dcni/pkg/network"
 )
 
@@ -20,11 +21,12 @@ type Network struct {
 	Aliases    []string
 	GwPriority *int
 	IfName     string // of the interface; "": the next that is free
+	Links      []names.Link
 }
 
 // ParseNetwork reads one --network: a name, or Docker's fields
 //
-//	name=NAME[,alias=NAME][,ip=ADDR][,ip6=ADDR][,mac-address=MAC][,gw-priority=N][,driver-opt=KEY=VALUE]
+//	name=NAME[,alias=NAME][,link=NAME[:ALIAS]][,ip=ADDR][,ip6=ADDR][,mac-address=MAC][,gw-priority=N][,driver-opt=KEY=VALUE]
 func ParseNetwork(s string) (Network, error) {
 	if !strings.Contains(s, "=") {
 		return Network{Name: s}, named(s)
@@ -58,6 +60,10 @@ func (n *Network) set(key, value string) (err error) {
 		n.Name = value
 	case "alias":
 		n.Aliases = append(n.Aliases, value)
+	case "link":
+		var l names.Link
+		l, err = names.ParseLink(value)
+		n.Links = append(n.Links, l)
 	case "ip":
 		n.IPv4, err = ParseIP(value, false)
 	case "ip6":
@@ -144,11 +150,11 @@ func (n Network) donor() string {
 	return strings.TrimSpace(donor)
 }
 
-// flags are --ip, --ip6, --mac-address and --network-alias, which are about the first
+// flags are --ip, --ip6, --mac-address, --network-alias and --link, which are about the first
 // network.
 type flags struct {
-	ip, ip6, mac string
-	aliases      []string
+	ip, ip6, mac   string
+	aliases, links []string
 }
 
 // merge puts the flags into the first network. A flag and a field for the same thing
@@ -157,10 +163,11 @@ func (n *Network) merge(f flags) error {
 	both := func(flag, field string) error {
 		return fmt.Errorf("conflicting options: cannot specify both %s and per-network %s", flag, field)
 	}
-	var err error
 	switch {
 	case len(f.aliases) > 0 && len(n.Aliases) > 0:
 		return both("--network-alias", "alias")
+	case len(f.links) > 0 && len(n.Links) > 0:
+		return both("--link", "links")
 	case f.ip != "" && n.IPv4.IsValid():
 		return both("--ip", "IPv4 address")
 	case f.ip6 != "" && n.IPv6.IsValid():
@@ -169,6 +176,11 @@ func (n *Network) merge(f flags) error {
 		return both("--mac-address", "MAC address")
 	}
 	n.Aliases = append(n.Aliases, f.aliases...)
+	links, err := parseLinks(f.links)
+	if err != nil {
+		return err
+	}
+	n.Links = append(n.Links, links...)
 	if f.ip != "" {
 		if n.IPv4, err = ParseIP(f.ip, false); err != nil {
 			return err
@@ -197,6 +209,10 @@ func CheckNetworks(list []Network) error {
 		switch {
 		case len(list) > 1 && !n.userDefined():
 			return errors.New("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
+		case n.Name == "host" && len(n.Links) > 0:
+			return errors.New("conflicting options: host type networking can't be used with links. This would result in undefined behavior")
+		case n.donor() != "" && len(n.Links) > 0:
+			return errors.New("conflicting options: container type network can't be used with links. This would result in undefined behavior")
 		case (n.Name == "host" || n.donor() != "") && n.MAC != "":
 			return errors.New("conflicting options: mac-address and the network mode")
 		case len(n.Aliases) > 0 && !n.userDefined():

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dcni/pkg/container"
+	"dcni/pkg/names"
 	"dcni/pkg/network"
 	"dcni/pkg/network/catalog"
 )
@@ -257,8 +258,12 @@ func (r *endpointRequest) fill(n *container.Network, v apiVersion) (err error) {
 			err = n.SetDriverOpt(key + "=" + r.DriverOpts[key])
 		}
 	}
-	if len(r.Links) > 0 && err == nil {
-		err = fmt.Errorf("links: are not supported")
+	for _, text := range r.Links {
+		if err == nil {
+			var l names.Link
+			l, err = names.ParseLink(text)
+			n.Links = append(n.Links, l)
+		}
 	}
 	if r.GwPriority != 0 {
 		n.GwPriority = &r.GwPriority

@@ -8,7 +8,7 @@ import (
 )
 
 // A Backend carries the policy out on a host. An object is a [Network], an [Endpoint],
-// a [Member], to be made so a [Takeover] or, to be removed, an [Owned].
+// a [Member], a [Linked], to be made so a [Takeover] or, to be removed, an [Owned].
 type Backend interface {
 	// Install makes sure that the constant rules are there. If they are not, it installs
 	// them with all that desired returns.

@@ -14,6 +14,8 @@
 //   - Containers of one bridge may talk if their network has icc. Another bridge
 //     and the outside reach a container through its published ports only, never
 //     by its own address.
+//   - Where a network's containers may not talk, one that links to another reaches the ports
+//     that the other exposes ([Links]).
 //   - An internal network has no way out nor in, not through a published port
 //     either: its drop stands before the accept of what was published.
 //   - On a bridge that dcni did not make, all this is about the addresses of the

@@ -33,6 +33,8 @@ const (
 	SetClosed      = "closed"      // families that dcni switched forwarding on for
 	SetMembers4    = "members4"    // bridge . address of containers on adopted bridges, and of overlay networks
 	SetMembers6    = "members6"    //
+	SetLinks4      = "links4"      // bridge . container . container that it links to . protocol . port
+	SetLinks6      = "links6"      //
 	MapPorts4      = "ports4"      // published on any address
 	MapPorts4Addr  = "ports4_addr" // published on one address
 	MapPorts6      = "ports6"
@@ -57,7 +59,7 @@ const (
 // Version identifies the present rules. ADD installs them again where it finds another
 // version. It is the hash of their text, written down because hashing them would cost
 // each ADD more than looking them up. A test compares the two.
-const Version = "rules da0354190628ccce"
+const Version = "rules 1509e1e2e27f3cc6"
 
 // ChainUses is how often each chain is used when all rules are there: by its
 // rules, and by jumps to it, as the kernel counts (NFTA_CHAIN_USE). The users' chain is
@@ -66,7 +68,7 @@ var ChainUses = []struct {
 	Chain string
 	Times uint32
 }{
-	{"foreign", 11}, {"forward", 22}, {"host", 2}, {"input", 1}, {"invalid", 12}, {"outgoing", 5}, {"output", 1}, {"postrouting", 12}, {"prerouting", 1}, {"publish", 8}, {"raw", 3},
+	{"foreign", 11}, {"forward", 24}, {"host", 2}, {"input", 1}, {"invalid", 12}, {"outgoing", 5}, {"output", 1}, {"postrouting", 12}, {"prerouting", 1}, {"publish", 8}, {"raw", 3},
 	{"routed", 4}, {"version", 1},
 }
 
@@ -129,6 +131,8 @@ func sets() []Set {
 		{Name: SetClosed, Key: []Type{TypeFamily}},
 		{Name: SetMembers4, Key: []Type{TypeIfName, TypeIPv4}},
 		{Name: SetMembers6, Key: []Type{TypeIfName, TypeIPv6}},
+		{Name: SetLinks4, Key: []Type{TypeIfName, TypeIPv4, TypeIPv4, TypeProto, TypeService}},
+		{Name: SetLinks6, Key: []Type{TypeIfName, TypeIPv6, TypeIPv6, TypeProto, TypeService}},
 		{Name: MapPorts4, Key: anyKey, Value: to4},
 		{Name: MapPorts4Addr, Key: append([]Type{TypeIPv4}, anyKey...), Value: to4},
 		{Name: MapPorts6, Key: anyKey, Value: to6},
@@ -241,6 +245,8 @@ func forwardChain() Chain {
 		rule(Jump(UserChain)),
 		rule(Accept, Established),
 		rule(Accept, in(SetICC, FieldIIf, FieldOIf)),
+		rule(Accept, in(SetLinks4, FieldIIf, FieldSrc4, FieldDst4, FieldProto, FieldDstSvc)),
+		rule(Accept, in(SetLinks6, FieldIIf, FieldSrc6, FieldDst6, FieldProto, FieldDstSvc)),
 		// Untranslated: it would leave with the container's own address.
 		rule(Drop, fromOurs, Invalid),
 		rule(Drop, fromOurs, fromInternal),

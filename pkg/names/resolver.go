@@ -28,6 +28,7 @@ type Resolver struct {
 	Gateways  []netip.Addr   `json:"gateways,omitempty"`  // what host.docker.internal stands for
 	Subnets   []netip.Prefix `json:"subnets,omitempty"`   // of the network, where they are no other's: no other server is asked about them
 	Hosts     []HostEntry    `json:"hosts,omitempty"`     // extra ones of the network
+	Links     []Link         `json:"links,omitempty"`     // of the container on the network, for this sandbox alone
 	TTL       uint32         `json:"ttl"`                 // of the network's answers, in seconds
 	NoNames   bool           `json:"quiet,omitempty"`     // the network's containers have no names
 	Internal  bool           `json:"internal,omitempty"`  // the network leads nowhere: the host's servers are not asked

@@ -20,6 +20,7 @@ const (
 // any number of them while [View.Show] changes it. A nil View is empty.
 type View struct {
 	networks []string
+	links    map[string][]Link // by network
 	now      atomic.Pointer[sight]
 }
 
@@ -28,12 +29,23 @@ type sight struct {
 	zones     []*zone        // in the order in which they are asked
 	qualified []*zone        // the same for name.network: names of networks with fewest dots first
 	subnets   []netip.Prefix // of all networks, whether the container is on them or not
+	links     map[string]linked
+}
+
+// A linked is what an alias stands for: a name of a container of one network.
+type linked struct {
+	zone *zone
+	name []byte
 }
 
 // View returns what a container on these networks sees. Docker asks the networks in
 // the order of their gateway priorities. A network that is not in the table has no names.
-func (t *Table) View(networks ...string) *View {
-	v := &View{networks: networks}
+func (t *Table) View(networks ...string) *View { return t.ViewWithLinks(nil, networks...) }
+
+// ViewWithLinks returns what a container sees that has links, by network. Their aliases come
+// before all other names, and lead to containers of networks that give no names, too.
+func (t *Table) ViewWithLinks(links map[string][]Link, networks ...string) *View {
+	v := &View{networks: networks, links: links}
 	v.Show(t)
 	return v
 }
@@ -44,6 +56,18 @@ func (v *View) Show(t *Table) {
 	for _, network := range v.networks {
 		if z := t.zones[network]; z != nil && !slices.Contains(s.zones, z) {
 			s.zones = append(s.zones, z)
+		}
+	}
+	for _, z := range slices.Backward(s.zones) { // of one alias, the network that is asked first counts
+		for _, l := range v.links[z.net.Name] {
+			if s.links == nil {
+				s.links = map[string]linked{}
+			}
+			target := strings.ToLower(l.Target)
+			if len(target) > ShortID && z.names.get(target) == nil {
+				target = target[:ShortID] // an ID
+			}
+			s.links[strings.ToLower(l.Alias)] = linked{z, []byte(target)}
 		}
 	}
 	s.qualified = slices.Clone(s.zones)
@@ -73,6 +97,15 @@ func (v *View) Lookup(name []byte, f Family) (a Answer, known bool) {
 		return a, false
 	}
 	s := v.now.Load()
+	if l, is := s.links[string(name)]; is {
+		if node := l.zone.names.find(l.name); node != nil {
+			known = true
+			if a, ok := l.zone.answer(node, f); ok {
+				return a, true
+			}
+			return a, known
+		}
+	}
 	for _, z := range s.zones {
 		if node := z.find(name); node != nil {
 			known = true

@@ -30,7 +30,10 @@ type Endpoint struct {
 	Subnets   []ipam.Subnet // all of the network's
 	Routes    []ipam.Route  // besides the default ones
 	Ports     []firewall.Port
-	Names     []string        // of the container
+	Name      string       // of the container, as the runtime calls it
+	Names     []string     // of the container
+	Links     []names.Link // of the container, on this network
+	Exposed   []firewall.Exposed
 	Info      Info            // of the network, as the plugin says that makes the interface
 	Resolver  *names.Resolver // as it was found when it was recorded, or nil
 	// Reused says that an address may have been on another MAC not long ago,
@@ -92,6 +95,19 @@ func (e Endpoint) HasAddress6() bool { return e.hasAddress(true) }
 
 func (e Endpoint) hasAddress(v6 bool) bool {
 	return slices.ContainsFunc(e.Addresses, func(a ipam.Assigned) bool { return a.Address.Addr().Is6() == v6 })
+}
+
+// LinksOn returns what the attachment has to do with links on a bridge. What is published is
+// exposed as well.
+func (e Endpoint) LinksOn(bridge string) *firewall.Links {
+	l := &firewall.Links{
+		Owner: e.Attachment, NetNS: e.NetNS, Cookie: e.Cookie, Bridge: bridge, Name: e.Name, Addresses: e.IPs(), Gateways: e.Gateways(),
+		Exposed: firewall.ExposedPorts(e.Exposed, e.Ports),
+	}
+	for _, link := range e.Links {
+		l.Targets = append(l.Targets, link.Target)
+	}
+	return l
 }
 
 // Prefixes returns the network's subnets.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"dcni/pkg/names"
 	"dcni/pkg/records/disk"
 )
 
@@ -46,6 +47,8 @@ type Container struct {
 
 	Process  Process      `json:"process,omitzero"` // the first one
 	Networks []Attachment `json:"networks,omitempty"`
+	Links    []names.Link `json:"links,omitempty"` // on the default bridge, which has no names
+	Env      []string     `json:"env,omitempty"`   // NAME=VALUE that was set, for those that link to it
 	Donor    string       `json:"donor,omitempty"` // ID of the container whose network namespace it joined
 }
 

@@ -20,6 +20,8 @@ func (f *Firewall) Ensure(o wire.Object) (changed bool, err error) {
 		return f.publish(o.Endpoint, firewall.Comment(o.From), getAll)
 	case *firewall.Member:
 		return f.ensureMember(o)
+	case *firewall.Linked:
+		return f.ensureLinked(o)
 	case *firewall.Router:
 		return true, f.closeRouter(o)
 	case *firewall.Underlay:
@@ -41,6 +43,8 @@ func (f *Firewall) Check(o wire.Object) error {
 		return f.CheckEndpoint(o)
 	case *firewall.Member:
 		return f.checkMember(o)
+	case *firewall.Linked:
+		return f.checkLinked(o)
 	case *firewall.Router:
 		return f.checkRouter(o)
 	case *firewall.Underlay:

@@ -45,7 +45,9 @@ func portSetNames() []string {
 }
 
 // ownedSets returns the names of the sets of what attachments have.
-func ownedSets() []string { return slices.Concat(portSetNames(), firewall.GuardSets(), memberSets()) }
+func ownedSets() []string {
+	return slices.Concat(portSetNames(), firewall.GuardSets(), memberSets(), linkSets())
+}
 
 // binding is one element of one port, and what is there under its key.
 type binding struct {

@@ -46,6 +46,8 @@ func (h *Rules) Of(o wire.Object) wire.Kind {
 		return fwEndpoint{h, o}
 	case *firewall.Member:
 		return fwMember{h, o}
+	case *firewall.Links:
+		return fwLinks{h, o}
 	case *firewall.Underlay:
 		return underlay{h, o}
 	case *firewall.Nodes:

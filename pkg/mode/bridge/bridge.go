@@ -24,6 +24,7 @@ var Plugin = &network.Plugin{Type: "dbridge", Kind: network.MakesInterface, Pars
 func Roots(e network.Endpoint) []wire.Object {
 	return []wire.Object{
 		&wire.Veth{Name: e.HostLink()}, e.SourceRoutes(), &firewall.Endpoint{Owner: e.Attachment}, &firewall.Member{Owner: e.Attachment},
+		&firewall.Links{Owner: e.Attachment, NetNS: e.NetNS, Cookie: e.Cookie},
 	}
 }
 
@@ -147,6 +148,9 @@ func (b *Bridge) own(e network.Endpoint) []wire.Object {
 	if e.Adopted {
 		objects = append(objects, b.member(e))
 	}
+	if b.hasLinks() {
+		objects = append(objects, e.LinksOn(b.Link))
+	}
 	if len(e.Ports) > 0 {
 		objects = append(objects, &firewall.Endpoint{
 			Owner: e.Attachment, Bridge: b.Link, Addresses: e.IPs(), Ports: e.Ports,
@@ -154,6 +158,10 @@ func (b *Bridge) own(e network.Endpoint) []wire.Object {
 	}
 	return objects
 }
+
+// hasLinks reports whether links open ports on the network: as with Docker on the default
+// bridge alone, where its containers may not talk anyway. On others a link is a name.
+func (b *Bridge) hasLinks() bool { return b.Default && !b.ICC }
 
 // member is how the rules know the container on a bridge that others use. With bridge
 // netfilter on, rules keep containers of a network without icc apart, and must know

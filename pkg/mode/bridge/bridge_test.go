@@ -14,8 +14,17 @@ import (
 
 func TestPlans(t *testing.T) { cnitest.Plans(t, bridge.Plugin) }
 
+// The networks are default ones, each on a bridge of its own: there links open ports.
 func TestCrashMatrix(t *testing.T) {
-	cnitest.Matrix(t, bridge.Plugin, `{
+	plugin := *bridge.Plugin
+	plugin.Parse = func(conf network.Conf) (network.Mode, error) {
+		mode, err := bridge.Plugin.Parse(conf)
+		if err == nil {
+			mode.(*bridge.Bridge).Default = true
+		}
+		return mode, err
+	}
+	cnitest.Matrix(t, &plugin, `{
 		"cniVersion": "1.1.0", "name": "web", "type": "dbridge", "ipv6": true, "icc": false,
 		"ipam": {"type": "dipam", "subnet": "10.1.0.0/24"},
 		"runtimeConfig": {

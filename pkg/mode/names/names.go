@@ -57,6 +57,7 @@ func Objects(n *network.Names, e network.Endpoint) ([]wire.Object, error) {
 	if e.Info.OwnSubnets {
 		r.Subnets = subnets(e)
 	}
+	r.Links = e.Links
 	r.NoNames, r.Internal, r.Priority = n.NoNames(e.Info), e.Info.Internal, e.Info.Priority
 	r.Servers, r.Intercept = n.Servers, n.Intercept
 	if found := e.Resolver; found != nil {
