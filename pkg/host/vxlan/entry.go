@@ -69,11 +69,18 @@ func key(n rtnl.Neigh) rtnl.Neigh {
 	return n
 }
 
-// Ensure enters it, in place of one of the same key.
+// Ensure enters it, in place of one of the same key. Mostly there is none, and one message
+// is enough: dnetd enters thousands.
 func (e entry) Ensure() (bool, error) {
 	rt, n, err := e.on()
-	if err != nil || e.look(rt, n) == nil {
+	if err != nil {
 		return false, err
+	}
+	if err = rt.PutNeigh(n, unix.NLM_F_EXCL); !errors.Is(err, unix.EEXIST) {
+		return err == nil, e.explain(err)
+	}
+	if e.look(rt, n) == nil {
+		return false, nil
 	}
 	return true, e.explain(rt.PutNeigh(n, unix.NLM_F_REPLACE))
 }
