@@ -12,6 +12,7 @@ import (
 	"dcni/pkg/cni/cnitest"
 	"dcni/pkg/mode/overlay"
 	cluster "dcni/pkg/overlay"
+	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
@@ -52,6 +53,33 @@ func TestLeftovers(t *testing.T) {
 	del(t, w, "c1")
 	if now := w.State(t); strings.Contains(now, "br-4b5e57f6eb2f") || strings.Contains(now, "10.1.0.") {
 		t.Errorf("left:\n%s\nbefore:\n%s", now, before)
+	}
+}
+
+// A lateHost has left something to another program.
+type lateHost struct {
+	wire.Host
+	finished func()
+}
+
+func (h lateHost) Finish() { h.finished() }
+
+// TestFinishes: ADD waits for what another program does for it, when all else is there and
+// before the attachment is up.
+func TestFinishes(t *testing.T) {
+	w := cnitest.NewWorld(t, overlay.Plugin)
+	a := w.Request(t, "c1", plain).Attachment
+	times := 0
+	w.Engine.Host = lateHost{w.Engine.Host, func() {
+		times++
+		rec, err := w.Store.Get(a, "doverlay")
+		if err != nil || rec.State != records.Adding || !w.Host.Has("link "+a.HostLink()) {
+			t.Errorf("ADD waits when the record is %+v, %v, and there is\n%s", rec, err, w.State(t))
+		}
+	}}
+	add(t, w, "c1", plain)
+	if times != 1 {
+		t.Errorf("ADD waited %d times", times)
 	}
 }
 

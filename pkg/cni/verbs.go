@@ -250,6 +250,9 @@ func (a *addition) make() (*types100.Result, shared, error) {
 	if err != nil {
 		return nil, made, errors.Join(err, wire.Undo(a.Host, own))
 	}
+	if h, ok := a.Host.(wire.Finisher); ok {
+		h.Finish()
+	}
 	result, err := a.finish()
 	if err != nil {
 		return nil, made, errors.Join(err, wire.Undo(a.Host, own))

@@ -42,6 +42,7 @@ type Host struct {
 	parents *parents.Parents
 	rules   *rules.Rules
 	ipsec   *xfrm.Kernel
+	asked   sync.WaitGroup // requests to dnetd that Ensure did not wait for
 }
 
 // New opens the machine. The store's records are what the firewall's elements
@@ -57,8 +58,13 @@ func New(store records.Store) (*Host, error) {
 	return h, nil
 }
 
+// Finish waits for dnetd where Ensure did not: what it does there goes on beside what is
+// made here.
+func (h *Host) Finish() { h.asked.Wait() }
+
 // Close lets go of sockets and namespaces.
 func (h *Host) Close() {
+	h.Finish()
 	h.spaces.Close()
 	h.rules.Close()
 	h.ipsec.Close()

@@ -84,11 +84,11 @@ type peers struct {
 	o *wire.Peers
 }
 
-// Ensure has dnetd enter them, and waits until it has, or a while. It is no error where
-// it can't: dnetd enters them later, and all the rest of the attachment is there. It
+// Ensure has dnetd enter them; [Host.Finish] waits until it has, or a while. It is no error
+// where it can't: dnetd enters them later, and all the rest of the attachment is there. It
 // changes nothing that this call could undo.
 func (p peers) Ensure() (bool, error) {
-	_, _ = p.h.dnetd().Ask(agent.Request{Op: agent.Sync, Peers: p.o})
+	p.h.asked.Go(func() { _, _ = p.h.dnetd().Ask(agent.Request{Op: agent.Sync, Peers: p.o}) })
 	return false, nil
 }
 
@@ -101,6 +101,7 @@ func (p peers) Check() error {
 // Remove has dnetd enter none any more, where one runs, and takes away those on the
 // bridge and the device.
 func (p peers) Remove() error {
+	p.h.Finish() // or dnetd enters them afterwards
 	_, err := p.h.dnetd().Call(agent.ForgetTimeout, agent.Request{Op: agent.Forget, Peers: p.o})
 	if err != nil && !errors.Is(err, agent.ErrAbsent) {
 		return err

@@ -128,6 +128,11 @@ type BatchRemover interface {
 	RemoveAll(objects []Object) error
 }
 
+// A Finisher waits for what Ensure has begun and left to others, as to another program.
+type Finisher interface {
+	Finish()
+}
+
 // Lines returns the plan as text, a line an object.
 func (p Plan) Lines() []string {
 	var lines []string
