@@ -99,10 +99,11 @@ func (p peers) Check() error {
 }
 
 // Remove has dnetd enter none any more, where one runs, and takes away those on the
-// bridge and the device.
+// bridge and the device. Of an encrypted network dnetd takes its record out of the store,
+// for which it may need most of a second.
 func (p peers) Remove() error {
 	p.h.Finish() // or dnetd enters them afterwards
-	_, err := p.h.dnetd().Call(agent.ForgetTimeout, agent.Request{Op: agent.Forget, Peers: p.o})
+	_, err := p.h.dnetd().Call(agent.AnswerTimeout, agent.Request{Op: agent.Forget, Peers: p.o})
 	if err != nil && !errors.Is(err, agent.ErrAbsent) {
 		return err
 	}
