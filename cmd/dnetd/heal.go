@@ -26,13 +26,14 @@ import (
 // missing, in this process. The kernel does not notify of everything, so all records
 // are healed now and then, which also finds sandboxes that are gone.
 const (
-	healAfter = 100 * time.Millisecond // from the first event
-	healLate  = 300 * time.Millisecond // likewise, where resolving the events of many attachments takes long
-	healLook  = 40                     // or so many times as long as that takes: 6 ms for 1,000 of them, while containers come and go
-	healAgain = 200 * time.Millisecond // where a plugin was at work
-	healEvery = 30 * time.Second       // everything
-	healShare = 50                     // or so many times as long as that takes: 0.7 s of CPU time for 1,000 attachments
-	healTries = 50                     // of an attachment that a plugin is at work on; later it is healed with everything
+	healAfter  = 100 * time.Millisecond // from the first event
+	healLate   = 300 * time.Millisecond // likewise, where resolving the events of many attachments takes long
+	healLook   = 40                     // or so many times as long as that takes: 6 ms for 1,000 of them, while containers come and go
+	healAgain  = 200 * time.Millisecond // where a plugin was at work
+	healEvery  = 30 * time.Second       // everything
+	healGuests = 500 * time.Millisecond // containers in another one's namespace, after lo was lowered
+	healShare  = 50                     // or so many times as long as that takes: 0.7 s of CPU time for 1,000 attachments
+	healTries  = 50                     // of an attachment that a plugin is at work on; later it is healed with everything
 )
 
 // A healKey says what is to be healed: an attachment, what a network's attachments
@@ -280,10 +281,11 @@ func (h *healer) addChildren(parents map[string]bool, nsids map[int]bool) {
 
 // addGuests adds the containers that are in another one's namespace. Which one that is their
 // records don't tell by a number, for the path to it may be gone: its runtime has stopped it.
+// They wait a little: a runtime that stops a container may take lo down more than once.
 func (h *healer) addGuests() {
 	for _, key := range h.list() {
 		if key.Plugin == container.Plugin.Type {
-			h.add(healKey{key.Attachment}, 0)
+			h.add(healKey{key.Attachment}, healGuests)
 		}
 	}
 }
