@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -43,32 +44,46 @@ func Shorten(s string, n int) string {
 	return string(letters[:n-1]) + "…"
 }
 
-// ShowPorts lists published ports as docker ps does: one entry for each family
-// that the container has an address of, ports that follow one another as a range. What
-// several networks of a container have on record is published once.
+// ShowPorts lists published ports as docker ps does: by the container's port, one entry for
+// each family that the container has an address of. Ports that follow one another, and have the
+// same number on the host, are a range; ranges come first. What several networks of a container
+// have on record is published once.
 func ShowPorts(endpoints []*firewall.Endpoint) string {
 	var shown []binding
 	for _, e := range endpoints {
 		for _, p := range e.Ports {
 			for _, v6 := range []bool{false, true} {
-				b := binding{p, v6, p.HostPort, p.ContainerPort}
+				b := binding{p, v6}
 				if p.Family(v6) && hasFamily(e.Addresses, v6) && !slices.ContainsFunc(shown, b.is) {
 					shown = append(shown, b)
 				}
 			}
 		}
 	}
-	slices.SortStableFunc(shown, binding.compare)
-	var words []string
-	for len(shown) > 0 {
-		n := 1
-		for n < len(shown) && shown[n-1].next(shown[n]) {
-			n++
+	slices.SortFunc(shown, binding.compare)
+	var ended, open []portSpan // ranges: an address and protocol has at most one that is open
+	var others []string
+	for _, b := range shown {
+		if b.HostPort != b.ContainerPort {
+			others = append(others, portSpan{b, b.ContainerPort}.String())
+			continue
 		}
-		words = append(words, shown[0].span(shown[n-1]))
-		shown = shown[n:]
+		i := slices.IndexFunc(open, func(s portSpan) bool { return s.addr() == b.addr() && s.Protocol == b.Protocol })
+		switch {
+		case i < 0:
+			open = append(open, portSpan{b, b.ContainerPort})
+		case open[i].last+1 == b.ContainerPort:
+			open[i].last++
+		default:
+			ended = append(ended, open[i])
+			open[i] = portSpan{b, b.ContainerPort}
+		}
 	}
-	return strings.Join(words, ", ")
+	var words []string
+	for _, s := range slices.Concat(ended, open) {
+		words = append(words, s.String())
+	}
+	return strings.Join(append(words, others...), ", ")
 }
 
 func hasFamily(list []netip.Addr, v6 bool) bool {
@@ -78,8 +93,7 @@ func hasFamily(list []netip.Addr, v6 bool) bool {
 // A binding is a published port in one family.
 type binding struct {
 	firewall.Port
-	v6           bool
-	host, inside uint16
+	v6 bool
 }
 
 func (b binding) addr() netip.Addr {
@@ -87,30 +101,27 @@ func (b binding) addr() netip.Addr {
 }
 
 func (b binding) compare(o binding) int {
-	if c := strings.Compare(b.Protocol, o.Protocol); c != 0 {
-		return c
-	}
-	if c := b.addr().Compare(o.addr()); c != 0 {
-		return c
-	}
-	return int(b.inside) - int(o.inside)
+	return cmp.Or(cmp.Compare(b.ContainerPort, o.ContainerPort), strings.Compare(b.addr().String(), o.addr().String()),
+		cmp.Compare(b.HostPort, o.HostPort), strings.Compare(b.Protocol, o.Protocol))
 }
 
 // is reports whether two bindings are one.
-func (b binding) is(o binding) bool { return b.compare(o) == 0 && b.host == o.host }
+func (b binding) is(o binding) bool { return b.compare(o) == 0 }
 
-// next reports whether a binding continues the range that this one is in.
-func (b binding) next(o binding) bool {
-	return b.Protocol == o.Protocol && b.addr() == o.addr() && o.host == b.host+1 && o.inside == b.inside+1
+// A portSpan is a binding, or several up to a port that have the same number inside and outside.
+type portSpan struct {
+	binding
+	last uint16 // of the container
 }
 
-// span shows the range from one binding to another.
-func (b binding) span(last binding) string {
-	ip := b.addr().String()
-	if b.addr().Is6() {
+// String shows the span as docker ps does.
+func (s portSpan) String() string {
+	ip := s.addr().String()
+	if s.addr().Is6() {
 		ip = "[" + ip + "]"
 	}
-	return fmt.Sprintf("%s:%s->%s/%s", ip, portRange(b.host, last.host), portRange(b.inside, last.inside), b.Protocol)
+	host := portRange(s.HostPort, s.HostPort+s.last-s.ContainerPort)
+	return fmt.Sprintf("%s:%s->%s/%s", ip, host, portRange(s.ContainerPort, s.last), s.Protocol)
 }
 
 func portRange(from, to uint16) string {
