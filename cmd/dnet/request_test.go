@@ -49,9 +49,9 @@ func TestRunRefuses(t *testing.T) {
 		"-w here true":                               "the working directory 'here' is invalid, it needs to be an absolute path\n",
 		"-e =x true":                                 "invalid environment variable: =x\n",
 		"-p x:80 true":                               "invalid hostPort: x\n",
-		"--add-host x true":                          "bad format for add-host: \"x\"\n",
-		"--dns x true":                               "IP address is not correctly formatted: x\n",
-		"--dns-search 'a b' true":                    "a b is not a valid domain\n",
+		"--add-host x true":                          "invalid argument \"x\" for \"--add-host\" flag: bad format for add-host: \"x\"\n",
+		"--dns x true":                               "invalid argument \"x\" for \"--dns\" flag: IP address is not correctly formatted: x\n",
+		"--dns-search 'a b' true":                    "invalid argument \"a b\" for \"--dns-search\" flag: a b is not a valid domain\n",
 	} {
 		f.check([]call{{"run " + line, 125, "", "dnet: " + want}})
 	}

@@ -106,6 +106,11 @@ func CheckEnv(env []string) error {
 	return nil
 }
 
+// invalidArgument is Docker's sentence for a flag's value that can't be read.
+func invalidArgument(value, flag string, err error) error {
+	return fmt.Errorf("invalid argument %q for \"%s\" flag: %w", value, flag, err)
+}
+
 func (o *Options) networks(s *Spec) error {
 	for _, text := range o.Networks {
 		n, err := ParseNetwork(text)

@@ -21,7 +21,7 @@ func parseHosts(list []string) ([]HostEntry, error) {
 	for _, s := range list {
 		h, err := ParseHost(s)
 		if err != nil {
-			return nil, err
+			return nil, invalidArgument(s, "--add-host", err)
 		}
 		out = append(out, h)
 	}

@@ -35,10 +35,10 @@ func ParseNetwork(s string) (Network, error) {
 	for field := range strings.SplitSeq(s, ",") {
 		k, v, ok := strings.Cut(strings.TrimSpace(field), "=")
 		if !ok {
-			return n, fmt.Errorf("invalid field %s", field)
+			return n, invalidArgument(s, "--network", fmt.Errorf("invalid field %s", field))
 		}
 		if err := n.set(strings.ToLower(k), strings.TrimSpace(v)); err != nil {
-			return n, err
+			return n, invalidArgument(s, "--network", err)
 		}
 	}
 	return n, named(n.Name)

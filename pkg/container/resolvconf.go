@@ -24,12 +24,12 @@ func ParseDNS(servers, search, options []string) (DNS, error) {
 	for _, s := range servers {
 		// The zone of an address may hold anything.
 		if _, err := netip.ParseAddr(s); err != nil || strings.ContainsFunc(s, unprintable) {
-			return DNS{}, fmt.Errorf("IP address is not correctly formatted: %s", s)
+			return DNS{}, invalidArgument(s, "--dns", fmt.Errorf("IP address is not correctly formatted: %s", s))
 		}
 	}
 	for _, s := range search {
 		if s != "." && !domainForm().MatchString(s) {
-			return DNS{}, fmt.Errorf("%s is not a valid domain", s)
+			return DNS{}, invalidArgument(s, "--dns-search", fmt.Errorf("%s is not a valid domain", s))
 		}
 	}
 	for _, s := range options {
