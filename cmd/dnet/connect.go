@@ -174,7 +174,11 @@ func (a *app) connectRequest(t *target, n container.Network) (*networkRequest, e
 	if err := errors.Join(r.read(), checkInstalled(list, a.pluginPath())); err != nil {
 		return nil, err
 	}
-	if ports, _ := t.published(); r.publishes() {
+	ports, _ := t.published()
+	if len(t.Attachments) == 0 && t.own != nil { // since its last network is gone, only that is known
+		ports = t.own.Ports
+	}
+	if r.publishes() {
 		for _, p := range ports {
 			r.ports = append(r.ports, container.Publish{Port: p, Last: p.HostPort})
 		}

@@ -176,7 +176,7 @@ func (r *containerRun) commandStdin() (*os.File, error) {
 
 // record writes the container's first record, which has all that DEL needs.
 func (r *containerRun) record() error {
-	r.c.Process = r.child.Process
+	r.c.Process, r.c.Ports = r.child.Process, container.Ports(r.spec.Ports)
 	if r.donor != nil {
 		r.c.Donor, r.c.Hostname = r.donor.Container, r.donor.hostname()
 	}

@@ -246,7 +246,8 @@ func (r *containerRun) connect(i int, netns string) (*types100.Result, error) {
 			return result, nil
 		}
 		if container.Next(request.ports, container.Taken(err)) {
-			at.Values["portMappings"] = firewall.PortMappings(container.Ports(request.ports))
+			r.c.Ports = container.Ports(request.ports)
+			at.Values["portMappings"] = firewall.PortMappings(r.c.Ports)
 			if err = r.store.PutContainer(r.c); err == nil {
 				continue
 			}

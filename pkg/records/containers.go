@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/names"
 	"dcni/pkg/records/disk"
 )
@@ -45,11 +46,12 @@ type Container struct {
 	ExitCode int       `json:"exitCode"`
 	Remove   bool      `json:"remove"` // forgotten when it ends
 
-	Process  Process      `json:"process,omitzero"` // the first one
-	Networks []Attachment `json:"networks,omitempty"`
-	Links    []names.Link `json:"links,omitempty"` // on the default bridge, which has no names
-	Env      []string     `json:"env,omitempty"`   // NAME=VALUE that was set, for those that link to it
-	Donor    string       `json:"donor,omitempty"` // ID of the container whose network namespace it joined
+	Process  Process         `json:"process,omitzero"` // the first one
+	Networks []Attachment    `json:"networks,omitempty"`
+	Ports    []firewall.Port `json:"ports,omitempty"` // that were to be published; what its networks publish is in their records
+	Links    []names.Link    `json:"links,omitempty"` // on the default bridge, which has no names
+	Env      []string        `json:"env,omitempty"`   // NAME=VALUE that was set, for those that link to it
+	Donor    string          `json:"donor,omitempty"` // ID of the container whose network namespace it joined
 }
 
 // A Process is identified by its number and its start time, which tells it from a
