@@ -15,6 +15,7 @@ import (
 	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
 	"dcni/pkg/records/leases"
+	"dcni/pkg/wire"
 )
 
 // statusTemplate is the exit status when a template can't be read, which is
@@ -102,6 +103,9 @@ func inspector(format string) (func([]*catalog.Inspection) ([]byte, error), erro
 			}
 			fmt.Fprintln(&b, text)
 		}
+		if b.Len() == 0 {
+			b.WriteByte('\n') // as Docker does
+		}
 		return b.Bytes(), errors.Join(errs...)
 	}, nil
 }
@@ -156,7 +160,13 @@ func (a *app) inspect(n Network) (*catalog.Inspection, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := n.Inspect(n.Created, f, endpoints(attached), leased)
+	shown := endpoints(attached)
+	if n.Driver == "host" {
+		if shown, err = a.onHostNetwork(n.Name); err != nil {
+			return nil, err
+		}
+	}
+	out := n.Inspect(n.Created, f, shown, leased)
 	if isOverlay(n.Raw) {
 		if out.Peers, err = a.peers(n.Name); err != nil {
 			a.warn("%s: the other nodes' part is not known: %v", n.Name, err)
@@ -166,6 +176,22 @@ func (a *app) inspect(n Network) (*catalog.Inspection, error) {
 		out.Routes = f.Routes(addressesOf(f.Parent.Name))
 	}
 	return out, nil
+}
+
+// onHostNetwork are the containers of dnet run that have the host's network: no plugin is asked
+// for them, so there is no attachment on record.
+func (a *app) onHostNetwork(name string) ([]catalog.ShownEndpoint, error) {
+	list, broken, err := a.store.Containers()
+	for _, err := range broken {
+		a.warn("%v", err)
+	}
+	var shown []catalog.ShownEndpoint
+	for _, c := range list {
+		if c.Process.NetNS == 0 && a.present(c) && c.Stage == records.Running {
+			shown = append(shown, catalog.ShownEndpoint{Attachment: wire.Attachment{Network: name, Container: c.ID}, Name: c.Name})
+		}
+	}
+	return shown, err
 }
 
 // addressesOf returns the addresses of a link of the host, none where it is not there.

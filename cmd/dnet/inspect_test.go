@@ -84,7 +84,7 @@ func TestInspect(t *testing.T) {
 		{"inspect nosuch web neither -f {{.Name}}", 1, "web\n", "dnet: network nosuch not found\ndnet: network neither not found\n"},
 		{"inspect nosuch", 1, "[]\n", "dnet: network nosuch not found\n"},
 		{"inspect -f {{.Name}} nosuch", 1, "\n", "dnet: network nosuch not found\n"},
-		{"inspect -f {{.Nosuch}} web", 1, "", "dnet: template parsing error: ..."},
+		{"inspect -f {{.Nosuch}} web", 1, "\n", "dnet: template parsing error: ..."},
 		{"inspect -f {{. web", 64, "", "dnet: template parsing error: ..."},
 	})
 }

@@ -105,7 +105,7 @@ func networkOf(n *catalog.Inspection, link string) Network {
 
 func placeOf(name string, e catalog.InspectedEndpoint, gateway bool) Place {
 	p := Place{Network: name, Gateway: gateway}
-	for _, a := range []netip.Prefix{e.IPv4Address, e.IPv6Address} {
+	for _, a := range []netip.Prefix{e.IPv4Address.Prefix, e.IPv6Address.Prefix} {
 		if a.IsValid() {
 			p.Addresses = append(p.Addresses, a.Addr().String())
 		}

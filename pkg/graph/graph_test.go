@@ -17,18 +17,18 @@ import (
 // small is a host with two networks, one of them internal, and a container on both.
 func small() Graph {
 	web := &catalog.Inspection{Name: "web", Driver: "bridge", Containers: map[string]catalog.InspectedEndpoint{
-		"id1": {Name: "shop", IPv4Address: netip.MustParsePrefix("10.1.0.2/24"), Ports: map[string][]catalog.InspectedPort{
+		"id1": {Name: "shop", IPv4Address: catalog.ShownPrefix{Prefix: netip.MustParsePrefix("10.1.0.2/24")}, Ports: map[string][]catalog.InspectedPort{
 			"80/tcp": {{HostIP: "0.0.0.0", HostPort: "8080"}, {HostIP: "::", HostPort: "8080"}}, "9/udp": {{HostIP: "::1", HostPort: "9"}},
 			"443/tcp": {{HostIP: "127.0.0.1", HostPort: "8443"}},
 		}},
-		"id2": {IPv4Address: netip.MustParsePrefix("10.1.0.3/24")},
+		"id2": {IPv4Address: catalog.ShownPrefix{Prefix: netip.MustParsePrefix("10.1.0.3/24")}},
 	}}
-	web.IPAM.Config = []catalog.InspectedSubnet{{Subnet: netip.MustParsePrefix("10.1.0.0/24"), Gateway: netip.MustParseAddr("10.1.0.1")}}
+	web.IPAM.Config = []catalog.InspectedSubnet{{Subnet: catalog.ShownPrefix{Prefix: netip.MustParsePrefix("10.1.0.0/24")}, Gateway: catalog.ShownAddr{Addr: netip.MustParseAddr("10.1.0.1")}}}
 	lab := &catalog.Inspection{Name: "lab<&>", Driver: "overlay", Internal: true, Peers: []catalog.InspectedPeer{{Name: "n1"}, {Name: "n2"}},
 		Containers: map[string]catalog.InspectedEndpoint{
-			"id1": {Name: "shop", IPv4Address: netip.MustParsePrefix("10.2.0.2/24"), IPv6Address: netip.MustParsePrefix("fd00::2/64")},
+			"id1": {Name: "shop", IPv4Address: catalog.ShownPrefix{Prefix: netip.MustParsePrefix("10.2.0.2/24")}, IPv6Address: catalog.ShownPrefix{Prefix: netip.MustParsePrefix("fd00::2/64")}},
 		}}
-	lab.IPAM.Config = []catalog.InspectedSubnet{{Subnet: netip.MustParsePrefix("10.2.0.0/24")}, {}}
+	lab.IPAM.Config = []catalog.InspectedSubnet{{Subnet: catalog.ShownPrefix{Prefix: netip.MustParsePrefix("10.2.0.0/24")}}, {}}
 	g := Of([]*catalog.Inspection{web, lab}, map[string]string{"web": "br-web"}, map[string][]string{"id1": {"web"}, "id2": {"web"}})
 	g.Host, g.Uplink = "vm", "eth0"
 	return g

@@ -136,8 +136,8 @@ func TestInspect(t *testing.T) {
 	}
 	out := c.Inspect(created("now"), f, attached, addrs("10.1.0.130", "10.1.0.131", "fd00:1::2"))
 	for want, is := range map[string]any{
-		"[{10.1.0.0/24 10.1.0.128/25 10.1.0.128 map[nas:10.1.0.9]} {fd00:1::/64 invalid Prefix fd00:1::1 map[]}]": out.IPAM.Config,
-		"map[10.1.0.0/24:{6 124} fd00:1::/64:{3 18446744073709551613}]":                                           out.Status.IPAM.Subnets,
+		"[{10.1.0.0/24 10.1.0.128/25 10.1.0.128 map[nas:10.1.0.9]} {fd00:1::/64  fd00:1::1 map[]}]": out.IPAM.Config,
+		"map[10.1.0.0/24:{6 124} fd00:1::/64:{3 18446744073709551613}]":                             out.Status.IPAM.Subnets,
 		"10.1.0.130/24 fd00:1::2/64":                fmt.Sprint(out.Containers["c1"].IPv4Address, out.Containers["c1"].IPv6Address),
 		"map[8080/tcp:[{0.0.0.0 80} {:: 80}]]":      out.Containers["c1"].Ports,
 		"map[80/udp:[{0.0.0.0 80} {127.0.0.1 81}]]": out.Containers["c2"].Ports,

@@ -52,10 +52,32 @@ type InspectedIPAM struct {
 
 // InspectedSubnet is one subnet.
 type InspectedSubnet struct {
-	Subnet             netip.Prefix          `json:",omitzero"`
-	IPRange            netip.Prefix          `json:",omitzero"`
-	Gateway            netip.Addr            `json:",omitzero"`
+	Subnet             ShownPrefix           `json:",omitzero"`
+	IPRange            ShownPrefix           `json:",omitzero"`
+	Gateway            ShownAddr             `json:",omitzero"`
 	AuxiliaryAddresses map[string]netip.Addr `json:",omitempty"`
+}
+
+// A ShownPrefix is a prefix, or none, which a template prints as nothing.
+type ShownPrefix struct{ netip.Prefix }
+
+// String returns the prefix, or "" for none.
+func (p ShownPrefix) String() string {
+	if !p.IsValid() {
+		return ""
+	}
+	return p.Prefix.String()
+}
+
+// A ShownAddr is an address, or none, which a template prints as nothing.
+type ShownAddr struct{ netip.Addr }
+
+// String returns the address, or "" for none.
+func (a ShownAddr) String() string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.Addr.String()
 }
 
 // InspectedEndpoint is one attachment.
@@ -63,8 +85,8 @@ type InspectedEndpoint struct {
 	Name        string
 	EndpointID  string
 	MacAddress  string
-	IPv4Address netip.Prefix
-	IPv6Address netip.Prefix
+	IPv4Address ShownPrefix
+	IPv6Address ShownPrefix
 	Ports       map[string][]InspectedPort `json:",omitempty"` // by container port, "80/tcp"
 }
 
@@ -106,9 +128,9 @@ func (c *Conflist) Inspect(created fmt.Stringer, f Facts, attached []ShownEndpoi
 		Containers: inspectEndpoints(attached), Options: f.Options, Labels: c.Labels,
 	}
 	for _, s := range f.Subnets {
-		shown := InspectedSubnet{Subnet: s.Prefix, Gateway: s.Gateway, AuxiliaryAddresses: s.Aux}
+		shown := InspectedSubnet{Subnet: ShownPrefix{s.Prefix}, Gateway: ShownAddr{s.Gateway}, AuxiliaryAddresses: s.Aux}
 		if s.Range != s.Prefix {
-			shown.IPRange = s.Range
+			shown.IPRange = ShownPrefix{s.Range}
 		}
 		out.IPAM.Config = append(out.IPAM.Config, shown)
 		if f.IPAM != "default" {
@@ -145,10 +167,11 @@ func (e ShownEndpoint) Inspect() InspectedEndpoint {
 	out := InspectedEndpoint{Name: e.Name, EndpointID: e.EndpointID(), MacAddress: e.MAC}
 	for _, a := range e.Addresses {
 		switch {
+		case a.Address.Addr().IsLoopback(): // of the network none
 		case a.Address.Addr().Is6() && !out.IPv6Address.IsValid():
-			out.IPv6Address = a.Address
+			out.IPv6Address = ShownPrefix{a.Address}
 		case a.Address.Addr().Is4() && !out.IPv4Address.IsValid():
-			out.IPv4Address = a.Address
+			out.IPv4Address = ShownPrefix{a.Address}
 		}
 	}
 	for _, p := range e.Ports {
