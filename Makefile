@@ -7,7 +7,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -trimpath $(GOFLAGS) # of all, so that builds and tests share what they compile
 export DESTDIR # as it is: the shell would take words of it apart
 
-.PHONY: help setup build demo test unit integration bench scale mutate lint install uninstall programs
+.PHONY: help setup build demo test unit integration bench scale parity mutate lint install uninstall programs
 help: # list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*# /  make \1\t/p' Makefile | expand -t 20
 
@@ -28,13 +28,13 @@ bench: build # measure beside the reference plugins; BENCH='-before DIR' has ano
 	go build -o bin/test/ ./integration/bench && go test -c -o bin/test/ ./pkg/records
 	scripts/setup && scripts/root bin/test/bench $(BENCH)
 scale: build ; go build -o bin/test/ ./integration/scale && scripts/root bin/test/scale $(SCALE) # measure clusters of up to 200 simulated nodes
+parity: build ; scripts/parity $(PARITY) # sessions from Docker's manual on a Docker engine and on dcni, side by side
 mutate: ; nice go run ./integration/mutate -show $(PKG) # share of small faults that package tests catch, outside CI; PKG=./pkg/wire for one
 lint: # go vet and the linters of .golangci.yml
 	go vet ./... && go run $(LINT) run ./...
-install: build # plugins to /opt/cni/bin, commands to /usr/local/bin, below DESTDIR
-	scripts/install
+install: build ; scripts/install # plugins to /opt/cni/bin, commands to /usr/local/bin, below DESTDIR
 uninstall: # take away what install put there; networks and state stay
 	scripts/install --remove
 programs: build
-	go build -o bin/test/ github.com/containernetworking/cni/cnitool github.com/containernetworking/plugins/plugins/main/loopback github.com/containernetworking/plugins/plugins/ipam/dhcp
+	go build -o bin/test/ github.com/containernetworking/cni/cnitool github.com/containernetworking/plugins/plugins/main/loopback github.com/containernetworking/plugins/plugins/ipam/dhcp ./integration/parity/talk
 	go build -tags man -o bin/test/manual ./cmd/dnet && scripts/nerdctl bin/test/nerdctl && scripts/multus bin/test/plugins/multus

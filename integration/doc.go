@@ -12,6 +12,9 @@
 // host: see package testhost for what is in it. testdata/parity is run against the
 // reference plugins and against ours, testdata/dcni and testdata/alone against ours only.
 //
+// parity/scenarios are sessions from Docker's manual: what dcni says to them is compared with
+// what a Docker engine said, see package parity.
+//
 // testdata/vm is for what the machine's own kernel may lack: VLANs, ipvlan, dummy
 // links, VRFs, SCTP. Its scripts run one after another in a virtual machine with
 // Debian's kernel 6.12 (see scripts/vm) that sees this machine's files and boots once

@@ -32,6 +32,7 @@ var groups = []group{
 	{"TestNamesInBridge", namesInBridge, "testdata/dcni/names_*.txtar", false},
 	{"TestExamples", dcni, examples + "/*.conflist", false},
 	{"TestInVM", dcni, "testdata/vm/*.txtar", true},
+	{"TestDocker", dcni, "parity/scenarios/*.txt", false},
 	{"TestDemo", dcni, "testdata/demo/*.txtar", false},
 	{"TestHarness", reference, "testdata/harness/*.txtar", false},
 }
