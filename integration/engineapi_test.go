@@ -321,6 +321,62 @@ func TestEngineAPICalls(t *testing.T) {
 	call("GET", "/v1.43/networks/"+id.ID, "", 404, nil)
 }
 
+// descriptors counts what the process has open that serves at a socket of dnetAPI's, and its
+// threads.
+func descriptors(t *testing.T, socket string) (files, threads int) {
+	t.Helper()
+	process := strings.TrimSuffix(socket, "/root/run/dcni/api.sock")
+	for dir, n := range map[string]*int{"fd": &files, "task": &threads} {
+		list, err := os.ReadDir(process + "/" + dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*n = len(list)
+	}
+	return files, threads
+}
+
+// TestEngineAPILong has a server do hundreds of things: it has no more open afterwards, no
+// more threads than some, and looks into the namespaces of containers each time.
+func TestEngineAPILong(t *testing.T) {
+	r := newFixture(t)
+	socket := r.dnetAPI()
+	r.run(binaries+"/dnet", "create", "--subnet", "10.20.1.0/24", "web")
+	r.run(binaries+"/dnet", "create", "--subnet", "10.20.2.0/24", "lab")
+	r.container("shop", "web")
+	c := r.sdk(socket, "")
+	do := func(n int) {
+		t.Helper()
+		for range n {
+			if list, err := c.ContainerList(t.Context(), client.ContainerListOptions{}); err != nil || len(list.Items) != 1 {
+				t.Fatalf("%+v, %v", list.Items, err)
+			}
+			if _, err := c.NetworkInspect(t.Context(), "web", client.NetworkInspectOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range n / 20 {
+			if _, err := c.NetworkConnect(t.Context(), "lab", client.NetworkConnectOptions{Container: "shop"}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.NetworkDisconnect(t.Context(), "lab", client.NetworkDisconnectOptions{Container: "shop"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	do(20)
+	files, _ := descriptors(t, socket)
+	do(100)
+	const some = 60
+	now, threads := descriptors(t, socket)
+	for deadline := time.Now().Add(patience); now > files && time.Now().Before(deadline); now, threads = descriptors(t, socket) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if now > files || threads > some {
+		t.Errorf("%d descriptors, and %d before; %d threads", now, files, threads)
+	}
+}
+
 // TestEngineAPICrowd has many clients create, look at and remove networks at once.
 func TestEngineAPICrowd(t *testing.T) {
 	r := newFixture(t)

@@ -37,9 +37,10 @@ type memory struct {
 	conflists  []string
 	inUse      []string // names of networks
 	containers []Container
-	calls      []string // what was asked for
-	failure    error    // of what changes something
-	events     []Event  // for the next look
+	calls      []string    // what was asked for
+	failure    error       // of what changes something
+	events     []Event     // for the next look
+	asked      chan string // names of networks that are to be created
 }
 
 func (m *memory) did(format string, args ...any) error {
@@ -81,6 +82,7 @@ func (m *memory) Networks() (list []Network, err error) {
 
 func (m *memory) Create(c Create) (string, error) {
 	text, _ := json.Marshal(c)
+	m.asked <- c.Name
 	return network.ID(c.Name), m.did("create %s", text)
 }
 
@@ -149,28 +151,25 @@ func shop() Container {
 
 func newMemory() *memory {
 	gone := Container{ID: strings.Repeat("cd", 32), Names: []string{"gone"}, State: "exited", ExitCode: 3, Created: made.Add(-time.Hour), Started: made, Finished: made, Mode: "lab"}
-	return &memory{conflists: []string{webConf, vlanConf, labConf, bridgeConf}, inUse: []string{"web"}, containers: []Container{shop(), gone}}
+	return &memory{asked: make(chan string, 100), conflists: []string{webConf, vlanConf, labConf, bridgeConf}, inUse: []string{"web"}, containers: []Container{shop(), gone}}
+}
+
+// An answer is what a request is answered with.
+type answer struct {
+	status int
+	header http.Header
+	text   string
 }
 
 // ask sends a request and returns the answer.
-func ask(t *testing.T, h http.Handler, method, path, body string) *http.Response {
-	t.Helper()
+func ask(h http.Handler, method, path, body string) answer {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	return w.Result()
-}
-
-func textOf(t *testing.T, r *http.Response) string {
-	t.Helper()
-	data, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
+	return answer{w.Code, w.Header(), w.Body.String()}
 }
 
 // filter is a parameter filters.
@@ -192,10 +191,10 @@ func TestGolden(t *testing.T) {
 		{"version", "/version"},
 		{"info", "/v1.48/info"},
 	} {
-		r := ask(t, s, "GET", c.path, "")
+		r := ask(s, "GET", c.path, "")
 		var v any
-		if err := json.NewDecoder(r.Body).Decode(&v); err != nil || r.StatusCode != http.StatusOK || r.Header.Get("Content-Type") != "application/json" {
-			t.Errorf("%s: status %d, %s, %v", c.path, r.StatusCode, r.Header.Get("Content-Type"), err)
+		if err := json.Unmarshal([]byte(r.text), &v); err != nil || r.status != http.StatusOK || r.header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: status %d, %s, %v", c.path, r.status, r.header.Get("Content-Type"), err)
 			continue
 		}
 		blank(v, "GoVersion", "SystemTime", "NGoroutines", "NCPU", "Status.Up", "Arch", "Os")
@@ -244,7 +243,7 @@ func TestTwice(t *testing.T) {
 		Ports           []portSummary
 		NetworkSettings struct{ Networks map[string]endpointSettings }
 	}
-	if err := json.NewDecoder(ask(t, New(m, "v1.2.3"), "GET", "/containers/json", "").Body).Decode(&list); err != nil {
+	if err := json.Unmarshal([]byte(ask(New(m, "v1.2.3"), "GET", "/containers/json", "").text), &list); err != nil {
 		t.Fatal(err)
 	}
 	if got := list[0].NetworkSettings.Networks; len(got) != 2 || got["web"].IPAddress != "10.1.0.2" || got["lab"].IPAddress != "10.1.0.2" {
@@ -256,15 +255,13 @@ func TestTwice(t *testing.T) {
 }
 
 // namesIn returns the values of Name or Names in a list.
-func namesIn(t *testing.T, r *http.Response) string {
-	t.Helper()
+func namesIn(r answer) string {
 	var list []struct {
 		Name  string
 		Names []string
 	}
-	text := textOf(t, r)
-	if err := json.Unmarshal([]byte(text), &list); err != nil {
-		return strings.TrimSpace(text)
+	if err := json.Unmarshal([]byte(r.text), &list); err != nil {
+		return strings.TrimSpace(r.text)
 	}
 	var names []string
 	for _, one := range list {
@@ -332,7 +329,7 @@ func TestLists(t *testing.T) {
 		},
 		{"/containers/json?limit=x", message(`strconv.Atoi: parsing "x": invalid syntax`)},
 	} {
-		if got := namesIn(t, ask(t, s, "GET", c.path, "")); got != strings.ReplaceAll(c.want, `\"`, `\"`) {
+		if got := namesIn(ask(s, "GET", c.path, "")); got != strings.ReplaceAll(c.want, `\"`, `\"`) {
 			t.Errorf("%s: %s\nwant %s", c.path, got, c.want)
 		}
 	}
@@ -397,12 +394,12 @@ func TestCalls(t *testing.T) {
 		{"POST", "/networks/web/disconnect", `{"Container": "shop"}`, 200, "", "disconnect shop from web, force false"},
 	} {
 		m.calls = nil
-		r := ask(t, s, c.method, c.path, c.body)
-		answer := strings.TrimSpace(textOf(t, r))
+		r := ask(s, c.method, c.path, c.body)
+		answer := strings.TrimSpace(r.text)
 		call := strings.Join(m.calls, "\n")
 		want, begins := strings.CutSuffix(c.call, "...")
-		if r.StatusCode != c.status || answer != c.answer || call != want && !(begins && strings.HasPrefix(call, strings.TrimSuffix(want, ","))) {
-			t.Errorf("%s %s: %d %s, %s\nwant %d %s, %s", c.method, c.path, r.StatusCode, answer, call, c.status, c.answer, c.call)
+		if r.status != c.status || answer != c.answer || call != want && !(begins && strings.HasPrefix(call, strings.TrimSuffix(want, ","))) {
+			t.Errorf("%s %s: %d %s, %s\nwant %d %s, %s", c.method, c.path, r.status, answer, call, c.status, c.answer, c.call)
 		}
 	}
 }
@@ -462,10 +459,10 @@ func TestErrors(t *testing.T) {
 		{"POST", "/session", "", 501, "dcni: only networks: POST /session is not supported"},
 		{"GET", "/swarm", "", 501, "dcni: only networks: GET /swarm is not supported"},
 	} {
-		r := ask(t, s, c.method, c.path, c.body)
+		r := ask(s, c.method, c.path, c.body)
 		var answer struct{ Message string }
-		if err := json.NewDecoder(r.Body).Decode(&answer); err != nil || r.StatusCode != c.status || answer.Message != c.message {
-			t.Errorf("%s %s: %d %q, %v\nwant %d %q", c.method, c.path, r.StatusCode, answer.Message, err, c.status, c.message)
+		if err := json.Unmarshal([]byte(r.text), &answer); err != nil || r.status != c.status || answer.Message != c.message {
+			t.Errorf("%s %s: %d %q, %v\nwant %d %q", c.method, c.path, r.status, answer.Message, err, c.status, c.message)
 		}
 	}
 	if len(m.calls) > 0 {
@@ -500,12 +497,12 @@ func TestStatus(t *testing.T) {
 		s := New(m, "v1.2.3")
 		s.Log = func(format string, args ...any) { logged = append(logged, fmt.Sprintf(format, args...)) }
 		for _, path := range []string{"/networks/create", "/networks/web/connect", "/networks/web/disconnect", "/networks/prune"} {
-			if r := ask(t, s, "POST", path, ""); r.StatusCode != c.want || strings.TrimSpace(textOf(t, r)) != message(c.err.Error()) {
-				t.Errorf("%s, %v: %d, want %d", path, c.err, r.StatusCode, c.want)
+			if r := ask(s, "POST", path, ""); r.status != c.want || strings.TrimSpace(r.text) != message(c.err.Error()) {
+				t.Errorf("%s, %v: %d, want %d", path, c.err, r.status, c.want)
 			}
 		}
-		if r := ask(t, s, "DELETE", "/networks/web", ""); r.StatusCode != c.want {
-			t.Errorf("DELETE, %v: %d, want %d", c.err, r.StatusCode, c.want)
+		if r := ask(s, "DELETE", "/networks/web", ""); r.status != c.want {
+			t.Errorf("DELETE, %v: %d, want %d", c.err, r.status, c.want)
 		}
 		if (len(logged) == 5) != (c.want == 500) {
 			t.Errorf("%v: logged %q", c.err, logged)
@@ -516,11 +513,11 @@ func TestStatus(t *testing.T) {
 func TestPing(t *testing.T) {
 	s := New(newMemory(), "v1.2.3")
 	for _, c := range []struct{ method, path, body string }{{"GET", "/_ping", "OK"}, {"HEAD", "/_ping", ""}, {"GET", "/v1.41/_ping", "OK"}} {
-		r := ask(t, s, c.method, c.path, "")
-		h := r.Header
-		if textOf(t, r) != c.body || r.StatusCode != 200 || h.Get("Api-Version") != MaxVersion || h.Get("Ostype") != "linux" ||
+		r := ask(s, c.method, c.path, "")
+		h := r.header
+		if r.text != c.body || r.status != 200 || h.Get("Api-Version") != MaxVersion || h.Get("Ostype") != "linux" ||
 			h.Get("Server") != "dcni/1.2.3 (linux)" || h.Get("Swarm") != "inactive" || h.Get("Docker-Experimental") != "false" {
-			t.Errorf("%s %s: %d %v", c.method, c.path, r.StatusCode, h)
+			t.Errorf("%s %s: %d %v", c.method, c.path, r.status, h)
 		}
 	}
 }
@@ -552,31 +549,31 @@ func TestEventFilters(t *testing.T) {
 		{"?until=200&" + filter(`{"container": {"shop": true}}`)[1:], ""},
 		{"?until=200&" + filter(`{"label": {"container=shop": true}}`)[1:], "connect web"},
 	} {
-		r := ask(t, s, "GET", "/events"+c.query, "")
+		r := ask(s, "GET", "/events"+c.query, "")
 		var got []string
-		for d := json.NewDecoder(r.Body); d.More(); {
+		for d := json.NewDecoder(strings.NewReader(r.text)); d.More(); {
 			var e Event
 			if err := d.Decode(&e); err != nil {
 				t.Fatal(err)
 			}
 			got = append(got, e.Action+" "+e.Actor.Attributes["name"])
 		}
-		if strings.Join(got, ", ") != c.want || r.Header.Get("Content-Type") != "application/jsonl" {
+		if strings.Join(got, ", ") != c.want || r.header.Get("Content-Type") != "application/jsonl" {
 			t.Errorf("%s: %q, want %q", c.query, got, c.want)
 		}
 	}
 	m.events = []Event{event("create", "new", 104)} // not looked for yet
-	if text := textOf(t, ask(t, s, "GET", "/events?since=104&until=200", "")); strings.Count(text, "\n") != 1 {
+	if text := ask(s, "GET", "/events?since=104&until=200", "").text; strings.Count(text, "\n") != 1 {
 		t.Errorf("what happened just before: %q", text)
 	}
-	if r := ask(t, s, "GET", "/v1.51/events?until=1", ""); r.Header.Get("Content-Type") != "application/json" {
-		t.Errorf("content type of an older version: %s", r.Header.Get("Content-Type"))
+	if r := ask(s, "GET", "/v1.51/events?until=1", ""); r.header.Get("Content-Type") != "application/json" {
+		t.Errorf("content type of an older version: %s", r.header.Get("Content-Type"))
 	}
 	for i := range 2 * remembered {
 		m.events = append(m.events, event("create", fmt.Sprint("n", i), 300))
 	}
 	s.happened()
-	if n := strings.Count(textOf(t, ask(t, s, "GET", "/events?until=400", "")), "\n"); n != remembered {
+	if n := strings.Count(ask(s, "GET", "/events?until=400", "").text, "\n"); n != remembered {
 		t.Errorf("%d events are remembered, want %d", n, remembered)
 	}
 }
@@ -610,7 +607,7 @@ func TestEventStream(t *testing.T) {
 	_, client, end := serve(t, m, 0)
 	var streams []*bufio.Scanner
 	for range 3 {
-		r, err := client.Get("http://d/v1.41/events") //nolint:noctx // the server ends it
+		r, err := client.Get("http://d/v1.41/events")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -620,7 +617,7 @@ func TestEventStream(t *testing.T) {
 	m.mu.Lock()
 	m.events = append(m.events, event("create", "late", 100))
 	m.mu.Unlock()
-	r, err := client.Post("http://d/networks/prune", "", nil) //nolint:noctx // a test
+	r, err := client.Post("http://d/networks/prune", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -639,6 +636,45 @@ func TestEventStream(t *testing.T) {
 		if stream.Scan() {
 			t.Errorf("after the end: %s", stream.Text())
 		}
+	}
+}
+
+// TestEndWaits has a server end while it creates a network: the client is answered first.
+func TestEndWaits(t *testing.T) {
+	m := newMemory()
+	_, client, end := serve(t, m, 0)
+	m.mu.Lock() // which holds up the backend
+	answered := make(chan int, 1)
+	go func() {
+		r, err := client.Post("http://d/networks/create", "application/json", strings.NewReader(`{"Name": "new"}`))
+		if err != nil {
+			t.Error(err)
+			answered <- 0
+			return
+		}
+		r.Body.Close()
+		answered <- r.StatusCode
+	}()
+	for s := range m.asked {
+		if s == "new" {
+			break
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- end() }()
+	select {
+	case <-answered:
+		t.Error("answered before it was done")
+	case err := <-ended:
+		t.Errorf("ended before it was done: %v", err)
+	default:
+	}
+	m.mu.Unlock()
+	if status := <-answered; status != http.StatusCreated {
+		t.Errorf("status %d, want 201", status)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 
@@ -668,7 +704,7 @@ func TestManyClients(t *testing.T) {
 	for i := range 100 {
 		wg.Go(func() {
 			path := []string{"/networks", "/networks/web", "/containers/json", "/version", "/info"}[i%5]
-			r, err := client.Get("http://d" + path) //nolint:noctx // a test
+			r, err := client.Get("http://d" + path)
 			if err != nil {
 				t.Error(err)
 				return
@@ -689,7 +725,7 @@ func TestManyClients(t *testing.T) {
 func TestIdle(t *testing.T) {
 	m := newMemory()
 	s, client, end := serve(t, m, 50*time.Millisecond)
-	r, err := client.Get("http://d/events") //nolint:noctx // ends below
+	r, err := client.Get("http://d/events")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -699,7 +735,7 @@ func TestIdle(t *testing.T) {
 	r.Body.Close()
 	client.CloseIdleConnections()
 	for {
-		if _, err := client.Get("http://d/_ping"); err != nil { //nolint:noctx,bodyclose // its end is what is waited for
+		if _, err := client.Get("http://d/_ping"); err != nil { //nolint:bodyclose // its end is what is waited for
 			break
 		}
 		time.Sleep(200 * time.Millisecond)

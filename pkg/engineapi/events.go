@@ -137,22 +137,24 @@ func (s *Server) getEvents(w http.ResponseWriter, c *call) error {
 	}
 	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(http.StatusOK)
-	err = e.flush()
-	if !e.since.IsZero() || !e.until.IsZero() {
-		for _, one := range past {
-			if err == nil {
-				err = e.send(one)
-			}
-		}
+	if e.since.IsZero() && e.until.IsZero() {
+		past = nil
 	}
-	if err == nil {
-		e.follow(c, next, s.ended)
-	}
-	return nil //nolint:nilerr // a client that is gone is told nothing
+	e.follow(c, past, next, s.ended)
+	return nil
 }
 
-// follow sends what happens until it is time to end.
-func (e *eventStream) follow(c *call, next <-chan Event, ended <-chan struct{}) {
+// follow sends what has happened, and what happens until it is time to end, or the client is
+// gone.
+func (e *eventStream) follow(c *call, past []Event, next <-chan Event, ended <-chan struct{}) {
+	if e.flush() != nil {
+		return
+	}
+	for _, one := range past {
+		if e.send(one) != nil {
+			return
+		}
+	}
 	var timeout <-chan time.Time
 	if !e.until.IsZero() {
 		timeout = time.After(time.Until(e.until))

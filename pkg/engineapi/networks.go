@@ -158,7 +158,10 @@ func (s *Server) createNetwork(w http.ResponseWriter, c *call) error {
 		return err
 	}
 	s.happened()
-	return reply(w, http.StatusCreated, struct{ Id, Warning string }{Id: id}) //nolint:revive // Docker's name
+	return reply(w, http.StatusCreated, struct {
+		ID      string `json:"Id"`
+		Warning string
+	}{ID: id})
 }
 
 // removeNetwork is DELETE /networks/{id}.

@@ -157,11 +157,11 @@ func (s *Server) handler(f func(http.ResponseWriter, *call) error) http.Handler 
 	})
 }
 
-// errNotServed is an error about what is not about networks.
-type errNotServed struct{ what string }
+// A notServedError is about what is not about networks.
+type notServedError struct{ what string }
 
 // Error has "not supported", for which `docker inspect` goes on to other kinds of objects.
-func (e *errNotServed) Error() string {
+func (e *notServedError) Error() string {
 	return "dcni: only networks: " + e.what + " is not supported"
 }
 
@@ -177,7 +177,7 @@ var others = []string{
 func (s *Server) unserved(_ http.ResponseWriter, c *call) error {
 	first, _, _ := strings.Cut(strings.TrimPrefix(c.URL.Path, "/"), "/")
 	if slices.Contains(others, first) {
-		return &errNotServed{c.Method + " " + c.URL.Path}
+		return &notServedError{c.Method + " " + c.URL.Path}
 	}
 	return errNoPage
 }
@@ -187,7 +187,7 @@ func statusOf(err error) int {
 	if _, is := errors.AsType[*http.MaxBytesError](err); is {
 		return http.StatusRequestEntityTooLarge
 	}
-	if _, is := errors.AsType[*errNotServed](err); is {
+	if _, is := errors.AsType[*notServedError](err); is {
 		return http.StatusNotImplemented
 	}
 	if _, is := errors.AsType[*catalog.NotFoundError](err); is {
