@@ -312,7 +312,8 @@ func (b apiBackend) asked(c *engineapi.Container, asked []records.Attachment) {
 	for _, at := range asked {
 		for i := range c.Endpoints {
 			if e := &c.Endpoints[i]; e.Network == at.Network && e.IfName == at.IfName {
-				e.IPv4, e.IPv6, e.Aliases = at.Asked()
+				was := at.Asked()
+				e.IPv4, e.IPv6, e.Aliases, e.Links = was.IPv4, was.IPv6, was.Aliases, was.Links
 			}
 		}
 	}

@@ -66,7 +66,7 @@ type endpointIPAM struct {
 // settings describes an endpoint.
 func (e Endpoint) settings() endpointSettings {
 	out := endpointSettings{
-		Aliases: e.Aliases, MacAddress: e.MAC, GwPriority: e.GwPriority, NetworkID: network.ID(e.Network), EndpointID: e.EndpointID(), DNSNames: e.DNSNames,
+		Links: e.Links, Aliases: e.Aliases, MacAddress: e.MAC, GwPriority: e.GwPriority, NetworkID: network.ID(e.Network), EndpointID: e.EndpointID(), DNSNames: e.DNSNames,
 	}
 	if e.IPv4.IsValid() || e.IPv6.IsValid() {
 		out.IPAMConfig = &endpointIPAM{}

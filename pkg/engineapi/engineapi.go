@@ -87,6 +87,7 @@ type Endpoint struct {
 	catalog.ShownEndpoint
 	IPv4, IPv6 netip.Addr // that were asked for
 	Aliases    []string   // that were asked for
+	Links      []string   // that were asked for, NAME:ALIAS
 	DNSNames   []string   // by which others find it
 	GwPriority int
 }

@@ -141,7 +141,7 @@ func shop() Container {
 			Addresses: []ipam.Assigned{{Address: netip.MustParsePrefix("10.1.0.2/24"), Gateway: netip.MustParseAddr("10.1.0.1")}},
 			Ports:     []firewall.Port{{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"}},
 		},
-		IPv4: netip.MustParseAddr("10.1.0.2"), Aliases: []string{"db"}, DNSNames: []string{"shop", "db"},
+		IPv4: netip.MustParseAddr("10.1.0.2"), Aliases: []string{"db"}, Links: []string{"sql:backend"}, DNSNames: []string{"shop", "db"},
 	}
 	return Container{
 		ID: e.Container, Names: []string{"shop", "default/shop"}, Hostname: "shop", Command: []string{"httpd", "-f"}, Labels: map[string]string{"tier": "front"}, State: "running",
@@ -382,9 +382,9 @@ func TestCalls(t *testing.T) {
 		},
 		{
 			"POST", "/networks/web/connect",
-			`{"Container": "shop", "EndpointConfig": {"IPAMConfig": {"IPv4Address": "10.1.0.9", "IPv6Address": "fd00::9"}, "Aliases": ["db"], "GwPriority": 7, "MacAddress": "02-42-00-00-00-01",
+			`{"Container": "shop", "EndpointConfig": {"IPAMConfig": {"IPv4Address": "10.1.0.9", "IPv6Address": "fd00::9"}, "Aliases": ["db"], "Links": ["sql:backend", "cache"], "GwPriority": 7, "MacAddress": "02-42-00-00-00-01",
 			"DriverOpts": {"com.docker.network.endpoint.ifname": "front"}, "NetworkID": "x", "IPAddress": "10.0.0.1"}}`, 200, "",
-			`connect shop to {"Name":"web","IPv4":"10.1.0.9","IPv6":"fd00::9","MAC":"02:42:00:00:00:01","Aliases":["db"],"GwPriority":7,"IfName":"front",...`,
+			`connect shop to {"Name":"web","IPv4":"10.1.0.9","IPv6":"fd00::9","MAC":"02:42:00:00:00:01","Aliases":["db"],"GwPriority":7,"IfName":"front","Links":[{"target":"sql","alias":"backend"},{"target":"cache","alias":"cache"}]}`,
 		},
 		{
 			"POST", "/v1.53/networks/web/connect", `{"Container": "shop", "EndpointConfig": {"IPAMConfig": {}, "MacAddress": "02:42:00:00:00:01"}}`, 200, "",
@@ -444,6 +444,7 @@ func TestErrors(t *testing.T) {
 			endpoint + "link-local IP address 169.254.1.1: is not supported: interfaces have the kernel's",
 		},
 		{"POST", "/networks/web/connect", `{"Container": "shop", "EndpointConfig": {"MacAddress": "x"}}`, 400, endpoint + "x is not a valid mac address"},
+		{"POST", "/networks/web/connect", `{"Container": "shop", "EndpointConfig": {"Links": ["a:b:c"]}}`, 400, endpoint + "bad format for links: a:b:c"},
 		{
 			"POST", "/networks/web/connect", `{"Container": "shop", "EndpointConfig": {"DriverOpts": {"x": "y"}}}`, 400,
 			endpoint + "driver-opt x: is not supported; known is com.docker.network.endpoint.ifname",

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"dcni/pkg/firewall"
@@ -250,8 +251,15 @@ func (s Store) WriteContainerFile(id, name, text string) (string, error) {
 	return path, os.Chmod(path, readable) // whatever the umask is
 }
 
-// Asked returns the addresses and aliases that a container's attachment was asked to have.
-func (a Attachment) Asked() (four, six netip.Addr, aliases []string) {
+// An Asked is what a container's attachment was asked to have.
+type Asked struct {
+	IPv4, IPv6 netip.Addr // zero: any
+	Aliases    []string
+	Links      []string // NAME:ALIAS
+}
+
+// Asked returns what the attachment was asked to have.
+func (a Attachment) Asked() Asked {
 	var values struct {
 		IPs     []netip.Addr        `json:"ips"`
 		Aliases map[string][]string `json:"aliases"`
@@ -261,18 +269,22 @@ func (a Attachment) Asked() (four, six netip.Addr, aliases []string) {
 	if err == nil {
 		_ = json.Unmarshal(data, &values) // what is of another form was not asked for here
 	}
+	out := Asked{Aliases: values.Aliases[a.Network]}
 	for _, arg := range a.Args {
-		if ip, err := netip.ParseAddr(arg[1]); err == nil && arg[0] == "IP" {
+		ip, err := netip.ParseAddr(arg[1])
+		switch {
+		case arg[0] == "IP" && err == nil:
 			values.IPs = append(values.IPs, ip)
+		case arg[0] == names.ArgLinks && arg[1] != "":
+			out.Links = strings.Split(arg[1], ",")
 		}
 	}
 	for _, ip := range values.IPs {
-		switch {
-		case ip.Is6():
-			six = ip
-		default:
-			four = ip
+		if ip.Is6() {
+			out.IPv6 = ip
+		} else {
+			out.IPv4 = ip
 		}
 	}
-	return four, six, values.Aliases[a.Network]
+	return out
 }

@@ -127,7 +127,7 @@ func TestLockContainer(t *testing.T) {
 // TestAsked reads what an attachment was asked to have, as it was made and as a record has it.
 func TestAsked(t *testing.T) {
 	made := Attachment{
-		Network: "web", Args: [][2]string{{"IgnoreUnknown", "1"}, {"IP", "10.1.0.9"}},
+		Network: "web", Args: [][2]string{{"IgnoreUnknown", "1"}, {"IP", "10.1.0.9"}, {"DNET_LINKS", "db:sql,web:web"}},
 		Values: map[string]any{"ips": []string{"fd00::9"}, "aliases": map[string][]string{"web": {"db"}, "lab": {"other"}}},
 	}
 	data, err := json.Marshal(made)
@@ -139,13 +139,13 @@ func TestAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, at := range []Attachment{made, read} {
-		four, six, aliases := at.Asked()
-		if four.String() != "10.1.0.9" || six.String() != "fd00::9" || !slices.Equal(aliases, []string{"db"}) {
-			t.Errorf("%+v: %s, %s, %v", at, four, six, aliases)
+		got := at.Asked()
+		if got.IPv4.String() != "10.1.0.9" || got.IPv6.String() != "fd00::9" || !slices.Equal(got.Aliases, []string{"db"}) || !slices.Equal(got.Links, []string{"db:sql", "web:web"}) {
+			t.Errorf("%+v: asked for %+v", at, got)
 		}
 	}
-	if four, six, aliases := (Attachment{Values: map[string]any{"ips": 7}}).Asked(); four.IsValid() || six.IsValid() || aliases != nil {
-		t.Errorf("asked for nothing: %s, %s, %v", four, six, aliases)
+	if got := (Attachment{Values: map[string]any{"ips": 7}}).Asked(); got.IPv4.IsValid() || got.IPv6.IsValid() || got.Aliases != nil || got.Links != nil {
+		t.Errorf("asked for nothing: %+v", got)
 	}
 }
 
