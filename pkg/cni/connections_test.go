@@ -153,3 +153,61 @@ func TestReap(t *testing.T) {
 		}
 	}
 }
+
+// TestFollowFails: what can't be ended stays on record, and is told.
+func TestFollowFails(t *testing.T) {
+	own := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
+	for name, c := range map[string]struct {
+		spoil func(c *Connections) error
+		want  string
+	}{
+		"a plugin": {func(c *Connections) error { return os.WriteFile(filepath.Join(c.Store.Run, "broken"), nil, 0o600) }, "connections of container c1: network lab: second: exit status 1"},
+		"the lock": {func(c *Connections) error {
+			lock := filepath.Join(c.Store.Run, "lock")
+			return errors.Join(os.RemoveAll(lock), os.Mkdir(lock, 0o700))
+		}, "connections of container c1: open "},
+	} {
+		connections, _ := connected(t, time.Now())
+		var log bytes.Buffer
+		connections.Log = &log
+		if err := c.spoil(connections); err != nil {
+			t.Fatal(err)
+		}
+		connections.Follow(own, "")
+		if !strings.Contains(log.String(), c.want) || !connections.Store.HasConnections("c1") {
+			t.Errorf("%s: told %q, want %s", name, &log, c.want)
+		}
+	}
+}
+
+// TestEnd ends all connections of a container, whatever lives in its sandbox; a plugin's own
+// error is passed on.
+func TestEnd(t *testing.T) {
+	connections, called := connected(t, time.Now(), "web")
+	connections.Sandboxes = inhabitants{alive: true, used: true, processes: []string{"1 (sleep)"}}
+	if err := connections.End("c1", "/run/netns/c1"); err != nil || connections.Store.HasConnections("c1") || strings.Count(called(), "ns=/run/netns/c1") != 2 {
+		t.Errorf("%v; plugins called:\n%s", err, called())
+	}
+	for name, c := range map[string]struct{ conf, says, want string }{
+		"no JSON":       {`"x"`, "", "network lab: json: "},
+		"a type":        {`{"plugins": [{"type": 5}]}`, "", "network lab: type 5: must be a string"},
+		"no plugin":     {`{"plugins": [{"type": "none"}]}`, "", "network lab: ipam.type \"none\": no such plugin in CNI_PATH"},
+		"its own error": {`{"plugins": [{"type": "first"}]}`, `{"code": 11, "msg": "later", "details": "busy"}`, "network lab: later; busy"},
+		"no error":      {`{"plugins": [{"type": "first"}]}`, `{}`, "network lab: first: exit status 1"},
+		"no answer":     {`{"plugins": [{"type": "first"}]}`, "oops", "network lab: first: exit status 1"},
+	} {
+		connections, _ := connected(t, time.Now())
+		list, err := connections.Store.Connections("c1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		script := fmt.Sprintf("#!/bin/sh\necho '%s'\nexit 1\n", c.says)
+		if err := os.WriteFile(filepath.Join(connections.Store.Run, "first"), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		list[0].Conf = []byte(c.conf)
+		if err := connections.Delete(list[0], ""); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+}

@@ -218,3 +218,23 @@ func TestClusterCollect(t *testing.T) {
 		t.Errorf("GC left\n%s\nof\n%s", now, before)
 	}
 }
+
+// TestClusterRefused: what was claimed is given back where the configuration does not fit, and
+// later where the store is away by then.
+func TestClusterRefused(t *testing.T) {
+	w := cnitest.NewWorld(t, overlay.Plugin)
+	before := w.State(t)
+	_, err := w.Engine.Add(w.Request(t, "c1", strings.Replace(plain, `"type"`, `"mtu": 1400, "type"`, 1)))
+	if err == nil || !strings.Contains(err.Error(), "mtu 1400: must be left out or 1450") || w.State(t) != before {
+		t.Errorf("%v, left\n%s", err, w.State(t))
+	}
+	asked := strings.Replace(plain, `"type"`, `"runtimeConfig": {"ips": ["10.1.0.9"]}, "type"`, 1)
+	result, err := w.Engine.Add(w.Request(t, "c1", asked))
+	if err != nil || result.IPs[0].Address.String() != "10.1.0.9/24" {
+		t.Errorf("%v, %v", result, err)
+	}
+	_, err = w.Engine.Add(w.Request(t, "c2", asked))
+	if coded := (*wire.Error)(nil); !errors.As(err, &coded) || coded.Code != wire.CodeAddressTaken {
+		t.Errorf("an address of another's: %v", err)
+	}
+}

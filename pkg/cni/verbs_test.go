@@ -480,3 +480,28 @@ func TestNamesWithoutAddress(t *testing.T) {
 		t.Errorf("CHECK of a result without the name server: %s", got)
 	}
 }
+
+// TestRoutesOfResult: a route of the configuration is in the result with all that it says.
+func TestRoutesOfResult(t *testing.T) {
+	w := cnitest.NewWorld(t, bridge.Plugin)
+	conf := strings.Replace(bridgeConf(""), `"subnet"`, `"routes": [{"dst": "10.9.0.0/16", "gw": "10.1.0.3", "table": 7, "scope": 0, "mtu": 1400, "priority": 5}, {"dst": "10.8.0.0/16"}], "subnet"`, 1)
+	result, err := w.Engine.Add(w.Request(t, "c1", conf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range result.Routes {
+		text := fmt.Sprint(r.Dst.String(), " via ", r.GW, " mtu ", r.MTU)
+		if r.Table != nil {
+			text += fmt.Sprint(" table ", *r.Table)
+		}
+		if r.Scope != nil {
+			text += fmt.Sprint(" scope ", *r.Scope)
+		}
+		got = append(got, text)
+	}
+	slices.Sort(got)
+	if want := []string{"0.0.0.0/0 via 10.1.0.1 mtu 0", "10.8.0.0/16 via 10.1.0.1 mtu 0", "10.9.0.0/16 via 10.1.0.3 mtu 1400 table 7 scope 0"}; !slices.Equal(got, want) {
+		t.Errorf("routes %q, want %q", got, want)
+	}
+}
