@@ -44,7 +44,7 @@ func connected(t *testing.T, since time.Time, own ...string) (*Connections, func
 		Attachment: records.Attachment{
 			Network: "lab", IfName: "eth1", Path: []string{"/nosuch", dir}, Args: [][2]string{{"DNET_CREATOR", "connect"}, {"A", "B"}},
 			Values: map[string]any{"mac": "m", "ips": "not asked for"},
-			Conf:   []byte(`{"name": "lab", "plugins": [{"type": "first", "capabilities": {"mac": true}}, {"type": "second"}]}`),
+			Conf:   []byte(`{"name": "lab", "plugins": [{"type": "first", "capabilities": {"mac": true, "ips": false}}, {"type": "second"}]}`),
 		},
 	}
 	if err := c.Store.PutConnection(l); err != nil {
@@ -68,7 +68,7 @@ func connected(t *testing.T, since time.Time, own ...string) (*Connections, func
 // sandbox is gone or empty. Plugins are called as libcni calls them.
 func TestFollow(t *testing.T) {
 	const calls = `second DEL c1 eth1 DNET_CREATOR=connect;A=B ns=NETNS {"cniVersion":"1.0.0","name":"lab","prevResult":{"cniVersion":"1.0.0"},"type":"second"}
-first DEL c1 eth1 DNET_CREATOR=connect;A=B ns=NETNS {"capabilities":{"mac":true},"cniVersion":"1.0.0","name":"lab","prevResult":{"cniVersion":"1.0.0"},"runtimeConfig":{"mac":"m"},"type":"first"}
+first DEL c1 eth1 DNET_CREATOR=connect;A=B ns=NETNS {"capabilities":{"mac":true,"ips":false},"cniVersion":"1.0.0","name":"lab","prevResult":{"cniVersion":"1.0.0"},"runtimeConfig":{"mac":"m"},"type":"first"}
 `
 	own := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
 	for name, c := range map[string]struct {

@@ -85,6 +85,25 @@ func TestKeeperMissing(t *testing.T) {
 	}
 }
 
+// TestKeeperLast: an address is taken back once nothing of the attachment can be there.
+func TestKeeperLast(t *testing.T) {
+	w, r, _, leased := kept(t)
+	step := w.Host.Step
+	w.Host.Step = func(op string, o wire.Object) error {
+		if op == "remove" {
+			return errors.New("device busy")
+		}
+		return step(op, o)
+	}
+	if err := w.Engine.Del(r); err == nil || !leased() {
+		t.Errorf("what could not be removed: %v, and its address is leased: %t", err, leased())
+	}
+	w.Host.Step = step
+	if err := w.Engine.Del(r); err != nil || leased() {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestKeeperReaped: healing has the plugin that is beside ours take the address back, if only
 // root, or the owner of ours, can have put it there.
 func TestKeeperReaped(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"dcni/pkg/mode/bridge"
+	"dcni/pkg/mode/ipvlan"
 	"dcni/pkg/mode/macvlan"
 	"dcni/pkg/mode/none"
 	"dcni/pkg/network"
@@ -34,6 +35,7 @@ func TestPrintPlan(t *testing.T) {
 		"a plugin":          {bridge.Plugin, `{"cniVersion": "1.1.0", "name": "web", ` + own + `}`, "# eth0 on network web, first address of each subnet, mtu 1500", "addr 10.1.0.2/24 dev eth0", ""},
 		"a list":            {bridge.Plugin, `{"cniVersion": "1.1.0", "name": "web", "plugins": [{"type": "tuning"}, {"mtu": 1400, ` + own + `}]}`, "# eth0 on network web, first address of each subnet, mtu 1400", "addr 10.1.0.2/24 dev eth0", ""},
 		"on a parent":       {macvlan.Plugin, `{"cniVersion": "1.1.0", "name": "lan", ` + parent + `}`, "# eth0 on network lan, first address of each subnet, mtu 1500, parent's MAC 02:00:00:00:00:01", "addr 192.0.2.1/24 dev eth0", ""},
+		"in mode l2":        {ipvlan.Plugin, `{"cniVersion": "1.1.0", "name": "lan", ` + strings.Replace(parent, "dmacvlan", "dipvlan", 1) + `}`, "# eth0 on network lan, first address of each subnet, mtu 1500", "addr 192.0.2.1/24 dev eth0", ""},
 		"no interface":      {none.Plugin, `{"cniVersion": "1.1.0", "name": "none", "type": "dnone"}`, "# eth0 on network none", "link lo up", ""},
 		"the last address":  {bridge.Plugin, `{"cniVersion": "1.1.0", "name": "web", "type": "dbridge", "ipam": {"type": "dipam", "subnet": "10.1.0.0/24", "gateway": "10.1.0.255"}}`, "", "", "ipam.gateway \"10.1.0.255\": is the broadcast address"},
 		"above the gateway": {bridge.Plugin, `{"cniVersion": "1.1.0", "name": "web", "type": "dbridge", "ipam": {"type": "dipam", "subnet": "10.1.0.0/31", "gateway": "10.1.0.1"}}`, "# eth0 on network web, first address of each subnet, mtu 1500", "addr 10.1.0.0/31 dev eth0", ""},

@@ -190,7 +190,7 @@ func (r *Request) argsCNI(raw json.RawMessage) error {
 
 // stringsOf reads a string or a list of strings.
 func stringsOf(field string, raw json.RawMessage) ([]string, error) {
-	if len(raw) == 0 || string(raw) == "null" {
+	if !given(raw) {
 		return nil, nil
 	}
 	var one string

@@ -505,3 +505,51 @@ func TestRoutesOfResult(t *testing.T) {
 		t.Errorf("routes %q, want %q", got, want)
 	}
 }
+
+// TestGCOfOthersRecords: what dnet attached and is on record keeps its address, and an address
+// without a record is given back beside it.
+func TestGCOfOthersRecords(t *testing.T) {
+	w := cnitest.NewWorld(t, bridge.Plugin)
+	for container, by := range map[string]string{"c1": "dnet", "c2": "cni"} {
+		r := w.Request(t, container, bridgeConf(""))
+		r.Args["DNET_CREATOR"] = by
+		if _, err := w.Engine.Add(r); err != nil {
+			t.Fatal(err)
+		}
+		if container == "c2" {
+			if err := w.Store.Delete(r.Attachment, "dbridge"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := w.Engine.GC(w.Request(t, "", bridgeConf(`"cni.dev/valid-attachments": [],`))); err != nil {
+		t.Fatal(err)
+	}
+	if after := w.State(t); !strings.Contains(after, "-> c1/eth0@") || strings.Contains(after, "-> c2/eth0@") {
+		t.Errorf("after GC:\n%s", after)
+	}
+}
+
+// TestMTU: an interface has the MTU of the configuration, or that of the default route.
+func TestMTU(t *testing.T) {
+	for keys, want := range map[string]int{"": 1500, `"mtu": 1400,`: 1400} {
+		w := cnitest.NewWorld(t, bridge.Plugin)
+		result, err := w.Engine.Add(w.Request(t, "c1", bridgeConf(keys)))
+		if err != nil || result.Interfaces[2].Mtu != want {
+			t.Errorf("%s: %v, %v; want %d", keys, result, err, want)
+		}
+	}
+}
+
+// TestSharedOnRecord: the record of a sandbox that shares a namespace says which, and where
+// that is.
+func TestSharedOnRecord(t *testing.T) {
+	w := cnitest.NewWorld(t, host.Plugin)
+	r := w.Request(t, "c1", `{"cniVersion": "1.1.0", "name": "host", "type": "dhost"}`)
+	if _, err := w.Engine.Add(r); err != nil {
+		t.Fatal(err)
+	}
+	if rec, err := w.Store.Get(r.Attachment, "dhost"); err != nil || rec.Target == 0 || rec.Target == rec.Cookie || rec.Source != network.HostNetNS {
+		t.Errorf("%+v, %v", rec, err)
+	}
+}

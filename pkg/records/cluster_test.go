@@ -46,7 +46,7 @@ func TestClusterID(t *testing.T) {
 	if id, err := c.ID(func() string { t.Error("drawn again"); return "" }); err != nil || id != draw() {
 		t.Errorf("%q, %v", id, err)
 	}
-	for _, bad := range []string{"", "\n", "abc\n"} {
+	for _, bad := range []string{"", "\n", "abc\n", draw() + "a\n", draw()[1:] + "g\n", draw()[1:] + "A\n"} {
 		if err := c.Write("id", []byte(bad)); err != nil {
 			t.Fatal(err)
 		}

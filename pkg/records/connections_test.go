@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -113,6 +114,19 @@ func TestForgetConnections(t *testing.T) {
 	}
 	if all, err := s.Connected(); err != nil || len(all) > 0 {
 		t.Errorf("connected are %v, %v", all, err)
+	}
+	var names []string
+	for _, id := range []string{"d", "b", "e", "a", "c"} {
+		c := connection("web", 1)
+		c.Container = id
+		if err := s.PutConnection(c); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, id)
+	}
+	slices.Sort(names)
+	if all, err := s.Connected(); err != nil || !slices.Equal(all, names) {
+		t.Errorf("connected are %v, %v, want %v", all, err, names)
 	}
 }
 

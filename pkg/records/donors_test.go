@@ -86,7 +86,7 @@ func TestKeptDonors(t *testing.T) {
 		}
 	}
 	const kept = `{"kind": "cniCacheV1", "containerId": %q, "networkName": "lab", "ifName": "eth0", %s}`
-	write("new", fmt.Sprintf(kept, "a1", `"netns": "/run/netns/a1", "cniArgs": [["IgnoreUnknown", "1"], ["K8S_POD_NAME", "shop"]], "result": {"ips": []}`))
+	write("new", fmt.Sprintf(kept, "a1", `"netns": "/run/netns/a1", "cniArgs": [["IgnoreUnknown", "1"], ["K8S_POD_NAME", "shop"], ["DNET_NAME", "own"], ["DNET_NAME", "shop"], ["DNET_NAME", ""]], "result": {"ips": []}`))
 	write("old", fmt.Sprintf(kept, "a2", `"result": {"interfaces": [{"name": "br0"}, {"name": "eth0", "sandbox": "/run/netns/a2"}]}`))
 	write("given", fmt.Sprintf(kept, "a8", `"netns": "/run/netns/a8", "result": {"ips": [{"address": "127.0.0.1/8"}, {"address": "10.0.0.2/24"}, {"address": "fd00::2/64"}, {"address": "x"}]}`))
 	write("cni 0.2", fmt.Sprintf(kept, "a9", `"netns": "/run/netns/a9", "result": {"ip4": {"ip": "10.0.0.3/24"}}`))
@@ -112,7 +112,7 @@ func TestKeptDonors(t *testing.T) {
 		got[strings.TrimSuffix(line, "\n")] = true
 	}
 	for _, want := range []string{
-		`a1 [shop] exited /run/netns/a1/0/0 lab/eth0={"ips": []}`,
+		`a1 [shop own] exited /run/netns/a1/0/0 lab/eth0={"ips": []}`,
 		`a2 [] exited /run/netns/a2/0/0 lab/eth0={"interfaces": [{"name": "br0"}, {"name": "eth0", "sandbox": "/run/netns/a2"}]}`,
 		`a8 [] exited /run/netns/a8/0/0[10.0.0.2 fd00::2] lab/eth0={"ips": [{"address": "127.0.0.1/8"}, {"address": "10.0.0.2/24"}, {"address": "fd00::2/64"}, {"address": "x"}]}`,
 		`a9 [] exited /run/netns/a9/0/0[10.0.0.3] lab/eth0={"ip4": {"ip": "10.0.0.3/24"}}`,

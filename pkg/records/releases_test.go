@@ -27,6 +27,9 @@ func TestReleases(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.WriteFile(filepath.Join(c.Dir(), "releases", "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if list, err := c.Releases(); err != nil || !slices.Equal(list, []wire.Attachment{two, one}) {
 		t.Errorf("%v, %v", list, err)
 	}

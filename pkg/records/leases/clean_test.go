@@ -1,0 +1,236 @@
+package leases
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"dcni/pkg/ipam"
+	"dcni/pkg/records"
+)
+
+// planted is a network with one free address, 10.1.0.6, which the bitmap has as taken, and a
+// state that says that the bitmap was made from the links just now.
+func planted(t *testing.T) (l Leases, cfg ipam.Config) {
+	t.Helper()
+	l, cfg = Of(testStore(t), "", "web"), config(t, "10.1.0.0/29")
+	for i := range 4 {
+		want(t, claimText(l, request(fmt.Sprint("c", i)), cfg), fmt.Sprintf("10.1.0.%d/29", i+2))
+	}
+	if err := l.session(false, func(s *session) error { return s.rebuild() }); err != nil {
+		t.Fatal(err)
+	}
+	p := pages{dir: filepath.Join(l.dir, ".pages"), cache: map[netip.Addr]*cachedPage{}}
+	if err := errors.Join(p.set(netip.MustParseAddr("10.1.0.6"), true), p.flush()); err != nil {
+		t.Fatal(err)
+	}
+	return l, cfg
+}
+
+// TestBelieved: the bitmap is believed, by readers and by claims, if the state says in all that
+// it is right, and is made again if it does not.
+func TestBelieved(t *testing.T) {
+	const full = "error 11: no available IPv4 addresses on this network's address pools: web"
+	for name, c := range map[string]struct {
+		old, new string // in the state
+		believed bool
+	}{
+		"as it is":      {"exact", "exact", true},
+		"changed since": {"exact", "clean", false}, // a full network is believed only right after a rebuild
+		"dirty":         {"exact", "dirty", false},
+		"another boot":  {"epoch ", "epoch 0", false},
+		"another time":  {"changed 1", "changed 2", false},
+		"foreign":       {"changed ", "changes ", false},
+		"not whole":     {"dcni leases 1", "dcni leases 2", false},
+	} {
+		damage := func(l Leases) {
+			path := filepath.Join(l.dir, ".state")
+			data, err := os.ReadFile(path)
+			if err == nil {
+				err = os.WriteFile(path, []byte(strings.Replace(string(data), c.old, c.new, 1)), 0o644)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		l, cfg := planted(t)
+		damage(l)
+		if err := l.Full(cfg); (err != nil) != c.believed {
+			t.Errorf("%s: a reader says %v", name, err)
+		}
+		l, cfg = planted(t)
+		damage(l)
+		text := "10.1.0.6/29"
+		if c.believed {
+			text = full
+		}
+		if got := claimText(l, request("last"), cfg); got != text {
+			t.Errorf("%s: a claim gets %s, want %s", name, got, text)
+		}
+	}
+	// An operator who removes a link touches the directory with that.
+	l, cfg := planted(t)
+	if err := os.Remove(filepath.Join(l.dir, "10.1.0.3")); err != nil {
+		t.Fatal(err)
+	}
+	want(t, claimText(l, request("last"), cfg), "10.1.0.6/29")
+	verify(t, l)
+}
+
+// TestStickyStatic: a name may ask for the very address that is kept for it.
+func TestStickyStatic(t *testing.T) {
+	l, cfg := Of(testStore(t), "", "web"), config(t, "10.1.0.0/29")
+	cfg.Sticky = true
+	want(t, claimText(l, sticky("c1", "db"), cfg), "10.1.0.2/29")
+	if err := l.Release(owner("c1")); err != nil {
+		t.Fatal(err)
+	}
+	want(t, claimText(l, sticky("c2", "web", "10.1.0.2"), cfg), "error 101: Address already in use: 10.1.0.2 is kept for db")
+	want(t, claimText(l, sticky("c2", "db", "10.1.0.2"), cfg), "10.1.0.2/29")
+	verify(t, l)
+}
+
+// TestKeptAndOthers: of a full network an address that is kept for a name is not given to
+// another one while a machine on the LAN has it.
+func TestKeptAndOthers(t *testing.T) {
+	l, cfg := Of(testStore(t), "", "web"), config(t, "10.1.0.0/29")
+	cfg.Sticky = true
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		claimText(l, sticky(name, name), cfg)
+	}
+	if err := errors.Join(l.Release(owner("b")), l.MarkOthers(conflicts("10.1.0.3"))); err != nil {
+		t.Fatal(err)
+	}
+	want(t, claimText(l, sticky("x", "x"), cfg), "error 11: no available IPv4 addresses on this network's address pools: web")
+	want(t, strings.Join(verify(t, l), ", "), "10.1.0.2 a, 10.1.0.4 c, 10.1.0.5 d, 10.1.0.6 e")
+}
+
+// TestTakeOverDied: an address that a claim took from a name before it died is that claim's.
+func TestTakeOverDied(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29")
+	cfg.Sticky = true
+	l := Of(s, "", "web")
+	want(t, claimText(l, sticky("c1", "db"), cfg), "10.1.0.2/29")
+	if err := l.Release(owner("c1")); err != nil {
+		t.Fatal(err)
+	}
+	epoch, err := s.Epoch()
+	if err == nil {
+		err = os.Symlink("c2/eth0@"+epoch+":other", filepath.Join(l.dir, "10.1.0.2")) // the first step of its claim
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, strings.Join(verify(t, l), ", "), "10.1.0.2 c2")
+	want(t, claimText(l, sticky("c3", "db"), cfg), "10.1.0.3/29")
+	if _, err := os.Stat(filepath.Join(l.dir, "by-name", "db")); err != nil {
+		t.Error(err)
+	}
+	if target, err := os.Readlink(filepath.Join(l.dir, "by-name", "db", "eth0")); target != "10.1.0.3" || err != nil {
+		t.Errorf("kept for db: %s, %v", target, err)
+	}
+}
+
+// TestReleaseWithoutState: what is in the state's place keeps no lease from being released.
+func TestReleaseWithoutState(t *testing.T) {
+	l, cfg := Of(testStore(t), "", "web"), config(t, "10.1.0.0/29")
+	for _, c := range []string{"c1", "c2"} {
+		claimText(l, request(c), cfg)
+	}
+	path := filepath.Join(l.dir, ".state")
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700), l.Release(owner("c1"))); err != nil {
+		t.Fatal(err)
+	}
+	want(t, strings.Join(verify(t, l), ", "), "10.1.0.3 c2")
+	if _, err := os.Stat(filepath.Join(l.root, "unreadable", "leases+web+.state")); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(os.RemoveAll(l.dir), os.WriteFile(l.dir, nil, 0o600), l.Release(owner("c1"))); err != nil {
+		t.Errorf("a file in the directory's place: %v", err)
+	}
+}
+
+// TestAny asks whether an attachment of this boot has a lease.
+func TestAny(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29")
+	l := Of(s, "", "web")
+	any := func(when string, wants bool) {
+		t.Helper()
+		if got, err := l.Any(); got != wants || err != nil {
+			t.Errorf("%s: %t, %v", when, got, err)
+		}
+	}
+	any("before the first boot", false)
+	if _, err := s.Epoch(); err != nil {
+		t.Fatal(err)
+	}
+	any("without a directory", false)
+	cfg.Sticky = true
+	claimText(l, sticky("c1", "db"), cfg)
+	any("with a lease", true)
+	if err := l.Release(owner("c1")); err != nil {
+		t.Fatal(err)
+	}
+	any("only kept for a name", false)
+	claimText(l, sticky("c1", "db"), cfg)
+	reboot(t, s.Run)
+	if _, err := s.Epoch(); err != nil {
+		t.Fatal(err)
+	}
+	any("of another boot", false)
+	if err := os.WriteFile(filepath.Join(s.Run, "epoch"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	any("of a boot that is not known", true)
+}
+
+// TestBadNames: what can't be a file's name has no leases, and DEL has nothing to release.
+func TestBadNames(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29")
+	bad := owner("..")
+	l := Of(s, "", "web")
+	if _, err := l.Claim(ipam.Request{Owner: bad}, cfg); err == nil {
+		t.Error("a claim for ..")
+	}
+	if _, err := l.ByOwner(bad); err == nil {
+		t.Error("a question for ..")
+	}
+	if err := l.Release(bad); err != nil {
+		t.Errorf("a release for ..: %v", err)
+	}
+	for _, name := range []string{"..", "a/b"} {
+		l := Of(s, "", name)
+		if _, err := l.Owners(); err == nil {
+			t.Errorf("leases of network %s", name)
+		}
+		if err := l.Full(cfg); err == nil {
+			t.Errorf("network %s is not full", name)
+		}
+	}
+	if _, err := os.Stat(s.Lib); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a directory was made: %v", err)
+	}
+}
+
+// TestLeasesOfRecords: leases of attachments with a record are of this boot, whatever epoch
+// they have: the epoch could not be read, and is another now.
+func TestLeasesOfRecords(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29")
+	l := Of(s, "", "web")
+	for _, c := range []string{"c1", "c2"} {
+		claimText(l, request(c), cfg)
+	}
+	reboot(t, s.Run)
+	if err := s.Put(&records.Record{Attachment: owner("c2"), Plugin: "dbridge", State: records.Up}); err != nil {
+		t.Fatal(err)
+	}
+	have, err := l.ByOwner(owner("c2"))
+	want(t, fmt.Sprint(have, err), "[10.1.0.3] <nil>")
+	have, err = l.ByOwner(owner("c1"))
+	want(t, fmt.Sprint(have, err), "[] <nil>")
+	want(t, strings.Join(verify(t, l), ", "), "10.1.0.3 c2")
+}
