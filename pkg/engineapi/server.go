@@ -9,7 +9,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -107,7 +106,15 @@ func (v apiVersion) before(s string) bool {
 // versionKey is the key of a request's version in its context.
 type versionKey struct{}
 
-var versionPrefix = regexp.MustCompile(`^/v([0-9.]+)/`)
+// versionIn returns the version that a path begins with, as /v1.41/networks does; "" for none.
+func versionIn(path string) string {
+	rest, is := strings.CutPrefix(path, "/v")
+	version, _, more := strings.Cut(rest, "/")
+	if !is || !more || strings.Trim(version, "0123456789.") != "" {
+		return ""
+	}
+	return version
+}
 
 // ServeHTTP answers a request, whose path may begin with a version of the API.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -121,8 +128,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	h.Set("Ostype", "linux")
 	h.Set("Docker-Experimental", "false")
 	asked, prefix := MaxVersion, ""
-	if m := versionPrefix.FindStringSubmatch(r.URL.Path); m != nil {
-		asked, prefix = m[1], "/v"+m[1]
+	if version := versionIn(r.URL.Path); version != "" {
+		asked, prefix = version, "/v"+version
 	}
 	v := parseVersion(asked)
 	switch {
