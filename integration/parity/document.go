@@ -58,6 +58,9 @@ func Document(list []*Scenario, reasons []Reason, engine string) (string, error)
 	}
 	fmt.Fprintf(&b, head, len(list), steps, engine, len(list)-differing, differing, commands)
 	for _, chapter := range chapters {
+		if !slices.ContainsFunc(list, func(s *Scenario) bool { return s.Chapter == chapter }) {
+			continue
+		}
 		fmt.Fprintf(&b, "\n## %s\n\n| session | shows | dcni |\n|---|---|---|\n", chapter)
 		for _, s := range list {
 			if s.Chapter == chapter {
