@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -23,24 +24,31 @@ import (
 // is good in any mount namespace: a library's requests are made on any thread.
 func (r *fixture) dnetAPI() (socket string) {
 	r.t.Helper()
-	cmd := dnet("api")
+	cmd, socket := r.startAPI()
+	r.t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		if err := cmd.Wait(); err != nil {
+			r.t.Errorf("dnet api: %v: %s", err, cmd.Stderr)
+		}
+	})
+	return socket
+}
+
+// startAPI starts `dnet api`, and returns when it listens.
+func (r *fixture) startAPI() (cmd *exec.Cmd, socket string) {
+	r.t.Helper()
+	cmd = dnet("api")
 	var log strings.Builder
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
-	r.t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		if err := cmd.Wait(); err != nil {
-			r.t.Errorf("dnet api: %v: %s", err, log.String())
-		}
-	})
 	socket = fmt.Sprintf("/proc/%d/root/run/dcni/api.sock", cmd.Process.Pid)
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		conn, err := net.Dial("unix", socket)
 		if err == nil {
 			_ = conn.Close()
-			return socket
+			return cmd, socket
 		}
 		if time.Now().After(deadline) {
 			r.t.Fatalf("dnet api: %v: %s", err, log.String())
@@ -374,6 +382,59 @@ func TestEngineAPILong(t *testing.T) {
 	}
 	if now > files || threads > some {
 		t.Errorf("%d descriptors, and %d before; %d threads", now, files, threads)
+	}
+}
+
+// TestEngineAPIKilled kills the server while it does what a client asks for, at many moments.
+// The next commands leave the host as it was.
+func TestEngineAPIKilled(t *testing.T) {
+	r := newFixture(t)
+	r.run(binaries+"/dnet", "create", "--subnet", "10.20.1.0/24", "web")
+	r.container("shop", "web")
+	cycle := func(c *client.Client) error {
+		_, err := c.NetworkCreate(t.Context(), "lab", client.NetworkCreateOptions{})
+		if err == nil {
+			_, err = c.NetworkConnect(t.Context(), "lab", client.NetworkConnectOptions{Container: "shop"})
+		}
+		if err == nil {
+			_, err = c.NetworkDisconnect(t.Context(), "lab", client.NetworkDisconnectOptions{Container: "shop"})
+		}
+		if err == nil {
+			_, err = c.NetworkRemove(t.Context(), "lab", client.NetworkRemoveOptions{})
+		}
+		return err
+	}
+	var before picture
+	for i := range 12 {
+		cmd, socket := r.startAPI()
+		c := r.sdk(socket, "")
+		if err := cycle(c); err != nil {
+			t.Fatal(err)
+		}
+		if before == nil {
+			before = takePicture()
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for cycle(c) == nil { // until it is killed
+			}
+		}()
+		time.Sleep(time.Duration(i) * 11 * time.Millisecond)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		<-ended
+		for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+			_ = dnet("disconnect", "lab", "shop").Run() // if it is connected
+			out, err := dnet("rm", "-f", "lab").CombinedOutput()
+			if err == nil {
+				break
+			}
+			if time.Now().After(deadline) { // a plugin that runs on has ended by then
+				t.Fatalf("killed at moment %d: dnet rm: %v: %s", i, err, out)
+			}
+		}
+		r.same(fmt.Sprintf("killed at moment %d", i), before)
 	}
 }
 
