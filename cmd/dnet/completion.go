@@ -32,7 +32,7 @@ func (a *app) addCompletions(root *cobra.Command) {
 	}
 	for _, c := range root.Commands() {
 		for flag, words := range map[string]completer{
-			"driver": driverNames, "network": a.namesOfNetworks, "format": func() []string { return []string{"table", "raw", "json"} },
+			"driver": driverNames, "network": a.namesOfNetworks, "link": a.namesOfContainers, "format": func() []string { return []string{"table", "raw", "json"} },
 			"filter": func() []string { return filterNames[c.Name()] },
 		} {
 			if c.Flags().Lookup(flag) != nil {

@@ -168,7 +168,7 @@ func (a *app) connectRequest(t *target, n container.Network) (*networkRequest, e
 	}
 	links, err := a.findLinks(t.machine, t.Title(), &n)
 	if err != nil {
-		return nil, err
+		return nil, network.Refused(network.InvalidParameter, err)
 	}
 	r := &networkRequest{Network: n, list: list, linked: links}
 	if err := errors.Join(r.read(), checkInstalled(list, a.pluginPath())); err != nil {
