@@ -21,12 +21,11 @@ type claim struct {
 	lowest bool
 	name   string // encoded; "" if not sticky
 
-	kept   []netip.Addr             // kept for the name: tried first
-	had    []netip.Addr             // the owner's last ones: tried then
-	evict  []*reservation           // what has to be taken from other names
-	cursor map[string]netip.Addr    // where spans go on next time
-	chosen map[netip.Addr]ipam.Span // of this claim
-	others []others                 // what machines on the LAN have
+	kept   []netip.Addr          // kept for the name: tried first
+	had    []netip.Addr          // the owner's last ones: tried then
+	evict  []*reservation        // what has to be taken from other names
+	cursor map[string]netip.Addr // where spans go on next time
+	others []others              // what machines on the LAN have
 }
 
 // byOthers reports whether a machine on the LAN has an address.
@@ -66,7 +65,7 @@ func (s *session) claim(c *claim) ([]ipam.Assigned, error) {
 
 // choose finds all addresses of a claim and changes nothing.
 func (s *session) choose(c *claim) ([]ipam.Assigned, error) {
-	c.evict, c.cursor, c.chosen = nil, map[string]netip.Addr{}, map[netip.Addr]ipam.Span{}
+	c.evict, c.cursor = nil, map[string]netip.Addr{}
 	var err error
 	if c.others, err = s.others(); err != nil {
 		return nil, err
@@ -161,7 +160,7 @@ func (s *session) pickPreferred(c *claim, set ipam.Set) (ipam.Assigned, error) {
 				continue // a second container of that name
 			}
 		}
-		return c.take(span, a), nil
+		return take(span, a), nil
 	}
 	return ipam.Assigned{}, nil
 }
@@ -173,8 +172,7 @@ func (s *session) pickNext(c *claim, set ipam.Set) (ipam.Assigned, error) {
 			after = s.state.cursor(span.String())
 		}
 		a, err := span.Next(s.pages, after, func(a netip.Addr) bool {
-			_, chosen := c.chosen[a]
-			return chosen || c.plan.Reserved[a] != "" || c.byOthers(a)
+			return c.plan.Reserved[a] != "" || c.byOthers(a)
 		})
 		if err != nil {
 			return ipam.Assigned{}, err
@@ -183,7 +181,7 @@ func (s *session) pickNext(c *claim, set ipam.Set) (ipam.Assigned, error) {
 			if !c.lowest {
 				c.cursor[span.String()] = a
 			}
-			return c.take(span, a), nil
+			return take(span, a), nil
 		}
 	}
 	return ipam.Assigned{}, nil
@@ -198,14 +196,14 @@ func (s *session) pickKept(c *claim, set ipam.Set) (ipam.Assigned, error) {
 	for _, r := range all { // the oldest first
 		for _, a := range r.addrs {
 			span, ok := spanOf(set, a)
-			if _, chosen := c.chosen[a]; !ok || chosen || c.plan.Reserved[a] != "" || c.byOthers(a) {
+			if !ok || c.plan.Reserved[a] != "" || c.byOthers(a) {
 				continue
 			}
 			if _, err := s.link(a); !errors.Is(err, os.ErrNotExist) {
 				continue
 			}
 			c.evict = append(c.evict, &reservation{name: r.name, ifName: r.ifName, addrs: []netip.Addr{a}})
-			return c.take(span, a), nil
+			return take(span, a), nil
 		}
 	}
 	return ipam.Assigned{}, nil
@@ -215,11 +213,11 @@ func (s *session) pickKept(c *claim, set ipam.Set) (ipam.Assigned, error) {
 func (s *session) pickOthers(c *claim, set ipam.Set) (ipam.Assigned, error) {
 	for _, o := range c.others { // the longest known first
 		span, ok := spanOf(set, o.addr)
-		if _, chosen := c.chosen[o.addr]; !ok || chosen || c.plan.Reserved[o.addr] != "" || o.since < othersAtLeast {
+		if !ok || c.plan.Reserved[o.addr] != "" || o.since < othersAtLeast {
 			continue
 		}
 		if taken, err := s.pages.has(o.addr); err != nil || !taken {
-			return c.take(span, o.addr), err
+			return take(span, o.addr), err
 		}
 	}
 	return ipam.Assigned{}, nil
@@ -234,10 +232,9 @@ func spanOf(set ipam.Set, a netip.Addr) (ipam.Span, bool) {
 	return ipam.Span{}, false
 }
 
-func (c *claim) take(span ipam.Span, a netip.Addr) ipam.Assigned {
-	if c.chosen != nil {
-		c.chosen[a] = span
-	}
+// take returns an address of a span. No two sets of a claim have one in common, see
+// [ipam.Config.Ranges].
+func take(span ipam.Span, a netip.Addr) ipam.Assigned {
 	return ipam.Assigned{Address: netip.PrefixFrom(a, span.Subnet.Bits()), Gateway: span.Gateway}
 }
 

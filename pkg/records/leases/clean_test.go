@@ -45,6 +45,7 @@ func TestBelieved(t *testing.T) {
 		"another boot":  {"epoch ", "epoch 0", false},
 		"another time":  {"changed 1", "changed 2", false},
 		"foreign":       {"changed ", "changes ", false},
+		"a bad cursor":  {"cursor ", "cursed ", false},
 		"not whole":     {"dcni leases 1", "dcni leases 2", false},
 	} {
 		damage := func(l Leases) {
@@ -126,6 +127,9 @@ func TestTakeOverDied(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, strings.Join(verify(t, l), ", "), "10.1.0.2 c2")
+	if _, err := os.Stat(filepath.Join(l.dir, "by-name", "db")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is kept for db as well: %v", err)
+	}
 	want(t, claimText(l, sticky("c3", "db"), cfg), "10.1.0.3/29")
 	if _, err := os.Stat(filepath.Join(l.dir, "by-name", "db")); err != nil {
 		t.Error(err)
@@ -152,6 +156,56 @@ func TestReleaseWithoutState(t *testing.T) {
 	if err := errors.Join(os.RemoveAll(l.dir), os.WriteFile(l.dir, nil, 0o600), l.Release(owner("c1"))); err != nil {
 		t.Errorf("a file in the directory's place: %v", err)
 	}
+	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/29")
+	verify(t, l)
+}
+
+// TestReleaseSweeps: nothing of an owner is left but the addresses that its name keeps.
+func TestReleaseSweeps(t *testing.T) {
+	l, cfg := Of(testStore(t), "", "web"), config(t, "10.1.0.0/29")
+	claimText(l, request("c1"), cfg)
+	if err := l.Release(owner("c1")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(l.dir, "by-owner", "c1")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its directory is left: %v", err)
+	}
+}
+
+// TestForeignOwner: what is in the place of an owner's list and is none is moved away with the
+// next rebuild, also where that owner has no lease.
+func TestForeignOwner(t *testing.T) {
+	l, cfg := Of(testStore(t), "", "web"), config(t, "10.1.0.0/29")
+	claimText(l, request("c1"), cfg)
+	foreign := filepath.Join(l.dir, "by-owner", "c9", "eth0")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(foreign), 0o755), os.WriteFile(foreign, nil, 0o600), os.Remove(filepath.Join(l.dir, ".state"))); err != nil {
+		t.Fatal(err)
+	}
+	want(t, strings.Join(verify(t, l), ", "), "10.1.0.2 c1")
+	if _, err := os.Lstat(foreign); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is there: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(l.root, "unreadable", "leases+web+by-owner+c9+eth0")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestForeignPage: a bitmap's file that is none of ours is made again, in memory by readers.
+func TestForeignPage(t *testing.T) {
+	l, cfg := Of(testStore(t), "", "web"), config(t, "10.1.0.0/29")
+	claimText(l, request("c1"), cfg)
+	page := filepath.Join(l.dir, ".pages", "10.1.0.0")
+	if err := os.Truncate(page, 10); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Full(cfg); err != nil {
+		t.Errorf("a reader says %v", err)
+	}
+	if info, err := os.Stat(page); err != nil || info.Size() != 10 {
+		t.Errorf("a reader wrote: %v, %v", info, err)
+	}
+	want(t, claimText(l, request("c2"), cfg), "10.1.0.3/29")
+	verify(t, l)
 }
 
 // TestAny asks whether an attachment of this boot has a lease.

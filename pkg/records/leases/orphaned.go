@@ -38,7 +38,7 @@ func (l Leases) Orphaned() ([]Orphan, error) {
 	}
 	var out []Orphan
 	for a, found := range links {
-		if found.epoch != epoch || found.name != "" || found.owner.Container == "" || l.store.Has(found.owner) {
+		if found.epoch != epoch || found.name != "" || l.store.Has(found.owner) { // a link that can't be read has no epoch
 			continue
 		}
 		lock, err := l.store.LockAttachmentToRead(found.owner) // a DEL may be at it

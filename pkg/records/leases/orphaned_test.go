@@ -25,6 +25,14 @@ func TestOrphaned(t *testing.T) {
 	if err != nil || len(got) != 2 || got[0].Address.String() != "10.1.0.2" || got[0].Owner != owner("c1") || got[1].Owner != owner("c3") {
 		t.Fatalf("%v, %v", got, err)
 	}
+	if lock, free, err := s.TryLockAttachment(owner("c1")); !free || err != nil {
+		t.Errorf("its lock is free: %t, %v", free, err)
+	} else {
+		lock.Unlock()
+	}
+	if err := os.WriteFile(l.dir+"/10.1.0.9", nil, 0o600); err != nil { // no link of ours
+		t.Fatal(err)
+	}
 	if err := os.Remove(got[0].Path); err != nil { // as an operator does
 		t.Fatal(err)
 	}

@@ -127,7 +127,7 @@ func (s *session) reservations() ([]*reservation, error) {
 	return out, err
 }
 
-// eachList calls f for every <kind>/<dir>/<name>, in order.
+// eachList calls f for every <kind>/<dir>/<name>.
 func (s *session) eachList(kind string, f func(dir, name string) error) error {
 	dirs, err := s.dir(kind)
 	if err != nil {
@@ -152,7 +152,7 @@ func (s *session) eachList(kind string, f func(dir, name string) error) error {
 	return nil
 }
 
-// dir lists a directory, in order. Something else of that name is moved away.
+// dir lists a directory. Something else of that name is moved away.
 func (s *session) dir(elem ...string) ([]string, error) {
 	names, err := disk.NamesIn(s.path(elem...))
 	switch {
@@ -163,6 +163,5 @@ func (s *session) dir(elem ...string) ([]string, error) {
 	case disk.IsUnreadable(disk.Unreadable(s.l.dir, err)):
 		return nil, s.l.quarantine(errors.New("is no directory"), elem...)
 	}
-	slices.Sort(names)
 	return names, err
 }

@@ -48,9 +48,15 @@ func ReplaceBy(t testing.TB, spoil func(string) error, path string) {
 	}
 }
 
-// Dirs returns the directories of a new store: that of a boot, and that which stays.
+// Dirs returns the directories of a new store: that of a boot, and that which stays. They are
+// in memory where the system has such a place: some tests make thousands of files.
 func Dirs(t testing.TB) (run, lib string) {
-	dir := t.TempDir()
+	const memory = "/dev/shm"
+	dir, err := os.MkdirTemp(memory, "recordstest-")
+	if err != nil {
+		dir = t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // nothing depends on it
 	return filepath.Join(dir, "run"), filepath.Join(dir, "lib")
 }
 
