@@ -77,7 +77,9 @@ const (
 	// gather is how long changes are waited for that come together.
 	gather = 20 * time.Millisecond
 	pause  = time.Second // before a store is opened again that was away
-	quiet  = 500 * time.Millisecond
+	// Then all nodes list what all others say: each at a time of chance, so much for each node.
+	listPause = 10 * time.Millisecond
+	quiet     = 500 * time.Millisecond
 )
 
 // New returns an exchange that Run starts.

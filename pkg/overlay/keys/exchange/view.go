@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"time"
@@ -66,14 +67,16 @@ func (e *Exchange) follow(ctx context.Context) {
 			e.Log.Warn("encrypted networks go on with the keys there are", "error", err)
 			said = text
 		}
+		wait := pause
 		e.mu.Lock()
 		if e.view != nil {
 			e.view.store = nil
+			wait += rand.N(time.Duration(len(e.view.nodes)+1) * listPause)
 		}
 		e.mu.Unlock()
 		select {
 		case <-ctx.Done():
-		case <-time.After(pause):
+		case <-time.After(wait):
 		}
 	}
 }
