@@ -72,7 +72,7 @@ func (s samples) percentile(p int) time.Duration {
 // printTable prints a column for each cluster.
 func printTable(w io.Writer, all []result) {
 	row := func(name string, value func(result) string) {
-		fmt.Fprintf(w, "| %-51s |", name)
+		fmt.Fprintf(w, "| %-44s |", name)
 		for _, r := range all {
 			fmt.Fprintf(w, " %23s |", value(r))
 		}
@@ -97,7 +97,7 @@ func printTable(w io.Writer, all []result) {
 	number("... seen on other nodes, p50 ms", "%.0f", func(r result) float64 { return ms(r.seen.percentile(50)) })
 	number("... seen on other nodes, p99 ms", "%.0f", func(r result) float64 { return ms(r.seen.percentile(99)) })
 	number("... member's peak MB", "%.0f", func(r result) float64 { return r.peak })
-	number("encrypted, all say their keys at once: done after s", "%.2f", func(r result) float64 { return r.said.written.Seconds() })
+	number("encrypted, all say their keys: done after s", "%.2f", func(r result) float64 { return r.said.written.Seconds() })
 	number("... MB in the store", "%.1f", func(r result) float64 { return r.said.stored / 1e6 })
 	number("... all read what is for them: done after s", "%.2f", func(r result) float64 { return r.said.read.Seconds() })
 	number("... one more node comes: MB written", "%.2f", func(r result) float64 { return r.said.pages / 1e6 })
