@@ -107,23 +107,27 @@ func (r *containerRun) findAllLinks() error {
 	for i := range r.requests {
 		n := &r.requests[i]
 		n.exposed = r.spec.Exposed
-		if len(n.Links) == 0 {
+		if len(n.Links) == 0 || n.Name != defaultNetwork {
 			continue
 		}
-		m, err := r.openHost(r.store)
-		if err != nil {
+		if err := r.findDefaultLinks(n); err != nil {
 			return err
-		}
-		defer m.Close()
-		list, err := r.findLinks(m, r.c.Name, &n.Network)
-		if err != nil {
-			return err
-		}
-		if r.links = append(r.links, list...); len(list) > 0 {
-			r.c.Links = append(r.c.Links, n.Links...)
 		}
 	}
 	return nil
+}
+
+// findDefaultLinks finds the containers that this one links to on the default bridge.
+func (r *containerRun) findDefaultLinks(n *networkRequest) error {
+	m, err := r.openHost(r.store)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if r.links, err = r.findLinks(m, r.c.Name, &n.Network); err == nil {
+		r.c.Links = n.Links
+	}
+	return err
 }
 
 // start makes the child. The child prepares its namespaces while this process

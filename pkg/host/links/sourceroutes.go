@@ -239,8 +239,8 @@ func (s sourceRoutes) Check() error {
 		if err != nil {
 			return err
 		}
-		for _, r := range d.rules {
-			return fmt.Errorf("the rule from %s is missing", r.Src)
+		if len(d.rules) > 0 {
+			return fmt.Errorf("the rule from %s is missing", d.rules[0].Src)
 		}
 		if slices.ContainsFunc(d.add, isDefault) {
 			return fmt.Errorf("the default route of table %d is missing", s.o.Table())
