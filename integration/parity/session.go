@@ -30,9 +30,6 @@ type Session struct {
 	clean string // command that removes what a scenario left
 }
 
-// image is what containers are made of, as scenarios write it. It has busybox and talk.
-const image = "busybox"
-
 // DCNI returns a session in the calling goroutine's host where docker is dcni. binaries is
 // where `make build` puts programs; tools of the tests are in its directory "test".
 func DCNI(binaries string) (*Session, error) {

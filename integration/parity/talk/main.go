@@ -25,7 +25,7 @@ import (
 
 func main() {
 	if len(os.Args) < 3 {
-		fail(errors.New("usage: talk serve|ask|lookup ..."))
+		fail(errors.New("want talk serve NAME [PORT...], ask HOST:PORT or lookup NAME"))
 	}
 	switch args := os.Args[2:]; os.Args[1] {
 	case "serve":
