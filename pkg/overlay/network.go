@@ -392,7 +392,7 @@ func (c Cluster) removeNetwork(ctx context.Context, name string) (done bool, err
 		return false, err
 	}
 	if len(eps) > 0 {
-		return false, fmt.Errorf("error while removing network: network %s has active endpoints (%s)", name, endpointList(name, eps))
+		return false, network.Refused(network.Forbidden, &catalog.InUseError{Network: name, Endpoints: endpointList(name, eps)})
 	}
 	// No endpoint has these: a node that was removed left them.
 	for part := range slices.Chunk(addrs, MaxChanges) {

@@ -34,13 +34,25 @@ type ConfFile struct {
 // by name: where two configure one network, the first counts. A directory that
 // is not there has none.
 func (d ConfDir) List() ([]ConfFile, error) {
+	return d.list(".conf", ".conflist", ".json")
+}
+
+// configuration is what the files of configuration networks end with. Runtimes pass such
+// files over.
+const configuration = ".config-only"
+
+// Configurations returns the files of configuration networks, by name.
+func (d ConfDir) Configurations() ([]ConfFile, error) { return d.list(configuration) }
+
+// list returns the files with one of some endings.
+func (d ConfDir) list(endings ...string) ([]ConfFile, error) {
 	entries, err := os.ReadDir(string(d)) // sorted
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	var files []ConfFile
 	for _, e := range entries {
-		if !slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(e.Name())) {
+		if !slices.Contains(endings, filepath.Ext(e.Name())) {
 			continue
 		}
 		f := readConf(filepath.Join(string(d), e.Name()))
@@ -99,8 +111,20 @@ func (d ConfDir) Path(name string) string {
 // It is always the same for a network, so a killed writer's file is overwritten by the
 // next one. The caller holds the network's lock, so there is one writer: dnet, or
 // dclusterd.
-func (d ConfDir) Write(name string, data []byte) error {
-	return disk.Root{Path: string(d)}.ReplaceFrom(filepath.Join(string(d), ".dcni-"+name+".tmp"), d.Path(name), data, 0o644, true)
+func (d ConfDir) Write(name string, data []byte) error { return d.write(name, d.Path(name), data) }
+
+// ConfigurationPath returns the file of a configuration network.
+func (d ConfDir) ConfigurationPath(name string) string {
+	return filepath.Join(string(d), "dcni-"+name+configuration)
+}
+
+// WriteConfiguration is [ConfDir.Write] for a configuration network.
+func (d ConfDir) WriteConfiguration(name string, data []byte) error {
+	return d.write(name, d.ConfigurationPath(name), data)
+}
+
+func (d ConfDir) write(name, path string, data []byte) error {
+	return disk.Root{Path: string(d)}.ReplaceFrom(filepath.Join(string(d), ".dcni-"+name+".tmp"), path, data, 0o644, true)
 }
 
 // Remove removes a network's file. It is no error if it is not there.

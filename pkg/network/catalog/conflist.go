@@ -27,6 +27,10 @@ type Conflist struct {
 	Raw     []byte            // the list, as runtimes read it
 
 	Attachable bool // --attachable of `dnet create`; it has no effect
+	// Configuration says that this is a configuration network, which has no plugins; nil for
+	// all others.
+	Configuration *Configuration
+	ConfigFrom    string // the configuration network that it was made by; "" for none
 }
 
 // ID returns the network's ID, see [ID].
@@ -49,7 +53,8 @@ type conflistFile struct {
 // conflistArgs are the args of a list that dnet reads and writes; runtimes ignore them.
 type conflistArgs struct {
 	Dnet struct {
-		Attachable bool `json:"attachable,omitempty"`
+		Attachable bool   `json:"attachable,omitempty"`
+		ConfigFrom string `json:"configFrom,omitempty"`
 	} `json:"dnet,omitzero"`
 	// Labels are where Podman keeps a network's labels: it shows dnet's, and dnet shows
 	// Podman's.
@@ -85,7 +90,7 @@ func ParseConflist(data []byte, plugins []*network.Plugin) (*Conflist, error) {
 	c := &Conflist{Name: raw.Name, Labels: map[string]string{}, Plugins: raw.Plugins, Raw: data}
 	var args conflistArgs
 	if json.Unmarshal(raw.Args, &args) == nil { // other programs may have anything there
-		c.Attachable = args.Dnet.Attachable
+		c.Attachable, c.ConfigFrom = args.Dnet.Attachable, args.Dnet.ConfigFrom
 		maps.Copy(c.Labels, args.Labels)
 	}
 	if err := json.Unmarshal(raw.Plugins[0], &first); err != nil {
@@ -104,13 +109,35 @@ func ParseConflist(data []byte, plugins []*network.Plugin) (*Conflist, error) {
 // EncodeConflist returns a network's file as dcni writes it: a list of one plugin, whose
 // configuration is encoded as JSON.
 func EncodeConflist(name string, plugin any, labels map[string]string, attachable bool) ([]byte, error) {
-	first, err := encode(plugin)
-	if err != nil {
-		return nil, err
+	return encodeList(listing{name: name, plugins: []any{plugin}, labels: labels, attachable: attachable})
+}
+
+// A listing is what a list of plugins is written from.
+type listing struct {
+	name       string
+	version    string // "": the versions of our plugins
+	plugins    []any
+	labels     map[string]string
+	attachable bool
+	configFrom string
+}
+
+// encodeList writes a list.
+func encodeList(l listing) ([]byte, error) {
+	file := conflistFile{CNIVersion: cniVersions[0], CNIVersions: cniVersions, Name: l.name}
+	if l.version != "" {
+		file.CNIVersion, file.CNIVersions = l.version, nil
 	}
-	file := conflistFile{CNIVersion: cniVersions[0], CNIVersions: cniVersions, Name: name, Plugins: []json.RawMessage{first}}
-	if args := (conflistArgs{Labels: labels}); len(labels) > 0 || attachable {
-		args.Dnet.Attachable = attachable
+	for _, plugin := range l.plugins {
+		data, err := encode(plugin)
+		if err != nil {
+			return nil, err
+		}
+		file.Plugins = append(file.Plugins, data)
+	}
+	if args := (conflistArgs{Labels: l.labels}); len(l.labels) > 0 || l.attachable || l.configFrom != "" {
+		var err error
+		args.Dnet.Attachable, args.Dnet.ConfigFrom = l.attachable, l.configFrom
 		if file.Args, err = encode(args); err != nil {
 			return nil, err
 		}

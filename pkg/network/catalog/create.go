@@ -32,8 +32,13 @@ type Options struct {
 	Gateways    []netip.Addr
 	Aux         map[string]string // name to address
 	Pools       []Pool            // in place of the four above, where each belongs to its subnet
-	IPAMDriver  string
+	IPAMDriver  string            // "default" or dipam, "null", or the type of another suite's plugin
 	IPAMOptions map[string]string
+
+	ConfigFrom string // the configuration network that the rest is from; "" for none
+
+	Foreign Foreign `json:"-"` // nil: there are no plugins but ours
+	Where   string  `json:"-"` // for errors, where they are looked for: " in /opt/cni/bin"
 }
 
 // A Draft is a network to be created: all of it but the subnets that are to be
@@ -44,27 +49,24 @@ type Draft struct {
 	WantULA             bool // an IPv6 subnet is to be chosen
 
 	options *Options
-	plugin  *network.Plugin
 	creator Creator
-	subnets []ipam.RawSubnet // that were given
+	// describe reads a plugin's configuration.
+	describe func(conf json.RawMessage) (network.Description, error)
+	version  string           // the CNI version of the list; "": those of our plugins
+	behind   []any            // the plugins that come behind
+	subnets  []ipam.RawSubnet // that were given
 }
 
 // Draft checks everything that does not depend on the host. Errors are Docker's
 // where Docker has the check, else those that the plugin would answer ADD with.
 // plugins is the table of ours.
 func (o *Options) Draft(plugins []*network.Plugin) (*Draft, error) {
-	switch {
-	case strings.TrimSpace(o.Name) == "":
-		return nil, errors.New("invalid name: name is empty")
-	case Predefined(o.Name):
-		return nil, network.Refuse(network.Forbidden, "operation is not permitted on predefined %s network", o.Name)
-	}
-	if err := cmp.Or(network.CheckLength(o.Name), checkName(o.Name)); err != nil {
+	if err := o.checkName(); err != nil {
 		return nil, err
 	}
 	d := &Draft{options: o}
 	var err error
-	if d.plugin, d.creator, err = creatorOf(plugins, o.Driver); err != nil {
+	if err = d.find(plugins); err != nil {
 		return nil, err
 	}
 	if d.subnets, err = o.match(); err != nil {
@@ -74,10 +76,87 @@ func (o *Options) Draft(plugins []*network.Plugin) (*Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.Description, err = d.plugin.Describe(o.Name, conf); err != nil {
+	if d.Description, err = d.describe(conf); err != nil {
 		return nil, err
 	}
-	return d, d.families()
+	if o.addressKind() == "dipam" {
+		return d, d.families()
+	}
+	if d.IPAM.Own, err = (ipam.Raw{Subnets: d.subnets}).Config(); err != nil || o.addressKind() != hostLocal {
+		return d, err
+	}
+	if o.IPAMOptions["ranges"] != "" || o.IPAMOptions["subnet"] != "" {
+		return d, nil
+	}
+	d.WantPool = !network.HasFamily(d.IPAM.Own.Subnets, false) && (o.IPv4 == nil || *o.IPv4)
+	d.WantULA = o.IPv6 != nil && *o.IPv6 && !network.HasFamily(d.IPAM.Own.Subnets, true)
+	return d, nil
+}
+
+// checkName refuses names that no new network can have.
+func (o *Options) checkName() error {
+	switch {
+	case strings.TrimSpace(o.Name) == "":
+		return errors.New("invalid name: name is empty")
+	case Predefined(o.Name):
+		return network.Refuse(network.Forbidden, "operation is not permitted on predefined %s network", o.Name)
+	}
+	return cmp.Or(network.CheckLength(o.Name), checkName(o.Name))
+}
+
+// find finds the plugin that the driver's word means: one of ours, or another suite's that
+// is installed.
+func (d *Draft) find(plugins []*network.Plugin) error {
+	o := d.options
+	word, only := strings.CutPrefix(o.Driver, ForeignPrefix)
+	plugin, creator, err := creatorOf(plugins, word)
+	if err == nil && !only {
+		d.creator = creator
+		d.describe = func(conf json.RawMessage) (network.Description, error) { return plugin.Describe(o.Name, conf) }
+		return d.findIPAM(true, nil)
+	}
+	if !only && network.ClassOf(err) != network.NotFound {
+		return err
+	}
+	ours := slices.ContainsFunc(plugins, func(p *network.Plugin) bool { return p.Type == word })
+	if o.Foreign == nil || ours {
+		return noPlugin(word)
+	}
+	versions, err := o.Foreign(word)
+	if err != nil {
+		return err
+	}
+	if d.version, err = newestVersion(versions, nil); err != nil {
+		return fmt.Errorf("plugin %s %w", word, err)
+	}
+	f := foreign(word)
+	d.creator = f
+	d.describe = func(conf json.RawMessage) (network.Description, error) { return f.describe(o.Name, conf, o.IPv6) }
+	if _, err := o.Foreign(namesPlugin); err == nil {
+		d.behind = append(d.behind, namesBehind)
+	}
+	return d.findIPAM(false, versions)
+}
+
+// findIPAM finds the plugin that addresses are from, and the version that it has in common
+// with the main plugin, whose versions are given; nil: those of ours.
+func (d *Draft) findIPAM(own bool, versions []string) error {
+	o := d.options
+	if err := o.checkIPAM(own); err != nil {
+		return err
+	}
+	kind := o.addressKind()
+	if kind == "dipam" || kind == "null" {
+		return nil
+	}
+	known, err := o.Foreign(kind)
+	if err == nil {
+		d.version, err = newestVersion(known, versions)
+	}
+	if err != nil {
+		return fmt.Errorf("IPAM plugin %s %w", kind, err)
+	}
+	return nil
 }
 
 // families finds out which families are to get a subnet.
@@ -113,16 +192,35 @@ func (d *Draft) configure(subnets []ipam.RawSubnet, ipv6 *bool) (json.RawMessage
 	if err != nil {
 		return nil, err
 	}
-	return encode(conf)
+	data, err := encode(conf)
+	if err != nil || d.options.addressKind() == "dipam" {
+		return data, err
+	}
+	return d.otherAddresses(data, subnets)
+}
+
+// otherAddresses replaces where the addresses come from in a plugin's configuration.
+func (d *Draft) otherAddresses(conf json.RawMessage, subnets []ipam.RawSubnet) (json.RawMessage, error) {
+	var keys map[string]any
+	if err := json.Unmarshal(conf, &keys); err != nil {
+		return nil, err
+	}
+	delete(keys, "ipam")
+	if d.options.addressKind() != "null" {
+		section, err := d.options.foreignSection(subnets)
+		if err != nil {
+			return nil, err
+		}
+		keys["ipam"] = section
+	}
+	return encode(keys)
 }
 
 // ipamOptions reads --ipam-driver and --ipam-opt: what dipam has and Docker
 // does not.
 func (o *Options) ipamOptions(raw *ipam.Raw) error {
-	switch o.IPAMDriver {
-	case "", "default", "dipam":
-	default:
-		return fmt.Errorf("invalid ipam driver: %q", o.IPAMDriver)
+	if o.addressKind() != "dipam" {
+		return nil // they are another plugin's
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.IPAMOptions)) {
 		value := o.IPAMOptions[name]
@@ -158,10 +256,13 @@ func (d *Draft) Conflist(subnets []netip.Prefix) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := d.plugin.Describe(d.options.Name, plugin); err != nil {
+	if _, err := d.describe(plugin); err != nil {
 		return nil, err
 	}
-	return EncodeConflist(d.options.Name, plugin, d.options.Labels, d.options.Attachable)
+	return encodeList(listing{
+		name: d.options.Name, version: d.version, plugins: append([]any{plugin}, d.behind...),
+		labels: d.options.Labels, attachable: d.options.Attachable, configFrom: d.options.ConfigFrom,
+	})
 }
 
 // encode is json.Marshal for people: < stays what it is.

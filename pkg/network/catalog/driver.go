@@ -59,7 +59,7 @@ func pluginOf(plugins []*network.Plugin, cniType string) *network.Plugin {
 // networks. Errors are Docker's.
 func creatorOf(plugins []*network.Plugin, driver string) (*network.Plugin, Creator, error) {
 	for _, p := range plugins {
-		if p.Driver == nil || p.Driver.Name() != driver {
+		if p.Driver == nil || p.Driver.Name() != driver && p.Type != driver {
 			continue
 		}
 		if c, ok := p.Driver.(Creator); ok {
@@ -67,5 +67,10 @@ func creatorOf(plugins []*network.Plugin, driver string) (*network.Plugin, Creat
 		}
 		return nil, nil, network.Refuse(network.Forbidden, "only one instance of %q network is allowed", driver)
 	}
-	return nil, nil, network.Refuse(network.NotFound, "plugin %q not found", driver)
+	return nil, nil, noPlugin(driver)
+}
+
+// noPlugin says that a word is no driver.
+func noPlugin(word string) error {
+	return network.Refuse(network.NotFound, "plugin %q not found", word)
 }

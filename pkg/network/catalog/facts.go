@@ -28,6 +28,9 @@ type Facts struct {
 // what can be understood is told, and nothing is an error; the error of one of
 // ours is what it will answer ADD with, and the facts are then incomplete.
 func (c *Conflist) Facts(registered []netip.Prefix) (Facts, error) {
+	if c.Configuration != nil {
+		return c.Configuration.facts()
+	}
 	if c.Main != nil {
 		if driver, ok := c.Main.Driver.(Inspector); ok {
 			return c.ownFacts(driver, registered)
@@ -42,6 +45,10 @@ func (c *Conflist) Facts(registered []netip.Prefix) (Facts, error) {
 	}
 	if json.Unmarshal(c.Plugins[0], &conf) != nil {
 		return f, nil //nolint:nilerr // whatever another suite's configuration is like
+	}
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(c.Plugins[0], &keys) == nil {
+		f.Options = ForeignOptions(keys)
 	}
 	f.Internal = conf.Internal
 	f.Subnets = conf.IPAM.subnets(registered)
@@ -150,4 +157,38 @@ func (l looseRange) subnets(registered []netip.Prefix) []ipam.Subnet {
 		out = append(out, ipam.Subnet{Prefix: p.Masked(), Range: p.Masked(), Gateway: gateway})
 	}
 	return ipam.Config{Subnets: out}.With(missing(out, registered)...).Subnets
+}
+
+// RawSubnets returns the subnets as they are written, with the gateways that they have.
+func (f Facts) RawSubnets() []ipam.RawSubnet {
+	var list []ipam.RawSubnet
+	for _, s := range f.Subnets {
+		raw := ipam.RawSubnet{Subnet: s.Prefix.String()}
+		if s.Range.IsValid() && s.Range != s.Prefix {
+			raw.IPRange = s.Range.String()
+		}
+		if s.Gateway.IsValid() {
+			raw.Gateway = s.Gateway.String()
+		}
+		for name, a := range s.Aux {
+			if raw.AuxAddresses == nil {
+				raw.AuxAddresses = map[string]string{}
+			}
+			raw.AuxAddresses[name] = a.String()
+		}
+		list = append(list, raw)
+	}
+	return list
+}
+
+// DipamSubnets returns the subnets that an ipam section of dipam's names.
+func DipamSubnets(section json.RawMessage) ([]ipam.RawSubnet, error) {
+	var raw ipam.Raw
+	if err := json.Unmarshal(section, &raw); err != nil {
+		return nil, err
+	}
+	if raw.Subnet == "" {
+		return raw.Subnets, nil
+	}
+	return []ipam.RawSubnet{{Subnet: raw.Subnet, IPRange: raw.IPRange, Gateway: raw.Gateway, AuxAddresses: raw.AuxAddresses}}, nil
 }

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"fmt"
 	"strings"
 
 	"dcni/pkg/network"
@@ -10,6 +11,17 @@ import (
 type NotFoundError struct{ Word string }
 
 func (e *NotFoundError) Error() string { return "network " + e.Word + " not found" }
+
+// InUseError says that a network can't be removed, for containers are on it. The words are
+// Docker's.
+type InUseError struct {
+	Network   string
+	Endpoints string // what is on it, as Docker lists endpoints
+}
+
+func (e *InUseError) Error() string {
+	return fmt.Sprintf("error while removing network: network %s has active endpoints (%s)", e.Network, e.Endpoints)
+}
 
 // Find returns which of the networks' names a word means: by its ID, its name,
 // or the beginning of its ID if that of no other begins so. The errors are

@@ -32,15 +32,25 @@ type Inspection struct {
 	Containers map[string]InspectedEndpoint
 	Options    map[string]string
 	Labels     map[string]string
-	Peers      []InspectedPeer  `json:",omitempty"` // of an overlay network
-	Routes     []string         `json:",omitempty"` // see [Facts.Routes]
-	Status     *InspectedStatus `json:",omitempty"`
+	Peers      []InspectedPeer `json:",omitempty"` // of an overlay network
+	// Endpoints are those of all nodes on an overlay network; told if asked for.
+	Endpoints []InspectedRemote `json:",omitempty"`
+	Routes    []string          `json:",omitempty"` // see [Facts.Routes]
+	Status    *InspectedStatus  `json:",omitempty"`
 }
 
 // InspectedPeer is a node that has containers on an overlay network.
 type InspectedPeer struct {
 	Name string
 	IP   netip.Addr
+}
+
+// InspectedRemote is an attachment to an overlay network on whichever node.
+type InspectedRemote struct {
+	Node      string
+	Container string // ID
+	Name      string
+	Addresses []netip.Addr
 }
 
 // InspectedIPAM says where a network's addresses come from.
@@ -127,14 +137,15 @@ func (c *Conflist) Inspect(created fmt.Stringer, f Facts, attached []ShownEndpoi
 		IPAM:       InspectedIPAM{Driver: f.IPAM, Options: f.IPAMOptions, Config: []InspectedSubnet{}},
 		Containers: inspectEndpoints(attached), Options: f.Options, Labels: c.Labels,
 	}
+	out.ConfigOnly, out.ConfigFrom.Network = c.Configuration != nil, c.ConfigFrom
 	for _, s := range f.Subnets {
 		shown := InspectedSubnet{Subnet: ShownPrefix{s.Prefix}, Gateway: ShownAddr{s.Gateway}, AuxiliaryAddresses: s.Aux}
 		if s.Range != s.Prefix {
 			shown.IPRange = ShownPrefix{s.Range}
 		}
 		out.IPAM.Config = append(out.IPAM.Config, shown)
-		if f.IPAM != "default" {
-			continue // another IPAM plugin counts its addresses
+		if f.IPAM != "default" || out.ConfigOnly {
+			continue // another IPAM plugin counts its addresses, and a configuration network has none
 		}
 		if out.Status == nil {
 			out.Status = &InspectedStatus{}

@@ -56,6 +56,26 @@ func (f Filters) Validate() error {
 	return nil
 }
 
+// ValidatePrune checks the names of the filters of prune, with Docker's error.
+func (f Filters) ValidatePrune() error {
+	for name := range f {
+		if !slices.Contains([]string{"label", "label!", "until"}, name) {
+			return fmt.Errorf("invalid filter '%s': must be label, label! or until", name)
+		}
+	}
+	if len(f["until"]) > 1 {
+		return fmt.Errorf("more than one until filter specified")
+	}
+	return nil
+}
+
+// MatchLabels reports whether a network has all labels of the filter label, and none of
+// those of label!.
+func (f Filters) MatchLabels(labels map[string]string) bool {
+	return !slices.ContainsFunc(f["label"], func(v string) bool { return !HasLabel(labels, v) }) &&
+		!slices.ContainsFunc(f["label!"], func(v string) bool { return HasLabel(labels, v) })
+}
+
 // Match reports whether a network passes: one value of each filter, and all
 // labels. Names and IDs match as regular expressions, anywhere. inUse is
 // called only if it matters.
@@ -73,7 +93,7 @@ func (f Filters) Match(c *Conflist, inUse func() bool) bool {
 	}
 	return f.any("name", like(c.Name)) && f.any("id", like(c.ID())) &&
 		f.any("driver", is(c.Driver)) && f.any("scope", is(ScopeOf(c.Driver))) && f.any("type", is(kind)) &&
-		!slices.ContainsFunc(f["label"], func(v string) bool { return !hasLabel(c.Labels, v) }) &&
+		!slices.ContainsFunc(f["label"], func(v string) bool { return !HasLabel(c.Labels, v) }) &&
 		f.any("dangling", func(v string) bool {
 			want, _ := strconv.ParseBool(v)
 			return want == (kind == "custom" && !inUse())
@@ -85,8 +105,8 @@ func (f Filters) any(name string, match func(string) bool) bool {
 	return !asked || slices.ContainsFunc(values, match)
 }
 
-// hasLabel reads a filter's KEY or KEY=VALUE.
-func hasLabel(labels map[string]string, filter string) bool {
+// HasLabel reports whether labels have what a filter says, KEY or KEY=VALUE.
+func HasLabel(labels map[string]string, filter string) bool {
 	key, want, valued := strings.Cut(filter, "=")
 	have, ok := labels[key]
 	return ok && (!valued || have == want)
