@@ -27,10 +27,17 @@ type Options struct {
 	Links      []string
 	Expose     []string
 	Publish    []string
+	PublishAll bool
 	AddHosts   []string
 	DNS        []string
 	DNSSearch  []string
 	DNSOptions []string
+
+	User       string
+	Labels     []string
+	LabelFiles []string // texts of files
+	EnvFiles   []string // likewise
+	Restart    string
 }
 
 // A Spec describes a container that is to be made. All that can be checked without
@@ -45,6 +52,8 @@ type Spec struct {
 	Exposed  []firewall.Exposed
 	Hosts    []HostEntry
 	DNS      DNS
+	User     string // as typed; "": root
+	Labels   map[string]string
 }
 
 // HostNetwork reports whether the container is to have the host's network.
@@ -56,8 +65,8 @@ func (s *Spec) Donor() string { return s.Networks[0].donor() }
 
 // Parse reads the options.
 func (o *Options) Parse() (*Spec, error) {
-	s := &Spec{Name: strings.TrimPrefix(o.Name, "/"), Hostname: o.Hostname, Workdir: o.Workdir, Env: o.Env}
-	for _, step := range []func(*Spec) error{o.words, o.networks, o.ports, o.files, o.joins} {
+	s := &Spec{Name: strings.TrimPrefix(o.Name, "/"), Hostname: o.Hostname, Workdir: o.Workdir, User: o.User}
+	for _, step := range []func(*Spec) error{o.words, o.environment, o.labels, o.networks, o.ports, o.files, o.joins} {
 		if err := step(s); err != nil {
 			return nil, err
 		}
@@ -92,8 +101,10 @@ func (o *Options) words(s *Spec) error {
 		return fmt.Errorf("invalid hostname: %q: must be at most %d letters, digits, '-', '_' and '.'", o.Hostname, maxHostname)
 	case o.Workdir != "" && !strings.HasPrefix(o.Workdir, "/"):
 		return fmt.Errorf("the working directory '%s' is invalid, it needs to be an absolute path", o.Workdir)
+	case o.Restart != "" && o.Restart != "no":
+		return fmt.Errorf("--restart %s: must be no: there is no daemon that would start it again; have systemd run dnet run, with Restart=", o.Restart)
 	}
-	return CheckEnv(o.Env)
+	return nil
 }
 
 // CheckEnv refuses a variable that is neither K=V nor K.
@@ -147,7 +158,9 @@ func (o *Options) ports(s *Spec) error {
 	}
 	spread(s.Ports)
 	var err error
-	s.Exposed, err = parseExpose(o.Expose)
+	if s.Exposed, err = parseExpose(o.Expose); err == nil && o.PublishAll {
+		s.publishAll()
+	}
 	return err
 }
 
@@ -176,6 +189,8 @@ func (o *Options) joins(s *Spec) error {
 		what = "custom host-to-IP mapping and the network mode"
 	case len(s.Ports) > 0:
 		what = "port publishing and the container type network mode"
+	case len(o.Expose) > 0:
+		what = "port exposing and the container type network mode"
 	default:
 		return nil
 	}

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,8 +53,14 @@ type Container struct {
 	Networks []Attachment    `json:"networks,omitempty"`
 	Ports    []firewall.Port `json:"ports,omitempty"` // that were to be published; what its networks publish is in their records
 	Links    []names.Link    `json:"links,omitempty"` // on the default bridge, which has no names
-	Env      []string        `json:"env,omitempty"`   // NAME=VALUE that was set, for those that link to it
 	Donor    string          `json:"donor,omitempty"` // ID of the container whose network namespace it joined
+
+	Labels  map[string]string `json:"labels,omitempty"`
+	User    string            `json:"user,omitempty"`    // as typed; "": root
+	Exposed []string          `json:"exposed,omitempty"` // ports, "80/tcp", published or not
+	Env     []string          `json:"env,omitempty"`     // NAME=VALUE that was set
+	Workdir string            `json:"workdir,omitempty"`
+	Output  bool              `json:"output,omitempty"` // what it prints is kept, see package output
 }
 
 // A Process is identified by its number and its start time, which tells it from a
@@ -203,6 +211,36 @@ func (s Store) Containers() (list []*Container, broken []error, err error) {
 	}
 	slices.SortStableFunc(list, func(a, b *Container) int { return b.Created.Compare(a.Created) })
 	return list, broken, nil
+}
+
+// statusFile is the name of a container's file that has its exit status where its record is
+// removed.
+const statusFile = "status"
+
+// PutStatus writes the exit status of a container that is about to be forgotten, for those
+// that have opened the file before.
+func (s Store) PutStatus(id string, status int) error {
+	return os.WriteFile(filepath.Join(s.ContainerDir(id), statusFile), []byte(strconv.Itoa(status)), 0o600)
+}
+
+// OpenStatus opens the file that a container's exit status will be in once it is forgotten.
+// The error is fs.ErrNotExist for one that is forgotten already.
+func (s Store) OpenStatus(id string) (*os.File, error) {
+	if _, err := os.Lstat(s.containerPath(id)); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(filepath.Join(s.ContainerDir(id), statusFile), os.O_RDONLY|os.O_CREATE, 0o600)
+}
+
+// ReadStatus reads the exit status of a container that is forgotten. false: its dnet died
+// before it wrote it.
+func ReadStatus(f *os.File) (status int, ok bool) {
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, 16))
+	if err != nil {
+		return 0, false
+	}
+	status, err = strconv.Atoi(string(data))
+	return status, err == nil
 }
 
 // RemoveContainer forgets a container, whose lock the caller holds. It removes the

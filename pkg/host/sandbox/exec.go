@@ -23,11 +23,30 @@ func (cmd *Command) exec() error {
 	if err := os.Chdir(cmd.Dir); err != nil {
 		return execError("chdir to cwd (\""+cmd.Dir+"\")", err)
 	}
+	if err := cmd.setUser(); err != nil {
+		return err
+	}
 	path, err := cmd.findExecutable()
 	if err != nil {
 		return err
 	}
 	return execError("exec "+path, syscall.Exec(path, cmd.Args, cmd.Env))
+}
+
+// setUser makes this process the command's user's. The kernel forgets then with which signal
+// the process ends when its parent does, so a command that is dnet's child is told again.
+func (cmd *Command) setUser() error {
+	u := cmd.User
+	if u == nil {
+		return nil
+	}
+	if err := errors.Join(syscall.Setgroups(u.Groups), syscall.Setgid(u.GID), syscall.Setuid(u.UID)); err != nil {
+		return fmt.Errorf("become user %d:%d: %w", u.UID, u.GID, err)
+	}
+	if cmd.Join != nil {
+		return nil
+	}
+	return unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 }
 
 // findExecutable finds the command's file as a shell does, by PATH of the

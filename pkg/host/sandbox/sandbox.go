@@ -49,6 +49,7 @@ type Command struct {
 
 	Hostname string            // "": unchanged
 	Files    map[string]string // by path in the sandbox: the file to mount there
+	User     *Credential       // whom it runs as; nil: as this process
 	Join     *records.Process  // of an existing sandbox, to be entered in place of a fresh one
 }
 
@@ -183,13 +184,20 @@ type wireCommand struct {
 	Dir       []byte
 	Hostname  string
 	Files     map[string]string
+	User      *Credential
 	Join      *records.Process
+}
+
+// A Credential is whom a command runs as, by numbers.
+type Credential struct {
+	UID, GID int
+	Groups   []int // supplementary
 }
 
 // sendCommand sends a command to a child.
 func sendCommand(w *os.File, cmd Command) error {
 	data, err := json.Marshal(wireCommand{
-		convert[[]byte](cmd.Args), convert[[]byte](cmd.Env), []byte(cmd.Dir), cmd.Hostname, cmd.Files, cmd.Join,
+		convert[[]byte](cmd.Args), convert[[]byte](cmd.Env), []byte(cmd.Dir), cmd.Hostname, cmd.Files, cmd.User, cmd.Join,
 	})
 	if err == nil {
 		_, err = w.Write(data)
@@ -201,7 +209,7 @@ func sendCommand(w *os.File, cmd Command) error {
 func parseCommand(data []byte) (Command, error) {
 	var c wireCommand
 	err := json.Unmarshal(data, &c)
-	return Command{convert[string](c.Args), convert[string](c.Env), string(c.Dir), c.Hostname, c.Files, c.Join}, err
+	return Command{convert[string](c.Args), convert[string](c.Env), string(c.Dir), c.Hostname, c.Files, c.User, c.Join}, err
 }
 
 // convert makes bytes of strings, or strings of bytes.
