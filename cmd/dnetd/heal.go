@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dcni/pkg/cni"
+	"dcni/pkg/host/agent"
 	"dcni/pkg/host/watch"
 	"dcni/pkg/mode"
 	"dcni/pkg/mode/container"
@@ -82,6 +83,7 @@ type healer struct {
 	mu     sync.Mutex
 	events map[watch.Event]bool
 	woken  chan struct{} // has a value as long as there are events
+	recent []agent.Event // what was put back last, the oldest first
 
 	// The rest is the loop's own.
 	wait     time.Duration       // from an event on; 0: healAfter
@@ -367,9 +369,11 @@ func (h *healer) account(plugin string, list []wire.HealEvent, err error) {
 		log := h.log.With("network", r.Network, "container", r.Container, "interface", r.IfName)
 		switch {
 		case r.Error != "":
+			h.remember(r)
 			h.counts.Failed.Add(1)
 			h.logOnce(errors.New(strings.TrimSuffix(r.Attachment.String(), " /") + ": " + r.Object + ": " + r.Error))
 		case r.Did == wire.PutBack:
+			h.remember(r)
 			h.counts.PutBack.Add(1)
 			h.logPutBack(log.With("object", r.Object, "was", r.Was), runKey{plugin, healKey{r.Attachment}})
 		case r.Did == wire.Reaped:

@@ -5,10 +5,12 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"dcni/pkg/host/agent"
 	"dcni/pkg/wire"
 )
 
@@ -97,6 +99,53 @@ func (h *healer) logPutBack(log *slog.Logger, key runKey) {
 		log = log.With("more", "is counted, and a line of it logged once in "+healLine.String())
 	}
 	log.Info("put back")
+}
+
+// How much is remembered of what was put back, for those who ask.
+const (
+	recentEvents = 256
+	eventText    = 512 // bytes of a text of an event
+)
+
+// remember keeps an event for those who ask.
+func (h *healer) remember(r wire.HealEvent) {
+	cut := func(text string) string {
+		if len(text) > eventText {
+			return strings.ToValidUTF8(text[:eventText], "")
+		}
+		return text
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := agent.Event{
+		Time: h.now().UnixNano(), Network: r.Network, Container: r.Container, IfName: r.IfName,
+		Object: cut(r.Object), Was: cut(r.Was), Error: cut(r.Error),
+	}
+	if n := len(h.recent); n > 0 {
+		e.Time = max(e.Time, h.recent[n-1].Time+1)
+	}
+	h.recent = append(h.recent, e)
+	if len(h.recent) > recentEvents {
+		h.recent = slices.Clone(h.recent[1:])
+	}
+}
+
+// eventsAfter returns what was put back after a time in nanoseconds since 1970, the oldest
+// first, as much as a reply takes.
+func (h *healer) eventsAfter(after int64) (list []agent.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	size := 0
+	for _, e := range h.recent {
+		if e.Time <= after {
+			continue
+		}
+		if size += e.Bytes(); size > agent.MaxEvents {
+			break
+		}
+		list = append(list, e)
+	}
+	return list
 }
 
 // forgetLimiters drops those that are full again.

@@ -74,6 +74,8 @@ func (d *dnetd) perform(req agent.Request, files []int) (agent.Reply, error) {
 		return agent.Reply{}, d.refresh(req.Attachment)
 	case agent.Cluster:
 		return agent.Reply{}, d.startCluster()
+	case agent.Events:
+		return agent.Reply{Events: d.healer.eventsAfter(req.After)}, nil
 	case agent.Status:
 		return agent.Reply{}, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -225,7 +226,7 @@ func TestLast(t *testing.T) {
 	} {
 		got, err := agent.Call(r.socket(), 20*time.Second, agent.Request{Op: agent.Forget, Attachment: &c.of.Owner})
 		got.PID, got.Version = 0, ""
-		if err != nil || got != c.want {
+		if err != nil || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v %v; want %+v", c.of.Owner, got, err, c.want)
 		}
 	}

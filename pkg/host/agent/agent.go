@@ -59,6 +59,9 @@ const (
 	// Cluster has dnetd start dclusterd, where none answers and the host is a node of a
 	// cluster. The reply comes when one answers.
 	Cluster Op = "cluster"
+	// Events asks for what dnetd has put back since After, the oldest first: as much as one
+	// reply takes. It remembers some hundred.
+	Events Op = "events"
 	// Status asks whether dnetd is well, and which it is.
 	Status Op = "status"
 	// TakeOver asks for all that dnetd has open, for another one that takes its
@@ -72,7 +75,28 @@ type Request struct {
 	Resolver   *names.Resolver  `json:"resolver,omitempty"`
 	Attachment *wire.Attachment `json:"attachment,omitempty"`
 	Peers      *wire.Peers      `json:"peers,omitempty"`
+	After      int64            `json:"after,omitempty"` // nanoseconds since 1970
 }
+
+// An Event is one thing that dnetd put back, or could not.
+type Event struct {
+	Time      int64  `json:"time"` // nanoseconds since 1970; no two have the same
+	Network   string `json:"network"`
+	Container string `json:"container,omitempty"` // "": it is the network's, or the host's
+	IfName    string `json:"ifName,omitempty"`
+	Object    string `json:"object"` // as ip or nft would print it
+	Was       string `json:"was,omitempty"`
+	Error     string `json:"error,omitempty"` // why it could not be put back
+}
+
+// Bytes is about how many bytes of a reply the event takes.
+func (e Event) Bytes() int {
+	const keys = 160 // and the time
+	return keys + len(e.Network) + len(e.Container) + len(e.IfName) + len(e.Object) + len(e.Was) + len(e.Error)
+}
+
+// MaxEvents is how many bytes of events a reply may have: it leaves room for the rest of it.
+const MaxEvents = maxReply - 1<<10
 
 // A Reply is dnetd's answer.
 type Reply struct {
@@ -83,6 +107,7 @@ type Reply struct {
 	Last    uint64    `json:"last,omitempty"` // cookie of the sandbox that no attachment is left in
 	PID     int       `json:"pid,omitempty"`
 	Version string    `json:"version,omitempty"`
+	Events  []Event   `json:"events,omitempty"`
 }
 
 // Err returns the error that a reply tells of, or nil.
