@@ -311,9 +311,10 @@ type containerDetail struct {
 	ProcessLabel   string
 	ExecIDs        []string
 	HostConfig     struct {
-		NetworkMode  string
-		PortBindings map[string][]catalog.InspectedPort
-		AutoRemove   bool
+		NetworkMode   string
+		PortBindings  map[string][]catalog.InspectedPort
+		AutoRemove    bool
+		RestartPolicy struct{ Name string }
 	}
 	Mounts          []struct{}
 	Config          containerConfig
@@ -329,6 +330,8 @@ type containerState struct {
 
 type containerConfig struct {
 	Hostname     string
+	User         string
+	WorkingDir   string
 	ExposedPorts map[string]struct{} `json:",omitempty"`
 	Env          []string
 	Cmd          []string
@@ -381,6 +384,17 @@ func (s *Server) getContainer(w http.ResponseWriter, c *call) error {
 	return reply(w, http.StatusOK, one.detail(c.version))
 }
 
+// inspectVersion is the last version in which a container's address is also told beside its
+// networks, as older templates want it.
+const inspectVersion = "1.51"
+
+// Inspect returns a container as `docker inspect` shows it.
+func (c Container) Inspect() any { return c.detail(parseVersion(inspectVersion)) }
+
+// Find returns the container that a word means: by its ID, its name, or the beginning of its
+// ID. Where several have a name, one that runs counts. The errors are Docker's.
+func Find(list []Container, word string) (Container, error) { return find(list, word) }
+
 // shown is a time as Docker shows it, also one that is not known.
 func shown(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
@@ -397,6 +411,15 @@ func (c Container) detail(v apiVersion) *containerDetail {
 	}
 	out.Config = containerConfig{Hostname: c.Hostname, Env: []string{}, Cmd: c.Command, Labels: map[string]string{}}
 	maps.Copy(out.Config.Labels, c.Labels)
+	out.Config.User, out.Config.WorkingDir, out.LogPath = c.User, c.Workdir, c.Output
+	out.Config.Env = append(out.Config.Env, c.Env...)
+	for _, port := range c.Exposed {
+		if out.Config.ExposedPorts == nil {
+			out.Config.ExposedPorts = map[string]struct{}{}
+		}
+		out.Config.ExposedPorts[port] = struct{}{}
+	}
+	out.HostConfig.AutoRemove, out.HostConfig.RestartPolicy.Name = c.AutoRemove, "no"
 	out.NetworkSettings = networkSettings{SandboxID: c.ID, SandboxKey: c.NetNS, Ports: c.ports(), Networks: c.networks()}
 	out.HostConfig.NetworkMode, out.HostConfig.PortBindings = c.Mode, c.ports()
 	if v.before("1.52") {

@@ -65,21 +65,28 @@ type Network struct {
 
 // A Container is one that is attached to networks, or that dnet runs.
 type Container struct {
-	ID        string
-	Names     []string // without a slash in front; the first is its name, and it has one
-	Hostname  string
-	Command   []string // nil: not known
-	Labels    map[string]string
-	State     string // created, running or exited
-	Created   time.Time
-	Started   time.Time
-	Finished  time.Time // zero: it runs
-	ExitCode  int
-	PID       int    // of its first process; 0: not known
-	NetNS     string // path of its network namespace; "": it does not run
-	Files     string // directory of its resolv.conf, hosts and hostname; "": the runtime's
-	Mode      string // Docker's network mode: a network, host, none, or container:ID
-	Endpoints []Endpoint
+	ID       string
+	Names    []string // without a slash in front; the first is its name, and it has one
+	Hostname string
+	Command  []string // nil: not known
+	Labels   map[string]string
+	State    string // created, running or exited
+	Created  time.Time
+	Started  time.Time
+	Finished time.Time // zero: it runs
+	ExitCode int
+	PID      int      // of its first process; 0: not known
+	NetNS    string   // path of its network namespace; "": it does not run
+	Files    string   // directory of its resolv.conf, hosts and hostname; "": the runtime's
+	Output   string   // file that has what it printed; "": there is none
+	User     string   // as asked for; "": root
+	Exposed  []string // ports, "80/tcp"
+	Env      []string // as asked for
+	Workdir  string
+	// AutoRemove says that it is forgotten when it ends.
+	AutoRemove bool
+	Mode       string // Docker's network mode: a network, host, none, or container:ID
+	Endpoints  []Endpoint
 }
 
 // An Endpoint is a container's attachment to a network.
