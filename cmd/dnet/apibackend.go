@@ -20,6 +20,7 @@ import (
 	"dcni/pkg/network"
 	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
+	"dcni/pkg/records/output"
 	"dcni/pkg/wire"
 )
 
@@ -29,6 +30,11 @@ type apiBackend struct{ *app }
 // Networks returns all networks.
 func (b apiBackend) Networks() ([]engineapi.Network, error) {
 	list, _, err := b.readNetworks()
+	if err != nil {
+		return nil, err
+	}
+	configurations, _, err := b.configurations()
+	list = append(list, configurations...)
 	var out []engineapi.Network
 	for _, n := range list {
 		out = append(out, engineapi.Network{
@@ -51,11 +57,16 @@ func (b apiBackend) Networks() ([]engineapi.Network, error) {
 
 // Create creates a network.
 func (b apiBackend) Create(c engineapi.Create) (string, error) {
-	swarm := swarmFlags{scope: c.Scope, configFrom: c.ConfigFrom, configOnly: c.ConfigOnly, ingress: c.Ingress}
+	swarm := swarmFlags{scope: c.Scope, configOnly: c.ConfigOnly, ingress: c.Ingress}
 	if err := swarm.check(c.Driver); err != nil {
 		return "", network.Refused(network.InvalidParameter, err)
 	}
-	id, err := b.createNetwork(c.Options)
+	create := b.createNetwork
+	if c.ConfigOnly {
+		create = b.createConfiguration
+	}
+	c.Options.ConfigFrom = c.ConfigFrom
+	id, err := create(c.Options)
 	return id, classified(err)
 }
 
@@ -72,27 +83,11 @@ func (b apiBackend) Remove(word string) error {
 
 // Prune removes networks that no container is on. Those that others made are left.
 func (b apiBackend) Prune(passes func(*catalog.Conflist, time.Time) bool) (removed []string, err error) {
-	list, _, err := b.readNetworks()
-	if err != nil {
-		return nil, err
+	removed, failed, err := b.pruneNetworks(passes)
+	for _, e := range failed {
+		b.warn("%v", e)
 	}
-	for _, n := range list {
-		made := n.Path == b.conf.Path(n.Name) || isOverlay(n.Raw)
-		if catalog.Predefined(n.Name) || !made || !passes(n.Conflist, n.Created) {
-			continue
-		}
-		err := b.Remove(n.Name)
-		switch network.ClassOf(err) {
-		case network.Forbidden: // it is in use
-		case network.Unclassified:
-			if err != nil {
-				b.warn("%v", err)
-				continue
-			}
-			removed = append(removed, n.Name)
-		}
-	}
-	return removed, nil
+	return removed, err
 }
 
 // Connect connects a container to a network.
@@ -246,6 +241,10 @@ func (b apiBackend) describeOwn(c *engineapi.Container, own *records.Container) 
 	c.Names, c.Hostname, c.Command, c.State = []string{own.Name}, own.Hostname, own.Command, string(own.Stage)
 	c.Created, c.Started, c.Finished, c.ExitCode = own.Created, own.Started, own.Finished, own.ExitCode
 	c.Files = b.store.ContainerDir(own.ID)
+	c.Labels, c.User, c.Exposed, c.Env, c.Workdir, c.AutoRemove = own.Labels, own.User, own.Exposed, own.Env, own.Workdir, own.Remove
+	if own.Output {
+		c.Output = output.Path(c.Files)
+	}
 	if own.Stage != records.Exited {
 		c.PID = own.Process.PID
 	}

@@ -23,7 +23,7 @@ func (a *app) addCompletions(root *cobra.Command) {
 		"inspect": {a.namesOfNetworks}, "rm": {a.namesOfNetworks}, "graph": {a.namesOfNetworks},
 		"connect": {a.namesOfNetworks, a.namesOfContainers, none}, "disconnect": {a.namesOfNetworks, a.namesOfContainers, none},
 		"ports": {a.namesOfContainers}, "stats": {a.namesOfContainers},
-		"exec": {a.runNames, none}, "stop": {a.runNames},
+		"exec": {a.runNames, none}, "stop": {a.runNames}, "logs": {a.runNames, none}, "wait": {a.runNames}, "prune": {none},
 		"ls": {none}, "ps": {none}, "doctor": {none}, "events": {none}, "create": {none},
 	} {
 		if c, _, err := root.Find([]string{name}); err == nil && c.Name() == name {
@@ -45,7 +45,9 @@ func (a *app) addCompletions(root *cobra.Command) {
 // filterNames are the beginnings of filters by command.
 var filterNames = map[string][]string{
 	"ls": {"driver=", "id=", "label=", "name=", "scope=", "type=", "dangling="},
-	"ps": {"id=", "name=", "network=", "status=", "exited="},
+	"ps": {"id=", "name=", "network=", "label=", "publish=", "expose=", "status=", "exited="},
+
+	"prune": {"until=", "label=", "label!="},
 }
 
 // inPlaces completes each word by its place.

@@ -154,7 +154,7 @@ func (a *app) connectRequest(t *target, n container.Network) (*networkRequest, e
 	}
 	list, err := find(known, n.Name)
 	if err != nil {
-		return nil, err
+		return nil, a.noEndpoints(n.Name, err)
 	}
 	n.Name = list.Name
 	if err := t.checkOwnNamespace(); err != nil {

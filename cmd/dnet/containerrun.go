@@ -36,6 +36,8 @@ type containerRun struct {
 	netns    *os.File // holds the network namespace for DEL; nil on the network host
 	results  []*types100.Result
 	links    []container.Linked // on the default bridge
+	user     *container.User    // whom the command runs as; nil: root
+	printed  *outputPipes       // what keeps the command's output; nil: it goes where dnet's own does
 	silent   *os.File           // keeps the pipe open that is the command's standard input; nothing writes to it
 	signals  chan os.Signal
 }
@@ -55,6 +57,9 @@ func (r *containerRun) run() (int, error) {
 	} else {
 		r.requests, err = r.networkRequests(r.spec)
 	}
+	if err == nil {
+		r.user, err = r.findUser(r.spec.User)
+	}
 	if err != nil {
 		return statusUsage, err
 	}
@@ -73,6 +78,7 @@ func (r *containerRun) begin() error {
 	r.c = &records.Container{
 		ID: hex.EncodeToString(random[:]), Name: r.spec.Name, Hostname: r.spec.Hostname, Command: r.args,
 		Stage: records.Created, Created: time.Now().UTC(), Remove: r.opts.remove,
+		Labels: r.spec.Labels, User: r.spec.User, Exposed: r.spec.AllExposed(), Workdir: r.spec.Workdir, Output: r.opts.detach,
 	}
 	if r.c.Name == "" {
 		r.c.Name = container.MadeName(r.args[0], r.c.ID)
@@ -99,7 +105,7 @@ func (r *containerRun) begin() error {
 // findAllLinks finds the containers that this one links to, and notes what those that link to
 // it are told.
 func (r *containerRun) findAllLinks() error {
-	for _, kv := range environment(nil, "", r.spec.Env) {
+	for _, kv := range environment(nil, "", nil, r.spec.Env) {
 		if !strings.HasPrefix(kv, "HOSTNAME=") || slices.Contains(r.spec.Env, kv) {
 			r.c.Env = append(r.c.Env, kv)
 		}
@@ -139,11 +145,11 @@ func (r *containerRun) start() error {
 	}
 	stdout, stderr := r.stdout, r.stderr
 	if r.opts.detach {
-		// Nothing reads the output.
-		if stdout, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+		r.printed, err = newOutputPipes()
+		if err != nil {
 			return err
 		}
-		stderr = stdout
+		stdout, stderr = r.printed.in[0], r.printed.in[1]
 	}
 	if err := sandbox.Adopt(); err != nil {
 		return err
@@ -156,6 +162,7 @@ func (r *containerRun) start() error {
 		o.Network, o.Join = false, r.donor.ns
 	}
 	r.child, err = sandbox.Start(o)
+	r.printed.started()
 	if err != nil || !o.Network {
 		return err
 	}
@@ -201,7 +208,17 @@ func (r *containerRun) record() error {
 		}
 		r.c.Networks = append(r.c.Networks, at)
 	}
-	return r.store.AddContainer(r.c, func(others []*records.Container) error { return nameTaken(r.c.Name, others) })
+	err = r.store.AddContainer(r.c, func(others []*records.Container) error { return nameTaken(r.c.Name, others) })
+	if err != nil {
+		return err
+	}
+	if err := r.printed.keep(r.store.ContainerDir(r.c.ID)); err != nil {
+		return err
+	}
+	if r.opts.cidFile == "" {
+		return nil
+	}
+	return os.WriteFile(r.opts.cidFile, []byte(r.c.ID), 0o644) //nolint:gosec // as Docker's: everybody may know the ID
 }
 
 // nameTaken returns Docker's error if another container has a name.
@@ -245,7 +262,8 @@ func (r *containerRun) work() (int, error) {
 		}
 	}
 	err = r.child.Run(sandbox.Command{
-		Args: r.args, Env: environment(r.variables(), r.c.Hostname, r.spec.Env), Dir: dir, Hostname: r.c.Hostname, Files: files,
+		Args: r.args, Env: environment(r.variables(), r.c.Hostname, r.user, r.spec.Env), Dir: dir, Hostname: r.c.Hostname, Files: files,
+		User: credential(r.user),
 	})
 	if failed := (&sandbox.ExecError{}); errors.As(err, &failed) {
 		return failed.Status, err
@@ -306,6 +324,7 @@ func (r *containerRun) end(status int) error {
 	defer r.lock.Unlock()
 	err := r.child.Kill()
 	r.c.ExitCode = status
+	defer r.printed.close()
 	r.c.Remove = r.c.Remove || r.c.Stage == records.Created
 	netns := ""
 	if r.netns != nil {

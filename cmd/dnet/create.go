@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"dcni/pkg/cni"
-	"dcni/pkg/mode"
 	"dcni/pkg/network"
 	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
@@ -30,9 +29,9 @@ type createFlags struct {
 	swarm                                   swarmFlags
 }
 
-// swarmFlags are the flags that only mean something in a Docker swarm.
+// swarmFlags are the flags that Docker has for swarms.
 type swarmFlags struct {
-	scope, configFrom   string
+	scope               string
 	configOnly, ingress bool
 }
 
@@ -54,7 +53,11 @@ func newCreateCommand(a *app) *cobra.Command {
 			if err := f.fill(o); err != nil {
 				return err
 			}
-			id, err := a.createNetwork(o)
+			create := a.createNetwork
+			if f.swarm.configOnly {
+				create = a.createConfiguration
+			}
+			id, err := create(o)
 			if err == nil {
 				fmt.Fprintln(a.stdout, id)
 			}
@@ -70,7 +73,7 @@ func newCreateCommand(a *app) *cobra.Command {
 // the value.
 func (f *createFlags) declare(cmd *cobra.Command, o *catalog.Options) {
 	flags := cmd.Flags()
-	flags.StringVarP(&o.Driver, "driver", "d", "bridge", "Driver to manage the network")
+	flags.StringVarP(&o.Driver, "driver", "d", "bridge", "Driver to manage the network: bridge, macvlan, ipvlan, overlay, or any CNI plugin's type")
 	flags.StringArrayVarP(&f.driverOptions, "opt", "o", nil, "Set driver specific options")
 	flags.StringArrayVar(&f.labels, "label", nil, "Set metadata on a network")
 	flags.BoolVar(&o.Internal, "internal", false, "Restrict external access to the network")
@@ -81,12 +84,12 @@ func (f *createFlags) declare(cmd *cobra.Command, o *catalog.Options) {
 	flags.IPNetSliceVar(&f.ranges, "ip-range", nil, "Allocate container IP from a sub-range")
 	flags.IPSliceVar(&f.gateways, "gateway", nil, "IPv4 or IPv6 gateway for the subnet")
 	flags.StringArrayVar(&f.aux, "aux-address", nil, "Auxiliary IPv4 or IPv6 addresses, NAME=ADDRESS: given to no container")
-	flags.StringVar(&o.IPAMDriver, "ipam-driver", "default", "IP address management driver")
-	flags.StringArrayVar(&f.ipamOptions, "ipam-opt", nil, "Set IPAM options: allocation=lowest, sticky=true")
+	flags.StringVar(&o.IPAMDriver, "ipam-driver", "default", "IP address management driver: default, null, or any CNI IPAM plugin's type")
+	flags.StringArrayVar(&f.ipamOptions, "ipam-opt", nil, "Set IPAM options: allocation=lowest, sticky=true; of another IPAM plugin its keys")
 	flags.StringVar(&f.swarm.scope, "scope", "", "Accepted: local, of overlay networks global")
 	flags.BoolVar(&f.swarm.ingress, "ingress", false, "Refused: there is no swarm")
-	flags.BoolVar(&f.swarm.configOnly, "config-only", false, "Refused: there is no swarm")
-	flags.StringVar(&f.swarm.configFrom, "config-from", "", "Refused: there is no swarm")
+	flags.BoolVar(&f.swarm.configOnly, "config-only", false, "Create a configuration only network")
+	flags.StringVar(&o.ConfigFrom, "config-from", "", "The network from which to copy the configuration")
 }
 
 // fill puts the flags' values into the options.
@@ -124,10 +127,8 @@ func (s swarmFlags) check(driver string) error {
 		return fmt.Errorf("--scope %s: must be %s: there is no swarm", s.scope, scope)
 	case s.ingress:
 		return fmt.Errorf("--ingress: there is no swarm that it could route for")
-	case s.configOnly:
-		return fmt.Errorf("--config-only: there is no swarm whose nodes could differ: create the network")
-	case s.configFrom != "":
-		return fmt.Errorf("--config-from %s: there are no configuration networks", s.configFrom)
+	case s.scope != "" && s.configOnly:
+		return fmt.Errorf("--scope: must not be given with --config-only")
 	}
 	return nil
 }
@@ -144,6 +145,9 @@ func pairs(words []string) map[string]string {
 
 // createNetwork creates a network, of this host or of the cluster, and returns its ID.
 func (a *app) createNetwork(o *catalog.Options) (id string, err error) {
+	if err := a.configureFrom(o); err != nil {
+		return "", err
+	}
 	create := a.create
 	if o.Driver == overlayDriver {
 		create = a.createOverlay
@@ -157,7 +161,7 @@ func (a *app) createNetwork(o *catalog.Options) (id string, err error) {
 // create creates a network: it chooses and registers the subnets, and writes the
 // file. The kernel's objects are made when the first container is attached.
 func (a *app) create(o *catalog.Options) error {
-	draft, err := o.Draft(mode.All)
+	draft, err := a.draft(o)
 	if err != nil {
 		return network.Refused(network.InvalidParameter, err)
 	}
@@ -186,6 +190,59 @@ func (a *app) create(o *catalog.Options) error {
 	return c.run(m)
 }
 
+// createConfiguration creates a configuration network, and returns its ID.
+func (a *app) createConfiguration(o *catalog.Options) (id string, err error) {
+	c, err := o.Configuration()
+	if err != nil {
+		return "", network.Refused(network.Forbidden, err)
+	}
+	lock, err := a.store.LockNetwork(o.Name)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Unlock()
+	if err := a.nameFree(o.Name); err != nil {
+		return "", err
+	}
+	data, err := c.Encode()
+	if err != nil {
+		return "", err
+	}
+	return network.ID(o.Name), a.conf.WriteConfiguration(o.Name, data)
+}
+
+// configureFrom gives a network what the configuration network of --config-from says.
+func (a *app) configureFrom(o *catalog.Options) error {
+	if o.ConfigFrom == "" {
+		return nil
+	}
+	list, _, err := a.configurations()
+	if err != nil {
+		return err
+	}
+	n, err := find(list, o.ConfigFrom)
+	if err != nil {
+		return network.Refuse(network.NotFound, "configuration network %q not found: create it with --config-only", o.ConfigFrom)
+	}
+	return network.Refused(network.Forbidden, n.Configuration.Configure(o))
+}
+
+// nameFree refuses the name of a network that is there.
+func (a *app) nameFree(name string) error {
+	list, _, err := a.readNetworks()
+	if err != nil {
+		return err
+	}
+	configurations, _, err := a.configurations()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(append(list, configurations...), func(n Network) bool { return n.Name == name }) {
+		return alreadyExists(name)
+	}
+	return nil
+}
+
 // parentFree tells why a network can't have its parent: one that is configured has it,
 // and can't share it.
 func (a *app) parentFree(d network.Description) error {
@@ -211,12 +268,8 @@ func (a *app) parentFree(d network.Description) error {
 // removeLeftovers removes what a killed `dnet rm` left of a network of that name.
 // The caller holds the network's lock.
 func (a *app) removeLeftovers(m machine, name string) error {
-	list, _, err := a.readNetworks()
-	if err != nil {
+	if err := a.nameFree(name); err != nil {
 		return err
-	}
-	if slices.ContainsFunc(list, func(n Network) bool { return n.Name == name }) {
-		return alreadyExists(name)
 	}
 	attached, err := a.store.List(name)
 	if err != nil {

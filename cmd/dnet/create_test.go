@@ -124,7 +124,9 @@ func TestCreateRefuses(t *testing.T) {
 		"-d ipvlan -o parent=eth0 n":                      "mode \"l2 bridge\": ipvlan network routed is already using parent interface eth0 in mode l3 bridge\n",
 		"-d macvlan -o parent=eth0 n":                     "parent \"eth0\": ipvlan network routed is already using parent interface eth0: macvlan and ipvlan can't share one\n",
 		"-d ipvlan -o parent=eth0 -o ipvlan_mode=l4 n":    "requested ipvlan mode 'l4' is not valid, 'l2' mode is the ipvlan driver default\n",
-		"-d nosuch n":                              "plugin \"nosuch\" not found\n",
+		"-d nosuch n":     "plugin \"nosuch\" not found: it is no driver (bridge, ipvlan, macvlan, overlay), and no CNI plugin in DIR/bin\n",
+		"-d cni:bridge n": "plugin \"bridge\" not found: ...",
+		"-d dbridge --internal --ipam-driver null n": "invalid ipam driver: \"null\": a network of dcni's has addresses\n",
 		"-d host n":                                "only one instance of \"host\" network is allowed\n",
 		"-o com.docker.network.driver.mtu=abc n":   "failed to parse com.docker.network.driver.mtu value: abc (strconv.Atoi: parsing \"abc\": invalid syntax)\n",
 		"-o com.docker.network.bridge.icc=false n": `unknown key "options.com.docker.network.bridge.icc": did you mean "options.com.docker.network.bridge.name"?` + "\n",
@@ -135,7 +137,7 @@ func TestCreateRefuses(t *testing.T) {
 			" (br-hidden): networks have same bridge name\n",
 		"-o com.docker.network.bridge.default_bridge=true n": "cannot create network " + network.ID("n") + " (dcni0): conflicts with network " + network.ID("bridge") +
 			" (dcni0): networks have same bridge name\n",
-		"--ipam-driver nosuch n":        "invalid ipam driver: \"nosuch\"\n",
+		"--ipam-driver nosuch n":        "invalid ipam driver: \"nosuch\": must be default, null, or the type of a CNI IPAM plugin in DIR/bin\n",
 		"--ipam-opt alocation=lowest n": "unknown key \"ipam.alocation\": did you mean \"ipam.allocation\"?\n",
 		"--ipam-opt sticky=maybe n":     "ipam.sticky \"maybe\": must be true or false\n",
 		"--label =x n":                  "invalid label '=x': empty name\n",
@@ -143,8 +145,9 @@ func TestCreateRefuses(t *testing.T) {
 		"--label 'a b=x' n":             "label 'a b' contains whitespaces\n",
 		"--scope swarm n":               "--scope swarm: must be local: there is no swarm\n",
 		"--ingress n":                   "--ingress: ...",
-		"--config-only n":               "--config-only: ...",
-		"--config-from x n":             "--config-from x: there are no configuration networks\n",
+		"--config-only --internal n":    "configuration network can only contain network specific fields. ...",
+		"--config-only --scope local n": "--scope: must not be given with --config-only\n",
+		"--config-from x n":             "configuration network \"x\" not found: create it with --config-only\n",
 	} {
 		f.check([]call{{"create " + line, 1, "", "dnet: " + want}})
 		if f.exists("net.d/dcni-n.conflist") {

@@ -25,26 +25,71 @@ import (
 const lookEvery = 200 * time.Millisecond
 
 func newEventsCommand(a *app) *cobra.Command {
-	var asJSON bool
+	var o eventOptions
 	cmd := &cobra.Command{
 		Use:   "events [OPTIONS]",
 		Short: "Print what happens to networks and containers, until interrupted",
 		Long: "Print what happens, until interrupted: networks that are created and destroyed, containers of whichever runtime that are connected " +
-			"and disconnected, and dnetd that starts and ends. What comes and goes within a fifth of a second is not seen.",
+			"and disconnected, what dnetd puts back where others took it away, and dnetd that starts and ends. " +
+			"What comes and goes within a fifth of a second is not seen.",
 		Example: "  dnet events\n" +
+			"  dnet events --filter event=heal --filter network=web\n" +
 			"  dnet events --json | jq .Action",
 		Args:                  exactly(0),
-		RunE:                  func(*cobra.Command, []string) error { return a.events(asJSON) },
+		RunE:                  func(*cobra.Command, []string) error { return a.events(o) },
 		DisableFlagsInUseLine: true,
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "Print a JSON object a line, with Docker's names")
+	cmd.Flags().BoolVar(&o.json, "json", false, "Print a JSON object a line, with Docker's names")
+	cmd.Flags().StringArrayVarP(&o.filters, "filter", "f", nil, `Filter by type, event, network or container (e.g. "event=connect")`)
 	return cmd
+}
+
+// eventOptions are the flags of events.
+type eventOptions struct {
+	json    bool
+	filters []string
+}
+
+// eventFilters tell for each name of --filter whether an event has a value.
+var eventFilters = map[string]func(e event, value string) bool{
+	"type":  func(e event, v string) bool { return e.Type == v },
+	"event": func(e event, v string) bool { return e.Action == v },
+	"network": func(e event, v string) bool {
+		return e.Type == "network" && isNamed(v)(e.Actor.Attributes["name"])
+	},
+	"container": func(e event, v string) bool {
+		id := e.Actor.Attributes["container"]
+		return v != "" && (e.Actor.Attributes["containerName"] == v || id != "" && strings.HasPrefix(id, v))
+	},
+}
+
+// passes reads the filters. Values of one name are alternatives.
+func (o eventOptions) passes() (func(event) bool, error) {
+	asked := catalog.Filters{}
+	for _, word := range o.filters {
+		if err := asked.Add(word); err != nil {
+			return nil, fmt.Errorf("invalid argument %q for \"-f, --filter\" flag: %w", word, err)
+		}
+	}
+	for name := range asked {
+		if eventFilters[name] == nil {
+			return nil, fmt.Errorf("invalid filter '%s': must be container, event, network or type", name)
+		}
+	}
+	return func(e event) bool {
+		for name, values := range asked {
+			if !slices.ContainsFunc(values, func(v string) bool { return eventFilters[name](e, v) }) {
+				return false
+			}
+		}
+		return true
+	}, nil
 }
 
 // An event is one thing that happened, with Docker's names.
 type event struct {
 	Type   string // network, or daemon
-	Action string // create, destroy, connect, disconnect; start, die of a daemon
+	Action string // create, destroy, connect, disconnect, heal, heal_failed; start, die of a daemon
 	Actor  struct {
 		ID         string
 		Attributes map[string]string
@@ -58,7 +103,11 @@ type event struct {
 type scene map[string]event
 
 // events prints what changes.
-func (a *app) events(asJSON bool) error {
+func (a *app) events(o eventOptions) error {
+	passes, err := o.passes()
+	if err != nil {
+		return &statusErr{statusUsage, err}
+	}
 	ends := make(chan os.Signal, 1)
 	signal.Notify(ends, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(ends)
@@ -66,14 +115,19 @@ func (a *app) events(asJSON bool) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	var before scene
+	healed := time.Now().UnixNano()
 	for {
 		now, err := a.scene(store, before)
 		if err != nil {
 			return err
 		}
 		if before != nil {
-			for _, e := range changes(before, now, time.Now()) {
-				if err := e.print(a.stdout, asJSON); err != nil {
+			list := append(changes(before, now, time.Now()), a.healEvents(&healed)...)
+			for _, e := range list {
+				if !passes(e) {
+					continue
+				}
+				if err := e.print(a.stdout, o.json); err != nil {
 					return err
 				}
 			}
@@ -85,6 +139,39 @@ func (a *app) events(asJSON bool) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// healEvents returns what dnetd has put back, or could not, after a time in nanoseconds since
+// 1970, and moves that on. Where no dnetd runs that is nothing.
+func (a *app) healEvents(after *int64) (list []event) {
+	for {
+		reply, err := agent.Client{Store: a.store, NeverStart: true}.Call(agent.AnswerTimeout, agent.Request{Op: agent.Events, After: *after})
+		if err != nil || len(reply.Events) == 0 {
+			return list
+		}
+		for _, h := range reply.Events {
+			list = append(list, healEvent(h))
+			*after = h.Time
+		}
+	}
+}
+
+// healEvent shows what was put back.
+func healEvent(h agent.Event) event {
+	action, attributes := "heal", map[string]string{"object": h.Object}
+	for name, value := range map[string]string{"container": h.Container, "interface": h.IfName, "was": h.Was, "error": h.Error} {
+		if value != "" {
+			attributes[name] = strings.ReplaceAll(value, "\n", "; ")
+		}
+	}
+	if h.Error != "" {
+		action = "heal_failed"
+	}
+	e := networkEvent(action, h.Network, "", attributes)
+	delete(e.Actor.Attributes, "type")
+	e.TimeNano = h.Time
+	e.Time = h.Time / int64(time.Second)
+	return e
 }
 
 // changes returns what went and what came, in an order that is always the same.

@@ -15,8 +15,8 @@ import (
 // execOptions are the flags of `dnet exec`.
 type execOptions struct {
 	detach, interactive, terminal bool
-	env                           []string
-	workdir                       string
+	env, envFiles                 []string
+	workdir, user                 string
 }
 
 func newExecCommand(a *app) *cobra.Command {
@@ -32,6 +32,8 @@ func newExecCommand(a *app) *cobra.Command {
 	f.SetInterspersed(false) // what follows CONTAINER is COMMAND's
 	f.BoolVarP(&o.detach, "detach", "d", false, "Run command in the background")
 	f.StringArrayVarP(&o.env, "env", "e", nil, "Set environment variables")
+	f.StringArrayVar(&o.envFiles, "env-file", nil, "Read in a file of environment variables")
+	f.StringVarP(&o.user, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>]; default: root)")
 	f.BoolVarP(&o.interactive, "interactive", "i", false, "Keep STDIN open")
 	f.BoolVarP(&o.terminal, "tty", "t", false, "Insist on a terminal, which the command gets as it is")
 	f.StringVarP(&o.workdir, "workdir", "w", "", "Working directory (default: the present one)")
@@ -40,7 +42,12 @@ func newExecCommand(a *app) *cobra.Command {
 
 // exec becomes the command: no dnet process stays between it and the caller.
 func (a *app) exec(o *execOptions, word string, args []string) error {
-	if err := container.CheckEnv(o.env); err != nil {
+	given, err := a.parseRun(&runOptions{Options: container.Options{Env: o.env, User: o.user}, envFiles: o.envFiles})
+	if err != nil {
+		return err
+	}
+	user, err := a.findUser(o.user)
+	if err != nil {
 		return err
 	}
 	if o.interactive && o.terminal && !o.detach && !sandbox.IsTerminal(a.stdin) {
@@ -54,7 +61,7 @@ func (a *app) exec(o *execOptions, word string, args []string) error {
 	if c.Stage != records.Running {
 		return stopped
 	}
-	cmd := sandbox.Command{Args: args, Env: environment(a.env, c.Hostname, o.env), Dir: o.workdir, Join: &c.Process}
+	cmd := sandbox.Command{Args: args, Env: environment(a.env, c.Hostname, user, given.Env), Dir: o.workdir, User: credential(user), Join: &c.Process}
 	if cmd.Dir == "" {
 		if cmd.Dir, err = os.Getwd(); err != nil {
 			return err

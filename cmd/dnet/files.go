@@ -11,6 +11,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"dcni/pkg/container"
+	"dcni/pkg/host/sandbox"
 )
 
 // The files that a container has of its own, by their paths in the container.
@@ -161,10 +162,13 @@ func appendIP(list []netip.Addr, ip net.IP) []netip.Addr {
 	return list
 }
 
-// environment returns the caller's environment with HOSTNAME and the variables of
-// -e set. A NAME without a value is the caller's, and is there already.
-func environment(caller []string, hostname string, set []string) []string {
+// environment returns the caller's environment with HOSTNAME, HOME of the user of -u, and the
+// variables of -e set. A NAME without a value is the caller's, and is there already.
+func environment(caller []string, hostname string, user *container.User, set []string) []string {
 	env := setVariable(slices.Clone(caller), "HOSTNAME="+hostname)
+	if user != nil && user.Home != "" {
+		env = setVariable(env, "HOME="+user.Home)
+	}
 	for _, kv := range set {
 		if strings.Contains(kv, "=") {
 			env = setVariable(env, kv)
@@ -178,4 +182,23 @@ func setVariable(env []string, kv string) []string {
 	name, _, _ := strings.Cut(kv, "=")
 	env = slices.DeleteFunc(env, func(old string) bool { return strings.HasPrefix(old, name+"=") })
 	return append(env, kv)
+}
+
+// findUser finds whom a command is to run as, by the host's files; nil for root.
+func (a *app) findUser(word string) (*container.User, error) {
+	if word == "" {
+		return nil, nil //nolint:nilnil // root is no user that was found
+	}
+	passwd, _ := a.hostFile("/etc/passwd") // without it there are only numbers
+	group, _ := a.hostFile("/etc/group")
+	u, err := container.ParseUser(word, string(passwd), string(group))
+	return &u, err
+}
+
+// credential returns a user as the sandbox takes it.
+func credential(u *container.User) *sandbox.Credential {
+	if u == nil {
+		return nil
+	}
+	return &sandbox.Credential{UID: u.UID, GID: u.GID, Groups: u.Groups}
 }

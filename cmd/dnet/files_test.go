@@ -152,7 +152,7 @@ func TestEnvironment(t *testing.T) {
 		{[]string{"AB", "NOSUCH"}, []string{"A=1", "AB=2", "HOSTNAME=c"}},
 		{[]string{"HOSTNAME=mine"}, []string{"A=1", "AB=2", "HOSTNAME=mine"}},
 	} {
-		if got := environment(caller, "c", c.set); !slices.Equal(got, c.want) {
+		if got := environment(caller, "c", nil, c.set); !slices.Equal(got, c.want) {
 			t.Errorf("-e %q: %q, want %q", c.set, got, c.want)
 		}
 	}

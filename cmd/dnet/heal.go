@@ -146,8 +146,14 @@ func (a *app) finish(c *records.Container, netns string) error {
 		return err // the record stays as it is, and the next dnet tries again
 	}
 	if c.Remove {
-		return a.store.RemoveContainer(c.ID)
+		return a.forgetContainer(c)
 	}
 	c.Stage, c.Finished = records.Exited, time.Now().UTC()
 	return a.store.PutContainer(c)
+}
+
+// forgetContainer removes what is on record of a container. `dnet wait` has its exit status
+// all the same.
+func (a *app) forgetContainer(c *records.Container) error {
+	return errors.Join(a.store.PutStatus(c.ID, c.ExitCode), a.store.RemoveContainer(c.ID))
 }

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"text/template"
 
 	"github.com/spf13/cobra"
 
+	"dcni/pkg/engineapi"
 	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
 	"dcni/pkg/records/leases"
@@ -23,40 +25,52 @@ import (
 const statusTemplate = 64
 
 func newInspectCommand(a *app) *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use:                   "inspect [OPTIONS] NETWORK [NETWORK...]",
-		Short:                 "Display detailed information on one or more networks",
-		Args:                  atLeast(1),
-		RunE:                  func(_ *cobra.Command, args []string) error { return a.inspectAll(args, format) },
-		DisableFlagsInUseLine: true,
+	return newInspect(a, &cobra.Command{
+		Use:   "inspect [OPTIONS] NETWORK|CONTAINER [NETWORK|CONTAINER...]",
+		Short: "Display detailed information on networks or containers",
+	}, "")
+}
+
+// newInspect returns a command that inspects what is of a type; "": networks first of all.
+func newInspect(a *app, cmd *cobra.Command, only string) *cobra.Command {
+	o := &inspectOptions{kind: only}
+	cmd.Args = atLeast(1)
+	cmd.RunE = func(_ *cobra.Command, args []string) error { return a.inspectAll(args, o) }
+	cmd.DisableFlagsInUseLine = true
+	cmd.Flags().StringVarP(&o.format, "format", "f", "", "json, or a Go template")
+	if only == "" {
+		cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "Show what other nodes have on an overlay network, too")
+		cmd.Flags().StringVar(&o.kind, "type", "", "Only inspect objects of the given type: network or container")
 	}
-	cmd.Flags().StringVarP(&format, "format", "f", "", "json, or a Go template")
-	cmd.Flags().BoolP("verbose", "v", false, "Accepted: a network of one host has no more to show")
 	return cmd
 }
 
+// inspectOptions are the flags of inspect.
+type inspectOptions struct {
+	format, kind string
+	verbose      bool
+}
+
 // inspectAll prints the networks that it finds, and then fails if it missed some.
-func (a *app) inspectAll(words []string, format string) error {
-	show, err := inspector(format)
+func (a *app) inspectAll(words []string, o *inspectOptions) error {
+	show, err := inspector(o.format)
 	if err != nil {
 		return &statusErr{statusTemplate, err}
 	}
-	all, err := a.networks()
+	if !slices.Contains([]string{"", "network", "container"}, o.kind) {
+		return fmt.Errorf("%q is not a valid value for --type: must be network or container", o.kind)
+	}
+	all, err := a.allNetworks()
 	if err != nil {
 		return err
 	}
-	var found []*catalog.Inspection
+	var found []any
 	var errs []error
 	for _, word := range words {
-		n, err := find(all, word)
+		one, err := a.inspectWord(all, word, o)
 		if err != nil {
 			errs = append(errs, err)
 			continue
-		}
-		one, err := a.inspect(n)
-		if err != nil {
-			return err
 		}
 		found = append(found, one)
 	}
@@ -76,20 +90,57 @@ func (a *app) inspectAll(words []string, format string) error {
 	return nil
 }
 
+// inspectWord describes the network that a word means, or else the container.
+func (a *app) inspectWord(all []Network, word string, o *inspectOptions) (any, error) {
+	if o.kind == "container" {
+		return a.inspectContainer(word)
+	}
+	n, err := find(all, word)
+	if notFound := (*catalog.NotFoundError)(nil); errors.As(err, &notFound) && o.kind == "" {
+		if one, none := a.inspectContainer(word); none == nil {
+			return one, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	out, err := a.inspect(n)
+	if err == nil && o.verbose && isOverlay(n.Raw) {
+		if out.Endpoints, err = a.endpointsOfAllNodes(n.Name); err != nil {
+			a.warn("%s: the other nodes' part is not known: %v", n.Name, err)
+		}
+		return out, nil
+	}
+	return out, err
+}
+
+// inspectContainer describes a container of whichever runtime.
+func (a *app) inspectContainer(word string) (any, error) {
+	list, err := apiBackend{a}.Containers()
+	if err != nil {
+		return nil, err
+	}
+	c, err := engineapi.Find(list, word)
+	if err != nil {
+		return nil, err
+	}
+	return c.Inspect(), nil
+}
+
 // inspector returns how to show networks: as a list in JSON, with or without
 // line breaks, or each by a template.
-func inspector(format string) (func([]*catalog.Inspection) ([]byte, error), error) {
+func inspector(format string) (func([]any) ([]byte, error), error) {
 	switch format {
 	case "":
-		return func(found []*catalog.Inspection) ([]byte, error) { return listJSON(found, "    ") }, nil
+		return func(found []any) ([]byte, error) { return listJSON(found, "    ") }, nil
 	case "json":
-		return func(found []*catalog.Inspection) ([]byte, error) { return listJSON(found, "") }, nil
+		return func(found []any) ([]byte, error) { return listJSON(found, "") }, nil
 	}
 	t, err := parseTemplate(format)
 	if err != nil {
 		return nil, err
 	}
-	return func(found []*catalog.Inspection) ([]byte, error) {
+	return func(found []any) ([]byte, error) {
 		if len(found) == 0 {
 			return []byte("\n"), nil
 		}
@@ -112,7 +163,7 @@ func inspector(format string) (func([]*catalog.Inspection) ([]byte, error), erro
 
 // fill executes a template. As with Docker, a template may also use the JSON's
 // names: {{.Id}} for {{.ID}}.
-func fill(t *template.Template, one *catalog.Inspection) (string, error) {
+func fill(t *template.Template, one any) (string, error) {
 	var text strings.Builder
 	if t.Execute(&text, one) == nil {
 		return text.String(), nil
@@ -132,7 +183,7 @@ func fill(t *template.Template, one *catalog.Inspection) (string, error) {
 	return text.String(), err
 }
 
-func listJSON(found []*catalog.Inspection, indent string) ([]byte, error) {
+func listJSON(found []any, indent string) ([]byte, error) {
 	if len(found) == 0 {
 		return []byte("[]\n"), nil
 	}

@@ -2,11 +2,9 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -52,7 +50,7 @@ func (a *app) list(f listFlags) error {
 	if err := filters.Validate(); err != nil {
 		return err
 	}
-	all, err := a.networks()
+	all, err := a.allNetworks()
 	if err != nil {
 		return err
 	}
@@ -125,13 +123,7 @@ func (r *row) IPv6() string { return strconv.FormatBool(r.facts().IPv6) }
 func (r *row) Internal() string { return strconv.FormatBool(r.facts().Internal) }
 
 // Labels are KEY=VALUE words with commas between.
-func (r *row) Labels() string {
-	var words []string
-	for _, key := range slices.Sorted(maps.Keys(r.n.Labels)) {
-		words = append(words, key+"="+r.n.Labels[key])
-	}
-	return strings.Join(words, ",")
-}
+func (r *row) Labels() string { return labelWords(r.n.Labels) }
 
 // Label is the value of one label.
 func (r *row) Label(key string) string { return r.n.Labels[key] }

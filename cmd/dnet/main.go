@@ -185,17 +185,23 @@ func (a *app) command() *cobra.Command {
 		newDisconnectCommand(a),
 		newInspectCommand(a),
 		newListCommand(a),
+		newPruneCommand(a),
 		newRemoveCommand(a),
 		newRunCommand(a),
 		newExecCommand(a),
 		newPsCommand(a),
 		newStopCommand(a),
+		newLogsCommand(a),
+		newWaitCommand(a),
+		newContainerCommand(a),
 		newClusterCommand(a),
 		newDoctorCommand(a),
 		newGraphCommand(a),
 		newPortsCommand(a),
 		newStatsCommand(a),
 		newEventsCommand(a),
+		newImportCommand(a),
+		newExportCommand(a),
 	)
 	for _, command := range more {
 		root.AddCommand(command())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -63,6 +64,51 @@ func (a *app) readNetworks() (list []Network, broken []error, err error) {
 		list = append(list, Network{Conflist: c})
 	}
 	return list, broken, nil
+}
+
+// allNetworks returns the networks, and behind them the configuration networks, which no
+// container can be attached to.
+func (a *app) allNetworks() ([]Network, error) {
+	list, err := a.networks()
+	if err != nil {
+		return nil, err
+	}
+	configurations, broken, err := a.configurations()
+	for _, b := range broken {
+		a.warn("%v: left out", b)
+	}
+	return append(list, configurations...), err
+}
+
+// configurations returns the configuration networks, and what is wrong with those that it
+// leaves out.
+func (a *app) configurations() (list []Network, broken []error, err error) {
+	files, err := a.conf.Configurations()
+	for _, f := range files {
+		c, err := (*catalog.Configuration)(nil), f.Err
+		if err == nil {
+			c, err = catalog.ParseConfiguration(f.Data)
+		}
+		if err != nil {
+			broken = append(broken, fmt.Errorf("%s: %w", f.Path, err))
+			continue
+		}
+		list = append(list, Network{Conflist: c.Conflist(), Path: f.Path, Created: f.Modified})
+	}
+	return list, broken, err
+}
+
+// noEndpoints says more of a network that is not found: if a word is a configuration
+// network's, it is, in Docker's words, no network for containers.
+func (a *app) noEndpoints(word string, err error) error {
+	list, _, _ := a.configurations()
+	if notFound := (*catalog.NotFoundError)(nil); !errors.As(err, &notFound) {
+		return err
+	}
+	if n, e := find(list, word); e == nil {
+		return fmt.Errorf("cannot create endpoint on configuration-only network %s: create a network with --config-from %s", n.Name, n.Name)
+	}
+	return err
 }
 
 // find returns the network that a word names, see [catalog.Find].

@@ -21,6 +21,9 @@ func TestEveryFlag(t *testing.T) {
 		f := newFixture(t)
 		status, _, stderr := f.dnet("create --subnet 10.70.0.0/24 " + strings.Join(flags, " ") + " web")
 		data, err := os.ReadFile(f.dir + "/net.d/dcni-web.conflist")
+		if f.exists("net.d/dcni-web.config-only") {
+			data, err = os.ReadFile(f.dir + "/net.d/dcni-web.config-only")
+		}
 		if (status == 0) != (err == nil) {
 			t.Fatalf("status %d, %v", status, err)
 		}

@@ -176,14 +176,14 @@ func checkOverlayFile(w overlay.Wanted) error {
 // overlayFree looks for networks of this host that are in the way, and notes what a
 // subnet that is chosen must not overlap.
 func (a *app) overlayFree(w *overlay.Wanted) error {
+	if err := a.nameFree(w.Name); err != nil {
+		return err
+	}
 	list, _, err := a.readNetworks()
 	if err != nil {
 		return err
 	}
 	for _, n := range list {
-		if n.Name == w.Name {
-			return alreadyExists(w.Name)
-		}
 		f, err := n.Facts(a.registered(n))
 		if err != nil {
 			continue // one that can't be read has no container either
@@ -256,4 +256,20 @@ func (a *app) peers(name string) ([]catalog.InspectedPeer, error) {
 		}
 	}
 	return list, nil
+}
+
+// endpointsOfAllNodes lists what all nodes have on a network, by node.
+func (a *app) endpointsOfAllNodes(name string) (list []catalog.InspectedRemote, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	client, c, err := a.openCluster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = client.Close() }()
+	endpoints, err := c.Endpoints(ctx, name)
+	for _, e := range endpoints {
+		list = append(list, catalog.InspectedRemote{Node: e.Node, Container: e.Container, Name: e.Name, Addresses: e.Addresses})
+	}
+	return list, err
 }

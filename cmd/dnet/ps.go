@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,12 +12,15 @@ import (
 
 	"dcni/pkg/container"
 	"dcni/pkg/firewall"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
 )
 
 // psOptions are the flags of `dnet ps`.
 type psOptions struct {
 	all, quiet, long bool
+	latest           bool
+	last             int // show so many; 0: all
 	format           string
 	filters          []string
 }
@@ -32,7 +36,9 @@ func newPsCommand(a *app) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.all, "all", "a", false, "Show all containers (default shows just running)")
-	f.StringArrayVarP(&o.filters, "filter", "f", nil, "Filter output: id, name, network, status, exited")
+	f.StringArrayVarP(&o.filters, "filter", "f", nil, "Filter output: id, name, network, label, publish, expose, status, exited")
+	f.IntVarP(&o.last, "last", "n", 0, "Show n last created containers (includes all states)")
+	f.BoolVarP(&o.latest, "latest", "l", false, "Show the latest created container (includes all states)")
 	f.StringVar(&o.format, "format", "", "table, table TEMPLATE, raw, json, or a Go template")
 	f.BoolVar(&o.long, "no-trunc", false, "Don't truncate output")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "Only display container IDs")
@@ -47,7 +53,7 @@ func psListing(o *psOptions) listing {
 			"status: {{.Status}}\nports: {{.Ports}}\nnetworks: {{.Networks}}\nnames: {{.Names}}\n",
 		heads: headers{
 			"ID": "CONTAINER ID", "Command": "COMMAND", "RunningFor": "CREATED", "CreatedAt": "CREATED AT", "State": "STATE",
-			"Status": "STATUS", "Ports": "PORTS", "Networks": "NETWORKS", "Names": "NAMES",
+			"Status": "STATUS", "Ports": "PORTS", "Networks": "NETWORKS", "Names": "NAMES", "Labels": "LABELS",
 		},
 	}
 	if o.quiet {
@@ -58,14 +64,23 @@ func psListing(o *psOptions) listing {
 
 // A psRow is a container as the templates of ps have it.
 type psRow struct {
-	Command, CreatedAt, ID, Names, Networks, Ports, RunningFor, State, Status string
+	Command, CreatedAt, ID, Labels, Names, Networks, Ports, RunningFor, State, Status string
+
+	labels map[string]string
 }
+
+// Label is the value of one label.
+func (r psRow) Label(key string) string { return r.labels[key] }
 
 func (a *app) ps(o *psOptions) error {
 	keep, all, err := a.parseFilters(o.filters)
 	if err != nil {
 		return err
 	}
+	if o.latest {
+		o.last = 1
+	}
+	all = all || o.last > 0
 	list, broken, err := a.store.Containers()
 	if err != nil {
 		return err
@@ -74,7 +89,10 @@ func (a *app) ps(o *psOptions) error {
 		a.warn("%v", err)
 	}
 	l := psListing(o)
-	for _, c := range list {
+	for _, c := range list { // the newest first
+		if o.last > 0 && len(l.rows) == o.last {
+			break
+		}
 		if !a.present(c) {
 			continue
 		}
@@ -108,15 +126,9 @@ func (a *app) present(c *records.Container) bool {
 
 // psRow describes a container.
 func (a *app) psRow(c *records.Container, long bool, now time.Time) (psRow, error) {
-	var endpoints []*firewall.Endpoint
-	list, err := a.store.OfContainer(c.ID)
+	endpoints, err := a.published(c)
 	if err != nil { // the other records were read all the same
 		a.warn("%v", err)
-	}
-	for _, r := range list {
-		if r.Endpoint != nil {
-			endpoints = append(endpoints, r.Endpoint)
-		}
 	}
 	id, command := c.ID, strconv.Quote(strings.Join(c.Command, " "))
 	if !long {
@@ -127,7 +139,28 @@ func (a *app) psRow(c *records.Container, long bool, now time.Time) (psRow, erro
 		ID: id, Command: command, Names: c.Name, Networks: strings.Join(a.networkNames(c), ","),
 		CreatedAt: c.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), RunningFor: since(c.Created, now) + " ago",
 		State: string(c.Stage), Status: status(c, now), Ports: container.ShowPorts(endpoints),
+		Labels: labelWords(c.Labels), labels: c.Labels,
 	}, nil
+}
+
+// published returns what a container has published.
+func (a *app) published(c *records.Container) (endpoints []*firewall.Endpoint, err error) {
+	list, err := a.store.OfContainer(c.ID)
+	for _, r := range list {
+		if r.Endpoint != nil {
+			endpoints = append(endpoints, r.Endpoint)
+		}
+	}
+	return endpoints, err
+}
+
+// labelWords are labels as KEY=VALUE words with commas between.
+func labelWords(labels map[string]string) string {
+	var words []string
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		words = append(words, key+"="+labels[key])
+	}
+	return strings.Join(words, ",")
 }
 
 // networkNames returns the names of a container's networks, those that it was connected to
@@ -164,7 +197,7 @@ func status(c *records.Container, now time.Time) string {
 	return "Created"
 }
 
-// parseFilters reads --filter. Values of one key are alternatives. all says that
+// parseFilters reads --filter. Values of one key are alternatives, but for labels. all says that
 // a filter asks for containers that may have ended.
 func (a *app) parseFilters(filters []string) (keep func(*records.Container) bool, all bool, err error) {
 	asked := map[string][]string{}
@@ -175,14 +208,25 @@ func (a *app) parseFilters(filters []string) (keep func(*records.Container) bool
 		case !ok:
 			return nil, false, fmt.Errorf("invalid argument %q for \"-f, --filter\" flag: bad format of filter (expected name=value)", f)
 		case psFilters[key] == nil:
-			return nil, false, fmt.Errorf("invalid filter '%s'", key)
+			return nil, false, fmt.Errorf("invalid filter '%s': must be one of %s", key, strings.Join(slices.Sorted(maps.Keys(psFilters)), ", "))
 		case key == "status" && !slices.Contains([]string{"created", "running", "exited"}, value):
 			return nil, false, fmt.Errorf("invalid filter 'status=%s': must be created, running or exited", value)
+		}
+		if key == "publish" || key == "expose" {
+			if _, err := container.ParsePortFilter(key, value); err != nil {
+				return nil, false, err
+			}
 		}
 		asked[key] = append(asked[key], value)
 	}
 	return func(c *records.Container) bool {
 		for key, values := range asked {
+			if key == "label" { // all of them
+				if slices.ContainsFunc(values, func(v string) bool { return !psFilters[key](a, c, v) }) {
+					return false
+				}
+				continue
+			}
 			if !slices.ContainsFunc(values, func(v string) bool { return psFilters[key](a, c, v) }) {
 				return false
 			}
@@ -199,6 +243,23 @@ var psFilters = map[string]func(a *app, c *records.Container, value string) bool
 	},
 	"network": func(a *app, c *records.Container, v string) bool {
 		return slices.ContainsFunc(a.networkNames(c), isNamed(v))
+	},
+	"label": func(_ *app, c *records.Container, v string) bool { return catalog.HasLabel(c.Labels, v) },
+	"publish": func(a *app, c *records.Container, v string) bool {
+		meant, err := container.ParsePortFilter("publish", v)
+		endpoints, _ := a.published(c) // of one that can't be read ps warns
+		return err == nil && slices.ContainsFunc(endpoints, func(e *firewall.Endpoint) bool {
+			return slices.ContainsFunc(e.Ports, func(p firewall.Port) bool {
+				return meant(firewall.Exposed{Port: p.HostPort, Protocol: p.Protocol})
+			})
+		})
+	},
+	"expose": func(_ *app, c *records.Container, v string) bool {
+		meant, err := container.ParsePortFilter("expose", v)
+		return err == nil && slices.ContainsFunc(c.Exposed, func(text string) bool {
+			list, err := firewall.ParseExposed(text)
+			return err == nil && len(list) == 1 && meant(list[0])
+		})
 	},
 	"status": func(_ *app, c *records.Container, v string) bool { return string(c.Stage) == v },
 	"exited": func(_ *app, c *records.Container, v string) bool {

@@ -111,7 +111,7 @@ func (a *app) resolve(spec *container.Spec) ([]Network, error) {
 	for i := range spec.Networks {
 		n := &spec.Networks[i]
 		if lists[i], err = find(known, n.Name); err != nil {
-			return nil, err
+			return nil, a.noEndpoints(n.Name, err)
 		}
 		n.Name = lists[i].Name
 	}

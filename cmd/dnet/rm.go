@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -21,18 +22,19 @@ import (
 func newRemoveCommand(a *app) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use:                   "rm NETWORK [NETWORK...]",
+		Use:                   "rm [OPTIONS] NETWORK|CONTAINER [NETWORK|CONTAINER...]",
 		Aliases:               []string{"remove"},
-		Short:                 "Remove one or more networks",
+		Short:                 "Remove networks, or forget containers of dnet run that have ended",
 		Args:                  atLeast(1),
 		RunE:                  func(_ *cobra.Command, args []string) error { return a.removeAll(args, force) },
 		DisableFlagsInUseLine: true,
 	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not error if the network does not exist")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not error if the network does not exist; kill a container that runs")
 	return cmd
 }
 
-// removeAll removes networks one after the other, and goes on past errors.
+// removeAll removes networks one after the other, and goes on past errors. A word that is no
+// network's may be a container's.
 func (a *app) removeAll(words []string, force bool) error {
 	a.heal()                                // a container whose dnet was killed must not count as attached
 	if _, err := a.networks(); err != nil { // prints the warnings about files once
@@ -46,8 +48,12 @@ func (a *app) removeAll(words []string, force bool) error {
 	status := 0
 	for _, word := range words {
 		err := a.remove(m, word)
-		if notFound := (*catalog.NotFoundError)(nil); force && errors.As(err, &notFound) {
-			continue
+		if notFound := (*catalog.NotFoundError)(nil); errors.As(err, &notFound) {
+			if _, none := a.container(word); none == nil {
+				err = a.removeContainer(word, force)
+			} else if force {
+				continue
+			}
 		}
 		if err != nil {
 			a.printError(err)
@@ -69,6 +75,7 @@ type removal struct {
 	conf    []byte // what is in the file
 	link    string // the network's own, "" for none
 	dataDir string
+	foreign bool // its plugin is another suite's, which keeps no record
 	// removers know what the network leaves on the host. If its mode is not known,
 	// these are those of all modes: each leaves alone what it has not made.
 	removers []catalog.Remover
@@ -89,6 +96,9 @@ func removers() (list []catalog.Remover) {
 // two, another `dnet rm`, or `dnet create` of that name, finds the registration
 // and removes the rest.
 func (a *app) remove(m machine, word string) error {
+	if gone, err := a.removeConfiguration(word); gone || err != nil {
+		return err
+	}
 	r, err := a.removalOf(word)
 	if err != nil {
 		return err
@@ -114,7 +124,10 @@ func (a *app) remove(m machine, word string) error {
 		return err
 	}
 	if len(attached) > 0 {
-		return network.Refuse(network.Forbidden, "error while removing network: network %s has active endpoints (%s)", r.name, endpointList(attached))
+		return network.Refused(network.Forbidden, &catalog.InUseError{Network: r.name, Endpoints: endpointList(attached)})
+	}
+	if err := a.foreignUnused(r); err != nil {
+		return network.Refused(network.Forbidden, err)
 	}
 	if r.path != "" {
 		if err := a.conf.Remove(r.path); err != nil {
@@ -122,6 +135,61 @@ func (a *app) remove(m machine, word string) error {
 		}
 	}
 	return a.dismantle(m, r)
+}
+
+// foreignUnused refuses the removal of a network of another suite's plugin that a container
+// is on: one of dnet's, or one that has an address of dipam's.
+func (a *app) foreignUnused(r *removal) error {
+	if !r.foreign {
+		return nil
+	}
+	owners, err := leases.Of(a.store, r.dataDir, r.name).Locked().Owners() // the caller has the lock
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	list, _, err := a.store.Containers()
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		for _, at := range c.Networks {
+			if at.Network == r.name && c.Stage != records.Exited {
+				owners = append(owners, wire.Attachment{Network: r.name, Container: c.ID, IfName: at.IfName})
+			}
+		}
+	}
+	if len(owners) == 0 {
+		return nil
+	}
+	var words []string
+	for _, o := range owners {
+		words = append(words, o.Container+"/"+o.IfName)
+	}
+	slices.Sort(words)
+	return &catalog.InUseError{Network: r.name, Endpoints: strings.Join(slices.Compact(words), ", ")}
+}
+
+// removeConfiguration removes a configuration network, if a word is one's and no other
+// network's. The error is Docker's.
+func (a *app) removeConfiguration(word string) (gone bool, err error) {
+	networks, _, err := a.readNetworks()
+	if err != nil {
+		return false, err
+	}
+	list, _, err := a.configurations()
+	if err != nil {
+		return false, err
+	}
+	n, err := find(append(networks, list...), word)
+	if err != nil || n.Configuration == nil {
+		return false, nil //nolint:nilerr // another network is meant, or none
+	}
+	for _, user := range networks {
+		if user.ConfigFrom == n.Name {
+			return false, network.Refuse(network.Forbidden, "configuration network %q is in use by network %s: remove that first", n.Name, user.Name)
+		}
+	}
+	return true, a.conf.Remove(n.Path)
 }
 
 // removalOf finds the network that a word names, and refuses one that dnet may
@@ -140,10 +208,10 @@ func (a *app) removalOf(word string) (*removal, error) {
 		return nil, err
 	case catalog.Predefined(n.Name):
 		return nil, network.Refuse(network.Forbidden, "%s is a pre-defined network and cannot be removed", n.Name)
-	case mode.Of(n.Type) == nil && !isOverlay(n.Raw):
+	case mode.Of(n.Type) == nil && !isOverlay(n.Raw) && n.Path != a.conf.Path(n.Name):
 		return nil, network.Refuse(network.Forbidden, "network %s is not dcni's (its plugin is %s): remove it with what made it, or its file %s", n.Name, n.Type, n.Path)
 	}
-	r := &removal{name: n.Name, path: n.Path, conf: n.Raw}
+	r := &removal{name: n.Name, path: n.Path, conf: n.Raw, foreign: mode.Of(n.Type) == nil && !isOverlay(n.Raw)}
 	// If the configuration can't be read, the usual places are looked at.
 	f, _ := n.Facts(nil)
 	r.link, r.dataDir = f.Link, f.DataDir

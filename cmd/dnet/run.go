@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +17,8 @@ type runOptions struct {
 	container.Options
 	detach, remove        bool
 	interactive, terminal bool
+	envFiles, labelFiles  []string // paths
+	cidFile               string
 }
 
 func newRunCommand(a *app) *cobra.Command {
@@ -40,6 +44,7 @@ func (o *runOptions) declare(cmd *cobra.Command) {
 	f.StringArrayVar(&o.Networks, "network", nil, "Connect to a network; repeat it for more (default bridge)")
 	f.StringVar(&o.Name, "name", "", "Assign a name to the container")
 	f.StringArrayVarP(&o.Publish, "publish", "p", nil, "Publish a container's port(s) to the host")
+	f.BoolVarP(&o.PublishAll, "publish-all", "P", false, "Publish all exposed ports to random ports")
 	f.StringVar(&o.IP, "ip", "", "IPv4 address (e.g., 172.30.100.104)")
 	f.StringVar(&o.IP6, "ip6", "", "IPv6 address (e.g., 2001:db8::33)")
 	f.StringVar(&o.MAC, "mac-address", "", "Container MAC address (e.g., 92:d0:c6:0a:29:33)")
@@ -52,6 +57,12 @@ func (o *runOptions) declare(cmd *cobra.Command) {
 	f.StringArrayVar(&o.DNSSearch, "dns-search", nil, "Set custom DNS search domains")
 	f.StringArrayVar(&o.DNSOptions, "dns-option", nil, "Set DNS options")
 	f.StringArrayVarP(&o.Env, "env", "e", nil, "Set environment variables")
+	f.StringArrayVar(&o.envFiles, "env-file", nil, "Read in a file of environment variables")
+	f.StringVarP(&o.User, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
+	f.StringArrayVarP(&o.Labels, "label", "l", nil, "Set meta data on a container")
+	f.StringArrayVar(&o.labelFiles, "label-file", nil, "Read in a line delimited file of labels")
+	f.StringVar(&o.cidFile, "cidfile", "", "Write the container ID to the file")
+	f.StringVar(&o.Restart, "restart", "no", "Restart policy: only no, there is no daemon that would restart it")
 	f.StringVarP(&o.Workdir, "workdir", "w", "", "Working directory (default: the present one)")
 	f.BoolVarP(&o.interactive, "interactive", "i", false, "Keep STDIN open")
 	f.BoolVarP(&o.terminal, "tty", "t", false, "Insist on a terminal, which the command gets as it is")
@@ -66,7 +77,7 @@ func (o *runOptions) declare(cmd *cobra.Command) {
 
 // runCommand runs a container and ends with the container's status.
 func (a *app) runCommand(o *runOptions, args []string) error {
-	spec, err := o.Parse()
+	spec, err := a.parseRun(o)
 	if err != nil {
 		return &statusErr{statusUsage, err}
 	}
@@ -81,6 +92,29 @@ func (a *app) runCommand(o *runOptions, args []string) error {
 		return &statusErr{status, err}
 	}
 	return nil
+}
+
+// parseRun reads the flags, and the files that they name.
+func (a *app) parseRun(o *runOptions) (*container.Spec, error) {
+	o.EnvFiles, o.LabelFiles = nil, nil
+	for _, list := range []struct {
+		paths []string
+		texts *[]string
+	}{{o.envFiles, &o.EnvFiles}, {o.labelFiles, &o.LabelFiles}} {
+		for _, path := range list.paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return nil, err
+			}
+			*list.texts = append(*list.texts, string(text))
+		}
+	}
+	if o.cidFile != "" {
+		if _, err := os.Lstat(o.cidFile); err == nil {
+			return nil, fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s", o.cidFile)
+		}
+	}
+	return o.Parse()
 }
 
 // runDetached has a second dnet do the same in the background, and prints the ID

@@ -7,10 +7,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
 
+	"dcni/pkg/mode"
 	"dcni/pkg/netns"
+	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
 )
 
@@ -28,6 +33,30 @@ func (a *app) pluginPath() []string {
 		dirs = append(dirs, filepath.Dir(self))
 	}
 	return dirs
+}
+
+// draft reads what a network is to be, with all plugins that are installed.
+func (a *app) draft(o *catalog.Options) (*catalog.Draft, error) {
+	o.Foreign, o.Where = a.foreignVersions, " in "+strings.Join(a.pluginPath(), ", ")
+	return o.Draft(mode.All)
+}
+
+// foreignVersions returns the CNI versions that a plugin of the plugin path knows. The error
+// says where it was looked for.
+func (a *app) foreignVersions(cniType string) ([]string, error) {
+	path := a.pluginPath()
+	if cniType == "" || strings.ContainsAny(cniType, "/\\") {
+		return nil, network.Refuse(network.NotFound, "plugin %q not found: must be a driver or the type of a CNI plugin", cniType)
+	}
+	if _, err := invoke.FindInPath(cniType, path); err != nil {
+		return nil, network.Refuse(network.NotFound, "plugin %q not found: it is no driver (bridge, ipvlan, macvlan, overlay), and no CNI plugin in %s",
+			cniType, strings.Join(path, ", "))
+	}
+	info, err := a.newCNI(path, "").GetVersionInfo(context.Background(), cniType)
+	if err != nil {
+		return nil, fmt.Errorf("plugin %s does not tell which CNI versions it knows: %w", cniType, err)
+	}
+	return info.SupportedVersions(), nil
 }
 
 // reap detaches a network's attachments whose namespace is gone, or whose ADD or

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"dcni/pkg/migrate"
+	"dcni/pkg/network/catalog"
+	"dcni/pkg/yaml"
+)
+
+// importOptions are the flags of import.
+type importOptions struct {
+	project string
+	dryRun  bool
+}
+
+func newImportCommand(a *app) *cobra.Command {
+	o := &importOptions{}
+	cmd := &cobra.Command{
+		Use:   "import [OPTIONS] [FILE...]",
+		Short: "Create the networks that docker network inspect or docker compose config printed",
+		Long: "Create the networks that files describe: the JSON of docker network inspect, or a project's networks in the YAML or JSON of " +
+			"docker compose config. Without a file, or with -, standard input is read. Either all of them are created or none.",
+		Example: "  dnet import networks.json\n" +
+			"  dnet import --dry-run networks.json\n" +
+			"  dnet import --project-name shop compose.yaml",
+		DisableFlagsInUseLine: true,
+		RunE:                  func(_ *cobra.Command, args []string) error { return a.importAll(o, args) },
+	}
+	cmd.Flags().StringVarP(&o.project, "project-name", "p", "", "Compose project, for a file that does not name its own")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "Print the commands that would create them, and create nothing")
+	return cmd
+}
+
+// maxImport is how long a file may be, in bytes.
+const maxImport = 16 << 20
+
+// importAll reads all files before it creates anything.
+func (a *app) importAll(o *importOptions, paths []string) error {
+	if len(paths) == 0 {
+		paths = []string{"-"}
+	}
+	var all migrate.Source
+	for _, path := range paths {
+		data, name, err := a.readInput(path)
+		if err != nil {
+			return err
+		}
+		s, err := migrate.Read(data, o.project, yaml.ToJSON)
+		if err != nil {
+			return fmt.Errorf("%s %w: nothing was changed", name, err)
+		}
+		all.Networks = append(all.Networks, s.Networks...)
+		all.Left, all.External = append(all.Left, s.Left...), append(all.External, s.External...)
+	}
+	for _, l := range all.Left {
+		a.warn("network %s %s: left out", l.Name, l.Why)
+	}
+	if o.dryRun {
+		for _, n := range all.Networks {
+			fmt.Fprintln(a.stdout, n.Command())
+		}
+		return nil
+	}
+	return a.importNetworks(all)
+}
+
+// readInput reads a file, or standard input.
+func (a *app) readInput(path string) (data []byte, name string, err error) {
+	in, name := a.stdin, "standard input"
+	if path != "-" {
+		if in, err = os.Open(path); err != nil {
+			return nil, path, err
+		}
+		defer in.Close()
+		name = path
+	}
+	data, err = io.ReadAll(io.LimitReader(in, maxImport+1))
+	if err == nil && len(data) > maxImport {
+		err = fmt.Errorf("%s: is longer than %d bytes", name, maxImport)
+	}
+	return data, name, err
+}
+
+// importNetworks creates networks. If one can't be, those that were created are removed again.
+func (a *app) importNetworks(s migrate.Source) error {
+	list, err := a.allNetworks()
+	if err != nil {
+		return err
+	}
+	there := func(name string) bool {
+		return slices.ContainsFunc(list, func(n Network) bool { return n.Name == name })
+	}
+	for _, name := range s.External {
+		if !there(name) {
+			a.warn("network %s is external, and not there: create it before the containers", name)
+		}
+	}
+	for i := range s.Networks {
+		n := &s.Networks[i]
+		if there(n.Name) {
+			return fmt.Errorf("%w: nothing was changed; remove it first (dnet rm %s), or take it out of the file", alreadyExists(n.Name), n.Name)
+		}
+		if err := a.checkImport(*n, s.Networks); err != nil {
+			return fmt.Errorf("network %s: %w: nothing was changed", n.Name, err)
+		}
+	}
+	var made []string
+	for i := range s.Networks {
+		n := &s.Networks[i]
+		if err := a.importNetwork(n); err != nil {
+			return errors.Join(fmt.Errorf("network %s: %w: nothing was changed", n.Name, err), a.undoImport(made))
+		}
+		made = append(made, n.Name)
+	}
+	for _, name := range made {
+		fmt.Fprintln(a.stdout, name)
+	}
+	return nil
+}
+
+// checkImport finds what is wrong with a network before any of them is created.
+func (a *app) checkImport(n migrate.Network, with []migrate.Network) error {
+	o := n.Options
+	switch {
+	case n.ConfigOnly:
+		_, err := o.Configuration()
+		return err
+	case o.ConfigFrom != "" && slices.ContainsFunc(with, func(c migrate.Network) bool { return c.ConfigOnly && c.Name == o.ConfigFrom }):
+		return nil
+	}
+	if err := a.configureFrom(&o); err != nil {
+		return err
+	}
+	if o.Driver == overlayDriver {
+		_, err := wantedOverlay(&o)
+		return err
+	}
+	_, err := a.draft(&o)
+	return err
+}
+
+// importNetwork creates one network.
+func (a *app) importNetwork(n *migrate.Network) error {
+	create := a.createNetwork
+	if n.ConfigOnly {
+		create = a.createConfiguration
+	}
+	_, err := create(&n.Options)
+	return err
+}
+
+// undoImport removes the networks that were made, the last one first.
+func (a *app) undoImport(made []string) error {
+	if len(made) == 0 {
+		return nil
+	}
+	m, err := a.openHost(a.store)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	for _, name := range slices.Backward(made) {
+		err = errors.Join(err, a.remove(m, name))
+	}
+	return err
+}
+
+func newExportCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "export [NETWORK...]",
+		Short: "Print the commands that create the networks that are here",
+		Long: "Print a command for each network, or for those that are named: on another host a shell makes the same networks of them. " +
+			"A network that dnet create can't make is a comment, and a warning.",
+		Example:               "  dnet export > networks.sh\n  dnet export web lab",
+		DisableFlagsInUseLine: true,
+		RunE:                  func(_ *cobra.Command, args []string) error { return a.export(args) },
+	}
+}
+
+// export prints commands, those of configuration networks first.
+func (a *app) export(words []string) error {
+	all, err := a.allNetworks()
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(all, func(x, y Network) int { return catalog.Natural(x.Name, y.Name) })
+	if len(words) > 0 {
+		var asked []Network
+		for _, word := range words {
+			n, err := find(all, word)
+			if err != nil {
+				return err
+			}
+			asked = append(asked, n)
+		}
+		all = asked
+	}
+	var first, then []string
+	for _, n := range all {
+		if n.Path == "" && len(words) == 0 {
+			continue // predefined
+		}
+		command, why := a.exportOf(n)
+		if why != nil {
+			a.warn("network %s: %v: copy its file %s", n.Name, why, n.Path)
+			command = fmt.Sprintf("# network %s: %v: copy its file %s", n.Name, strings.ReplaceAll(why.Error(), "\n", " "), n.Path)
+		}
+		if n.Configuration != nil {
+			first = append(first, command)
+		} else {
+			then = append(then, command)
+		}
+	}
+	for _, command := range append(first, then...) {
+		fmt.Fprintln(a.stdout, command)
+	}
+	return nil
+}
+
+// exportOf returns the command that makes a network, or why there is none.
+func (a *app) exportOf(n Network) (string, error) {
+	if catalog.Predefined(n.Name) {
+		return "", errors.New("is predefined")
+	}
+	f, err := n.Facts(a.registered(n))
+	if err != nil {
+		return "", err
+	}
+	out, err := migrate.Of(n.Conflist, f)
+	if err != nil {
+		return "", err
+	}
+	if out.ConfigOnly || out.ConfigFrom != "" || isOverlay(n.Raw) {
+		return out.Command(), nil
+	}
+	o := out.Options
+	draft, err := a.draft(&o)
+	if err != nil {
+		return "", err
+	}
+	if n.Main == nil {
+		return out.Command(), nil
+	}
+	is, err := n.Main.Describe(n.Name, n.Plugins[0])
+	if err != nil {
+		return "", err
+	}
+	would := draft.Description
+	if len(is.IPAM.Own.Subnets) == 0 { // it has what was chosen at the first ADD
+		is.IPAM, is.Families = would.IPAM, would.Families
+	}
+	if !reflect.DeepEqual(is, would) {
+		return "", errors.New("its file says more than dnet create can")
+	}
+	return out.Command(), nil
+}
