@@ -11,21 +11,22 @@ import (
 
 	"dcni/pkg/ipam"
 	"dcni/pkg/records"
+	"dcni/pkg/wire"
 )
 
-// planted is a network with one free address, 10.1.0.6, which the bitmap has as taken, and a
-// state that says that the bitmap was made from the links just now.
-func planted(t *testing.T) (l Leases, cfg ipam.Config) {
+// planted is a network of five addresses with some leases, the first free address of which the
+// bitmap has as taken. The state says that the bitmap was made from the links just now.
+func planted(t *testing.T, leases int) (l Leases, cfg ipam.Config) {
 	t.Helper()
 	l, cfg = Of(testStore(t), "", "web"), config(t, "10.1.0.0/29")
-	for i := range 4 {
+	for i := range leases {
 		want(t, claimText(l, request(fmt.Sprint("c", i)), cfg), fmt.Sprintf("10.1.0.%d/29", i+2))
 	}
 	if err := l.session(false, func(s *session) error { return s.rebuild() }); err != nil {
 		t.Fatal(err)
 	}
 	p := pages{dir: filepath.Join(l.dir, ".pages"), cache: map[netip.Addr]*cachedPage{}}
-	if err := errors.Join(p.set(netip.MustParseAddr("10.1.0.6"), true), p.flush()); err != nil {
+	if err := errors.Join(p.set(netip.MustParseAddr(fmt.Sprint("10.1.0.", leases+2)), true), p.flush()); err != nil {
 		t.Fatal(err)
 	}
 	return l, cfg
@@ -34,19 +35,17 @@ func planted(t *testing.T) (l Leases, cfg ipam.Config) {
 // TestBelieved: the bitmap is believed, by readers and by claims, if the state says in all that
 // it is right, and is made again if it does not.
 func TestBelieved(t *testing.T) {
-	const full = "error 11: no available IPv4 addresses on this network's address pools: web"
 	for name, c := range map[string]struct {
 		old, new string // in the state
 		believed bool
 	}{
-		"as it is":      {"exact", "exact", true},
-		"changed since": {"exact", "clean", false}, // a full network is believed only right after a rebuild
-		"dirty":         {"exact", "dirty", false},
-		"another boot":  {"epoch ", "epoch 0", false},
-		"another time":  {"changed 1", "changed 2", false},
-		"foreign":       {"changed ", "changes ", false},
-		"a bad cursor":  {"cursor ", "cursed ", false},
-		"not whole":     {"dcni leases 1", "dcni leases 2", false},
+		"as it is":     {"exact", "exact", true},
+		"dirty":        {"exact", "dirty", false},
+		"another boot": {"epoch ", "epoch 0", false},
+		"another time": {"changed 1", "changed 2", false},
+		"foreign":      {"changed ", "changes ", false},
+		"a bad cursor": {"cursor ", "cursed ", false},
+		"not whole":    {"dcni leases 1", "dcni leases 2", false},
 	} {
 		damage := func(l Leases) {
 			path := filepath.Join(l.dir, ".state")
@@ -58,26 +57,28 @@ func TestBelieved(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		l, cfg := planted(t)
+		l, cfg := planted(t, 4)
 		damage(l)
 		if err := l.Full(cfg); (err != nil) != c.believed {
 			t.Errorf("%s: a reader says %v", name, err)
 		}
-		l, cfg = planted(t)
+		l, cfg = planted(t, 3)
 		damage(l)
-		text := "10.1.0.6/29"
+		next := "10.1.0.5/29"
 		if c.believed {
-			text = full
+			next = "10.1.0.6/29"
 		}
-		if got := claimText(l, request("last"), cfg); got != text {
-			t.Errorf("%s: a claim gets %s, want %s", name, got, text)
+		if got := claimText(l, request("last"), cfg); got != next {
+			t.Errorf("%s: a claim gets %s, want %s", name, got, next)
 		}
 	}
-	// An operator who removes a link touches the directory with that.
-	l, cfg := planted(t)
-	if err := os.Remove(filepath.Join(l.dir, "10.1.0.3")); err != nil {
+	// A full network is believed only right after a rebuild.
+	l, cfg := planted(t, 4)
+	want(t, claimText(l, request("last"), cfg), "error 11: no available IPv4 addresses on this network's address pools: web")
+	if err := l.Release(owner("c1")); err != nil {
 		t.Fatal(err)
 	}
+	want(t, claimText(l, request("next"), cfg), "10.1.0.3/29")
 	want(t, claimText(l, request("last"), cfg), "10.1.0.6/29")
 	verify(t, l)
 }
@@ -190,22 +191,58 @@ func TestForeignOwner(t *testing.T) {
 	}
 }
 
-// TestForeignPage: a bitmap's file that is none of ours is made again, in memory by readers.
+// TestForeignPage: a bitmap's file that is none of ours is made again, in memory by readers,
+// which remove nothing.
 func TestForeignPage(t *testing.T) {
 	l, cfg := Of(testStore(t), "", "web"), config(t, "10.1.0.0/29")
-	claimText(l, request("c1"), cfg)
+	for i := range 5 {
+		claimText(l, request(fmt.Sprint("c", i)), cfg)
+	}
+	empty := filepath.Join(l.dir, "by-name", "dead")
+	if err := os.MkdirAll(empty, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	page := filepath.Join(l.dir, ".pages", "10.1.0.0")
 	if err := os.Truncate(page, 10); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Full(cfg); err != nil {
-		t.Errorf("a reader says %v", err)
+	if err := l.Full(cfg); code(err) != wire.CodeUnavailable {
+		t.Errorf("a reader of a full network says %v", err)
+	}
+	if _, err := os.Stat(empty); err != nil {
+		t.Errorf("a reader removed an empty directory: %v", err)
 	}
 	if info, err := os.Stat(page); err != nil || info.Size() != 10 {
 		t.Errorf("a reader wrote: %v, %v", info, err)
 	}
-	want(t, claimText(l, request("c2"), cfg), "10.1.0.3/29")
+	if err := l.Release(owner("c2")); err != nil {
+		t.Fatal(err)
+	}
+	want(t, claimText(l, request("c9"), cfg), "10.1.0.4/29")
 	verify(t, l)
+}
+
+// TestMendOnly: the only link of a network is made again of its owner's list.
+func TestMendOnly(t *testing.T) {
+	l, cfg := Of(testStore(t), "", "web"), config(t, "10.1.0.0/29")
+	claimText(l, request("c1"), cfg)
+	link := filepath.Join(l.dir, "10.1.0.2")
+	if err := errors.Join(os.Remove(link), os.WriteFile(link, nil, 0o600), os.Remove(filepath.Join(l.dir, ".state"))); err != nil {
+		t.Fatal(err)
+	}
+	want(t, strings.Join(verify(t, l), ", "), "10.1.0.2 c1")
+}
+
+// TestForgetOthers: of all addresses that are leased it is forgotten that others had them.
+func TestForgetOthers(t *testing.T) {
+	l, cfg := Of(testStore(t), "", "web"), config(t, "10.1.0.0/29", "fd00:1::/64")
+	if err := l.MarkOthers(conflicts("10.1.0.4", "fd00:1::4")); err != nil {
+		t.Fatal(err)
+	}
+	want(t, claimText(l, request("c1", "10.1.0.4", "fd00:1::4"), cfg), "10.1.0.4/29 fd00:1::4/64")
+	if left, err := os.ReadDir(filepath.Join(l.dir, "by-others")); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
 }
 
 // TestAny asks whether an attachment of this boot has a lease.

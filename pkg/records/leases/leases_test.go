@@ -299,4 +299,8 @@ func TestTaken(t *testing.T) {
 	want(t, taken(), "[10.1.0.2 10.1.0.3]")
 	reboot(t, s.Run)
 	want(t, taken(), "[10.1.0.3]")
+	if err := errors.Join(os.MkdirAll(s.Run, 0o755), os.WriteFile(s.Run+"/epoch", nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	want(t, taken(), "[10.1.0.3]") // of a boot that is not known
 }
