@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dcni/pkg/network"
 	"dcni/pkg/records"
 )
 
@@ -121,6 +122,10 @@ func newContainerRemoveCommand(a *app) *cobra.Command {
 			a.heal()
 			return a.each(args, func(word string) error {
 				err := a.removeContainer(word, force)
+				if _, none := errors.AsType[*network.NoContainerError](err); none && force {
+					a.printError(err) // and is none, as with Docker
+					return nil
+				}
 				if err == nil {
 					fmt.Fprintln(a.stdout, word)
 				}

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/network"
 )
 
 // Options are the command line of `dnet run`, as typed.
@@ -242,7 +243,7 @@ func Find(list []Named, word string) (int, error) {
 		begins = i
 	}
 	if begins < 0 {
-		return -1, fmt.Errorf("No such container: %s", word) //nolint:staticcheck // Docker's sentence
+		return -1, &network.NoContainerError{Word: word}
 	}
 	return begins, nil
 }
