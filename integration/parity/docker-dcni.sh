@@ -1,13 +1,12 @@
 #!/bin/sh
 # docker, as dcni has it: `docker network X` is `dnet X`, and images are left out.
 
-# without_image ARG...: have the others without the first word "busybox".
 case ${1:-} in
 network)
 	shift
 	exec dnet "$@"
 	;;
-run)
+run) # without the first word "busybox"
 	left=$# image=
 	while [ $left -gt 0 ]; do
 		word=$1
@@ -20,10 +19,6 @@ run)
 		fi
 	done
 	;;
-rm)
-	shift
-	[ "${1:-}" != -f ] || shift
-	exec dnet stop -t 0 --rm "$@"
-	;;
+rm | inspect) exec dnet container "$@" ;; # alone they are networks'
 esac
 exec dnet "$@"
