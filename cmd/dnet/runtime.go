@@ -41,16 +41,20 @@ func (a *app) draft(o *catalog.Options) (*catalog.Draft, error) {
 	return o.Draft(mode.All)
 }
 
-// foreignVersions returns the CNI versions that a plugin of the plugin path knows. The error
-// says where it was looked for.
+// noPlugin says that a word is neither a driver nor a plugin of the plugin path, in Docker's
+// words.
+func noPlugin(word string) error {
+	return network.Refuse(network.NotFound, "plugin %q not found", word)
+}
+
+// foreignVersions returns the CNI versions that a plugin of the plugin path knows.
 func (a *app) foreignVersions(cniType string) ([]string, error) {
 	path := a.pluginPath()
 	if cniType == "" || strings.ContainsAny(cniType, "/\\") {
-		return nil, network.Refuse(network.NotFound, "plugin %q not found: must be a driver or the type of a CNI plugin", cniType)
+		return nil, noPlugin(cniType)
 	}
 	if _, err := invoke.FindInPath(cniType, path); err != nil {
-		return nil, network.Refuse(network.NotFound, "plugin %q not found: it is no driver (bridge, ipvlan, macvlan, overlay), and no CNI plugin in %s",
-			cniType, strings.Join(path, ", "))
+		return nil, noPlugin(cniType)
 	}
 	info, err := a.newCNI(path, "").GetVersionInfo(context.Background(), cniType)
 	if err != nil {
