@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"dcni/pkg/cni"
 	"dcni/pkg/firewall"
@@ -305,4 +306,32 @@ func TestHealWhileEnding(t *testing.T) {
 	}
 	r.add(healKey{}, 0)
 	r.healDue(ctx)
+}
+
+// TestEventsAfter: what was put back is told by time, no two at the same, as much as a reply
+// takes, and the oldest are forgotten.
+func TestEventsAfter(t *testing.T) {
+	h := newHealer(records.NewCachedStore(records.Store{Run: t.TempDir()}), slog.New(slog.DiscardHandler))
+	h.now = func() time.Time { return time.Unix(0, 1000) }
+	for i := range recentEvents + 10 {
+		h.remember(wire.HealEvent{Attachment: wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}, Object: fmt.Sprint("route ", i), Was: strings.Repeat("é", eventText)})
+	}
+	first := h.eventsAfter(0)
+	if len(first) == 0 || first[0].Object != "route 10" || first[0].Time != 1010 || len(first[0].Was) > eventText || !utf8.ValidString(first[0].Was) {
+		t.Fatalf("%d events, the first %+v", len(first), first)
+	}
+	got := len(first)
+	for last := first[len(first)-1].Time; ; {
+		more := h.eventsAfter(last)
+		if len(more) == 0 {
+			break
+		}
+		if more[0].Time != last+1 {
+			t.Errorf("after %d comes %d", last, more[0].Time)
+		}
+		last, got = more[len(more)-1].Time, got+len(more)
+	}
+	if got != recentEvents {
+		t.Errorf("%d events, want %d", got, recentEvents)
+	}
 }
