@@ -45,9 +45,9 @@ func (l lease) ownerText() string {
 // parseTarget reads a target. The name of an interface may contain an '@', but
 // nothing behind the epoch's does.
 func parseTarget(network, target string) (lease, bool) {
-	container, rest, ok := strings.Cut(target, "/")
+	container, rest, _ := strings.Cut(target, "/")
 	at := strings.LastIndexByte(rest, '@')
-	if !ok || at < 0 {
+	if at < 0 {
 		return lease{}, false
 	}
 	l := lease{owner: wire.Attachment{Network: network, Container: container, IfName: rest[:at]}}
@@ -224,7 +224,7 @@ func (s *session) removeList(kind, dir, name string) error {
 func (s *session) release(owner wire.Attachment) ([]netip.Addr, error) {
 	owner.Network = s.l.network
 	addrs, err := s.byOwner(owner)
-	if err != nil || len(addrs) == 0 {
+	if len(addrs) == 0 {
 		return nil, err
 	}
 	var had []netip.Addr

@@ -26,10 +26,10 @@ type Orphan struct {
 func (l Leases) Orphaned() ([]Orphan, error) {
 	s := &session{l: l}
 	links, err := s.links()
-	if err != nil || len(links) == 0 {
-		if errors.Is(err, os.ErrNotExist) {
-			err = nil
-		}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	epoch, err := l.store.KnownEpoch()

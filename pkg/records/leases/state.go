@@ -57,11 +57,11 @@ func readState(f io.ReaderAt) (state, bool, error) {
 		return state{}, false, nil
 	}
 	epoch, isEpoch := strings.CutPrefix(lines[2], "epoch ")
-	text, isChanged := strings.CutPrefix(lines[3], "changed ")
+	text, _ := strings.CutPrefix(lines[3], "changed ") // without that it is no number
 	changed, err := strconv.ParseInt(text, 10, 64)
 	s := state{exact: lines[1] == "exact", epoch: epoch, changed: changed}
 	s.dirty = lines[1] != "clean" && !s.exact
-	ok := isEpoch && isChanged && err == nil
+	ok := isEpoch && err == nil
 	for _, line := range lines[4:] {
 		words := strings.Fields(line)
 		if len(words) != 3 || words[0] != "cursor" {
