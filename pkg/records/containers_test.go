@@ -211,3 +211,29 @@ func TestCheckResults(t *testing.T) {
 		t.Errorf("left: %v, %v", left, err)
 	}
 }
+
+// TestExitStatus: the status of a container that is forgotten is read from a file that was
+// opened before; one that is forgotten has no such file.
+func TestExitStatus(t *testing.T) {
+	s := Store{Run: filepath.Join(t.TempDir(), "run")}
+	if _, err := s.OpenStatus("aa"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of no container: %v", err)
+	}
+	if err := s.PutContainer(&Container{ID: "aa"}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := s.OpenStatus("aa")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, ok := ReadStatus(f); ok {
+		t.Error("a status before the end")
+	}
+	if err := errors.Join(os.WriteFile(f.Name(), []byte("7"), 0o600), s.RemoveContainer("aa")); err != nil {
+		t.Fatal(err)
+	}
+	if status, ok := ReadStatus(f); status != 7 || !ok {
+		t.Errorf("status %d, %t", status, ok)
+	}
+}

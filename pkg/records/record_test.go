@@ -239,3 +239,16 @@ func TestTooLargeRecord(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestStates: a record is read back in each state.
+func TestStates(t *testing.T) {
+	s := testStore(t)
+	for _, state := range []State{Adding, Up, Deleting, Lost} {
+		if err := s.Put(&Record{Attachment: owner("c1"), Plugin: "dbridge", State: state}); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := s.Get(owner("c1"), "dbridge"); err != nil || r.State != state {
+			t.Errorf("%s: %+v, %v", state, r, err)
+		}
+	}
+}
