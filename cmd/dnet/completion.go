@@ -23,7 +23,7 @@ func (a *app) addCompletions(root *cobra.Command) {
 		"inspect": {a.namesOfNetworks}, "rm": {a.namesOfNetworks}, "graph": {a.namesOfNetworks},
 		"connect": {a.namesOfNetworks, a.namesOfContainers, none}, "disconnect": {a.namesOfNetworks, a.namesOfContainers, none},
 		"ports": {a.namesOfContainers}, "stats": {a.namesOfContainers},
-		"exec": {a.runNames, none}, "stop": {a.runNames}, "logs": {a.runNames, none}, "wait": {a.runNames}, "prune": {none},
+		"exec": {a.runNames, none}, "stop": {a.runNames}, "logs": {a.runNames, none}, "wait": {a.runNames}, "prune": {none}, "export": {a.namesOfNetworks},
 		"ls": {none}, "ps": {none}, "doctor": {none}, "events": {none}, "create": {none},
 	} {
 		if c, _, err := root.Find([]string{name}); err == nil && c.Name() == name {
@@ -34,6 +34,10 @@ func (a *app) addCompletions(root *cobra.Command) {
 		for flag, words := range map[string]completer{
 			"driver": driverNames, "network": a.namesOfNetworks, "link": a.namesOfContainers, "format": func() []string { return []string{"table", "raw", "json"} },
 			"filter": func() []string { return filterNames[c.Name()] },
+			"type":   func() []string { return []string{"network", "container"} },
+			"scope":  func() []string { return []string{"local", "global"} }, "restart": func() []string { return []string{"no"} },
+			"ipam-driver": func() []string { return []string{"default", "null", "host-local", "static", "dhcp"} },
+			"config-from": a.namesOfConfigurations,
 		} {
 			if c.Flags().Lookup(flag) != nil {
 				_ = c.RegisterFlagCompletionFunc(flag, inPlaces([]completer{words})) // the flag is there
@@ -47,7 +51,8 @@ var filterNames = map[string][]string{
 	"ls": {"driver=", "id=", "label=", "name=", "scope=", "type=", "dangling="},
 	"ps": {"id=", "name=", "network=", "label=", "publish=", "expose=", "status=", "exited="},
 
-	"prune": {"until=", "label=", "label!="},
+	"prune":  {"until=", "label=", "label!="},
+	"events": {"type=", "event=", "network=", "container="},
 }
 
 // inPlaces completes each word by its place.
@@ -84,6 +89,15 @@ func (a *app) namesOfContainers() (names []string) {
 		if !slices.ContainsFunc(names, func(have string) bool { return strings.HasPrefix(have, containerName(r)+"\t") }) {
 			names = append(names, name)
 		}
+	}
+	return byName(names)
+}
+
+// namesOfConfigurations are those of configuration networks.
+func (a *app) namesOfConfigurations() (names []string) {
+	list, _, _ := a.configurations()
+	for _, n := range list {
+		names = append(names, n.Name)
 	}
 	return byName(names)
 }

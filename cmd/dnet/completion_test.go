@@ -42,13 +42,16 @@ func TestCompletion(t *testing.T) {
 	f := newFixture(t)
 	f.network("web.conflist", `{"cniVersion": "1.1.0", "name": "web", "plugins": [{"type": "dbridge"}]}`)
 	f.network("web2.conflist", `{"cniVersion": "1.1.0", "name": "web2", "plugins": [{"type": "dbridge"}]}`)
+	f.write("net.d/dcni-plan.config-only", `{"name": "plan"}`, 0o644)
 	for words, want := range map[string]string{
-		"inspect we":      "web\tbridge web2\tbridge :4",
-		"rm web we":       "web2\tbridge :4",
-		"connect web ":    ":4",
-		"create -d m":     "macvlan :4",
-		"ls --filter dri": "driver= :6",
-		"graph -o s":      "svg :4",
+		"inspect we":       "web\tbridge web2\tbridge :4",
+		"rm web we":        "web2\tbridge :4",
+		"connect web ":     ":4",
+		"create -d m":      "macvlan :4",
+		"ls --filter dri":  "driver= :6",
+		"graph -o s":       "svg :4",
+		"inspect --type n": "network :4", "events --filter ev": "event= :6", "export we": "web\tbridge web2\tbridge :4",
+		"create --config-from p": "plan :4", "create --ipam-driver h": "host-local :4", "run --restart ": "no :4",
 	} {
 		out, err := os.CreateTemp(t.TempDir(), "")
 		if err != nil {

@@ -14,7 +14,7 @@ func TestExecRefuses(t *testing.T) {
 	gone := "dnet: container c1" + idOld[2:] + " is not running\n"
 	f.check([]call{
 		{"exec nosuch true", 1, "", "dnet: No such container: nosuch\n"},
-		{"exec a true", 1, "", "dnet: Multiple IDs found with provided prefix: a\n"},
+		{"exec a true", 1, "", "dnet: Multiple IDs found with provided prefix: a: a1a1a1a1a1a1 (web), a2a2a2a2a2a2 (old)\n"},
 		{"exec old true", 1, "", "dnet: container " + idOld + " is not running\n"},
 		{"exec new true", 1, "", "dnet: container " + idNew + " is not running\n"},
 		{"exec -e =x old true", 1, "", "dnet: invalid environment variable: =x\n"},

@@ -224,10 +224,10 @@ type Named struct{ ID, Name string }
 
 // Find returns which of the containers a word means: by its ID, its name, or
 // the beginning of its ID if that of no other begins so. The errors are
-// Docker's.
+// Docker's; that of several names them.
 func Find(list []Named, word string) (int, error) {
 	bare := strings.TrimPrefix(word, "/")
-	begins := -1
+	var begin []int
 	for i, c := range list {
 		if c.ID == word || c.Name == bare {
 			return i, nil
@@ -237,13 +237,17 @@ func Find(list []Named, word string) (int, error) {
 		if word == "" || !strings.HasPrefix(c.ID, word) {
 			continue
 		}
-		if begins >= 0 {
-			return -1, fmt.Errorf("Multiple IDs found with provided prefix: %s", word) //nolint:staticcheck // Docker's sentence
-		}
-		begins = i
+		begin = append(begin, i)
 	}
-	if begins < 0 {
+	switch len(begin) {
+	case 0:
 		return -1, &network.NoContainerError{Word: word}
+	case 1:
+		return begin[0], nil
 	}
-	return begins, nil
+	var found []string
+	for _, i := range begin {
+		found = append(found, ShortID(list[i].ID)+" ("+list[i].Name+")")
+	}
+	return -1, fmt.Errorf("Multiple IDs found with provided prefix: %s: %s", word, strings.Join(found, ", ")) //nolint:staticcheck // Docker's sentence
 }

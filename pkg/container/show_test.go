@@ -77,7 +77,7 @@ func TestFind(t *testing.T) {
 	list := []Named{{"aa11", "web"}, {"aa22", "db"}, {"bb33", "aa1"}}
 	for word, want := range map[string]string{
 		"aa11": "web", "web": "web", "/db": "db", "bb": "aa1", "aa1": "aa1",
-		"aa": "Multiple IDs found with provided prefix: aa", "": "No such container: ", "x": "No such container: x",
+		"aa": "Multiple IDs found with provided prefix: aa: aa11 (web), aa22 (db)", "": "No such container: ", "x": "No such container: x",
 	} {
 		i, err := Find(list, word)
 		got := ""

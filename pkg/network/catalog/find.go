@@ -49,5 +49,5 @@ func Find(names []string, word string) (string, error) {
 	case 1:
 		return prefixed[0], nil
 	}
-	return "", network.Refuse(network.InvalidParameter, "network %s is ambiguous (%d matches found based on ID prefix)", word, len(prefixed))
+	return "", network.Refuse(network.InvalidParameter, "network %s is ambiguous (%d matches found based on ID prefix): %s", word, len(prefixed), strings.Join(prefixed, ", "))
 }

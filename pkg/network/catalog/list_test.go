@@ -52,7 +52,7 @@ func TestFind(t *testing.T) {
 		many = append(many, fmt.Sprintf("n%d", i))
 	}
 	if _, err := Find(many, "1"); err == nil || !strings.HasPrefix(err.Error(), "network 1 is ambiguous (") ||
-		!strings.HasSuffix(err.Error(), " matches found based on ID prefix)") {
+		!strings.HasSuffix(err.Error(), " matches found based on ID prefix): n8, n25, n36") {
 		t.Errorf("the beginning of several: %v", err)
 	}
 }
