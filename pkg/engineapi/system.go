@@ -70,7 +70,8 @@ type infoReply struct {
 	Plugins                                                            struct{ Volume, Network, Authorization, Log []string }
 	MemoryLimit, SwapLimit, CPUShares, CPUSet, PidsLimit               bool
 	IPv4Forwarding                                                     bool
-	BridgeNfIptables, BridgeNfIp6tables                                bool
+	BridgeNFIPTables                                                   bool `json:"BridgeNfIptables"`
+	BridgeNFIP6Tables                                                  bool `json:"BridgeNfIp6tables"`
 	Debug                                                              bool
 	NGoroutines, NEventsListener                                       int
 	SystemTime                                                         string
