@@ -178,15 +178,17 @@ func (w *linkWatch) inside(nsid int, r nlsock.Reply) []Event {
 	return events
 }
 
-// insideOf returns the events about a link in a sandbox.
+// insideOf returns the events about a link in a sandbox. One that is not the other end of a
+// veth of ours may be one on a link of the host's, of a container that has both.
 func (w *linkWatch) insideOf(nsid, index int) (events []Event) {
-	leading := w.leadingTo(nsid)
-	for _, l := range leading {
+	ours := false
+	for _, l := range w.leadingTo(nsid) {
 		if index == rtnl.LoIndex || index == l.Peer || index == anyIndex {
 			events = append(events, Event{What: Inside, Link: l.Name})
 		}
+		ours = ours || index == l.Peer
 	}
-	if len(leading) == 0 {
+	if !ours {
 		events = append(events, Event{What: Inside, NSID: nsid})
 	}
 	return events

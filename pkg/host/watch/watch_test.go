@@ -13,6 +13,7 @@ import (
 
 	"dcni/pkg/host/hosttest"
 	"dcni/pkg/host/proc"
+	"dcni/pkg/host/rtnl"
 	"dcni/pkg/netns"
 
 	"golang.org/x/sys/unix"
@@ -65,6 +66,24 @@ func (h *eventList) but() func(Event) {
 		if event.What != Parent && (event.What != Inside || event.Link != "") {
 			h.add(event)
 		}
+	}
+}
+
+// TestInsideOf: what is about a link that is not the other end of a veth of ours may be
+// about one on a link of the host's, in a sandbox that has both.
+func TestInsideOf(t *testing.T) {
+	const sandbox, eth0 = 3, 2
+	w := linkWatch{links: map[int]*rtnl.Link{7: {Index: 7, Kind: "veth", NSID: sandbox, Peer: eth0, Name: "v1"}}}
+	veth, other := Event{What: Inside, Link: "v1"}, Event{What: Inside, NSID: sandbox}
+	for index, want := range map[int][]Event{
+		eth0: {veth}, 5: {other}, rtnl.LoIndex: {veth, other}, anyIndex: {veth, other},
+	} {
+		if got := w.insideOf(sandbox, index); !slices.Equal(got, want) {
+			t.Errorf("index %d: %v, want %v", index, got, want)
+		}
+	}
+	if got := w.insideOf(4, eth0); !slices.Equal(got, []Event{{What: Inside, NSID: 4}}) {
+		t.Errorf("a sandbox without a veth: %v", got)
 	}
 }
 
