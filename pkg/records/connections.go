@@ -65,7 +65,8 @@ func (s Store) TryLockConnections(container string) (l *Lock, ok bool, err error
 // HasConnections reports whether a container may have connections. Each DEL asks it.
 func (s Store) HasConnections(container string) bool { return disk.Exists(s.ConnectionDir(container)) }
 
-// PutConnection writes a connection whole. The caller holds the container's lock of
+// PutConnection writes a connection whole. What a killed writer leaves is in the folder of
+// the container's connections, and goes with it. The caller holds the container's lock of
 // connections, as for the next two.
 func (s Store) PutConnection(c *Connection) error {
 	if err := CheckWords(c.Of()); err != nil {
@@ -74,7 +75,8 @@ func (s Store) PutConnection(c *Connection) error {
 	c.Version = disk.Format
 	data, err := json.MarshalIndent(c, "", "  ")
 	if err == nil {
-		err = s.writeFile(s.connectionPath(c.Container, c.Network), append(data, '\n'))
+		path := s.connectionPath(c.Container, c.Network)
+		err = s.Root(s.Run).ReplaceFrom(path+".new", path, append(data, '\n'), 0o600, false)
 	}
 	if err != nil {
 		return fmt.Errorf("connection of container %s to network %s: %w", c.Container, c.Network, err)

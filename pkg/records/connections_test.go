@@ -112,6 +112,18 @@ func TestForgetConnections(t *testing.T) {
 	if err := s.ForgetConnections("c2"); err != nil {
 		t.Errorf("of a container without: %v", err)
 	}
+	killed := connection("web", 1) // its writer dies when it wrote half of it
+	killed.Container = "c3"
+	if err := errors.Join(s.PutConnection(killed), os.Truncate(s.connectionPath("c3", "web"), 9),
+		os.Rename(s.connectionPath("c3", "web"), s.connectionPath("c3", "web")+".new")); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.Connections("c3"); err != nil || len(list) > 0 {
+		t.Errorf("half written: %v, %v", list, err)
+	}
+	if err := s.ForgetConnections("c3"); err != nil || s.HasConnections("c3") || disk.Exists(filepath.Join(s.Run, "tmp")) {
+		t.Errorf("half written, and forgotten: %v", err)
+	}
 	if all, err := s.Connected(); err != nil || len(all) > 0 {
 		t.Errorf("connected are %v, %v", all, err)
 	}
