@@ -38,6 +38,7 @@ func (a *app) addCompletions(root *cobra.Command) {
 			"scope":  func() []string { return []string{"local", "global"} }, "restart": func() []string { return []string{"no"} },
 			"ipam-driver": func() []string { return []string{"default", "null", "host-local", "static", "dhcp"} },
 			"config-from": a.namesOfConfigurations,
+			"opt":         func() []string { return optionNames(c.Flag("driver").Value.String()) },
 		} {
 			if c.Flags().Lookup(flag) != nil {
 				_ = c.RegisterFlagCompletionFunc(flag, inPlaces([]completer{words})) // the flag is there
@@ -117,6 +118,18 @@ func (a *app) runNames() (names []string) {
 	list, _, _ := a.store.Containers()
 	for _, c := range list {
 		names = append(names, c.Name+"\t"+string(c.Stage))
+	}
+	return names
+}
+
+// optionNames are the beginnings of a driver's options.
+func optionNames(driver string) (names []string) {
+	for _, p := range mode.All {
+		if optioned, has := p.Driver.(catalog.Optioned); has && optioned.Name() == driver {
+			for _, name := range optioned.OptionNames() {
+				names = append(names, name+"=")
+			}
+		}
 	}
 	return names
 }

@@ -44,10 +44,12 @@ func TestCompletion(t *testing.T) {
 	f.network("web2.conflist", `{"cniVersion": "1.1.0", "name": "web2", "plugins": [{"type": "dbridge"}]}`)
 	f.write("net.d/dcni-plan.config-only", `{"name": "plan"}`, 0o644)
 	for words, want := range map[string]string{
-		"inspect we":       "web\tbridge web2\tbridge :4",
-		"rm web we":        "web2\tbridge :4",
-		"connect web ":     ":4",
-		"create -d m":      "macvlan :4",
+		"inspect we":              "web\tbridge web2\tbridge :4",
+		"rm web we":               "web2\tbridge :4",
+		"connect web ":            ":4",
+		"create -d m":             "macvlan :4",
+		"create -d macvlan -o pa": "parent= :6", "create -d nosuch -o ": ":4", "create -d overlay -o e": "encrypted= :6",
+		"create -o com.docker.network.bridge.enable_i": "com.docker.network.bridge.enable_icc= com.docker.network.bridge.enable_ip_masquerade= :4",
 		"ls --filter dri":  "driver= :6",
 		"graph -o s":       "svg :4",
 		"inspect --type n": "network :4", "events --filter ev": "event= :6", "export we": "web\tbridge web2\tbridge :4",

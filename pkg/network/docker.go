@@ -64,6 +64,9 @@ func PrefixOption() DockerOption {
 	}, "must be the beginning of " + LinkRule + ", and leave room for two digits"}
 }
 
+// Names returns the names of the options, sorted.
+func (t DockerOptions) Names() []string { return slices.Sorted(maps.Keys(t)) }
+
 // PrefixOf returns IfacePrefix as a configuration's key "options" has it, "" if it has none.
 func PrefixOf(keys Object) string {
 	var given map[string]string

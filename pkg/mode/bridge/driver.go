@@ -57,6 +57,9 @@ type created struct {
 	IPAM         ipam.Raw          `json:"ipam"`
 }
 
+// OptionNames are Docker's.
+func (driver) OptionNames() []string { return options.Names() }
+
 // Configure returns the configuration of a new network. Its containers find one
 // another by name, as in Docker; on a default bridge they do not.
 func (driver) Configure(o *catalog.Options, addresses ipam.Raw, ipv6 *bool) (any, error) {

@@ -32,6 +32,9 @@ var options = network.DockerOptions{
 	network.IfacePrefix:              network.PrefixOption(),
 }
 
+// OptionNames are Docker's.
+func (driver) OptionNames() []string { return options.Names() }
+
 // Configure returns the configuration of a new network. The errors are Docker's.
 func (driver) Configure(o *catalog.Options, addresses ipam.Raw, ipv6 *bool) (any, error) {
 	if err := options.Check(o.DriverOptions); err != nil {

@@ -35,6 +35,11 @@ var options = network.DockerOptions{
 	"com.docker.network.driver.overlay.vxlanid_list": network.NumberOption("vni"),
 }
 
+// OptionNames are those that dnet takes: Docker's, and flood.
+func (driver) OptionNames() []string {
+	return append([]string{"com.docker.network.driver.mtu"}, append(options.Names(), "encrypted", "flood")...)
+}
+
 // Link is the bridge of a network on each node.
 func (driver) Link(name string) string { return bridge.Link(name) }
 

@@ -33,6 +33,13 @@ type Inspector interface {
 	Options(conf network.Conf) (map[string]string, error)
 }
 
+// Optioned is a driver that networks are created of with options.
+type Optioned interface {
+	Name() string // Docker's, of the driver
+	// OptionNames returns the names of all options, sorted.
+	OptionNames() []string
+}
+
 // A Remover is a driver whose networks leave objects on the host when their last
 // attachment is gone.
 type Remover interface {
