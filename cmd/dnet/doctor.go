@@ -53,7 +53,7 @@ func (a *app) doctor(asJSON bool) error {
 		e.SetIndent("", "    ")
 		err = e.Encode(found)
 	} else {
-		_, err = fmt.Fprint(a.stdout, report(found))
+		_, err = fmt.Fprint(a.stdout, report(found, a.bold()))
 	}
 	if err == nil && len(found) > 0 {
 		err = &statusErr{status: statusError}
@@ -61,14 +61,14 @@ func (a *app) doctor(asJSON bool) error {
 	return err
 }
 
-// report shows findings to people.
-func report(found []doctor.Finding) string {
+// report shows findings to people, with what is found in bold.
+func report(found []doctor.Finding, bold func(string) string) string {
 	if len(found) == 0 {
 		return "Nothing is wrong.\n"
 	}
 	text := ""
 	for _, f := range found {
-		text += fmt.Sprintf("%s: %s.\n    breaks: %s.\n    mend:   %s\n\n", f.ID, f.Problem, f.Breaks, f.Fix)
+		text += fmt.Sprintf("%s: %s.\n    breaks: %s.\n    mend:   %s\n\n", bold(f.ID), f.Problem, f.Breaks, f.Fix)
 	}
 	return text + fmt.Sprintf("%d %s.\n", len(found), plural("thing is wrong", len(found)))
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"text/template"
+
+	"dcni/pkg/host/sandbox"
 )
 
 // functions are those that Docker's templates have.
@@ -149,4 +151,13 @@ func (l listing) template(format string) (text string, isTable bool) {
 	}
 	text, isTable = strings.CutPrefix(format, "table")
 	return strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(strings.Trim(text, " ")), isTable
+}
+
+// bold returns what makes a word bold where standard output is a terminal that can do so and
+// its user does not refuse it (https://no-color.org); elsewhere a word stays as it is.
+func (a *app) bold() func(string) string {
+	if a.getenv("NO_COLOR") != "" || a.getenv("TERM") == "dumb" || !sandbox.IsTerminal(a.stdout) {
+		return func(word string) string { return word }
+	}
+	return func(word string) string { return "\x1b[1m" + word + "\x1b[0m" } // ECMA-48, SGR
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -43,6 +44,32 @@ func TestTemplates(t *testing.T) {
 		}
 		if got := out.String(); got != want && (want == "" || !strings.HasSuffix(want, ": ") || !strings.HasPrefix(got, want)) {
 			t.Errorf("%s prints %q, want %q", format, got, want)
+		}
+	}
+}
+
+// TestBold: words are bold on a terminal only, and not where its user wants no colours.
+func TestBold(t *testing.T) {
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no terminal: %v", err)
+	}
+	defer terminal.Close()
+	file, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, c := range []struct {
+		stdout *os.File
+		env    []string
+		want   string
+	}{
+		{terminal, nil, "\x1b[1mword\x1b[0m"}, {file, nil, "word"},
+		{terminal, []string{"NO_COLOR=1"}, "word"}, {terminal, []string{"TERM=dumb"}, "word"}, {terminal, []string{"NO_COLOR="}, "\x1b[1mword\x1b[0m"},
+	} {
+		if got := (&app{stdout: c.stdout, env: c.env}).bold()("word"); got != c.want {
+			t.Errorf("%s, %v: %q", c.stdout.Name(), c.env, got)
 		}
 	}
 }
