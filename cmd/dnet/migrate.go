@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -50,7 +53,7 @@ func (a *app) importAll(o *importOptions, paths []string) error {
 	}
 	var all migrate.Source
 	for _, path := range paths {
-		data, name, err := a.readInput(path)
+		data, name, err := a.readInput(path, maxImport)
 		if err != nil {
 			return err
 		}
@@ -65,16 +68,18 @@ func (a *app) importAll(o *importOptions, paths []string) error {
 		a.warn("network %s %s: left out", l.Name, l.Why)
 	}
 	if o.dryRun {
+		var text strings.Builder
 		for _, n := range all.Networks {
-			fmt.Fprintln(a.stdout, n.Command())
+			text.WriteString(n.Command() + "\n")
 		}
-		return nil
+		_, err := a.stdout.WriteString(text.String())
+		return err
 	}
 	return a.importNetworks(all)
 }
 
-// readInput reads a file, or standard input.
-func (a *app) readInput(path string) (data []byte, name string, err error) {
+// readInput reads a file, or standard input, which may have so many bytes.
+func (a *app) readInput(path string, most int64) (data []byte, name string, err error) {
 	in, name := a.stdin, "standard input"
 	if path != "-" {
 		if in, err = os.Open(path); err != nil {
@@ -83,9 +88,9 @@ func (a *app) readInput(path string) (data []byte, name string, err error) {
 		defer in.Close()
 		name = path
 	}
-	data, err = io.ReadAll(io.LimitReader(in, maxImport+1))
-	if err == nil && len(data) > maxImport {
-		err = fmt.Errorf("%s: is longer than %d bytes", name, maxImport)
+	data, err = io.ReadAll(io.LimitReader(in, most+1))
+	if err == nil && int64(len(data)) > most {
+		err = fmt.Errorf("%s: is longer than %d bytes", name, most)
 	}
 	return data, name, err
 }
@@ -113,10 +118,16 @@ func (a *app) importNetworks(s migrate.Source) error {
 			return fmt.Errorf("network %s: %w: nothing was changed", n.Name, err)
 		}
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
 	var made []string
 	for i := range s.Networks {
 		n := &s.Networks[i]
-		if err := a.importNetwork(n); err != nil {
+		err := a.importNetwork(n)
+		if err == nil && ctx.Err() != nil {
+			made, err = append(made, n.Name), errors.New("interrupted")
+		}
+		if err != nil {
 			return errors.Join(fmt.Errorf("network %s: %w: nothing was changed", n.Name, err), a.undoImport(made))
 		}
 		made = append(made, n.Name)
@@ -220,10 +231,12 @@ func (a *app) export(words []string) error {
 			then = append(then, command)
 		}
 	}
+	var text strings.Builder
 	for _, command := range append(first, then...) {
-		fmt.Fprintln(a.stdout, command)
+		text.WriteString(command + "\n")
 	}
-	return nil
+	_, err = a.stdout.WriteString(text.String()) // a copy that is cut is none
+	return err
 }
 
 // exportOf returns the command that makes a network, or why there is none.

@@ -94,6 +94,9 @@ func (a *app) runCommand(o *runOptions, args []string) error {
 	return nil
 }
 
+// maxEnvFile is how long a file of variables or labels may be, in bytes.
+const maxEnvFile = 1 << 20
+
 // parseRun reads the flags, and the files that they name.
 func (a *app) parseRun(o *runOptions) (*container.Spec, error) {
 	o.EnvFiles, o.LabelFiles = nil, nil
@@ -102,7 +105,7 @@ func (a *app) parseRun(o *runOptions) (*container.Spec, error) {
 		texts *[]string
 	}{{o.envFiles, &o.EnvFiles}, {o.labelFiles, &o.LabelFiles}} {
 		for _, path := range list.paths {
-			text, err := os.ReadFile(path)
+			text, _, err := a.readInput(path, maxEnvFile)
 			if err != nil {
 				return nil, err
 			}

@@ -61,6 +61,8 @@ func parseLines(text, what string) ([]string, error) {
 		switch {
 		case name == "":
 			return nil, fmt.Errorf("no %s name on line '%s'", what, line)
+		case strings.ContainsRune(line, 0):
+			return nil, fmt.Errorf("%s '%s' has a NUL byte", what, strings.ReplaceAll(name, "\x00", `\0`))
 		case strings.ContainsAny(name, " \t"):
 			return nil, fmt.Errorf("%s '%s' contains whitespaces", what, name)
 		}

@@ -12,6 +12,7 @@ func TestEnvironmentFiles(t *testing.T) {
 		"\ufeffA=1":                         "[A=1 Z=9]",
 		"=x":                                "poorly formatted environment: no variable name on line '=x'",
 		"A B=1":                             "poorly formatted environment: variable 'A B' contains whitespaces",
+		"A=b\nB=\x00x":                      "poorly formatted environment: variable 'B' has a NUL byte",
 		"A=\xff":                            "poorly formatted environment: the file must be UTF-8",
 	} {
 		s, err := (&Options{EnvFiles: []string{text}, Env: []string{"Z=9"}}).Parse()

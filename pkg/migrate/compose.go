@@ -48,6 +48,26 @@ type composeNetwork struct {
 	}
 }
 
+// composeKeys are those of a network in a Compose file, beside x-ANYTHING.
+var composeKeys = []string{
+	"attachable", "driver", "driver_opts", "enable_ipv4", "enable_ipv6", "external", "internal", "ipam", "labels", "name",
+}
+
+// UnmarshalJSON refuses a key that Compose does not know: a network that was to be internal
+// would be none.
+func (c *composeNetwork) UnmarshalJSON(data []byte) error {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(data, &keys) == nil {
+		for _, key := range slices.Sorted(maps.Keys(keys)) {
+			if !slices.Contains(composeKeys, key) && !strings.HasPrefix(key, "x-") {
+				return fmt.Errorf("network key %q: known are %s and x-...", key, strings.Join(composeKeys, ", "))
+			}
+		}
+	}
+	type plain composeNetwork
+	return json.Unmarshal(data, (*plain)(c))
+}
+
 // composeLabels are a map, or a list of KEY=VALUE.
 type composeLabels map[string]string
 

@@ -2,8 +2,11 @@
 package yaml
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -14,10 +17,16 @@ const maxValues = 100_000
 
 // ToJSON returns a document of YAML 1.2 as JSON. Numbers become strings as they are written,
 // so that a label 1.10 stays what it is; null, true and false stay what they are. Keys must be
-// scalars. The error names the line.
+// scalars, and a second document is an error. The error names the line.
 func ToJSON(data []byte) ([]byte, error) {
-	var document yaml.Node
-	if err := yaml.Unmarshal(data, &document); err != nil {
+	var document, more yaml.Node
+	stream := yaml.NewDecoder(bytes.NewReader(data))
+	if err := stream.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if err := stream.Decode(&more); err == nil {
+		return nil, fmt.Errorf("line %d: a second document begins: must be one", more.Line)
+	} else if !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	if len(document.Content) == 0 {

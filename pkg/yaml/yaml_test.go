@@ -12,6 +12,8 @@ func TestToJSON(t *testing.T) {
 		"":                                                                   "null",
 		"[1":                                                                 "error",
 		"a: b\n\tc":                                                          "error",
+		"a: b\n---\na: c":                                                    "error",
+		"---\na: b\n...\n":                                                   `{"a":"b"}`,
 		"a: {b: c":                                                           "error",
 	} {
 		out, err := ToJSON([]byte(in))
