@@ -60,7 +60,7 @@ func (c *composeNetwork) UnmarshalJSON(data []byte) error {
 	if json.Unmarshal(data, &keys) == nil {
 		for _, key := range slices.Sorted(maps.Keys(keys)) {
 			if !slices.Contains(composeKeys, key) && !strings.HasPrefix(key, "x-") {
-				return fmt.Errorf("network key %q: known are %s and x-...", key, strings.Join(composeKeys, ", "))
+				return fmt.Errorf("network key %q: known are x-... and %s", key, strings.Join(composeKeys, ", "))
 			}
 		}
 	}

@@ -77,7 +77,7 @@ func TestReadCompose(t *testing.T) {
 		`{"services": {"a": {"networks": ["x"]}, "b": {"network_mode": "host"}}, "networks": {"x": null}}`: "dnet create --label com.docker.compose.network=x --label com.docker.compose.project=proj proj_x",
 		`{"services": {"a": {}}}`:                    "dnet create --label com.docker.compose.network=default --label com.docker.compose.project=proj proj_default",
 		`{"networks": {"x": {"labels": 5}}}`:         "is not what docker compose config prints: labels must be a mapping, or a list of KEY=VALUE",
-		`{"networks": {"x": {"internl": true}}}`:     `is not what docker compose config prints: network key "internl": known are attachable, driver, driver_opts, enable_ipv4, enable_ipv6, external, internal, ipam, labels, name and x-...`,
+		`{"networks": {"x": {"internl": true}}}`:     `is not what docker compose config prints: network key "internl": known are x-... and attachable, driver, driver_opts, enable_ipv4, enable_ipv6, external, internal, ipam, labels, name`,
 		`{"networks": {"x": {"x-note": {}}}}`:        "dnet create --label com.docker.compose.network=x --label com.docker.compose.project=proj proj_x",
 		`{"networks": {"x": {"internal": "maybe"}}}`: `is not what docker compose config prints: "maybe" must be true or false`,
 		`{"networks": {"x": {"labels": {"a": "b"}, "enable_ipv4": false, "ipam": {"config": [{"subnet": "fd00::/64"}]}}}}`: "dnet create --ipv4=false --subnet fd00::/64 --label a=b --label com.docker.compose.network=x --label com.docker.compose.project=proj proj_x",
