@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"dcni/pkg/container"
 	"dcni/pkg/firewall"
@@ -106,7 +105,7 @@ func (a *app) followLinksOf(c *records.Container, there []*records.Record) error
 	text := was
 	for _, l := range c.Links {
 		i := slices.IndexFunc(there, func(r *records.Record) bool {
-			return r.State == records.Up && r.IPAM.Type != "" && (r.Name == l.Target || strings.HasPrefix(r.Container, l.Target))
+			return r.State == records.Up && r.IPAM.Type != "" && firewall.IsTarget(l.Target, r.Name, r.Container)
 		})
 		if i >= 0 {
 			text = container.ReplaceLinked(text, a.linked(l, there[i]))

@@ -23,7 +23,7 @@ type Links struct {
 	Addresses []netip.Addr
 	Gateways  []netip.Addr
 	Exposed   []Exposed
-	Targets   []string // containers that it links to, by name, ID or the beginning of that
+	Targets   []string // containers that it links to, see [IsTarget]
 }
 
 // Key names the attachment; see [wire.Object].
@@ -56,8 +56,18 @@ func (l *Links) String() string {
 // LinksTo reports whether the container links to another one.
 func (l *Links) LinksTo(o *Links) bool {
 	return l.Owner != o.Owner && slices.ContainsFunc(l.Targets, func(word string) bool {
-		return word == o.Name || strings.HasPrefix(o.Owner.Container, word)
+		return IsTarget(word, o.Name, o.Owner.Container)
 	})
+}
+
+// shortID is how long the beginning of an ID is that Docker shows.
+const shortID = 12
+
+// IsTarget reports whether a link to a word is to a container: by its name, its ID, or the
+// beginning of that. A name may be the beginning of another one's ID by chance, so that has to
+// be as long as what Docker shows.
+func IsTarget(word, name, id string) bool {
+	return word == name || word == id || len(word) >= shortID && strings.HasPrefix(id, word)
 }
 
 // Elements returns what opens the exposed ports of another container to this one.

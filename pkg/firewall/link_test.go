@@ -39,9 +39,9 @@ func end(container, name string, addresses ...string) *Links {
 }
 
 func TestLinks(t *testing.T) {
-	web, db := end("aaaa1111", "web", "10.1.0.2", "fd00::2"), end("bbbb2222", "db", "10.1.0.3", "fd00::3")
+	web, db := end("aaaa1111", "web", "10.1.0.2", "fd00::2"), end("bbbb2222cccc3333", "db", "10.1.0.3", "fd00::3")
 	db.Exposed = []Exposed{{"tcp", 80}}
-	for word, want := range map[string]bool{"db": true, "bbbb2222": true, "bbbb": true, "aaaa": false, "web": false, "d": false} {
+	for word, want := range map[string]bool{"db": true, "bbbb2222cccc3333": true, "bbbb2222cccc": true, "bbbb2222ccc": false, "bbbb": false, "aaaa": false, "web": false, "d": false} {
 		web.Targets = []string{word}
 		if web.LinksTo(db) != want {
 			t.Errorf("%q: %v", word, !want)
