@@ -175,7 +175,7 @@ func (a *app) connectRequest(t *target, n container.Network) (*networkRequest, e
 		return nil, err
 	}
 	ports, _ := t.published()
-	if len(t.Attachments) == 0 && t.own != nil { // since its last network is gone, only that is known
+	if len(ports) == 0 && t.own != nil { // none of its networks publishes any, so only that is known
 		ports = t.own.Ports
 	}
 	if r.publishes() {
