@@ -92,8 +92,10 @@ func (p peers) Ensure() (bool, error) {
 	return false, nil
 }
 
-// Check asks dnetd, which knows what there is to be.
+// Check asks dnetd, which knows what there is to be. It waits for what Ensure began: healing
+// looks whether that has helped.
 func (p peers) Check() error {
+	p.h.Finish()
 	_, err := p.h.dnetd().Call(agent.AnswerTimeout, agent.Request{Op: agent.Know, Peers: p.o})
 	return err
 }
