@@ -158,7 +158,7 @@ func (p *logPrinter) write(e output.Entry) {
 	if p.timestamps {
 		fmt.Fprint(to, e.Time.Format("2006-01-02T15:04:05.000000000Z07:00"), " ")
 	}
-	_, _ = to.Write(e.Text) // if nobody reads it, the next write fails as well
+	_, _ = to.Write(e.Text) // where the reader has gone, the next write fails as well
 }
 
 // outputPipes take what a container in the background prints: a goroutine for each empties it

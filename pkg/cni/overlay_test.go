@@ -96,7 +96,7 @@ func TestStoreAway(t *testing.T) {
 	if !errors.As(err, &coded) || coded.Code != wire.CodeTryAgain || !strings.Contains(err.Error(), "waited ") || !strings.Contains(err.Error(), " for https://192.0.2.1:2379: ") {
 		t.Errorf("ADD: %v", err)
 	}
-	// Whether c3 has claimed something nobody knows: it is given back in any case.
+	// The store does not tell whether c3 has claimed something: it is given back in any case.
 	if now := strings.Replace(w.State(t), "queued: release of web c3/eth0", "", 1); strings.Contains(now, "c3") {
 		t.Errorf("after a failed ADD the world is\n%s\nand was\n%s", now, before)
 	}

@@ -55,17 +55,17 @@ func TestPublish(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		anew := c.published == "8080"
+		published := c.published == "8080"
 		if there := strings.Contains(w.Host.String(), ". "+c.published+" "); there != (c.published != "") && c.published != "" {
 			t.Errorf("%s: %q is not on the machine:\n%s", name, c.published, w.Host)
 		}
-		if anew != (w.State(t) != before) || anew != (told == 1) || (rec.Holder != "") != (c.published != "") {
+		if published != (w.State(t) != before) || published != (told == 1) || (rec.Holder != "") != (c.published != "") {
 			t.Errorf("%s: the relay was told %d times, the holder is %q, and the world is\n%s\nand was\n%s", name, told, rec.Holder, w.State(t), before)
 		}
 		if got := rec.Endpoint != nil && len(rec.Endpoint.Ports) == 1 && fmt.Sprint(rec.Endpoint.Ports[0].HostPort) == c.published; got != (c.published != "") {
 			t.Errorf("%s: on record is %+v", name, rec.Endpoint)
 		}
-		if anew && c.keys != "" && rec.Endpoint.Ports[0].HostIP.String() != "127.0.0.1" {
+		if published && c.keys != "" && rec.Endpoint.Ports[0].HostIP.String() != "127.0.0.1" {
 			t.Errorf("%s: %v", name, rec.Endpoint.Ports)
 		}
 		if err := w.Engine.Del(r); err != nil {

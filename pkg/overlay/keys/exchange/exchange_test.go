@@ -431,7 +431,7 @@ func TestPages(t *testing.T) {
 		c.pass(5)
 		old := c.saidBy("n1")
 		c.commit(overlay.Change{Key: for2, Delete: true})
-		c.commit(overlay.Change{Key: c.keys.Recovery(), Value: []byte("anew")})
+		c.commit(overlay.Change{Key: c.keys.Recovery(), Value: []byte("again")})
 		n1.client.Mend()
 		c.pass(20)
 		for key, at := range c.saidBy("n1") {
@@ -442,7 +442,7 @@ func TestPages(t *testing.T) {
 		if now := c.saidBy("n1"); len(now) != 3 {
 			t.Errorf("n1 says %v", now)
 		}
-		c.joined("made anew")
+		c.joined("made again")
 	})
 }
 

@@ -175,7 +175,7 @@ func portOf(ctx context.Context, store *Store) (int, error) {
 	return meta.PortESP, nil
 }
 
-// see replaces the view. A store that was made anew, as of a snapshot, may have old pages
+// see replaces the view. A store that was made again, as of a snapshot, may have old pages
 // beside the record: what was written to another one counts for nothing.
 func (e *Exchange) see(v *view) {
 	e.mu.Lock()
@@ -226,7 +226,7 @@ func (v *view) takeNode(name string, c overlay.Event) {
 	delete(v.keys, name)
 }
 
-// takeRecord reads a key record. One that is refused leaves the one before: whoever can
+// takeRecord reads a key record. One that is refused leaves the one before: a client that can
 // write to the store but not sign must not end what is well.
 func (v *view) takeRecord(name string, c overlay.Event) {
 	if name == v.self {
