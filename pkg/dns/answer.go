@@ -43,11 +43,13 @@ func (c client) send(b []byte) {
 // take counts one more waiting query, unless the endpoint or the server has too many.
 // Each must be followed by send or release.
 func (c client) take() bool {
-	e := c.endpoint
-	own, all := e.waiting.Add(1), e.server.stats.waiting.Add(1)
-	if own > maxWaiting || all > maxAllWaiting && own > fewWaiting {
-		e.waiting.Add(-1)
-		e.server.stats.waiting.Add(-1)
+	e, stats := c.endpoint, &c.endpoint.server.stats
+	own, all := e.waiting.Add(1), stats.waiting.Add(1)
+	if own == 1 {
+		stats.clients.Add(1)
+	}
+	if own > maxWaiting || all > maxAllWaiting && own > share(stats.clients.Load()) {
+		c.untake()
 		return false
 	}
 	e.pending.Add(1)
@@ -57,9 +59,21 @@ func (c client) take() bool {
 	return true
 }
 
+// share returns how many queries an endpoint may have waiting where n endpoints have some,
+// and a server has as many as it may. Those that came first have more, and get no further
+// ones until they have less than their share.
+func share(n int32) int32 { return max(fewWaiting, maxAllWaiting/max(n, 1)) }
+
+func (c client) untake() {
+	stats := &c.endpoint.server.stats
+	if c.endpoint.waiting.Add(-1) == 0 {
+		stats.clients.Add(-1)
+	}
+	stats.waiting.Add(-1)
+}
+
 func (c client) release() {
-	c.endpoint.waiting.Add(-1)
-	c.endpoint.server.stats.waiting.Add(-1)
+	c.untake()
 	c.endpoint.pending.Done()
 	if c.stream != nil {
 		c.stream.pending.Done()

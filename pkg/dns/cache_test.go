@@ -354,17 +354,22 @@ func TestKeys(t *testing.T) {
 }
 
 // TestQueriesDropped has more queries wait than an endpoint may have, or a server: they
-// do not count as waiting, and get no answer. An endpoint with few is not affected by
-// those of others.
+// do not count as waiting, and get no answer. An endpoint with less than its share is not
+// affected by those of others.
 func TestQueriesDropped(t *testing.T) {
 	e := bare(View{})
 	s, c := e.server, client{endpoint: e, stream: &stream{endpoint: e}}
 	for _, n := range []struct {
-		own, all int32
-		want     bool
-	}{{maxWaiting, maxWaiting, false}, {fewWaiting, maxAllWaiting, false}, {fewWaiting - 1, maxAllWaiting, true}, {maxWaiting - 1, 0, true}} {
+		own, all, clients int32
+		want              bool
+	}{
+		{maxWaiting, maxWaiting, 1, false}, {maxWaiting - 1, 0, 1, true},
+		{fewWaiting, maxAllWaiting, 1 << 20, false}, {fewWaiting - 1, maxAllWaiting, 1 << 20, true},
+		{1023, maxAllWaiting, 16, true}, {1024, maxAllWaiting, 16, false}, {1024, maxAllWaiting - 1, 16, true},
+	} {
 		e.waiting.Store(n.own)
 		s.stats.waiting.Store(n.all)
+		s.stats.clients.Store(n.clients)
 		got := c.take()
 		if got {
 			c.release()
@@ -372,6 +377,17 @@ func TestQueriesDropped(t *testing.T) {
 		if got != n.want || e.waiting.Load() != n.own || s.stats.waiting.Load() != n.all {
 			t.Errorf("%+v: %v, then %d and %d wait", n, got, e.waiting.Load(), s.stats.waiting.Load())
 		}
+	}
+	e.waiting.Store(0)
+	s.stats.clients.Store(0)
+	for range 2 {
+		if !c.take() || s.stats.clients.Load() != 1 {
+			t.Errorf("%d endpoints have queries that wait", s.stats.clients.Load())
+		}
+		c.release()
+	}
+	if s.stats.clients.Load() != 0 {
+		t.Errorf("%d endpoints have queries that wait", s.stats.clients.Load())
 	}
 	e.waiting.Store(maxWaiting)
 	if s.join([]byte("key"), nil, c, &form{}, nil) || s.pass(nil, c, ask("a.example A")) {

@@ -52,7 +52,7 @@
 // endpoint may have 256 different queries under way to upstreams, and a server 1,024.
 // More wait for their turn, in which endpoints alternate, for as long as a client
 // waits: REFUSED would be taken for an answer. An endpoint may have 2,048 queries
-// waiting, and a server 16,384; more are dropped. For each answer that is a failure, an endpoint is
+// waiting, and a server 16,384; more are dropped, but for endpoints with less than an equal share of them. For each answer that is a failure, an endpoint is
 // not read for 100 us: a client that repeats such queries gets 10,000 answers a
 // second and can't keep a processor busy. There may be 16 TCP connections of an
 // endpoint and 512 of a server. They are closed after ten idle seconds, and when a

@@ -10,8 +10,8 @@ import (
 // Limits of what waits for upstreams.
 const (
 	maxWaiting     = 2048  // queries of an endpoint
-	maxAllWaiting  = 16384 // of a server
-	fewWaiting     = 64    // an endpoint with fewer is not refused for those of others
+	maxAllWaiting  = 16384 // of a server; beyond, an endpoint with less than its share of them may have more
+	fewWaiting     = 64    // the least share, with however many endpoints
 	maxUpstreamTCP = 64    // connections to the servers of an upstream
 )
 

@@ -58,6 +58,7 @@ type stats struct {
 	upstreamErrors atomic.Uint64
 	strays         atomic.Uint64
 	waiting        atomic.Int32
+	clients        atomic.Int32 // endpoints that have some of them
 	connections    atomic.Int32
 }
 
