@@ -52,6 +52,8 @@ func commands() map[string]scriptCommand {
 		"inject":     cmdInject,
 		"wiretap":    cmdWiretap,
 		"clock":      cmdClock,
+		"associate":  cmdAssociate,
+		"aborted":    cmdAborted,
 	}
 }
 

@@ -93,6 +93,8 @@
 //	                                      away. Without nodes: "ipv6" first, "rotate"
 //	inject NODE NODE PORT                 send VXLAN in clear from outside, as if from the first, for c1 of the second
 //	wiretap NODE                          listen on its wire; then print what passed since: ESP, and VXLAN in clear
+//	associate NS PORT ADDR:PORT NS PORT   make an SCTP association to a port of the second namespace, until the script ends
+//	aborted NS PORT ADDR:PORT             send SCTP data of no association; fails if no abort answers
 //	clock DURATION                        step the virtual machine's clock, which is all nodes'; undone when the script ends
 //
 // In a node, NS is one of its sandboxes, and NODE/NS is another's from anywhere: after

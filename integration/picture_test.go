@@ -101,11 +101,11 @@ func command(stdin, name string, args ...string) []string {
 // that are under way: it goes by itself.
 func rules() []string {
 	return slices.DeleteFunc(command("", "nft", "-s", "list", "ruleset"), func(line string) bool {
-		return strings.Contains(line, "set outgoing") && ofConnections.MatchString(line)
+		return strings.Contains(line, "set connections") && ofConnections.MatchString(line)
 	})
 }
 
-var ofConnections = regexp.MustCompile(`elements = \{|[\da-f] \. \d+`)
+var ofConnections = regexp.MustCompile(`elements = \{|[\da-f] \. (tcp|sctp) \. \d+`)
 
 // settings shows the sysctls.
 func settings() (lines []string) {

@@ -46,10 +46,10 @@ const (
 	SetGuarded4Addr = "guarded4_addr"
 	SetGuarded6     = "guarded6"
 	SetGuarded6Addr = "guarded6_addr"
-	// TCP connections of containers that have the host's address outside, as an answer has
-	// them: the server, and the host's port. Rules fill these sets.
-	SetOutgoing4 = "outgoing4"
-	SetOutgoing6 = "outgoing6"
+	// TCP connections and SCTP associations of containers that have the host's address
+	// outside, as an answer has them: the server, and the host's port. Rules fill these sets.
+	SetConnections4 = "connections4"
+	SetConnections6 = "connections6"
 	// Ports that are relayed to containers that have IPv4 only. No rule uses these
 	// sets: their elements claim the ports against other endpoints.
 	SetRelayed6     = "relayed6"
@@ -59,7 +59,7 @@ const (
 // Version identifies the present rules. ADD installs them again where it finds another
 // version. It is the hash of their text, written down because hashing them would cost
 // each ADD more than looking them up. A test compares the two.
-const Version = "rules 1509e1e2e27f3cc6"
+const Version = "rules 591a17397cc2c9a2"
 
 // ChainUses is how often each chain is used when all rules are there: by its
 // rules, and by jumps to it, as the kernel counts (NFTA_CHAIN_USE). The users' chain is
@@ -68,7 +68,7 @@ var ChainUses = []struct {
 	Chain string
 	Times uint32
 }{
-	{"foreign", 11}, {"forward", 24}, {"host", 2}, {"input", 1}, {"invalid", 12}, {"outgoing", 5}, {"output", 1}, {"postrouting", 12}, {"prerouting", 1}, {"publish", 8}, {"raw", 3},
+	{"foreign", 11}, {"forward", 24}, {"host", 2}, {"input", 1}, {"invalid", 12}, {"outgoing", 7}, {"output", 1}, {"postrouting", 12}, {"prerouting", 1}, {"publish", 8}, {"raw", 3},
 	{"routed", 4}, {"version", 1},
 }
 
@@ -105,8 +105,10 @@ func table() Table {
 			foreignChain(),
 			routedChain(),
 			{"outgoing", nil, []Rule{
-				rule(Update{[]Field{FieldDst4, FieldNATSvc}, SetOutgoing4}, TCP),
-				rule(Update{[]Field{FieldDst6, FieldNATSvc}, SetOutgoing6}, TCP),
+				rule(Update{[]Field{FieldDst4, FieldProto, FieldNATSvc}, SetConnections4}, TCP),
+				rule(Update{[]Field{FieldDst6, FieldProto, FieldNATSvc}, SetConnections6}, TCP),
+				rule(Update{[]Field{FieldDst4, FieldProto, FieldNATSvc}, SetConnections4}, SCTP),
+				rule(Update{[]Field{FieldDst6, FieldProto, FieldNATSvc}, SetConnections6}, SCTP),
 			}},
 			postroutingChain(),
 			hostChain(),
@@ -141,8 +143,8 @@ func sets() []Set {
 		{Name: SetGuarded4Addr, Key: append([]Type{TypeIPv4}, anyKey...)},
 		{Name: SetGuarded6, Key: anyKey},
 		{Name: SetGuarded6Addr, Key: append([]Type{TypeIPv6}, anyKey...)},
-		{Name: SetOutgoing4, Key: []Type{TypeIPv4, TypeService}, Minutes: remembered},
-		{Name: SetOutgoing6, Key: []Type{TypeIPv6, TypeService}, Minutes: remembered},
+		{Name: SetConnections4, Key: []Type{TypeIPv4, TypeProto, TypeService}, Minutes: remembered},
+		{Name: SetConnections6, Key: []Type{TypeIPv6, TypeProto, TypeService}, Minutes: remembered},
 		{Name: SetRelayed6, Key: anyKey},
 		{Name: SetRelayed6Addr, Key: append([]Type{TypeIPv6}, anyKey...)},
 	}
@@ -205,12 +207,12 @@ func invalidChain() Chain {
 		rule(Drop, in(SetBridges, FieldIIf)),
 		rule(Drop, members()[0].from),
 		rule(Drop, members()[1].from),
-		rule(Drop, in(SetOutgoing4, FieldSrc4, FieldDstTCP)),
+		rule(Drop, in(SetConnections4, FieldSrc4, FieldProto, FieldDstSvc)),
 		rule(Drop, in(SetGuarded4Addr, FieldDst4, FieldProto, FieldDstSvc)),
 		rule(Drop, Family4, in(SetGuarded4, FieldProto, FieldDstSvc)),
 		rule(Return, AddrIn{FieldDst6, false, netip.MustParsePrefix("::1/128")}),
 		rule(Return, AddrIn{FieldSrc6, false, netip.MustParsePrefix("fe80::/10")}),
-		rule(Drop, in(SetOutgoing6, FieldSrc6, FieldDstTCP)),
+		rule(Drop, in(SetConnections6, FieldSrc6, FieldProto, FieldDstSvc)),
 		rule(Drop, in(SetGuarded6Addr, FieldDst6, FieldProto, FieldDstSvc)),
 		rule(Drop, Family6, in(SetGuarded6, FieldProto, FieldDstSvc)),
 	}}

@@ -84,7 +84,6 @@ const (
 	FieldDst6   Field = "ip6 daddr"
 	FieldProto  Field = "meta l4proto"
 	FieldDstSvc Field = "th dport"
-	FieldDstTCP Field = "tcp dport"          // of TCP only
 	FieldNATSvc Field = "ct reply proto-dst" // the port that answers come to
 	FieldFamily Field = "meta nfproto"
 	FieldIKind  Field = "meta iifkind"
@@ -145,11 +144,14 @@ const (
 // IsFamily is a match of the address family.
 type IsFamily Family
 
-// IsProto is a match of the transport protocol; see [TCP].
+// IsProto is a match of the transport protocol.
 type IsProto Proto
 
-// TCP matches TCP.
-const TCP IsProto = "tcp"
+// The protocols that are matched.
+const (
+	TCP  IsProto = "tcp"
+	SCTP IsProto = "sctp"
+)
 
 // Direction is a match of a packet's direction in its connection; see [Original].
 type Direction string

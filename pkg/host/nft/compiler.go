@@ -2,7 +2,6 @@ package nft
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -180,9 +179,6 @@ func (c *Compiler) load(fields []firewall.Field) {
 	for _, f := range fields {
 		c.needFamily(f)
 	}
-	if slices.Contains(fields, firewall.FieldDstTCP) {
-		c.Match(firewall.TCP)
-	}
 	reg := uint32(Reg0)
 	for _, f := range fields {
 		reg += uint32(nlsock.Align4(c.loadField(f, reg))) / 4
@@ -234,7 +230,7 @@ func (c *Compiler) loadField(f firewall.Field, reg uint32) (length int) {
 	case firewall.FieldNATSvc:
 		c.Add(replyPort{&expr.Ct{Register: reg, Key: expr.CtKeyPROTODST}})
 		return 2
-	case firewall.FieldDstSvc, firewall.FieldDstTCP:
+	case firewall.FieldDstSvc:
 		c.Add(&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2})
 		return 2
 	}
