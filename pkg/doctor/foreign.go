@@ -215,7 +215,7 @@ func competing(f Facts) (list []Finding) {
 				list = append(list, Finding{
 					CompetingPort, port,
 					fmt.Sprintf("a rule of %s %s %s leads port %s elsewhere, which container %s publishes", c.Family, c.Table, c.Name, port, a.Name),
-					"clients reach what the rule names, or the container, whichever rules are asked first",
+					"clients reach the container and not what the rule names, or the other way round where that chain's priority is below -101",
 					deletion(c, r, at),
 				})
 			}

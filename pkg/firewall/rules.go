@@ -59,7 +59,7 @@ const (
 // Version identifies the present rules. ADD installs them again where it finds another
 // version. It is the hash of their text, written down because hashing them would cost
 // each ADD more than looking them up. A test compares the two.
-const Version = "rules 591a17397cc2c9a2"
+const Version = "rules ff41360ab732002d"
 
 // ChainUses is how often each chain is used when all rules are there: by its
 // rules, and by jumps to it, as the kernel counts (NFTA_CHAIN_USE). The users' chain is
@@ -97,8 +97,8 @@ func table() Table {
 			{Name: UserChain},
 			rawChain(),
 			publishChain(),
-			{"prerouting", &Hook{"nat", "prerouting", -100, "dstnat"}, toPublish()},
-			{"output", &Hook{"nat", "output", -100, "-100"}, toPublish()},
+			{"prerouting", &Hook{"nat", "prerouting", beforeDNAT, "dstnat - 1"}, toPublish()},
+			{"output", &Hook{"nat", "output", beforeDNAT, "-101"}, toPublish()},
 			{"input", &Hook{"filter", "input", 0, "filter"}, []Rule{rule(Jump("invalid"), Invalid)}},
 			invalidChain(),
 			forwardChain(),
@@ -164,6 +164,15 @@ func rawChain() Chain {
 		rule(Drop, notLo, AddrIn{FieldDst6, false, netip.MustParsePrefix("::1/128")}),
 	}}
 }
+
+// Priorities of the chains that translate addresses: just before those of others (dstnat is
+// -100, srcnat 100). Of chains of one hook and priority the kernel asks the one first that
+// came last, and the first that translates decides: a reload of another firewall would
+// decide which container has a port.
+const (
+	beforeDNAT = -101
+	beforeSNAT = 99
+)
 
 func toPublish() []Rule { return []Rule{rule(Jump("publish"), Local)} }
 
@@ -304,7 +313,7 @@ func postroutingChain() Chain {
 	not4 := AddrIn{FieldDst4, true, netip.MustParsePrefix("224.0.0.0/4")}
 	not6 := AddrIn{FieldDst6, true, netip.MustParsePrefix("ff00::/8")}
 	member4, member6 := members()[0], members()[1]
-	return Chain{"postrouting", &Hook{"nat", "postrouting", 100, "srcnat"}, []Rule{
+	return Chain{"postrouting", &Hook{"nat", "postrouting", beforeSNAT, "srcnat - 1"}, []Rule{
 		rule(Masquerade, toOurs, DNATed, from127),
 		rule(Masquerade, toOurs, DNATed, out4),
 		rule(Masquerade, toOurs, DNATed, out6),

@@ -101,12 +101,17 @@ func (f *Firewall) Probe() error {
 	if err := f.checkBase(); !errors.Is(err, errNotInstalled) {
 		return err
 	}
+	older, err := f.olderChains()
+	if err != nil {
+		return err
+	}
 	unlock, err := f.lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	b := NewBatch(f.conn)
+	b.replaceable(firewall.TableName, older)
 	if err := b.table(ruleset()); err != nil {
 		return err
 	}
@@ -197,7 +202,9 @@ type tableState struct {
 	dormant bool
 	uses    map[string]uint32 // of each chain
 	drops   map[string]bool   // chains with another policy than ours
-	closed  []firewall.Family // as a router
+	// priorities are those of base chains.
+	priorities map[string]int32
+	closed     []firewall.Family // as a router
 }
 
 // state asks for the table and all chains in one exchange. The caller holds the
@@ -221,7 +228,7 @@ func (f *Firewall) state() (o tableState, err error) {
 	if err != nil {
 		return o, err
 	}
-	o.uses, o.drops = make(map[string]uint32), make(map[string]bool)
+	o.uses, o.drops, o.priorities = make(map[string]uint32), make(map[string]bool), make(map[string]int32)
 	for _, r := range replies {
 		switch {
 		case r.Err != nil && !errors.Is(r.Err, unix.ENOENT):
@@ -283,6 +290,7 @@ func (o *tableState) readTable(attrs []byte) {
 func (o *tableState) readChain(attrs []byte) {
 	var name string
 	var use uint32
+	var hook []byte
 	policy := uint32(policyAccept) // which only base chains have
 	nlsock.Attributes(attrs, func(typ uint16, data []byte) {
 		switch {
@@ -292,6 +300,13 @@ func (o *tableState) readChain(attrs []byte) {
 			use = binary.BigEndian.Uint32(data)
 		case typ == unix.NFTA_CHAIN_POLICY && len(data) >= 4:
 			policy = binary.BigEndian.Uint32(data)
+		case typ == unix.NFTA_CHAIN_HOOK:
+			hook = data
+		}
+	})
+	nlsock.Attributes(hook, func(typ uint16, data []byte) {
+		if typ == unix.NFTA_HOOK_PRIORITY && len(data) >= 4 {
+			o.priorities[name] = int32(binary.BigEndian.Uint32(data))
 		}
 	})
 	o.uses[name], o.drops[name] = use, policy != policyAccept
@@ -335,8 +350,13 @@ func (f *Firewall) install(up *firewall.Desired) error {
 		elements = append(elements, encodeAll(m.Elements())...)
 	}
 	elements = append(elements, slices.Concat(elementsOf(up.Endpoints)...)...)
+	older, err := f.olderChains()
+	if err != nil {
+		return wrap("look at chains", err)
+	}
 	with := func(elements []element) func(*Batch) error {
 		return func(b *Batch) error {
+			b.replaceable(firewall.TableName, older)
 			if err := b.table(ruleset()); err != nil {
 				return err
 			}
@@ -345,7 +365,7 @@ func (f *Firewall) install(up *firewall.Desired) error {
 			return nil
 		}
 	}
-	err := f.commit(with(elements))
+	err = f.commit(with(elements))
 	if err == nil || len(elements) == 0 || !errors.Is(err, unix.EEXIST) {
 		return wrap("install rules", err)
 	}
@@ -353,6 +373,23 @@ func (f *Firewall) install(up *firewall.Desired) error {
 		return wrap("install rules", err)
 	}
 	return f.restore(up)
+}
+
+// olderChains lists the base chains that have another priority than ours, as an older
+// version gave them.
+func (f *Firewall) olderChains() (list []string, err error) {
+	unlock, err := f.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	have, err := f.state()
+	for _, c := range ruleset().Chains {
+		if priority, ok := have.priorities[c.Name]; ok && c.Hook != nil && priority != c.Hook.Priority {
+			list = append(list, c.Name)
+		}
+	}
+	return list, err
 }
 
 // restore puts back one owner after the other, past those that clash.

@@ -19,6 +19,9 @@ func newFirewall(t testing.TB) *Firewall {
 	f := New()
 	if err := f.Probe(); err != nil {
 		f.Close()
+		if hosttest.NFT(t, "list", "tables") != "" {
+			t.Fatal(err)
+		}
 		t.Skip("no nf_tables:", err)
 	}
 	t.Cleanup(func() { f.Close() })
@@ -108,6 +111,25 @@ func TestBaseIsLaidAgain(t *testing.T) {
 		hosttest.NFT(t, "flush", "table", "inet", "dcni")
 		if changed, err := f.Install(up); !changed || err != nil {
 			t.Errorf("after flush table: changed %v, error %v", changed, err)
+		}
+	})
+}
+
+// TestPriorityOfOlderVersion: chains that an older version made with another priority are
+// replaced, and stay when the rules are installed once more.
+func TestPriorityOfOlderVersion(t *testing.T) {
+	hosttest.InNewNS(t, func() {
+		hosttest.NFT(t, "add table inet dcni; add chain inet dcni prerouting { type nat hook prerouting priority dstnat; }; "+
+			"add chain inet dcni publish; add rule inet dcni prerouting jump publish")
+		f := newFirewall(t) // which probes first
+		for range 2 {
+			if got := hosttest.NFT(t, "list", "chain", "inet", "dcni", "prerouting"); !strings.Contains(got, "priority dstnat - 1;") {
+				t.Errorf("the chain is\n%s", got)
+			}
+			hosttest.NFT(t, "flush", "chain", "inet", "dcni", "version")
+			if changed, err := f.Install(nothingUp); !changed || err != nil {
+				t.Errorf("again: changed %v, error %v", changed, err)
+			}
 		}
 	})
 }

@@ -71,7 +71,7 @@ func FuzzRules(f *testing.F) {
 		if len(count) > 1 || version != "" && version != RuleComment(payload) {
 			t.Errorf("%d chains of one rule, version %q, comment %q", len(count), version, RuleComment(payload))
 		}
-		o := tableState{uses: map[string]uint32{}, drops: map[string]bool{}}
+		o := tableState{uses: map[string]uint32{}, drops: map[string]bool{}, priorities: map[string]int32{}}
 		o.readTable(payload)
 		o.readChain(payload)
 	})

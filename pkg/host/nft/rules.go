@@ -177,6 +177,18 @@ func (b *Batch) Chain(table string, c firewall.Chain) {
 	})
 }
 
+// replaceable appends that chains go, so that they can be made with another priority: the
+// kernel changes no chain's. In one transaction the new chain is at its hook before the old
+// one leaves.
+func (b *Batch) replaceable(table string, chains []string) {
+	for _, name := range chains {
+		b.Change(unix.NFT_MSG_DELCHAIN, 0, func(m *nlsock.Message) {
+			m.Str(unix.NFTA_CHAIN_TABLE, table)
+			m.Str(unix.NFTA_CHAIN_NAME, name)
+		})
+	}
+}
+
 func (b *Batch) rule(table, chain string, r firewall.Rule) error {
 	return b.compiled(table, chain, expressions(r), r.Comment)
 }
