@@ -88,6 +88,13 @@ func (n *Network) Elements() []Element {
 	if n.Adopted && n.Masquerade && !n.Internal {
 		add(SetMasqueraded, bridge)
 	}
+	if n.Masquerade && !n.Internal {
+		for _, a := range n.SNAT {
+			rest = append(rest, Element{
+				Set: byFamily(a.Is6(), MapSNAT4, MapSNAT6), Key: []fmt.Stringer{bridge}, Value: []fmt.Stringer{a}, Comment: comment,
+			})
+		}
+	}
 	for _, subnet := range n.Subnets {
 		subnet = subnet.Masked()
 		v6 := subnet.Addr().Is6()

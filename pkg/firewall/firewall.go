@@ -31,8 +31,8 @@
 //     a published port, or answers a connection of a container's that has the host's
 //     address, it is dropped. Segments of connections that the host itself has with others
 //     are left alone, and so is what stays on one bridge.
-//   - What leaves a network that masquerades takes the host's address, multicast
-//     excepted. What stays on a bridge keeps its own, unless it was published:
+//   - What leaves a network that masquerades takes the host's address, or the one that
+//     the network names, multicast excepted. What stays on a bridge keeps its own, unless it was published:
 //     then the answer must come back through the host.
 //   - Published ports are looked up for the host's own addresses only, first the
 //     binding to that address, then the one to any. ::1 is left alone: the kernel
@@ -59,6 +59,8 @@ type Network struct {
 	ICC        bool           `json:"icc,omitempty"`        // its containers may talk to each other
 	Internal   bool           `json:"internal,omitempty"`   // no way out nor in
 	Masquerade bool           `json:"masquerade,omitempty"` // what leaves takes the host's address
+	// SNAT has the address that what leaves takes instead, one a family at most.
+	SNAT []netip.Addr `json:"snat,omitempty"`
 	// Adopted says that dcni did not make the bridge. All is then said of the network's
 	// containers only, see [Member], and of nothing else that uses the bridge.
 	Adopted bool `json:"adopted,omitempty"`

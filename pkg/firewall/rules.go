@@ -29,6 +29,8 @@ const (
 	SetMasquerade4 = "masquerade4" // subnets that take the host's address outside
 	SetMasquerade6 = "masquerade6" //
 	SetMasqueraded = "masqueraded" // adopted bridges whose containers take it outside
+	MapSNAT4       = "snat4"       // bridges whose containers take one address outside, and that
+	MapSNAT6       = "snat6"       //
 	SetOverlays    = "overlays"    // bridges of overlay networks, for which the host reaches its own containers only
 	SetClosed      = "closed"      // families that dcni switched forwarding on for
 	SetMembers4    = "members4"    // bridge . address of containers on adopted bridges, and of overlay networks
@@ -59,7 +61,7 @@ const (
 // Version identifies the present rules. ADD installs them again where it finds another
 // version. It is the hash of their text, written down because hashing them would cost
 // each ADD more than looking them up. A test compares the two.
-const Version = "rules ff41360ab732002d"
+const Version = "rules 383f66756fa53ae3"
 
 // ChainUses is how often each chain is used when all rules are there: by its
 // rules, and by jumps to it, as the kernel counts (NFTA_CHAIN_USE). The users' chain is
@@ -68,7 +70,7 @@ var ChainUses = []struct {
 	Chain string
 	Times uint32
 }{
-	{"foreign", 11}, {"forward", 24}, {"host", 2}, {"input", 1}, {"invalid", 12}, {"outgoing", 7}, {"output", 1}, {"postrouting", 12}, {"prerouting", 1}, {"publish", 8}, {"raw", 3},
+	{"foreign", 11}, {"forward", 24}, {"host", 2}, {"input", 1}, {"invalid", 12}, {"outgoing", 7}, {"output", 1}, {"postrouting", 16}, {"prerouting", 1}, {"publish", 8}, {"raw", 3},
 	{"routed", 4}, {"version", 1},
 }
 
@@ -129,6 +131,8 @@ func sets() []Set {
 		{Name: SetMasquerade4, Key: []Type{TypeIPv4}, Interval: true},
 		{Name: SetMasquerade6, Key: []Type{TypeIPv6}, Interval: true},
 		{Name: SetMasqueraded, Key: []Type{TypeIfName}},
+		{Name: MapSNAT4, Key: []Type{TypeIfName}, Value: []Type{TypeIPv4}},
+		{Name: MapSNAT6, Key: []Type{TypeIfName}, Value: []Type{TypeIPv6}},
 		{Name: SetOverlays, Key: []Type{TypeIfName}},
 		{Name: SetClosed, Key: []Type{TypeFamily}},
 		{Name: SetMembers4, Key: []Type{TypeIfName, TypeIPv4}},
@@ -306,13 +310,15 @@ func foreignChain() Chain {
 // a neighbour's published port would get the answer straight over the bridge,
 // from an address it never asked: its source becomes the bridge's, also where
 // the network does not masquerade. So does 127.0.0.1, which means nothing there. On
-// an adopted bridge, clients in the network's subnets are such neighbours.
+// an adopted bridge, clients in the network's subnets are such neighbours. A network with
+// an address of its own for what leaves comes before those that take whichever the host has.
 func postroutingChain() Chain {
 	out4, out6 := in(SetSubnets4, FieldOIf, FieldSrc4), in(SetSubnets6, FieldOIf, FieldSrc6)
 	toOurs, from127 := in(SetBridges, FieldOIf), AddrIn{FieldSrc4, false, netip.MustParsePrefix("127.0.0.0/8")}
 	not4 := AddrIn{FieldDst4, true, netip.MustParsePrefix("224.0.0.0/4")}
 	not6 := AddrIn{FieldDst6, true, netip.MustParsePrefix("ff00::/8")}
-	member4, member6 := members()[0], members()[1]
+	snat4, snat6 := SNAT{false, FieldIIf, MapSNAT4}, SNAT{true, FieldIIf, MapSNAT6}
+	fromOurs, member4, member6 := in(SetBridges, FieldIIf), members()[0], members()[1]
 	return Chain{"postrouting", &Hook{"nat", "postrouting", beforeSNAT, "srcnat - 1"}, []Rule{
 		rule(Masquerade, toOurs, DNATed, from127),
 		rule(Masquerade, toOurs, DNATed, out4),
@@ -322,6 +328,10 @@ func postroutingChain() Chain {
 		rule(Masquerade, member6.to, DNATed, out6),
 		rule(Return, out4),
 		rule(Return, out6),
+		rule(snat4, fromOurs, not4),
+		rule(snat6, fromOurs, not6),
+		rule(snat4, member4.from, not4),
+		rule(snat6, member6.from, not6),
 		rule(Masquerade, in(SetMasquerade4, FieldSrc4), not4),
 		rule(Masquerade, in(SetMasquerade6, FieldSrc6), not6),
 		rule(Masquerade, member4.from, in(SetMasqueraded, FieldIIf), not4),

@@ -185,7 +185,7 @@ type Input string
 // and not what a bridge passes from port to port.
 const Forwarded Input = "iif != 0"
 
-// Verdict is one of [Do], [Jump], [DNAT], [Update].
+// Verdict is one of [Do], [Jump], [DNAT], [SNAT], [Update].
 type Verdict interface{ fmt.Stringer }
 
 // Do is a verdict without an argument.
@@ -209,6 +209,14 @@ type DNAT struct {
 	V6     bool
 	Fields []Field
 	Map    string
+}
+
+// SNAT looks a field up in a map and gives the connection the source address that is
+// there; the rule does nothing if there is none.
+type SNAT struct {
+	V6    bool
+	Field Field
+	Map   string
 }
 
 // Update puts the fields into a set, or keeps them there for another [Set.Minutes].
@@ -243,6 +251,10 @@ func (m AddrIn) String() string {
 
 func (v DNAT) String() string {
 	return "dnat " + byFamily(v.V6, "ip", "ip6") + " to " + concatFields(v.Fields) + " map @" + v.Map
+}
+
+func (v SNAT) String() string {
+	return "snat " + byFamily(v.V6, "ip", "ip6") + " to " + string(v.Field) + " map @" + v.Map
 }
 
 func not(n bool) string {

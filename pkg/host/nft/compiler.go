@@ -246,6 +246,8 @@ func (c *Compiler) Verdict(v firewall.Verdict) {
 		c.Add(&expr.Verdict{Kind: expr.VerdictJump, Chain: string(v)})
 	case firewall.DNAT:
 		c.dnat(v)
+	case firewall.SNAT:
+		c.snat(v)
 	case firewall.Update:
 		c.load(v.Fields)
 		c.Add(&expr.Dynset{SrcRegKey: Reg0, SetName: v.Set, Operation: unix.NFT_DYNSET_OP_UPDATE})
@@ -276,6 +278,18 @@ func (c *Compiler) dnat(v firewall.DNAT) {
 	c.Add(&expr.Lookup{SourceRegister: Reg0, DestRegister: Reg0, IsDestRegSet: true, SetName: v.Map},
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: Reg0, RegAddrMax: Reg0,
 			RegProtoMin: port, RegProtoMax: port, Specified: true})
+}
+
+// snat looks an address up, and gives it to the connection as its source.
+func (c *Compiler) snat(v firewall.SNAT) {
+	family, first := uint32(unix.NFPROTO_IPV4), firewall.FieldSrc4
+	if v.V6 {
+		family, first = unix.NFPROTO_IPV6, firewall.FieldSrc6
+	}
+	c.needFamily(first)
+	c.load([]firewall.Field{v.Field})
+	c.Add(&expr.Lookup{SourceRegister: Reg0, DestRegister: Reg0, IsDestRegSet: true, SetName: v.Map},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: family, RegAddrMin: Reg0, RegAddrMax: Reg0})
 }
 
 // AddrIs compares an address.

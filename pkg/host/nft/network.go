@@ -18,7 +18,7 @@ import (
 // and end as elements of their own.
 var networkSets = []string{
 	firewall.SetBridges, firewall.SetAdopted, firewall.SetICC, firewall.SetInternal, firewall.SetMasqueraded, firewall.SetOverlays,
-	firewall.SetSubnets4, firewall.SetSubnets6, firewall.SetMasquerade4, firewall.SetMasquerade6,
+	firewall.MapSNAT4, firewall.MapSNAT6, firewall.SetSubnets4, firewall.SetSubnets6, firewall.SetMasquerade4, firewall.SetMasquerade6,
 }
 
 // EnsureNetwork puts a network's elements in, and takes out those that an
@@ -57,7 +57,7 @@ func (f *Firewall) networkIn(want []element) (bool, error) {
 		return false, err
 	}
 	for i, w := range want {
-		if found[i] == nil || found[i].comment != w.comment {
+		if found[i] == nil || found[i].comment != w.comment || !bytes.Equal(found[i].data, w.data) {
 			return false, nil
 		}
 	}
@@ -98,7 +98,7 @@ func networkChange(n *firewall.Network, want, all []element) (add, stale []eleme
 	}
 	for _, e := range ownRanges(all, ofNetwork(n.Name)) {
 		w, ok := wanted[e.id()]
-		if ok && (w.end || w.comment == e.comment) {
+		if ok && (w.end || w.comment == e.comment && bytes.Equal(w.data, e.data)) {
 			keep[e.id()] = true
 		} else {
 			stale = append(stale, e)

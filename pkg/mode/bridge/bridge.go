@@ -91,7 +91,7 @@ func (b *Bridge) network(e network.Endpoint) []wire.Object {
 	}
 	return append(objects, &firewall.Network{
 		Name: b.Name, Bridge: b.Link, Subnets: e.Prefixes(), Adopted: e.Adopted,
-		ICC: b.ICC, Internal: b.Internal, Masquerade: b.Masquerade && !b.Internal,
+		ICC: b.ICC, Internal: b.Internal, Masquerade: b.Masquerade && !b.Internal, SNAT: b.SNAT,
 	})
 }
 

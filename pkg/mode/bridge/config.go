@@ -43,21 +43,22 @@ type rawBridge struct {
 
 // A Bridge is a bridge network, configured.
 type Bridge struct {
-	Name        string     // the network's
-	Link        string     // the bridge's
-	MAC         string     // the bridge's; "": made from its name
-	Default     bool       // Docker's default bridge: no names unless asked for
-	ICC         bool       // containers of the network reach each other
-	Internal    bool       // no route out of the host, no published ports
-	Masquerade  bool       // outgoing connections take the host's address
-	HostBinding netip.Addr // for ports published with no host address; zero: any
-	MTU         int        // bytes; 0: that of the host's default route
-	IPv6        *bool      // nil: as the subnets say
-	GwPriority  int        // the sandbox's default gateway is of the network with the highest
-	IPForward   bool       // forwarding may be switched on
-	NoDrop      bool       // where it was switched on, the host routes for others as well
-	IfPrefix    string     // of the interfaces' names in containers; "": any
-	AcceptRA    bool       // router advertisements count in the sandbox
+	Name        string       // the network's
+	Link        string       // the bridge's
+	MAC         string       // the bridge's; "": made from its name
+	Default     bool         // Docker's default bridge: no names unless asked for
+	ICC         bool         // containers of the network reach each other
+	Internal    bool         // no route out of the host, no published ports
+	Masquerade  bool         // outgoing connections take the host's address
+	SNAT        []netip.Addr // instead of whichever address the host has there, one a family at most
+	HostBinding netip.Addr   // for ports published with no host address; zero: any
+	MTU         int          // bytes; 0: that of the host's default route
+	IPv6        *bool        // nil: as the subnets say
+	GwPriority  int          // the sandbox's default gateway is of the network with the highest
+	IPForward   bool         // forwarding may be switched on
+	NoDrop      bool         // where it was switched on, the host routes for others as well
+	IfPrefix    string       // of the interfaces' names in containers; "": any
+	AcceptRA    bool         // router advertisements count in the sandbox
 	IPAM        network.IPAM
 	DNS         *network.DNS
 	Names       *network.Names // how containers find names; nil: as the runtime has it
@@ -181,6 +182,9 @@ func (r *rawBridge) typed(addresses func(json.RawMessage) (network.IPAM, error))
 		return nil, err
 	}
 	var err error
+	if b.SNAT, err = r.snat(); err != nil {
+		return nil, err
+	}
 	if b.HostBinding, err = hostBinding(r.HostBinding); err != nil {
 		return nil, err
 	}
@@ -217,7 +221,6 @@ func (r *rawBridge) later() error {
 		return wire.Invalid("firewall", r.Firewall, "must be nftables or iptables")
 	}
 	for field, given := range map[string]bool{
-		"snatIPv4": r.SNATIPv4 != "", "snatIPv6": r.SNATIPv6 != "",
 		"inhibitIPv4": r.InhibitIPv4, "trustedHostInterfaces": len(r.Trusted) > 0,
 	} {
 		if given {
@@ -263,7 +266,7 @@ func (b *Bridge) combinations() error {
 	case b.MTU != 0 && b.MTU < minMTU6 && (has6 || or(b.IPv6, false)):
 		return wire.Invalid("mtu", b.MTU, "must be at least 1280 on a network with IPv6 (RFC 8200)")
 	}
-	return nil
+	return b.leaves()
 }
 
 // hasIPv6Subnet reports whether the configuration gives an IPv6 subnet.
