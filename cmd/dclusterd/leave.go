@@ -69,7 +69,12 @@ func (n *node) idle(ctx context.Context) error {
 	var busy []string
 	for _, network := range networks {
 		count := 0
-		_, err := n.store.List(ctx, n.keys.Endpoint(network.Name, n.conf().Node, ""), func(overlay.Entry) error { count++; return nil })
+		_, err := n.store.List(ctx, n.keys.Endpoint(network.Name, n.conf().Node, ""), func(e overlay.Entry) error {
+			if !n.keys.OfNode(e.Key) {
+				count++
+			}
+			return nil
+		})
 		if err != nil {
 			return err
 		}

@@ -173,6 +173,11 @@ func (n *node) claimOne(ctx context.Context, a wire.Attachment) ([]string, error
 		ep.Addresses = append(ep.Addresses, assigned.Address.Addr())
 	}
 	conflicts, err := n.cluster().Recover(ctx, a.Network, []overlay.Endpoint{ep})
+	if err == nil && r.Overlay != nil && len(r.Overlay.NodeAddresses) > 0 {
+		var own []overlay.Conflict
+		own, err = n.cluster().RecoverNode(ctx, a.Network, r.Overlay.NodeAddresses)
+		conflicts = append(conflicts, own...)
+	}
 	var out []string
 	for _, c := range conflicts {
 		out = append(out, c.String())

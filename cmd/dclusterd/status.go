@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -117,7 +118,12 @@ func (n *node) count(ctx context.Context, reply *cluster.StatusReply) error {
 	}{
 		{n.keys.Node(""), &reply.Nodes}, {n.keys.Alive(""), &reply.Alive}, {n.keys.Network(""), &reply.Networks}, {n.endpointsPrefix(), &reply.Endpoints},
 	} {
-		revision, err := n.store.List(ctx, c.prefix, func(overlay.Entry) error { *c.count++; return nil })
+		revision, err := n.store.List(ctx, c.prefix, func(e overlay.Entry) error {
+			if !n.keys.OfNode(e.Key) {
+				*c.count++
+			}
+			return nil
+		})
 		if err != nil {
 			return err
 		}
@@ -137,13 +143,18 @@ func (n *node) nodes(ctx context.Context, args cluster.NodesArgs) ([]cluster.Nod
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
-	endpoints, members := map[string]int{}, map[string]bool{}
+	endpoints, members, own := map[string]int{}, map[string]bool{}, map[string]map[string][]netip.Addr{}
 	alive, err := n.alive(ctx)
 	if err != nil {
 		return nil, err
 	}
 	_, err = n.store.List(ctx, n.endpointsPrefix(), func(e overlay.Entry) error {
-		if parts := strings.Split(strings.TrimPrefix(e.Key, n.endpointsPrefix()), "/"); len(parts) == 3 {
+		parts := strings.Split(strings.TrimPrefix(e.Key, n.endpointsPrefix()), "/")
+		switch {
+		case len(parts) != 3:
+		case n.keys.OfNode(e.Key):
+			addNodeAddresses(own, parts[0], parts[1], e.Value)
+		default:
 			endpoints[parts[1]]++
 		}
 		return nil
@@ -174,6 +185,7 @@ func (n *node) nodes(ctx context.Context, args cluster.NodesArgs) ([]cluster.Nod
 		info := cluster.NodeInfo{
 			Name: name, Unread: unread, ID: node.ID, Address: node.Address, MTU: node.MTU, Version: node.Version,
 			Alive: alive[name], Member: members[name], Self: name == n.conf().Node, Endpoints: endpoints[name],
+			Addresses: own[name],
 		}
 		if d := deaths[name]; !info.Alive && d.Until != 0 {
 			info.KeptUntil = time.Unix(d.Until, 0)
@@ -183,6 +195,18 @@ func (n *node) nodes(ctx context.Context, args cluster.NodesArgs) ([]cluster.Nod
 		return nil
 	})
 	return out, err
+}
+
+// addNodeAddresses adds the addresses of a node's own endpoint on a network.
+func addNodeAddresses(own map[string]map[string][]netip.Addr, network, node string, value []byte) {
+	var ep overlay.Endpoint
+	if json.Unmarshal(value, &ep) != nil {
+		return
+	}
+	if own[node] == nil {
+		own[node] = map[string][]netip.Addr{}
+	}
+	own[node][network] = ep.Addresses
 }
 
 // removeNode removes a node that is gone, with all that it has.

@@ -3,6 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"net/netip"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -29,6 +32,7 @@ type nodeRow struct {
 	Name, ID, Address, Status, Role, Version string
 	MTU, Endpoints                           int
 	Self                                     bool
+	Addresses                                string `json:",omitempty"` // its own on networks with node addresses
 	KeptUntil                                string `json:",omitempty"` // RFC 3339: a dead node's addresses are kept for it
 	VXLAN, ESP                               string // ok, lost, "lost at BYTES", -
 	VXLANSince, ESPSince                     string `json:",omitempty"` // RFC 3339
@@ -44,9 +48,10 @@ func (a *app) nodeList(format string, quiet bool) error {
 		heads: headers{
 			"Name": "NODE", "ID": "ID", "Address": "ADDRESS", "Status": "STATUS", "Role": "STORE", "MTU": "MTU",
 			"VXLAN": "VXLAN", "ESP": "ESP", "KeptUntil": "ADDRESSES KEPT UNTIL", "VXLANSince": "VXLAN SINCE", "ESPSince": "ESP SINCE",
-			"Endpoints": "ENDPOINTS", "Version": "VERSION", "Self": "",
+			"Endpoints": "ENDPOINTS", "Version": "VERSION", "Self": "", "Addresses": "ON NETWORKS",
 		},
 	}
+	own := false // a column that few clusters need
 	for _, n := range nodes {
 		if n.Unread != "" {
 			a.warn("%s", n.Unread)
@@ -55,6 +60,10 @@ func (a *app) nodeList(format string, quiet bool) error {
 		r := nodeRow{
 			Name: n.Name, ID: n.ID, Address: n.Address.String(), Status: "Down", Role: "client", Version: n.Version,
 			MTU: n.MTU, Endpoints: n.Endpoints, Self: n.Self,
+		}
+		if r.Addresses = showAddresses(n.Addresses); r.Addresses != "" && !own {
+			own = true
+			l.table += "\t{{.Addresses}}"
 		}
 		if !n.KeptUntil.IsZero() {
 			r.KeptUntil = n.KeptUntil.UTC().Format(time.RFC3339)
@@ -73,6 +82,19 @@ func (a *app) nodeList(format string, quiet bool) error {
 		format = "{{.Name}}"
 	}
 	return l.print(a.stdout, format)
+}
+
+// showAddresses lists a node's own addresses: "web 10.9.0.7 fd00:9::7, db 10.8.0.3".
+func showAddresses(of map[string][]netip.Addr) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		words := []string{name}
+		for _, a := range of[name] {
+			words = append(words, a.String())
+		}
+		list = append(list, strings.Join(words, " "))
+	}
+	return strings.Join(list, ", ")
 }
 
 // showPath tells of a path to a node. Of one that is down, a path that is lost says nothing:

@@ -111,6 +111,8 @@ func overlayOptions(w *overlay.Wanted, options map[string]string) error {
 			w.Encrypted, err = flag(value)
 		case "flood":
 			w.Flood, err = flag(value)
+		case "nodeAddresses":
+			w.NodeAddresses, err = flag(value)
 		case "com.docker.network.driver.mtu":
 			w.MTU, err = strconv.Atoi(value)
 		case optionVNI:
@@ -136,7 +138,7 @@ func overlayOptions(w *overlay.Wanted, options map[string]string) error {
 // overlayOption says what is meant where an option is neither the cluster's nor one of
 // Docker's for bridges.
 func overlayOption(name string) error {
-	near := network.Nearest(name, []string{"encrypted", "flood"})
+	near := network.Nearest(name, []string{"encrypted", "flood", "nodeAddresses"})
 	if strings.HasPrefix(name, "com.docker.network.driver.overlay.") {
 		near = optionVNI
 	}
@@ -144,7 +146,7 @@ func overlayOption(name string) error {
 	case near != "":
 		return fmt.Errorf("unknown option %q: is %q meant?", name, near)
 	case !strings.HasPrefix(name, "com.docker.network."):
-		return fmt.Errorf("unknown option %q: known are encrypted, flood, %s, and com.docker.network... of a bridge network", name, optionVNI)
+		return fmt.Errorf("unknown option %q: known are encrypted, flood, nodeAddresses, %s, and com.docker.network... of a bridge network", name, optionVNI)
 	}
 	return nil
 }
@@ -232,7 +234,7 @@ func (a *app) removeOverlay(name string) error {
 	return client.Admin(ctx, cluster.Sync, nil, nil)
 }
 
-// peers lists the nodes that have containers on a network, by name.
+// peers lists the nodes that have containers or addresses of their own on a network, by name.
 func (a *app) peers(name string) ([]catalog.InspectedPeer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
 	defer cancel()
@@ -254,6 +256,9 @@ func (a *app) peers(name string) ([]catalog.InspectedPeer, error) {
 		if len(list) == 0 || list[len(list)-1].Name != e.Node {
 			list = append(list, catalog.InspectedPeer{Name: e.Node, IP: nodes[e.Node].Address})
 		}
+		if e.OfNode() {
+			list[len(list)-1].Addresses = e.Addresses
+		}
 	}
 	return list, nil
 }
@@ -269,6 +274,9 @@ func (a *app) endpointsOfAllNodes(name string) (list []catalog.InspectedRemote, 
 	defer func() { _ = client.Close() }()
 	endpoints, err := c.Endpoints(ctx, name)
 	for _, e := range endpoints {
+		if e.OfNode() {
+			continue
+		}
 		list = append(list, catalog.InspectedRemote{Node: e.Node, Container: e.Container, Name: e.Name, Addresses: e.Addresses})
 	}
 	return list, err

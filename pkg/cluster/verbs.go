@@ -145,8 +145,10 @@ type NodeInfo struct {
 	Member    bool       `json:"member,omitempty"`
 	Self      bool       `json:"self,omitempty"`
 	Endpoints int        `json:"endpoints"`
-	KeptUntil time.Time  `json:"keptUntil,omitzero"` // of one that died: its addresses are kept for it
-	Unread    string     `json:"unread,omitempty"`   // why what the store has of it can't be read
+	// Addresses are its own on networks with node addresses, by network.
+	Addresses map[string][]netip.Addr `json:"addresses,omitempty"`
+	KeptUntil time.Time               `json:"keptUntil,omitzero"` // of one that died: its addresses are kept for it
+	Unread    string                  `json:"unread,omitempty"`   // why what the store has of it can't be read
 	// VXLAN and ESP are the paths to it and back.
 	VXLAN Path `json:"vxlan,omitzero"`
 	ESP   Path `json:"esp,omitzero"`

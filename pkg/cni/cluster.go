@@ -101,7 +101,7 @@ func (c clusterSource) claim(ctx context.Context, n *ClusterNode, r *Request) (*
 	if err := c.queue.DropRelease(r.Attachment); err != nil {
 		return nil, errors.Join(err, c.giveBack(ctx, n, r.Attachment))
 	}
-	l, err := c.lease(n, got, meta)
+	l, err := c.lease(ctx, n, got, meta)
 	if err == nil {
 		err = c.fits(n, got.Existing, r.Conf)
 	}
@@ -114,8 +114,11 @@ func (c clusterSource) claim(ctx context.Context, n *ClusterNode, r *Request) (*
 
 // lease returns what was claimed, with what the attachment's node must know of the
 // network.
-func (c clusterSource) lease(n *ClusterNode, got *overlay.Claimed, meta func() (overlay.Meta, error)) (*Lease, error) {
+func (c clusterSource) lease(ctx context.Context, n *ClusterNode, got *overlay.Claimed, meta func() (overlay.Meta, error)) (*Lease, error) {
 	o, err := n.settled(got.Existing, meta)
+	if err == nil && got.NodeAddresses {
+		o.NodeAddresses, err = n.ClaimNode(ctx, got.Existing)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +167,7 @@ func (n *ClusterNode) settled(e overlay.Existing, read func() (overlay.Meta, err
 	o := &network.Overlay{
 		Node: n.Cluster.Node, Local: n.Address, VNI: e.VNI, Port: cmp.Or(meta.Port, overlay.Port), MTU: e.MTU,
 		RouterMAC: overlay.RouterMAC(n.Cluster.Node, e.Name), Generation: e.Generation,
-		Internal: e.Internal, Encrypted: e.Encrypted, Flood: e.Flood, NodeAddresses: e.NodeAddresses,
+		Internal: e.Internal, Encrypted: e.Encrypted, Flood: e.Flood,
 	}
 	if e.Encrypted {
 		o.Port = cmp.Or(meta.PortESP, overlay.PortESP)
@@ -211,12 +214,21 @@ func (c clusterSource) Check(r *Request, have []ipam.Assigned) error {
 				err = fmt.Errorf("the cluster does not know that the attachment has %s", a.Address.Addr())
 			}
 		}
-		return err
+		return errors.Join(err, n.checkNode(ctx, r.Network))
 	})
 	if away(err) {
 		return nil
 	}
 	return err
+}
+
+// checkNode tells whether the node has addresses of its own where the network wants that.
+func (n *ClusterNode) checkNode(ctx context.Context, network string) error {
+	e, err := n.Network(ctx, network)
+	if err != nil || !e.NodeAddresses {
+		return err
+	}
+	return n.CheckNode(ctx, e)
 }
 
 // Collect gives back what this node's attachments have that are not valid.

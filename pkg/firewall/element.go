@@ -85,6 +85,9 @@ func (n *Network) Elements() []Element {
 	if n.Overlay {
 		add(SetOverlays, bridge)
 	}
+	if n.Hosts {
+		add(SetHosts, bridge)
+	}
 	if n.Adopted && n.Masquerade && !n.Internal {
 		add(SetMasqueraded, bridge)
 	}

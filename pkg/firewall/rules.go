@@ -33,6 +33,7 @@ const (
 	MapSNAT6       = "snat6"       //
 	SetOverlays    = "overlays"    // bridges of overlay networks, for which the host reaches its own containers only
 	SetClosed      = "closed"      // families that dcni switched forwarding on for
+	SetHosts       = "hosts"       // bridges of overlay networks on which the host has an address of its own
 	SetMembers4    = "members4"    // bridge . address of containers on adopted bridges, and of overlay networks
 	SetMembers6    = "members6"    //
 	SetLinks4      = "links4"      // bridge . container . container that it links to . protocol . port
@@ -61,7 +62,7 @@ const (
 // Version identifies the present rules. ADD installs them again where it finds another
 // version. It is the hash of their text, written down because hashing them would cost
 // each ADD more than looking them up. A test compares the two.
-const Version = "rules 383f66756fa53ae3"
+const Version = "rules 470c082bd35de697"
 
 // ChainUses is how often each chain is used when all rules are there: by its
 // rules, and by jumps to it, as the kernel counts (NFTA_CHAIN_USE). The users' chain is
@@ -70,7 +71,7 @@ var ChainUses = []struct {
 	Chain string
 	Times uint32
 }{
-	{"foreign", 11}, {"forward", 24}, {"host", 2}, {"input", 1}, {"invalid", 12}, {"outgoing", 7}, {"output", 1}, {"postrouting", 16}, {"prerouting", 1}, {"publish", 8}, {"raw", 3},
+	{"foreign", 11}, {"forward", 24}, {"host", 3}, {"input", 1}, {"invalid", 12}, {"outgoing", 7}, {"output", 1}, {"postrouting", 16}, {"prerouting", 1}, {"publish", 8}, {"raw", 3},
 	{"routed", 4}, {"version", 1},
 }
 
@@ -134,6 +135,7 @@ func sets() []Set {
 		{Name: MapSNAT4, Key: []Type{TypeIfName}, Value: []Type{TypeIPv4}},
 		{Name: MapSNAT6, Key: []Type{TypeIfName}, Value: []Type{TypeIPv6}},
 		{Name: SetOverlays, Key: []Type{TypeIfName}},
+		{Name: SetHosts, Key: []Type{TypeIfName}},
 		{Name: SetClosed, Key: []Type{TypeFamily}},
 		{Name: SetMembers4, Key: []Type{TypeIfName, TypeIPv4}},
 		{Name: SetMembers6, Key: []Type{TypeIfName, TypeIPv6}},
@@ -340,11 +342,13 @@ func postroutingChain() Chain {
 }
 
 // hostChain refuses what the host itself sends to containers of an overlay network on
-// other nodes: it would carry the gateway's address, which those nodes have as well.
+// other nodes: it would carry the gateway's address, which those nodes have as well. Where
+// the host has an address of its own, it marks what it sends there, see [Inside].
 func hostChain() Chain {
 	overlay := in(SetOverlays, FieldOIf)
 	return Chain{"host", &Hook{"filter", "output", 0, "filter"}, []Rule{
 		rule(Reject, overlay, in(SetSubnets4, FieldOIf, FieldDst4), InSet{Fields: []Field{FieldOIf, FieldDst4}, Set: SetMembers4, Not: true}),
 		rule(Reject, overlay, in(SetSubnets6, FieldOIf, FieldDst6), InSet{Fields: []Field{FieldOIf, FieldDst6}, Set: SetMembers6, Not: true}),
+		rule(SetInside, in(SetHosts, FieldOIf)),
 	}}
 }

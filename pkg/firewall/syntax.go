@@ -91,7 +91,8 @@ const (
 )
 
 // Match is one of [InSet], [IfIs], [AddrIn], [State], [Status], [FibType], [Input],
-// [IsFamily], [IsProto], [UDPTo], [NoIPsec], [Direction], [User].
+// [IsFamily], [IsProto], [UDPTo], [NoIPsec], [Direction], [User],
+// [Priority].
 type Match interface{ fmt.Stringer }
 
 // User is a match of who owns the socket of a packet that this host sends. What has no
@@ -103,6 +104,22 @@ type User string
 const NotRoot User = "!= 0"
 
 func (u User) String() string { return "meta skuid " + string(u) }
+
+// Inside is the priority of packets that the host sends into an overlay network. The VXLAN
+// packet that one goes out in has its socket and its priority. No program has that priority
+// without a right of root's (SO_PRIORITY takes 0 to 6 of others), so that it tells what the
+// kernel has encapsulated from what a program has. It is no class of tc's, and the
+// last digits make it best effort.
+const (
+	Inside             = 4789 << 16 // as tc has it, 12b5:0
+	NotInside Priority = "!= 12b5:0"
+	SetInside Do       = "meta priority set 12b5:0"
+)
+
+// Priority is a match of a packet's priority; see [Inside].
+type Priority string
+
+func (p Priority) String() string { return "meta priority " + string(p) }
 
 // InSet holds if the fields together are an element of the set, or are none.
 type InSet struct {

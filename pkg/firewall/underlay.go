@@ -67,7 +67,7 @@ func NodeElements(nodes ...netip.Addr) []Element {
 // from which the other node takes VXLAN, and policies of ESP would encrypt it. The same goes
 // for what programs of the host send that are not root's. VXLAN of the kernel has no socket of
 // the host's, or that of the container's program that sent what is in it, which counts as none
-// here: but for what a host's program sends into the network.
+// here. That of what a host's program sends into a network has the program's, and is [Inside].
 func UnderlayTable() Table {
 	tunnel := in(SetTunnels, FieldProto, FieldDstSvc)
 	known := func(f Field, set string, not bool) Match { return InSet{Fields: []Field{f}, Set: set, Not: not} }
@@ -90,11 +90,11 @@ func UnderlayTable() Table {
 				drop(known(FieldDst6, SetNodes6, false), known(FieldSrc6, SetNodes6, true)),
 			}},
 			{"output", &Hook{"filter", "output", -300, "raw"}, []Rule{
-				drop(known(FieldDst4, SetNodes4, false), NotRoot), drop(known(FieldDst6, SetNodes6, false), NotRoot),
+				drop(known(FieldDst4, SetNodes4, false), NotRoot, NotInside), drop(known(FieldDst6, SetNodes6, false), NotRoot, NotInside),
 			}},
 		},
 	}
 }
 
 // underlayNote is what each of the table's rules has as comment.
-const underlayNote = "strangers 3"
+const underlayNote = "strangers 4"

@@ -18,6 +18,9 @@ type Conflict struct {
 }
 
 func (c Conflict) String() string {
+	if c.Attachment == nodeAttachment(c.Attachment.Network) {
+		return fmt.Sprintf("network %s: this node's own address %s is claimed by %s", c.Attachment.Network, c.Address, c.Owner)
+	}
 	return fmt.Sprintf("%s: address %s is claimed by %s", c.Attachment, c.Address, c.Owner)
 }
 

@@ -53,7 +53,7 @@ type Network struct {
 	Attachable    bool              `json:"attachable,omitempty"`
 	Encrypted     bool              `json:"encrypted,omitempty"`
 	Flood         bool              `json:"flood,omitempty"`
-	NodeAddresses bool              `json:"nodeAddresses,omitempty"`
+	NodeAddresses bool              `json:"nodeAddresses,omitempty"` // each node has an address of its own on it
 	Labels        map[string]string `json:"labels,omitempty"`
 	Options       map[string]string `json:"options,omitempty"` // Docker's, but those that are keys here
 	Made          string            `json:"made,omitempty"`    // RFC 3339
@@ -68,12 +68,12 @@ type Subnet struct {
 	Aux     map[string]netip.Addr `json:"aux,omitempty"`    // reserved, by name
 }
 
-// An Endpoint is an attachment of a container to an overlay network. Node and
-// Attachment are its key's.
+// An Endpoint is an attachment of a container to an overlay network, or what a node has of
+// its own on one with NodeAddresses. Node and Attachment are its key's.
 type Endpoint struct {
 	Addresses []netip.Addr `json:"addresses"`
 	MAC       string       `json:"mac"`
-	Container string       `json:"container"` // CNI_CONTAINERID
+	Container string       `json:"container"` // CNI_CONTAINERID; "": it is the node's own
 	IfName    string       `json:"ifName"`
 	Name      string       `json:"name,omitempty"`  // the container's
 	Names     []string     `json:"names,omitempty"` // by which others find it

@@ -364,7 +364,7 @@ func (n Network) IPAM() ipam.Config {
 	return c
 }
 
-// RemoveNetwork removes a network that no node has an endpoint on. A claim that is made
+// RemoveNetwork removes a network that no node has a container on. A claim that is made
 // at the same time is either seen, and the network stays, or fails.
 func (c Cluster) RemoveNetwork(ctx context.Context, name string) error {
 	return again("network "+name, func() (bool, error) { return c.removeNetwork(ctx, name) })
@@ -384,21 +384,31 @@ func (c Cluster) removeNetwork(ctx context.Context, name string) (done bool, err
 	if err != nil {
 		return false, err
 	}
-	eps, err := c.Endpoints(ctx, name)
-	if err == nil {
-		eps, err = c.releaseAllLapsed(ctx, name, eps)
+	all, err := c.Endpoints(ctx, name)
+	if err != nil {
+		return false, err
 	}
+	eps, err := c.releaseAllLapsed(ctx, name, containers(all))
 	if err != nil {
 		return false, err
 	}
 	if len(eps) > 0 {
 		return false, network.Refused(network.Forbidden, &catalog.InUseError{Network: name, Endpoints: endpointList(name, eps)})
 	}
-	// No endpoint has these: a node that was removed left them.
-	for part := range slices.Chunk(addrs, MaxChanges) {
-		var txn Txn
+	// Nodes have these, or a node that was removed left them.
+	left := make([]Condition, 0, len(addrs))
+	for _, e := range addrs {
+		left = append(left, unchanged(e))
+	}
+	for _, e := range all {
+		if e.OfNode() {
+			left = append(left, Condition{Key: c.Keys.Endpoint(name, e.Node, e.Attachment), Created: e.Created})
+		}
+	}
+	for part := range slices.Chunk(left, MaxChanges-1) {
+		txn := Txn{If: append([]Condition{unchanged(use)}, part...)} // a container that comes now needs them
 		for _, e := range part {
-			txn.If, txn.Then = append(txn.If, unchanged(e)), append(txn.Then, remove(e.Key))
+			txn.Then = append(txn.Then, remove(e.Key))
 		}
 		if done, _, err := c.Store.Commit(ctx, txn); !done || err != nil {
 			return false, err

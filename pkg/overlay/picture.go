@@ -317,13 +317,12 @@ func (p *Picture) makeUnderlay() []netip.Addr {
 // Of each endpoint on another node they are: where the VXLAN device sends frames to its
 // MAC, that the MAC is behind the device, the MAC of each of its addresses on the device,
 // which answers local containers from it, and on the bridge, for what the host itself
-// sends there: to the MAC of the other node's bridge (the router MAC), so that the other
-// host routes it on. Of each other node with endpoints: the same of its router MAC, with
-// an address of 169.254.0.0/16 ([Picture.LinkLocals]) that routes can go through.
+// sends there. Of each other node with endpoints: the same of the MAC of its bridge (the
+// router MAC), which is also that of the node's own addresses, with an address of
+// 169.254.0.0/16 ([Picture.LinkLocals]) that routes can go through.
 //
-// With Flood the device answers nothing. The bridge does, from its own neighbour table,
-// which therefore has the endpoints' own MACs: containers would learn the other. And
-// frames to all go to each other node that has endpoints.
+// With Flood the device answers nothing. The bridge does, from its own neighbour table.
+// And frames to all go to each other node that has endpoints.
 func (p *Picture) Objects() []wire.Object {
 	objects := make([]wire.Object, 0, 4*len(p.order))
 	node := ""
@@ -392,11 +391,11 @@ func (p *Picture) entries(o Owner) []wire.Object {
 	}
 	var objects []wire.Object
 	e = p.left(e)
-	if len(e.Addresses) > 0 && p.hasMAC(e) {
+	if len(e.Addresses) > 0 && p.hasMAC(e) && !e.OfNode() { // that one's are among the node's
 		objects = p.toMAC(e.MAC, o.Node)
 	}
 	for _, a := range e.Addresses {
-		objects = append(objects, p.neighbours(a, e.MAC, router)...)
+		objects = append(objects, p.neighbours(a, e.MAC)...)
 	}
 	return objects
 }
@@ -426,11 +425,12 @@ func (p *Picture) toMAC(mac, node string) []wire.Object {
 	return []wire.Object{&wire.FDB{Dev: p.Vxlan, MAC: mac, Dst: p.nodes[node].Address}, &wire.FDB{Dev: p.Vxlan, MAC: mac}}
 }
 
-func (p *Picture) neighbours(a netip.Addr, mac, router string) []wire.Object {
+func (p *Picture) neighbours(a netip.Addr, mac string) []wire.Object {
+	onBridge := &wire.Neigh{Dev: p.Bridge, IP: a, MAC: mac}
 	if p.Flood {
-		return []wire.Object{&wire.Neigh{Dev: p.Bridge, IP: a, MAC: mac}}
+		return []wire.Object{onBridge}
 	}
-	return []wire.Object{&wire.Neigh{Dev: p.Vxlan, IP: a, MAC: mac}, &wire.Neigh{Dev: p.Bridge, IP: a, MAC: router}}
+	return []wire.Object{&wire.Neigh{Dev: p.Vxlan, IP: a, MAC: mac}, onBridge}
 }
 
 // LinkLocals returns an address of 169.254.0.0/16 for each node of the cluster, by which

@@ -73,7 +73,7 @@ func (c Cluster) ReleaseExcept(ctx context.Context, network string, valid func(w
 	have := map[Owner]bool{}
 	for _, e := range eps {
 		have[e.Owner] = true
-		if !valid(e.attachment(network)) {
+		if !e.OfNode() && !valid(e.attachment(network)) {
 			errs = append(errs, c.release(ctx, network, e.Owner))
 		}
 	}

@@ -229,6 +229,9 @@ type Route struct {
 	Scope    int
 	HasScope bool // Scope 0 (global) is meant, not left open
 	OnLink   bool // Via is on the link though no address's prefix says so
+	// Src is the address that packets carry, unless their sender has chosen one. A route of
+	// the same Dst and Metric is replaced then, as that which the kernel makes with an address.
+	Src netip.Addr
 	// Rank, if there is one, lets Ensure raise Metric, and write it back: where other
 	// links have routes of the same Dst, Metrics come in the order of Rank, and of
 	// one Rank in the order of the networks' names. Routes of those behind move on.
@@ -238,6 +241,16 @@ type Route struct {
 	// Foreign is set by Ensure where a route of the same Dst was in the sandbox that is no
 	// network's of ours.
 	Foreign bool
+}
+
+// OnLink is the route to a subnet of a link, in place of the kernel's, with the address that
+// packets carry.
+func OnLink(dev string, subnet netip.Prefix, src netip.Addr) *Route {
+	r := &Route{Dev: dev, Dst: subnet.Masked(), Src: src}
+	if src.Is6() {
+		r.Metric, r.HasScope = 256, true // the kernel's own: IP6_RT_PRIO_ADDRCONF of its net/ip6_route.h
+	}
+	return r
 }
 
 // Key names destination, link and table.
@@ -264,6 +277,9 @@ func (r *Route) String() string {
 	b.WriteString(" dev " + r.Dev)
 	if r.OnLink {
 		b.WriteString(" onlink")
+	}
+	if r.Src.IsValid() {
+		b.WriteString(" src " + r.Src.String())
 	}
 	for _, f := range []struct {
 		name  string

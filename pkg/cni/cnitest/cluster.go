@@ -14,10 +14,10 @@ import (
 	"dcni/pkg/wire"
 )
 
-var clusterNetworks = []string{"web", "beta", encryptedNetwork}
+var clusterNetworks = []string{"web", "beta", encryptedNetwork, ownNetwork}
 
-// encryptedNetwork is the one that is encrypted.
-const encryptedNetwork = "sec"
+// encryptedNetwork is the one that is encrypted, and ownNetwork that with node addresses.
+const encryptedNetwork, ownNetwork = "sec", "own"
 
 var keys = overlay.Keys{Prefix: "/dcni/1/test/"}
 
@@ -37,7 +37,7 @@ func newCluster(t testing.TB) *memory.Store {
 	for i, name := range clusterNetworks {
 		encrypted := name == encryptedNetwork
 		mtu := overlay.Tunnel{Underlay: 1500, Encrypted: encrypted}.MTU()
-		put(keys.Network(name), overlay.Network{VNI: overlay.MinVNI + i, MTU: mtu, Encrypted: encrypted, Subnets: []overlay.Subnet{
+		put(keys.Network(name), overlay.Network{VNI: overlay.MinVNI + i, MTU: mtu, Encrypted: encrypted, NodeAddresses: name == ownNetwork, Subnets: []overlay.Subnet{
 			{Prefix: netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/24", i+1)), Gateway: netip.MustParseAddr(fmt.Sprintf("10.%d.0.1", i+1))},
 			{Prefix: netip.MustParsePrefix(fmt.Sprintf("fd00:%d::/64", i+1)), Gateway: netip.MustParseAddr(fmt.Sprintf("fd00:%d::1", i+1))},
 		}})
@@ -56,7 +56,7 @@ func (w *World) openCluster(context.Context) (*cni.ClusterNode, error) {
 }
 
 // claims is what attachments have of the cluster, a line a claim, and what is to be given
-// back.
+// back. What the node has of its own is the node's, whatever becomes of attachments.
 func (w *World) claims(t testing.TB) (lines []string) {
 	for _, name := range clusterNetworks {
 		owners := map[string]string{}
@@ -69,7 +69,9 @@ func (w *World) claims(t testing.TB) (lines []string) {
 			keys.Endpoint(name, "", ""):   func(rest, value string) string { return "endpoint " + owners[rest] + " " + value },
 		} {
 			_, err := w.Cluster.Another().List(context.Background(), prefix, func(e overlay.Entry) error {
-				lines = append(lines, line(strings.TrimPrefix(e.Key, prefix), string(e.Value)))
+				if owner := overlay.ParseOwner(e.Value); !keys.OfNode(e.Key) && !keys.OfNode(keys.Endpoint(name, "n1", owner.Attachment)) {
+					lines = append(lines, line(strings.TrimPrefix(e.Key, prefix), string(e.Value)))
+				}
 				return nil
 			})
 			if err != nil {

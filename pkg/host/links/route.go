@@ -27,6 +27,9 @@ func (r route) Ensure() (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if r.o.Src.IsValid() && r.Check() == nil { // to replace it by itself would look like a change
+		return false, nil
+	}
 	least := r.o.Metric
 	const rounds = 16 // other ADDs to the same sandbox may be at it as well
 	for range rounds {
@@ -182,7 +185,8 @@ func (r route) Check() error {
 			return err
 		}
 		if slices.ContainsFunc(list, func(have rtnl.Route) bool {
-			return have.Dst == r.o.Dst && have.Via == r.o.Via && !wire.IsSourceTable(have.Table) // that has copies only
+			return have.Dst == r.o.Dst && have.Via == r.o.Via && (!r.o.Src.IsValid() || have.Src == r.o.Src) &&
+				!wire.IsSourceTable(have.Table) // that has copies only
 		}) {
 			return nil
 		}

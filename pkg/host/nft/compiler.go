@@ -78,6 +78,9 @@ func (c *Compiler) Match(m firewall.Match) {
 	case firewall.User:
 		c.Add(&expr.Meta{Key: expr.MetaKeySKUID, Register: Reg0})
 		c.Compare(m == firewall.NotRoot, nlsock.Native32(0))
+	case firewall.Priority:
+		c.Add(&expr.Meta{Key: expr.MetaKeyPRIORITY, Register: Reg0})
+		c.Compare(m == firewall.NotInside, nlsock.Native32(firewall.Inside))
 	}
 }
 
@@ -257,6 +260,9 @@ func (c *Compiler) Verdict(v firewall.Verdict) {
 			c.Add(&expr.Masq{})
 		case firewall.Reject:
 			c.Add(&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_HOST_UNREACH})
+		case firewall.SetInside:
+			c.Add(&expr.Immediate{Register: Reg0, Data: nlsock.Native32(firewall.Inside)},
+				&expr.Meta{Key: expr.MetaKeyPRIORITY, Register: Reg0, SourceRegister: true})
 		case firewall.Accept:
 			c.Add(&expr.Verdict{Kind: expr.VerdictAccept})
 		case firewall.Drop:

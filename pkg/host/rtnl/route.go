@@ -14,7 +14,10 @@ import (
 // ChangeRoute adds a route through a link (RTM_NEWROUTE) or takes it (RTM_DELROUTE).
 func (r *Conn) ChangeRoute(typ uint16, index int, o *wire.Route) error {
 	var flags uint16
-	if typ == unix.RTM_NEWROUTE {
+	switch {
+	case typ == unix.RTM_NEWROUTE && o.Src.IsValid():
+		flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+	case typ == unix.RTM_NEWROUTE:
 		flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 	}
 	return r.Change(typ, flags, func(m *Message) {
@@ -25,6 +28,9 @@ func (r *Conn) ChangeRoute(typ uint16, index int, o *wire.Route) error {
 		}
 		if o.Via.IsValid() {
 			m.Raw(unix.RTA_GATEWAY, o.Via.AsSlice())
+		}
+		if o.Src.IsValid() {
+			m.Raw(unix.RTA_PREFSRC, o.Src.AsSlice())
 		}
 		if o.Metric != 0 {
 			m.Native(unix.RTA_PRIORITY, uint32(o.Metric))
@@ -137,6 +143,7 @@ func (w *Way) parse(b []byte) {
 type Route struct {
 	Dst             netip.Prefix
 	Via             netip.Addr // the zero Addr: on the link
+	Src             netip.Addr // that packets carry; the zero Addr: the route does not say
 	Index           int        // of the link; 0: none, or several
 	Table, Metric   int
 	Protocol, Scope byte
@@ -193,6 +200,8 @@ func parseRoute(b []byte) (r Route, ok bool) {
 			dst, _ = netip.AddrFromSlice(data)
 		case unix.RTA_GATEWAY:
 			r.Via, _ = netip.AddrFromSlice(data)
+		case unix.RTA_PREFSRC:
+			r.Src, _ = netip.AddrFromSlice(data)
 		case unix.RTA_OIF:
 			r.Index = number()
 		case unix.RTA_TABLE:

@@ -32,8 +32,12 @@ func parse(conf network.Conf) (network.Mode, error) {
 	if n.VNI != 0 && (n.VNI < overlay.MinVNI || n.VNI > overlay.MaxVNI) {
 		return nil, wire.Invalid("vni", n.VNI, "must be 4096 to 16777215, or left out: the cluster has it")
 	}
-	if own.NodeAddresses != nil && *own.NodeAddresses {
-		return nil, wire.Errorf(wire.CodeUnsupported, "nodeAddresses: not supported by this version")
+	if n.Nodes = own.NodeAddresses != nil && *own.NodeAddresses; n.Nodes && !n.ICC {
+		return nil, errApart
 	}
 	return n, nil
 }
+
+// errApart is why: ports that are kept apart pass nothing from one to the other, and what a
+// container sends to another node's host goes from its port to the VXLAN device's.
+var errApart = wire.Invalid("icc", false, "must be true with nodeAddresses: what keeps containers apart keeps them from hosts of other nodes too")

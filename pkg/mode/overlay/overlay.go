@@ -32,6 +32,7 @@ type Network struct {
 	VNI       int // 0: as the cluster has it
 	Encrypted bool
 	Flood     bool
+	Nodes     bool // nodes have addresses of their own
 }
 
 // Describe returns what the engine must know. The network's objects are there for its
@@ -54,6 +55,11 @@ func (n *Network) example() *network.Overlay {
 	if n.Encrypted {
 		o.Port = overlay.PortESP
 	}
+	for _, s := range n.IPAM.Own.Subnets {
+		if n.Nodes {
+			o.NodeAddresses = append(o.NodeAddresses, netip.PrefixFrom(s.Gateway.Next().Next(), s.Prefix.Bits()))
+		}
+	}
 	if o.MTU == 0 {
 		const ethernet = 1500 // bytes, where nothing else is known
 		o.MTU = overlay.Tunnel{Underlay: ethernet, Encrypted: n.Encrypted}.MTU()
@@ -68,6 +74,9 @@ func (n *Network) Plan(e network.Endpoint) (wire.Plan, error) {
 	if o == nil {
 		return wire.Plan{}, wire.Errorf(wire.CodeInternal, "network %s: what the cluster says of it is not known", n.Name)
 	}
+	if len(o.NodeAddresses) > 0 && !n.ICC {
+		return wire.Plan{}, errApart
+	}
 	b := *n.Bridge
 	b.MAC, b.Internal = o.RouterMAC, o.Internal
 	plan, err := b.Plan(e)
@@ -79,7 +88,7 @@ func (n *Network) Plan(e network.Endpoint) (wire.Plan, error) {
 		plan.Host = append(plan.Host, &firewall.Encrypted{Port: uint16(o.Port), IPv6: o.Local.Is6()})
 	}
 	plan.Network = n.network(plan.Network, e)
-	plan.Own = own(plan.Own, e, b.Link, o.NodeAddresses)
+	plan.Own = own(plan.Own, e, b.Link, len(o.NodeAddresses) > 0)
 	return plan, nil
 }
 
@@ -91,13 +100,14 @@ func (n *Network) network(objects []wire.Object, e network.Endpoint) []wire.Obje
 	for i, object := range objects {
 		if fw, ok := object.(*firewall.Network); ok {
 			rules := *fw
-			rules.Overlay = !o.NodeAddresses
+			rules.Overlay, rules.Hosts = len(o.NodeAddresses) == 0, len(o.NodeAddresses) > 0
 			objects[i] = &rules
 		}
 	}
 	objects = slices.Insert(objects, 1, []wire.Object{
 		&wire.Sysctl{Path: conf + "rp_filter", Value: "0"}, &wire.Sysctl{Path: conf + "send_redirects", Value: "0"},
 	}...)
+	objects = append(objects, n.nodeAddresses(e)...)
 	return append(objects,
 		&wire.Vxlan{
 			Name: Device(n.Name), Bridge: n.Link, VNI: o.VNI, Local: o.Local, Port: o.Port, MTU: e.MTU,
@@ -105,6 +115,20 @@ func (n *Network) network(objects []wire.Object, e network.Endpoint) []wire.Obje
 		},
 		&wire.Peers{Network: n.Name, Bridge: n.Link, Vxlan: Device(n.Name), Flood: o.Flood, Encrypted: o.Encrypted},
 	)
+}
+
+// nodeAddresses are the node's own addresses on the bridge. What the host sends to the
+// network's subnets has them as its source: the gateway's address is on other nodes as well.
+func (n *Network) nodeAddresses(e network.Endpoint) (objects []wire.Object) {
+	for _, own := range e.Overlay.NodeAddresses {
+		objects = append(objects, &wire.Addr{Dev: n.Link, Prefix: own})
+		for _, s := range e.Subnets {
+			if s.Prefix.Addr().Is6() == own.Addr().Is6() {
+				objects = append(objects, wire.OnLink(n.Link, s.Prefix, own.Addr()))
+			}
+		}
+	}
+	return objects
 }
 
 // own adds to an attachment's objects that its MAC stays behind its port, and that the

@@ -31,3 +31,11 @@ func TestCrashMatrixEncrypted(t *testing.T) {
 		"runtimeConfig": {"ips": ["10.3.0.77"], "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 	}`)
 }
+
+// The node's own address stays with the node.
+func TestCrashMatrixNodeAddresses(t *testing.T) {
+	cnitest.Matrix(t, overlay.Plugin, `{
+		"cniVersion": "1.1.0", "name": "own", "type": "doverlay", "ipam": {"type": "cluster"},
+		"runtimeConfig": {"ips": ["10.4.0.77"], "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
+	}`)
+}

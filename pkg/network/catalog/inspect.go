@@ -39,10 +39,12 @@ type Inspection struct {
 	Status    *InspectedStatus  `json:",omitempty"`
 }
 
-// InspectedPeer is a node that has containers on an overlay network.
+// InspectedPeer is a node that has containers on an overlay network, or has had some and
+// has addresses of its own there.
 type InspectedPeer struct {
-	Name string
-	IP   netip.Addr
+	Name      string
+	IP        netip.Addr
+	Addresses []netip.Addr `json:",omitempty"` // its own on the network
 }
 
 // InspectedRemote is an attachment to an overlay network on whichever node.
