@@ -161,14 +161,19 @@ func (r *fixture) killedAtTheEnd(a outcome) bool {
 // TestKilledFirstAdd kills the ADD that makes the network and the rules.
 func TestKilledFirstAdd(t *testing.T) {
 	r := killFixture(t)
+	r.run("iptables", "-P", "FORWARD", "DROP") // so that there is a permit to make
 	eachPoint(t, func(p point) bool {
 		r.run("nft", "delete", "table", "inet", "dcni")
+		r.run("iptables", "-F", "FORWARD")
 		r.run("sh", "-c", "ip link del $(ip -o link show type bridge | sed 's/.*: \\(br-[0-9a-f]*\\):.*/\\1/')")
 		r.run("sh", "-c", "rm -rf /run/dcni /var/lib/dcni; for l in $(ls /sys/class/net | grep -x 'v[0-9a-f]\\{14\\}'); do ip link del $l; done")
 		dead := p.kill(t, pluginCall("ADD", "dbridge", killConf(killRequest)))
 		r.ok(r.plugin("DEL", "dbridge", killConf(killRequest)))
 		if out := r.run("sh", "-c", "ls /run/dcni/attachments /var/lib/dcni/leases/web 2>&1 || true"); strings.Contains(out, "10.88") || strings.Contains(out, "web\n") {
 			t.Errorf("%s, DEL: left: %s", p, out)
+		}
+		if out := r.run("iptables", "-S", "FORWARD"); strings.Contains(out, "ACCEPT") {
+			t.Errorf("%s, DEL: FORWARD is\n%s", p, out)
 		}
 		r.empty(p.String(), "c1")
 		r.bystander()

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/firewall/foreign"
 	"dcni/pkg/wire"
 )
 
@@ -51,10 +52,10 @@ type Facts struct {
 	Networks    []Network    // that containers can be attached to, or are
 	Attachments []Attachment // that are up
 	Missing     []Missing
-	Forwards    map[int]bool // by family, 4 and 6: whether the host forwards; none where the kernel lacks it
-	Rules       string       // how dcni's own rules differ from what is up; "": not at all
-	Chains      []Chain      // of other programs' rules
-	Managed     []string     // links that NetworkManager manages
+	Forwards    map[int]bool    // by family, 4 and 6: whether the host forwards; none where the kernel lacks it
+	Rules       string          // how dcni's own rules differ from what is up; "": not at all
+	Chains      []foreign.Chain // of other programs' rules
+	Managed     []string        // links that NetworkManager manages
 	Uplink      Uplink
 	Routes      []Route
 	Servers     []netip.Addr // of the host's resolv.conf
@@ -141,7 +142,7 @@ type NeighbourTable struct {
 func Findings(f Facts) []Finding {
 	var all []Finding
 	for _, check := range []func(Facts) []Finding{
-		kernel, forwarding, rules, foreign, competing, managed, mtu, overlaps, routeOverlaps, leases, orphans, agent, loops, held, neighbours,
+		kernel, forwarding, rules, dropping, competing, managed, mtu, overlaps, routeOverlaps, leases, orphans, agent, loops, held, neighbours,
 	} {
 		all = append(all, check(f)...)
 	}

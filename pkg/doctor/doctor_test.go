@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/firewall/foreign"
 	"dcni/pkg/wire"
 )
 
@@ -37,14 +38,14 @@ func web() Facts {
 	}
 }
 
-func chain(tool, family, table, name, hook string, drops bool, rules ...Rule) Chain {
-	return Chain{tool, family, table, name, hook, drops, rules}
+func chain(tool, family, table, name, hook string, drops bool, rules ...foreign.Rule) foreign.Chain {
+	return foreign.Chain{Tool: tool, Family: family, Table: table, Name: name, Hook: hook, Drops: drops, Rules: rules}
 }
 
 var (
-	in    = Rule{In: []string{"br-web"}, Verdict: Accept}
-	out   = Rule{Out: []string{"br-web"}, Verdict: Accept}
-	reply = Rule{Established: true, Verdict: Accept}
+	in    = foreign.Rule{In: []string{"br-web"}, Verdict: foreign.Accept}
+	out   = foreign.Rule{Out: []string{"br-web"}, Verdict: foreign.Accept}
+	reply = foreign.Rule{Established: true, Verdict: foreign.Accept}
 )
 
 // TestFindings has what each finding is made of, and what is none.
@@ -65,57 +66,61 @@ func TestFindings(t *testing.T) {
 		{"and an internal network", func(f *Facts) { f.Forwards[4], f.Networks[0].Internal = false, true }, nil},
 		{"without IPv6 in the kernel", func(f *Facts) { f.Forwards, f.Networks[0].Subnets = map[int]bool{4: true}, prefixes("fd00::/64") }, nil},
 		{"rules flushed", func(f *Facts) { f.Rules = "no table" }, []string{"rules dcni: dnetd --once"}},
-		{"iptables drops", func(f *Facts) { f.Chains = []Chain{chain("iptables", "ip", "filter", "FORWARD", "forward", true)} },
+		{"iptables drops", func(f *Facts) {
+			f.Chains = []foreign.Chain{chain("iptables", "ip", "filter", "FORWARD", "forward", true)}
+		},
 			[]string{"forward-drop ip filter FORWARD: iptables -I FORWARD -i br-web -j ACCEPT && iptables -I FORWARD -o br-web -j ACCEPT"}},
 		{"with both rules", func(f *Facts) {
-			f.Chains = []Chain{chain("iptables", "ip", "filter", "FORWARD", "forward", true, in, out)}
+			f.Chains = []foreign.Chain{chain("iptables", "ip", "filter", "FORWARD", "forward", true, in, out)}
 		}, nil},
 		{"with Docker's chain", func(f *Facts) {
-			f.Chains = []Chain{chain("iptables", "ip", "filter", "FORWARD", "forward", true, Rule{Verdict: Jump, To: "DOCKER-USER"}), chain("iptables", "ip", "filter", "DOCKER-USER", "", false)}
+			f.Chains = []foreign.Chain{chain("iptables", "ip", "filter", "FORWARD", "forward", true, foreign.Rule{Verdict: foreign.Jump, To: "DOCKER-USER"}), chain("iptables", "ip", "filter", "DOCKER-USER", "", false)}
 		}, []string{"forward-drop ip filter FORWARD: iptables -I DOCKER-USER -i br-web -j ACCEPT && iptables -I DOCKER-USER -o br-web -j ACCEPT"}},
 		{"where they are, behind a jump", func(f *Facts) {
-			f.Chains = []Chain{
-				chain("iptables", "ip", "filter", "FORWARD", "forward", true, Rule{Verdict: Jump, To: "DOCKER-USER"}),
+			f.Chains = []foreign.Chain{
+				chain("iptables", "ip", "filter", "FORWARD", "forward", true, foreign.Rule{Verdict: foreign.Jump, To: "DOCKER-USER"}),
 				chain("iptables", "ip", "filter", "DOCKER-USER", "", false, in, reply, out),
 				chain("iptables", "ip6", "filter", "DOCKER-USER", "", false),
 			}
 		}, nil},
 		{"answers and ways out pass, ports don't", func(f *Facts) {
-			f.Chains = []Chain{chain("nft", "inet", "mine", "fwd", "forward", true, reply, Rule{In: []string{"br-*"}, Verdict: Accept})}
+			f.Chains = []foreign.Chain{chain("nft", "inet", "mine", "fwd", "forward", true, reply, foreign.Rule{In: []string{"br-*"}, Verdict: foreign.Accept})}
 		}, []string{"forward-drop inet mine fwd: nft insert rule inet mine fwd iifname br-web accept && nft insert rule inet mine fwd oifname br-web accept"}},
 		{"what was rewritten passes, too", func(f *Facts) {
-			f.Chains = []Chain{chain("nft", "inet", "mine", "fwd", "forward", true, reply, Rule{Published: true, Verdict: Accept}, Rule{In: []string{"br-*"}, Verdict: Accept})}
+			f.Chains = []foreign.Chain{chain("nft", "inet", "mine", "fwd", "forward", true, reply, foreign.Rule{Published: true, Verdict: foreign.Accept}, foreign.Rule{In: []string{"br-*"}, Verdict: foreign.Accept})}
 		}, nil},
 		{"a rule that asks for more proves nothing", func(f *Facts) {
-			f.Chains = []Chain{chain("nft", "ip", "mine", "fwd", "forward", true, Rule{Other: true, Verdict: Accept})}
+			f.Chains = []foreign.Chain{chain("nft", "ip", "mine", "fwd", "forward", true, foreign.Rule{Other: true, Verdict: foreign.Accept})}
 		}, []string{"forward-drop ip mine fwd: nft insert rule ip mine fwd iifname br-web accept && nft insert rule ip mine fwd oifname br-web accept"}},
 		{"nor does one for a protocol", func(f *Facts) {
-			f.Chains = []Chain{chain("nft", "ip", "mine", "fwd", "forward", false, Rule{Protocol: "tcp", Port: 25, Verdict: Drop}, Rule{Protocol: "udp", Verdict: Drop})}
+			f.Chains = []foreign.Chain{chain("nft", "ip", "mine", "fwd", "forward", false, foreign.Rule{Protocol: "tcp", Port: 25, Verdict: foreign.Drop}, foreign.Rule{Protocol: "udp", Verdict: foreign.Drop})}
 		}, nil},
 		{"return comes back to the policy", func(f *Facts) {
-			f.Chains = []Chain{chain("nft", "ip", "mine", "fwd", "forward", true, Rule{Verdict: Return}, in, out)}
+			f.Chains = []foreign.Chain{chain("nft", "ip", "mine", "fwd", "forward", true, foreign.Rule{Verdict: foreign.Return}, in, out)}
 		}, []string{"forward-drop ip mine fwd: nft insert rule ip mine fwd iifname br-web accept && nft insert rule ip mine fwd oifname br-web accept"}},
 		{"a chain that jumps to itself ends", func(f *Facts) {
-			f.Chains = []Chain{chain("nft", "ip", "mine", "fwd", "forward", false, Rule{Verdict: Jump, To: "fwd"})}
+			f.Chains = []foreign.Chain{chain("nft", "ip", "mine", "fwd", "forward", false, foreign.Rule{Verdict: foreign.Jump, To: "fwd"})}
 		}, nil},
-		{"drops at another hook are no matter", func(f *Facts) { f.Chains = []Chain{chain("nft", "ip", "mine", "input", "", true)} }, nil},
-		{"of IPv6 alone", func(f *Facts) { f.Chains = []Chain{chain("ip6tables", "ip6", "filter", "FORWARD", "forward", true)} }, nil},
+		{"drops at another hook are no matter", func(f *Facts) { f.Chains = []foreign.Chain{chain("nft", "ip", "mine", "input", "", true)} }, nil},
+		{"of IPv6 alone", func(f *Facts) {
+			f.Chains = []foreign.Chain{chain("ip6tables", "ip6", "filter", "FORWARD", "forward", true)}
+		}, nil},
 		{"ufw, of both families", func(f *Facts) {
 			f.Forwards[6], f.Networks[0].Subnets = true, prefixes("10.1.0.0/24", "fd00::/64")
-			f.Chains = []Chain{
+			f.Chains = []foreign.Chain{
 				chain("iptables", "ip", "filter", "FORWARD", "forward", true), chain("iptables", "ip", "filter", "ufw-before-forward", "", false),
 				chain("ip6tables", "ip6", "filter", "FORWARD", "forward", true), chain("ip6tables", "ip6", "filter", "ufw6-before-forward", "", false),
 			}
 		}, []string{"ufw ip filter FORWARD: ufw route allow in on br-web && ufw route allow out on br-web"}},
 		{"firewalld, for two networks", func(f *Facts) {
 			f.Networks = append(f.Networks, Network{Name: "lab", Link: "br-lab", Subnets: prefixes("10.2.0.0/24")})
-			f.Chains = []Chain{chain("nft", "inet", "firewalld", "filter_FORWARD", "forward", false, reply, Rule{Verdict: Drop})}
+			f.Chains = []foreign.Chain{chain("nft", "inet", "firewalld", "filter_FORWARD", "forward", false, reply, foreign.Rule{Verdict: foreign.Drop})}
 		}, []string{"firewalld inet firewalld filter_FORWARD: for b in br-web br-lab; do firewall-cmd --zone=trusted --add-interface=$b && firewall-cmd --permanent --zone=trusted --add-interface=$b; done"}},
 		{"a rule for a published port", func(f *Facts) {
-			f.Chains = []Chain{chain("nft", "ip", "mine", "pre", "prerouting", false, Rule{Protocol: "tcp", Port: 8080, Verdict: DNAT, Handle: 7}, Rule{Protocol: "udp", Port: 8080, Verdict: DNAT})}
+			f.Chains = []foreign.Chain{chain("nft", "ip", "mine", "pre", "prerouting", false, foreign.Rule{Protocol: "tcp", Port: 8080, Verdict: foreign.DNAT, Handle: 7}, foreign.Rule{Protocol: "udp", Port: 8080, Verdict: foreign.DNAT})}
 		}, []string{"competing-port 8080/tcp: nft delete rule ip mine pre handle 7"}},
 		{"of iptables'", func(f *Facts) {
-			f.Chains = []Chain{chain("iptables", "ip", "nat", "DOCKER", "", false, reply, Rule{Protocol: "tcp", Port: 8080, Verdict: DNAT, Handle: 7})}
+			f.Chains = []foreign.Chain{chain("iptables", "ip", "nat", "DOCKER", "", false, reply, foreign.Rule{Protocol: "tcp", Port: 8080, Verdict: foreign.DNAT, Handle: 7})}
 		}, []string{"competing-port 8080/tcp: iptables -t nat -D DOCKER 2"}},
 		{"NetworkManager", func(f *Facts) { f.Managed = []string{"br-web", "eth0", "v0123456789abcd"} },
 			[]string{`networkmanager br-web v0123456789abcd: printf '[keyfile]\nunmanaged-devices+=interface-name:br-*,interface-name:dcni0,interface-name:v??????????????\n'` +

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"net/netip"
 	"os"
 	"strings"
@@ -10,30 +11,12 @@ import (
 	"dcni/pkg/wire"
 )
 
-// uplinkTargets are addresses of the public Internet, one of each family. Nothing is
-// sent: the kernel only says which link it would take.
-var uplinkTargets = []netip.Addr{netip.MustParseAddr("1.1.1.1"), netip.MustParseAddr("2606:4700:4700::1111")}
-
-// DefaultRouteMTU returns the MTU in bytes of the way out, IPv4 first: of the link, or
-// of the route if that has a smaller one. Where there is no way out, it is Ethernet's 1500.
+// DefaultRouteMTU returns the MTU in bytes of the way out. Where there is none, it is
+// Ethernet's 1500.
 func (h *Host) DefaultRouteMTU() int {
 	const ethernet = 1500
-	rt := h.spaces.Root.RT
-	for _, a := range uplinkTargets {
-		way, err := rt.WayTo(a)
-		if err != nil || way.Index == 0 {
-			continue
-		}
-		l, err := rt.LinkByIndex(way.Index)
-		switch {
-		case err != nil || l.MTU <= 0:
-		case way.MTU > 0 && way.MTU < l.MTU:
-			return way.MTU
-		default:
-			return l.MTU
-		}
-	}
-	return ethernet
+	_, mtu := h.spaces.Root.RT.Uplink()
+	return cmp.Or(mtu, ethernet)
 }
 
 // ID returns what tells this host from others: its machine-id, else its name.

@@ -16,10 +16,12 @@ import (
 	"runtime/debug"
 	"sync"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/host/links"
 	"dcni/pkg/host/nameserver"
 	"dcni/pkg/host/parents"
+	"dcni/pkg/host/permit"
 	"dcni/pkg/host/rules"
 	"dcni/pkg/host/shared"
 	"dcni/pkg/host/spaces"
@@ -82,6 +84,8 @@ func (h *Host) kind(o wire.Object) wire.Kind {
 		return h.resolvers().Of(o)
 	case *wire.Announcement:
 		return announcement{h, o}
+	case *firewall.Permit:
+		return h.permits().Of(o)
 	case *wire.Permission:
 		return permission{o}
 	case *wire.XfrmState, *wire.XfrmPolicy:
@@ -146,6 +150,11 @@ func (h *Host) dnetd() agent.Client {
 
 // shared is what containers share.
 func (h *Host) shared() shared.Shared { return shared.Shared{Set: h.spaces, Records: h.records} }
+
+// permits are what other programs' chains let pass.
+func (h *Host) permits() permit.Permits {
+	return permit.Permits{Records: h.records, Uplink: func() string { name, _ := h.spaces.Root.RT.Uplink(); return name }}
+}
 
 // resolvers are the name servers of sandboxes.
 func (h *Host) resolvers() nameserver.Resolvers {

@@ -31,6 +31,8 @@ func (h *Host) HostObjects() ([]wire.Object, error) {
 			all = append(all, &firewall.Underlay{Port: c.Port})
 		case c.Encrypted != 0:
 			all = append(all, &firewall.Encrypted{Port: c.Encrypted, IPv6: c.Family == 6})
+		case c.Permit != "":
+			all = append(all, &firewall.Permit{Bridge: c.Permit})
 		case c.ForAll:
 			all = append(all, &wire.ForwardAll{Family: c.Family})
 		case c.Family != 0:

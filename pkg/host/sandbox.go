@@ -133,7 +133,7 @@ func (h *Host) Addresses(path string) ([]netip.Prefix, error) {
 		return nil, err
 	}
 	var list []netip.Prefix
-	for _, to := range uplinkTargets {
+	for _, to := range rtnl.Internet {
 		p, err := s.RT.SourceFor(to)
 		if err != nil {
 			return nil, err

@@ -34,6 +34,11 @@ type Change struct {
 	Port    uint16       `json:"port,omitempty"`    // UDP, closed to all but a cluster's nodes
 	Dev     string       `json:"dev,omitempty"`     // the link; without an address: it was down
 
+	// Permit is a bridge that other programs' forward chains In let pass, by rules that were
+	// put there.
+	Permit string   `json:"permit,omitempty"`
+	In     []string `json:"in,omitempty"`
+
 	// Encrypted is a UDP port that is closed to what is not encrypted by ESP over Family.
 	Encrypted uint16 `json:"encrypted,omitempty"`
 
@@ -140,7 +145,7 @@ func (s Store) Changes() ([]*Change, error) {
 // it is none of ours.
 func changeNamed(name string) *Change {
 	c := &Change{Unreadable: true}
-	kinds := []string{"link ", "borrowed up ", "borrowed sysctl ", "borrowed addr ", "underlay ", "encrypted ", "forwarding "}
+	kinds := []string{"link ", "borrowed up ", "borrowed sysctl ", "borrowed addr ", "underlay ", "encrypted ", "permit ", "forwarding "}
 	i := slices.IndexFunc(kinds, func(kind string) bool { return strings.HasPrefix(name, strings.ReplaceAll(kind, " ", "_")) })
 	if i < 0 {
 		return nil
@@ -150,6 +155,8 @@ func changeNamed(name string) *Change {
 	switch kind {
 	case "link ", "borrowed up ":
 		c.Dev = rest
+	case "permit ":
+		c.Permit = rest
 	case "borrowed sysctl ":
 		rest = strings.ReplaceAll(rest, "+", "/")
 		c.Setting = rest

@@ -60,6 +60,7 @@ func TestUnreadableChanges(t *testing.T) {
 		{Key: "forwarding 6 for all", Family: 6, ForAll: true},
 		{Key: "link dm_0", Dev: "dm_0"},
 		{Key: "link eth0.10", Dev: "eth0.10"},
+		{Key: "permit br_1", Permit: "br_1"},
 		{Key: "underlay 4789", Port: 4789},
 	}
 	for _, c := range want {

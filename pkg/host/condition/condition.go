@@ -19,6 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/doctor"
+	rules "dcni/pkg/firewall/foreign"
+	"dcni/pkg/host/foreign"
 	"dcni/pkg/host/hostports"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/proc"
@@ -31,9 +33,9 @@ import (
 func Read() (doctor.Facts, error) {
 	var f doctor.Facts
 	var errs [6]error
-	f.Chains, errs[0] = chains()
-	var legacy []doctor.Chain
-	legacy, errs[1] = legacyChains()
+	f.Chains, errs[0] = foreign.Chains()
+	var legacy []rules.Chain
+	legacy, errs[1] = foreign.Legacy()
 	f.Chains = append(f.Chains, legacy...)
 	f.Forwards = forwards()
 	f.Uplink, errs[2] = uplink()
@@ -60,32 +62,14 @@ func forwards() map[int]bool {
 	return on
 }
 
-// targets are addresses of the public Internet. Nothing is sent to them: the kernel says
-// which link it would take.
-var targets = []netip.Addr{netip.MustParseAddr("1.1.1.1"), netip.MustParseAddr("2606:4700:4700::1111")}
-
 func uplink() (doctor.Uplink, error) {
 	rt, err := rtnl.Dial()
 	if err != nil {
 		return doctor.Uplink{}, err
 	}
 	defer rt.Close()
-	for _, a := range targets {
-		way, err := rt.WayTo(a)
-		if err != nil || way.Index == 0 {
-			continue
-		}
-		l, err := rt.LinkByIndex(way.Index)
-		if err != nil || l.Flags&unix.IFF_LOOPBACK != 0 {
-			continue // it went
-		}
-		up := doctor.Uplink{Name: l.Name, MTU: l.MTU}
-		if way.MTU > 0 {
-			up.MTU = min(up.MTU, way.MTU)
-		}
-		return up, nil
-	}
-	return doctor.Uplink{}, nil
+	name, size := rt.Uplink()
+	return doctor.Uplink{Name: name, MTU: size}, nil
 }
 
 // routes lists the unicast routes of all tables but local's.

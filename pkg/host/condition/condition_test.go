@@ -9,43 +9,6 @@ import (
 	"dcni/pkg/doctor"
 )
 
-func TestParseSave(t *testing.T) {
-	like := doctor.Chain{Tool: "iptables-legacy", Family: "ip", Table: "filter"}
-	got := parseSave(`-P INPUT ACCEPT
--P FORWARD DROP
--N mine
--A FORWARD -i br-+ -m comment --comment hi -j ACCEPT
--A FORWARD -o br-web -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
--A FORWARD -m conntrack --ctstate NEW -j mine
--A FORWARD -m conntrack --ctstate INVALID -j DROP
--A FORWARD ! -i br-web -g mine
--A FORWARD -s 10.0.0.0/8 -j LOG --log-prefix x
--A mine -p tcp -m tcp --dport 8080 -j DNAT --to-destination 1.2.3.4:80
--A mine -p udp -m udp --dport 1:9 -j REJECT --reject-with icmp-port-unreachable
-`, like)
-	input, forward, mine := like, like, like
-	input.Name, forward.Name, mine.Name = "INPUT", "FORWARD", "mine"
-	forward.Hook, forward.Drops = "forward", true
-	forward.Rules = []doctor.Rule{
-		{In: []string{"br-*"}, Verdict: doctor.Accept},
-		{Out: []string{"br-web"}, Established: true, Verdict: doctor.Accept},
-		{Verdict: doctor.Jump, To: "mine"},
-		{Other: true, Verdict: doctor.Drop},
-		{In: []string{"br-web"}, Other: true, Verdict: doctor.Goto, To: "mine"},
-		{Other: true},
-	}
-	mine.Rules = []doctor.Rule{
-		{Protocol: "tcp", Port: 8080, Verdict: doctor.DNAT},
-		{Protocol: "udp", Other: true, Verdict: doctor.Drop},
-	}
-	want := []doctor.Chain{input, forward, mine}
-	for i := range want {
-		if i >= len(got) || !reflect.DeepEqual(got[i], want[i]) {
-			t.Errorf("%d:\n got %+v\nwant %+v", i, got, want[i])
-		}
-	}
-}
-
 func TestManaged(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"1": "[device]\nmanaged=true\n", "2": "[device]\nmanaged=false\n", "lo": "managed=true\n", "999999": "managed=true\n"} {

@@ -82,6 +82,30 @@ func (m *Message) rtmsg(o *wire.Route) {
 	m.B = binary.NativeEndian.AppendUint32(m.B, flags)
 }
 
+// Internet are addresses of the public Internet, one of each family. Nothing is sent to them:
+// the kernel says which link it would take.
+var Internet = []netip.Addr{netip.MustParseAddr("1.1.1.1"), netip.MustParseAddr("2606:4700:4700::1111")}
+
+// Uplink returns the link that leads out, IPv4 first, and the MTU of the way in bytes: of the
+// link, or of the route if that has a smaller one. "", 0: there is none.
+func (r *Conn) Uplink() (name string, mtu int) {
+	for _, a := range Internet {
+		way, err := r.WayTo(a)
+		if err != nil || way.Index == 0 {
+			continue
+		}
+		l, err := r.LinkByIndex(way.Index)
+		if err != nil || l.Flags&unix.IFF_LOOPBACK != 0 || l.MTU <= 0 {
+			continue // it went, or is none
+		}
+		if way.MTU > 0 {
+			return l.Name, min(l.MTU, way.MTU)
+		}
+		return l.Name, l.MTU
+	}
+	return "", 0
+}
+
 // RouteTo returns the index of the link that packets to an address leave by, and
 // the address that they carry.
 func (r *Conn) RouteTo(a netip.Addr) (index int, source netip.Addr, err error) {

@@ -61,8 +61,9 @@ func (b *Bridge) fits(e network.Endpoint) error {
 	return (&firewall.Endpoint{Owner: e.Attachment, Ports: e.Ports}).Validate()
 }
 
-// host is what a network needs of the host: one that leads out, that it forwards; one
-// on a bridge of another owner's, what that one lacks.
+// host is what a network needs of the host: one that leads out, that it forwards, and that
+// other programs' rules let it; one on a bridge of another owner's, what that one lacks. What
+// others let pass on that bridge is its owner's to say.
 func (b *Bridge) host(e network.Endpoint) []wire.Object {
 	var objects []wire.Object
 	if !b.Internal {
@@ -77,6 +78,8 @@ func (b *Bridge) host(e network.Endpoint) []wire.Object {
 		for _, o := range b.onBridge(e) {
 			objects = append(objects, &wire.Borrowed{Object: o})
 		}
+	} else if !b.Internal {
+		objects = append(objects, &firewall.Permit{Bridge: b.Link, Families: e.Families(), Ports: len(e.Ports) > 0})
 	}
 	return objects
 }

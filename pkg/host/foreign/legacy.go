@@ -1,4 +1,4 @@
-package condition
+package foreign
 
 import (
 	"fmt"
@@ -8,13 +8,13 @@ import (
 	"strconv"
 	"strings"
 
-	"dcni/pkg/doctor"
+	"dcni/pkg/firewall/foreign"
 )
 
-// legacyChains lists the chains of the iptables that came before nf_tables, where the
+// Legacy lists the chains of the iptables that came before nf_tables, where the
 // kernel has any in this namespace. Its own program is asked: what the kernel gives is
 // the layout of its memory.
-func legacyChains() (list []doctor.Chain, err error) {
+func Legacy() (list []foreign.Chain, err error) {
 	for _, v := range []struct{ file, tool, family string }{
 		{"/proc/net/ip_tables_names", "iptables-legacy", "ip"}, {"/proc/net/ip6_tables_names", "ip6tables-legacy", "ip6"},
 	} {
@@ -28,14 +28,14 @@ func legacyChains() (list []doctor.Chain, err error) {
 				err = fmt.Errorf("%s -t %s -S: %w", v.tool, table, e)
 				continue
 			}
-			list = append(list, parseSave(string(out), doctor.Chain{Tool: v.tool, Family: v.family, Table: table})...)
+			list = append(list, parseSave(string(out), foreign.Chain{Tool: v.tool, Family: v.family, Table: table})...)
 		}
 	}
 	return list, err
 }
 
 // parseSave reads what iptables -S prints.
-func parseSave(text string, like doctor.Chain) (list []doctor.Chain) {
+func parseSave(text string, like foreign.Chain) (list []foreign.Chain) {
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
 		switch {
@@ -49,7 +49,7 @@ func parseSave(text string, like doctor.Chain) (list []doctor.Chain) {
 			c.Name = words[1]
 			list = append(list, c)
 		case len(words) > 1 && words[0] == "-A":
-			i := slices.IndexFunc(list, func(c doctor.Chain) bool { return c.Name == words[1] })
+			i := slices.IndexFunc(list, func(c foreign.Chain) bool { return c.Name == words[1] })
 			if i >= 0 {
 				list[i].Rules = append(list[i].Rules, parseRule(words[2:]))
 			}
@@ -59,19 +59,22 @@ func parseSave(text string, like doctor.Chain) (list []doctor.Chain) {
 }
 
 // parseRule reads the options of a rule.
-func parseRule(words []string) (r doctor.Rule) {
+func parseRule(words []string) (r foreign.Rule) {
 	for i := 0; i < len(words); i++ {
 		value := ""
 		if i+1 < len(words) {
 			value = words[i+1]
 		}
 		switch words[i] {
+		case "!": // an option follows, and what is not to match
+			r.Other = true
+			i++
 		case "-i":
 			r.In = []string{strings.Replace(value, "+", "*", 1)}
 		case "-o":
 			r.Out = []string{strings.Replace(value, "+", "*", 1)}
 		case "-p":
-			r.Protocol = value
+			r.Protocol = strings.TrimPrefix(strings.TrimSuffix(value, "v6"), "ipv6-") // icmp of either family
 		case "--dport":
 			port, err := strconv.ParseUint(value, 10, 16)
 			r.Port, r.Other = uint16(port), r.Other || err != nil
@@ -91,21 +94,21 @@ func parseRule(words []string) (r doctor.Rule) {
 	return r
 }
 
-func target(name string, goes bool) (doctor.Verdict, string) {
+func target(name string, goes bool) (foreign.Verdict, string) {
 	switch name {
 	case "ACCEPT":
-		return doctor.Accept, ""
+		return foreign.Accept, ""
 	case "DROP", "REJECT":
-		return doctor.Drop, ""
+		return foreign.Drop, ""
 	case "RETURN":
-		return doctor.Return, ""
+		return foreign.Return, ""
 	case "DNAT", "REDIRECT":
-		return doctor.DNAT, ""
+		return foreign.DNAT, ""
 	case "LOG", "MASQUERADE", "SNAT", "MARK", "NFLOG", "CONNMARK", "TCPMSS":
-		return doctor.None, ""
+		return foreign.None, ""
 	}
 	if goes {
-		return doctor.Goto, name
+		return foreign.Goto, name
 	}
-	return doctor.Jump, name
+	return foreign.Jump, name
 }

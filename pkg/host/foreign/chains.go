@@ -1,4 +1,6 @@
-package condition
+// Package foreign reads the rules of other programs: of nf_tables by netlink, of the iptables
+// that came before it by its own program, where the kernel has its tables.
+package foreign
 
 import (
 	"bytes"
@@ -13,8 +15,8 @@ import (
 	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 
-	"dcni/pkg/doctor"
 	"dcni/pkg/firewall"
+	"dcni/pkg/firewall/foreign"
 )
 
 var families = map[nftables.TableFamily]string{
@@ -24,44 +26,75 @@ var families = map[nftables.TableFamily]string{
 // hooks are those that are looked at.
 var hooks = map[nftables.ChainHook]string{*nftables.ChainHookForward: "forward", *nftables.ChainHookPrerouting: "prerouting"}
 
-// chains lists the chains of nf_tables that are not dcni's, in tables that packets of IP
+// Chains lists the chains of nf_tables that are not dcni's, in tables that packets of IP
 // go by.
-func chains() ([]doctor.Chain, error) {
+func Chains() ([]foreign.Chain, error) { return read(func(*nftables.Chain) bool { return true }) }
+
+// Forwarding lists those that packets go by in the forward hook: base chains, and what they
+// jump to. Where only dcni has any, that is found out by one request.
+func Forwarding() ([]foreign.Chain, error) {
+	return read(func(c *nftables.Chain) bool { return c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward })
+}
+
+// read reads the chains that begin, and those that they jump to.
+func read(begins func(*nftables.Chain) bool) ([]foreign.Chain, error) {
 	c, err := nftables.New()
 	if err != nil {
 		return nil, err
 	}
 	all, err := c.ListChains()
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) {
 		return nil, nil // the kernel has no nf_tables: nothing in it drops
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list chains: %w", err)
 	}
-	var list []doctor.Chain
-	for _, ch := range all {
-		family := families[ch.Table.Family]
-		if family == "" || ch.Table.Name == firewall.TableName || strings.HasPrefix(ch.Table.Name, firewall.TableName+"-") {
+	all = slices.DeleteFunc(all, func(ch *nftables.Chain) bool { return families[ch.Table.Family] == "" || isOurs(ch.Table.Name) })
+	var list []foreign.Chain
+	known := map[*nftables.Chain]bool{}
+	queue := slices.DeleteFunc(slices.Clone(all), func(ch *nftables.Chain) bool { return !begins(ch) })
+	for ; len(queue) > 0; queue = queue[1:] {
+		ch := queue[0]
+		if known[ch] {
 			continue
 		}
-		one := doctor.Chain{Tool: toolOf(family, ch), Family: family, Table: ch.Table.Name, Name: ch.Name}
-		if ch.Hooknum != nil {
-			one.Hook = hooks[*ch.Hooknum]
-		}
-		one.Drops = ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop
-		rules, err := c.GetRules(ch.Table, ch)
+		known[ch] = true
+		one, err := readChain(c, ch)
 		if errors.Is(err, unix.ENOENT) {
 			continue // the chain went
 		}
 		if err != nil {
-			return nil, fmt.Errorf("list rules of %s %s %s: %w", family, ch.Table.Name, ch.Name, err)
-		}
-		for _, r := range rules {
-			one.Rules = append(one.Rules, decode(c, ch.Table, r)...)
+			return nil, fmt.Errorf("list rules of %s: %w", &one, err)
 		}
 		list = append(list, one)
+		for _, r := range one.Rules {
+			for _, to := range all {
+				if to.Name == r.To && to.Table.Name == ch.Table.Name && to.Table.Family == ch.Table.Family {
+					queue = append(queue, to)
+				}
+			}
+		}
 	}
 	return list, nil
+}
+
+func isOurs(table string) bool {
+	return table == firewall.TableName || strings.HasPrefix(table, firewall.TableName+"-")
+}
+
+// readChain reads a chain with its rules.
+func readChain(c *nftables.Conn, ch *nftables.Chain) (foreign.Chain, error) {
+	family := families[ch.Table.Family]
+	one := foreign.Chain{Tool: toolOf(family, ch), Family: family, Table: ch.Table.Name, Name: ch.Name}
+	if ch.Hooknum != nil {
+		one.Hook = hooks[*ch.Hooknum]
+	}
+	one.Drops = ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop
+	rules, err := c.GetRules(ch.Table, ch)
+	for _, r := range rules {
+		one.Rules = append(one.Rules, decode(c, ch.Table, r)...)
+	}
+	return one, err
 }
 
 // toolOf tells by which program a chain's owner changes it: tables of iptables have
@@ -84,22 +117,22 @@ func toolOf(family string, ch *nftables.Chain) string {
 type decoder struct {
 	c     *nftables.Conn
 	table *nftables.Table
-	rule  doctor.Rule
+	rule  foreign.Rule
 	found string // what was loaded last
 	mask  uint32 // and masked with
-	more  []doctor.Rule
+	more  []foreign.Rule
 }
 
 // decode returns what is understood of a rule: more than one of a map of verdicts.
-func decode(c *nftables.Conn, t *nftables.Table, r *nftables.Rule) []doctor.Rule {
-	d := decoder{c: c, table: t, rule: doctor.Rule{Handle: r.Handle}}
+func decode(c *nftables.Conn, t *nftables.Table, r *nftables.Rule) []foreign.Rule {
+	d := decoder{c: c, table: t, rule: foreign.Rule{Handle: r.Handle}}
 	for _, e := range r.Exprs {
 		d.expression(e)
 	}
 	if d.more != nil {
 		return d.more
 	}
-	return []doctor.Rule{d.rule}
+	return []foreign.Rule{d.rule}
 }
 
 func (d *decoder) expression(e expr.Any) {
@@ -109,10 +142,13 @@ func (d *decoder) expression(e expr.Any) {
 	case *expr.Ct:
 		d.found = map[expr.CtKey]string{expr.CtKeySTATE: "state", expr.CtKeySTATUS: "status"}[e.Key]
 	case *expr.Payload:
-		const portAt, portLen = 2, 2
+		const portAt, portLen, protocolAt, nextHeaderAt = 2, 2, 9, 6
 		d.found = ""
-		if e.Base == expr.PayloadBaseTransportHeader && e.Offset == portAt && e.Len == portLen {
+		switch {
+		case e.Base == expr.PayloadBaseTransportHeader && e.Offset == portAt && e.Len == portLen:
 			d.found = "port"
+		case e.Base == expr.PayloadBaseNetworkHeader && e.Len == 1 && (e.Offset == protocolAt || e.Offset == nextHeaderAt):
+			d.found = "protocol"
 		}
 	case *expr.Bitwise:
 		if len(e.Mask) == 4 {
@@ -129,13 +165,13 @@ func (d *decoder) expression(e expr.Any) {
 	case *expr.Verdict:
 		d.rule.Verdict, d.rule.To = verdict(e)
 	case *expr.Reject:
-		d.rule.Verdict = doctor.Drop
+		d.rule.Verdict = foreign.Drop
 	case *expr.NAT:
 		if e.Type == expr.NATTypeDestNAT {
-			d.rule.Verdict = doctor.DNAT
+			d.rule.Verdict = foreign.DNAT
 		}
 	case *expr.Redir:
-		d.rule.Verdict = doctor.DNAT
+		d.rule.Verdict = foreign.DNAT
 	case *expr.Counter, *expr.Log, *expr.Immediate:
 	default:
 		d.rule.Other = true
@@ -151,8 +187,11 @@ func (d *decoder) compare(e *expr.Cmp) {
 	case d.found == "out" && is:
 		d.rule.Out = []string{linkName(e.Data)}
 	case d.found == "protocol" && is && len(e.Data) > 0:
-		d.rule.Protocol = protocols[e.Data[0]]
-		d.rule.Other = d.rule.Other || d.rule.Protocol == ""
+		if p := protocols[e.Data[0]]; p != "" { // by others, iptables compares each once more
+			d.rule.Protocol = p
+		} else {
+			d.rule.Other = true
+		}
 	case d.found == "port" && is && len(e.Data) == 2:
 		d.rule.Port = binary.BigEndian.Uint16(e.Data)
 	case d.found == "state" && !is:
@@ -165,7 +204,7 @@ func (d *decoder) compare(e *expr.Cmp) {
 	d.mask = 0
 }
 
-var protocols = map[byte]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp"}
+var protocols = map[byte]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp", unix.IPPROTO_ICMP: "icmp", unix.IPPROTO_ICMPV6: "icmp"}
 
 // dstNAT is IPS_DST_NAT (uapi/linux/netfilter/nf_conntrack_common.h).
 const dstNAT = 1 << 5
@@ -240,20 +279,20 @@ func (d *decoder) verdicts(elements []nftables.SetElement) {
 	}
 }
 
-func verdict(v *expr.Verdict) (doctor.Verdict, string) {
+func verdict(v *expr.Verdict) (foreign.Verdict, string) {
 	switch v.Kind {
 	case expr.VerdictAccept:
-		return doctor.Accept, ""
+		return foreign.Accept, ""
 	case expr.VerdictDrop:
-		return doctor.Drop, ""
+		return foreign.Drop, ""
 	case expr.VerdictReturn:
-		return doctor.Return, ""
+		return foreign.Return, ""
 	case expr.VerdictJump:
-		return doctor.Jump, v.Chain
+		return foreign.Jump, v.Chain
 	case expr.VerdictGoto:
-		return doctor.Goto, v.Chain
+		return foreign.Goto, v.Chain
 	}
-	return doctor.None, ""
+	return foreign.None, ""
 }
 
 // match reads a match of iptables'.
@@ -280,8 +319,8 @@ func (d *decoder) conntrack(flags, inverted, states uint16) {
 func (d *decoder) target(e *expr.Target) {
 	switch e.Name {
 	case "REJECT":
-		d.rule.Verdict = doctor.Drop
+		d.rule.Verdict = foreign.Drop
 	case "DNAT", "REDIRECT":
-		d.rule.Verdict = doctor.DNAT
+		d.rule.Verdict = foreign.DNAT
 	}
 }

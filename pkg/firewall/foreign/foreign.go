@@ -1,0 +1,301 @@
+// Package foreign says what other programs' rules do with what a bridge forwards: whether a
+// chain in the forward hook drops it, and where rules that let it pass have to stand.
+//
+// It is pure. Package foreign below pkg/host reads the chains. What is read is what is
+// understood of rules, and that is not all: hence two questions. [Ruleset.Drops] takes what
+// is not understood for nothing, [Ruleset.DropsSurely] for what may let the packet pass.
+package foreign
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Verdict is what a rule does.
+type Verdict string
+
+// The verdicts. A rule with None goes on.
+const (
+	None   Verdict = ""
+	Accept Verdict = "accept"
+	Drop   Verdict = "drop" // or reject
+	Jump   Verdict = "jump" // to another chain, and back
+	Goto   Verdict = "goto" // to another chain, and not back
+	Return Verdict = "return"
+	DNAT   Verdict = "dnat" // or redirect
+)
+
+// A Chain is one of another program's rules, in whatever table.
+type Chain struct {
+	Tool   string // the program that the command for it begins with: nft, iptables, ip6tables, iptables-legacy, ...
+	Family string // ip, ip6 or inet
+	Table  string
+	Name   string
+	Hook   string // forward or prerouting; "": it is only jumped to
+	Drops  bool   // what no rule decides
+	Rules  []Rule
+}
+
+// String is how people and nft call a chain: "ip filter FORWARD".
+func (c *Chain) String() string { return strings.Join([]string{c.Family, c.Table, c.Name}, " ") }
+
+// Carries reports whether packets of a family, 4 or 6, go by a chain.
+func (c *Chain) Carries(family int) bool {
+	return c.Family == "inet" || c.Family == "ip" && family == 4 || c.Family == "ip6" && family == 6
+}
+
+// OfIPTables reports whether iptables changes the chain, of either kind.
+func (c *Chain) OfIPTables() bool { return c.Tool != "nft" }
+
+// OfFirewalld reports whether the chain is firewalld's.
+func (c *Chain) OfFirewalld() bool { return c.Tool == "nft" && c.Table == "firewalld" }
+
+// A Rule is what is understood of one.
+type Rule struct {
+	In, Out     []string // interfaces it is about, a "*" at the end stands for any rest; none: any
+	Established bool     // it is about answers only
+	Published   bool     // it is about packets whose destination was rewritten
+	Protocol    string   // "": any
+	Port        uint16   // destination port; 0: any
+	Other       bool     // it asks for more than that
+	Verdict     Verdict
+	To          string // chain
+	Handle      uint64 // by which nft knows it
+}
+
+// Lets reports whether a rule is one of the two that let all pass that comes from a bridge,
+// or goes to it, and no other thing.
+func (r Rule) Lets(bridge string) bool {
+	in, out := len(r.In) == 1 && r.In[0] == bridge && len(r.Out) == 0, len(r.Out) == 1 && r.Out[0] == bridge && len(r.In) == 0
+	return (in || out) && r.Verdict == Accept && !r.Established && !r.Published && !r.Other && r.Protocol == "" && r.Port == 0
+}
+
+// A Packet is one that is forwarded, as far as rules are asked.
+type Packet struct {
+	In, Out     string // interfaces
+	Established bool   // it answers one that passed
+	Published   bool   // its destination was rewritten
+}
+
+// Packets are what a bridge forwards: what containers send out by an uplink, the answers, and
+// what comes for their published ports.
+func Packets(bridge, uplink string) (out, answer, published Packet) {
+	return Packet{In: bridge, Out: uplink}, Packet{In: uplink, Out: bridge, Established: true}, Packet{In: uplink, Out: bridge, Published: true}
+}
+
+// between reports whether a rule's interfaces and connection are the packet's.
+func (r Rule) between(p Packet) bool {
+	return among(r.In, p.In) && among(r.Out, p.Out) && (!r.Established || p.Established) && (!r.Published || p.Published)
+}
+
+// matches reports whether a rule is for all such packets.
+func (r Rule) matches(p Packet) bool {
+	return !r.Other && r.Protocol == "" && r.Port == 0 && r.between(p)
+}
+
+// among reports whether a name is one of a list's patterns.
+func among(list []string, name string) bool {
+	return len(list) == 0 || slices.ContainsFunc(list, func(pattern string) bool {
+		beginning, open := strings.CutSuffix(pattern, "*")
+		return pattern == name || open && strings.HasPrefix(name, beginning)
+	})
+}
+
+// A Ruleset finds chains by name.
+type Ruleset []Chain
+
+// Chain finds a chain of the table of another one; nil if there is none.
+func (s Ruleset) Chain(like Chain, name string) *Chain {
+	for i, c := range s {
+		if c.Tool == like.Tool && c.Family == like.Family && c.Table == like.Table && c.Name == name {
+			return &s[i]
+		}
+	}
+	return nil
+}
+
+// maxDepth bounds how deep chains are followed: the kernel's NFT_JUMP_STACK_SIZE.
+const maxDepth = 16
+
+// decide returns what a chain does with a packet: None if no rule that is understood
+// decides. maybe says that a rule before may have accepted it.
+func (s Ruleset) decide(c *Chain, p Packet, depth int) (v Verdict, maybe bool) {
+	if c == nil || depth > maxDepth {
+		return None, false
+	}
+	for _, r := range c.Rules {
+		if !r.matches(p) {
+			maybe = maybe || s.mayAccept(c, r, p, depth)
+			continue
+		}
+		switch r.Verdict {
+		case Accept, Drop:
+			return r.Verdict, maybe
+		case Return:
+			return None, maybe
+		case Jump, Goto:
+			v, m := s.decide(s.Chain(*c, r.To), p, depth+1)
+			maybe = maybe || m
+			if v != None || r.Verdict == Goto {
+				return v, maybe
+			}
+		}
+	}
+	return None, maybe
+}
+
+// mayAccept reports whether a rule that asks for more than is understood may accept a packet
+// that is not one of ICMP: those let nothing else pass.
+func (s Ruleset) mayAccept(c *Chain, r Rule, p Packet, depth int) bool {
+	if r.Protocol == "icmp" || !r.between(p) {
+		return false
+	}
+	switch r.Verdict {
+	case Accept:
+		return true
+	case Jump, Goto:
+		v, maybe := s.decide(s.Chain(*c, r.To), p, depth+1)
+		return v == Accept || maybe
+	}
+	return false
+}
+
+// Drops reports whether a base chain drops a packet as far as its rules are understood.
+func (s Ruleset) Drops(c *Chain, p Packet) bool {
+	drops, _ := s.drops(c, p)
+	return drops
+}
+
+// DropsSurely reports whether a base chain drops a packet whatever those rules say that are
+// not understood.
+func (s Ruleset) DropsSurely(c *Chain, p Packet) bool {
+	drops, maybe := s.drops(c, p)
+	return drops && !maybe
+}
+
+func (s Ruleset) drops(c *Chain, p Packet) (drops, maybe bool) {
+	v, maybe := s.decide(c, p, 0)
+	return v == Drop || v == None && c.Drops, maybe
+}
+
+// A Bridge is one that is to forward what containers send and get.
+type Bridge struct {
+	Name     string
+	Uplink   string // the host's link out; "": none
+	Families []int  // 4, 6
+	Ports    bool   // of its containers are published
+}
+
+// A Block is a base chain that drops something of a bridge's.
+type Block struct {
+	Chain *Chain
+	// At is where in a chain of iptables rules that let the bridge pass have to stand, see
+	// [Ruleset.Place].
+	At int
+}
+
+// Blocks returns the chains in the forward hook that drop something of a bridge's. In a
+// chain of iptables rules can be put, so what is not understood counts for nothing. Other
+// chains count if they drop surely.
+func (s Ruleset) Blocks(b Bridge) (list []Block) {
+	for i := range s {
+		c := &s[i]
+		if c.Hook != "forward" || !slices.ContainsFunc(b.Families, c.Carries) {
+			continue
+		}
+		if c.OfIPTables() {
+			if at, needed := s.Place(c, b.Name, b.Uplink); needed {
+				list = append(list, Block{c, at})
+			}
+			continue
+		}
+		out, answer, published := Packets(b.Name, b.Uplink)
+		for _, p := range []Packet{out, answer, published} {
+			if (p != published || b.Ports) && s.DropsSurely(c, p) && !s.meant(c, p, b.Name, 0) {
+				list = append(list, Block{Chain: c})
+				break
+			}
+		}
+	}
+	return list
+}
+
+// Command is what lets a bridge pass in a chain of nft's.
+func (c *Chain) Command(bridge string) string {
+	return fmt.Sprintf("nft insert rule %s iifname %s accept && nft insert rule %[1]s oifname %[2]s accept", c, bridge)
+}
+
+// Place returns where in a base chain of iptables rules that let a bridge pass have to
+// stand: before the rule of an index, which drops, or at the end. All rules before it keep
+// their say, so that what other programs keep apart stays apart. needed is false where
+// nothing of the bridge's is dropped, or what drops it was put there for that: in a chain
+// that is its users', or by a rule that names the bridge.
+func (s Ruleset) Place(c *Chain, bridge, uplink string) (at int, needed bool) {
+	at = len(c.Rules)
+	out, answer, published := Packets(bridge, uplink)
+	for _, p := range []Packet{out, answer, published} {
+		if i, drops := s.droppedAt(c, p, bridge); drops {
+			at, needed = min(at, i), true
+		}
+	}
+	return at, needed
+}
+
+// usersChains are chains that are there for what their users want.
+var usersChains = []string{"DOCKER-USER", "ufw-before-forward", "ufw6-before-forward"}
+
+// droppedAt returns the index of the rule by which a base chain drops a packet, the number of
+// its rules for its policy.
+func (s Ruleset) droppedAt(c *Chain, p Packet, bridge string) (at int, drops bool) {
+	for i, r := range c.Rules {
+		if !r.matches(p) {
+			continue
+		}
+		v := r.Verdict
+		if v == Jump || v == Goto {
+			to := s.Chain(*c, r.To)
+			if v, _ = s.decide(to, p, 1); v == Drop && s.meant(to, p, bridge, 1) || v == Drop && slices.Contains(usersChains, r.To) {
+				return 0, false
+			}
+			if v == None && r.Verdict == Goto {
+				v = Return
+			}
+		}
+		switch v {
+		case Accept:
+			return 0, false
+		case Drop:
+			return i, !names(r, bridge)
+		case Return:
+			return i, c.Drops
+		}
+	}
+	return len(c.Rules), c.Drops
+}
+
+// names reports whether a rule is about a bridge by its name.
+func names(r Rule, bridge string) bool {
+	return slices.Contains(append(slices.Clone(r.In), r.Out...), bridge)
+}
+
+// meant reports whether the rule by which a chain drops a packet names the bridge.
+func (s Ruleset) meant(c *Chain, p Packet, bridge string, depth int) bool {
+	if c == nil || depth > maxDepth {
+		return false
+	}
+	for _, r := range c.Rules {
+		if !r.matches(p) {
+			continue
+		}
+		switch r.Verdict {
+		case Drop:
+			return names(r, bridge)
+		case Jump, Goto:
+			if v, _ := s.decide(s.Chain(*c, r.To), p, depth+1); v == Drop {
+				return names(r, bridge) || s.meant(s.Chain(*c, r.To), p, bridge, depth+1)
+			}
+		}
+	}
+	return false
+}

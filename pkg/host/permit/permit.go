@@ -1,0 +1,140 @@
+// Package permit has bridges pass in the forward chains of other programs, see
+// [firewall.Permit]. It looks at those chains by netlink, and puts rules into chains of
+// iptables as that would write them.
+package permit
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/firewall/foreign"
+	host "dcni/pkg/host/foreign"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// Permits are those of one host.
+type Permits struct {
+	Records records.Store
+	Uplink  func() string // the link that leads out; "": none
+}
+
+// Of returns the kind of a permit.
+func (h Permits) Of(o *firewall.Permit) wire.Kind { return permit{h, o} }
+
+// permit is a [firewall.Permit].
+type permit struct {
+	h Permits
+	o *firewall.Permit
+}
+
+// blocks returns the chains that drop something of the bridge's. On a host without chains of
+// other programs it asks the kernel once.
+func (p permit) blocks() ([]foreign.Block, error) {
+	chains, err := host.Forwarding()
+	if err != nil || len(chains) == 0 {
+		return nil, err
+	}
+	b := foreign.Bridge{Name: p.o.Bridge, Uplink: p.h.Uplink(), Families: p.o.Families, Ports: p.o.Ports}
+	return foreign.Ruleset(chains).Blocks(b), nil
+}
+
+// Ensure puts rules where they are missing, and notes before in which chains. The caller holds
+// the host's lock.
+func (p permit) Ensure() (bool, error) {
+	blocks, err := p.blocks()
+	if err != nil || len(blocks) == 0 {
+		return false, err
+	}
+	if err := p.refused(blocks); err != nil {
+		return false, err
+	}
+	known, err := p.h.Records.Change(p.o.Key())
+	if err != nil {
+		return false, err
+	}
+	if known == nil || known.Unreadable {
+		known = &records.Change{Key: p.o.Key(), Permit: p.o.Bridge}
+	}
+	ours := slices.Clone(known.In)
+	for _, b := range blocks {
+		if id := idOf(b.Chain); !slices.Contains(known.In, id) {
+			known.In = append(known.In, id)
+		}
+	}
+	if err := p.h.Records.PutChange(known); err != nil {
+		return false, err
+	}
+	for _, b := range blocks {
+		if err := host.Permit(b, p.o.Bridge, slices.Contains(ours, idOf(b.Chain))); err != nil {
+			return true, fmt.Errorf("chain %s: %w", b.Chain, err)
+		}
+	}
+	return true, nil
+}
+
+// idOf is how records call a chain.
+func idOf(c *foreign.Chain) string { return c.Tool + " " + c.Table + " " + c.Name }
+
+// refused tells of chains that drop and that rules can't be put into: nil, or an error of code
+// 50 with the command by which its owner can.
+func (p permit) refused(blocks []foreign.Block) error {
+	var errs []error
+	for _, b := range blocks {
+		if !b.Chain.OfIPTables() {
+			errs = append(errs, wire.Errorf(wire.CodeUnavailable, "%s; it is another program's, and dcni does not change it; let the bridge pass by: %s",
+				p.drops(b), b.Chain.Command(p.o.Bridge)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p permit) drops(b foreign.Block) string {
+	return fmt.Sprintf("chain %s drops what bridge %s forwards", b.Chain, p.o.Bridge)
+}
+
+// Check tells which chains drop. Those that rules can't be put into are their owners' to mend.
+func (p permit) Check() error {
+	blocks, err := p.blocks()
+	if err != nil {
+		return err
+	}
+	if err := p.refused(blocks); err != nil {
+		return wire.Owners(err)
+	}
+	var errs []error
+	for _, b := range blocks {
+		errs = append(errs, errors.New(p.drops(b)))
+	}
+	return errors.Join(errs...)
+}
+
+// Remove takes the rules that Ensure has put. The caller holds the host's lock.
+func (p permit) Remove() error {
+	known, err := p.h.Records.Change(p.o.Key())
+	if err != nil || known == nil {
+		return err
+	}
+	chains, err := host.Forwarding()
+	errs := []error{err}
+	for i := range chains {
+		if c := &chains[i]; c.Hook == "forward" && c.OfIPTables() && (known.Unreadable || slices.Contains(known.In, idOf(c))) {
+			errs = append(errs, host.Forbid(c, p.o.Bridge))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return p.h.Records.DeleteChange(p.o.Key())
+}
+
+// Probe tells whether all that drops the bridge's packets could be mended.
+func (p permit) Probe() error {
+	blocks, err := p.blocks()
+	if err != nil {
+		return err
+	}
+	return p.refused(blocks)
+}
