@@ -144,19 +144,13 @@ func (h *Host) enter() error {
 // line, words joined by blanks and the first without its folder, matches. It may be
 // called from any host.
 func (h *Host) Processes(pattern *regexp.Regexp) (pids []int) {
-	var own unix.Stat_t
-	if unix.Fstat(h.mntns, &own) != nil {
-		return nil
-	}
-	files, _ := filepath.Glob("/proc/[0-9]*/ns/mnt")
-	for _, file := range files {
-		var is unix.Stat_t
-		dir := strings.TrimSuffix(file, "/ns/mnt")
-		pid, _ := strconv.Atoi(filepath.Base(dir))
-		if unix.Stat(file, &is) != nil || is.Ino != own.Ino || is.Dev != own.Dev || pid == os.Getpid() {
-			continue // of another host, or gone
+	entries, _ := os.ReadDir("/proc") // sorted as text
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() || !h.has(pid) {
+			continue
 		}
-		text, _ := os.ReadFile(dir + "/cmdline")
+		text, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
 		words := strings.Split(strings.TrimRight(string(text), "\x00"), "\x00")
 		words[0] = filepath.Base(words[0])
 		if pattern.MatchString(strings.Join(words, " ")) {
@@ -165,6 +159,13 @@ func (h *Host) Processes(pattern *regexp.Regexp) (pids []int) {
 	}
 	slices.Sort(pids)
 	return pids
+}
+
+// has reports whether a process is in the host's mount namespace. One that is dead is in none.
+func (h *Host) has(pid int) bool {
+	var own, its unix.Stat_t
+	return unix.Fstat(h.mntns, &own) == nil && unix.Stat(fmt.Sprintf("/proc/%d/ns/mnt", pid), &its) == nil &&
+		its.Ino == own.Ino && its.Dev == own.Dev
 }
 
 // Kill ends such processes by SIGKILL, waits until they are gone, and returns how many
@@ -176,8 +177,7 @@ func (h *Host) Kill(pattern *regexp.Regexp) (int, error) {
 			return 0, fmt.Errorf("kill %d: %w", pid, err)
 		}
 	}
-	left := func(pid int) bool { return slices.Contains(pids, pid) }
-	for end := time.Now().Add(5 * time.Second); slices.ContainsFunc(h.Processes(pattern), left) && time.Now().Before(end); {
+	for end := time.Now().Add(5 * time.Second); slices.ContainsFunc(pids, h.has) && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	return len(pids), nil
