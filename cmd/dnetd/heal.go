@@ -79,6 +79,8 @@ type healer struct {
 	run    func(p *network.Plugin, s cni.Scope, report func(wire.HealEvent)) error // heals one plugin's records
 	reap   func() ([]wire.Attachment, error)                                       // ends connections of containers that are gone
 	now    func() time.Time                                                        // for the limiters
+	// blocked returns the networks whose bridges other programs' rules don't let pass.
+	blocked func() ([]string, error)
 
 	mu     sync.Mutex
 	events map[watch.Event]bool
@@ -102,7 +104,7 @@ type queueItem struct {
 
 func newHealer(store *records.CachedStore, log *slog.Logger) *healer {
 	return &healer{
-		store: store, log: log, counts: &healCounts{}, reap: connectionReaper(store.Store), now: time.Now,
+		store: store, log: log, counts: &healCounts{}, reap: connectionReaper(store.Store), blocked: blockedNetworks(store.Store), now: time.Now,
 		events: map[watch.Event]bool{}, woken: make(chan struct{}, 1),
 		queue: map[healKey]*queueItem{}, limiters: map[runKey]*limiter{}, lines: map[runKey]*limiter{}, known: map[string]bool{},
 	}
@@ -219,6 +221,8 @@ func (h *healer) resolve(events []watch.Event) {
 			parents[event.Link] = true
 		case watch.Lo:
 			h.addGuests()
+		case watch.Foreign:
+			h.addBlocked()
 		case watch.Link, watch.Inside:
 			if event.Link == "" {
 				nsids[event.NSID] = true
@@ -289,6 +293,17 @@ func (h *healer) addGuests() {
 		if key.Plugin == container.Plugin.Type {
 			h.add(healKey{key.Attachment}, healGuests)
 		}
+	}
+}
+
+// addBlocked adds the networks whose bridges other programs' rules stopped letting pass.
+func (h *healer) addBlocked() {
+	list, err := h.blocked()
+	if err != nil {
+		h.logOnce(err)
+	}
+	for _, name := range list {
+		h.add(healKey{wire.Attachment{Network: name}}, 0)
 	}
 }
 

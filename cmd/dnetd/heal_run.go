@@ -135,6 +135,19 @@ func connectionReaper(store records.Store) func() ([]wire.Attachment, error) {
 	}
 }
 
+// blockedNetworks returns a function that looks at other programs' rules, see
+// [host.Host.Blocked].
+func blockedNetworks(store records.Store) func() ([]string, error) {
+	return func() ([]string, error) {
+		machine, err := host.New(store)
+		if err != nil {
+			return nil, err
+		}
+		defer machine.Close()
+		return machine.Blocked()
+	}
+}
+
 // reapConnections ends the connections of containers that are gone.
 func (h *healer) reapConnections(ctx context.Context) {
 	if ctx.Err() != nil {

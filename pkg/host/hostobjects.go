@@ -1,9 +1,11 @@
 package host
 
 import (
+	"errors"
 	"slices"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
@@ -46,6 +48,29 @@ func (h *Host) HostObjects() ([]wire.Object, error) {
 		}
 	}
 	return slices.Concat(all, parents, links, first, last), nil
+}
+
+// Blocked returns the networks with attachments that are up and whose bridges other programs'
+// rules do not let pass.
+func (h *Host) Blocked() ([]string, error) {
+	list, err := h.records.OneOfEach()
+	var permits []*firewall.Permit
+	networks := map[*firewall.Permit]string{}
+	for _, r := range list {
+		if n := r.Firewall; n != nil && !n.Internal && !n.Adopted && r.State == records.Up {
+			p := n.Permit()
+			permits, networks[p] = append(permits, p), r.Network
+		}
+	}
+	if len(permits) == 0 {
+		return nil, err
+	}
+	blocked, e := h.permits().Blocked(permits)
+	var names []string
+	for _, p := range blocked {
+		names = append(names, networks[p])
+	}
+	return names, errors.Join(err, e)
 }
 
 // sharedKind returns the kind of a link that dcni made, by what is there now: the record

@@ -21,6 +21,20 @@ type Permits struct {
 	Uplink  func() string // the link that leads out; "": none
 }
 
+// Blocked returns those of the permits that are not so: chains are read once for all.
+func (h Permits) Blocked(list []*firewall.Permit) (blocked []*firewall.Permit, err error) {
+	chains, err := host.Forwarding()
+	if err != nil || len(chains) == 0 {
+		return nil, err
+	}
+	for _, o := range list {
+		if len(permit{h, o}.in(chains)) > 0 {
+			blocked = append(blocked, o)
+		}
+	}
+	return blocked, nil
+}
+
 // Of returns the kind of a permit.
 func (h Permits) Of(o *firewall.Permit) wire.Kind { return permit{h, o} }
 
@@ -37,8 +51,13 @@ func (p permit) blocks() ([]foreign.Block, error) {
 	if err != nil || len(chains) == 0 {
 		return nil, err
 	}
+	return p.in(chains), nil
+}
+
+// in returns those of the chains.
+func (p permit) in(chains []foreign.Chain) []foreign.Block {
 	b := foreign.Bridge{Name: p.o.Bridge, Uplink: p.h.Uplink(), Families: p.o.Families, Ports: p.o.Ports}
-	return foreign.Ruleset(chains).Blocks(b), nil
+	return foreign.Ruleset(chains).Blocks(b)
 }
 
 // Ensure puts rules where they are missing, and notes before in which chains. The caller holds

@@ -1,6 +1,8 @@
 package watch
 
 import (
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
@@ -8,9 +10,15 @@ import (
 	"dcni/pkg/host/rtnl"
 )
 
-// ruleWatch collects, for each namespace, whether the transaction that is being
-// told of takes anything of ours. Its last message says whose it was.
-type ruleWatch map[int]bool
+// ruleWatch collects, for each namespace, what the transaction that is being told of does.
+// Its last message says whose it was.
+type ruleWatch map[int]ruleChange
+
+// A ruleChange is what a transaction does, as far as it matters here.
+type ruleChange struct {
+	takes   bool // something of ours
+	foreign bool // changes chains or rules that the host's forwarded packets may go by, and that are not ours
+}
 
 // nftaGenProcName is NFTA_GEN_PROC_NAME, which x/sys lacks.
 const nftaGenProcName = 3
@@ -24,20 +32,21 @@ const (
 	nftMsgDestroySetElem
 )
 
-// feed reads one message, and reports whether a transaction has ended that took
-// something of ours and was not ours.
-func (w ruleWatch) feed(nsid int, r nlsock.Reply, ours func(program string) bool) bool {
+// feed reads one message, and returns what a transaction did that has ended and was not
+// ours.
+func (w ruleWatch) feed(nsid int, r nlsock.Reply, ours func(program string) bool) ruleChange {
 	if r.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(r.Data) < 4 {
-		return false
+		return ruleChange{}
 	}
 	if r.Type&0xff != unix.NFT_MSG_NEWGEN {
-		w[nsid] = w[nsid] || takes(nsid, r)
-		return false
+		c := w[nsid]
+		w[nsid] = ruleChange{c.takes || takes(nsid, r), c.foreign || nsid == rtnl.Here && isForeign(r)}
+		return ruleChange{}
 	}
-	lost := w[nsid]
+	did := w[nsid]
 	delete(w, nsid)
-	if !lost {
-		return false
+	if did == (ruleChange{}) {
+		return did
 	}
 	program := ""
 	nlsock.Attributes(r.Data[4:], func(typ uint16, data []byte) {
@@ -45,7 +54,32 @@ func (w ruleWatch) feed(nsid int, r nlsock.Reply, ours func(program string) bool
 			program = nlsock.CString(data)
 		}
 	})
-	return !ours(program)
+	if ours(program) {
+		return ruleChange{}
+	}
+	return did
+}
+
+// isForeign reports whether a message is about a chain or a rule of another program that what
+// is forwarded may go by. Tables that translate addresses are not: they change often, as with
+// services of a cluster.
+func isForeign(r nlsock.Reply) bool {
+	const table = 1 // attribute of all these messages
+	switch r.Type & 0xff {
+	case unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE, unix.NFT_MSG_NEWTABLE,
+		nftMsgDestroyChain, nftMsgDestroyRule:
+	default:
+		return false
+	}
+	name := ""
+	nlsock.Attributes(r.Data[4:], func(typ uint16, data []byte) {
+		if typ == table {
+			name = nlsock.CString(data)
+		}
+	})
+	family := r.Data[0]
+	return name != "nat" && !strings.HasPrefix(name, firewall.TableName) &&
+		(family == unix.NFPROTO_INET || family == unix.NFPROTO_IPV4 || family == unix.NFPROTO_IPV6)
 }
 
 // takes reports whether a message is about something of ours that goes or is set

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dcni/pkg/host/nlsock"
@@ -28,6 +29,9 @@ const (
 	// Rules: another program changed the table inet dcni, its users' chain
 	// excepted, or an element in it.
 	Rules
+	// Foreign: rules of other programs changed that what is forwarded may go by. It comes a
+	// moment later, once for all changes until then: they may come in crowds.
+	Foreign
 	// Forwarding was switched off.
 	Forwarding
 	// Link: a link of the host was deleted, lowered, set in another way or taken
@@ -58,15 +62,16 @@ type Event struct {
 // looks at the settings that the kernel does not tell of, and reports losses.
 // What is added, as with each ADD, is no loss.
 type Watcher struct {
-	report func(Event)
-	ours   func(program string) bool
-	route  *eventSocket
-	rules  *eventSocket
-	rt     *rtnl.Conn
-	mu     sync.Mutex
-	state  linkWatch
-	again  map[string]bool // host's ends of veths whose sandbox lost an address, see poll
-	ledger ruleWatch
+	report  func(Event)
+	ours    func(program string) bool
+	route   *eventSocket
+	rules   *eventSocket
+	rt      *rtnl.Conn
+	mu      sync.Mutex
+	state   linkWatch
+	again   map[string]bool // host's ends of veths whose sandbox lost an address, see poll
+	ledger  ruleWatch
+	foreign atomic.Bool // an event Foreign is on its way
 
 	settings settingWatch
 	closed   context.Context
@@ -177,7 +182,14 @@ func (w *Watcher) onRoute(nsid int, r nlsock.Reply) {
 }
 
 func (w *Watcher) onRules(nsid int, r nlsock.Reply) {
-	if !w.ledger.feed(nsid, r, w.ours) {
+	did := w.ledger.feed(nsid, r, w.ours)
+	if did.foreign && w.foreign.CompareAndSwap(false, true) {
+		time.AfterFunc(foreignAfter, func() {
+			w.foreign.Store(false)
+			w.report(Event{What: Foreign})
+		})
+	}
+	if !did.takes {
 		return
 	}
 	if nsid == rtnl.Here {
@@ -200,6 +212,9 @@ type eventSocket struct {
 	mu   sync.Mutex
 	gone bool // both are closed; guarded by mu
 }
+
+// foreignAfter is how long changes of other programs' rules are let come.
+const foreignAfter = 400 * time.Millisecond
 
 // gatherTime is how long messages are let come, from the first on. Each ADD
 // yields dozens, and to wake for every one takes a processor from it.
