@@ -125,7 +125,7 @@ func attachmentFacts(attached []*records.Record) (list []doctor.Attachment) {
 			f.Addresses = append(f.Addresses, assigned.Address.Addr())
 		}
 		if r.Endpoint != nil {
-			f.Ports = r.Endpoint.Ports
+			f.Ports = r.Endpoint.Bound()
 		}
 		if r.Firewall != nil {
 			f.Link, f.Internal = r.Firewall.Bridge, r.Firewall.Internal

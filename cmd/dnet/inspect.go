@@ -283,7 +283,7 @@ func endpoints(attached []*records.Record) []catalog.ShownEndpoint {
 		}
 		e := catalog.ShownEndpoint{Attachment: r.Attachment, Name: containerName(r), MAC: r.MAC, Addresses: r.AddressesThere()}
 		if r.Endpoint != nil {
-			e.Ports = r.Endpoint.Ports
+			e.Ports = r.Endpoint.Shown()
 		}
 		list = append(list, e)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/network"
 	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
@@ -18,7 +19,7 @@ func newPortsCommand(a *app) *cobra.Command {
 		Use:   "ports [OPTIONS] [CONTAINER...]",
 		Short: "List published ports, and who reaches them",
 		Long: "List the published ports of containers of whichever runtime, by address family: which container has them, and who reaches them. " +
-			"\"host\" are programs on this host, \"networks\" containers on networks that are not internal, \"outside\" other hosts that reach the address.",
+			"\"host\" are programs on this host, \"networks\" containers on networks that are not internal, \"outside\" other hosts that reach the address. A port that is reached by the container's own address has that as its host.",
 		Example: "  dnet ports\n" +
 			"  dnet ports shop\n" +
 			"  dnet ports --format '{{.Host}} {{.Container}}'",
@@ -76,15 +77,25 @@ func (a *app) ports(words []string, format string) error {
 		if r.State != records.Up || r.Endpoint == nil {
 			continue
 		}
-		if via := gateways[r.Container]; len(via) > 0 && !slices.Contains(via, r.Network) {
-			continue // its gateway network publishes
+		bySibling := false // its gateway network publishes on the host
+		if via := gateways[r.Container]; len(via) > 0 {
+			bySibling = !slices.Contains(via, r.Network)
 		}
-		for _, p := range r.Endpoint.Published(r.Firewall != nil && r.Firewall.Internal) {
-			by := "rules"
+		var n firewall.Network
+		if r.Firewall != nil {
+			n = *r.Firewall
+		}
+		for _, p := range r.Endpoint.Published(n) {
+			by, host := "rules", p.Host
 			if p.Relayed {
 				by = "dnetd"
 			}
-			l.rows = append(l.rows, &portRow{p.Host.String(), p.Protocol, containerName(r), r.Network, p.To.String(), by, p.From})
+			if !host.IsValid() { // it is the container's
+				host = p.To
+			} else if bySibling {
+				continue
+			}
+			l.rows = append(l.rows, &portRow{host.String(), p.Protocol, containerName(r), r.Network, p.To.String(), by, p.From})
 		}
 	}
 	slices.SortStableFunc(l.rows, func(x, y any) int {

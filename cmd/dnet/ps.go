@@ -249,7 +249,7 @@ var psFilters = map[string]func(a *app, c *records.Container, value string) bool
 		meant, err := container.ParsePortFilter("publish", v)
 		endpoints, _ := a.published(c) // of one that can't be read ps warns
 		return err == nil && slices.ContainsFunc(endpoints, func(e *firewall.Endpoint) bool {
-			return slices.ContainsFunc(e.Ports, func(p firewall.Port) bool {
+			return slices.ContainsFunc(e.Bound(), func(p firewall.Port) bool {
 				return meant(firewall.Exposed{Port: p.HostPort, Protocol: p.Protocol})
 			})
 		})

@@ -51,7 +51,7 @@ func Shorten(s string, n int) string {
 func ShowPorts(endpoints []*firewall.Endpoint) string {
 	var shown []binding
 	for _, e := range endpoints {
-		for _, p := range e.Ports {
+		for _, p := range e.Shown() {
 			for _, v6 := range []bool{false, true} {
 				b := binding{p, v6}
 				if p.Family(v6) && hasFamily(e.Addresses, v6) && !slices.ContainsFunc(shown, b.is) {
@@ -64,6 +64,12 @@ func ShowPorts(endpoints []*firewall.Endpoint) string {
 	var ended, open []portSpan // ranges: an address and protocol has at most one that is open
 	var others []string
 	for _, b := range shown {
+		if b.HostPort == 0 { // opened by the container's own address, in either family
+			if text := (firewall.Exposed{Protocol: b.Protocol, Port: b.ContainerPort}).String(); !slices.Contains(others, text) {
+				others = append(others, text)
+			}
+			continue
+		}
 		if b.HostPort != b.ContainerPort {
 			others = append(others, portSpan{b, b.ContainerPort}.String())
 			continue

@@ -48,11 +48,12 @@ func (c Claim) Allocated(others []Claim, sibling func(comment string) bool) erro
 // families is relayed for IPv6 where the container has IPv4 only. ok is false where
 // there is none.
 func (e *Endpoint) ImpliedRelay(p Port) (c Claim, ok bool) {
+	p, binds := e.bound(p)
 	_, has4 := e.target(false)
 	_, has6 := e.target(true)
 	c = Claim{Owner: Comment(e.Owner), Protocol: p.Protocol, Addr: netip.IPv6Unspecified(), Port: p.HostPort,
 		ContainerPort: p.ContainerPort, Relayed: true}
-	return c, has4 && !has6 && !p.HostIP.IsValid()
+	return c, binds && has4 && !has6 && !p.HostIP.IsValid()
 }
 
 // Unchosen returns the endpoint's ports that have no host port yet, by index, in
@@ -60,7 +61,7 @@ func (e *Endpoint) ImpliedRelay(p Port) (c Claim, ok bool) {
 func (e *Endpoint) Unchosen() [][]int {
 	var groups [][]int
 	for i, p := range e.Ports {
-		if p.HostPort != 0 {
+		if _, binds := e.bound(p); p.HostPort != 0 || !binds {
 			continue
 		}
 		joined := false
@@ -91,7 +92,7 @@ func (e *Endpoint) sameButAddress(group []int, p Port) bool {
 // With returns an endpoint with the ports of a group only, published at a host port.
 // ok is false where the endpoint publishes that one already.
 func (e *Endpoint) With(group []int, port uint16) (proposal *Endpoint, ok bool) {
-	proposal = &Endpoint{Owner: e.Owner, Bridge: e.Bridge, Addresses: e.Addresses}
+	proposal = &Endpoint{Owner: e.Owner, Bridge: e.Bridge, Addresses: e.Addresses, Routed: e.Routed}
 	for _, i := range group {
 		p := e.Ports[i]
 		p.HostPort = port

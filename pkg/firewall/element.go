@@ -98,11 +98,23 @@ func (n *Network) Elements() []Element {
 			})
 		}
 	}
+	for _, f := range n.Unprotected {
+		add(SetUnprotected, bridge, f)
+	}
+	for _, f := range n.Routed {
+		add(SetRouted, bridge, f)
+	}
+	for _, name := range n.Trusted {
+		add(SetTrusted, IfName(name), bridge)
+	}
+	if !n.ICC && n.OpenTo() {
+		add(SetApart, bridge, bridge)
+	}
 	for _, subnet := range n.Subnets {
 		subnet = subnet.Masked()
 		v6 := subnet.Addr().Is6()
 		add(byFamily(v6, SetSubnets4, SetSubnets6), bridge, subnet)
-		if n.Masquerade && !n.Internal && !n.Adopted {
+		if n.Masquerade && !n.Internal && !n.Adopted && !slices.Contains(n.Routed, familyOf(v6)) {
 			add(byFamily(v6, SetMasquerade4, SetMasquerade6), subnet)
 		}
 	}
@@ -113,7 +125,7 @@ func (n *Network) Elements() []Element {
 	return append([]Element{first}, rest...)
 }
 
-// Elements returns what publishes the endpoint's ports: one element a port and
+// Elements returns what publishes the endpoint's ports on the host: one element a port and
 // family. A port not yet chosen has none; nor has one of an IPv4 address for a
 // container that has IPv6 only.
 func (e *Endpoint) Elements() []Element {
@@ -129,8 +141,11 @@ func (e *Endpoint) Elements() []Element {
 // PortElements returns the elements of the endpoint's port i, IPv4 first, also
 // if it is not yet chosen.
 func (e *Endpoint) PortElements(i int) []Element {
+	p, ok := e.bound(e.Ports[i])
+	if !ok {
+		return nil
+	}
 	var elements []Element
-	p := e.Ports[i]
 	for _, v6 := range []bool{false, true} {
 		if target, ok := e.target(v6); ok && p.Family(v6) {
 			elements = append(elements, p.element(v6, target, Comment(e.Owner)))

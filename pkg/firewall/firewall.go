@@ -13,7 +13,9 @@
 //     it is missing and never touches again.
 //   - Containers of one bridge may talk if their network has icc. Another bridge
 //     and the outside reach a container through its published ports only, never
-//     by its own address.
+//     by its own address. Of a network without protection they reach all by that, of a
+//     routed one the published ports and ICMP, and from interfaces of the host that a
+//     network trusts its published ports, see [Endpoint.Opened].
 //   - Where a network's containers may not talk, one that links to another reaches the ports
 //     that the other exposes ([Links]).
 //   - An internal network has no way out nor in, not through a published port
@@ -61,6 +63,15 @@ type Network struct {
 	Masquerade bool           `json:"masquerade,omitempty"` // what leaves takes the host's address
 	// SNAT has the address that what leaves takes instead, one a family at most.
 	SNAT []netip.Addr `json:"snat,omitempty"`
+	// Unprotected has the families in which others reach all ports of the containers, by the
+	// containers' own addresses.
+	Unprotected []Family `json:"unprotected,omitempty"`
+	// Routed has the families in which what leaves keeps the containers' own addresses, and
+	// others reach the published ports by them.
+	Routed []Family `json:"routed,omitempty"`
+	// Trusted are interfaces of the host from which published ports are reached by the
+	// containers' own addresses in any case.
+	Trusted []string `json:"trusted,omitempty"`
 	// Adopted says that dcni did not make the bridge. All is then said of the network's
 	// containers only, see [Member], and of nothing else that uses the bridge.
 	Adopted bool `json:"adopted,omitempty"`
@@ -73,12 +84,18 @@ type Network struct {
 	Hosts bool `json:"hosts,omitempty"`
 }
 
+// OpenTo reports whether others reach containers of the network by their own addresses, from
+// somewhere.
+func (n *Network) OpenTo() bool { return len(n.Unprotected)+len(n.Routed)+len(n.Trusted) > 0 }
+
 // Endpoint is what one attachment publishes.
 type Endpoint struct {
 	Owner     wire.Attachment `json:"owner"`
 	Bridge    string          `json:"bridge"`
 	Addresses []netip.Addr    `json:"addresses,omitempty"` // the first of each family is the target
 	Ports     []Port          `json:"ports,omitempty"`
+	Routed    []Family        `json:"routed,omitempty"`  // in which they are opened, and not bound on the host
+	Trusted   bool            `json:"trusted,omitempty"` // they are opened in the other families as well, for trusted interfaces
 }
 
 // Key names the network; see [wire.Object].
@@ -115,6 +132,7 @@ func (e *Endpoint) String() string {
 	for i := range e.Ports {
 		elements = append(elements, e.PortElements(i)...)
 	}
+	elements = append(elements, e.Opened()...)
 	if len(elements) == 0 {
 		return e.Key() + " publishes nothing"
 	}

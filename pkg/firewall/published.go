@@ -12,18 +12,18 @@ const (
 
 // A Published is a port of the host that leads to a container, in one family.
 type Published struct {
-	Host     netip.AddrPort // 0.0.0.0 and :: stand for all addresses of their family
+	Host     netip.AddrPort // 0.0.0.0 and :: stand for all addresses of their family; zero: reached by the container's address
 	Protocol string
 	To       netip.AddrPort // the container's
 	Relayed  bool           // by dnetd, while that runs, and not by rules
-	From     []string       // who reaches it, in the order above; none: nobody
+	From     []string       // who reaches it, in the order above, or by which interfaces; none: nobody
 }
 
-// Published says what an endpoint's ports come to, IPv4 first, on a network that is internal
-// or is not: what the rules and dnetd's relay make of them. A port that is not yet chosen
-// has none.
-func (e *Endpoint) Published(internal bool) (list []Published) {
-	for _, p := range e.Ports {
+// Published says what an endpoint's ports come to, IPv4 first, on its network: what the rules
+// and dnetd's relay make of them. A port that is not yet chosen has none. Behind them are those
+// that are reached by the container's own address.
+func (e *Endpoint) Published(n Network) (list []Published) {
+	for _, p := range e.Bound() {
 		if p.HostPort == 0 {
 			continue
 		}
@@ -51,7 +51,7 @@ func (e *Endpoint) Published(internal bool) (list []Published) {
 				Relayed: !direct || v6 && host.IsLoopback(),
 			}
 			switch {
-			case internal:
+			case n.Internal:
 			case host.IsLoopback():
 				one.From = []string{FromHost}
 			default:
@@ -59,6 +59,12 @@ func (e *Endpoint) Published(internal bool) (list []Published) {
 			}
 			list = append(list, one)
 		}
+	}
+	for _, d := range e.direct() {
+		if d.From = []string{FromHost, FromNetworks, FromOutside}; e.binds(d.To.Addr().Is6()) {
+			d.From = append([]string{FromHost}, n.Trusted...)
+		}
+		list = append(list, d)
 	}
 	return list
 }

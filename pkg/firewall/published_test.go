@@ -31,7 +31,7 @@ func TestPublished(t *testing.T) {
 		}
 		e := &Endpoint{Addresses: c.addresses, Ports: []Port{port, {Protocol: "tcp", ContainerPort: 81}}}
 		var got []string
-		for _, p := range e.Published(c.internal) {
+		for _, p := range e.Published(Network{Internal: c.internal}) {
 			relayed := ""
 			if p.Relayed {
 				relayed = " relayed"

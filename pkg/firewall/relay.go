@@ -51,7 +51,7 @@ func (e *Endpoint) relays() iter.Seq[Relay] {
 		six, has6 = four, has4 // the host's IPv6 leads to it all the same
 	}
 	return func(yield func(Relay) bool) {
-		for _, p := range e.Ports {
+		for _, p := range e.Bound() {
 			if p.HostPort == 0 {
 				continue
 			}

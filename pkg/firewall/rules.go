@@ -32,6 +32,12 @@ const (
 	MapSNAT4       = "snat4"       // bridges whose containers take one address outside, and that
 	MapSNAT6       = "snat6"       //
 	SetOverlays    = "overlays"    // bridges of overlay networks, for which the host reaches its own containers only
+	SetUnprotected = "unprotected" // bridge . family, whose containers are reached on all ports
+	SetRouted      = "routed"      // bridge . family, whose containers are reached on published ports, and leave with their own addresses
+	SetTrusted     = "trusted"     // interface of the host . bridge, whose containers are reached from there on published ports
+	SetOpen4       = "open4"       // bridge . container . protocol . port, which is published
+	SetOpen6       = "open6"       //
+	SetApart       = "apart"       // bridges of networks that others reach, and whose containers may not talk: each with itself
 	SetClosed      = "closed"      // families that dcni switched forwarding on for
 	SetHosts       = "hosts"       // bridges of overlay networks on which the host has an address of its own
 	SetMembers4    = "members4"    // bridge . address of containers on adopted bridges, and of overlay networks
@@ -62,7 +68,7 @@ const (
 // Version identifies the present rules. ADD installs them again where it finds another
 // version. It is the hash of their text, written down because hashing them would cost
 // each ADD more than looking them up. A test compares the two.
-const Version = "rules 470c082bd35de697"
+const Version = "rules 3bf10d6a31dd7e6a"
 
 // ChainUses is how often each chain is used when all rules are there: by its
 // rules, and by jumps to it, as the kernel counts (NFTA_CHAIN_USE). The users' chain is
@@ -71,7 +77,7 @@ var ChainUses = []struct {
 	Chain string
 	Times uint32
 }{
-	{"foreign", 11}, {"forward", 24}, {"host", 3}, {"input", 1}, {"invalid", 12}, {"outgoing", 7}, {"output", 1}, {"postrouting", 16}, {"prerouting", 1}, {"publish", 8}, {"raw", 3},
+	{"foreign", 11}, {"forward", 27}, {"host", 3}, {"input", 1}, {"invalid", 12}, {"outgoing", 7}, {"output", 1}, {"postrouting", 17}, {"prerouting", 1}, {"publish", 8}, {"opened", 11}, {"raw", 3},
 	{"routed", 4}, {"version", 1},
 }
 
@@ -105,6 +111,7 @@ func table() Table {
 			{"input", &Hook{"filter", "input", 0, "filter"}, []Rule{rule(Jump("invalid"), Invalid)}},
 			invalidChain(),
 			forwardChain(),
+			openedChain(),
 			foreignChain(),
 			routedChain(),
 			{"outgoing", nil, []Rule{
@@ -135,6 +142,12 @@ func sets() []Set {
 		{Name: MapSNAT4, Key: []Type{TypeIfName}, Value: []Type{TypeIPv4}},
 		{Name: MapSNAT6, Key: []Type{TypeIfName}, Value: []Type{TypeIPv6}},
 		{Name: SetOverlays, Key: []Type{TypeIfName}},
+		{Name: SetUnprotected, Key: []Type{TypeIfName, TypeFamily}},
+		{Name: SetRouted, Key: []Type{TypeIfName, TypeFamily}},
+		{Name: SetTrusted, Key: []Type{TypeIfName, TypeIfName}},
+		{Name: SetOpen4, Key: []Type{TypeIfName, TypeIPv4, TypeProto, TypeService}},
+		{Name: SetOpen6, Key: []Type{TypeIfName, TypeIPv6, TypeProto, TypeService}},
+		{Name: SetApart, Key: []Type{TypeIfName, TypeIfName}},
 		{Name: SetHosts, Key: []Type{TypeIfName}},
 		{Name: SetClosed, Key: []Type{TypeFamily}},
 		{Name: SetMembers4, Key: []Type{TypeIfName, TypeIPv4}},
@@ -254,7 +267,8 @@ func routedChain() Chain {
 
 // forwardChain decides which containers may talk. The order matters: the drops of
 // internal networks stand before the accept of published ports, and the last drops
-// close containers' own addresses to other networks and to the outside.
+// close containers' own addresses to other networks and to the outside, but for what
+// openedChain accepts.
 func forwardChain() Chain {
 	fromOurs, toOurs := in(SetBridges, FieldIIf), in(SetBridges, FieldOIf)
 	fromInternal, toInternal := in(SetInternal, FieldIIf), in(SetInternal, FieldOIf)
@@ -269,6 +283,7 @@ func forwardChain() Chain {
 		rule(Drop, fromOurs, fromInternal),
 		rule(Drop, toOurs, toInternal),
 		rule(Accept, toOurs, DNATed),
+		rule(Jump("opened"), toOurs),
 		rule(Drop, toOurs),
 	}
 	for _, m := range members() {
@@ -277,6 +292,7 @@ func forwardChain() Chain {
 			rule(Drop, m.from, fromInternal, crosses()),
 			rule(Drop, m.to, toInternal, crosses()),
 			rule(Accept, m.to, DNATed),
+			rule(Jump("opened"), m.to),
 			rule(Drop, m.from, m.to),
 			rule(Drop, m.to, crosses()),
 		)
@@ -330,6 +346,7 @@ func postroutingChain() Chain {
 		rule(Masquerade, member6.to, DNATed, out6),
 		rule(Return, out4),
 		rule(Return, out6),
+		rule(Return, in(SetRouted, FieldIIf, FieldFamily)),
 		rule(snat4, fromOurs, not4),
 		rule(snat6, fromOurs, not6),
 		rule(snat4, member4.from, not4),

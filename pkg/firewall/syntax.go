@@ -166,8 +166,10 @@ type IsProto Proto
 
 // The protocols that are matched.
 const (
-	TCP  IsProto = "tcp"
-	SCTP IsProto = "sctp"
+	TCP    IsProto = "tcp"
+	SCTP   IsProto = "sctp"
+	ICMP   IsProto = "icmp"
+	ICMPv6 IsProto = "ipv6-icmp"
 )
 
 // Direction is a match of a packet's direction in its connection; see [Original].

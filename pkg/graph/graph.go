@@ -41,7 +41,7 @@ type Container struct {
 type Place struct {
 	Network   string
 	Addresses []string
-	Ports     []string // published: "8080 to 80/tcp"
+	Ports     []string // published: "8080 to 80/tcp"; without a port of the host: "80/tcp"
 	Gateway   bool     // the container's default route leads by this network
 }
 
@@ -113,6 +113,9 @@ func placeOf(name string, e catalog.InspectedEndpoint, gateway bool) Place {
 	for _, inside := range slices.SortedFunc(maps.Keys(e.Ports), catalog.Natural) {
 		for _, host := range e.Ports[inside] {
 			text := hostPort(host) + " to " + inside
+			if host.HostPort == "" { // reached by the container's address
+				text = inside
+			}
 			if !slices.Contains(p.Ports, text) { // 0.0.0.0 and :: are one
 				p.Ports = append(p.Ports, text)
 			}

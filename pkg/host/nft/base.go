@@ -443,7 +443,7 @@ func elementsOf(endpoints []*firewall.Endpoint) [][]element {
 	var lists [][]element
 	for _, e := range endpoints {
 		var list []element
-		for _, el := range encodeAll(append(e.Elements(), e.Guards()...)) {
+		for _, el := range encodeAll(slices.Concat(e.Elements(), e.Guards(), e.Opened())) {
 			k := key{e.Owner.Container, el.set, string(el.key)}
 			if !seen[k] {
 				seen[k] = true

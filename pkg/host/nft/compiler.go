@@ -65,7 +65,7 @@ func (c *Compiler) Match(m firewall.Match) {
 		c.Compare(false, []byte{0})
 	case firewall.IsProto:
 		c.Add(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: Reg0})
-		c.Compare(false, []byte{hostports.Protocols[string(m)]})
+		c.Compare(false, []byte{protocolNumber(m)})
 	case firewall.FibType:
 		c.fib(m)
 	case firewall.Input:
@@ -82,6 +82,17 @@ func (c *Compiler) Match(m firewall.Match) {
 		c.Add(&expr.Meta{Key: expr.MetaKeyPRIORITY, Register: Reg0})
 		c.Compare(m == firewall.NotInside, nlsock.Native32(firewall.Inside))
 	}
+}
+
+// protocolNumber returns the number of a transport protocol.
+func protocolNumber(p firewall.IsProto) byte {
+	switch p {
+	case firewall.ICMP:
+		return unix.IPPROTO_ICMP
+	case firewall.ICMPv6:
+		return unix.IPPROTO_ICMPV6
+	}
+	return hostports.Protocols[string(p)]
 }
 
 // Keys of meta and rt that x/sys lacks (enum nft_meta_keys, enum nft_rt_keys).

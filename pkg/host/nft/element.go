@@ -59,6 +59,9 @@ func encode(e firewall.Element) []element {
 		_, isPrefix := part.(netip.Prefix)
 		ranged = ranged || isPrefix
 		k.key, k.keyEnd = append(k.key, first...), append(k.keyEnd, last...)
+		if len(e.Key) > 1 { // each part of a concatenation takes whole registers
+			k.key, k.keyEnd = padded(k.key), padded(k.keyEnd)
+		}
 	}
 	for _, part := range e.Value {
 		first, _ := encodePart(part)
@@ -78,6 +81,8 @@ func encode(e firewall.Element) []element {
 	}
 	return []element{k}
 }
+
+func padded(b []byte) []byte { return append(b, make([]byte, nlsock.Align4(len(b))-len(b))...) }
 
 func encodeAll(elements []firewall.Element) []element {
 	out := make([]element, 0, len(elements))

@@ -46,7 +46,7 @@ func portSetNames() []string {
 
 // ownedSets returns the names of the sets of what attachments have.
 func ownedSets() []string {
-	return slices.Concat(portSetNames(), firewall.GuardSets(), memberSets(), linkSets())
+	return slices.Concat(portSetNames(), firewall.GuardSets(), openSets(), memberSets(), linkSets())
 }
 
 // binding is one element of one port, and what is there under its key.
@@ -168,13 +168,17 @@ func (f *Firewall) claim(s *allocator, list []binding, all bool) (changed bool, 
 		return false, err
 	}
 	guards, staleGuards, err := f.guards(s.endpoint, list, add, all)
-	if err != nil || len(add)+len(guards) == 0 {
+	if err != nil {
+		return false, err
+	}
+	opened, staleOpened, err := f.differing(encodeAll(s.endpoint.Opened()))
+	if err != nil || len(add)+len(guards)+len(opened) == 0 {
 		return false, err
 	}
 	err = f.commit(func(b *Batch) error {
-		b.elements(unix.NFT_MSG_DELSETELEM, 0, grouped(append(stale, staleGuards...)))
+		b.elements(unix.NFT_MSG_DELSETELEM, 0, grouped(slices.Concat(stale, staleGuards, staleOpened)))
 		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, grouped(add))
-		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, grouped(guards))
+		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, grouped(append(guards, opened...)))
 		return nil
 	})
 	return err == nil, wrap("publish ports", err)
@@ -261,7 +265,11 @@ func (f *Firewall) CheckEndpoint(e *firewall.Endpoint) error {
 	if len(guards) > 0 {
 		errs = append(errs, fmt.Errorf("%d published ports are not guarded", len(guards)))
 	}
-	return errors.Join(append(errs, err)...)
+	opened, _, unread := f.differing(encodeAll(e.Opened()))
+	if len(opened) > 0 {
+		errs = append(errs, fmt.Errorf("%d ports of %s are not opened", len(opened), e.Owner))
+	}
+	return errors.Join(append(errs, err, unread)...)
 }
 
 // RemoveEndpoint takes an endpoint's ports back, if they are its own. It is nil
@@ -269,10 +277,10 @@ func (f *Firewall) CheckEndpoint(e *firewall.Endpoint) error {
 // are looked for.
 func (f *Firewall) RemoveEndpoint(e *firewall.Endpoint) error {
 	unknown := func(p firewall.Port) bool { return p.HostPort == 0 }
-	if slices.ContainsFunc(e.Ports, unknown) {
+	if slices.ContainsFunc(e.Bound(), unknown) {
 		return f.RemoveByOwner(e.Owner)
 	}
-	return f.deleteOwn(encodeAll(append(e.Elements(), e.Guards()...)), isComment(firewall.Comment(e.Owner)))
+	return f.deleteOwn(encodeAll(slices.Concat(e.Elements(), e.Guards(), e.Opened())), isComment(firewall.Comment(e.Owner)))
 }
 
 func isComment(want string) func(string) bool {

@@ -23,22 +23,7 @@ func (f *Firewall) guards(e *firewall.Endpoint, list []binding, add []element, a
 	if !all {
 		return missing, nil, nil
 	}
-	found, err := f.get(missing)
-	if err != nil {
-		return nil, nil, err
-	}
-	want := missing
-	missing = nil
-	for i, guard := range want {
-		if found[i] != nil && found[i].comment == guard.comment {
-			continue
-		}
-		missing = append(missing, guard)
-		if found[i] != nil {
-			stale = append(stale, guard)
-		}
-	}
-	return missing, stale, nil
+	return f.differing(missing)
 }
 
 // guardID returns what the guard of a published port is told by.

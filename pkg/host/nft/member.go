@@ -12,23 +12,15 @@ import (
 // memberSets are the sets of containers on bridges that dcni did not make.
 func memberSets() []string { return []string{firewall.SetMembers4, firewall.SetMembers6} }
 
+// openSets are the sets of ports that are reached by containers' own addresses.
+func openSets() []string { return []string{firewall.SetOpen4, firewall.SetOpen6} }
+
 // ensureMember puts a container's addresses in. One that another attachment's died
 // process left under the same address is replaced: the lease is ours.
 func (f *Firewall) ensureMember(m *firewall.Member) (changed bool, err error) {
-	want := encodeAll(m.Elements())
-	found, err := f.get(want)
+	add, stale, err := f.differing(encodeAll(m.Elements()))
 	if err != nil {
 		return false, err
-	}
-	var add, stale []element
-	for i, w := range want {
-		if found[i] != nil && found[i].comment == w.comment {
-			continue
-		}
-		add = append(add, w)
-		if found[i] != nil {
-			stale = append(stale, w)
-		}
 	}
 	err = f.commit(func(b *Batch) error {
 		b.elements(unix.NFT_MSG_DELSETELEM, 0, grouped(stale))
@@ -36,6 +28,25 @@ func (f *Firewall) ensureMember(m *firewall.Member) (changed bool, err error) {
 		return nil
 	})
 	return err == nil && len(add) > 0, wrap("put "+m.Owner.String()+" in", err)
+}
+
+// differing returns those elements of a container's addresses that are missing, and of these
+// the ones that are there as another attachment's.
+func (f *Firewall) differing(want []element) (missing, stale []element, err error) {
+	found, err := f.get(want)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, w := range want {
+		if found[i] != nil && found[i].comment == w.comment {
+			continue
+		}
+		missing = append(missing, w)
+		if found[i] != nil {
+			stale = append(stale, w)
+		}
+	}
+	return missing, stale, nil
 }
 
 // checkMember tells which addresses are missing.

@@ -18,6 +18,7 @@ import (
 // and end as elements of their own.
 var networkSets = []string{
 	firewall.SetBridges, firewall.SetAdopted, firewall.SetICC, firewall.SetInternal, firewall.SetMasqueraded, firewall.SetOverlays, firewall.SetHosts,
+	firewall.SetUnprotected, firewall.SetRouted, firewall.SetTrusted, firewall.SetApart,
 	firewall.MapSNAT4, firewall.MapSNAT6, firewall.SetSubnets4, firewall.SetSubnets6, firewall.SetMasquerade4, firewall.SetMasquerade6,
 }
 

@@ -26,7 +26,7 @@ func (e fwEndpoint) Ensure() (bool, error) {
 	defer lock.Unlock()
 	changed, err := e.h.fw.Ensure(e.o)
 	if err == nil && changed {
-		err = conntrack.FlushPorts(e.o.Ports)
+		err = conntrack.FlushPorts(e.o.Bound())
 	}
 	return changed, err
 }
@@ -55,7 +55,7 @@ func (e fwEndpoint) takeBack() error {
 	if len(e.o.Ports) == 0 {
 		return e.h.fw.Remove(&firewall.Owned{Comment: firewall.Comment(e.o.Owner)})
 	}
-	return errors.Join(e.h.fw.Remove(e.o), conntrack.FlushPorts(e.o.Ports))
+	return errors.Join(e.h.fw.Remove(e.o), conntrack.FlushPorts(e.o.Bound()))
 }
 
 func (e fwEndpoint) Probe() error { return nil }
@@ -72,7 +72,7 @@ func (e fwEndpoint) movePorts() {
 	})
 	for _, r := range siblings {
 		if changed, err := e.h.fw.Ensure(&firewall.Takeover{Endpoint: r.Endpoint, From: e.o.Owner}); err == nil && changed {
-			_ = conntrack.FlushPorts(r.Endpoint.Ports)
+			_ = conntrack.FlushPorts(r.Endpoint.Bound())
 		}
 	}
 }

@@ -43,7 +43,7 @@ func (h *Rules) installRules() (installed bool, err error) {
 			return nil, err
 		}
 		for _, e := range up.Endpoints {
-			back = append(back, e.Ports...)
+			back = append(back, e.Bound()...)
 		}
 		return up, nil
 	})

@@ -95,6 +95,7 @@ func (b *Bridge) network(e network.Endpoint) []wire.Object {
 	return append(objects, &firewall.Network{
 		Name: b.Name, Bridge: b.Link, Subnets: e.Prefixes(), Adopted: e.Adopted,
 		ICC: b.ICC, Internal: b.Internal, Masquerade: b.Masquerade && !b.Internal, SNAT: b.SNAT,
+		Unprotected: b.in(e, Unprotected), Routed: b.in(e, Routed), Trusted: b.Trusted,
 	})
 }
 
@@ -157,6 +158,7 @@ func (b *Bridge) own(e network.Endpoint) []wire.Object {
 	if len(e.Ports) > 0 {
 		objects = append(objects, &firewall.Endpoint{
 			Owner: e.Attachment, Bridge: b.Link, Addresses: e.IPs(), Ports: e.Ports,
+			Routed: b.in(e, Routed), Trusted: len(b.Trusted) > 0,
 		})
 	}
 	return objects

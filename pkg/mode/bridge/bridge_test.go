@@ -101,6 +101,16 @@ own     element inet dcni members4 { "br1" . 192.0.2.2 comment "lan c1/eth0" }; 
 	}
 }
 
+// Ports of a routed family are opened, and those of the other are published on the host.
+func TestCrashMatrixRouted(t *testing.T) {
+	cnitest.Thin(t, bridge.Plugin, `{
+		"cniVersion": "1.1.0", "name": "web", "type": "dbridge", "icc": false, "gatewayModeIPv4": "nat-unprotected", "gatewayModeIPv6": "routed",
+		"snatIPv4": "192.0.2.7", "trustedHostInterfaces": ["eth1"],
+		"ipv6": true, "ipam": {"type": "dipam", "subnet": "10.1.0.0/24"},
+		"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
+	}`)
+}
+
 // What is said of forwarding goes with its last user.
 func TestCrashMatrixForAll(t *testing.T) {
 	cnitest.Matrix(t, bridge.Plugin, `{

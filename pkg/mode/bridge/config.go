@@ -43,13 +43,16 @@ type rawBridge struct {
 
 // A Bridge is a bridge network, configured.
 type Bridge struct {
-	Name        string       // the network's
-	Link        string       // the bridge's
-	MAC         string       // the bridge's; "": made from its name
-	Default     bool         // Docker's default bridge: no names unless asked for
-	ICC         bool         // containers of the network reach each other
-	Internal    bool         // no route out of the host, no published ports
-	Masquerade  bool         // outgoing connections take the host's address
+	Name        string // the network's
+	Link        string // the bridge's
+	MAC         string // the bridge's; "": made from its name
+	Default     bool   // Docker's default bridge: no names unless asked for
+	ICC         bool   // containers of the network reach each other
+	Internal    bool   // no route out of the host, no published ports
+	Masquerade  bool   // outgoing connections take the host's address
+	Mode4       Mode
+	Mode6       Mode
+	Trusted     []string     // interfaces of the host, from which published ports are reached by the containers' addresses
 	SNAT        []netip.Addr // instead of whichever address the host has there, one a family at most
 	HostBinding netip.Addr   // for ports published with no host address; zero: any
 	MTU         int          // bytes; 0: that of the host's default route
@@ -182,6 +185,12 @@ func (r *rawBridge) typed(addresses func(json.RawMessage) (network.IPAM, error))
 		return nil, err
 	}
 	var err error
+	if err = r.modes(b); err != nil {
+		return nil, err
+	}
+	if b.Trusted, err = r.trusted(); err != nil {
+		return nil, err
+	}
 	if b.SNAT, err = r.snat(); err != nil {
 		return nil, err
 	}
@@ -204,15 +213,6 @@ func or(p *bool, otherwise bool) bool {
 // later refuses keys that a later version will have. Ignoring one would publish or
 // hide what its author did not mean to.
 func (r *rawBridge) later() error {
-	for field, v := range map[string]string{"gatewayModeIPv4": r.GatewayMode4, "gatewayModeIPv6": r.GatewayMode6} {
-		switch v {
-		case "", "nat":
-		case "nat-unprotected", "routed", "isolated":
-			return wire.Errorf(wire.CodeUnsupported, "%s %q: not supported by this version, which has nat only", field, v)
-		default:
-			return wire.Invalid(field, v, "must be nat, nat-unprotected, routed or isolated")
-		}
-	}
 	switch r.Firewall {
 	case "", "nftables":
 	case "iptables":
@@ -221,7 +221,7 @@ func (r *rawBridge) later() error {
 		return wire.Invalid("firewall", r.Firewall, "must be nftables or iptables")
 	}
 	for field, given := range map[string]bool{
-		"inhibitIPv4": r.InhibitIPv4, "trustedHostInterfaces": len(r.Trusted) > 0,
+		"inhibitIPv4": r.InhibitIPv4,
 	} {
 		if given {
 			return wire.Errorf(wire.CodeUnsupported, "%s: not supported by this version", field)
@@ -265,6 +265,9 @@ func (b *Bridge) combinations() error {
 		return wire.Invalid("ipv6", *b.IPv6, "must not be false with an IPv6 subnet in ipam")
 	case b.MTU != 0 && b.MTU < minMTU6 && (has6 || or(b.IPv6, false)):
 		return wire.Invalid("mtu", b.MTU, "must be at least 1280 on a network with IPv6 (RFC 8200)")
+	}
+	if err := b.leadsIn(); err != nil {
+		return err
 	}
 	return b.leaves()
 }

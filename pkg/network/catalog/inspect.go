@@ -198,9 +198,13 @@ func (e ShownEndpoint) Inspect() InspectedEndpoint {
 }
 
 // hostSide returns the host's addresses of a port. A port on any address is listed
-// once for each family that the container has.
+// once for each family that the container has. One that is reached by the container's
+// own address has no number there.
 func (e InspectedEndpoint) hostSide(p firewall.Port) []InspectedPort {
-	number := strconv.Itoa(int(p.HostPort))
+	number := ""
+	if p.HostPort != 0 {
+		number = strconv.Itoa(int(p.HostPort))
+	}
 	if p.HostIP.IsValid() {
 		return []InspectedPort{{p.HostIP.String(), number}}
 	}
