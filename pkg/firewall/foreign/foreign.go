@@ -48,6 +48,9 @@ func (c *Chain) Carries(family int) bool {
 // OfIPTables reports whether iptables changes the chain, of either kind.
 func (c *Chain) OfIPTables() bool { return c.Tool != "nft" }
 
+// OfLegacy reports whether that is the iptables that came before nf_tables.
+func (c *Chain) OfLegacy() bool { return strings.HasSuffix(c.Tool, "-legacy") }
+
 // OfFirewalld reports whether the chain is firewalld's.
 func (c *Chain) OfFirewalld() bool { return c.Tool == "nft" && c.Table == "firewalld" }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 
@@ -33,7 +34,15 @@ func Chains() ([]foreign.Chain, error) { return read(func(*nftables.Chain) bool 
 // Forwarding lists those that packets go by in the forward hook: base chains, and what they
 // jump to. Where only dcni has any, that is found out by one request.
 func Forwarding() ([]foreign.Chain, error) {
-	return read(func(c *nftables.Chain) bool { return c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward })
+	list, err := read(func(c *nftables.Chain) bool { return c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward })
+	if err != nil {
+		return nil, err
+	}
+	old, err := legacy("filter")
+	if errors.Is(err, exec.ErrNotFound) {
+		err = nil // `dnet doctor` tells
+	}
+	return append(list, old...), err
 }
 
 // read reads the chains that begin, and those that they jump to.

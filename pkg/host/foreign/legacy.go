@@ -14,13 +14,15 @@ import (
 // Legacy lists the chains of the iptables that came before nf_tables, where the
 // kernel has any in this namespace. Its own program is asked: what the kernel gives is
 // the layout of its memory.
-func Legacy() (list []foreign.Chain, err error) {
+func Legacy() ([]foreign.Chain, error) { return legacy("filter", "nat") }
+
+func legacy(wanted ...string) (list []foreign.Chain, err error) {
 	for _, v := range []struct{ file, tool, family string }{
 		{"/proc/net/ip_tables_names", "iptables-legacy", "ip"}, {"/proc/net/ip6_tables_names", "ip6tables-legacy", "ip6"},
 	} {
 		tables, _ := os.ReadFile(v.file) // not there: none
 		for _, table := range strings.Fields(string(tables)) {
-			if table != "filter" && table != "nat" {
+			if !slices.Contains(wanted, table) {
 				continue
 			}
 			out, e := exec.Command(v.tool, "-w", "5", "-t", table, "-S").Output()

@@ -1,6 +1,7 @@
 // Package permit has bridges pass in the forward chains of other programs, see
 // [firewall.Permit]. It looks at those chains by netlink, and puts rules into chains of
-// iptables as that would write them.
+// iptables as that would write them; where the kernel has tables of the iptables that came
+// before nf_tables, by that one's program.
 package permit
 
 import (
@@ -11,6 +12,7 @@ import (
 	"dcni/pkg/firewall"
 	"dcni/pkg/firewall/foreign"
 	host "dcni/pkg/host/foreign"
+	"dcni/pkg/host/iptables"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -87,7 +89,11 @@ func (p permit) Ensure() (bool, error) {
 		return false, err
 	}
 	for _, b := range blocks {
-		if err := host.Permit(b, p.o.Bridge, slices.Contains(ours, idOf(b.Chain))); err != nil {
+		put := host.Permit
+		if b.Chain.OfLegacy() {
+			put = iptables.Permit
+		}
+		if err := put(b, p.o.Bridge, slices.Contains(ours, idOf(b.Chain))); err != nil {
 			return true, fmt.Errorf("chain %s: %w", b.Chain, err)
 		}
 	}
@@ -111,7 +117,11 @@ func (p permit) refused(blocks []foreign.Block) error {
 }
 
 func (p permit) drops(b foreign.Block) string {
-	return fmt.Sprintf("chain %s drops what bridge %s forwards", b.Chain, p.o.Bridge)
+	chain := b.Chain.String()
+	if b.Chain.OfIPTables() {
+		chain += " of " + b.Chain.Tool
+	}
+	return fmt.Sprintf("chain %s drops what bridge %s forwards", chain, p.o.Bridge)
 }
 
 // Check tells which chains drop. Those that rules can't be put into are their owners' to mend.
@@ -140,7 +150,11 @@ func (p permit) Remove() error {
 	errs := []error{err}
 	for i := range chains {
 		if c := &chains[i]; c.Hook == "forward" && c.OfIPTables() && (known.Unreadable || slices.Contains(known.In, idOf(c))) {
-			errs = append(errs, host.Forbid(c, p.o.Bridge))
+			take := host.Forbid
+			if c.OfLegacy() {
+				take = iptables.Forbid
+			}
+			errs = append(errs, take(c, p.o.Bridge))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
