@@ -156,12 +156,15 @@ func TestConnect(t *testing.T) {
 		r := f.containerOn(container.Options{Publish: []string{publish}}, nil)
 		at := f.lab()
 		at.Conf = []byte(`{"cniVersion": "1.0.0", "name": "lab", "plugins": [{"type": "first", "capabilities": {"portMappings": true}}]}`)
-		r.requests = []networkRequest{{ports: r.spec.Ports}, {}}
+		lab, err := catalog.ParseConflist(at.Conf, mode.All)
+		f.must(err)
+		f.must(f.conf.Write("lab", at.Conf))
+		r.requests = []networkRequest{{ports: r.spec.Ports, found: Network{Conflist: lab}}, {}}
 		at.Values = map[string]any{"portMappings": firewall.PortMappings(container.Ports(r.spec.Ports))}
 		r.c.Networks = []records.Attachment{at, f.lab()}
 		r.c.Process.PID = os.Getpid()
 		f.must(f.store.AddContainer(r.c, func([]*records.Container) error { return nil }))
-		_, err := r.connect(0, "/proc/self/ns/net")
+		_, err = r.connect(0, "/proc/self/ns/net")
 		kept, _ := f.store.Container(idWeb)
 		port := kept.Networks[0].Values["portMappings"].([]any)[0].(map[string]any)["hostPort"]
 		if want == "" && (err == nil || len(r.c.Networks) != 1) || want != "" && (err != nil || port != 8002.0 || len(r.c.Networks) != 2) {

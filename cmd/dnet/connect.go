@@ -238,8 +238,8 @@ func (a *app) connectTo(t *target, r *networkRequest) error {
 	if err := a.store.PutConnection(l); err != nil {
 		return err
 	}
-	if err := a.addConnection(t, l); err != nil {
-		return errors.Join(err, a.undoConnection(t.machine, l))
+	if err := a.addConnection(t, l, r); err != nil {
+		return errors.Join(err, a.undoConnection(t.machine, l), a.removeRemade(t.machine, err))
 	}
 	return a.connectLinks(t.own, r)
 }
@@ -257,7 +257,7 @@ func (a *app) endFormer(t *target, network string) error {
 }
 
 // addConnection runs ADD, and records what came of it.
-func (a *app) addConnection(t *target, l *records.Connection) error {
+func (a *app) addConnection(t *target, l *records.Connection, r *networkRequest) error {
 	result, err := a.add(a.store.ConnectionDir(t.Container), t.Container, l.Attachment, t.path)
 	if err != nil {
 		return err
@@ -267,7 +267,7 @@ func (a *app) addConnection(t *target, l *records.Connection) error {
 		return err
 	}
 	l.Up, l.Result = true, []byte(text.String())
-	if err := a.store.PutConnection(l); err != nil {
+	if err := errors.Join(a.store.PutConnection(l), a.stillThere(r.found)); err != nil {
 		return err
 	}
 	latest, err := types100.NewResultFromResult(result)

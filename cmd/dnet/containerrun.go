@@ -67,7 +67,21 @@ func (r *containerRun) run() (int, error) {
 		return statusUsage, err
 	}
 	status, err := r.work()
-	return status, errors.Join(err, r.end(status))
+	return status, errors.Join(err, r.end(status), r.removeAfter(err))
+}
+
+// removeAfter removes what is left of a network that was removed while the container was
+// attached to it, if that is why it failed.
+func (r *containerRun) removeAfter(why error) error {
+	if _, is := errors.AsType[*removedError](why); !is {
+		return nil
+	}
+	m, err := r.openHost(r.store)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return r.removeRemade(m, why)
 }
 
 // begin starts the child and records the container. Before the record is written

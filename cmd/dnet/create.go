@@ -145,9 +145,11 @@ func pairs(words []string) map[string]string {
 
 // createNetwork creates a network, of this host or of the cluster, and returns its ID.
 func (a *app) createNetwork(o *catalog.Options) (id string, err error) {
-	if err := a.configureFrom(o); err != nil {
+	unlock, err := a.configureFrom(o)
+	if err != nil {
 		return "", err
 	}
+	defer unlock()
 	create := a.create
 	if o.Driver == overlayDriver {
 		create = a.createOverlay
@@ -211,20 +213,44 @@ func (a *app) createConfiguration(o *catalog.Options) (id string, err error) {
 	return network.ID(o.Name), a.conf.WriteConfiguration(o.Name, data)
 }
 
-// configureFrom gives a network what the configuration network of --config-from says.
-func (a *app) configureFrom(o *catalog.Options) error {
+// configureFrom gives a network what the configuration network of --config-from says, and holds
+// that one's lock: until unlock it can't be removed.
+func (a *app) configureFrom(o *catalog.Options) (unlock func(), err error) {
 	if o.ConfigFrom == "" {
-		return nil
+		return func() {}, nil
 	}
+	n, err := a.configuration(o.ConfigFrom)
+	if err != nil {
+		return nil, err
+	}
+	if n.Name == o.Name { // whose lock is that of the configuration network
+		return nil, alreadyExists(o.Name)
+	}
+	lock, err := a.store.LockNetwork(n.Name)
+	if err != nil {
+		return nil, err
+	}
+	if n, err = a.configuration(o.ConfigFrom); err == nil { // it may be gone, or another
+		err = network.Refused(network.Forbidden, n.Configuration.Configure(o))
+	}
+	if err != nil {
+		lock.Unlock()
+		return nil, err
+	}
+	return lock.Unlock, nil
+}
+
+// configuration finds a configuration network.
+func (a *app) configuration(word string) (Network, error) {
 	list, _, err := a.configurations()
 	if err != nil {
-		return err
+		return Network{}, err
 	}
-	n, err := find(list, o.ConfigFrom)
+	n, err := find(list, word)
 	if err != nil {
-		return network.Refuse(network.NotFound, "configuration network %q not found: create it with --config-only", o.ConfigFrom)
+		return n, network.Refuse(network.NotFound, "configuration network %q not found: create it with --config-only", word)
 	}
-	return network.Refused(network.Forbidden, n.Configuration.Configure(o))
+	return n, nil
 }
 
 // nameFree refuses the name of a network that is there.

@@ -148,14 +148,16 @@ func (a *app) checkImport(n migrate.Network, with []migrate.Network) error {
 	case o.ConfigFrom != "" && slices.ContainsFunc(with, func(c migrate.Network) bool { return c.ConfigOnly && c.Name == o.ConfigFrom }):
 		return nil
 	}
-	if err := a.configureFrom(&o); err != nil {
+	unlock, err := a.configureFrom(&o)
+	if err != nil {
 		return err
 	}
+	defer unlock()
 	if o.Driver == overlayDriver {
 		_, err := wantedOverlay(&o)
 		return err
 	}
-	_, err := a.draft(&o)
+	_, err = a.draft(&o)
 	return err
 }
 
@@ -251,6 +253,12 @@ func (a *app) exportOf(n Network) (string, error) {
 	out, err := migrate.Of(n.Conflist, f)
 	if err != nil {
 		return "", err
+	}
+	if out.ConfigFrom != "" {
+		if _, err := a.configuration(out.ConfigFrom); err != nil {
+			a.warn("network %s: %v: the command has its values", n.Name, err)
+			out.ConfigFrom = ""
+		}
 	}
 	if out.ConfigOnly || out.ConfigFrom != "" || isOverlay(n.Raw) {
 		return out.Command(), nil

@@ -27,6 +27,7 @@ import (
 type networkRequest struct {
 	container.Network
 	list      Network
+	found     Network // what list was before it got a priority
 	ports     []container.Publish // of the gateway network only
 	exposed   []firewall.Exposed
 	linked    []container.Linked // on the default bridge, of a container that runs
@@ -135,6 +136,7 @@ func (r *networkRequest) read() error {
 	if r.list.Type == joined.Plugin.Type {
 		return fmt.Errorf("network %s is that of another container: use dnet run --network container:%s", r.list.Name, cmp.Or(conf.Container, "NAME"))
 	}
+	r.found = r.list
 	facts, _ := r.list.Facts(nil) // what of it is wrong, ADD will say
 	r.prefix = cmp.Or(facts.Options[network.IfacePrefix], "eth")
 	r.candidate = network.Candidate{
@@ -242,6 +244,9 @@ func (r *containerRun) connect(i int, netns string) (*types100.Result, error) {
 	at, request := &r.c.Networks[i], &r.requests[i]
 	for {
 		result, err := r.attach(r.c, *at, netns)
+		if err == nil {
+			err = r.stillThere(request.found)
+		}
 		if err == nil {
 			return result, nil
 		}

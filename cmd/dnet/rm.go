@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -117,6 +118,33 @@ func (a *app) remove(m machine, word string) error {
 		return err
 	}
 	defer lock.Unlock()
+	if !isOverlay(r.conf) { // another rm may have had the lock first
+		if r, err = a.removalOf(r.name); err != nil {
+			return named(err, word)
+		}
+	}
+	if err := a.unused(r); err != nil {
+		return err
+	}
+	if r.path != "" {
+		if err := a.removeFile(r); err != nil {
+			return err
+		}
+	}
+	return a.dismantle(m, r)
+}
+
+// named has an error that says that no network has a name say the word that a user gave.
+func named(err error, word string) error {
+	if notFound := (*catalog.NotFoundError)(nil); errors.As(err, &notFound) {
+		return &catalog.NotFoundError{Word: word}
+	}
+	return err
+}
+
+// unused refuses the removal of a network that a container is on. The caller holds the
+// network's lock.
+func (a *app) unused(r *removal) error {
 	// An ADD writes its record before it waits for this lock or looks for the
 	// bridge. So an ADD without a record makes the network again.
 	attached, err := a.store.List(r.name)
@@ -126,15 +154,59 @@ func (a *app) remove(m machine, word string) error {
 	if len(attached) > 0 {
 		return network.Refused(network.Forbidden, &catalog.InUseError{Network: r.name, Endpoints: endpointList(attached)})
 	}
-	if err := a.foreignUnused(r); err != nil {
-		return network.Refused(network.Forbidden, err)
+	return network.Refused(network.Forbidden, a.foreignUnused(r))
+}
+
+// removeFile removes a network's file. A dnet that attaches a container writes a record first and
+// looks for the file last, so removeFile looks for records last, and puts the file back if there
+// are some: one of the two sees the other.
+func (a *app) removeFile(r *removal) error {
+	return a.conf.RemoveUnless(r.path, func() error { return a.unused(r) })
+}
+
+// A removedError says that a network was removed while a container was attached to it.
+type removedError struct{ network string }
+
+func (e *removedError) Error() string {
+	return (&catalog.NotFoundError{Word: e.network}).Error() + ": it was removed at the same time"
+}
+
+func (e *removedError) Unwrap() error { return &catalog.NotFoundError{Word: e.network} }
+
+// stillThere fails if a network is gone, or another one has its name. It is asked after ADD:
+// see [app.removeFile]. The files of the cluster's networks are dclusterd's, and may change.
+func (a *app) stillThere(was Network) error {
+	list, _, err := a.readNetworks()
+	if err != nil {
+		return err
 	}
-	if r.path != "" {
-		if err := a.conf.Remove(r.path); err != nil {
-			return err
+	for _, n := range list {
+		if n.Name == was.Name && (bytes.Equal(n.Raw, was.Raw) || isOverlay(n.Raw)) {
+			return nil
 		}
 	}
-	return a.dismantle(m, r)
+	return &removedError{was.Name}
+}
+
+// removeRemade removes what an ADD has made of a network that was removed at the same time.
+// Another container of it may be there still, whose dnet does this, too.
+func (a *app) removeRemade(m machine, why error) error {
+	gone, is := errors.AsType[*removedError](why)
+	if !is {
+		return nil
+	}
+	lock, err := a.store.LockNetwork(gone.network)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if attached, err := a.store.List(gone.network); err != nil || len(attached) > 0 {
+		return err
+	}
+	if a.nameFree(gone.network) != nil {
+		return nil // it was made again
+	}
+	return a.removeLeftovers(m, gone.network)
 }
 
 // foreignUnused refuses the removal of a network of another suite's plugin that a container
@@ -158,7 +230,11 @@ func (a *app) foreignUnused(r *removal) error {
 			}
 		}
 	}
-	if len(owners) == 0 {
+	connected, err := a.connectedTo(r.name)
+	if err != nil {
+		return err
+	}
+	if owners = append(owners, connected...); len(owners) == 0 {
 		return nil
 	}
 	var words []string
@@ -169,20 +245,36 @@ func (a *app) foreignUnused(r *removal) error {
 	return &catalog.InUseError{Network: r.name, Endpoints: strings.Join(slices.Compact(words), ", ")}
 }
 
+// connectedTo returns what `dnet connect` attached to a network.
+func (a *app) connectedTo(name string) (list []wire.Attachment, err error) {
+	containers, err := a.store.Connected()
+	for _, id := range containers {
+		connections, unread := a.store.Connections(id)
+		err = errors.Join(err, unread)
+		for _, c := range connections {
+			if c.Network == name {
+				list = append(list, c.Of())
+			}
+		}
+	}
+	return list, err
+}
+
 // removeConfiguration removes a configuration network, if a word is one's and no other
 // network's. The error is Docker's.
 func (a *app) removeConfiguration(word string) (gone bool, err error) {
-	networks, _, err := a.readNetworks()
+	n, _, err := a.findConfiguration(word)
+	if n == nil || err != nil {
+		return false, err
+	}
+	lock, err := a.store.LockNetwork(n.Name)
 	if err != nil {
 		return false, err
 	}
-	list, _, err := a.configurations()
-	if err != nil {
+	defer lock.Unlock()
+	n, networks, err := a.findConfiguration(word) // another rm may have had the lock first, or a create
+	if n == nil || err != nil {
 		return false, err
-	}
-	n, err := find(append(networks, list...), word)
-	if err != nil || n.Configuration == nil {
-		return false, nil //nolint:nilerr // another network is meant, or none
 	}
 	for _, user := range networks {
 		if user.ConfigFrom == n.Name {
@@ -190,6 +282,22 @@ func (a *app) removeConfiguration(word string) (gone bool, err error) {
 		}
 	}
 	return true, a.conf.Remove(n.Path)
+}
+
+// findConfiguration finds the configuration network that a word means, nil if another network is
+// meant or none, and the networks that containers can be on.
+func (a *app) findConfiguration(word string) (n *Network, networks []Network, err error) {
+	if networks, _, err = a.readNetworks(); err != nil {
+		return nil, nil, err
+	}
+	list, _, err := a.configurations()
+	if err != nil {
+		return nil, nil, err
+	}
+	if found, none := find(slices.Concat(networks, list), word); none == nil && found.Configuration != nil {
+		n = &found
+	}
+	return n, networks, nil
 }
 
 // removalOf finds the network that a word names, and refuses one that dnet may
@@ -315,6 +423,9 @@ func (a *app) dismantle(m machine, r *removal) error {
 		}
 	}
 	a.store.Prune(r.name)
+	if err := a.conf.RemoveKept(r.name); err != nil {
+		return err
+	}
 	if err := cni.CollectHost(m, m, a.store.LockHost, a.store); err != nil {
 		return err
 	}

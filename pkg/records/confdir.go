@@ -134,3 +134,29 @@ func (d ConfDir) Remove(path string) error {
 	}
 	return nil
 }
+
+// RemoveUnless removes a network's file and then asks whether that was wrong. If it was, the file
+// is put back as it was. Until then it is beside its place, by a name that runtimes pass over.
+// It is no error if the file is not there.
+func (d ConfDir) RemoveUnless(path string, wrong func() error) error {
+	kept := keptPath(path)
+	err := os.Rename(path, kept)
+	if errors.Is(err, fs.ErrNotExist) {
+		return wrong()
+	}
+	if err != nil {
+		return err
+	}
+	if err := wrong(); err != nil {
+		return errors.Join(err, os.Rename(kept, path))
+	}
+	return d.Remove(kept)
+}
+
+// keptPath returns where the file at a path is while RemoveUnless asks.
+func keptPath(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".removed")
+}
+
+// RemoveKept removes what a RemoveUnless that was killed has left of a network's file.
+func (d ConfDir) RemoveKept(name string) error { return d.Remove(keptPath(d.Path(name))) }
