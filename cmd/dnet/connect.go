@@ -170,7 +170,7 @@ func (a *app) connectRequest(t *target, n container.Network) (*networkRequest, e
 	if err != nil {
 		return nil, network.Refused(network.InvalidParameter, err)
 	}
-	r := &networkRequest{Network: n, list: list, linked: links}
+	r := &networkRequest{Network: n, list: list, linked: links, exposed: t.exposed()}
 	if err := errors.Join(r.read(), checkInstalled(list, a.pluginPath())); err != nil {
 		return nil, err
 	}

@@ -145,7 +145,7 @@ func (r *containerRun) findDefaultLinks(n *networkRequest) error {
 	}
 	defer m.Close()
 	if r.links, err = r.findLinks(m, r.c.Name, &n.Network); err == nil {
-		r.c.Links = n.Links
+		r.c.Links, err = n.Links, r.checkVariables()
 	}
 	return err
 }
@@ -289,14 +289,30 @@ func (r *containerRun) work() (int, error) {
 }
 
 // variables returns dnet's own environment with what is said of links.
-func (r *containerRun) variables() []string {
-	env := r.env
+func (r *containerRun) variables() []string { return setVariables(r.env, r.linkVariables()) }
+
+// linkVariables returns the variables by which the container knows those that it links to.
+func (r *containerRun) linkVariables() (list []string) {
 	for _, l := range r.links {
-		for _, kv := range l.Variables(r.c.Name) {
-			env = setVariable(slices.Clone(env), kv)
-		}
+		list = append(list, l.Variables(r.c.Name)...)
 	}
-	return env
+	return list
+}
+
+// maxVariables is how long the variables of links may be together, in bytes. The kernel takes a
+// quarter of the stack's limit for arguments and environment (execve(2)), usually 2 MiB.
+const maxVariables = 1 << 20
+
+// checkVariables refuses links whose variables no program could be started with.
+func (r *containerRun) checkVariables() error {
+	n := 0
+	for _, kv := range r.linkVariables() {
+		n += len(kv) + len("\x00")
+	}
+	if n > maxVariables {
+		return fmt.Errorf("--link: the variables for the ports that are exposed would have %d bytes, at most %d are possible: expose fewer ports", n, maxVariables)
+	}
+	return nil
 }
 
 // watch records that the command runs, and passes signals on until it ends.

@@ -177,6 +177,29 @@ func environment(caller []string, hostname string, user *container.User, set []s
 	return env
 }
 
+// setVariables returns an environment with variables replaced. The last one of a name counts.
+func setVariables(env, list []string) []string {
+	last := map[string]int{}
+	for i, kv := range list {
+		name, _, _ := strings.Cut(kv, "=")
+		last[name] = i
+	}
+	var out []string
+	for _, kv := range env {
+		name, _, _ := strings.Cut(kv, "=")
+		if _, replaced := last[name]; !replaced {
+			out = append(out, kv)
+		}
+	}
+	for i, kv := range list {
+		name, _, _ := strings.Cut(kv, "=")
+		if last[name] == i {
+			out = append(out, kv)
+		}
+	}
+	return out
+}
+
 // setVariable replaces a variable of an environment.
 func setVariable(env []string, kv string) []string {
 	name, _, _ := strings.Cut(kv, "=")

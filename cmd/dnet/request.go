@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
@@ -188,11 +187,7 @@ func (r *networkRequest) attachment(args [][2]string, ifname string, path []stri
 		at.Args = append(at.Args, [2]string{names.ArgLinks, names.JoinLinks(r.Links)})
 	}
 	if len(r.exposed) > 0 {
-		words := make([]string, len(r.exposed))
-		for i, e := range r.exposed {
-			words[i] = e.String()
-		}
-		at.Args = append(at.Args, [2]string{names.ArgExpose, strings.Join(words, ",")})
+		at.Args = append(at.Args, [2]string{names.ArgExpose, firewall.JoinExposed(r.exposed)})
 	}
 	var ips []string
 	for _, ip := range []netip.Addr{r.IPv4, r.IPv6} {
@@ -212,7 +207,24 @@ func (r *networkRequest) attachment(args [][2]string, ifname string, path []stri
 		at.Values["dns"] = dnsConfig{dns.Servers, dns.Search, dns.Options}
 	}
 	at.Values["portMappings"] = firewall.PortMappings(container.Ports(r.ports))
-	return at, nil
+	return at, checkArgs(at)
+}
+
+// maxArgs is how long CNI_ARGS may be, in bytes: the kernel takes no longer variable (execve(2),
+// MAX_ARG_STRLEN), and then DEL would fail as ADD does.
+const maxArgs = 128<<10 - len("CNI_ARGS=\x00")
+
+// checkArgs refuses CNI_ARGS that no plugin could be started with.
+func checkArgs(at records.Attachment) error {
+	n := -1
+	for _, kv := range at.Args {
+		n += len(kv[0]+"="+kv[1]) + len(";")
+	}
+	if n > maxArgs {
+		return network.Refuse(network.InvalidParameter,
+			"network %s: CNI_ARGS would have %d bytes, at most %d are possible: give fewer links, or exposed ports that follow one another", at.Network, n, maxArgs)
+	}
+	return nil
 }
 
 // dnsConfig is how names are to be resolved as the capability dns has it (the

@@ -118,7 +118,7 @@ func (a *app) remove(m machine, word string) error {
 		return err
 	}
 	defer lock.Unlock()
-	if !isOverlay(r.conf) { // another rm may have had the lock first
+	if r.path != "" { // another rm may have had the lock first
 		if r, err = a.removalOf(r.name); err != nil {
 			return named(err, word)
 		}

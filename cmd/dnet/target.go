@@ -195,3 +195,17 @@ func (t *target) published() (ports []firewall.Port, by []wire.Attachment) {
 	}
 	return ports, by
 }
+
+// exposed returns the ports that the container exposes: those that are published are among them.
+func (t *target) exposed() (list []firewall.Exposed) {
+	for _, r := range t.records {
+		list = append(list, r.Exposed...)
+	}
+	if t.own != nil {
+		for _, text := range t.own.Exposed { // as dnet run checked them
+			ports, _ := firewall.ParseExposed(text)
+			list = append(list, ports...)
+		}
+	}
+	return firewall.ExposedPorts(list, nil)
+}

@@ -84,8 +84,11 @@ func (l Linked) Variables(parent string) []string {
 			set(of(e)+"_PORT", "%d", e.Port)
 			set(of(e)+"_PROTO", "%s", e.Protocol)
 		}
-		for _, run := range runs(l.Exposed) {
+		for _, run := range firewall.Runs(l.Exposed) {
 			first, last := run[0], run[len(run)-1]
+			if first == last {
+				continue
+			}
 			set(of(first)+"_START", "%s", url(first))
 			set(of(first)+"_PORT_START", "%d", first.Port)
 			set(of(first)+"_END", "%s", url(last))
@@ -100,21 +103,6 @@ func (l Linked) Variables(parent string) []string {
 		}
 	}
 	return env
-}
-
-// runs returns the ports that follow one another, where there are several.
-func runs(list []firewall.Exposed) (out [][]firewall.Exposed) {
-	first := 0
-	for i := range list {
-		if i+1 < len(list) && list[i+1].Protocol == list[i].Protocol && list[i+1].Port == list[i].Port+1 {
-			continue
-		}
-		if i > first {
-			out = append(out, list[first:i+1])
-		}
-		first = i + 1
-	}
-	return out
 }
 
 // parseExpose reads --expose. The errors are Docker's.

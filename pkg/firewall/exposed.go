@@ -56,3 +56,31 @@ func ExposedPorts(list []Exposed, published []Port) []Exposed {
 	})
 	return slices.Compact(out)
 }
+
+// JoinExposed writes ports as words that [ParseExposed] reads, with commas between them: ports that
+// follow one another are a range.
+func JoinExposed(list []Exposed) string {
+	var words []string
+	for _, run := range Runs(ExposedPorts(list, nil)) {
+		first, last := run[0], run[len(run)-1]
+		if word := first.String(); first == last {
+			words = append(words, word)
+		} else {
+			words = append(words, fmt.Sprintf("%d-%s", first.Port, last))
+		}
+	}
+	return strings.Join(words, ",")
+}
+
+// Runs cuts a list where a port does not follow the one before it.
+func Runs(list []Exposed) (out [][]Exposed) {
+	first := 0
+	for i, e := range list {
+		if i+1 < len(list) && list[i+1].Protocol == e.Protocol && list[i+1].Port == e.Port+1 {
+			continue
+		}
+		out = append(out, list[first:i+1])
+		first = i + 1
+	}
+	return out
+}
