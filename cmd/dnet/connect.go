@@ -112,6 +112,17 @@ func (a *app) connectNetwork(n container.Network, name, netns string) error {
 	if err != nil {
 		return notRunning("connect", err)
 	}
+	if err := a.connectLocked(m, t, n, netns); err != nil {
+		return err
+	}
+	if isNamed(n.Name)(defaultNetwork) {
+		a.followAllLinks() // of those that link to it
+	}
+	return nil
+}
+
+// connectLocked attaches a container under its lock of connections.
+func (a *app) connectLocked(m machine, t *target, n container.Network, netns string) error {
 	lock, err := a.store.LockConnections(t.Container)
 	if err != nil {
 		return err

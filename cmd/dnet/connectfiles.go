@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,13 +52,17 @@ func (a *app) connectLinks(c *records.Container, r *networkRequest) error {
 	if err != nil {
 		return err
 	}
+	own, err := a.ownAddresses(c)
+	if err != nil {
+		return err
+	}
 	for _, l := range r.linked {
-		text = container.ReplaceLinked(text, l)
+		text = container.ReplaceLinked(text, l, own)
 	}
 	if _, err := a.store.WriteContainerFile(c.ID, filepath.Base(hostsFile), text); err != nil {
 		return err
 	}
-	c.Links = append(c.Links, r.Links...)
+	c.Links = container.MergeLinks(c.Links, r.Links)
 	return a.store.PutContainer(c)
 }
 
@@ -71,11 +76,26 @@ func (a *app) disconnectLinks(c *records.Container, leaving wire.Attachment) err
 	if err != nil {
 		return err
 	}
-	if _, err := a.store.WriteContainerFile(c.ID, filepath.Base(hostsFile), container.RemoveLinked(text, c.Links)); err != nil {
+	own, err := a.ownAddresses(c)
+	if err != nil {
+		return err
+	}
+	if _, err := a.store.WriteContainerFile(c.ID, filepath.Base(hostsFile), container.RemoveLinked(text, c.Links, own)); err != nil {
 		return err
 	}
 	c.Links = nil
 	return a.store.PutContainer(c)
+}
+
+// ownAddresses returns the addresses that a container has on its networks.
+func (a *app) ownAddresses(c *records.Container) (own []netip.Addr, err error) {
+	list, err := a.store.OfContainer(c.ID)
+	for _, r := range list {
+		for _, address := range r.AddressesThere() {
+			own = append(own, address.Address.Addr())
+		}
+	}
+	return own, err
 }
 
 // formerResolvConf is a container's resolv.conf from before it was connected to its first

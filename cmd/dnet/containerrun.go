@@ -321,11 +321,7 @@ func (r *containerRun) watch() (int, error) {
 	if err := r.store.PutContainer(r.c); err != nil {
 		return statusUsage, err
 	}
-	if list, _, err := r.store.Containers(); err == nil {
-		if err := r.followLinks(list); err != nil {
-			r.warn("links: %v", err)
-		}
-	}
+	r.followAllLinks()
 	if r.opts.detach {
 		if err := sandbox.Ready(r.c.ID); err != nil {
 			return statusUsage, err

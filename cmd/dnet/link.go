@@ -27,6 +27,7 @@ func (a *app) findLinks(m machine, name string, n *container.Network) ([]contain
 		return nil, nil
 	}
 	var list []container.Linked
+	n.Links = container.MergeLinks(nil, n.Links)
 	for i, l := range n.Links {
 		t, err := a.findTarget(m, l.Target, "")
 		if _, is := errors.AsType[*network.NotRunningError](err); is {
@@ -75,6 +76,17 @@ func (a *app) linked(l names.Link, rec *records.Record) container.Linked {
 	return out
 }
 
+// followAllLinks is followLinks for all containers. What can't be done is a warning.
+func (a *app) followAllLinks() {
+	list, _, err := a.store.Containers()
+	if err == nil {
+		err = a.followLinks(list)
+	}
+	if err != nil {
+		a.warn("links: %v", err)
+	}
+}
+
 // followLinks writes the addresses into the hosts files of containers of dnet's that those have
 // now which they link to. One that is gone keeps its line.
 func (a *app) followLinks(list []*records.Container) error {
@@ -102,13 +114,17 @@ func (a *app) followLinksOf(c *records.Container, there []*records.Record) error
 	if err != nil {
 		return err
 	}
+	own, err := a.ownAddresses(c)
+	if err != nil {
+		return err
+	}
 	text := was
 	for _, l := range c.Links {
 		i := slices.IndexFunc(there, func(r *records.Record) bool {
 			return r.State == records.Up && r.IPAM.Type != "" && firewall.IsTarget(l.Target, r.Name, r.Container)
 		})
 		if i >= 0 {
-			text = container.ReplaceLinked(text, a.linked(l, there[i]))
+			text = container.ReplaceLinked(text, a.linked(l, there[i]), own)
 		}
 	}
 	if text == was {

@@ -26,7 +26,7 @@ import (
 type networkRequest struct {
 	container.Network
 	list      Network
-	found     Network // what list was before it got a priority
+	found     Network             // what list was before it got a priority
 	ports     []container.Publish // of the gateway network only
 	exposed   []firewall.Exposed
 	linked    []container.Linked // on the default bridge, of a container that runs

@@ -64,7 +64,7 @@ func (c *Connections) Follow(gone wire.Attachment, netns string) {
 		return
 	}
 	defer lock.Unlock()
-	_, err = c.end(gone.Container, netns, func(l *records.Connection) bool { return netns == "" || !c.inhabited(l) })
+	_, err = c.end(gone.Container, path(netns), func(l *records.Connection) bool { return netns == "" || !c.inhabited(l) })
 	if err != nil {
 		fmt.Fprintf(c.Log, "connections of container %s: %v\n", gone.Container, err)
 	}
@@ -101,7 +101,14 @@ func (c *Connections) reap(container string) (ended []wire.Attachment, err error
 		return nil, err
 	}
 	defer lock.Unlock()
-	ended, err = c.end(container, "", func(l *records.Connection) bool { return !l.Up || c.gone(l) })
+	// What died half-way may have left its sandbox alive, in which plugins of other suites look for what to remove.
+	there := func(l *records.Connection) string {
+		if c.Sandboxes.NetNSAlive(l.NetNS, l.Cookie) {
+			return l.NetNS
+		}
+		return ""
+	}
+	ended, err = c.end(container, there, func(l *records.Connection) bool { return !l.Up || c.gone(l) })
 	return ended, errors.Join(err, c.Store.ForgetConnections(container))
 }
 
@@ -118,21 +125,26 @@ func (c *Connections) gone(l *records.Connection) bool {
 // End ends all connections of a container, whose lock of connections the caller holds. netns
 // is the path of its sandbox, "" if that is gone.
 func (c *Connections) End(container, netns string) error {
-	_, err := c.end(container, netns, func(*records.Connection) bool { return true })
+	_, err := c.end(container, path(netns), func(*records.Connection) bool { return true })
 	return err
 }
 
+// path returns a function that finds the sandbox of each connection at a path.
+func path(netns string) func(*records.Connection) string {
+	return func(*records.Connection) string { return netns }
+}
+
 // end ends the connections of a container that are to be ended, the last one first, and
-// returns those. It goes on past errors. Plugins of other suites may find what to remove by what
+// returns those. netns tells where the sandbox of one is. It goes on past errors. Plugins of other suites may find what to remove by what
 // is in the sandbox only, as the reference bridge's rules of ipMasq.
-func (c *Connections) end(container, netns string, ends func(*records.Connection) bool) (ended []wire.Attachment, err error) {
+func (c *Connections) end(container string, netns func(*records.Connection) string, ends func(*records.Connection) bool) (ended []wire.Attachment, err error) {
 	list, err := c.Store.Connections(container)
 	errs := []error{err}
 	for _, l := range slices.Backward(list) {
 		if !ends(l) {
 			continue
 		}
-		err := c.Disconnect(l, netns)
+		err := c.Disconnect(l, netns(l))
 		if err == nil {
 			ended = append(ended, l.Of())
 		}
@@ -143,8 +155,14 @@ func (c *Connections) end(container, netns string, ends func(*records.Connection
 
 // Disconnect runs a connection's plugins with DEL, the last of them first, and forgets it.
 // netns is the path of the sandbox now, "" if it is gone. The caller holds the container's
-// lock of connections.
+// lock of connections. If it is killed, Reap goes on from there.
 func (c *Connections) Disconnect(l *records.Connection, netns string) error {
+	if l.Up {
+		l.Up = false
+		if err := c.Store.PutConnection(l); err != nil {
+			return err
+		}
+	}
 	if err := c.Delete(l, netns); err != nil {
 		return err
 	}

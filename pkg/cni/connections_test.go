@@ -211,3 +211,31 @@ func TestEnd(t *testing.T) {
 		}
 	}
 }
+
+// TestDisconnectKilled: a disconnect that was killed, or whose plugin failed, is finished by Reap, which tells the
+// plugins where the sandbox is.
+func TestDisconnectKilled(t *testing.T) {
+	c, called := connected(t, time.Now(), "web")
+	c.Sandboxes = inhabitants{alive: true, processes: []string{"1 (sleep)"}}
+	broken := filepath.Join(c.Store.Run, "broken")
+	if err := os.WriteFile(broken, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	list, err := c.Store.Connections("c1")
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	if err := c.Disconnect(list[0], "/run/netns/c1"); err == nil {
+		t.Error("a plugin that fails is no error")
+	}
+	if err := os.Remove(broken); err != nil {
+		t.Fatal(err)
+	}
+	ended, err := c.Reap()
+	if err != nil || len(ended) != 1 || c.Store.HasConnections("c1") {
+		t.Errorf("ended %v, %v", ended, err)
+	}
+	if n := strings.Count(called(), "ns=/run/netns/c1 "); n != 3 { // the last plugin's, and both again
+		t.Errorf("%d calls with the sandbox:\n%s", n, called())
+	}
+}

@@ -37,25 +37,44 @@ func (l Linked) HostsLines() []string {
 }
 
 // ReplaceLinked returns a hosts file with the lines of a link in place of those that were written
-// when the container had other addresses. A line of --add-host has one name, and stays.
-func ReplaceLinked(text string, l Linked) string {
+// when the container had other addresses. A line of --add-host has one name, and stays; so do the
+// lines of own addresses, of a container whose hostname is the link's alias.
+func ReplaceLinked(text string, l Linked, own []netip.Addr) string {
 	lines := l.HostsLines()
 	var former []string
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
-		if len(words) > 2 && words[1] == l.Alias && !slices.Contains(lines, line) {
+		if len(words) > 2 && words[1] == l.Alias && !slices.Contains(lines, line) && !isOf(own, words[0]) {
 			former = append(former, line)
 		}
 	}
 	return AddHost(RemoveHost(text, former), lines)
 }
 
-// RemoveLinked returns a hosts file without the lines of links.
-func RemoveLinked(text string, links []names.Link) string {
+// isOf reports whether a word is one of some addresses.
+func isOf(list []netip.Addr, word string) bool {
+	a, err := netip.ParseAddr(word)
+	return err == nil && slices.Contains(list, a)
+}
+
+// RemoveLinked returns a hosts file without the lines of links. own are the container's addresses.
+func RemoveLinked(text string, links []names.Link, own []netip.Addr) string {
 	for _, l := range links {
-		text = ReplaceLinked(text, Linked{Link: l})
+		text = ReplaceLinked(text, Linked{Link: l}, own)
 	}
 	return text
+}
+
+// MergeLinks returns links with others behind them. An alias is one container's: as with Docker the
+// last one that was named.
+func MergeLinks(list, more []names.Link) (out []names.Link) {
+	all := slices.Concat(list, more)
+	for i, l := range all {
+		if !slices.ContainsFunc(all[i+1:], func(later names.Link) bool { return later.Alias == l.Alias }) {
+			out = append(out, l)
+		}
+	}
+	return out
 }
 
 // Variables returns the variables by which a container called parent knows the other one, with

@@ -56,18 +56,42 @@ MY_DB_ENV_COLOR=red`
 // A link's lines are replaced, and no others.
 func TestReplaceLinked(t *testing.T) {
 	const others = "127.0.0.1\tlocalhost\n192.0.2.9\tmy-db\n10.1.0.9\tweb-host web\n"
-	first := ReplaceLinked(others, linkedDB("10.1.0.2", "fd00::2"))
+	first := ReplaceLinked(others, linkedDB("10.1.0.2", "fd00::2"), nil)
 	if want := others + "10.1.0.2\tmy-db db-host db\nfd00::2\tmy-db db-host db\n"; first != want {
 		t.Errorf("got %q, want %q", first, want)
 	}
-	if again := ReplaceLinked(first, linkedDB("10.1.0.2", "fd00::2")); again != first {
+	if again := ReplaceLinked(first, linkedDB("10.1.0.2", "fd00::2"), nil); again != first {
 		t.Errorf("the same again: %q", again)
 	}
-	if got, want := ReplaceLinked(first, linkedDB("10.1.0.7")), others+"10.1.0.7\tmy-db db-host db\n"; got != want {
+	if got, want := ReplaceLinked(first, linkedDB("10.1.0.7"), nil), others+"10.1.0.7\tmy-db db-host db\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := RemoveLinked(first, []names.Link{{Target: "db", Alias: "my-db"}}); got != others {
+	if got := RemoveLinked(first, []names.Link{{Target: "db", Alias: "my-db"}}, nil); got != others {
 		t.Errorf("left: %q", got)
+	}
+}
+
+// The container's own line stays where its hostname is the alias, or a link's address was its own before.
+func TestReplaceLinkedOwn(t *testing.T) {
+	const own = "127.0.0.1\tlocalhost\n10.1.0.3\tmy-db web\nfd00::3\tmy-db web\n"
+	addresses := []netip.Addr{netip.MustParseAddr("10.1.0.3"), netip.MustParseAddr("fd00::3")}
+	text := ReplaceLinked(own, linkedDB("10.1.0.2"), addresses)
+	if want := own + "10.1.0.2\tmy-db db-host db\n"; text != want {
+		t.Errorf("got %q, want %q", text, want)
+	}
+	text = ReplaceLinked(text, linkedDB("10.1.0.7"), addresses)
+	if want := own + "10.1.0.7\tmy-db db-host db\n"; text != want {
+		t.Errorf("got %q, want %q", text, want)
+	}
+	if got := RemoveLinked(text, []names.Link{{Target: "db", Alias: "my-db"}}, addresses); got != own {
+		t.Errorf("left: %q", got)
+	}
+}
+
+func TestMergeLinks(t *testing.T) {
+	got := MergeLinks([]names.Link{{Target: "a", Alias: "x"}, {Target: "b", Alias: "y"}}, []names.Link{{Target: "c", Alias: "x"}, {Target: "d", Alias: "z"}, {Target: "e", Alias: "z"}})
+	if want := []names.Link{{Target: "b", Alias: "y"}, {Target: "c", Alias: "x"}, {Target: "e", Alias: "z"}}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

@@ -29,7 +29,7 @@ type Connection struct {
 	CNIVersion string          `json:"cniVersion"` // that the plugins are spoken to in
 	NetNS      string          `json:"netns"`      // path of the container's network namespace
 	Cookie     uint64          `json:"cookie"`     // of that namespace, see [Record]
-	Up         bool            `json:"up"`         // ADD is done
+	Up         bool            `json:"up"`         // ADD is done, and DEL has not begun
 	Since      time.Time       `json:"since"`      // when ADD began
 	Result     json.RawMessage `json:"result,omitempty"`
 }
