@@ -15,6 +15,11 @@ type ruleset struct{ foreign.Ruleset }
 // for their published ports. nftables' accept is no other table's: each may drop.
 func dropping(f Facts) (list []Finding) {
 	s := ruleset{f.Chains}
+	if s.Panics() {
+		list = append(list, Finding{
+			Firewalld, "panic mode", "firewalld is in panic mode", "the host and its containers reach nothing, and are not reached", "firewall-cmd --panic-off",
+		})
+	}
 	for i := range f.Chains {
 		c := &f.Chains[i]
 		if c.Hook != "forward" {

@@ -51,8 +51,11 @@ func (c *Chain) OfIPTables() bool { return c.Tool != "nft" }
 // OfLegacy reports whether that is the iptables that came before nf_tables.
 func (c *Chain) OfLegacy() bool { return strings.HasSuffix(c.Tool, "-legacy") }
 
-// OfFirewalld reports whether the chain is firewalld's.
-func (c *Chain) OfFirewalld() bool { return c.Tool == "nft" && c.Table == "firewalld" }
+// OfFirewalld reports whether the chain is firewalld's, which has a second table while it
+// loads its rules.
+func (c *Chain) OfFirewalld() bool {
+	return c.Tool == "nft" && (c.Table == "firewalld" || strings.HasPrefix(c.Table, "firewalld_"))
+}
 
 // A Rule is what is understood of one.
 type Rule struct {
@@ -199,8 +202,8 @@ type Block struct {
 }
 
 // Blocks returns the chains in the forward hook that drop something of a bridge's. In a
-// chain of iptables rules can be put, so what is not understood counts for nothing. Other
-// chains count if they drop surely.
+// chain of iptables rules can be put, and firewalld can be asked for, so what is not
+// understood there counts for nothing. Other chains count if they drop surely.
 func (s Ruleset) Blocks(b Bridge) (list []Block) {
 	for i := range s {
 		c := &s[i]
@@ -215,13 +218,19 @@ func (s Ruleset) Blocks(b Bridge) (list []Block) {
 		}
 		out, answer, published := Packets(b.Name, b.Uplink)
 		for _, p := range []Packet{out, answer, published} {
-			if (p != published || b.Ports) && s.DropsSurely(c, p) && !s.meant(c, p, b.Name, 0) {
+			drops := c.OfFirewalld() && s.Drops(c, p) || s.DropsSurely(c, p) && !s.meant(c, p, b.Name, 0)
+			if drops && (p != published || b.Ports) {
 				list = append(list, Block{Chain: c})
 				break
 			}
 		}
 	}
 	return list
+}
+
+// Panics reports whether firewalld drops everything: its panic mode.
+func (s Ruleset) Panics() bool {
+	return slices.ContainsFunc(s, func(c Chain) bool { return c.OfFirewalld() && c.Hook == "prerouting" && c.Drops })
 }
 
 // Command is what lets a bridge pass in a chain of nft's.

@@ -32,9 +32,12 @@ var hooks = map[nftables.ChainHook]string{*nftables.ChainHookForward: "forward",
 func Chains() ([]foreign.Chain, error) { return read(func(*nftables.Chain) bool { return true }) }
 
 // Forwarding lists those that packets go by in the forward hook: base chains, and what they
-// jump to. Where only dcni has any, that is found out by one request.
+// jump to; and those of firewalld's panic mode. Where only dcni has any, that is found out by
+// one request.
 func Forwarding() ([]foreign.Chain, error) {
-	list, err := read(func(c *nftables.Chain) bool { return c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward })
+	list, err := read(func(c *nftables.Chain) bool {
+		return c.Hooknum != nil && (*c.Hooknum == *nftables.ChainHookForward || strings.HasPrefix(c.Table.Name, "firewalld_"))
+	})
 	if err != nil {
 		return nil, err
 	}

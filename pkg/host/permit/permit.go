@@ -53,8 +53,14 @@ func (p permit) blocks() ([]foreign.Block, error) {
 	if err != nil || len(chains) == 0 {
 		return nil, err
 	}
+	if foreign.Ruleset(chains).Panics() {
+		return nil, wire.Owners(errPanic)
+	}
 	return p.in(chains), nil
 }
+
+// errPanic tells of what firewalld does besides zones.
+var errPanic = wire.Errorf(wire.CodeUnavailable, "firewalld is in panic mode, and drops everything; end that by: firewall-cmd --panic-off")
 
 // in returns those of the chains.
 func (p permit) in(chains []foreign.Chain) []foreign.Block {
@@ -66,6 +72,9 @@ func (p permit) in(chains []foreign.Chain) []foreign.Block {
 // the host's lock.
 func (p permit) Ensure() (bool, error) {
 	blocks, err := p.blocks()
+	if errors.Is(err, errPanic) {
+		return false, nil // it goes as it came
+	}
 	if err != nil || len(blocks) == 0 {
 		return false, err
 	}
@@ -79,6 +88,9 @@ func (p permit) Ensure() (bool, error) {
 	if known == nil || known.Unreadable {
 		known = &records.Change{Key: p.o.Key(), Permit: p.o.Bridge}
 	}
+	if blocks, _, err = p.untrusted(blocks); err != nil || len(blocks) == 0 {
+		return false, err
+	}
 	ours := slices.Clone(known.In)
 	for _, b := range blocks {
 		if id := idOf(b.Chain); !slices.Contains(known.In, id) {
@@ -89,6 +101,12 @@ func (p permit) Ensure() (bool, error) {
 		return false, err
 	}
 	for _, b := range blocks {
+		if b.Chain.OfFirewalld() {
+			if err := p.trust(); err != nil {
+				return true, err
+			}
+			continue
+		}
 		put := host.Permit
 		if b.Chain.OfLegacy() {
 			put = iptables.Permit
@@ -101,14 +119,19 @@ func (p permit) Ensure() (bool, error) {
 }
 
 // idOf is how records call a chain.
-func idOf(c *foreign.Chain) string { return c.Tool + " " + c.Table + " " + c.Name }
+func idOf(c *foreign.Chain) string {
+	if c.OfFirewalld() {
+		return trusted
+	}
+	return c.Tool + " " + c.Table + " " + c.Name
+}
 
 // refused tells of chains that drop and that rules can't be put into: nil, or an error of code
 // 50 with the command by which its owner can.
 func (p permit) refused(blocks []foreign.Block) error {
 	var errs []error
 	for _, b := range blocks {
-		if !b.Chain.OfIPTables() {
+		if !b.Chain.OfIPTables() && !b.Chain.OfFirewalld() {
 			errs = append(errs, wire.Errorf(wire.CodeUnavailable, "%s; it is another program's, and dcni does not change it; let the bridge pass by: %s",
 				p.drops(b), b.Chain.Command(p.o.Bridge)))
 		}
@@ -124,7 +147,8 @@ func (p permit) drops(b foreign.Block) string {
 	return fmt.Sprintf("chain %s drops what bridge %s forwards", chain, p.o.Bridge)
 }
 
-// Check tells which chains drop. Those that rules can't be put into are their owners' to mend.
+// Check tells which chains drop. What rules can't be put into, and what firewalld was told by
+// its owner, is the owner's to mend.
 func (p permit) Check() error {
 	blocks, err := p.blocks()
 	if err != nil {
@@ -133,7 +157,11 @@ func (p permit) Check() error {
 	if err := p.refused(blocks); err != nil {
 		return wire.Owners(err)
 	}
-	var errs []error
+	blocks, told, err := p.untrusted(blocks)
+	if err != nil || len(blocks) == 0 && told != nil {
+		return wire.Owners(errors.Join(err, told))
+	}
+	errs := []error{told}
 	for _, b := range blocks {
 		errs = append(errs, errors.New(p.drops(b)))
 	}
@@ -148,6 +176,9 @@ func (p permit) Remove() error {
 	}
 	chains, err := host.Forwarding()
 	errs := []error{err}
+	if known.Unreadable || slices.Contains(known.In, trusted) {
+		errs = append(errs, p.distrust())
+	}
 	for i := range chains {
 		if c := &chains[i]; c.Hook == "forward" && c.OfIPTables() && (known.Unreadable || slices.Contains(known.In, idOf(c))) {
 			take := host.Forbid
@@ -169,5 +200,9 @@ func (p permit) Probe() error {
 	if err != nil {
 		return err
 	}
-	return p.refused(blocks)
+	if err := p.refused(blocks); err != nil {
+		return err
+	}
+	_, _, err = p.untrusted(blocks)
+	return err
 }
