@@ -94,6 +94,12 @@ func (makesInterface) readRuntime(r *Request, d network.Description) error {
 	if d.NoMAC != "" && r.MAC != "" {
 		return wire.Errorf(wire.CodeUnsupported, "mac %s: %s", r.MAC, d.NoMAC)
 	}
+	if err := r.Bandwidth.Validate(d.MTU); err != nil {
+		return err
+	}
+	if r.Bandwidth != nil && r.Bandwidth.IngressRate != 0 && d.Parent != nil {
+		return wire.Errorf(wire.CodeUnsupported, "runtimeConfig.bandwidth.ingressRate %d: what a container receives can't be held to a rate on a network without a bridge; egressRate can", r.Bandwidth.IngressRate)
+	}
 	if d.Names == nil {
 		return nil
 	}
@@ -145,6 +151,7 @@ func (makesInterface) example(r *Request, d network.Description) network.Endpoin
 			Address: netip.PrefixFrom(first, subnet.Prefix.Bits()), Gateway: subnet.Gateway,
 		})
 	}
+	e.Bandwidth = r.Bandwidth
 	e.MAC, e.MTU, e.OnLAN, e.UpFirst, e.Routed = r.MAC, d.MTU, d.OnLAN(), d.ConflictDetection, d.Routed
 	if e.MTU == 0 {
 		const ethernet = 1500 // bytes, where nothing else is known
@@ -163,7 +170,12 @@ func (makesInterface) example(r *Request, d network.Description) network.Endpoin
 // noInterface is a plugin whose sandboxes use interfaces that are there already.
 type noInterface struct{ *network.Plugin }
 
-func (noInterface) readRuntime(r *Request, _ network.Description) error { return r.readRuntime() }
+func (noInterface) readRuntime(r *Request, _ network.Description) error {
+	if err := r.readRuntime(); err != nil || r.Bandwidth == nil {
+		return err
+	}
+	return wire.Errorf(wire.CodeUnsupported, "runtimeConfig.bandwidth: network %s makes no interface whose rate can be limited", r.Network)
+}
 
 // validate looks at the sandbox, and at the namespace that it is to share.
 func (n noInterface) validate(e *Engine, r *Request, d network.Description, rec *records.Record) error {

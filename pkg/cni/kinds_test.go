@@ -32,7 +32,7 @@ func TestKinds(t *testing.T) {
 		{macvlan.Plugin, `{"cniVersion": "1.1.0", "name": "lan", "type": "dmacvlan", "parent": "eth0.10", ` + lease + `}`, []string{"10.1.0.1"}},
 		{ipvlan.Plugin, `{"cniVersion": "1.1.0", "name": "lan", "type": "dipvlan", "parent": "eth0", ` + lease + `}`, nil},
 		{overlay.Plugin, `{"cniVersion": "1.1.0", "name": "web", "type": "doverlay", "ipam": {"type": "cluster"},
-			"runtimeConfig": {"ips": ["10.1.0.77"], "portMappings": [{"hostPort": 8080, "containerPort": 80}]}}`, nil},
+			"runtimeConfig": {"ips": ["10.1.0.77"], "bandwidth": {"ingressRate": 8000000, "egressRate": 8000000}, "portMappings": [{"hostPort": 8080, "containerPort": 80}]}}`, nil},
 	} {
 		t.Run(c.plugin.Type, func(t *testing.T) { cnitest.Thin(t, c.plugin, c.conf, c.others...) })
 	}

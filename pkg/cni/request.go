@@ -33,6 +33,8 @@ type Request struct {
 	Aliases []string
 	Links   []names.Link       // of the container on the network
 	Exposed []firewall.Exposed // of the container to those which link to it
+	// Bandwidth is what the container may receive and send; nil for no limit.
+	Bandwidth *network.Bandwidth
 
 	claimed   []string       // the container's names on the network, for the cluster
 	annotated names.Identity // what the pod's annotations say
@@ -255,7 +257,7 @@ func (r *Request) runtimeConfig(raw json.RawMessage) error {
 			return wire.Errorf(wire.CodeConfig, "runtimeConfig.ipRanges %s: must be a list of lists of {subnet, rangeStart, rangeEnd, gateway}", rc["ipRanges"])
 		}
 	}
-	if err := bandwidth(rc["bandwidth"]); err != nil {
+	if err := r.bandwidth(rc["bandwidth"]); err != nil {
 		return err
 	}
 	if err := r.aliases(rc["aliases"]); err != nil {
@@ -266,17 +268,17 @@ func (r *Request) runtimeConfig(raw json.RawMessage) error {
 
 func given(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
 
-// bandwidth refuses a rate: to leave it out would be to lift a limit.
-func bandwidth(raw json.RawMessage) error {
+// bandwidth reads the limits of what the container may receive and send.
+func (r *Request) bandwidth(raw json.RawMessage) error {
 	if !given(raw) {
 		return nil
 	}
-	var b struct{ IngressRate, EgressRate uint64 }
+	var b network.Bandwidth
 	if err := json.Unmarshal(raw, &b); err != nil {
-		return wire.Errorf(wire.CodeConfig, "runtimeConfig.bandwidth %s: must be {ingressRate, ingressBurst, egressRate, egressBurst} in bits", raw)
+		return wire.Errorf(wire.CodeConfig, "runtimeConfig.bandwidth %s: must be {ingressRate, ingressBurst, egressRate, egressBurst}, numbers of bits", raw)
 	}
-	if b.IngressRate != 0 || b.EgressRate != 0 {
-		return wire.Errorf(wire.CodeUnsupported, "runtimeConfig.bandwidth %s: not supported by this version; chain the bandwidth plugin and give it the capability", raw)
+	if b != (network.Bandwidth{}) {
+		r.Bandwidth = &b
 	}
 	return nil
 }

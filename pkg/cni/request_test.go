@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
 
@@ -55,7 +57,9 @@ func TestWishes(t *testing.T) {
 		{"aliases as a list", "", `"runtimeConfig": {"aliases": ["a", "b"]}`, Request{Aliases: []string{"a", "b"}}},
 		{"aliases by network", "", `"runtimeConfig": {"aliases": {"web": ["a"], "other": ["b"]}}`, Request{Aliases: []string{"a"}}},
 		{"null is nothing", "", `"runtimeConfig": {"aliases": null, "portMappings": null, "ips": null, "mac": null, "bandwidth": null, "ipRanges": null}`, Request{}},
-		{"no rate is no limit", "", `"runtimeConfig": {"bandwidth": {"IngressRate": 0, "IngressBurst": 5}}`, Request{}},
+		{"no rate is no limit", "", `"runtimeConfig": {"bandwidth": {"IngressRate": 0, "IngressBurst": 0}}`, Request{}},
+		{"rates", "", `"runtimeConfig": {"bandwidth": {"IngressRate": 8000, "egressRate": 16000, "egressBurst": 24000}}`,
+			Request{Bandwidth: &network.Bandwidth{IngressRate: 8000, EgressRate: 16000, EgressBurst: 24000}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r, err := request(c.args, c.body)
@@ -63,7 +67,7 @@ func TestWishes(t *testing.T) {
 				t.Fatal(err)
 			}
 			if r.Name != c.want.Name || r.MAC != c.want.MAC || !slices.Equal(r.Static, c.want.Static) ||
-				!slices.Equal(r.Ports, c.want.Ports) || !slices.Equal(r.Aliases, c.want.Aliases) {
+				!slices.Equal(r.Ports, c.want.Ports) || !slices.Equal(r.Aliases, c.want.Aliases) || !reflect.DeepEqual(r.Bandwidth, c.want.Bandwidth) {
 				t.Errorf("got  %q %q %v %v %v\nwant %q %q %v %v %v", r.Name, r.MAC, r.Static, r.Ports, r.Aliases,
 					c.want.Name, c.want.MAC, c.want.Static, c.want.Ports, c.want.Aliases)
 			}
@@ -93,7 +97,7 @@ func TestBadWishes(t *testing.T) {
 		{"", `"runtimeConfig": {"ips": ["10.1.0"]}`, 7, `runtimeConfig.ips[0] "10.1.0"`},
 		{"", `"runtimeConfig": {"mac": 5}`, 7, `runtimeConfig.mac 5: must be a list of strings`},
 		{"", `"runtimeConfig": {"bandwidth": 5}`, 7, `runtimeConfig.bandwidth 5: must be {ingressRate`},
-		{"", `"runtimeConfig": {"bandwidth": {"egressRate": 1000}}`, 2, `runtimeConfig.bandwidth`},
+		{"", `"runtimeConfig": {"bandwidth": {"egressRate": -1}}`, 7, `runtimeConfig.bandwidth {"egressRate": -1}: must be`},
 		{"", `"runtimeConfig": {"mac": "x"}`, 7, `runtimeConfig.mac "x"`},
 		{"", `"runtimeConfig": {"portMappings": [{"hostPort": 65536, "containerPort": 80}]}`, 7, `runtimeConfig.portMappings[0].hostPort 65536`},
 		{"", `"runtimeConfig": {"portMappings": [{"hostPort": -1, "containerPort": 80}]}`, 7, `hostPort -1`},
@@ -103,7 +107,6 @@ func TestBadWishes(t *testing.T) {
 		{"", `"runtimeConfig": {"portMappings": {"containerPort": 80}}`, 7, `runtimeConfig.portMappings`},
 		{"", `"runtimeConfig": {"portMappings": [{"containerPort": "80"}]}`, 7, `runtimeConfig.portMappings`},
 		{"", `"runtimeConfig": {"aliases": 5}`, 7, `runtimeConfig.aliases 5`},
-		{"", `"runtimeConfig": {"bandwidth": {"ingressRate": 1000}}`, 2, `runtimeConfig.bandwidth`},
 		{"", `"runtimeConfig": {"ipRanges": [{"subnet": "10.1.0.0/24"}]}`, 7, `runtimeConfig.ipRanges`},
 		{"", `"prevResult": {"cniVersion": "1.1.0", "ips": 5}`, 7, `prevResult`},
 	} {

@@ -13,7 +13,7 @@ import (
 // The kernel announces the addresses that are there when the link comes up, and none
 // that comes later (arp_notify and ndisc_notify).
 func (e Endpoint) Interface() []wire.Object {
-	objects := e.beforeUp()
+	objects := append(e.beforeUp(), e.sends()...)
 	up := &wire.Up{NetNS: e.NetNS, Dev: e.IfName}
 	var addresses []wire.Object
 	for _, a := range e.Addresses {

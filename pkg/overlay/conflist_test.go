@@ -43,6 +43,7 @@ func TestConflist(t *testing.T) {
       "type": "doverlay",
       "capabilities": {
         "aliases": true,
+        "bandwidth": true,
         "dns": true,
         "io.kubernetes.cri.pod-annotations": true,
         "ipRanges": true,

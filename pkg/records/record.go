@@ -91,10 +91,11 @@ type Record struct {
 	Member    *firewall.Member   `json:"member,omitempty"`   // the addresses on a bridge of another owner's
 	Name      string             `json:"name,omitempty"`     // the container's, as the runtime calls it; not always a domain name
 	Names     []string           `json:"names,omitempty"`
-	Links     []names.Link       `json:"links,omitempty"`    // of the container, on this network
-	Exposed   []firewall.Exposed `json:"exposed,omitempty"`  // to those that link to the container, besides what is published
-	Resolver  *names.Resolver    `json:"resolver,omitempty"` // what dnetd answers the sandbox
-	Result    json.RawMessage    `json:"result,omitempty"`   // what ADD printed, as CNI 1.1.0
+	Links     []names.Link       `json:"links,omitempty"`     // of the container, on this network
+	Exposed   []firewall.Exposed `json:"exposed,omitempty"`   // to those that link to the container, besides what is published
+	Bandwidth *network.Bandwidth `json:"bandwidth,omitempty"` // that the runtime allows the container
+	Resolver  *names.Resolver    `json:"resolver,omitempty"`  // what dnetd answers the sandbox
+	Result    json.RawMessage    `json:"result,omitempty"`    // what ADD printed, as CNI 1.1.0
 }
 
 // IPAM says where the addresses came from, so that DEL can give them back.

@@ -21,6 +21,8 @@ func (h *Links) Of(o wire.Object) wire.Kind {
 		return bridge{h, o}
 	case *wire.Veth:
 		return veth{h, o}
+	case *wire.RateLimit:
+		return rateLimit{h, o}
 	case *wire.Up:
 		return up{h, o}
 	case *wire.Sysctl:

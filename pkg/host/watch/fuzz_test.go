@@ -26,6 +26,12 @@ func FuzzEvents(f *testing.F) {
 	f.Add(nsid, uint16(unix.RTM_DELRULE), rule.B)
 	f.Add(nsid, uint16(unix.RTM_DELROUTE), make([]byte, unix.SizeofRtMsg))
 	f.Add(rtnl.Here, uint16(unix.RTM_NEWNETCONF), []byte{})
+	var qdisc nlsock.Message
+	qdisc.B = append(qdisc.B, make([]byte, 20)...) // struct tcmsg
+	qdisc.B[4] = 2                                 // index
+	qdisc.Str(1, "tbf")
+	f.Add(rtnl.Here, uint16(unix.RTM_DELQDISC), qdisc.B)
+	f.Add(nsid, uint16(unix.RTM_DELQDISC), qdisc.B)
 	table.NFHeader(unix.NFPROTO_INET, 0)
 	table.Str(unix.NFTA_TABLE_NAME, firewall.TableName)
 	f.Add(nsid, nft.MessageType(unix.NFT_MSG_DELTABLE), table.B)

@@ -101,6 +101,10 @@ func (w *linkWatch) feed(nsid int, r nlsock.Reply) []Event {
 		if l := w.links[deviceOf(r)]; l != nil && l.Kind == "bridge" && (r.Type != unix.RTM_NEWROUTE || replaces(r)) {
 			return []Event{{What: Link, Link: l.Name}}
 		}
+	case unix.RTM_NEWQDISC, unix.RTM_DELQDISC:
+		if l := w.links[rtnl.TokenBucketOn(r.Data)]; l != nil {
+			return []Event{{What: Link, Link: l.Name}}
+		}
 	case unix.RTM_NEWNETCONF:
 		if switchedOff(r.Data) {
 			return []Event{{What: Forwarding}}
@@ -153,6 +157,8 @@ func (w *linkWatch) inside(nsid int, r nlsock.Reply) []Event {
 		if isChild(r.Data) { // of a veth, the host's end tells
 			index = anyIndex
 		}
+	case unix.RTM_NEWQDISC, unix.RTM_DELQDISC:
+		index = rtnl.TokenBucketOn(r.Data)
 	case unix.RTM_DELRULE:
 		switch {
 		case nstable.IsPolicyRule(r.Data):

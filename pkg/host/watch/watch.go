@@ -84,7 +84,7 @@ func New(ours func(program string) bool, report func(Event)) (w *Watcher, err er
 	w = &Watcher{report: report, ours: ours, again: map[string]bool{}, ledger: ruleWatch{}}
 	w.closed, w.close = context.WithCancel(context.Background())
 	w.route, err = listenEvents(unix.NETLINK_ROUTE,
-		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+		unix.RTNLGRP_LINK, unix.RTNLGRP_TC, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
 		unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF)
 	if err == nil {

@@ -223,6 +223,11 @@ func TestWatch(t *testing.T) {
 			{in + "ip addr del 10.9.0.2/24 dev eth0", "inside " + v},
 			{in + "ip link set eth0 down", "inside " + v},
 			{in + "ip link set eth0 up", ""},
+			{"tc qdisc add dev " + v + " root tbf rate 1mbit burst 10k limit 10k", "link " + v},
+			{"tc qdisc del dev " + v + " root", "link " + v},
+			{"tc qdisc add dev " + v + " root pfifo; tc qdisc del dev " + v + " root", ""},
+			{in + "tc qdisc add dev eth0 root tbf rate 1mbit burst 10k limit 10k", "inside " + v},
+			{in + "tc qdisc del dev eth0 root", "inside " + v},
 			{in + "ip link set lo down", "inside " + v + ", lo "}, // those that joined the sandbox have no link here
 			{in + "ip link add x1 type veth peer name x2; " + in + "ip link set x1 up; " + in + "ip addr add 10.8.0.1/24 dev x1; " + in + "ip link del x1", ""},
 			{in + "nft 'add table ip dcni; add chain ip dcni a; add rule ip dcni a accept'", "inside " + v},

@@ -148,7 +148,7 @@ func (b *Bridge) own(e network.Endpoint) []wire.Object {
 		},
 	}
 	e.AcceptRA = b.AcceptRA
-	objects = append(objects, e.Interface()...)
+	objects = append(append(objects, e.Receives(e.HostLink())...), e.Interface()...)
 	if e.Adopted {
 		objects = append(objects, b.member(e))
 	}
