@@ -192,7 +192,7 @@ func Register(n network.Description, f Facts) registry.Registration {
 	subnets := n.IPAM.Own.Subnets
 	reg := registry.Registration{
 		Name: n.Name, Bridge: n.Link,
-		WantPool: len(subnets) == 0, WantULA: n.Families.ULA,
+		WantPool: len(subnets) == 0 && !n.Families.Refuse4, WantULA: n.Families.ULA,
 		HostID: f.ID(),
 		Avoid:  func() ([]netip.Prefix, error) { return avoid(n, f) },
 		Alive:  func(known registry.Network) bool { return alive(known, f) },

@@ -233,10 +233,13 @@ func endpointOf(rec *records.Record) network.Endpoint {
 	return e
 }
 
-// fit checks addresses against what a network says of IPv6.
+// fit checks addresses against what a network says of the families.
 func fit(f network.Families, list []ipam.Assigned) error {
 	has6 := slices.ContainsFunc(list, func(a ipam.Assigned) bool { return a.Address.Addr().Is6() })
+	has4 := slices.ContainsFunc(list, func(a ipam.Assigned) bool { return a.Address.Addr().Is4() })
 	switch {
+	case has4 && f.Refuse4:
+		return wire.Errorf(wire.CodeConfig, "ipv4 false: must not be false where ipam gives an IPv4 address")
 	case has6 && f.Refuse6:
 		return wire.Errorf(wire.CodeConfig, "ipv6 false: must not be false where ipam gives an IPv6 address")
 	case !has6 && f.Need6:

@@ -271,6 +271,7 @@ func (a *addition) makePlan() (err error) {
 	if err := fit(d.Families, l.Addresses); err != nil {
 		return err
 	}
+	l.Addresses, l.Subnets = d.WithoutGateways(l.Addresses, l.Subnets)
 	a.endpoint = network.Endpoint{
 		Attachment: r.Attachment, NetNS: r.NetNS, Cookie: a.rec.Cookie, Target: a.rec.Target, Source: a.rec.Source, MAC: cmp.Or(r.MAC, a.mac), MTU: d.MTU,
 		Addresses: l.Addresses, Subnets: l.Subnets, Routes: l.Routes, Ports: publish(d.Ports, r.Ports),

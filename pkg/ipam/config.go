@@ -34,14 +34,14 @@ type Config struct {
 	Sticky     bool
 	DataDir    string // absolute
 
-	onlyGiven bool // a subnet without a gateway in the section has none
+	ungated Ungated // where a subnet without a gateway in the section has none
 }
 
 // Subnet is one block of addresses of a network.
 type Subnet struct {
 	Prefix  netip.Prefix          `json:"subnet"`                 // no host bits
 	Range   netip.Prefix          `json:"ipRange"`                // where dynamic addresses come from; inside Prefix
-	Gateway netip.Addr            `json:"gateway"`                // the zero Addr only with Raw.OnlyGivenGateways
+	Gateway netip.Addr            `json:"gateway"`                // the zero Addr only with Raw.Ungated
 	Aux     map[string]netip.Addr `json:"auxAddresses,omitempty"` // reserved by name, or nil
 }
 
@@ -59,7 +59,7 @@ type Route struct {
 // Config checks a section and types it. Errors are of code 7 and name the
 // field.
 func (r Raw) Config() (Config, error) {
-	c := Config{Allocation: NextFit, Sticky: r.Sticky, DataDir: DefaultDataDir, onlyGiven: r.OnlyGivenGateways}
+	c := Config{Allocation: NextFit, Sticky: r.Sticky, DataDir: DefaultDataDir, ungated: r.Ungated}
 	switch r.Allocation {
 	case "", string(NextFit):
 	case string(Lowest):
@@ -97,13 +97,13 @@ func (r Raw) subnets() ([]Subnet, error) {
 		if r.single().empty() {
 			return nil, nil
 		}
-		s, err := r.single().subnet("ipam.", r.OnlyGivenGateways)
+		s, err := r.single().subnet("ipam.", r.Ungated)
 		return []Subnet{s}, err
 	}
 	var list []Subnet
 	for i, raw := range r.Subnets {
 		at := fmt.Sprintf("ipam.subnets[%d].", i)
-		s, err := raw.subnet(at, r.OnlyGivenGateways)
+		s, err := raw.subnet(at, r.Ungated)
 		if err != nil {
 			return nil, err
 		}
@@ -186,7 +186,7 @@ func (c Config) With(prefixes ...netip.Prefix) Config {
 	list := append([]Subnet(nil), c.Subnets...)
 	for _, p := range prefixes {
 		s := Subnet{Prefix: p, Range: p}
-		if !c.onlyGiven {
+		if !c.ungated.Has(p.Addr()) {
 			s.Gateway, _ = usable(p)
 		}
 		list = append(list, s)

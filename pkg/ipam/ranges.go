@@ -51,7 +51,7 @@ func (c Config) span(at string, r RawRange) (Span, error) {
 	}
 	s := Span{Subnet: p}
 	s.From, s.To = usable(p)
-	if !c.onlyGiven {
+	if !c.ungated.Has(p.Addr()) {
 		s.Gateway = s.From
 	}
 	for _, own := range c.Subnets {

@@ -1,5 +1,7 @@
 package ipam
 
+import "net/netip"
+
 // Raw is the `ipam` section of a network configuration as it is written: unchecked
 // texts. [Raw.Config] is the only way to a [Config].
 type Raw struct {
@@ -14,10 +16,16 @@ type Raw struct {
 	Sticky       bool              `json:"sticky,omitempty"`       // a container name keeps its addresses
 	DataDir      string            `json:"dataDir,omitempty"`      // "" = DefaultDataDir
 
-	// OnlyGivenGateways says that a subnet without a gateway has none: its first address
+	// Ungated says of which families a subnet without a gateway has none: its first address
 	// is one as any other.
-	OnlyGivenGateways bool `json:"-"`
+	Ungated Ungated `json:"-"`
 }
+
+// Ungated are families whose subnets have no gateway, or only one that is given.
+type Ungated struct{ IPv4, IPv6 bool }
+
+// Has reports whether an address, or a subnet by one of its, is of such a family.
+func (u Ungated) Has(a netip.Addr) bool { return a.Is4() && u.IPv4 || a.Is6() && u.IPv6 }
 
 // single returns the subnet that is written without a list.
 func (r Raw) single() RawSubnet {

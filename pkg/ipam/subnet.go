@@ -40,9 +40,9 @@ func checkFit(field string, p netip.Prefix) error {
 	return nil
 }
 
-// subnet types one subnet. Errors name a field as at and its key. Without a default
-// gateway, it has the one that is given or none.
-func (r RawSubnet) subnet(at string, onlyGiven bool) (Subnet, error) {
+// subnet types one subnet. Errors name a field as at and its key. Of some families it
+// has the gateway that is given or none.
+func (r RawSubnet) subnet(at string, none Ungated) (Subnet, error) {
 	if r.Subnet == "" {
 		return Subnet{}, r.noSubnet(at)
 	}
@@ -65,7 +65,7 @@ func (r RawSubnet) subnet(at string, onlyGiven bool) (Subnet, error) {
 	if s.Gateway, err = r.gateway(at, s.Prefix, span.From); err != nil {
 		return Subnet{}, err
 	}
-	if onlyGiven && r.Gateway == "" {
+	if none.Has(s.Prefix.Addr()) && r.Gateway == "" {
 		s.Gateway = netip.Addr{}
 	}
 	if s.Aux, err = r.aux(at, s); err != nil {

@@ -22,7 +22,7 @@ func TestUsage(t *testing.T) {
 		{RawSubnet{Subnet: "fd00::/64"}, "", 2, math.MaxUint64 - 1},
 		{RawSubnet{Subnet: "fd00::/48"}, "fd00::7", 3, math.MaxUint64},
 	} {
-		s, err := c.subnet.subnet("", false)
+		s, err := c.subnet.subnet("", Ungated{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,12 +19,19 @@ type IPAM struct {
 
 // ParseIPAM reads the ipam section. Without one, addresses come from dipam's
 // default pools, as a Docker network's do.
-func ParseIPAM(section json.RawMessage) (IPAM, error) { return parseIPAM(section, ipam.Raw{}) }
+func ParseIPAM(section json.RawMessage) (IPAM, error) {
+	return ParseIPAMWithout(ipam.Ungated{})(section)
+}
+
+// ParseIPAMWithout is [ParseIPAM] for a network without default gateways of some families.
+func ParseIPAMWithout(gateways ipam.Ungated) func(section json.RawMessage) (IPAM, error) {
+	return func(section json.RawMessage) (IPAM, error) { return parseIPAM(section, ipam.Raw{Ungated: gateways}) }
+}
 
 // ParseIPAMOnLAN is [ParseIPAM] for a network whose gateway is a router of a LAN: it has
 // the gateways that the section names, and no default ones.
 func ParseIPAMOnLAN(section json.RawMessage) (IPAM, error) {
-	return parseIPAM(section, ipam.Raw{OnlyGivenGateways: true})
+	return ParseIPAMWithout(ipam.Ungated{IPv4: true, IPv6: true})(section)
 }
 
 // parseIPAM reads an ipam section into one with what no key says.

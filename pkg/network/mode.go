@@ -3,6 +3,7 @@ package network
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"dcni/pkg/ipam"
@@ -72,7 +73,8 @@ type Description struct {
 	Routed   bool         // the network's interfaces know no neighbours, see [Endpoint]
 	IPAM     IPAM
 	Families Families
-	MTU      int // bytes; 0: that of the link of the default route
+	Isolated ipam.Ungated // families in which the host is not on the network: its subnets have no gateway
+	MTU      int          // bytes; 0: that of the link of the default route
 	Ports    Ports
 	NoMAC    string // why no MAC can be asked for; "": one can
 	DNS      *DNS
@@ -100,6 +102,23 @@ type Description struct {
 // other host's, see [Endpoint.SandboxMAC], and its addresses are announced.
 func (d Description) OnLAN() bool { return d.Parent != nil && !d.Parent.Own && !d.Routed }
 
+// WithoutGateways returns addresses and subnets as they are on the network, whichever gateways
+// an IPAM plugin gave.
+func (d Description) WithoutGateways(addresses []ipam.Assigned, subnets []ipam.Subnet) ([]ipam.Assigned, []ipam.Subnet) {
+	addresses, subnets = slices.Clone(addresses), slices.Clone(subnets)
+	for i, a := range addresses {
+		if d.Isolated.Has(a.Address.Addr()) {
+			addresses[i].Gateway = netip.Addr{}
+		}
+	}
+	for i, s := range subnets {
+		if d.Isolated.Has(s.Prefix.Addr()) {
+			subnets[i].Gateway = netip.Addr{}
+		}
+	}
+	return addresses, subnets
+}
+
 // Shared reports whether sandboxes share a network namespace that is not theirs.
 func (d Description) Shared() bool { return d.Shares != "" || d.Joins != "" }
 
@@ -111,6 +130,7 @@ func (d Description) Default() bool { return d.Name == "bridge" || d.Info.NoName
 // name.
 type Families struct {
 	ULA     bool // a unique local IPv6 /64
+	Refuse4 bool // IPv4 addresses are an error: "ipv4": false
 	Refuse6 bool // IPv6 addresses are an error: "ipv6": false
 	Need6   bool // no IPv6 address is an error: "ipv6": true
 }

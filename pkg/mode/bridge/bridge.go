@@ -35,9 +35,10 @@ func (b *Bridge) Describe() network.Description {
 		Link:     b.Link,
 		Bridge:   b.bridge(),
 		IPAM:     b.IPAM,
-		Families: network.Families{ULA: b.IPv6 != nil && *b.IPv6 && !b.hasIPv6Subnet(), Refuse6: b.IPv6 != nil && !*b.IPv6, Need6: b.IPv6 != nil && *b.IPv6},
+		Families: network.Families{Refuse4: b.NoIPv4, ULA: b.IPv6 != nil && *b.IPv6 && !b.hasIPv6Subnet(), Refuse6: b.IPv6 != nil && !*b.IPv6, Need6: b.IPv6 != nil && *b.IPv6},
 		MTU:      b.MTU,
-		Ports:    network.Ports{Ignore: b.Internal, Default: b.HostBinding},
+		Ports:    b.ports(),
+		Isolated: b.isolated(),
 		DNS:      b.DNS,
 		Names:    b.Names,
 		IfPrefix: b.IfPrefix,
@@ -111,6 +112,9 @@ func (b *Bridge) onBridge(e network.Endpoint) []wire.Object {
 		objects = append(objects, b.settings(family, e.Adopted)...)
 	}
 	for _, subnet := range e.Subnets {
+		if !subnet.Gateway.IsValid() || b.InhibitIPv4 && subnet.Gateway.Is4() {
+			continue
+		}
 		objects = append(objects, &wire.Addr{Dev: b.Link, Prefix: netip.PrefixFrom(subnet.Gateway, subnet.Prefix.Bits())})
 	}
 	return append(objects, &wire.Up{Dev: b.Link})
@@ -120,6 +124,10 @@ func (b *Bridge) onBridge(e network.Endpoint) []wire.Object {
 func (b *Bridge) settings(family int, adopted bool) []wire.Object {
 	conf := fmt.Sprintf("net/ipv%d/conf/%s/", family, b.Link)
 	switch {
+	case b.mode(family) == Isolated && (family == 4 || adopted):
+		return nil
+	case b.mode(family) == Isolated:
+		return []wire.Object{&wire.Sysctl{Path: conf + "disable_ipv6", Value: "1"}}
 	case family == 6 && adopted:
 		return []wire.Object{&wire.Sysctl{Path: conf + "disable_ipv6", Value: "0"}}
 	case family == 6:

@@ -111,6 +111,14 @@ func TestCrashMatrixRouted(t *testing.T) {
 	}`)
 }
 
+// The host is not on an isolated network.
+func TestCrashMatrixIsolated(t *testing.T) {
+	cnitest.Thin(t, bridge.Plugin, `{
+		"cniVersion": "1.1.0", "name": "web", "type": "dbridge", "internal": true, "gatewayModeIPv4": "isolated", "gatewayModeIPv6": "isolated",
+		"ipv6": true, "ipam": {"type": "dipam", "subnet": "10.1.0.0/24"}
+	}`)
+}
+
 // What is said of forwarding goes with its last user.
 func TestCrashMatrixForAll(t *testing.T) {
 	cnitest.Matrix(t, bridge.Plugin, `{

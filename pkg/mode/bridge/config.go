@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/netip"
 	"slices"
@@ -28,6 +29,7 @@ type rawBridge struct {
 	GatewayMode6  string          `json:"gatewayModeIPv6"`
 	InhibitIPv4   bool            `json:"inhibitIPv4"`
 	MTU           int             `json:"mtu"`
+	IPv4          *bool           `json:"ipv4"`
 	IPv6          *bool           `json:"ipv6"`
 	Trusted       []string        `json:"trustedHostInterfaces"`
 	GwPriority    int             `json:"gwPriority"`
@@ -52,6 +54,8 @@ type Bridge struct {
 	Masquerade  bool   // outgoing connections take the host's address
 	Mode4       Mode
 	Mode6       Mode
+	InhibitIPv4 bool         // the bridge has no IPv4 address
+	NoIPv4      bool         // the network has no IPv4
 	Trusted     []string     // interfaces of the host, from which published ports are reached by the containers' addresses
 	SNAT        []netip.Addr // instead of whichever address the host has there, one a family at most
 	HostBinding netip.Addr   // for ports published with no host address; zero: any
@@ -100,7 +104,7 @@ func parseBridge(conf network.Conf) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readBridge(conf, keys, network.ParseIPAM)
+	return readBridge(conf, keys, nil)
 }
 
 // Extended reads the configuration of a network that is a bridge network and more: more
@@ -129,7 +133,7 @@ func Keys(more any, without []string) []string {
 }
 
 // readBridge reads a configuration. Keys under Docker's names are then among the keys under
-// their own.
+// their own. Where addresses is nil, the ipam section is read as any network's.
 func readBridge(conf network.Conf, keys network.Object, addresses func(json.RawMessage) (network.IPAM, error)) (*Bridge, error) {
 	prefix := network.PrefixOf(keys)
 	if err := options.Replace(keys); err != nil {
@@ -164,19 +168,21 @@ func (r *rawBridge) typed(addresses func(json.RawMessage) (network.IPAM, error))
 		return nil, err
 	}
 	b := &Bridge{
-		Name:       r.Name,
-		Link:       r.Bridge,
-		Default:    r.DefaultBridge,
-		ICC:        or(r.ICC, true),
-		Internal:   r.Internal,
-		Masquerade: or(r.Masquerade, true),
-		MTU:        r.MTU,
-		IPv6:       r.IPv6,
-		GwPriority: r.GwPriority,
-		IPForward:  or(r.IPForward, true),
-		NoDrop:     r.NoDrop,
-		AcceptRA:   r.AcceptRA,
-		DNS:        r.DNS,
+		Name:        r.Name,
+		Link:        r.Bridge,
+		Default:     r.DefaultBridge,
+		ICC:         or(r.ICC, true),
+		Internal:    r.Internal,
+		Masquerade:  or(r.Masquerade, true),
+		MTU:         r.MTU,
+		IPv6:        r.IPv6,
+		GwPriority:  r.GwPriority,
+		IPForward:   or(r.IPForward, true),
+		NoDrop:      r.NoDrop,
+		AcceptRA:    r.AcceptRA,
+		InhibitIPv4: r.InhibitIPv4,
+		NoIPv4:      !or(r.IPv4, true),
+		DNS:         r.DNS,
 	}
 	if r.AcceptRA && r.Bridge == "" {
 		return nil, wire.Invalid("acceptRA", true, `must be false without the key "bridge": only containers could send router advertisements on a bridge of dbridge's own`)
@@ -196,6 +202,9 @@ func (r *rawBridge) typed(addresses func(json.RawMessage) (network.IPAM, error))
 	}
 	if b.HostBinding, err = hostBinding(r.HostBinding); err != nil {
 		return nil, err
+	}
+	if addresses == nil {
+		addresses = network.ParseIPAMWithout(b.ungated())
 	}
 	if b.IPAM, err = addresses(r.IPAM); err != nil {
 		return nil, err
@@ -219,13 +228,6 @@ func (r *rawBridge) later() error {
 		return wire.Errorf(wire.CodeUnsupported, `firewall "iptables": not supported by this version, which has nftables only`)
 	default:
 		return wire.Invalid("firewall", r.Firewall, "must be nftables or iptables")
-	}
-	for field, given := range map[string]bool{
-		"inhibitIPv4": r.InhibitIPv4,
-	} {
-		if given {
-			return wire.Errorf(wire.CodeUnsupported, "%s: not supported by this version", field)
-		}
 	}
 	return nil
 }
@@ -261,12 +263,16 @@ func (b *Bridge) combinations() error {
 	switch {
 	case b.MTU != 0 && (b.MTU < minMTU || b.MTU > maxMTU):
 		return wire.Invalid("mtu", b.MTU, "must be 0 (that of the host's way out) or 68 to 65535")
+	case b.NoIPv4 && network.HasFamily(b.IPAM.Own.Subnets, false):
+		return wire.Invalid("ipv4", false, "must not be false with an IPv4 subnet in ipam")
+	case b.NoIPv4 && b.IPAM.Type == "dipam" && !has6 && !or(b.IPv6, false):
+		return wire.Invalid("ipv4", false, `needs "ipv6": true, or an IPv6 subnet in ipam`)
 	case b.IPv6 != nil && !*b.IPv6 && has6:
 		return wire.Invalid("ipv6", *b.IPv6, "must not be false with an IPv6 subnet in ipam")
 	case b.MTU != 0 && b.MTU < minMTU6 && (has6 || or(b.IPv6, false)):
 		return wire.Invalid("mtu", b.MTU, "must be at least 1280 on a network with IPv6 (RFC 8200)")
 	}
-	if err := b.leadsIn(); err != nil {
+	if err := cmp.Or(b.apart(), b.leadsIn()); err != nil {
 		return err
 	}
 	return b.leaves()

@@ -41,6 +41,7 @@ var options = network.DockerOptions{
 	"com.docker.network.driver.mtu":                     network.NumberOption("mtu"),
 	"com.docker.network.host_ipv4":                      network.StringOption("snatIPv4"),
 	"com.docker.network.host_ipv6":                      network.StringOption("snatIPv6"),
+	"com.docker.network.enable_ipv4":                    network.BoolOption("ipv4"),
 	"com.docker.network.enable_ipv6":                    network.BoolOption("ipv6"),
 	network.IfacePrefix:                                 network.PrefixOption(),
 }
@@ -95,7 +96,7 @@ func (driver) Options(conf network.Conf) (map[string]string, error) {
 // ShowOptions returns what a configuration's keys say under Docker's names: the bridge's,
 // and more.
 func ShowOptions(keys network.Object, more network.DockerOptions) (map[string]string, error) {
-	for _, key := range slices.Concat([]string{"internal", "ipv6", "names"}, network.Known(&rawReference{}), network.StandardKeys()) {
+	for _, key := range slices.Concat([]string{"internal", "ipv4", "ipv6", "names"}, network.Known(&rawReference{}), network.StandardKeys()) {
 		delete(keys, key)
 	}
 	if v, ok := keys["ipMasq"]; ok { // another word for masquerade

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/ipam"
 	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
@@ -76,10 +77,8 @@ func mode(key, text string) (Mode, error) {
 	switch m := Mode(text); m {
 	case "":
 		return NAT, nil
-	case NAT, Unprotected, Routed:
+	case NAT, Unprotected, Routed, Isolated:
 		return m, nil
-	case Isolated:
-		return NAT, wire.Errorf(wire.CodeUnsupported, "%s %q: not supported by this version", key, text)
 	}
 	return NAT, wire.Invalid(key, text, "must be nat, nat-unprotected, routed or isolated")
 }
@@ -124,6 +123,40 @@ func (r *rawBridge) trusted() ([]string, error) {
 		}
 	}
 	return r.Trusted, nil
+}
+
+// ungated are the families whose subnets have no gateway unless one is given: the host is not
+// on an isolated network, and where it has no IPv4 on an internal one nothing needs it.
+func (b *Bridge) ungated() ipam.Ungated {
+	return ipam.Ungated{IPv4: b.Mode4 == Isolated || b.InhibitIPv4 && b.Internal, IPv6: b.Mode6 == Isolated}
+}
+
+// isolated are the families in which the host is not on the network.
+func (b *Bridge) isolated() ipam.Ungated {
+	return ipam.Ungated{IPv4: b.Mode4 == Isolated, IPv6: b.Mode6 == Isolated}
+}
+
+// ports says how the network publishes ports.
+func (b *Bridge) ports() network.Ports {
+	if b.isolated() != (ipam.Ungated{}) {
+		return network.Ports{Refuse: "the network is isolated"}
+	}
+	return network.Ports{Ignore: b.Internal, Default: b.HostBinding}
+}
+
+// apart checks that the host is to be on nothing of an isolated network.
+func (b *Bridge) apart() error {
+	for _, family := range []int{4, 6} {
+		if b.mode(family) == Isolated && !b.Internal {
+			return wire.Invalid(fmt.Sprintf("gatewayModeIPv%d", family), string(Isolated), `needs "internal": true: the network has no gateway`)
+		}
+	}
+	for _, s := range b.IPAM.Own.Subnets {
+		if b.isolated().Has(s.Prefix.Addr()) && s.Gateway.IsValid() {
+			return wire.Invalid("ipam.gateway", s.Gateway, fmt.Sprintf("must not be given with gatewayModeIPv%d isolated: the network has none", family(s.Gateway)))
+		}
+	}
+	return nil
 }
 
 // leadsIn checks that the network is reached from elsewhere, if it says from where.

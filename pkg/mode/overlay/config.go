@@ -28,6 +28,9 @@ func parse(conf network.Conf) (network.Mode, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b.Mode4 == bridge.Isolated || b.Mode6 == bridge.Isolated || b.InhibitIPv4 {
+		return nil, wire.Errorf(wire.CodeUnsupported, "gatewayModeIPv4, gatewayModeIPv6 isolated and inhibitIPv4: not supported with doverlay: the network's gateway is on each node")
+	}
 	n := &Network{Bridge: b, VNI: own.VNI, Encrypted: own.Encrypted != nil && *own.Encrypted, Flood: own.Flood != nil && *own.Flood}
 	if n.VNI != 0 && (n.VNI < overlay.MinVNI || n.VNI > overlay.MaxVNI) {
 		return nil, wire.Invalid("vni", n.VNI, "must be 4096 to 16777215, or left out: the cluster has it")

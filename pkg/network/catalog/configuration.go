@@ -124,7 +124,7 @@ func (c *Configuration) facts() (Facts, error) {
 	if c.IPAMDriver != "" {
 		f.IPAM = c.IPAMDriver
 	}
-	cfg, err := ipam.Raw{Subnets: c.Subnets, OnlyGivenGateways: true}.Config()
+	cfg, err := ipam.Raw{Subnets: c.Subnets, Ungated: ipam.Ungated{IPv4: true, IPv6: true}}.Config()
 	f.Subnets = cfg.Subnets
 	f.IPv6 = f.IPv6 || network.HasFamily(f.Subnets, true)
 	return f, err

@@ -162,7 +162,7 @@ func (d *Draft) findIPAM(own bool, versions []string) error {
 // families finds out which families are to get a subnet.
 func (d *Draft) families() error {
 	has4, has6 := network.HasFamily(d.IPAM.Own.Subnets, false), network.HasFamily(d.IPAM.Own.Subnets, true)
-	with4 := d.options.IPv4 == nil || *d.options.IPv4
+	with4 := (d.options.IPv4 == nil || *d.options.IPv4) && !d.Families.Refuse4
 	switch {
 	case !with4 && has4:
 		return errors.New("ipv4 false: must not be false with an IPv4 subnet")
