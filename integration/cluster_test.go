@@ -10,6 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"dcni/pkg/host/offload"
 	"dcni/pkg/overlay"
 	"dcni/pkg/overlay/remote"
 	"dcni/pkg/records"
@@ -85,4 +86,20 @@ func cmdKeys(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return errors.Join(err, store.Close())
 	}))
+}
+
+// cmdSums prints who computes the checksums of what goes out by a link, or has the kernel do so.
+func cmdSums(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 || len(args) > 2 || len(args) == 2 && args[1] != "kernel" {
+		ts.Fatalf("usage: sums LINK [kernel]")
+	}
+	out := ts.Stdout()
+	if len(args) == 2 {
+		ts.Check(offload.Off(args[0]))
+		return
+	}
+	link, err := offload.IsOn(args[0])
+	ts.Check(err)
+	_, err = fmt.Fprintln(out, map[bool]string{true: "link", false: "kernel"}[link])
+	ts.Check(err)
 }

@@ -42,6 +42,7 @@ func commands() map[string]scriptCommand {
 		"on":         cmdOn,
 		"cluster":    cmdCluster,
 		"keys":       cmdKeys,
+		"sums":       cmdSums,
 		"cut":        cmdCut,
 		"heal":       cmdHeal,
 		"kill9":      cmdKill9,

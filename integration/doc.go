@@ -78,6 +78,8 @@
 //	cluster [-6] NODE...                  the first begins a cluster (`dnet cluster init`), the others join; -6: by
 //	                                      their IPv6 addresses
 //	keys NODE [PREFIX]                    what the cluster's store has, as that node's dclusterd says: key and value
+//	sums LINK [kernel]                    who computes checksums of what goes out by a link: it, or the kernel; have the
+//	                                      kernel do so
 //	cut NODE NODE [one-way]               drop their packets to one another, or only the first's to the second;
 //	                                      the first may be outside
 //	heal [NODE NODE]                      undo cut, of two or of all

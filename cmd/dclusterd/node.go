@@ -60,6 +60,8 @@ type node struct {
 	leads    atomic.Bool   // the node's member is the store's leader
 	closed   sync.Once
 
+	wrongSums atomic.Bool // the NIC computes checksums inside VXLAN wrongly
+
 	recovering sync.Mutex // held while the node puts what it has into the store
 
 	mu        sync.Mutex
@@ -191,7 +193,7 @@ func (n *node) self() remote.Self {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	c := n.config
-	self := remote.Self{Node: c.Node, Cluster: c.Cluster, Prefix: c.Prefix, Members: c.Endpoints, Local: c.Address, MTU: n.mtu, Ports: n.ports}
+	self := remote.Self{Node: c.Node, Cluster: c.Cluster, Prefix: c.Prefix, Members: c.Endpoints, Local: c.Address, MTU: n.mtu, Ports: n.ports, ComputeSums: n.wrongSums.Load()}
 	if err := n.unplaced; err != nil && !errors.Is(err, overlay.ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) {
 		self.Refused = err.Error()
 	}

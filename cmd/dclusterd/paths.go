@@ -26,7 +26,7 @@ const (
 // newProber is the node's. Its cluster's ID is set when it runs.
 func (n *node) newProber() *prober {
 	c := n.config
-	return &prober{log: n.log, node: c.Node, local: c.Address, mtu: func() int { return n.self().MTU }}
+	return &prober{log: n.log, node: c.Node, local: c.Address, mtu: func() int { return n.self().MTU }, sums: newSums(c.Address)}
 }
 
 // probe has the prober run: it answers other nodes, asks all of them now and then, and
@@ -39,13 +39,16 @@ func (n *node) probe(ctx context.Context) {
 	n.paths.cluster = n.conf().Cluster
 	n.paths.send = func(p probe.Path, to netip.Addr, packet []byte) error { return sockets[p].Send(to, packet) }
 	n.paths.soon = func(peer string) { n.askFresh(ctx, 0, []string{peer}) }
+	n.paths.look = func(ready func()) { n.lookAtSums(ctx, ready) }
 	close(n.probing)
+	n.tasks.Go(func() { n.testSums(ctx) })
 	for p, s := range sockets {
 		n.tasks.Go(func() { n.receiveProbes(ctx, p, s) })
 	}
 	n.tasks.Go(func() { n.followPeers(ctx) })
 	for sleep(ctx, probePause+rand.N(probeJitter)) {
 		n.paths.ask(ctx, all)
+		n.keepSums()
 	}
 	for _, s := range sockets {
 		_ = s.Close()
@@ -75,11 +78,7 @@ func (n *node) openPaths(ctx context.Context) map[probe.Path]*rawip.Socket {
 func listenPaths(ctx context.Context, local netip.Addr) (map[probe.Path]*rawip.Socket, error) {
 	sockets := map[probe.Path]*rawip.Socket{}
 	for _, p := range []probe.Path{probe.VXLAN, probe.ESP} {
-		var words []rawip.Word
-		for _, w := range p.Words() {
-			words = append(words, rawip.Word(w))
-		}
-		s, err := rawip.Listen(ctx, p.Protocol(), local, words...)
+		s, err := rawip.Listen(ctx, p.Protocol(), local, pathWords(p)...)
 		if err != nil {
 			for _, s := range sockets {
 				_ = s.Close()
@@ -167,6 +166,7 @@ func (n *node) askFresh(ctx context.Context, after time.Duration, peers []string
 	n.tasks.Go(func() {
 		if sleep(ctx, after) {
 			n.paths.ask(ctx, func(name string) bool { return slices.Contains(peers, name) })
+			n.paths.sums.wake()
 		}
 	})
 }

@@ -44,6 +44,8 @@ type prober struct {
 	send    func(p probe.Path, to netip.Addr, packet []byte) error
 	// soon has a peer asked that has just asked, while the caller goes on.
 	soon func(peer string)
+	look func(ready func()) // looks at checksums, and calls ready once it does
+	sums *sums
 
 	mu    sync.Mutex
 	peers map[string]overlay.Node // the other nodes, by name
@@ -207,12 +209,21 @@ func (p *prober) receive(path probe.Path, from netip.Addr, packet []byte) {
 	if !is || m.Answer || !m.Of(path, probe.Link{Cluster: p.cluster, From: peer, To: p.node}) {
 		return
 	}
-	answer := p.encode(path, probe.Message{Answer: true, Number: m.Number}, peer, from, 0)
-	if err := p.send(path, from, answer); err != nil {
-		p.log.Debug("a probe was not answered", "node", peer, "path", path, "error", err)
+	if m.Look {
+		p.look(func() { p.answer(path, m.Number, peer, from) })
+		return
 	}
+	p.answer(path, m.Number, peer, from)
 	if p.unheard(path, peer) {
 		p.soon(peer)
+	}
+}
+
+// answer answers a question.
+func (p *prober) answer(path probe.Path, number uint64, peer string, to netip.Addr) {
+	packet := p.encode(path, probe.Message{Answer: true, Number: number}, peer, to, 0)
+	if err := p.send(path, to, packet); err != nil {
+		p.log.Debug("a probe was not answered", "node", peer, "path", path, "error", err)
 	}
 }
 
@@ -254,6 +265,9 @@ const probeSpace = time.Second
 // answered notes an answer. The prober is locked.
 func (p *prober) answered(path probe.Path, peer string, m probe.Message) {
 	q := p.asked[m.Number]
+	if q == nil && path == probe.VXLAN && m.Of(path, probe.Link{Cluster: p.cluster, From: peer, To: p.node}) {
+		p.sums.answered(peer, m.Number)
+	}
 	if q == nil || q.peer != peer || q.subject.path() != path || !m.Of(path, probe.Link{Cluster: p.cluster, From: peer, To: p.node}) {
 		return
 	}

@@ -104,6 +104,9 @@ func (n *node) local() cluster.StatusReply {
 		reply.Cert = i.Cert.NotAfter
 	}
 	reply.Warnings = append(reply.Warnings, n.conflicts...)
+	if reply.ComputeSums = n.wrongSums.Load(); reply.ComputeSums {
+		reply.Warnings = append(reply.Warnings, sumsWarning)
+	}
 	if n.unplaced != nil {
 		reply.Warnings = append(reply.Warnings, n.unplaced.Error())
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/offload"
+	"dcni/pkg/mode/overlay"
 )
 
 // defaultMetrics is where metrics and health are served unless the command line says
@@ -165,7 +167,18 @@ func (d *dnetd) reading() reading {
 	return reading{
 		DNS: d.server.Stats(), Containers: d.registry.count(), Networks: d.registry.networkCount(),
 		Heals: d.healer.counts.byKind(), Relay: d.ports.relay.Stats(),
+		Summed: d.summed(),
 	}
+}
+
+// summed counts overlay networks whose device does not leave checksums to the NIC.
+func (d *dnetd) summed() (n int) {
+	for _, name := range d.overlays.Names() {
+		if left, err := offload.IsOn(overlay.Device(name)); err == nil && !left {
+			n++
+		}
+	}
+	return n
 }
 
 // health returns an error if plugins get no answer from dnetd, or one from another

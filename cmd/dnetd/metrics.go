@@ -18,6 +18,7 @@ type reading struct {
 	Networks   int               // that have names
 	Heals      map[string]uint64 // what healing did, by kind
 	Relay      relay.Stats
+	Summed     int // overlay networks whose checksums the kernel computes in place of the NIC
 }
 
 // Metrics of the name server and of the agent. Labels have few values, known
@@ -40,6 +41,7 @@ var (
 	acceptedDesc   = desc("relay_accepted_total", "Connections and UDP clients that came to relayed ports.")
 	refusedDesc    = desc("relay_refused_total", "Of these, how many the container, a limit or a rule refused.")
 	bytesDesc      = desc("relay_bytes_total", "Bytes passed on, both ways; of connections when they end.")
+	summedDesc     = desc("overlay_kernel_checksums", "Overlay networks here whose checksums the kernel computes, as the NIC does it wrongly.")
 	buildDesc      = desc("build_info", "Always 1; which dnetd this is.", "version", "goversion")
 )
 
@@ -64,7 +66,7 @@ func (c collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		queriesDesc, latencyDesc, upstreamDesc, straysDesc, underWayDesc, waitingDesc, tcpDesc,
 		containersDesc, networksDesc, healsDesc, buildDesc,
-		portsDesc, noPortsDesc, relayedDesc, sessionsDesc, acceptedDesc, refusedDesc, bytesDesc,
+		portsDesc, noPortsDesc, relayedDesc, sessionsDesc, acceptedDesc, refusedDesc, bytesDesc, summedDesc,
 	} {
 		out <- d
 	}
@@ -100,6 +102,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter(acceptedDesc, r.Relay.Accepted)
 	counter(refusedDesc, r.Relay.Refused)
 	counter(bytesDesc, r.Relay.Bytes)
+	gauge(summedDesc, r.Summed)
 	gauge(buildDesc, 1, cni.Version, runtime.Version())
 }
 

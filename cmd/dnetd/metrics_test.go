@@ -94,6 +94,7 @@ dcni_heals_total{kind="collected"} 0
 dcni_heals_total{kind="failed"} 1
 dcni_heals_total{kind="put_back"} 4
 dcni_networks 2
+dcni_overlay_kernel_checksums 0
 dcni_relay_accepted_total 20
 dcni_relay_bytes_total 1000
 dcni_relay_connections 6

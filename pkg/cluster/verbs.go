@@ -121,9 +121,11 @@ type StatusReply struct {
 	Networks  int           `json:"networks"`
 	Endpoints int           `json:"endpoints"`
 	Queued    int           `json:"queued,omitempty"` // releases that wait for the store
-	Warnings  []string      `json:"warnings,omitempty"`
-	Error     string        `json:"error,omitempty"`    // why the store is away
-	Snapshot  *SnapshotInfo `json:"snapshot,omitempty"` // the last daily one; nil: none yet
+	// ComputeSums says that the NIC computes checksums inside VXLAN wrongly, so that the kernel does.
+	ComputeSums bool          `json:"computeSums,omitempty"`
+	Warnings    []string      `json:"warnings,omitempty"`
+	Error       string        `json:"error,omitempty"`    // why the store is away
+	Snapshot    *SnapshotInfo `json:"snapshot,omitempty"` // the last daily one; nil: none yet
 }
 
 // A SnapshotInfo is a daily snapshot of the store.

@@ -24,6 +24,7 @@ type ClusterNode struct {
 	overlay.Node              // as the cluster knows it
 	Ports        remote.Ports // of its networks; zero: to be read
 	Members      []string     // of the store, for errors
+	ComputeSums  bool         // of its packets, see [remote.Self]
 	Close        func()
 }
 
@@ -167,7 +168,7 @@ func (n *ClusterNode) settled(e overlay.Existing, read func() (overlay.Meta, err
 	o := &network.Overlay{
 		Node: n.Cluster.Node, Local: n.Address, VNI: e.VNI, Port: cmp.Or(meta.Port, overlay.Port), MTU: e.MTU,
 		RouterMAC: overlay.RouterMAC(n.Cluster.Node, e.Name), Generation: e.Generation,
-		Internal: e.Internal, Encrypted: e.Encrypted, Flood: e.Flood,
+		Internal: e.Internal, Encrypted: e.Encrypted, Flood: e.Flood, ComputeSums: n.ComputeSums,
 	}
 	if e.Encrypted {
 		o.Port = cmp.Or(meta.PortESP, overlay.PortESP)
@@ -317,8 +318,8 @@ func openCluster(store records.Store, start func() error) OpenCluster {
 			Cluster: overlay.Cluster{Store: client, Keys: overlay.Keys{Prefix: self.Prefix}, Node: self.Node, Now: unixNow},
 			Node:    overlay.Node{Address: self.Local, MTU: self.MTU},
 			Ports:   self.Ports,
-			Members: self.Members,
-			Close:   func() { _ = client.Close() }, // nothing is under way
+			Members: self.Members, ComputeSums: self.ComputeSums,
+			Close: func() { _ = client.Close() }, // nothing is under way
 		}, nil
 	}
 }

@@ -15,16 +15,17 @@ const IPAMCluster = "cluster"
 // attachment is on. It is on record with the attachment, so that DEL, CHECK and healing
 // need no store.
 type Overlay struct {
-	Node       string     `json:"node"`  // this one's name
-	Local      netip.Addr `json:"local"` // its address on the underlay
-	VNI        int        `json:"vni"`
-	Port       int        `json:"port"`       // UDP
-	MTU        int        `json:"mtu"`        // bytes
-	RouterMAC  string     `json:"routerMAC"`  // of the network's bridge on this node
-	Generation int64      `json:"generation"` // of the network
-	Internal   bool       `json:"internal,omitempty"`
-	Encrypted  bool       `json:"encrypted,omitempty"`
-	Flood      bool       `json:"flood,omitempty"`
+	Node        string     `json:"node"`  // this one's name
+	Local       netip.Addr `json:"local"` // its address on the underlay
+	VNI         int        `json:"vni"`
+	Port        int        `json:"port"`       // UDP
+	MTU         int        `json:"mtu"`        // bytes
+	RouterMAC   string     `json:"routerMAC"`  // of the network's bridge on this node
+	Generation  int64      `json:"generation"` // of the network
+	Internal    bool       `json:"internal,omitempty"`
+	Encrypted   bool       `json:"encrypted,omitempty"`
+	Flood       bool       `json:"flood,omitempty"`
+	ComputeSums bool       `json:"computeSums,omitempty"` // see [wire.Vxlan]
 	// NodeAddresses are the node's own on the network; nil: it has none.
 	NodeAddresses []netip.Prefix `json:"nodeAddresses,omitempty"`
 }

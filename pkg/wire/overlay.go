@@ -29,6 +29,9 @@ type Vxlan struct {
 	Flood    bool
 	Isolated bool   // no traffic to isolated ports: containers on other nodes are kept apart as those here
 	Alias    string // for people: the network's name
+	// ComputeSums has the kernel compute checksums of what it sends, in place of a NIC that does
+	// it wrongly. Without it, how that is stays as it is.
+	ComputeSums bool
 }
 
 // Key names the link.
@@ -55,6 +58,9 @@ func (v *Vxlan) String() string {
 	s += fmt.Sprintf(" alias %q type vxlan id %d local %s dstport %d nolearning", v.Alias, v.VNI, v.Local, v.Port)
 	if !v.Flood {
 		s += " proxy"
+	}
+	if v.ComputeSums {
+		s += " tx-checksum-ip-generic off"
 	}
 	return s
 }

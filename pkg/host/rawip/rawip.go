@@ -82,6 +82,24 @@ func filter(v6 bool, words []Word) []unix.SockFilter {
 	return append(p, unix.SockFilter{Code: unix.BPF_RET, K: whole}, unix.SockFilter{Code: unix.BPF_RET, K: drop})
 }
 
+// PacketFilter returns the same for a packet socket, which sees the IP headers of both
+// families, and all protocols.
+func PacketFilter(v6 bool, protocol uint32, words []Word) []unix.SockFilter {
+	at, header := uint32(9), uint32(0) // of the protocol, and of what is behind a header of fixed length
+	if v6 {
+		at, header = 6, 40
+	}
+	behind := make([]Word, len(words))
+	for i, w := range words {
+		behind[i] = Word{w.Offset + header, w.Value}
+	}
+	rest := filter(v6, behind)
+	return append([]unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: at},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: protocol, Jf: uint8(len(rest) - 1)},
+	}, rest...)
+}
+
 // Send sends a packet. One that is longer than the link takes is an error.
 func (s *Socket) Send(to netip.Addr, packet []byte) error {
 	_, err := s.conn.WriteToIP(packet, &net.IPAddr{IP: to.AsSlice()})

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/hostports"
+	"dcni/pkg/host/offload"
 	"dcni/pkg/host/proc"
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/wire"
@@ -113,6 +114,11 @@ func (d device) raise() error {
 		}
 	} else if err != nil {
 		return err
+	}
+	if d.o.ComputeSums {
+		if err := offload.Off(d.o.Name); err != nil {
+			return err
+		}
 	}
 	if err = rt.SetUp(l.Index, true); errors.Is(err, unix.EADDRINUSE) {
 		return d.portTaken()
@@ -222,6 +228,11 @@ func (d device) differsAsPort(l, bridge *rtnl.Link) error {
 	}
 	if l.MTU != d.o.MTU {
 		errs = append(errs, fmt.Errorf("has mtu %d instead of %d", l.MTU, d.o.MTU))
+	}
+	if d.o.ComputeSums {
+		if on, err := offload.IsOn(d.o.Name); on || err != nil {
+			errs = append(errs, errors.Join(errors.New("leaves checksums to the NIC"), err))
+		}
 	}
 	if l.Master != 0 && (l.Learning || l.Suppress != d.o.Flood || l.Isolated != d.isolated()) {
 		errs = append(errs, fmt.Errorf("bridge port has learning %t neigh_suppress %t isolated %t", l.Learning, l.Suppress, l.Isolated))

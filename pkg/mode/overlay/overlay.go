@@ -112,6 +112,7 @@ func (n *Network) network(objects []wire.Object, e network.Endpoint) []wire.Obje
 		&wire.Vxlan{
 			Name: Device(n.Name), Bridge: n.Link, VNI: o.VNI, Local: o.Local, Port: o.Port, MTU: e.MTU,
 			Flood: o.Flood, Isolated: !n.ICC, Alias: n.Name,
+			ComputeSums: o.ComputeSums,
 		},
 		&wire.Peers{Network: n.Name, Bridge: n.Link, Vxlan: Device(n.Name), Flood: o.Flood, Encrypted: o.Encrypted},
 	)

@@ -8,7 +8,7 @@
 // bytes in network order:
 //
 //	 0  "DCNI"
-//	 4  kind: 1 asks, 2 answers
+//	 4  kind: 1 asks, 2 answers, 3 asks to look at checksums
 //	 5  three zero bytes
 //	 8  number: of the question, a random one for each
 //	16  sum: the first 16 bytes of HMAC-SHA256 over path, kind, number and the names of
@@ -37,11 +37,15 @@ type Path int
 const (
 	VXLAN Path = iota
 	ESP
+	Checksum // of packets in VXLAN, see [Frame]
 )
 
 func (p Path) String() string {
-	if p == ESP {
+	switch p {
+	case ESP:
 		return "ESP"
+	case Checksum:
+		return "checksum"
 	}
 	return "VXLAN"
 }
@@ -76,8 +80,11 @@ const (
 
 // header is how many bytes are between the IP header and the body.
 func (p Path) header() int {
-	if p == ESP {
+	switch p {
+	case ESP:
 		return sizeESP
+	case Checksum:
+		return sizeUDP + sizeVXLAN + sizeEthernet + sizeIPv4 + sizeUDP
 	}
 	return sizeUDP + sizeVXLAN + sizeEthernet
 }
@@ -110,11 +117,13 @@ func (p Path) Words() []Word {
 const (
 	kindAsk    = 1
 	kindAnswer = 2
+	kindLook   = 3
 )
 
 // A Message is a question, or an answer to one.
 type Message struct {
 	Answer bool
+	Look   bool // it asks to look at questions of [Checksum]
 	Number uint64
 	sum    [sizeSum]byte
 }
@@ -129,6 +138,9 @@ type Link struct {
 func (m Message) signed(p Path, l Link) [sizeSum]byte {
 	mac := hmac.New(sha256.New, []byte(l.Cluster))
 	fmt.Fprintf(mac, "%s\x00%t\x00%d\x00%s\x00%s", p, m.Answer, m.Number, l.From, l.To)
+	if m.Look {
+		fmt.Fprint(mac, "\x00look")
+	}
 	return [sizeSum]byte(mac.Sum(nil))
 }
 
@@ -152,15 +164,7 @@ func (p Path) Encode(m Message, l Link, r Route, size int) []byte {
 		size += sizeIPv4 - sizeIPv6
 	}
 	b := make([]byte, max(size, p.header()+sizeBody))
-	body := b[p.header():]
-	copy(body, magic)
-	body[4] = kindAsk
-	if m.Answer {
-		body[4] = kindAnswer
-	}
-	binary.BigEndian.PutUint64(body[8:], m.Number)
-	sum := m.signed(p, l)
-	copy(body[16:], sum[:])
+	p.body(b[p.header():], m, l)
 	if p == ESP {
 		binary.BigEndian.PutUint32(b, SPI)
 		binary.BigEndian.PutUint32(b[4:], uint32(m.Number)) // the sequence number, which no receiver of a probe looks at
@@ -176,28 +180,29 @@ func (p Path) Encode(m Message, l Link, r Route, size int) []byte {
 	return b
 }
 
+// body writes what all packets have.
+func (p Path) body(b []byte, m Message, l Link) {
+	copy(b, magic)
+	switch {
+	case m.Answer:
+		b[4] = kindAnswer
+	case m.Look:
+		b[4] = kindLook
+	default:
+		b[4] = kindAsk
+	}
+	binary.BigEndian.PutUint64(b[8:], m.Number)
+	sum := m.signed(p, l)
+	copy(b[16:], sum[:])
+}
+
 // checksum is UDP's, over the packet with zero in its place.
 func checksum(r Route, b []byte) uint16 {
-	var pseudo []byte
-	pseudo = append(append(pseudo, r.From.AsSlice()...), r.To.AsSlice()...)
-	pseudo = binary.BigEndian.AppendUint32(pseudo, uint32(len(b)))
-	pseudo = binary.BigEndian.AppendUint32(pseudo, protocolUDP)
-	sum := uint32(0)
-	for _, part := range [][]byte{pseudo, b} {
-		for i := 0; i < len(part); i += 2 {
-			sum += uint32(part[i]) << 8
-			if i+1 < len(part) {
-				sum += uint32(part[i+1])
-			}
-		}
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
+	sum := add(pseudo(r.From, r.To, len(b)), b)
 	if sum == 0xffff {
 		return 0xffff // zero says that there is none
 	}
-	return ^uint16(sum)
+	return ^sum
 }
 
 // Decode reads a packet as it is behind the IP header. Which node made it, [Message.Of] tells.
@@ -215,10 +220,10 @@ func (p Path) Decode(b []byte) (Message, error) {
 		return m, fmt.Errorf("a probe of VXLAN: port %d, must be %d", port, overlay.Port)
 	}
 	body := b[p.header():]
-	if kind := body[4]; kind != kindAsk && kind != kindAnswer || !bytes.Equal(body[5:8], []byte{0, 0, 0}) {
-		return m, fmt.Errorf("a probe of %s: kind %#x, must be %#x or %#x", p, body[4:8], kindAsk, kindAnswer)
+	if kind := body[4]; kind < kindAsk || kind > kindLook || !bytes.Equal(body[5:8], []byte{0, 0, 0}) {
+		return m, fmt.Errorf("a probe of %s: kind %#x, must be %#x to %#x", p, body[4:8], kindAsk, kindLook)
 	}
-	m.Answer = body[4] == kindAnswer
+	m.Answer, m.Look = body[4] == kindAnswer, body[4] == kindLook
 	m.Number = binary.BigEndian.Uint64(body[8:])
 	m.sum = [sizeSum]byte(body[16:])
 	return m, nil

@@ -94,8 +94,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{VXLAN, 13, "a probe of VXLAN: 0xeff00 at byte 12, must be 0xfff00"},
 		{VXLAN, 33, "a probe of VXLAN: 0x44434e48 at byte 30, must be 0x44434e49"},
 		{ESP, 3, "a probe of ESP: 0xfe at byte 0, must be 0xff"},
-		{ESP, 12, "a probe of ESP: kind 0x00000000, must be 0x1 or 0x2"},
-		{ESP, 15, "a probe of ESP: kind 0x01000001, must be 0x1 or 0x2"},
+		{ESP, 12, "a probe of ESP: kind 0x00000000, must be 0x1 to 0x3"},
+		{ESP, 15, "a probe of ESP: kind 0x01000001, must be 0x1 to 0x3"},
 	} {
 		b := c.path.Encode(Message{}, link, v4, 0)
 		if c.at < 0 {

@@ -44,6 +44,9 @@ type Self struct {
 	Local   netip.Addr `json:"local"`          // of the underlay, where other nodes send to
 	MTU     int        `json:"mtu"`            // bytes, of the underlay
 	Ports   Ports      `json:"ports,omitzero"` // zero: as [overlay.Meta] says
+	// ComputeSums says that the kernel is to compute checksums of what goes into VXLAN: the NIC
+	// does it wrongly.
+	ComputeSums bool `json:"computeSums,omitempty"`
 	// Refused is why the cluster does not have the node: it was removed, or another host is
 	// it by now. It attaches nothing then.
 	Refused string `json:"refused,omitempty"`
