@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dcni/pkg/cluster"
 	"dcni/pkg/doctor"
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
@@ -103,10 +104,36 @@ func (a *app) facts() (doctor.Facts, error) {
 	facts.Rules = rulesDiffer(m, attached)
 	facts.Servers = m.Nameservers()
 	facts.Agent = a.agentSays()
+	facts.Cluster = a.clusterFacts()
 	if facts.Listeners, err = condition.Listeners(facts.Attachments); err != nil {
 		a.warn("listeners are not known: %v", err)
 	}
 	return facts, nil
+}
+
+// clusterFacts are those of the cluster that the host is a node of, if it is one.
+func (a *app) clusterFacts() (f doctor.Cluster) {
+	if !a.store.Cluster().Joined() {
+		return f
+	}
+	var s cluster.StatusReply
+	err := a.askCluster(false, cluster.Status, nil, &s)
+	if err != nil {
+		s.Error = err.Error()
+	}
+	if f.Away, f.WrongSums = s.Error, s.ComputeSums; f.Away != "" {
+		return f
+	}
+	var nodes []cluster.NodeInfo
+	if err := a.askCluster(false, cluster.Nodes, cluster.NodesArgs{}, &nodes); err != nil {
+		a.warn("what passes to other nodes is not known: %v", err)
+	}
+	for _, n := range nodes {
+		if n.Alive && !n.Self {
+			f.Peers = append(f.Peers, doctor.Peer{Name: n.Name, Address: n.Address, VXLAN: n.VXLAN.String(), ESP: n.ESP.String()})
+		}
+	}
+	return f
 }
 
 // attachmentFacts are the attachments that are up.
@@ -173,9 +200,10 @@ func (a *app) networkFacts(n Network, attached []*records.Record) (doctor.Networ
 	}
 	var conf struct {
 		IPForward *bool `json:"ipForward"`
+		Encrypted bool  `json:"encrypted"`
 	}
 	if len(n.Plugins) > 0 && json.Unmarshal(n.Plugins[0], &conf) == nil {
-		out.NoForward = conf.IPForward != nil && !*conf.IPForward
+		out.NoForward, out.Encrypted = conf.IPForward != nil && !*conf.IPForward, conf.Encrypted
 	}
 	if _, err := fmt.Sscan(f.Options["com.docker.network.driver.mtu"], &out.MTU); err != nil {
 		out.MTU = 0

@@ -34,6 +34,9 @@ const (
 	Agent         = "agent"          // dnetd does not answer, and containers need it
 	ResolverLoop  = "resolver-loop"  // the host's name server asks the host's name server
 	PortHeld      = "port-held"      // another program has a published port
+	Store         = "store"          // the store of the host's cluster does not answer
+	Tunnel        = "tunnel"         // what overlay networks send does not pass to another node
+	Checksums     = "checksums"      // the NIC computes checksums of overlay networks wrongly
 	Neighbours    = "neighbours"     // the kernel's neighbour table is nearly full
 )
 
@@ -65,6 +68,7 @@ type Facts struct {
 	AgentUnit   bool         // systemd runs, and has a unit of dnetd's
 	Listeners   []Listener
 	Neighbours  []NeighbourTable
+	Cluster     Cluster
 }
 
 // A Network is one as its configuration says, with what was chosen for it.
@@ -74,6 +78,7 @@ type Network struct {
 	Link         string // its bridge on this host; "" if it has none
 	Internal     bool
 	NoForward    bool // its configuration forbids to switch forwarding on
+	Encrypted    bool // what goes to other nodes is ESP
 	MTU          int  // as configured, in bytes; 0: chosen at ADD
 	Subnets      []netip.Prefix
 	Options      map[string]string // by Docker's names
@@ -142,7 +147,7 @@ type NeighbourTable struct {
 func Findings(f Facts) []Finding {
 	var all []Finding
 	for _, check := range []func(Facts) []Finding{
-		kernel, forwarding, rules, dropping, competing, managed, mtu, overlaps, routeOverlaps, leases, orphans, agent, loops, held, neighbours,
+		kernel, forwarding, rules, dropping, competing, managed, mtu, overlaps, routeOverlaps, leases, orphans, agent, loops, held, neighbours, cluster,
 	} {
 		all = append(all, check(f)...)
 	}

@@ -152,6 +152,19 @@ func TestFindings(t *testing.T) {
 		{"one of dnet run", func(f *Facts) { f.Attachments[0].Gone, f.Attachments[0].ByDnet = true, true }, []string{"orphan web c1/eth0: dnet stop --rm shop"}},
 		{"no dnetd", func(f *Facts) { f.Agent = "none" }, []string{"agent dnetd: dnetd --once"}},
 		{"no dnetd of systemd's", func(f *Facts) { f.Agent, f.AgentUnit = "none", true }, []string{"agent dnetd: systemctl restart dnetd"}},
+		{"no store", func(f *Facts) { f.Cluster.Away = "no leader" }, []string{"store cluster: dnet cluster status"}},
+		{"packets to other nodes", func(f *Facts) {
+			f.Cluster.Peers = []Peer{{"n2", netip.MustParseAddr("192.0.2.12"), "lost", "lost"}, {"n3", netip.MustParseAddr("192.0.2.13"), "ok", "ok"},
+				{"n4", netip.MustParseAddr("192.0.2.14"), "lost at 1500", "-"}, {"n6", netip.MustParseAddr("2001:db8::16"), "lost", "ok"}}
+		}, []string{
+			"tunnel n2: nft insert rule inet filter input ip saddr 192.0.2.12 udp dport 4789 accept && dnet cluster node ls",
+			"tunnel n4: tracepath -n -m 3 192.0.2.14 && dnet cluster node ls",
+			"tunnel n6: nft insert rule inet filter input ip6 saddr 2001:db8::16 udp dport 4789 accept && dnet cluster node ls",
+		}},
+		{"ESP, where a network is encrypted", func(f *Facts) {
+			f.Networks[0].Encrypted, f.Cluster.Peers = true, []Peer{{"n2", netip.MustParseAddr("192.0.2.12"), "ok", "lost"}}
+		}, []string{"tunnel n2: nft insert rule inet filter input ip saddr 192.0.2.12 meta l4proto esp accept && dnet cluster node ls"}},
+		{"checksums", func(f *Facts) { f.Cluster.WrongSums = true }, []string{"checksums vxlan: systemctl restart dclusterd # after an update of the NIC's driver or firmware: it is tested again then"}},
 		{"no dnetd, and no need of one", func(f *Facts) { f.Agent, f.Attachments[0].Names = "none", false }, nil},
 		{"dnetd as the host's server", func(f *Facts) { f.Servers = append(f.Servers, netip.MustParseAddr("127.0.0.11")) },
 			[]string{`resolver-loop 127.0.0.11: sed -i -E '/^nameserver +127\.0\.0\.11 *$/d' /etc/resolv.conf`}},
