@@ -10,6 +10,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -60,30 +61,41 @@ type ctFilter struct {
 	port   uint16
 }
 
-// FlushAddress forgets all connections from and to an address.
-func FlushAddress(addr netip.Addr) error {
-	addr = addr.Unmap()
-	match := func(f flow) bool { return f.orig.src == addr || f.orig.dst == addr || f.answer.src == addr }
-	return flushFlows(match, addressFilters(addr, countConnections())...)
+// FlushAddresses forgets all connections from and to some addresses.
+func FlushAddresses(addrs []netip.Addr) error {
+	plain := make([]netip.Addr, len(addrs))
+	for i, a := range addrs {
+		plain[i] = a.Unmap()
+	}
+	match := func(f flow) bool {
+		return slices.ContainsFunc(plain, func(a netip.Addr) bool { return f.orig.src == a || f.orig.dst == a || f.answer.src == a })
+	}
+	return flushFlows(match, addressFilters(plain, countConnections())...)
 }
 
-// addressFilters lists what an address takes part in, among n connections.
+// addressFilters lists what some addresses take part in, among n connections.
 // Kernels have the comparison of IPv6 addresses upside down (seen in 6.18: all
 // are listed but those asked for), so there the family has to do.
-func addressFilters(addr netip.Addr, n int) []ctFilter {
-	if addr.Is6() {
-		return []ctFilter{{family: unix.AF_INET6}}
+func addressFilters(addrs []netip.Addr, n int) (list []ctFilter) {
+	if n < fewConnections && len(addrs) > 0 {
+		return []ctFilter{{}}
 	}
-	if n < fewConnections {
-		return []ctFilter{{family: unix.AF_INET}}
+	for _, a := range addrs {
+		if a.Is6() {
+			continue
+		}
+		from := ctFilter{family: unix.AF_INET, src: a}
+		to := from
+		to.reply = true // the answering address is the container's, also behind a published port
+		list = append(list, from, to)
 	}
-	from := ctFilter{family: unix.AF_INET, src: addr}
-	to := from
-	to.reply = true // the answering address is the container's, also behind a published port
-	return []ctFilter{from, to}
+	if slices.ContainsFunc(addrs, netip.Addr.Is6) {
+		list = append(list, ctFilter{family: unix.AF_INET6})
+	}
+	return list
 }
 
-// fewConnections is up to how many it is cheaper to list all of a family once
+// fewConnections is up to how many it is cheaper to list all once
 // than to have the kernel walk its table for each filter: the walk takes 5 ms
 // where the table has 262,144 buckets, however few connections there are.
 const fewConnections = 4096

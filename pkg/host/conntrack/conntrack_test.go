@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -14,13 +15,16 @@ import (
 // TestFlushAmongMany: with many connections the kernel filters; the same go.
 func TestFlushAmongMany(t *testing.T) {
 	one := map[uint16][]firewall.Port{8080: {hosttest.Port("", 8080, "udp", 80)}}
-	v4, v6 := netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00:1::2")
+	v4, v6 := []netip.Addr{netip.MustParseAddr("10.1.0.2")}, []netip.Addr{netip.MustParseAddr("fd00:1::2")}
+	both := slices.Concat(v4, v6)
 	for _, c := range []struct {
 		few, many []ctFilter
 		want      int
 	}{
 		{addressFilters(v4, 1), addressFilters(v4, fewConnections), 2},
 		{addressFilters(v6, 1), addressFilters(v6, fewConnections), 1},
+		{addressFilters(both, 1), addressFilters(both, fewConnections), 3},
+		{addressFilters(nil, 1), addressFilters(nil, fewConnections), 0},
 		{portFilters(one, 1), portFilters(one, fewConnections), 2},
 		{portFilters(nil, 1), portFilters(nil, fewConnections), 0},
 	} {
@@ -75,7 +79,7 @@ func TestKernelFilters(t *testing.T) {
 
 func TestFlushWithoutConnections(t *testing.T) {
 	hosttest.InNewNS(t, func() {
-		if err := FlushAddress(netip.MustParseAddr("10.1.0.2")); err != nil {
+		if err := FlushAddresses([]netip.Addr{netip.MustParseAddr("10.1.0.2")}); err != nil {
 			t.Error(err)
 		}
 		if err := FlushPorts([]firewall.Port{hosttest.Port("", 8080, "udp", 80)}); err != nil {

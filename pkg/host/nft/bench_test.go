@@ -84,7 +84,7 @@ func BenchmarkFlush(b *testing.B) {
 	hosttest.InNewNS(b, func() {
 		addr, ports := netip.MustParseAddr("10.1.0.2"), []firewall.Port{hosttest.Port("", 8080, "udp", 80)}
 		for b.Loop() {
-			if err := conntrack.FlushAddress(addr); err != nil {
+			if err := conntrack.FlushAddresses([]netip.Addr{addr}); err != nil {
 				b.Fatal(err)
 			}
 			if err := conntrack.FlushPorts(ports); err != nil {

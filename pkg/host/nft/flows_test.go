@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -67,8 +68,7 @@ func TestConntrackIsFlushed(t *testing.T) {
 		if a, b, c := countFlows(t, 8080), countFlows(t, 9090), countFlows(t, 8082); a != 3 || b != 4 || c != 4 {
 			t.Errorf("connections left: %d to 8080, %d to 9090, %d to 8082; want 3, 4, 4", a, b, c)
 		}
-		l.Must(conntrack.FlushAddress(l.Nodes["a1"].V4))
-		l.Must(conntrack.FlushAddress(l.Nodes["a1"].V6))
+		l.Must(conntrack.FlushAddresses([]netip.Addr{l.Nodes["a1"].V4, l.Nodes["a1"].V6}))
 		if a, b, c := countFlows(t, 8080), countFlows(t, 9090), countFlows(t, 8082); a != 0 || b != 0 || c != 4 {
 			t.Errorf("connections left: %d to 8080, %d to 9090, %d to 8082; want 0, 0, 4", a, b, c)
 		}

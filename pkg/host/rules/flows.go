@@ -1,8 +1,6 @@
 package rules
 
 import (
-	"errors"
-
 	"dcni/pkg/host/conntrack"
 	"dcni/pkg/wire"
 )
@@ -22,10 +20,4 @@ func (f flows) Ensure() (bool, error) { return false, nil }
 func (f flows) Check() error { return nil }
 func (f flows) Probe() error { return nil }
 
-func (f flows) Remove() error {
-	var errs []error
-	for _, a := range f.o.Addresses {
-		errs = append(errs, conntrack.FlushAddress(a))
-	}
-	return errors.Join(errs...)
-}
+func (f flows) Remove() error { return conntrack.FlushAddresses(f.o.Addresses) }
