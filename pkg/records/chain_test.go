@@ -1,6 +1,7 @@
 package records
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -39,4 +40,11 @@ func TestChainOf(t *testing.T) {
 	want("{}", `{"ips": []}`)
 	write(kept, `{"config": 5}`)
 	want(`{"name": "web"}`, "")
+	whole := `{"config": "e30=", "networkName": "web", "containerId": "c1", "ifName": "eth0", "capabilityArgs": %s}`
+	for values, readable := range map[string]bool{`{"mac": "x"}`: true, "5": false} {
+		write(kept, fmt.Sprintf(whole, values))
+		if c := keptIn(results, a); (c != nil) != readable {
+			t.Errorf("values %s: %+v", values, c)
+		}
+	}
 }

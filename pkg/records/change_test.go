@@ -27,7 +27,7 @@ func TestChanges(t *testing.T) {
 	if err != nil || fmt.Sprint(*got) != fmt.Sprint(*forwarding) {
 		t.Errorf("got %v, %v", got, err)
 	}
-	if list, err := s.Changes(); err != nil || len(list) != 2 || list[0].Dev != "br1" {
+	if list, err := s.Changes(); err != nil || len(list) != 2 || list[0].Dev != "br1" || fmt.Sprint(*list[1]) != fmt.Sprint(*forwarding) {
 		t.Errorf("got %v, %v", list, err)
 	}
 	// One that can't be read says nothing of how it was, and stops nothing.
@@ -187,5 +187,22 @@ func TestUnusedOfOddNames(t *testing.T) {
 	unused, err := s.Unused([]string{"forwarding 4", "forwarding 6"}, wire.Attachment{})
 	if fmt.Sprint(unused) != "[forwarding 6]" || err != nil {
 		t.Errorf("unused are %v, %v", unused, err)
+	}
+}
+
+// TestFirstSays: of a network the first record alone is read, where that is asked for.
+func TestFirstSays(t *testing.T) {
+	s := Store{Run: t.TempDir()}
+	for container, key := range map[string]string{"c1": "forwarding 4", "c2": "forwarding 6"} {
+		r := &Record{Attachment: wire.Attachment{Network: "web", Container: container, IfName: "eth0"}, Plugin: "dbridge", State: Up, Host: []string{key}}
+		if err := s.Put(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for onlyFirst, want := range map[bool]string{true: "[forwarding 6 link br1]", false: "[link br1]"} {
+		keys := []string{"forwarding 4", "forwarding 6", "link br1"}
+		if got, err := unusedIn(filepath.Join(s.attachments(), "web"), "", keys, onlyFirst); err != nil || fmt.Sprint(got) != want {
+			t.Errorf("the first alone %t: %v, %v, want %s", onlyFirst, got, err, want)
+		}
 	}
 }

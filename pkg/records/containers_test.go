@@ -144,6 +144,10 @@ func TestAsked(t *testing.T) {
 			t.Errorf("%+v: asked for %+v", at, got)
 		}
 	}
+	odd := Attachment{Values: map[string]any{"ips": []string{"10.1.0.9"}}, Args: [][2]string{{"IP", "nine"}, {"GATEWAY", "10.1.0.1"}, {"DNET_LINKS", ""}}}
+	if got := odd.Asked(); got.IPv4.String() != "10.1.0.9" || got.Links != nil {
+		t.Errorf("%+v: asked for %+v", odd, got)
+	}
 	if got := (Attachment{Values: map[string]any{"ips": 7}}).Asked(); got.IPv4.IsValid() || got.IPv6.IsValid() || got.Aliases != nil || got.Links != nil {
 		t.Errorf("asked for nothing: %+v", got)
 	}

@@ -94,6 +94,7 @@ func TestKeptDonors(t *testing.T) {
 	write("odd", fmt.Sprintf(kept, "a4", `"result": {"interfaces": "none"}`))
 	write("ours", fmt.Sprintf(kept, "c3", `"netns": "/run/netns/c3"`))
 	write("foreign", `{"kind": "other", "containerId": "a5", "netns": "/run/netns/a5"}`)
+	write("nameless", fmt.Sprintf(kept, "", `"netns": "/run/netns/a5"`))
 	write("broken", `{"kind": "cniCacheV1", "containerId": `)
 	write("args", fmt.Sprintf(kept, "a6", `"netns": "/run/netns/a6", "cniArgs": 5`))
 	write("large", fmt.Sprintf(kept, "a7", `"netns": "/run/netns/a7", "config": "`+strings.Repeat("x", maxKept)+`"`))
@@ -150,5 +151,17 @@ func TestConnectedDonors(t *testing.T) {
 	const want = "c1 [] exited /ns/7/0 /ns/7/0 web/eth1=\"ours\" lab/eth1=\"of lab\"\n"
 	if got := lines(list); got != want {
 		t.Errorf("got  %swant %s", got, want)
+	}
+}
+
+// TestWholeResults: a chained plugin has the result of the whole chain once its record is up.
+func TestWholeResults(t *testing.T) {
+	a := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
+	first := &Record{Attachment: a, Plugin: "dbridge", State: Up, Result: []byte("1")}
+	for state, want := range map[State]string{Up: "2", Adding: "1", Deleting: "1"} {
+		list := wholeResults([]*Record{first, {Attachment: a, Plugin: "ddns", State: state, Result: []byte("2")}})
+		if len(list) != 1 || string(list[0].Result) != want || string(first.Result) != "1" {
+			t.Errorf("chained and %s: %+v, want the result %s", state, list, want)
+		}
 	}
 }

@@ -40,11 +40,16 @@ func hasRoom(dir string) error {
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return err
 	}
-	// File systems without a fixed number of blocks or inodes say 0 of 0.
-	if fs.Blocks > 0 && fs.Bavail == 0 || fs.Files > 0 && fs.Ffree == 0 {
+	if full(&fs) {
 		return unix.ENOSPC
 	}
 	return nil
+}
+
+// full reports whether a file system has no block left, or no inode. Those without a fixed
+// number of them say 0 of 0.
+func full(fs *unix.Statfs_t) bool {
+	return fs.Blocks > 0 && fs.Bavail == 0 || fs.Files > 0 && fs.Ffree == 0
 }
 
 func wrapPath(op, path string, err error) error {

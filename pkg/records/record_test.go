@@ -252,3 +252,18 @@ func TestStates(t *testing.T) {
 		}
 	}
 }
+
+// TestInfoIn: a record that can't be read says nothing of its network, and one that is not up.
+func TestInfoIn(t *testing.T) {
+	for text, want := range map[string]struct{ says, fails bool }{
+		`{"state": "up", "traits": {"internal": true}}`:                {says: true},
+		`{"state": "adding", "traits": {"internal": true}}`:            {},
+		`{"state": "up", "traits": {"internal": true}, "traits": 5}`:   {fails: true},
+		`{"state": "down", "traits": {"internal": true}, "traits": 5}`: {fails: true},
+	} {
+		info, err := infoIn([]byte(text))
+		if says := info != (network.Info{}); says != want.says || (err != nil) != want.fails {
+			t.Errorf("%s: %+v, %v", text, info, err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -8,6 +9,29 @@ import (
 
 	"dcni/pkg/wire"
 )
+
+// TestReleasesInOrder: networks and files come in the order of their names.
+func TestReleasesInOrder(t *testing.T) {
+	c := testStore(t).Cluster()
+	var networks, want []string
+	for i := range 12 {
+		networks = append(networks, fmt.Sprintf("n%02d", i*7%12))
+		want = append(want, fmt.Sprintf("n%02d", i))
+	}
+	for _, network := range networks {
+		if err := c.QueueRelease(wire.Attachment{Network: network, Container: "c1", IfName: "eth0"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := c.Releases()
+	var got []string
+	for _, a := range list {
+		got = append(got, a.Network)
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
 
 // TestReleases: what is queued is listed until it is dropped, and rubbish is passed over.
 func TestReleases(t *testing.T) {

@@ -106,6 +106,22 @@ func TestCheckWords(t *testing.T) {
 	}
 }
 
+// TestFull: a file system is full without a block or without an inode, if it has a number of them.
+func TestFull(t *testing.T) {
+	for fs, want := range map[unix.Statfs_t]bool{
+		{Blocks: 9, Bavail: 1, Files: 9, Ffree: 1}: false,
+		{Blocks: 9, Bavail: 0, Files: 9, Ffree: 1}: true,
+		{Blocks: 9, Bavail: 1, Files: 9, Ffree: 0}: true,
+		{Blocks: 1, Bavail: 0}:                     true,
+		{Files: 1, Ffree: 0}:                       true,
+		{}:                                         false,
+	} {
+		if got := full(&fs); got != want {
+			t.Errorf("%+v: full %t", fs, got)
+		}
+	}
+}
+
 // TestProbe: directories need not be there, but files must be possible in them.
 func TestProbe(t *testing.T) {
 	s := testStore(t)
