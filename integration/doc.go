@@ -3,8 +3,8 @@
 //
 //	make integration RUN=TestParity/dcni/ports
 //
-// Scenarios run side by side, but for those that measure or make crowds: they are
-// in testdata/alone, or their test calls newFixtureAlone.
+// Scenarios run side by side. Of those in testdata/alone, which measure or make crowds, no
+// two run at once.
 //
 // Each testdata/*/NAME.txtar is a script of testscript
 // (github.com/rogpeppe/go-internal/testscript, whose own commands are exec,

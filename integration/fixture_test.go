@@ -23,17 +23,10 @@ type fixture struct {
 	t *testing.T
 }
 
-// newFixture makes the host of a test that runs beside others.
+// newFixture makes the host of a test, which runs beside others.
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	t.Parallel()
-	return newFixtureAlone(t)
-}
-
-// newFixtureAlone makes the host of a test that runs alone: it measures, or
-// makes crowds.
-func newFixtureAlone(t *testing.T) *fixture {
-	t.Helper()
 	if missing := dcni.missing(); missing != "" {
 		t.Skipf("bin/%s is not built", missing)
 	}

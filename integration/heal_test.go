@@ -78,7 +78,7 @@ func TestKilledCollect(t *testing.T) {
 // runs and heals are asked for besides: nothing fails, nothing is left, and
 // dnetd finds nothing to put back.
 func TestHealBesideStorm(t *testing.T) {
-	r := newFixtureAlone(t)
+	r := newFixture(t)
 	const containers, atATime, rounds = 40, 20, 3
 	for i := range containers {
 		r.netns(fmt.Sprintf("s%d", i))

@@ -14,6 +14,8 @@ import (
 // uninstalls again, twice: what others have there stays. It knows nothing of a
 // systemd: nothing is enabled.
 func TestInstall(t *testing.T) {
+	t.Parallel()
+	starts(t)
 	dest := filepath.Join(t.TempDir(), "it's a place")
 	run := func(target string) string {
 		t.Helper()

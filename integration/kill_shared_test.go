@@ -33,6 +33,7 @@ var sharers = []sharer{
 
 // eachSharer runs a test for each of them.
 func eachSharer(t *testing.T, test func(t *testing.T, s sharer)) {
+	t.Parallel()
 	for _, s := range sharers {
 		t.Run(s.name, func(t *testing.T) { test(t, s) })
 	}

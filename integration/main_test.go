@@ -45,8 +45,11 @@ func TestParity(t *testing.T) {
 // TestDCNI runs the scripts about what only our plugins do, or do better.
 func TestDCNI(t *testing.T) { run(t) }
 
-// TestAlone runs the scripts about our plugins that measure or make crowds.
-func TestAlone(t *testing.T) { run(t) }
+// TestAlone runs the scripts about our plugins that measure or make crowds, no two of them at once.
+func TestAlone(t *testing.T) {
+	t.Parallel()
+	run(t)
+}
 
 // TestDCNIWithoutBridgeNetfilter runs the scripts about bridges once more, in
 // hosts whose bridged packets don't pass the IP rules. A fresh namespace has

@@ -44,7 +44,7 @@ func (r *fixture) atOnce(calls []*exec.Cmd) []outcome {
 // on a machine that has nothing yet, with a GC that keeps them all beside.
 func TestParallel(t *testing.T) {
 	const containers, rounds = 20, 4
-	r := newFixtureAlone(t)
+	r := newFixture(t)
 	var names, keep []string
 	for i := range containers {
 		names = append(names, fmt.Sprintf("c%d", i))
@@ -109,7 +109,7 @@ func (r *fixture) differ(what string, outcomes []outcome) {
 // succeed: a registration that one takes back must not be another's.
 func TestParallelFailures(t *testing.T) {
 	const pairs, rounds = 8, 6
-	r := newFixtureAlone(t)
+	r := newFixture(t)
 	good := func(name string) string {
 		return `{"cniVersion": "1.1.0", "name": "` + name + `", "type": "dbridge", "ipam": {"type": "dipam"}}`
 	}

@@ -15,12 +15,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// A group is a set of scripts that one test runs, side by side unless alone.
+// A group is a set of scripts that one test runs, side by side unless serial.
 type group struct {
 	test  string // the test, or subtest, that runs it
 	suite suite
 	files string // pattern
-	alone bool   // one after another, and no other test beside: they measure, or make crowds
+
+	serial bool // one after another, beside other tests
 }
 
 var groups = []group{
@@ -133,16 +134,16 @@ func starts(t *testing.T) { fmt.Println("starts: " + t.Name()) }
 // A scriptT is what testscript sees of a test.
 type scriptT struct {
 	*testing.T
-	alone bool
+	serial bool
 }
 
 func (t scriptT) Run(name string, f func(testscript.T)) {
-	t.T.Run(name, func(sub *testing.T) { f(scriptT{sub, t.alone}) })
+	t.T.Run(name, func(sub *testing.T) { f(scriptT{sub, t.serial}) })
 }
 
 // Parallel waits for the script's turn.
 func (t scriptT) Parallel() {
-	if !t.alone {
+	if !t.serial {
 		t.T.Parallel()
 	}
 	starts(t.T)
@@ -162,7 +163,7 @@ func run(t *testing.T) {
 }
 
 func runScripts(t *testing.T, g group, files []string) {
-	if !g.alone {
+	if !g.serial {
 		t.Parallel()
 	}
 	if len(files) == 0 {
@@ -178,7 +179,7 @@ func runScripts(t *testing.T, g group, files []string) {
 		UpdateScripts:       os.Getenv("UPDATE") != "",
 	}
 	p.Deadline, _ = t.Deadline()
-	testscript.RunT(scriptT{t, g.alone}, p)
+	testscript.RunT(scriptT{t, g.serial}, p)
 }
 
 // TestSelected compares what is announced with what -test.run means.

@@ -162,7 +162,7 @@ func TestSystemdThousand(t *testing.T) {
 		}
 	}
 	const n, sockets = 1000, 2 * 1000
-	r := newFixtureAlone(t)
+	r := newFixture(t)
 	stop, err := startSystemd()
 	if err != nil {
 		t.Fatal(err)
