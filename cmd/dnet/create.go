@@ -386,8 +386,7 @@ func (c *creation) conflict(other Network, f catalog.Facts) error {
 		for _, own := range c.draft.IPAM.Own.Subnets {
 			onLAN := f.Parent != nil && c.draft.Parent != nil && own.Prefix == s.Prefix
 			if own.Prefix.Overlaps(s.Prefix) && !(onLAN && !own.Range.Overlaps(s.Range)) {
-				return network.Refuse(network.Forbidden, "invalid pool request: Pool overlaps with other one on this address space: "+
-					"subnet %s of network %q and %s of network %q", own.Prefix, c.name, s.Prefix, other.Name)
+				return catalog.Overlap(own.Prefix, c.name, s.Prefix, other.Name)
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/signal"
 	"reflect"
@@ -14,8 +15,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dcni/pkg/cni"
 	"dcni/pkg/migrate"
 	"dcni/pkg/network/catalog"
+	"dcni/pkg/records/registry"
 	"dcni/pkg/yaml"
 )
 
@@ -38,7 +41,7 @@ func newImportCommand(a *app) *cobra.Command {
 		DisableFlagsInUseLine: true,
 		RunE:                  func(_ *cobra.Command, args []string) error { return a.importAll(o, args) },
 	}
-	cmd.Flags().StringVarP(&o.project, "project-name", "p", "", "Compose project, for a file that does not name its own")
+	cmd.Flags().StringVarP(&o.project, "project-name", "p", "", "Compose project, whichever the file names")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "Print the commands that would create them, and create nothing")
 	return cmd
 }
@@ -66,6 +69,9 @@ func (a *app) importAll(o *importOptions, paths []string) error {
 	}
 	for _, l := range all.Left {
 		a.warn("network %s %s: left out", l.Name, l.Why)
+	}
+	if err := a.checkImports(all); err != nil {
+		return err
 	}
 	if o.dryRun {
 		var text strings.Builder
@@ -95,8 +101,8 @@ func (a *app) readInput(path string, most int64) (data []byte, name string, err 
 	return data, name, err
 }
 
-// importNetworks creates networks. If one can't be, those that were created are removed again.
-func (a *app) importNetworks(s migrate.Source) error {
+// checkImports finds what is wrong with networks before any of them is created.
+func (a *app) checkImports(s migrate.Source) error {
 	list, err := a.allNetworks()
 	if err != nil {
 		return err
@@ -118,6 +124,11 @@ func (a *app) importNetworks(s migrate.Source) error {
 			return fmt.Errorf("network %s: %w: nothing was changed", n.Name, err)
 		}
 	}
+	return nil
+}
+
+// importNetworks creates networks. If one can't be, those that were created are removed again.
+func (a *app) importNetworks(s migrate.Source) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	var made []string
@@ -157,8 +168,51 @@ func (a *app) checkImport(n migrate.Network, with []migrate.Network) error {
 		_, err := wantedOverlay(&o)
 		return err
 	}
-	_, err = a.draft(&o)
-	return err
+	draft, err := a.draft(&o)
+	if err != nil {
+		return err
+	}
+	if err := a.checkBeside(draft, o.Name); err != nil {
+		return err
+	}
+	return overlaps(o, with)
+}
+
+// checkBeside finds what is wrong with a network beside those that are there.
+func (a *app) checkBeside(draft *catalog.Draft, name string) error {
+	m, err := a.openHost(a.store)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if err := a.parentFree(draft.Description); err != nil {
+		return err
+	}
+	c := creation{app: a, draft: draft, name: name, registry: registry.Of(a.store, "")}
+	return c.check(cni.Register(draft.Description, m))
+}
+
+// overlaps refuses a network one of whose subnets another of the same files has, but on a
+// parent, where ranges may be apart.
+func overlaps(o catalog.Options, with []migrate.Network) error {
+	for _, other := range with {
+		if other.Name == o.Name {
+			break // those behind it are checked against it
+		}
+		if other.ConfigOnly || other.Driver != "bridge" && o.Driver != "bridge" {
+			continue
+		}
+		for _, x := range o.Subnets {
+			for _, y := range other.Subnets {
+				p, bad := netip.ParsePrefix(x)
+				q, worse := netip.ParsePrefix(y)
+				if bad == nil && worse == nil && p.Overlaps(q) {
+					return catalog.Overlap(p, o.Name, q, other.Name)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // importNetwork creates one network.

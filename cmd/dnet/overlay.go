@@ -194,8 +194,7 @@ func (a *app) overlayFree(w *overlay.Wanted) error {
 			w.Avoid = append(w.Avoid, s.Prefix)
 			for _, own := range w.Subnets {
 				if own.Prefix.Overlaps(s.Prefix) {
-					return network.Refuse(network.Forbidden, "invalid pool request: Pool overlaps with other one on this address space: "+
-						"subnet %s of network %q and %s of network %q", own.Prefix, w.Name, s.Prefix, n.Name)
+					return catalog.Overlap(own.Prefix, w.Name, s.Prefix, n.Name)
 				}
 			}
 		}

@@ -115,11 +115,15 @@ const defaultNetwork = "default"
 
 // readCompose reads a project's networks.
 func readCompose(data []byte, project string) (*Source, error) {
+	data, err := interpolated(data)
+	if err != nil {
+		return nil, err
+	}
 	var file composeFile
 	if err := json.Unmarshal(data, &file); err != nil {
 		return nil, fmt.Errorf("is not what docker compose config prints: %w", err)
 	}
-	project = cmp.Or(file.Name, project)
+	project = cmp.Or(project, file.Name) // as with docker compose -p
 	if file.Networks == nil {
 		file.Networks = map[string]*composeNetwork{}
 	}

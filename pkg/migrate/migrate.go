@@ -34,7 +34,7 @@ type Source struct {
 }
 
 // Read reads what `docker network inspect` or `docker compose config` printed, as JSON; toJSON
-// makes JSON of YAML. project is the Compose project where the file does not say it.
+// makes JSON of YAML. project is the Compose project; "": as the file says.
 func Read(data []byte, project string, toJSON func([]byte) ([]byte, error)) (*Source, error) {
 	data = bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\ufeff")))
 	if len(data) == 0 {

@@ -69,24 +69,31 @@ func TestReadCompose(t *testing.T) {
 		  "networks": {"default": {"name": "shop_default", "ipam": {}}, "front": {"name": "front", "driver": "bridge", "internal": true, "attachable": "true",
 		  "enable_ipv6": true, "driver_opts": {"com.docker.network.driver.mtu": 1400}, "labels": ["a=b", "c"],
 		  "ipam": {"driver": "default", "config": [{"subnet": "10.1.0.0/24", "ip_range": "10.1.0.128/25", "gateway": "10.1.0.1", "aux_addresses": {"nas": "10.1.0.9"}}]}},
-		  "out": {"name": "outside", "external": true}, "old": {"external": {"name": "older"}}}}`: "dnet create --label com.docker.compose.network=default --label com.docker.compose.project=shop shop_default\n" +
+		  "out": {"name": "outside", "external": true}, "old": {"external": {"name": "older"}}}}`: "dnet create --label com.docker.compose.network=default --label com.docker.compose.project=proj shop_default\n" +
 			"dnet create --ipv6=true --internal --attachable --subnet 10.1.0.0/24 --ip-range 10.1.0.128/25 --gateway 10.1.0.1 --aux-address nas=10.1.0.9 " +
-			"--opt com.docker.network.driver.mtu=1400 --label a=b --label c= --label com.docker.compose.network=front --label com.docker.compose.project=shop front\n" +
+			"--opt com.docker.network.driver.mtu=1400 --label a=b --label c= --label com.docker.compose.network=front --label com.docker.compose.project=proj front\n" +
 			"# older is external\n# outside is external",
 		// a network that need not be written, for a service that names none
 		`{"services": {"a": {"networks": ["x"]}, "b": {"network_mode": "host"}}, "networks": {"x": null}}`: "dnet create --label com.docker.compose.network=x --label com.docker.compose.project=proj proj_x",
-		`{"services": {"a": {}}}`:                    "dnet create --label com.docker.compose.network=default --label com.docker.compose.project=proj proj_default",
-		`{"networks": {"x": {"labels": 5}}}`:         "is not what docker compose config prints: labels must be a mapping, or a list of KEY=VALUE",
-		`{"networks": {"x": {"internl": true}}}`:     `is not what docker compose config prints: network key "internl": known are x-... and attachable, driver, driver_opts, enable_ipv4, enable_ipv6, external, internal, ipam, labels, name`,
-		`{"networks": {"x": {"x-note": {}}}}`:        "dnet create --label com.docker.compose.network=x --label com.docker.compose.project=proj proj_x",
-		`{"networks": {"x": {"internal": "maybe"}}}`: `is not what docker compose config prints: "maybe" must be true or false`,
+		`{"services": {"a": {}}}`:                "dnet create --label com.docker.compose.network=default --label com.docker.compose.project=proj proj_default",
+		`{"networks": {"x": {"labels": 5}}}`:     "is not what docker compose config prints: labels must be a mapping, or a list of KEY=VALUE",
+		`{"networks": {"x": {"internl": true}}}`: `is not what docker compose config prints: network key "internl": known are x-... and attachable, driver, driver_opts, enable_ipv4, enable_ipv6, external, internal, ipam, labels, name`,
+		`{"networks": {"x": {"name": "x", "labels": {"price": "$$5", "a$$b": "$$$$"}, "driver_opts": {"mtu": 1400}}}, "services": {"a": {"command": "$X", "networks": ["x"]}}}`: `dnet create --opt mtu=1400 --label 'a$$b=$$' --label com.docker.compose.network=x --label com.docker.compose.project=proj --label 'price=$5' x`,
+		`{"networks": {"x": {"labels": ["a=${B}"]}}}`:                                                                      `has a variable in networks.x.labels[0]: "a=${B}": give what docker compose config prints, which has its value; a dollar sign is $$`,
+		`{"networks": {"x": {"ipam": {"config": [{"subnet": "10.$$$N.0.0/24"}]}}}}`:                                        `has a variable in networks.x.ipam.config[0].subnet: "10.$$$N.0.0/24": give what docker compose config prints, which has its value; a dollar sign is $$`,
+		`{"networks": {"x": {"x-note": {}}}}`:                                                                              "dnet create --label com.docker.compose.network=x --label com.docker.compose.project=proj proj_x",
+		`{"networks": {"x": {"internal": "maybe"}}}`:                                                                       `is not what docker compose config prints: "maybe" must be true or false`,
 		`{"networks": {"x": {"labels": {"a": "b"}, "enable_ipv4": false, "ipam": {"config": [{"subnet": "fd00::/64"}]}}}}`: "dnet create --ipv4=false --subnet fd00::/64 --label a=b --label com.docker.compose.network=x --label com.docker.compose.project=proj proj_x",
 	} {
 		if got := commands(data); got != want {
 			t.Errorf("%s\n got %s\nwant %s", data, got, want)
 		}
 	}
-	_, err := Read([]byte(`{"networks": {"x": {}}}`), "", nil)
+	source, err := Read([]byte(`{"name": "shop", "networks": {"x": {}}}`), "", nil)
+	if err != nil || source.Networks[0].Name != "shop_x" {
+		t.Errorf("%v, %+v", err, source)
+	}
+	_, err = Read([]byte(`{"networks": {"x": {}}}`), "", nil)
 	if want := "network x has no name of its own, and the file does not name its project: give it with --project-name"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}

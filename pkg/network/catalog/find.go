@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"dcni/pkg/network"
@@ -21,6 +22,12 @@ type InUseError struct {
 
 func (e *InUseError) Error() string {
 	return fmt.Sprintf("error while removing network: network %s has active endpoints (%s)", e.Network, e.Endpoints)
+}
+
+// Overlap says that two networks can't have their subnets. The words are Docker's, with what is meant.
+func Overlap(one netip.Prefix, of string, other netip.Prefix, with string) error {
+	return network.Refuse(network.Forbidden, "invalid pool request: Pool overlaps with other one on this address space: "+
+		"subnet %s of network %q and %s of network %q", one, of, other, with)
 }
 
 // Find returns which of the networks' names a word means: by its ID, its name,
