@@ -223,7 +223,7 @@ func (a *app) clusterRecover(q cluster.InitArgs) error {
 	if err := a.askCluster(false, cluster.Init, q, &made); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "The store of cluster %s is new: each node puts into it what it runs.\n", made.Cluster)
+	fmt.Fprintf(a.out(true), "The store of cluster %s is new: each node puts into it what it runs.\n", made.Cluster)
 	return nil
 }
 
@@ -266,16 +266,16 @@ func (a *app) clusterInit(f nodeFlags) error {
 	if err := a.askCluster(true, cluster.Init, cluster.InitArgs{Self: f.Self, DataDir: dir, External: external}, &made); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "Cluster %s made: this host is node %s, at %s.\n", made.Cluster, made.Node, made.Address)
+	fmt.Fprintf(a.out(true), "Cluster %s made: this host is node %s, at %s.\n", made.Cluster, made.Node, made.Address)
 	if external != nil {
-		fmt.Fprintf(a.stdout, "\nTo add a node, run this on its host, with a certificate of that etcd:\n\n    dnet cluster join --etcd %s ...\n\n", strings.Join(f.etcd, ","))
+		fmt.Fprintf(a.out(true), "\nTo add a node, run this on its host, with a certificate of that etcd:\n\n    dnet cluster join --etcd %s ...\n\n", strings.Join(f.etcd, ","))
 		return nil
 	}
 	var t cluster.TokenReply
 	if err := a.askCluster(false, cluster.Token, cluster.TokenArgs{Kind: trust.Client, TTL: defaultTTL}, &t); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "\nTo add one node within a day, run this on its host:\n\n    dnet cluster join %s --token %s\n\n"+
+	fmt.Fprintf(a.out(true), "\nTo add one node within a day, run this on its host:\n\n    dnet cluster join %s --token %s\n\n"+
 		"'dnet cluster token' makes a token for each further node.\n", t.Door, t.Token)
 	return nil
 }
@@ -320,7 +320,7 @@ func (a *app) clusterJoin(f nodeFlags, token string, args []string) error {
 	if err := a.askCluster(true, cluster.Join, q, &made); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "This host joined cluster %s as node %s, at %s.\n", made.Cluster, made.Node, made.Address)
+	fmt.Fprintf(a.out(true), "This host joined cluster %s as node %s, at %s.\n", made.Cluster, made.Node, made.Address)
 	for _, w := range made.Warnings {
 		a.warn("%s", w)
 	}
@@ -343,7 +343,7 @@ func newTokenCommand(a *app) *cobra.Command {
 			if err := a.askCluster(false, cluster.Token, q, &t); err != nil {
 				return err
 			}
-			fmt.Fprintln(a.stdout, t.Token)
+			fmt.Fprintln(a.out(true), t.Token)
 			return nil
 		},
 	}
@@ -360,7 +360,7 @@ func newLeaveCommand(a *app) *cobra.Command {
 			if err := a.askCluster(false, cluster.Leave, q, nil); err != nil {
 				return err
 			}
-			fmt.Fprintln(a.stdout, "This host left the cluster.")
+			fmt.Fprintln(a.out(true), "This host left the cluster.")
 			return nil
 		},
 	}

@@ -81,7 +81,7 @@ func (a *app) nodeList(format string, quiet bool) error {
 	if quiet && format == "" {
 		format = "{{.Name}}"
 	}
-	return l.print(a.stdout, format)
+	return l.print(a.out(false), format)
 }
 
 // showAddresses lists a node's own addresses: "web 10.9.0.7 fd00:9::7, db 10.8.0.3".
@@ -118,7 +118,7 @@ func newNodeRemoveCommand(a *app) *cobra.Command {
 					status = statusError
 					continue
 				}
-				fmt.Fprintln(a.stdout, name)
+				fmt.Fprintln(a.out(true), name)
 			}
 			if status != 0 {
 				return &statusErr{status: status}
@@ -146,9 +146,9 @@ func (a *app) clusterStatus(format string) error {
 	}
 	var err error
 	if format == "" {
-		err = printStatus(a.stdout, s)
+		err = printStatus(a.out(false), s)
 	} else {
-		err = listing{rows: []any{s}}.print(a.stdout, format)
+		err = listing{rows: []any{s}}.print(a.out(false), format)
 	}
 	for _, w := range s.Warnings {
 		a.warn("%s", w)

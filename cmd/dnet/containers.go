@@ -41,7 +41,7 @@ func newWaitCommand(a *app) *cobra.Command {
 			return a.each(args, func(word string) error {
 				status, err := a.wait(word)
 				if err == nil {
-					fmt.Fprintln(a.stdout, status)
+					fmt.Fprintln(a.out(true), status)
 				}
 				return err
 			})
@@ -127,7 +127,7 @@ func newContainerRemoveCommand(a *app) *cobra.Command {
 					return nil
 				}
 				if err == nil {
-					fmt.Fprintln(a.stdout, word)
+					fmt.Fprintln(a.out(true), word)
 				}
 				return err
 			})
@@ -179,12 +179,12 @@ func (a *app) pruneContainers(force bool) error {
 		}
 	}
 	if len(ended) > 0 {
-		fmt.Fprintln(a.stdout, "Deleted Containers:")
+		fmt.Fprintln(a.out(true), "Deleted Containers:")
 	}
 	return a.each(ended, func(id string) error {
 		err := a.removeContainer(id, false)
 		if err == nil {
-			fmt.Fprintln(a.stdout, id)
+			fmt.Fprintln(a.out(true), id)
 		}
 		return err
 	})

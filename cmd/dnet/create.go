@@ -59,7 +59,7 @@ func newCreateCommand(a *app) *cobra.Command {
 			}
 			id, err := create(o)
 			if err == nil {
-				fmt.Fprintln(a.stdout, id)
+				fmt.Fprintln(a.out(true), id)
 			}
 			return err
 		},

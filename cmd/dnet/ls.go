@@ -68,7 +68,7 @@ func (a *app) list(f listFlags) error {
 	if f.quiet && (f.format == "" || f.format == "table") {
 		f.format = "{{.ID}}"
 	}
-	return l.print(a.stdout, f.format)
+	return l.print(a.out(false), f.format)
 }
 
 // networkListing is Docker's list of networks.

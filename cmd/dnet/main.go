@@ -12,6 +12,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -49,6 +50,7 @@ type app struct {
 	stdout *os.File
 	stderr *os.File
 	root   string // the host's files are below it
+	unsaid unsaid // what could not be written to stdout
 	// detached says that this process does in the background what another dnet
 	// was asked for.
 	detached bool
@@ -121,6 +123,10 @@ func (a *app) run() int {
 	root := a.command()
 	root.SetArgs(a.args)
 	err := root.Execute()
+	if a.unsaid.err != nil && (err == nil || errors.Is(err, a.unsaid.err)) {
+		a.printError(&a.unsaid)
+		return statusError
+	}
 	if err == nil {
 		return 0
 	}
@@ -133,6 +139,40 @@ func (a *app) run() int {
 		a.printError(err)
 	}
 	return status
+}
+
+// An unsaid is the first error of writing to stdout, as on a full disk.
+type unsaid struct {
+	err error
+	did bool // it was to say what a command did
+}
+
+func (u *unsaid) Error() string {
+	text := "standard output: " + u.err.Error()
+	if u.did {
+		text += ": what was done stays so, and dnet ls and dnet ps show what there is"
+	}
+	return text
+}
+
+// out returns stdout for what a command prints. What can't be written ends dnet with status 1.
+// did says that it tells of what the command did.
+func (a *app) out(did bool) io.Writer { return sayer{a, did} }
+
+type sayer struct {
+	*app
+	did bool
+}
+
+func (o sayer) Write(data []byte) (int, error) {
+	n, err := o.stdout.Write(data)
+	if err != nil && o.unsaid.err == nil {
+		o.unsaid = unsaid{err, o.did}
+		if path := (*fs.PathError)(nil); errors.As(err, &path) {
+			o.unsaid.err = path.Err
+		}
+	}
+	return n, err
 }
 
 // printError prints an error to stderr. If permission was missing, it adds what

@@ -144,7 +144,7 @@ func (a *app) importNetworks(s migrate.Source) error {
 		made = append(made, n.Name)
 	}
 	for _, name := range made {
-		fmt.Fprintln(a.stdout, name)
+		fmt.Fprintln(a.out(true), name)
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func (a *app) ports(words []string, format string) error {
 	slices.SortStableFunc(l.rows, func(x, y any) int {
 		return catalog.Natural(x.(*portRow).order(), y.(*portRow).order())
 	})
-	return l.print(a.stdout, format)
+	return l.print(a.out(false), format)
 }
 
 // order is what rows are sorted by: the port, then the rest.

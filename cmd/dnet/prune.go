@@ -52,7 +52,7 @@ func (a *app) prune(words []string, force bool) error {
 		return (until.IsZero() || !created.After(until)) && filters.MatchLabels(c.Labels)
 	})
 	if len(removed) > 0 {
-		fmt.Fprintf(a.stdout, "Deleted Networks:\n%s\n\n", strings.Join(removed, "\n"))
+		fmt.Fprintf(a.out(true), "Deleted Networks:\n%s\n\n", strings.Join(removed, "\n"))
 	}
 	for _, e := range failed {
 		a.printError(e)
@@ -96,7 +96,7 @@ func (a *app) pruneNetworks(passes func(c *catalog.Conflist, created time.Time) 
 
 // confirm asks, and reports whether the answer is yes. No answer is no.
 func (a *app) confirm(question string) bool {
-	fmt.Fprintf(a.stdout, "%s\nAre you sure you want to continue? [y/N] ", question)
+	fmt.Fprintf(a.out(true), "%s\nAre you sure you want to continue? [y/N] ", question)
 	answer, _ := bufio.NewReader(a.stdin).ReadString('\n') // the end of the input: no
 	return strings.EqualFold(strings.TrimSpace(answer), "y")
 }

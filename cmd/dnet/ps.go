@@ -108,7 +108,7 @@ func (a *app) ps(o *psOptions) error {
 	if o.quiet && (o.format == "" || o.format == "table") {
 		o.format = "{{.ID}}"
 	}
-	return l.print(a.stdout, o.format)
+	return l.print(a.out(false), o.format)
 }
 
 // present shows a container whose dnet was killed as the next command leaves it that

@@ -61,7 +61,7 @@ func (a *app) removeAll(words []string, force bool) error {
 			status = statusError
 			continue
 		}
-		fmt.Fprintln(a.stdout, word)
+		fmt.Fprintln(a.out(true), word)
 	}
 	if status != 0 {
 		return &statusErr{status: status}

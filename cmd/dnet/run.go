@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -130,6 +129,6 @@ func (a *app) runDetached() error {
 	case id == "":
 		return &statusErr{max(status, statusError), nil} // the second dnet printed the error
 	}
-	_, err = io.WriteString(a.stdout, id+"\n")
-	return err
+	fmt.Fprintln(a.out(true), id)
+	return nil
 }

@@ -89,7 +89,7 @@ func (a *app) stats(words []string, o statsOptions) error {
 		if again {
 			fmt.Fprint(a.stdout, "\x1b[H\x1b[2J") // from the top of an empty screen
 		}
-		if err := l.print(a.stdout, o.format); err != nil || !again {
+		if err := l.print(a.out(false), o.format); err != nil || !again {
 			return err
 		}
 		time.Sleep(statsEvery)

@@ -48,7 +48,7 @@ func (a *app) stopAll(o *stopOptions, words []string) error {
 			a.printError(err)
 			continue
 		}
-		fmt.Fprintln(a.stdout, word)
+		fmt.Fprintln(a.out(true), word)
 	}
 	if failed {
 		return &statusErr{statusError, nil}
