@@ -178,7 +178,7 @@ func (c *simulation) converge(ctx context.Context) error {
 	}
 	if err := all(c.followers(), together, func(n *node) error {
 		n.begin()
-		return n.settled(want[n], time.Minute)
+		return n.settled(want[n], patience)
 	}); err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (c *simulation) churn(ctx context.Context) error {
 		return err
 	}
 	c.result.rates(before, after)
-	if err := c.settled(time.Minute); err != nil {
+	if err := c.settled(patience); err != nil {
 		return err
 	}
 	if c.result.seen, err = c.latencies(done); err != nil {
@@ -310,7 +310,7 @@ func (c *simulation) restart(ctx context.Context) error {
 	for {
 		if _, _, err := c.nodes[0].claim(ctx); err == nil {
 			break
-		} else if time.Since(began) > time.Minute {
+		} else if time.Since(began) > patience {
 			return err
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -325,7 +325,7 @@ func (c *simulation) restart(ctx context.Context) error {
 			}
 		}
 	}
-	if err := c.settled(2 * time.Minute); err != nil {
+	if err := c.settled(patience); err != nil {
 		return err
 	}
 	c.result.again = time.Since(began)

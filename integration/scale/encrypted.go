@@ -130,7 +130,7 @@ func (n *node) says(s *signer, others int) (t overlay.Txn, err error) {
 // oneMore has a node come: all others write the page that it reads, and those hear of it
 // that read the same one.
 func (c *simulation) oneMore(ctx context.Context, s *signer) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	page := overlay.KeyPageOf(nodeName(len(c.nodes)))
 	var heard, bytes, written atomic.Int64

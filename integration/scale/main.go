@@ -75,7 +75,7 @@ func (o options) run(sizes string) error {
 		if err != nil || n < 2 {
 			return fmt.Errorf("-nodes %q: must be numbers of 2 or more", sizes)
 		}
-		shapes = append(shapes, shape{nodes: n, networks: 20, each: 2, endpoints: o.endpoints, every: 1})
+		shapes = append(shapes, shape{nodes: n, networks: 20, each: 2, endpoints: o.endpoints, every: max(1, n/allFollow)})
 	}
 	if o.together > 0 {
 		shapes = append(shapes, shape{nodes: o.together, networks: 1, each: 1, endpoints: o.endpoints, every: 10})
@@ -109,6 +109,10 @@ func (o options) run(sizes string) error {
 	m.print(to)
 	return nil
 }
+
+// allFollow is how many nodes there may be of which all make pictures, on the processors of one
+// machine. Of more, one in several does, and the others only hear of changes.
+const allFollow = 250
 
 // listed is how many endpoints the network has whose followers' memory is measured.
 const listed = 10_000

@@ -35,6 +35,11 @@ type node struct {
 	made int               // attachments, ever
 }
 
+// patience is how long nodes wait for the store, and the measurement for nodes. All of them
+// share a few processors, with whatever else the machine does: what is slow is to be measured,
+// and no failure. It is far longer than what real nodes wait.
+const patience = 3 * time.Minute
+
 // counts are what all nodes together have had.
 type counts struct{ events, entered, removed, kept atomic.Int64 }
 
@@ -45,7 +50,7 @@ func networkName(i int) string { return fmt.Sprintf("net%d", i) }
 // newNode makes node i with a client of its own, enters it and keeps it alive until the
 // context ends.
 func newNode(ctx context.Context, url string, i int, on []int, c *counts) (*node, error) {
-	client, err := etcd.Open(etcd.Config{Endpoints: []string{url}})
+	client, err := etcd.Open(etcd.Config{Endpoints: []string{url}, Timeout: patience})
 	if err != nil {
 		return nil, err
 	}
