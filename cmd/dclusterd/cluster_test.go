@@ -93,7 +93,7 @@ func (h *host) files(other *host) {
 
 // nodes has the other node leave, and the first one last.
 func (h *host) nodes(other *host) {
-	h.refuses(h.ask(cluster.Leave, cluster.LeaveArgs{}, nil), "this host has the only member of the store, and 1 other nodes need it")
+	h.refuses(h.ask(cluster.Leave, cluster.LeaveArgs{}, nil), "this host has the only member of the store, and other nodes need it (1)")
 	h.refuses(h.ask(cluster.RemoveNode, cluster.NodeArgs{Name: "b"}, nil), "is alive")
 	h.refuses(h.ask(cluster.RemoveNode, cluster.NodeArgs{Name: "x"}, nil), "no such node: x")
 	h.must(other.ask(cluster.Leave, cluster.LeaveArgs{}, nil))

@@ -107,5 +107,5 @@ func (n *node) leaveMembers(ctx context.Context, force bool) (last bool, err err
 	if err != nil || nodes == 1 || force {
 		return err == nil, err
 	}
-	return false, fmt.Errorf("this host has the only member of the store, and %d other nodes need it: `dnet cluster members 3` first, or --force, which ends the cluster", nodes-1)
+	return false, fmt.Errorf("this host has the only member of the store, and other nodes need it (%d): `dnet cluster members 3` first, or --force, which ends the cluster", nodes-1)
 }
