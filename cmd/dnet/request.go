@@ -186,6 +186,9 @@ func (r *networkRequest) attachment(args [][2]string, ifname string, path []stri
 	if len(r.Links) > 0 {
 		at.Args = append(at.Args, [2]string{names.ArgLinks, names.JoinLinks(r.Links)})
 	}
+	if len(r.Sysctls) > 0 {
+		at.Args = append(at.Args, [2]string{network.ArgSysctls, network.JoinSettings(r.Sysctls)})
+	}
 	if len(r.exposed) > 0 {
 		at.Args = append(at.Args, [2]string{names.ArgExpose, firewall.JoinExposed(r.exposed)})
 	}

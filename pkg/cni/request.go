@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"cmp"
 	"encoding/json"
 	"net"
 	"net/netip"
@@ -32,6 +33,7 @@ type Request struct {
 	Ports   []firewall.Port
 	Aliases []string
 	Links   []names.Link       // of the container on the network
+	Sysctls []network.Setting  // of the interface
 	Exposed []firewall.Exposed // of the container to those which link to it
 	// Bandwidth is what the container may receive and send; nil for no limit.
 	Bandwidth *network.Bandwidth
@@ -107,7 +109,7 @@ func (r *Request) readRuntime() error {
 	if err := r.setMAC("CNI_ARGS MAC", r.Args["MAC"]); err != nil {
 		return err
 	}
-	if err := r.links(); err != nil {
+	if err := cmp.Or(r.links(), r.sysctls()); err != nil {
 		return err
 	}
 	conf := r.conf.Pick("args", "runtimeConfig", "prevResult")
@@ -131,6 +133,16 @@ func (r *Request) links() (err error) {
 			return wire.Errorf(wire.CodeEnv, "CNI_ARGS %s: %v", names.ArgExpose, err)
 		}
 		r.Exposed = append(r.Exposed, list...)
+	}
+	return nil
+}
+
+// sysctls reads what CNI_ARGS says of the interface's settings.
+func (r *Request) sysctls() (err error) {
+	if text := r.Args[network.ArgSysctls]; text != "" {
+		if r.Sysctls, err = network.ParseSettings(text); err != nil {
+			return wire.Errorf(wire.CodeEnv, "CNI_ARGS %s: %v", network.ArgSysctls, err)
+		}
 	}
 	return nil
 }

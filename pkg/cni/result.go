@@ -222,7 +222,7 @@ func endpointOf(rec *records.Record) network.Endpoint {
 		Attachment: rec.Attachment, NetNS: rec.NetNS, Cookie: rec.Cookie, Target: rec.Target, Source: rec.Source,
 		MAC: rec.MAC, MTU: rec.MTU, Adopted: rec.Adopted, Foreign: rec.Foreign,
 		Addresses: rec.Addresses, Subnets: rec.Subnets, Routes: rec.Routes,
-		Name: rec.Name, Names: rec.Names, Links: rec.Links, Exposed: rec.Exposed, Bandwidth: rec.Bandwidth, Info: rec.Info, Resolver: rec.Resolver, Overlay: rec.Overlay,
+		Name: rec.Name, Names: rec.Names, Links: rec.Links, Exposed: rec.Exposed, Sysctls: rec.Sysctls, Bandwidth: rec.Bandwidth, Info: rec.Info, Resolver: rec.Resolver, Overlay: rec.Overlay,
 	}
 	if rec.Endpoint != nil {
 		e.Ports = rec.Endpoint.Ports

@@ -136,7 +136,7 @@ func (e *Engine) begin(r *Request, d network.Description) (*records.Record, erro
 	rec := &records.Record{
 		Attachment: r.Attachment, Plugin: e.Plugin.Type, State: records.Adding, Creator: r.creator(),
 		NetNS: r.NetNS, Cookie: found.Cookie, Config: r.Conf, Since: time.Now().UTC(), Program: e.Program,
-		Name: r.Name, Names: e.names(r, d), Links: r.Links, Exposed: r.Exposed, Bandwidth: r.Bandwidth, Info: d.Info,
+		Name: r.Name, Names: e.names(r, d), Links: r.Links, Exposed: r.Exposed, Sysctls: r.Sysctls, Bandwidth: r.Bandwidth, Info: d.Info,
 	}
 	r.claimed = rec.Names
 	return rec, kindOf(e.Plugin).validate(e, r, d, rec)
@@ -275,7 +275,7 @@ func (a *addition) makePlan() (err error) {
 	a.endpoint = network.Endpoint{
 		Attachment: r.Attachment, NetNS: r.NetNS, Cookie: a.rec.Cookie, Target: a.rec.Target, Source: a.rec.Source, MAC: cmp.Or(r.MAC, a.mac), MTU: d.MTU,
 		Addresses: l.Addresses, Subnets: l.Subnets, Routes: l.Routes, Ports: publish(d.Ports, r.Ports),
-		Name: r.Name, Names: a.rec.Names, Links: r.Links, Exposed: r.Exposed, Bandwidth: r.Bandwidth, Info: a.rec.Info, Reused: l.Reused || r.MAC != "", OnLAN: d.OnLAN(), UpFirst: settles || d.ConflictDetection,
+		Name: r.Name, Names: a.rec.Names, Links: r.Links, Exposed: r.Exposed, Sysctls: r.Sysctls, Bandwidth: r.Bandwidth, Info: a.rec.Info, Reused: l.Reused || r.MAC != "", OnLAN: d.OnLAN(), UpFirst: settles || d.ConflictDetection,
 		Routed: d.Routed, Overlay: l.Overlay,
 	}
 	if d.Bridge != nil {

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -22,6 +23,7 @@ type Network struct {
 	GwPriority *int
 	IfName     string // of the interface; "": the next that is free
 	Links      []names.Link
+	Sysctls    []network.Setting `json:",omitempty"` // of the interface
 }
 
 // ParseNetwork reads one --network: a name, or Docker's fields
@@ -32,7 +34,11 @@ func ParseNetwork(s string) (Network, error) {
 		return Network{Name: s}, named(s)
 	}
 	var n Network
-	for field := range strings.SplitSeq(s, ",") {
+	fields, err := csv.NewReader(strings.NewReader(s)).Read()
+	if err != nil {
+		return n, invalidArgument(s, "--network", err)
+	}
+	for _, field := range fields {
 		k, v, ok := strings.Cut(strings.TrimSpace(field), "=")
 		if !ok {
 			return n, invalidArgument(s, "--network", fmt.Errorf("invalid field %s", field))
@@ -91,8 +97,11 @@ func ParseGwPriority(s string) (*int, error) {
 	return &p, nil
 }
 
-// optionIfName is Docker's option of an endpoint for the name of its interface.
-const optionIfName = "com.docker.network.endpoint.ifname"
+// Docker's options of an endpoint: the name of its interface, and that one's settings.
+const (
+	optionIfName  = "com.docker.network.endpoint.ifname"
+	optionSysctls = "com.docker.network.endpoint.sysctls"
+)
 
 // SetDriverOpt reads one option of an endpoint, KEY=VALUE.
 func (n *Network) SetDriverOpt(s string) error {
@@ -100,8 +109,12 @@ func (n *Network) SetDriverOpt(s string) error {
 	switch {
 	case !ok:
 		return fmt.Errorf("invalid key value pair format in driver options: %s", s)
+	case key == optionSysctls:
+		list, err := network.ParseSettings(value)
+		n.Sysctls = append(n.Sysctls, list...)
+		return err
 	case key != optionIfName:
-		return fmt.Errorf("driver-opt %s: is not supported; known is %s", key, optionIfName)
+		return fmt.Errorf("driver-opt %s: is not supported; known are %s and %s", key, optionIfName, optionSysctls)
 	case !network.ValidLink(value):
 		return fmt.Errorf("%s %q: must be %s", key, value, network.LinkRule)
 	}

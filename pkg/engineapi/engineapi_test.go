@@ -450,7 +450,7 @@ func TestErrors(t *testing.T) {
 		{"POST", "/networks/web/connect", `{"Container": "shop", "EndpointConfig": {"Links": ["a:b:c"]}}`, 400, endpoint + "bad format for links: a:b:c"},
 		{
 			"POST", "/networks/web/connect", `{"Container": "shop", "EndpointConfig": {"DriverOpts": {"x": "y"}}}`, 400,
-			endpoint + "driver-opt x: is not supported; known is com.docker.network.endpoint.ifname",
+			endpoint + "driver-opt x: is not supported; known are com.docker.network.endpoint.ifname and com.docker.network.endpoint.sysctls",
 		},
 		{"GET", "/events?since=x", "", 400, `invalid value for 'since': invalid timestamp "x": must be seconds, or seconds.nanoseconds`},
 		{"GET", "/events?until=1.x", "", 400, `invalid value for 'until': invalid timestamp "1.x": must be seconds, or seconds.nanoseconds`},

@@ -2,6 +2,7 @@ package network
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -80,7 +81,11 @@ func (c Chained) Apply(own []wire.Object) []wire.Object {
 			}
 		case *wire.Autoconf:
 			set := *o
-			set.Chained = c.Sysctls
+			set.Chained = maps.Clone(o.Chained)
+			if set.Chained == nil {
+				set.Chained = map[string]string{}
+			}
+			maps.Copy(set.Chained, c.Sysctls)
 			own[i] = &set
 		case *wire.Veth:
 			if c.MAC != "" {

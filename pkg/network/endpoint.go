@@ -34,6 +34,7 @@ type Endpoint struct {
 	Names     []string     // of the container
 	Links     []names.Link // of the container, on this network
 	Exposed   []firewall.Exposed
+	Sysctls   []Setting       // of the interface, as they are asked for
 	Bandwidth *Bandwidth      // that the runtime allows the container; nil for no limit
 	Info      Info            // of the network, as the plugin says that makes the interface
 	Resolver  *names.Resolver // as it was found when it was recorded, or nil

@@ -35,6 +35,7 @@ func (e Endpoint) Interface() []wire.Object {
 		objects = append(append(objects, addresses...), up)
 		objects = append(objects, e.announce()...)
 	}
+	objects = e.settings(objects)
 	routes := e.routes()
 	objects = append(objects, routes...)
 	if s := e.sourceRoutes(routes); s != nil {

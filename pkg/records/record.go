@@ -94,6 +94,7 @@ type Record struct {
 	Links     []names.Link       `json:"links,omitempty"`     // of the container, on this network
 	Exposed   []firewall.Exposed `json:"exposed,omitempty"`   // to those that link to the container, besides what is published
 	Bandwidth *network.Bandwidth `json:"bandwidth,omitempty"` // that the runtime allows the container
+	Sysctls   []network.Setting  `json:"sysctls,omitempty"`   // of the interface, as they were asked for
 	Resolver  *names.Resolver    `json:"resolver,omitempty"`  // what dnetd answers the sandbox
 	Result    json.RawMessage    `json:"result,omitempty"`    // what ADD printed, as CNI 1.1.0
 }

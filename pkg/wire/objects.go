@@ -97,8 +97,9 @@ func (s *Sysctl) Key() string { return "sysctl " + s.Path + at(s.NetNS) }
 // Refers names the link that the setting is of, if it is one's: it comes and
 // goes with that.
 func (s *Sysctl) Refers() []string {
-	if _, conf, ok := strings.Cut(s.Path, "/conf/"); ok {
-		if dev, _, ok := strings.Cut(conf, "/"); ok && dev != "all" && dev != "default" {
+	for _, of := range []string{"/conf/", "/neigh/"} {
+		_, rest, _ := strings.Cut(s.Path, of)
+		if dev, _, ok := strings.Cut(rest, "/"); ok && dev != "all" && dev != "default" {
 			return refers(s.NetNS, dev)
 		}
 	}
