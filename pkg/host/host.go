@@ -153,7 +153,10 @@ func (h *Host) shared() shared.Shared { return shared.Shared{Set: h.spaces, Reco
 
 // permits are what other programs' chains let pass.
 func (h *Host) permits() permit.Permits {
-	return permit.Permits{Records: h.records, Uplink: func() string { name, _ := h.spaces.Root.RT.Uplink(); return name }}
+	return permit.Permits{
+		Records: h.records, Bridges: h.rules.ForeignBridges,
+		Uplink: func() string { name, _ := h.spaces.Root.RT.Uplink(); return name },
+	}
 }
 
 // resolvers are the name servers of sandboxes.

@@ -77,6 +77,32 @@ func (r Rule) Lets(bridge string) bool {
 	return (in || out) && r.Verdict == Accept && !r.Established && !r.Published && !r.Other && r.Protocol == "" && r.Port == 0
 }
 
+// Parts reports whether a rule drops all that goes from a bridge to another link, and no other
+// thing.
+func (r Rule) Parts(bridge string) bool {
+	return len(r.In) == 1 && r.In[0] == bridge && len(r.Out) == 1 && r.Verdict == Drop &&
+		!r.Established && !r.Published && !r.Other && r.Protocol == "" && r.Port == 0
+}
+
+// Ours returns the indexes of the rules that were put into a chain for a bridge: one of each
+// that lets it pass, and right before those what keeps it apart from others.
+func (c *Chain) Ours(bridge string) (list []int) {
+	seen := map[bool]bool{}
+	for i, r := range c.Rules {
+		in := len(r.In) > 0
+		if !r.Lets(bridge) || seen[in] {
+			continue
+		}
+		for j := i - 1; len(seen) == 0 && j >= 0 && c.Rules[j].Parts(bridge); j-- {
+			list = append(list, j)
+		}
+		seen[in] = true
+		list = append(list, i)
+	}
+	slices.Sort(list)
+	return list
+}
+
 // A Packet is one that is forwarded, as far as rules are asked.
 type Packet struct {
 	In, Out     string // interfaces
@@ -188,9 +214,12 @@ func (s Ruleset) drops(c *Chain, p Packet) (drops, maybe bool) {
 // A Bridge is one that is to forward what containers send and get.
 type Bridge struct {
 	Name     string
-	Uplink   string // the host's link out; "": none
-	Families []int  // 4, 6
-	Ports    bool   // of its containers are published
+	Uplink   string   // the host's link out; "": none
+	Families []int    // 4, 6
+	Ports    bool     // of its containers are published
+	Others   []string // bridges of other programs
+	// Ours reports whether rules were put into a chain of iptables for the bridge.
+	Ours func(*Chain) bool
 }
 
 // A Block is a base chain that drops something of a bridge's.
@@ -199,6 +228,11 @@ type Block struct {
 	// At is where in a chain of iptables rules that let the bridge pass have to stand, see
 	// [Ruleset.Place].
 	At int
+	// Apart are bridges that the chain has rules for, with the policy behind them: what lets
+	// the bridge pass must not let it pass there.
+	Apart []string
+	Ours  bool   // rules were put there before
+	Open  string // nothing is dropped, but one of Apart is not kept apart
 }
 
 // Blocks returns the chains in the forward hook that drop something of a bridge's. In a
@@ -211,8 +245,8 @@ func (s Ruleset) Blocks(b Bridge) (list []Block) {
 			continue
 		}
 		if c.OfIPTables() {
-			if at, needed := s.Place(c, b.Name, b.Uplink); needed {
-				list = append(list, Block{c, at})
+			if block := s.iptables(c, b); block != nil {
+				list = append(list, *block)
 			}
 			continue
 		}
@@ -223,6 +257,39 @@ func (s Ruleset) Blocks(b Bridge) (list []Block) {
 				list = append(list, Block{Chain: c})
 				break
 			}
+		}
+	}
+	return list
+}
+
+// iptables returns what a chain of iptables drops; nil for nothing.
+func (s Ruleset) iptables(c *Chain, b Bridge) *Block {
+	at, needed := s.Place(c, b.Name, b.Uplink)
+	block := &Block{Chain: c, At: at, Apart: s.apart(c, b.Others), Ours: b.Ours != nil && b.Ours(c)}
+	if needed || !block.Ours {
+		if !needed {
+			return nil
+		}
+		return block
+	}
+	ours := c.Ours(b.Name)
+	for _, other := range block.Apart {
+		if !slices.ContainsFunc(ours, func(i int) bool { return c.Rules[i].Verdict == Drop && c.Rules[i].Out[0] == other }) && len(ours) > 0 {
+			block.At, block.Open = ours[0], other
+			return block
+		}
+	}
+	return nil
+}
+
+// apart returns those of some bridges that rules of a chain's table are about.
+func (s Ruleset) apart(c *Chain, bridges []string) (list []string) {
+	for _, b := range bridges {
+		about := func(r Rule) bool { return slices.Contains(r.Out, b) && !(len(r.In) == 1 && r.Parts(r.In[0])) }
+		if slices.ContainsFunc(s, func(o Chain) bool {
+			return s.Chain(*c, o.Name) != nil && o.Tool == c.Tool && o.Family == c.Family && slices.ContainsFunc(o.Rules, about)
+		}) {
+			list = append(list, b)
 		}
 	}
 	return list

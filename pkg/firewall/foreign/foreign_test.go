@@ -107,3 +107,45 @@ func TestLets(t *testing.T) {
 		t.Error("its own rules")
 	}
 }
+
+// TestApart: what lets a bridge pass does not let it pass to bridges that other programs have
+// rules for, and is put again where one comes.
+func TestApart(t *testing.T) {
+	drop := func(out string) Rule { return Rule{In: []string{"br-web"}, Out: []string{out}, Verdict: Drop} }
+	docker := func(bridge string) Rule { return Rule{Out: []string{bridge}, Verdict: Jump, To: "DOCKER"} }
+	lab := Rule{In: []string{"br-lab"}, Out: []string{"virbr0"}, Verdict: Drop} // of another network of dcni's
+	for _, c := range []struct {
+		name  string
+		ours  bool
+		rules []Rule
+		want  string
+	}{
+		{"one that the chain is about", false, []Rule{docker("docker0"), lab}, "at 2, apart from [docker0]"},
+		{"it is there", true, []Rule{docker("docker0"), drop("docker0"), in, out}, ""},
+		{"it is missing", true, []Rule{docker("docker0"), in, out}, "at 1, apart from [docker0]"},
+		{"another one comes", true, []Rule{docker("virbr0"), docker("docker0"), drop("docker0"), in, out}, "at 2, apart from [docker0 virbr0]"},
+		{"someone else's rules", false, []Rule{docker("docker0"), in, out}, ""},
+		{"no bridge that is there", true, []Rule{docker("docker1"), in, out}, ""},
+	} {
+		s := Ruleset{{Tool: "iptables", Family: "ip", Table: "filter", Name: "FORWARD", Hook: "forward", Drops: true, Rules: c.rules}}
+		got := ""
+		for _, b := range s.Blocks(Bridge{Name: "br-web", Families: []int{4}, Others: []string{"docker0", "virbr0"}, Ours: func(*Chain) bool { return c.ours }}) {
+			got += fmt.Sprintf("at %d, apart from %v", b.At, b.Apart)
+		}
+		if got != c.want {
+			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
+		}
+	}
+	for _, c := range []struct {
+		rules []Rule
+		want  string
+	}{
+		{[]Rule{drop("eth9"), reply, drop("docker0"), in, out, in}, "[2 3 4]"},
+		{[]Rule{out, drop("docker0"), in}, "[0 2]"},
+		{[]Rule{drop("docker0")}, "[]"},
+	} {
+		if got := fmt.Sprint((&Chain{Rules: c.rules}).Ours("br-web")); got != c.want {
+			t.Errorf("%+v: got %s, want %s", c.rules, got, c.want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package foreign
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -11,45 +12,55 @@ import (
 )
 
 // Permit puts two rules into a chain of iptables' that let a bridge pass, in the form that
-// iptables writes: it lists them as -i BRIDGE -j ACCEPT and -o BRIDGE -j ACCEPT. Where ours says
-// that they are there, and behind what drops, those go.
-func Permit(b foreign.Block, bridge string, ours bool) error {
+// iptables writes: it lists them as -i BRIDGE -j ACCEPT and -o BRIDGE -j ACCEPT. Before them come
+// those that keep it apart from other programs' bridges. What was put there before goes.
+func Permit(b foreign.Block, bridge string) error {
 	c, chain, err := open(b.Chain)
 	if err != nil {
 		return err
 	}
-	if ours {
-		if err := forbid(c, chain, b.Chain.Rules, bridge); err != nil {
+	at := b.At
+	if b.Ours {
+		ours := b.Chain.Ours(bridge)
+		if err := remove(c, chain, b.Chain, ours); err != nil {
 			return err
 		}
+		for slices.Contains(ours, at) {
+			at++ // what goes is no place to stand before
+		}
 	}
-	for _, key := range []expr.MetaKey{expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME} {
-		r := &nftables.Rule{Table: chain.Table, Chain: chain, Exprs: passing(key, bridge)}
-		if b.At < len(b.Chain.Rules) {
-			r.Position = b.Chain.Rules[b.At].Handle
+	add := func(e []expr.Any) {
+		r := &nftables.Rule{Table: chain.Table, Chain: chain, Exprs: e}
+		if at < len(b.Chain.Rules) {
+			r.Position = b.Chain.Rules[at].Handle
 			c.InsertRule(r)
 		} else {
 			c.AddRule(r)
 		}
 	}
+	for _, other := range b.Apart {
+		add(slices.Concat(link(expr.MetaKeyIIFNAME, bridge), link(expr.MetaKeyOIFNAME, other), verdictOf(expr.VerdictDrop)))
+	}
+	for _, key := range []expr.MetaKey{expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME} {
+		add(append(link(key, bridge), verdictOf(expr.VerdictAccept)...))
+	}
 	return c.Flush()
 }
 
-// passing are the expressions of a rule that lets pass what has a link on one side.
-func passing(key expr.MetaKey, link string) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: key, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: append([]byte(link), 0)},
-		&expr.Counter{},
-		&expr.Verdict{Kind: expr.VerdictAccept},
-	}
+// link are the expressions of a match of a link's name.
+func link(key expr.MetaKey, name string) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: append([]byte(name), 0)}}
+}
+
+func verdictOf(kind expr.VerdictKind) []expr.Any {
+	return []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: kind}}
 }
 
 // Forbid takes such rules out of a chain: one of each, for a user may have the same.
 func Forbid(in *foreign.Chain, bridge string) error {
 	c, chain, err := open(in)
 	if err == nil {
-		err = forbid(c, chain, in.Rules, bridge)
+		err = remove(c, chain, in, in.Ours(bridge))
 	}
 	if err == nil {
 		err = c.Flush()
@@ -60,15 +71,9 @@ func Forbid(in *foreign.Chain, bridge string) error {
 	return err
 }
 
-func forbid(c *nftables.Conn, chain *nftables.Chain, rules []foreign.Rule, bridge string) error {
-	seen := map[bool]bool{}
-	for _, r := range rules {
-		in := len(r.In) > 0
-		if !r.Lets(bridge) || seen[in] {
-			continue
-		}
-		seen[in] = true
-		if err := c.DelRule(&nftables.Rule{Table: chain.Table, Chain: chain, Handle: r.Handle}); err != nil {
+func remove(c *nftables.Conn, chain *nftables.Chain, in *foreign.Chain, ours []int) error {
+	for _, i := range ours {
+		if err := c.DelRule(&nftables.Rule{Table: chain.Table, Chain: chain, Handle: in.Rules[i].Handle}); err != nil {
 			return err
 		}
 	}

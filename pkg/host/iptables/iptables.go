@@ -27,17 +27,20 @@ func passing(bridge string) [][]string {
 	return [][]string{{"-i", bridge, "-j", "ACCEPT"}, {"-o", bridge, "-j", "ACCEPT"}}
 }
 
-// Permit puts two rules into a chain that let a bridge pass: before the rule of an index, or at
-// the end. Where ours says that they are there, and behind what drops, those go.
-func Permit(b foreign.Block, bridge string, ours bool) error {
+// parting are the options of a rule that keeps a bridge apart from another one.
+func parting(bridge, other string) []string { return []string{"-i", bridge, "-o", other, "-j", "DROP"} }
+
+// Permit puts two rules into a chain that let a bridge pass, and before them those that keep it
+// apart from other programs' bridges. What was put there before goes.
+func Permit(b foreign.Block, bridge string) error {
 	t, err := open(b.Chain)
 	if err != nil {
 		return err
 	}
 	number := b.At + 1 // as iptables counts
-	if ours {
-		for _, r := range b.Chain.Rules[:b.At] {
-			if r.Lets(bridge) {
+	if b.Ours {
+		for _, i := range b.Chain.Ours(bridge) {
+			if i < b.At {
 				number-- // it goes as well
 			}
 		}
@@ -45,8 +48,12 @@ func Permit(b foreign.Block, bridge string, ours bool) error {
 			return err
 		}
 	}
-	for i, rule := range passing(bridge) {
-		if err := t.Insert(b.Chain.Table, b.Chain.Name, max(number, 1)+i, rule...); err != nil {
+	var rules [][]string
+	for _, other := range b.Apart {
+		rules = append(rules, parting(bridge, other))
+	}
+	for i, rule := range append(rules, passing(bridge)...) {
+		if err := t.Insert(b.Chain.Table, b.Chain.Name, number+i, rule...); err != nil {
 			return fmt.Errorf("%s: %w", b.Chain.Tool, err)
 		}
 	}
@@ -64,7 +71,14 @@ func Forbid(c *foreign.Chain, bridge string) error {
 
 func remove(t *iptables.IPTables, c *foreign.Chain, bridge string) error {
 	var errs []error
-	for _, rule := range passing(bridge) {
+	for _, i := range c.Ours(bridge) {
+		rule := passing(bridge)[0]
+		switch r := c.Rules[i]; {
+		case r.Verdict == foreign.Drop:
+			rule = parting(bridge, r.Out[0])
+		case len(r.Out) > 0:
+			rule = passing(bridge)[1]
+		}
 		errs = append(errs, t.DeleteIfExists(c.Table, c.Name, rule...))
 	}
 	return errors.Join(errs...)

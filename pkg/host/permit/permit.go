@@ -20,7 +20,8 @@ import (
 // Permits are those of one host.
 type Permits struct {
 	Records records.Store
-	Uplink  func() string // the link that leads out; "": none
+	Uplink  func() string            // the link that leads out; "": none
+	Bridges func() ([]string, error) // of other programs
 }
 
 // Blocked returns those of the permits that are not so: chains are read once for all.
@@ -30,11 +31,12 @@ func (h Permits) Blocked(list []*firewall.Permit) (blocked []*firewall.Permit, e
 		return nil, err
 	}
 	for _, o := range list {
-		if len(permit{h, o}.in(chains)) > 0 {
+		blocks, e := permit{h, o}.in(chains)
+		if err = errors.Join(err, e); len(blocks) > 0 {
 			blocked = append(blocked, o)
 		}
 	}
-	return blocked, nil
+	return blocked, err
 }
 
 // Of returns the kind of a permit.
@@ -56,16 +58,26 @@ func (p permit) blocks() ([]foreign.Block, error) {
 	if foreign.Ruleset(chains).Panics() {
 		return nil, wire.Owners(errPanic)
 	}
-	return p.in(chains), nil
+	return p.in(chains)
 }
 
 // errPanic tells of what firewalld does besides zones.
 var errPanic = wire.Errorf(wire.CodeUnavailable, "firewalld is in panic mode, and drops everything; end that by: firewall-cmd --panic-off")
 
 // in returns those of the chains.
-func (p permit) in(chains []foreign.Chain) []foreign.Block {
+func (p permit) in(chains []foreign.Chain) ([]foreign.Block, error) {
+	bridges, err := p.h.Bridges()
+	if err != nil {
+		return nil, err
+	}
+	known, err := p.h.Records.Change(p.o.Key())
+	if err != nil {
+		return nil, err
+	}
 	b := foreign.Bridge{Name: p.o.Bridge, Uplink: p.h.Uplink(), Families: p.o.Families, Ports: p.o.Ports}
-	return foreign.Ruleset(chains).Blocks(b)
+	b.Others = slices.DeleteFunc(bridges, func(name string) bool { return name == b.Uplink })
+	b.Ours = func(c *foreign.Chain) bool { return known != nil && slices.Contains(known.In, idOf(c)) }
+	return foreign.Ruleset(chains).Blocks(b), nil
 }
 
 // Ensure puts rules where they are missing, and notes before in which chains. The caller holds
@@ -91,7 +103,6 @@ func (p permit) Ensure() (bool, error) {
 	if blocks, _, err = p.untrusted(blocks); err != nil || len(blocks) == 0 {
 		return false, err
 	}
-	ours := slices.Clone(known.In)
 	for _, b := range blocks {
 		if id := idOf(b.Chain); !slices.Contains(known.In, id) {
 			known.In = append(known.In, id)
@@ -111,7 +122,7 @@ func (p permit) Ensure() (bool, error) {
 		if b.Chain.OfLegacy() {
 			put = iptables.Permit
 		}
-		if err := put(b, p.o.Bridge, slices.Contains(ours, idOf(b.Chain))); err != nil {
+		if err := put(b, p.o.Bridge); err != nil {
 			return true, fmt.Errorf("chain %s: %w", b.Chain, err)
 		}
 	}
@@ -143,6 +154,9 @@ func (p permit) drops(b foreign.Block) string {
 	chain := b.Chain.String()
 	if b.Chain.OfIPTables() {
 		chain += " of " + b.Chain.Tool
+	}
+	if b.Open != "" {
+		return fmt.Sprintf("rules in chain %s let bridge %s reach %s, which is another program's", chain, p.o.Bridge, b.Open)
 	}
 	return fmt.Sprintf("chain %s drops what bridge %s forwards", chain, p.o.Bridge)
 }

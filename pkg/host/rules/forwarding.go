@@ -187,6 +187,17 @@ func (h *Rules) isBridgeOfOurs(name string) bool {
 	return err == nil && l.Kind == "bridge" && l.MAC.String() == wire.BridgeMAC(name)
 }
 
+// ForeignBridges lists the host's bridges that dcni did not make.
+func (h *Rules) ForeignBridges() (names []string, err error) {
+	list, err := h.Root.RT.Links()
+	for _, l := range list {
+		if l.Kind == "bridge" && l.MAC.String() != wire.BridgeMAC(l.Name) {
+			names = append(names, l.Name)
+		}
+	}
+	return names, err
+}
+
 func (f forwarding) Check() error {
 	if err := f.off(); err != nil {
 		return err
