@@ -325,3 +325,46 @@ func TestLeasesOfRecords(t *testing.T) {
 	want(t, fmt.Sprint(have, err), "[] <nil>")
 	want(t, strings.Join(verify(t, l), ", "), "10.1.0.3 c2")
 }
+
+// TestFullPageLost: the bitmap of a full network that lost a page is made again.
+func TestFullPageLost(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/30")
+	l := Of(s, "", "web")
+	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/30")
+	const full = "error 11: no available IPv4 addresses on this network's address pools: web"
+	want(t, claimText(l, request("c2"), cfg), full) // from here on the state says that it is exact
+	if err := os.Truncate(l.dir+"/.pages/10.1.0.0", 5); err != nil {
+		t.Fatal(err)
+	}
+	want(t, claimText(l, request("c2"), cfg), full)
+	want(t, fmt.Sprint(verify(t, l)), "[10.1.0.2 c1]")
+}
+
+// TestOrderKept: a rebuild leaves an attachment's addresses in the order of its result.
+func TestOrderKept(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/24")
+	ranges, err := cfg.Ranges([][]ipam.RawRange{{{Subnet: "10.6.0.0/24"}}, {{Subnet: "10.1.0.0/24"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, r := Of(s, "", "web"), request("c1")
+	r.Ranges = ranges
+	want(t, claimText(l, r, cfg), "10.6.0.2/24 10.1.0.2/24")
+	if err := os.Remove(l.dir + "/.state"); err != nil {
+		t.Fatal(err)
+	}
+	verify(t, l)
+	addrs, err := l.ByOwner(owner("c1"))
+	want(t, fmt.Sprint(addrs)+errText(err), "[10.6.0.2 10.1.0.2]")
+}
+
+// TestRemoveListTwice: a list that is gone, with its folder, is no error.
+func TestRemoveListTwice(t *testing.T) {
+	l := Of(testStore(t), "", "web")
+	err := l.session(true, func(s *session) error {
+		return errors.Join(s.writeOwner(owner("c1"), []netip.Addr{netip.MustParseAddr("10.1.0.2")}), s.removeOwner(owner("c1")), s.removeOwner(owner("c1")))
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

@@ -39,6 +39,7 @@ const tick = 11 * time.Millisecond
 func TestModel(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
 			r := rand.New(rand.NewPCG(seed, 1))
 			cfg := config(t, "10.1.0.0/28", "10.2.0.0/30", "fd00:1::/64")
 			cfg.Subnets[2].Range = netip.MustParsePrefix("fd00:1::7ff0/124")

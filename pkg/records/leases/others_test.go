@@ -130,3 +130,16 @@ func TestOthersSticky(t *testing.T) {
 	want(t, claimText(l, sticky("c2", "db"), cfg), "10.1.0.3/29")
 	verify(t, l)
 }
+
+// TestOthersLeased: an address that a container has is no other's, whatever machine was heard with it.
+func TestOthersLeased(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/30")
+	l := Of(s, "", "web")
+	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/30")
+	if err := l.MarkOthers(conflicts("10.1.0.2")); err != nil {
+		t.Fatal(err)
+	}
+	age(t, l, "10.1.0.2", 2*othersAtLeast)
+	want(t, claimText(l, request("c2"), cfg), "error 11: no available IPv4 addresses on this network's address pools: web")
+	want(t, fmt.Sprint(verify(t, l)), "[10.1.0.2 c1]")
+}

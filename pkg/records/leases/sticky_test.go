@@ -1,6 +1,7 @@
 package leases
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -9,6 +10,7 @@ import (
 
 	"dcni/pkg/ipam"
 	"dcni/pkg/records/disk"
+	"dcni/pkg/records/recordstest"
 )
 
 func sticky(container, name string, static ...string) ipam.Request {
@@ -110,5 +112,74 @@ func TestStickyFilesReadWell(t *testing.T) {
 	} {
 		got, _ := os.Readlink(l.dir + "/" + path)
 		want(t, got, text)
+	}
+}
+
+// TestStickyPageLost: where the page of the bitmap with a kept address can't be read, the address
+// is found all the same.
+func TestStickyPageLost(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/16")
+	cfg.Sticky = true
+	l := Of(s, "", "web")
+	want(t, claimText(l, sticky("c1", "db", "10.1.200.9"), cfg), "10.1.200.9/16")
+	want(t, claimText(l, request("c2"), cfg), "10.1.0.2/16")
+	l.Release(owner("c1"))
+	page := l.dir + "/.pages/" + ipam.PageOf(netip.MustParseAddr("10.1.200.9")).String()
+	if err := os.Truncate(page, 5); err != nil {
+		t.Fatal(err)
+	}
+	want(t, claimText(l, sticky("c3", "db"), cfg), "10.1.200.9/16")
+	verify(t, l)
+}
+
+// TestStickyLinkUnreadable: a link that can't be read is made again for the name that has its address.
+func TestStickyLinkUnreadable(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/28")
+	cfg.Sticky = true
+	l := Of(s, "", "web")
+	links := map[string]string{} // target by path
+	for i := range 8 {
+		c := fmt.Sprint("c", i)
+		claimText(l, sticky(c, "name-"+c), cfg)
+		path := fmt.Sprintf("%s/10.1.0.%d", l.dir, i+2)
+		links[path], _ = os.Readlink(path)
+		if !strings.HasSuffix(links[path], ":name-"+c) {
+			t.Fatalf("%s -> %s", path, links[path])
+		}
+	}
+	for path, was := range links {
+		recordstest.ReplaceBy(t, recordstest.Spoilers["empty"], path)
+		if err := os.Remove(l.dir + "/.state"); err != nil {
+			t.Fatal(err)
+		}
+		verify(t, l)
+		is, _ := os.Readlink(path)
+		want(t, is, was)
+	}
+}
+
+// TestStickyTakenOverByHand: what is kept for a name on one interface and leased to it on another
+// is not kept any more, and a folder without a name in it goes.
+func TestStickyTakenOverByHand(t *testing.T) {
+	s, cfg := testStore(t), config(t, "10.1.0.0/29")
+	cfg.Sticky = true
+	l := Of(s, "", "web")
+	want(t, claimText(l, sticky("c1", "db"), cfg), "10.1.0.2/29")
+	l.Release(owner("c1"))
+	epoch, err := s.Epoch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := owner("c2")
+	other.IfName = "eth1"
+	if err := os.Symlink(lease{owner: other, epoch: epoch, name: "db"}.target(), l.dir+"/10.1.0.2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(l.dir+"/.state"), os.Mkdir(l.dir+"/by-name/empty", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	want(t, fmt.Sprint(verify(t, l)), "[10.1.0.2 c2]")
+	if left, _ := os.ReadDir(l.dir + "/by-name"); len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }
