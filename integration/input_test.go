@@ -138,7 +138,7 @@ var wrongs = []wrong{
 	{`"runtimeConfig": {"mac": "zz"}`, 7, `runtimeConfig.mac "zz"`},
 	{`"runtimeConfig": {"mac": "01:00:5e:00:00:01"}`, 7, `runtimeConfig.mac "01:00:5e:00:00:01" unicast`},
 	{`"runtimeConfig": {"aliases": "db"}`, 7, `runtimeConfig.aliases`},
-	{`"runtimeConfig": {"bandwidth": {"ingressRate": 1000}}`, 2, `runtimeConfig.bandwidth`},
+	{`"runtimeConfig": {"bandwidth": {"ingressRate": "fast"}}`, 7, `runtimeConfig.bandwidth fast must be numbers`},
 	{`"runtimeConfig": []`, 7, `runtimeConfig`},
 	{`"args": {"cni": {"ips": [5]}}`, 7, `args.cni.ips`},
 }
