@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"slices"
@@ -36,6 +37,7 @@ type containerRun struct {
 	netns    *os.File // holds the network namespace for DEL; nil on the network host
 	results  []*types100.Result
 	links    []container.Linked // on the default bridge
+	cidFile  *os.File           // for the container's ID; nil: none
 	user     *container.User    // whom the command runs as; nil: root
 	printed  *outputPipes       // what keeps the command's output; nil: it goes where dnet's own does
 	silent   *os.File           // keeps the pipe open that is the command's standard input; nothing writes to it
@@ -63,6 +65,10 @@ func (r *containerRun) run() (int, error) {
 	if err != nil {
 		return statusUsage, err
 	}
+	if err := r.makeCIDFile(); err != nil {
+		return statusUsage, err
+	}
+	defer r.closeCIDFile()
 	if err := r.begin(); err != nil {
 		return statusUsage, err
 	}
@@ -229,10 +235,39 @@ func (r *containerRun) record() error {
 	if err := r.printed.keep(r.store.ContainerDir(r.c.ID)); err != nil {
 		return err
 	}
+	if r.cidFile == nil {
+		return nil
+	}
+	_, err = r.cidFile.WriteString(r.c.ID)
+	return err
+}
+
+// makeCIDFile makes the file for the container's ID. Of two dnet one makes it.
+func (r *containerRun) makeCIDFile() (err error) {
 	if r.opts.cidFile == "" {
 		return nil
 	}
-	return os.WriteFile(r.opts.cidFile, []byte(r.c.ID), 0o644) //nolint:gosec // as Docker's: everybody may know the ID
+	r.cidFile, err = os.OpenFile(r.opts.cidFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // as Docker's: everybody may know the ID
+	if errors.Is(err, fs.ErrExist) {
+		return cidFileFound(r.opts.cidFile)
+	}
+	return err
+}
+
+// closeCIDFile leaves the file if the container ran, and removes it if there was none.
+func (r *containerRun) closeCIDFile() {
+	if r.cidFile == nil {
+		return
+	}
+	_ = r.cidFile.Close() // what could not be written was an error before
+	if r.c == nil || r.c.Stage == records.Created {
+		_ = os.Remove(r.opts.cidFile) // it may be gone
+	}
+}
+
+// cidFileFound is Docker's error.
+func cidFileFound(path string) error {
+	return fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s", path)
 }
 
 // nameTaken returns Docker's error if another container has a name.

@@ -113,7 +113,7 @@ func (a *app) parseRun(o *runOptions) (*container.Spec, error) {
 	}
 	if o.cidFile != "" {
 		if _, err := os.Lstat(o.cidFile); err == nil {
-			return nil, fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s", o.cidFile)
+			return nil, cidFileFound(o.cidFile)
 		}
 	}
 	return o.Parse()
