@@ -107,6 +107,11 @@ func (f *createFlags) fill(o *catalog.Options) error {
 		}
 	}
 	o.Labels, o.DriverOptions, o.IPAMOptions, o.Aux = pairs(f.labels), pairs(f.driverOptions), pairs(f.ipamOptions), pairs(f.aux)
+	for _, word := range f.aux {
+		if name, address, _ := strings.Cut(word, "="); name == "" || address == "" {
+			return fmt.Errorf("invalid auxiliary address %s: must be NAME=ADDRESS, as host=10.1.0.5", word)
+		}
+	}
 	for _, r := range f.ranges {
 		ip, _ := netip.AddrFromSlice(r.IP)
 		bits, _ := r.Mask.Size()

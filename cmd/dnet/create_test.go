@@ -117,7 +117,7 @@ func TestCreateRefuses(t *testing.T) {
 		"--subnet 10.81.0.5/24 n":   "invalid network config:\ninvalid subnet 10.81.0.5/24: it should be 10.81.0.0/24\n",
 		"--subnet 10.81.0.0/24 --gateway 10.82.0.1 n":     "no matching subnet for gateway 10.82.0.1\n",
 		"--subnet 10.81.0.0/24 --ip-range 10.82.0.0/25 n": "no matching subnet for range 10.82.0.0/25\n",
-		"--subnet 10.81.0.0/24 --aux-address a n":         "invalid auxiliary address a: \"\" is no IP address\n",
+		"--subnet 10.81.0.0/24 --aux-address a n":         "invalid auxiliary address a: must be NAME=ADDRESS, as host=10.1.0.5\n",
 		"--ip-range 10.81.0.0/25 n":                       "every ip-range or gateway must have a corresponding subnet\n",
 		"--ipv4=false n":                                  "IPv4 or IPv6 must be enabled\n",
 		"--ipv6=false --subnet fd00:81::/64 n":            "ipv6 false: must not be false with an IPv6 subnet in ipam\n",

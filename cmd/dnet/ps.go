@@ -212,6 +212,9 @@ func (a *app) parseFilters(filters []string) (keep func(*records.Container) bool
 		case key == "status" && !slices.Contains([]string{"created", "running", "exited"}, value):
 			return nil, false, fmt.Errorf("invalid filter 'status=%s': must be created, running or exited", value)
 		}
+		if _, err := strconv.Atoi(value); key == "exited" && err != nil {
+			return nil, false, fmt.Errorf("invalid filter 'exited=%s': must be an exit status, a number", value)
+		}
 		if key == "publish" || key == "expose" {
 			if _, err := container.ParsePortFilter(key, value); err != nil {
 				return nil, false, err

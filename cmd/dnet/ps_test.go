@@ -74,6 +74,7 @@ func TestPsFilters(t *testing.T) {
 		"-f status=created -f status=exited": "new old",
 		"-f exited=3":                        "old",
 		"-f exited=0":                        "",
+		"-f exited=-1":                       "",
 		"-f name=e":                          "web",
 		"-a -f name=e":                       "new web",
 		"-a -f name=/web":                    "web",
@@ -93,6 +94,7 @@ func TestPsFilters(t *testing.T) {
 	f.check([]call{
 		{"ps -f foo", 1, "", "dnet: invalid argument \"foo\" for \"-f, --filter\" flag: bad format of filter (expected name=value)\n"},
 		{"ps -f foo=bar", 1, "", "dnet: invalid filter 'foo'\n"},
+		{"ps -f exited=abc", 1, "", "dnet: invalid filter 'exited=abc': must be an exit status, a number\n"},
 		{"ps -f status=dead", 1, "", "dnet: invalid filter 'status=dead': must be created, running or exited\n"},
 	})
 }

@@ -30,7 +30,7 @@ func newRemoveCommand(a *app) *cobra.Command {
 		RunE:                  func(_ *cobra.Command, args []string) error { return a.removeAll(args, force) },
 		DisableFlagsInUseLine: true,
 	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not error if the network does not exist; kill a container that runs")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not error if the network does not exist")
 	return cmd
 }
 
@@ -51,7 +51,7 @@ func (a *app) removeAll(words []string, force bool) error {
 		err := a.remove(m, word)
 		if notFound := (*catalog.NotFoundError)(nil); errors.As(err, &notFound) {
 			if _, none := a.container(word); none == nil {
-				err = a.removeContainer(word, force)
+				err = a.removeEnded(word)
 			} else if force {
 				continue
 			}
@@ -67,6 +67,16 @@ func (a *app) removeAll(words []string, force bool) error {
 		return &statusErr{status: status}
 	}
 	return nil
+}
+
+// removeEnded forgets a container that has ended. A word of `dnet rm` may be a network's that is
+// gone: it ends no container that runs, with -f either.
+func (a *app) removeEnded(word string) error {
+	if c, err := a.container(word); err == nil && c.Stage != records.Exited {
+		return fmt.Errorf("cannot remove container %q: container is %s: stop the container before removing or force remove: "+
+			"dnet container rm -f %s; no network has the name", "/"+c.Name, c.Stage, c.Name)
+	}
+	return a.removeContainer(word, false)
 }
 
 // A removal is a network to be removed.

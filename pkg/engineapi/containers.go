@@ -175,7 +175,7 @@ func (s *Server) listContainers(w http.ResponseWriter, c *call) error {
 	limit := -1
 	if text := c.query.Get("limit"); text != "" {
 		if limit, err = strconv.Atoi(text); err != nil {
-			return network.Refused(network.InvalidParameter, err)
+			return network.Refuse(network.InvalidParameter, "limit %q: must be a number, the most containers to list", text)
 		}
 	}
 	list, err := s.backend.Containers()

@@ -327,7 +327,7 @@ func TestLists(t *testing.T) {
 			"/containers/json" + filter(`{"status": {"x": true}}`),
 			message("invalid filter 'status=x': invalid value for state (x): must be one of created, running, paused, restarting, removing, exited, dead"),
 		},
-		{"/containers/json?limit=x", message(`strconv.Atoi: parsing "x": invalid syntax`)},
+		{"/containers/json?limit=x", message(`limit "x": must be a number, the most containers to list`)},
 	} {
 		if got := namesIn(ask(s, "GET", c.path, "")); got != strings.ReplaceAll(c.want, `\"`, `\"`) {
 			t.Errorf("%s: %s\nwant %s", c.path, got, c.want)

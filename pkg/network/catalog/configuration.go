@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -100,10 +101,23 @@ func (c *Configuration) Encode() ([]byte, error) {
 	return append(data, '\n'), err
 }
 
-// ParseConfiguration reads a configuration network's file.
+// ParseConfiguration reads a configuration network's file. What dnet create --config-only would
+// not have written is an error.
 func ParseConfiguration(data []byte) (*Configuration, error) {
 	c := &Configuration{}
-	if err := json.Unmarshal(data, c); err != nil {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(c); err != nil {
+		return nil, err
+	}
+	if len(bytes.TrimSpace(data[d.InputOffset():])) > 0 {
+		return nil, fmt.Errorf("has more behind the JSON, at byte %d", d.InputOffset())
+	}
+	o := &Options{Name: c.Name}
+	if err := o.SetSubnets(c.Subnets); err != nil {
+		return nil, err
+	}
+	if _, err := o.match(); err != nil {
 		return nil, err
 	}
 	return c, checkName(c.Name)
