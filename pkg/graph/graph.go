@@ -26,6 +26,7 @@ type Graph struct {
 type Network struct {
 	Name, Driver string
 	Internal     bool
+	Modes        []string // gateway modes besides nat: "IPv6 routed"
 	Link         string   // its bridge, or the parent of its interfaces; "" if it has none
 	Subnets      []string // with the gateway: "172.18.0.0/16, gateway 172.18.0.1"
 	Nodes        []string // other nodes that have containers on it
@@ -87,6 +88,12 @@ func before(a, b bool) int {
 
 func networkOf(n *catalog.Inspection, link string) Network {
 	out := Network{Name: n.Name, Driver: n.Driver, Internal: n.Internal, Link: link}
+	for _, family := range []string{"4", "6"} {
+		// Docker's name: so dnet inspect shows the mode, however the network's file says it.
+		if mode := n.Options["com.docker.network.bridge.gateway_mode_ipv"+family]; mode != "" && mode != "nat" {
+			out.Modes = append(out.Modes, "IPv"+family+" "+mode)
+		}
+	}
 	for _, s := range n.IPAM.Config {
 		if !s.Subnet.IsValid() {
 			continue
@@ -149,10 +156,11 @@ func (g Graph) on(name string) (list []Container, places []Place) {
 
 // kind says what a network is in a few words: "bridge, internal".
 func (n Network) kind() string {
+	words := []string{n.Driver}
 	if n.Internal {
-		return n.Driver + ", internal"
+		words = append(words, "internal")
 	}
-	return n.Driver
+	return strings.Join(append(words, n.Modes...), ", ")
 }
 
 // others names the networks of a container but one.

@@ -92,7 +92,7 @@ func large() Graph {
 	g := Graph{Host: "edge-01.example.net", Uplink: "enp3s0"}
 	g.Networks = []Network{
 		{Name: "backend", Driver: "bridge", Link: "br-10e08a419e85", Subnets: []string{"10.20.0.0/16, gateway 10.20.0.1"}},
-		{Name: "lab", Driver: "bridge", Internal: true, Subnets: []string{"172.19.0.0/16", "fd0d:d0d8:370f:a511::/64, gateway fd0d:d0d8:370f:a511::1"}},
+		{Name: "lab", Driver: "bridge", Internal: true, Modes: []string{"IPv4 isolated"}, Subnets: []string{"172.19.0.0/16", "fd0d:d0d8:370f:a511::/64, gateway fd0d:d0d8:370f:a511::1"}},
 		{Name: "mesh", Driver: "overlay", Nodes: []string{"n1", "n2", "n3"}},
 		{Name: strings.Repeat("a-long-name-", 14), Driver: "macvlan"}, {Name: "empty", Driver: "bridge"},
 	}
