@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -41,7 +42,7 @@ func (r route) Ensure() (bool, error) {
 			}
 		}
 		if err == nil {
-			err = rt.ChangeRoute(unix.RTM_NEWROUTE, l.Index, r.o)
+			err = r.add(rt, l.Index)
 		}
 		if !errors.Is(err, unix.EEXIST) {
 			return err == nil, err
@@ -54,6 +55,21 @@ func (r route) Ensure() (bool, error) {
 		return false, nil
 	}
 	return false, err
+}
+
+// add adds the route. Where its gateway is not reached since the on-link route went, as by a
+// flush of the table, that is put back first: the kernel made it with the address.
+func (r route) add(rt *rtnl.Conn, own int) error {
+	err := rt.ChangeRoute(unix.RTM_NEWROUTE, own, r.o)
+	if r.o.Table != 0 || !r.o.Via.IsValid() || !errors.Is(err, unix.ENETUNREACH) && !errors.Is(err, unix.EHOSTUNREACH) {
+		return err
+	}
+	list, listErr := rt.Addrs(own, int(rtnl.Family(r.o.Via)))
+	i := slices.IndexFunc(list, func(p netip.Prefix) bool { return p.Contains(r.o.Via) })
+	if listErr != nil || i < 0 || rt.AddOnLink(own, list[i]) != nil {
+		return err
+	}
+	return rt.ChangeRoute(unix.RTM_NEWROUTE, own, r.o)
 }
 
 // place puts a default route in order with those that are in the sandbox: it changes
