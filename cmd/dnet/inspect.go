@@ -95,6 +95,9 @@ func (a *app) inspectWord(all []Network, word string, o *inspectOptions) (any, e
 	if o.kind == "container" {
 		return a.inspectContainer(word)
 	}
+	if c, none := a.container(word); none == nil && o.kind == "" && (c.Name == word || c.ID == word) && !isCalled(all, word) {
+		return a.inspectContainer(c.ID)
+	}
 	n, err := find(all, word)
 	if notFound := (*catalog.NotFoundError)(nil); errors.As(err, &notFound) && o.kind == "" {
 		if one, none := a.inspectContainer(word); none == nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -212,6 +213,9 @@ func (a *app) parseFilters(filters []string) (keep func(*records.Container) bool
 		case key == "status" && !slices.Contains([]string{"created", "running", "exited"}, value):
 			return nil, false, fmt.Errorf("invalid filter 'status=%s': must be created, running or exited", value)
 		}
+		if _, err := regexp.Compile(value); key == "name" && err != nil {
+			return nil, false, fmt.Errorf("invalid filter 'name=%s': must be a regular expression: %w", value, err)
+		}
 		if _, err := strconv.Atoi(value); key == "exited" && err != nil {
 			return nil, false, fmt.Errorf("invalid filter 'exited=%s': must be an exit status, a number", value)
 		}
@@ -242,7 +246,8 @@ func (a *app) parseFilters(filters []string) (keep func(*records.Container) bool
 var psFilters = map[string]func(a *app, c *records.Container, value string) bool{
 	"id": func(_ *app, c *records.Container, v string) bool { return strings.HasPrefix(c.ID, v) },
 	"name": func(_ *app, c *records.Container, v string) bool {
-		return strings.Contains(c.Name, strings.TrimPrefix(v, "/"))
+		re, err := regexp.Compile(v)
+		return err == nil && (re.MatchString(c.Name) || re.MatchString("/"+c.Name))
 	},
 	"network": func(a *app, c *records.Container, v string) bool {
 		return slices.ContainsFunc(a.networkNames(c), isNamed(v))

@@ -78,6 +78,8 @@ func TestPsFilters(t *testing.T) {
 		"-f name=e":                          "web",
 		"-a -f name=e":                       "new web",
 		"-a -f name=/web":                    "web",
+		"-a -f name=^(web|ne)$":              "web",
+		"-a -f name=^/new$":                  "new",
 		"-a -f id=a":                         "web old",
 		"-f network=net10":                   "web",
 		"-f network=net1":                    "",
@@ -92,6 +94,7 @@ func TestPsFilters(t *testing.T) {
 		}
 	}
 	f.check([]call{
+		{"ps -f name=[", 1, "", "dnet: invalid filter 'name=[': must be a regular expression: error parsing regexp: missing closing ]: `[`\n"},
 		{"ps -f foo", 1, "", "dnet: invalid argument \"foo\" for \"-f, --filter\" flag: bad format of filter (expected name=value)\n"},
 		{"ps -f foo=bar", 1, "", "dnet: invalid filter 'foo'\n"},
 		{"ps -f exited=abc", 1, "", "dnet: invalid filter 'exited=abc': must be an exit status, a number\n"},

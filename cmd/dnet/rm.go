@@ -37,8 +37,9 @@ func newRemoveCommand(a *app) *cobra.Command {
 // removeAll removes networks one after the other, and goes on past errors. A word that is no
 // network's may be a container's.
 func (a *app) removeAll(words []string, force bool) error {
-	a.heal()                                // a container whose dnet was killed must not count as attached
-	if _, err := a.networks(); err != nil { // prints the warnings about files once
+	a.heal()                    // a container whose dnet was killed must not count as attached
+	all, err := a.allNetworks() // prints the warnings about files once
+	if err != nil {
 		return err
 	}
 	m, err := a.openHost(a.store)
@@ -48,7 +49,7 @@ func (a *app) removeAll(words []string, force bool) error {
 	defer m.Close()
 	status := 0
 	for _, word := range words {
-		err := a.remove(m, word)
+		err := a.removeWord(m, all, word)
 		if notFound := (*catalog.NotFoundError)(nil); errors.As(err, &notFound) {
 			if _, none := a.container(word); none == nil {
 				err = a.removeEnded(word)
@@ -67,6 +68,20 @@ func (a *app) removeAll(words []string, force bool) error {
 		return &statusErr{status: status}
 	}
 	return nil
+}
+
+// removeWord removes the network that a word means, or forgets the container: what is called
+// so comes before a network whose ID begins so.
+func (a *app) removeWord(m machine, all []Network, word string) error {
+	if c, none := a.container(word); none == nil && (c.Name == word || c.ID == word) && !isCalled(all, word) {
+		return a.removeEnded(word)
+	}
+	return a.remove(m, word)
+}
+
+// isCalled reports whether a word is the name or the whole ID of a network.
+func isCalled(all []Network, word string) bool {
+	return slices.ContainsFunc(all, func(n Network) bool { return n.Name == word || network.ID(n.Name) == word })
 }
 
 // removeEnded forgets a container that has ended. A word of `dnet rm` may be a network's that is
