@@ -26,7 +26,7 @@ func newDoctorCommand(a *app) *cobra.Command {
 		Use:   "doctor [OPTIONS]",
 		Short: "Tell what on this host breaks networks, and the command that mends it",
 		Long: "Tell what on this host breaks networks: what is wrong, what it breaks, and the command that mends it. " +
-			"Nothing is changed.\n\nThe exit status is 0 if nothing is wrong, and 1 if something is.",
+			"Nothing is changed.\n\nThe exit status is 0 if nothing is wrong, and 1 if something is or not all could be looked at.",
 		Example: "  dnet doctor\n" +
 			"  dnet doctor --json | jq -r '.[].fix'",
 		Args:                  exactly(0),
@@ -54,17 +54,20 @@ func (a *app) doctor(asJSON bool) error {
 		e.SetIndent("", "    ")
 		err = e.Encode(found)
 	} else {
-		_, err = fmt.Fprint(a.stdout, report(found, a.bold()))
+		_, err = fmt.Fprint(a.stdout, report(found, facts.Incomplete, a.bold()))
 	}
-	if err == nil && len(found) > 0 {
+	if err == nil && (len(found) > 0 || facts.Incomplete) {
 		err = &statusErr{status: statusError}
 	}
 	return err
 }
 
 // report shows findings to people, with what is found in bold.
-func report(found []doctor.Finding, bold func(string) string) string {
-	if len(found) == 0 {
+func report(found []doctor.Finding, incomplete bool, bold func(string) string) string {
+	switch {
+	case len(found) == 0 && incomplete:
+		return "Nothing is wrong in what could be looked at: run dnet doctor as root to see the rest.\n"
+	case len(found) == 0:
 		return "Nothing is wrong.\n"
 	}
 	text := ""
@@ -92,6 +95,7 @@ func (a *app) facts() (doctor.Facts, error) {
 	facts, err := a.condition()
 	if err != nil {
 		a.warn("not all could be looked at: %v", err)
+		facts.Incomplete = true
 	}
 	facts.Attachments = attachmentFacts(attached)
 	for _, n := range list {

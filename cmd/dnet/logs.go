@@ -97,7 +97,9 @@ func (p *logPrinter) print(c *records.Container, follow bool) error {
 		return err
 	}
 	for _, e := range lastLines(have, p.tail) {
-		p.write(e)
+		if err := p.write(e); err != nil {
+			return err
+		}
 	}
 	for follow {
 		ended := !p.store.ContainerLocked(c.ID) // first: what it printed last is there then
@@ -106,7 +108,9 @@ func (p *logPrinter) print(c *records.Container, follow bool) error {
 			return err
 		}
 		for _, e := range more {
-			p.write(e)
+			if err := p.write(e); err != nil {
+				return err
+			}
 		}
 		if ended {
 			return nil
@@ -150,7 +154,7 @@ func lastLines(list []output.Entry, lines int) []output.Entry {
 	return list[first:]
 }
 
-func (p *logPrinter) write(e output.Entry) {
+func (p *logPrinter) write(e output.Entry) error {
 	to := p.stdout
 	if e.Stream == "stderr" {
 		to = p.stderr
@@ -158,7 +162,8 @@ func (p *logPrinter) write(e output.Entry) {
 	if p.timestamps {
 		fmt.Fprint(to, e.Time.Format("2006-01-02T15:04:05.000000000Z07:00"), " ")
 	}
-	_, _ = to.Write(e.Text) // where the reader has gone, the next write fails as well
+	_, err := to.Write(e.Text)
+	return err
 }
 
 // outputPipes take what a container in the background prints: a goroutine for each empties it

@@ -52,6 +52,7 @@ type Finding struct {
 // Facts are what is known of a host. A part that is not known is empty, and nothing
 // is found in it.
 type Facts struct {
+	Incomplete  bool         // not all could be read: what is wrong there is not found
 	Networks    []Network    // that containers can be attached to, or are
 	Attachments []Attachment // that are up
 	Missing     []Missing
