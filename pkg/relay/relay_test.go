@@ -392,18 +392,20 @@ func TestSet(t *testing.T) {
 		t.Error("the port that stays: ", err)
 	}
 	// What is under way may still get through.
-	var err error
-	for deadline := time.Now().Add(5 * time.Second); err == nil && time.Now().Before(deadline); {
-		err = say(b)
+	ended := func(c net.Conn) (err error) {
+		for deadline := time.Now().Add(5 * time.Second); err == nil && time.Now().Before(deadline); {
+			err = say(c)
+		}
+		return err
 	}
-	if !isReset(err) {
+	if err := ended(b); !isReset(err) {
 		t.Error("the port that goes: ", err)
 	}
 	if got := fmt.Sprint(r.Owners(), r.Stats().Ports, len(r.ports)); got != "[c1] 1 1" {
 		t.Error(got)
 	}
 	r.set(t, "c1")
-	if err := say(a); !isReset(err) || len(r.Owners()) != 0 || len(r.ports) != 0 || len(r.watched) != 0 {
+	if err := ended(a); !isReset(err) || len(r.Owners()) != 0 || len(r.ports) != 0 || len(r.watched) != 0 {
 		t.Error("after the last: ", err, r.Owners(), r.ports, r.watched)
 	}
 }
