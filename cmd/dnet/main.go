@@ -237,6 +237,7 @@ func (a *app) command() *cobra.Command {
 		newClusterCommand(a),
 		newDoctorCommand(a),
 		newGraphCommand(a),
+		newPortCommand(a),
 		newPortsCommand(a),
 		newStatsCommand(a),
 		newEventsCommand(a),
@@ -279,6 +280,16 @@ func atLeast(n int) cobra.PositionalArgs {
 			return nil
 		}
 		return fmt.Errorf("'%s' requires at least %d %s\n\n%s", cmd.CommandPath(), n, plural("argument", n), usage(cmd))
+	}
+}
+
+// between refuses fewer arguments than least, and more than most, in Docker's words.
+func between(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= least && len(args) <= most {
+			return nil
+		}
+		return fmt.Errorf("'%s' requires at least %d and at most %d %s\n\n%s", cmd.CommandPath(), least, most, plural("argument", most), usage(cmd))
 	}
 }
 

@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -73,6 +76,18 @@ func (a *app) ports(words []string, format string) error {
 		return err
 	}
 	l := portListing
+	for _, row := range publishedRows(attached, gateways) {
+		l.rows = append(l.rows, row)
+	}
+	slices.SortStableFunc(l.rows, func(x, y any) int {
+		return catalog.Natural(x.(*portRow).order(), y.(*portRow).order())
+	})
+	return l.print(a.out(false), format)
+}
+
+// publishedRows returns a row for each published port of attachments, in each family.
+// gateways are containers' networks with their default routes.
+func publishedRows(attached []*records.Record, gateways map[string][]string) (rows []*portRow) {
 	for _, r := range attached {
 		if r.State != records.Up || r.Endpoint == nil {
 			continue
@@ -95,13 +110,83 @@ func (a *app) ports(words []string, format string) error {
 			} else if bySibling {
 				continue
 			}
-			l.rows = append(l.rows, &portRow{host.String(), p.Protocol, containerName(r), r.Network, p.To.String(), by, p.From})
+			rows = append(rows, &portRow{host.String(), p.Protocol, containerName(r), r.Network, p.To.String(), by, p.From})
 		}
 	}
-	slices.SortStableFunc(l.rows, func(x, y any) int {
-		return catalog.Natural(x.(*portRow).order(), y.(*portRow).order())
-	})
-	return l.print(a.out(false), format)
+	return rows
+}
+
+func newPortCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "port CONTAINER [PRIVATE_PORT[/PROTO]]",
+		Short: "List port mappings or a specific mapping for the container",
+		Example: "  dnet port shop\n" +
+			"  dnet port shop 53/udp",
+		Args:                  between(1, 2),
+		RunE:                  func(_ *cobra.Command, args []string) error { return a.port(args[0], args[1:]) },
+		DisableFlagsInUseLine: true,
+	}
+}
+
+// port prints where a container's ports are on the host, as `docker port` does; or where one is.
+func (a *app) port(word string, private []string) error {
+	attached, err := a.store.List("")
+	if err != nil { // the other records were read all the same
+		a.warn("%v", err)
+	}
+	attached, err = ofContainers(records.Interfaces(attached), []string{word})
+	if notThere := (*network.NoContainerError)(nil); errors.As(err, &notThere) {
+		if c, none := a.container(word); none == nil { // it is on no network
+			attached, word, err = nil, c.Name, nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	gateways, err := a.gateways()
+	if err != nil {
+		return err
+	}
+	asked := ""
+	if len(private) > 0 {
+		if asked, err = privatePort(private[0]); err != nil {
+			return err
+		}
+	}
+	var lines []string
+	for _, row := range publishedRows(attached, gateways) {
+		_, port, _ := strings.Cut(row.To[strings.LastIndexByte(row.To, ']')+1:], ":")
+		inside := port + "/" + row.Protocol
+		switch {
+		case len(row.From) == 0 || row.Host == row.To: // nothing of the host leads there
+		case asked == "":
+			lines = append(lines, inside+" -> "+row.Host)
+		case asked == inside:
+			lines = append(lines, row.Host)
+		}
+	}
+	if asked != "" && len(lines) == 0 {
+		return fmt.Errorf("no public port '%s' published for %s", asked, word)
+	}
+	slices.SortFunc(lines, catalog.Natural)
+	for _, line := range slices.Compact(lines) {
+		if _, err := fmt.Fprintln(a.out(false), line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// privatePort reads PORT[/PROTO], of which tcp may be left out.
+func privatePort(text string) (string, error) {
+	port, protocol, found := strings.Cut(text, "/")
+	if !found {
+		protocol = "tcp"
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || !slices.Contains([]string{"tcp", "udp", "sctp"}, protocol) {
+		return "", fmt.Errorf("invalid port %q: must be PORT or PORT/PROTO: 1 to 65535, tcp, udp or sctp", text)
+	}
+	return port + "/" + protocol, nil
 }
 
 // order is what rows are sorted by: the port, then the rest.
