@@ -13,7 +13,7 @@ import (
 type Permit struct {
 	Bridge   string
 	Families []int // of the network: 4, 6
-	Ports    bool  // containers publish some: a chain that drops only what comes for them matters
+	Ports    bool  // containers publish some, or others reach all: a chain that drops only what comes for them matters
 }
 
 // Key names the bridge.
@@ -26,8 +26,7 @@ func (p *Permit) String() string {
 	return fmt.Sprintf("iptables FORWARD -i %s -j ACCEPT, -o %[1]s -j ACCEPT where another program drops that", p.Bridge)
 }
 
-// Permit returns what lets the network's bridge pass, where it needs that; it may have
-// published ports.
+// Permit returns what lets the network's bridge pass, where it needs that, with published ports.
 func (n *Network) Permit() *Permit {
 	p := &Permit{Bridge: n.Bridge, Ports: true}
 	for _, family := range []int{4, 6} {

@@ -66,11 +66,25 @@ func (h *Host) Blocked() ([]string, error) {
 		return nil, err
 	}
 	blocked, e := h.permits().Blocked(permits)
+	if len(blocked) > 0 { // now it matters which of them publish ports, and that is read of all containers
+		for _, p := range blocked {
+			p.Ports = h.publishes(networks[p])
+		}
+		blocked, e = h.permits().Blocked(blocked)
+	}
 	var names []string
 	for _, p := range blocked {
 		names = append(names, networks[p])
 	}
 	return names, errors.Join(err, e)
+}
+
+// publishes reports whether a container of a network has published ports, or is reached by all.
+func (h *Host) publishes(network string) bool {
+	list, _ := h.records.List(network) // one that can't be read publishes nothing that is known of
+	return slices.ContainsFunc(list, func(r *records.Record) bool {
+		return r.Endpoint != nil && len(r.Endpoint.Ports) > 0 || r.Firewall != nil && len(r.Firewall.Unprotected) > 0
+	})
 }
 
 // sharedKind returns the kind of a link that dcni made, by what is there now: the record

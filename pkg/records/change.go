@@ -34,10 +34,13 @@ type Change struct {
 	Port    uint16       `json:"port,omitempty"`    // UDP, closed to all but a cluster's nodes
 	Dev     string       `json:"dev,omitempty"`     // the link; without an address: it was down
 
-	// Permit is a bridge that other programs' forward chains In let pass, by rules that were
-	// put there.
-	Permit string   `json:"permit,omitempty"`
-	In     []string `json:"in,omitempty"`
+	// Permit is a bridge that other programs' forward chains In let pass, by Rules that were
+	// put there, as iptables writes them: "-i br-web -j ACCEPT". Ports says that some were for
+	// published ports.
+	Permit string              `json:"permit,omitempty"`
+	In     []string            `json:"in,omitempty"`
+	Rules  map[string][]string `json:"rules,omitempty"` // by chain
+	Ports  bool                `json:"ports,omitempty"`
 
 	// Encrypted is a UDP port that is closed to what is not encrypted by ESP over Family.
 	Encrypted uint16 `json:"encrypted,omitempty"`

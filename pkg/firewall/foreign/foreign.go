@@ -61,46 +61,71 @@ func (c *Chain) OfFirewalld() bool {
 type Rule struct {
 	In, Out     []string // interfaces it is about, a "*" at the end stands for any rest; none: any
 	Established bool     // it is about answers only
+	New         bool     // it is about packets only that begin a connection
 	Published   bool     // it is about packets whose destination was rewritten
 	Protocol    string   // "": any
 	Port        uint16   // destination port; 0: any
 	Other       bool     // it asks for more than that
 	Verdict     Verdict
+	Rejects     bool   // it drops, and tells the sender
 	To          string // chain
 	Handle      uint64 // by which nft knows it
 }
 
-// Lets reports whether a rule is one of the two that let all pass that comes from a bridge,
-// or goes to it, and no other thing.
-func (r Rule) Lets(bridge string) bool {
-	in, out := len(r.In) == 1 && r.In[0] == bridge && len(r.Out) == 0, len(r.Out) == 1 && r.Out[0] == bridge && len(r.In) == 0
-	return (in || out) && r.Verdict == Accept && !r.Established && !r.Published && !r.Other && r.Protocol == "" && r.Port == 0
+// Form is how iptables writes a rule that accepts or drops by links only; "" for any other one.
+// What is put into chains has this form.
+func (r Rule) Form() string {
+	simple := !r.Established && !r.New && !r.Published && !r.Other && !r.Rejects && r.Protocol == "" && r.Port == 0
+	if !simple || len(r.In) > 1 || len(r.Out) > 1 || len(r.In)+len(r.Out) == 0 || r.Verdict != Accept && r.Verdict != Drop {
+		return ""
+	}
+	var words []string
+	for _, in := range r.In {
+		words = append(words, "-i", in)
+	}
+	for _, out := range r.Out {
+		words = append(words, "-o", out)
+	}
+	return strings.Join(append(words, "-j", strings.ToUpper(string(r.Verdict))), " ")
 }
 
-// Parts reports whether a rule drops all that goes from a bridge to another link, and no other
-// thing.
-func (r Rule) Parts(bridge string) bool {
-	return len(r.In) == 1 && r.In[0] == bridge && len(r.Out) == 1 && r.Verdict == Drop &&
-		!r.Established && !r.Published && !r.Other && r.Protocol == "" && r.Port == 0
+// Passing returns the two rules that let a bridge pass.
+func Passing(bridge string) (in, out Rule) {
+	return Rule{In: []string{bridge}, Verdict: Accept}, Rule{Out: []string{bridge}, Verdict: Accept}
 }
 
-// Ours returns the indexes of the rules that were put into a chain for a bridge: one of each
-// that lets it pass, and right before those what keeps it apart from others.
-func (c *Chain) Ours(bridge string) (list []int) {
-	seen := map[bool]bool{}
-	for i, r := range c.Rules {
-		in := len(r.In) > 0
-		if !r.Lets(bridge) || seen[in] {
-			continue
+// Parting returns the rule that keeps a bridge apart from another one.
+func Parting(bridge, other string) Rule {
+	return Rule{In: []string{bridge}, Out: []string{other}, Verdict: Drop}
+}
+
+// parts reports whether a rule is one of those, for any bridge.
+func (r Rule) parts() bool {
+	return r.Verdict == Drop && len(r.In) == 1 && len(r.Out) == 1 && r.Form() != ""
+}
+
+// Find returns the indexes of rules of some forms, the first of each: others may have the same.
+func (c *Chain) Find(forms []string) (list []int) {
+	for _, form := range forms {
+		i := slices.IndexFunc(c.Rules, func(r Rule) bool { return form != "" && r.Form() == form })
+		if i >= 0 && !slices.Contains(list, i) {
+			list = append(list, i)
 		}
-		for j := i - 1; len(seen) == 0 && j >= 0 && c.Rules[j].Parts(bridge); j-- {
-			list = append(list, j)
-		}
-		seen[in] = true
-		list = append(list, i)
 	}
 	slices.Sort(list)
 	return list
+}
+
+// without returns the chain without the rules of some indexes.
+func (c *Chain) without(list []int) *Chain {
+	rest := *c
+	rest.Rules = nil
+	for i, r := range c.Rules {
+		if !slices.Contains(list, i) {
+			rest.Rules = append(rest.Rules, r)
+		}
+	}
+	return &rest
 }
 
 // A Packet is one that is forwarded, as far as rules are asked.
@@ -118,7 +143,7 @@ func Packets(bridge, uplink string) (out, answer, published Packet) {
 
 // between reports whether a rule's interfaces and connection are the packet's.
 func (r Rule) between(p Packet) bool {
-	return among(r.In, p.In) && among(r.Out, p.Out) && (!r.Established || p.Established) && (!r.Published || p.Published)
+	return among(r.In, p.In) && among(r.Out, p.Out) && (!r.Established || p.Established) && (!r.New || !p.Established) && (!r.Published || p.Published)
 }
 
 // matches reports whether a rule is for all such packets.
@@ -217,22 +242,24 @@ type Bridge struct {
 	Uplink   string   // the host's link out; "": none
 	Families []int    // 4, 6
 	Ports    bool     // of its containers are published
+	Filtered bool     // what its containers send one another goes by these chains as well
 	Others   []string // bridges of other programs
-	// Ours reports whether rules were put into a chain of iptables for the bridge.
-	Ours func(*Chain) bool
+	// Put returns the forms of the rules that were put into a chain of iptables for the bridge.
+	Put func(*Chain) []string
+}
+
+// A Put is a rule that has to be put into a chain: before the rule of an index, or at the end.
+type Put struct {
+	Rule
+	At int // among the rules without [Block.Ours]
 }
 
 // A Block is a base chain that drops something of a bridge's.
 type Block struct {
 	Chain *Chain
-	// At is where in a chain of iptables rules that let the bridge pass have to stand, see
-	// [Ruleset.Place].
-	At int
-	// Apart are bridges that the chain has rules for, with the policy behind them: what lets
-	// the bridge pass must not let it pass there.
-	Apart []string
-	Ours  bool   // rules were put there before
-	Open  string // nothing is dropped, but one of Apart is not kept apart
+	Ours  []int  // indexes of rules that were put there before: they go
+	Puts  []Put  // what lets the bridge pass in a chain of iptables, in the order in which it is put
+	Open  string // nothing is dropped, but this bridge of another program is not kept apart
 }
 
 // Blocks returns the chains in the forward hook that drop something of a bridge's. In a
@@ -263,29 +290,56 @@ func (s Ruleset) Blocks(b Bridge) (list []Block) {
 }
 
 // iptables returns what a chain of iptables drops; nil for nothing.
+//
+// All rules before a place keep their say, so that what other programs keep apart stays apart.
 func (s Ruleset) iptables(c *Chain, b Bridge) *Block {
-	at, needed := s.Place(c, b.Name, b.Uplink)
-	block := &Block{Chain: c, At: at, Apart: s.apart(c, b.Others), Ours: b.Ours != nil && b.Ours(c)}
-	if needed || !block.Ours {
-		if !needed {
-			return nil
+	block := &Block{Chain: c}
+	if b.Put != nil {
+		block.Ours = c.Find(b.Put(c))
+	}
+	rest := c.without(block.Ours)
+	in, out := s.place(rest, b)
+	pass, reach := Passing(b.Name)
+	if in >= 0 {
+		for _, other := range s.apart(rest, b.Others) {
+			block.Puts = append(block.Puts, Put{Parting(b.Name, other), in})
 		}
+		block.Puts = append(block.Puts, Put{pass, in})
+	}
+	if out >= 0 {
+		block.Puts = append(block.Puts, Put{reach, out})
+	}
+	if in, out := s.place(c, b); in >= 0 || out >= 0 {
 		return block
 	}
-	ours := c.Ours(b.Name)
-	for _, other := range block.Apart {
-		if !slices.ContainsFunc(ours, func(i int) bool { return c.Rules[i].Verdict == Drop && c.Rules[i].Out[0] == other }) && len(ours) > 0 {
-			block.At, block.Open = ours[0], other
-			return block
-		}
+	if slices.ContainsFunc(block.Ours, func(i int) bool { return c.Rules[i].parts() && c.Rules[i].Out[0] == b.Uplink }) {
+		return block // it was no uplink when it was parted
+	}
+	block.Open = c.open(block)
+	if block.Open != "" {
+		return block
 	}
 	return nil
+}
+
+// open returns a bridge that one was to be kept apart from, and is let pass to; "" for none.
+func (c *Chain) open(b *Block) string {
+	passed := slices.IndexFunc(b.Ours, func(i int) bool { return c.Rules[i].Verdict == Accept && len(c.Rules[i].In) > 0 })
+	if passed < 0 {
+		return ""
+	}
+	for _, p := range b.Puts {
+		if p.parts() && !slices.ContainsFunc(b.Ours[:passed], func(i int) bool { return c.Rules[i].Form() == p.Form() }) {
+			return p.Out[0]
+		}
+	}
+	return ""
 }
 
 // apart returns those of some bridges that rules of a chain's table are about.
 func (s Ruleset) apart(c *Chain, bridges []string) (list []string) {
 	for _, b := range bridges {
-		about := func(r Rule) bool { return slices.Contains(r.Out, b) && !(len(r.In) == 1 && r.Parts(r.In[0])) }
+		about := func(r Rule) bool { return slices.Contains(r.Out, b) && !r.parts() }
 		if slices.ContainsFunc(s, func(o Chain) bool {
 			return s.Chain(*c, o.Name) != nil && o.Tool == c.Tool && o.Family == c.Family && slices.ContainsFunc(o.Rules, about)
 		}) {
@@ -305,20 +359,26 @@ func (c *Chain) Command(bridge string) string {
 	return fmt.Sprintf("nft insert rule %s iifname %s accept && nft insert rule %[1]s oifname %[2]s accept", c, bridge)
 }
 
-// Place returns where in a base chain of iptables rules that let a bridge pass have to
-// stand: before the rule of an index, which drops, or at the end. All rules before it keep
-// their say, so that what other programs keep apart stays apart. needed is false where
-// nothing of the bridge's is dropped, or what drops it was put there for that: in a chain
-// that is its users', or by a rule that names the bridge.
-func (s Ruleset) Place(c *Chain, bridge, uplink string) (at int, needed bool) {
-	at = len(c.Rules)
-	out, answer, published := Packets(bridge, uplink)
-	for _, p := range []Packet{out, answer, published} {
-		if i, drops := s.droppedAt(c, p, bridge); drops {
-			at, needed = min(at, i), true
-		}
+// place returns where in a base chain of iptables the rules have to stand that let pass what
+// comes from a bridge, and what goes to it: each before the rule of an index, which drops such,
+// or at the end. It is -1 where nothing of that is dropped, or what drops it was put there for
+// that: in a chain that is its users', or by a rule that names the bridge.
+func (s Ruleset) place(c *Chain, b Bridge) (in, out int) {
+	in, out = -1, -1
+	sent, answer, published := Packets(b.Name, b.Uplink)
+	if i, drops := s.droppedAt(c, sent, b.Name); drops {
+		in = i
 	}
-	return at, needed
+	if i, drops := s.droppedAt(c, Packet{In: b.Name, Out: b.Name}, b.Name); drops && b.Filtered && (in < 0 || i < in) {
+		in = i
+	}
+	if i, drops := s.droppedAt(c, answer, b.Name); drops {
+		out = i
+	}
+	if i, drops := s.droppedAt(c, published, b.Name); drops && b.Ports && (out < 0 || i < out) {
+		out = i
+	}
+	return in, out
 }
 
 // usersChains are chains that are there for what their users want.

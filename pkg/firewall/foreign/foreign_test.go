@@ -27,28 +27,32 @@ func TestBlocks(t *testing.T) {
 		want   string
 	}{
 		{"an empty chain", "iptables", false, chains{{}}, ""},
-		{"a policy", "iptables", true, chains{{}}, "0"},
-		{"behind all rules", "iptables", true, chains{{reply, {In: []string{"docker0"}, Verdict: Accept}}}, "2"},
-		{"before one that rejects", "iptables", false, chains{{reply, {Protocol: "tcp", Verdict: Drop}, reject, reply}}, "2"},
-		{"before a chain that rejects", "iptables", false, chains{{reply, jump("1"), jump("2")}, {reply}, {reject}}, "2"},
-		{"before a return to the policy", "iptables", true, chains{{{Verdict: Return}, in, out}}, "0"},
+		{"a policy", "iptables", true, chains{{}}, "-i 0 -o 0"},
+		{"behind all rules", "iptables", true, chains{{reply, {In: []string{"docker0"}, Verdict: Accept}}}, `-i 2 -o 2 for ports, else "-i 2"`},
+		{"before one that rejects", "iptables", false, chains{{reply, {Protocol: "tcp", Verdict: Drop}, reject, reply}}, `-i 2 -o 2 for ports, else "-i 2"`},
+		{"before a chain that rejects", "iptables", false, chains{{reply, jump("1"), jump("2")}, {reply}, {reject}}, `-i 2 -o 2 for ports, else "-i 2"`},
+		{"before a return to the policy", "iptables", true, chains{{{Verdict: Return}, in, out}}, "-i 0 -o 0"},
 		{"a return to a good policy", "iptables", false, chains{{{Verdict: Return}, reject}}, ""},
-		{"a chain that is not come back from", "iptables", true, chains{{{Verdict: Goto, To: "1"}, in, out}, {reply}}, "0"},
+		{"a chain that is not come back from", "iptables", true, chains{{{Verdict: Goto, To: "1"}, in, out}, {reply}}, `-i 0 -o 0 for ports, else "-i 0"`},
 		{"with both rules", "iptables", true, chains{{dropFrom("eth1"), in, out}}, ""},
-		{"with one", "iptables", true, chains{{in, reply}}, "2"},
-		{"with both, too late", "iptables", false, chains{{reject, in, out}}, "0"},
-		{"a rule that is not understood", "iptables", true, chains{{{Other: true, Verdict: Accept}}}, "1"},
+		{"with one", "iptables", true, chains{{in, reply}}, `-o 2 for ports, else ""`},
+		{"with both, too late", "iptables", false, chains{{reject, in, out}}, "-i 0 -o 0"},
+		{"a rule that is not understood", "iptables", true, chains{{{Other: true, Verdict: Accept}}}, "-i 1 -o 1"},
 		{"users' chain drops", "iptables", true, chains{{jump("DOCKER-USER")}, {reject}}, ""},
-		{"users' chain drops some", "iptables", true, chains{{jump("DOCKER-USER")}, {{Protocol: "tcp", Verdict: Drop}}}, "1"},
+		{"users' chain drops some", "iptables", true, chains{{jump("DOCKER-USER")}, {{Protocol: "tcp", Verdict: Drop}}}, "-i 1 -o 1"},
 		{"a drop that names the bridge", "iptables", true, chains{{{In: []string{"br-web"}, Verdict: Drop}, reply, {Out: []string{"br-web"}, Verdict: Drop}}}, ""},
 		{"a jump that does", "iptables", false, chains{{{In: []string{"br-web"}, Verdict: Jump, To: "1"}}, {reject}}, ""},
 		{"in another chain", "iptables", false, chains{{jump("1")}, {jump("2")}, {{In: []string{"br-web"}, Verdict: Drop}}}, ""},
+		{"each where its packets are dropped", "iptables", true, chains{{{In: []string{"eth0"}, New: true, Verdict: Drop}, {Protocol: "tcp", Port: 91, Verdict: Drop}}},
+			`-i 2 -o 0 for ports, else "-i 2 -o 2"`},
+		{"only what is published", "iptables", false, chains{{{In: []string{"eth0"}, New: true, Verdict: Drop}, {Protocol: "tcp", Port: 91, Verdict: Drop}}}, `-o 0 for ports, else ""`},
+		{"only the way out", "iptables", false, chains{{reply, {In: []string{"br-*"}, Verdict: Drop}}}, "-i 1"},
 		{"of another family", "ip6tables", true, chains{{}}, ""},
 
 		{"nft: a policy", "nft", true, chains{{reply}}, "drops"},
 		{"nft: a policy, and ICMP passes", "nft", true, chains{{reply, {Protocol: "icmp", Other: true, Verdict: Accept}}}, "drops"},
 		{"nft: with both rules", "nft", true, chains{{in, out}}, ""},
-		{"nft: ways out and answers pass", "nft", true, chains{{reply, {In: []string{"br-*"}, Out: []string{"eth0"}, Verdict: Accept}}}, "drops for ports"},
+		{"nft: ways out and answers pass", "nft", true, chains{{reply, {In: []string{"br-*"}, Out: []string{"eth0"}, Verdict: Accept}}}, "drops for ports, else \"\""},
 		{"nft: some pass", "nft", true, chains{{reply, {Other: true, Verdict: Accept}}}, ""},
 		{"nft: some protocol passes", "nft", true, chains{{reply, {Protocol: "tcp", Port: 443, Verdict: Accept}}}, ""},
 		{"nft: a chain lets some pass", "nft", true, chains{{reply, {Other: true, Verdict: Jump, To: "1"}}, {{Verdict: Accept}}}, ""},
@@ -72,39 +76,60 @@ func TestBlocks(t *testing.T) {
 				}
 				s = append(s, one)
 			}
-			got := ""
-			for _, ports := range []bool{true, false} {
-				list := s.Blocks(Bridge{Name: "br-web", Uplink: "eth0", Families: []int{4}, Ports: ports})
-				switch {
-				case len(list) == 0 && got == "drops":
-					got = "drops for ports"
-				case len(list) > 0 && c.tool == "nft":
-					got = "drops"
-				case len(list) > 0:
-					got = fmt.Sprint(list[0].At)
+			var got [2]string
+			for i, ports := range []bool{true, false} {
+				for _, b := range s.Blocks(Bridge{Name: "br-web", Uplink: "eth0", Families: []int{4}, Ports: ports}) {
+					got[i] = "drops"
+					if c.tool != "nft" {
+						got[i] = puts(b)
+					}
 				}
 			}
-			if got != c.want {
+			if got[0] != got[1] {
+				got[0] = fmt.Sprintf("%s for ports, else %q", got[0], got[1])
+			}
+			if got := got[0]; got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
 	}
 }
 
+// puts says where in a chain what has to stand.
+func puts(b Block) string {
+	var words []string
+	for _, p := range b.Puts {
+		word := "-i"
+		if p.Verdict == Drop {
+			word = "apart from " + p.Out[0]
+		} else if len(p.Out) > 0 {
+			word = "-o"
+		}
+		words = append(words, fmt.Sprint(word, " ", p.At))
+	}
+	return strings.Join(words, " ")
+}
+
 func dropFrom(in string) Rule { return Rule{In: []string{in}, Verdict: Drop} }
 
-func TestLets(t *testing.T) {
+func TestForm(t *testing.T) {
 	for _, r := range []Rule{
-		{In: []string{"br-web"}}, {In: []string{"br-*"}, Verdict: Accept}, {In: []string{"br-web"}, Out: []string{"br-web"}, Verdict: Accept},
-		{In: []string{"br-web", "eth0"}, Verdict: Accept}, {In: []string{"br-web"}, Verdict: Accept, Protocol: "tcp"}, {In: []string{"br-web"}, Verdict: Accept, Other: true},
-		{In: []string{"br-web"}, Verdict: Accept, Established: true}, {Verdict: Accept},
+		{In: []string{"br-web"}}, {Verdict: Accept}, {In: []string{"br-web", "eth0"}, Verdict: Accept}, {In: []string{"br-web"}, Verdict: Accept, Protocol: "tcp"},
+		{In: []string{"br-web"}, Verdict: Accept, Port: 80}, {In: []string{"br-web"}, Verdict: Accept, Other: true}, {In: []string{"br-web"}, Verdict: Accept, Established: true},
+		{In: []string{"br-web"}, Verdict: Accept, New: true}, {Out: []string{"br-web"}, Verdict: Accept, Published: true},
+		{In: []string{"br-web"}, Verdict: Drop, Rejects: true}, {In: []string{"br-web"}, Verdict: Jump, To: "x"},
 	} {
-		if r.Lets("br-web") {
-			t.Errorf("%+v", r)
+		if got := r.Form(); got != "" {
+			t.Errorf("%+v: %s", r, got)
 		}
 	}
-	if !in.Lets("br-web") || !out.Lets("br-web") {
-		t.Error("its own rules")
+	pass, reach := Passing("br-web")
+	for want, r := range map[string]Rule{
+		"-i br-web -j ACCEPT": pass, "-o br-web -j ACCEPT": reach, "-i br-web -o docker0 -j DROP": Parting("br-web", "docker0"),
+	} {
+		if got := r.Form(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
 }
 
@@ -114,23 +139,31 @@ func TestApart(t *testing.T) {
 	drop := func(out string) Rule { return Rule{In: []string{"br-web"}, Out: []string{out}, Verdict: Drop} }
 	docker := func(bridge string) Rule { return Rule{Out: []string{bridge}, Verdict: Jump, To: "DOCKER"} }
 	lab := Rule{In: []string{"br-lab"}, Out: []string{"virbr0"}, Verdict: Drop} // of another network of dcni's
+	if at, _ := (Ruleset{}).place(&Chain{Rules: []Rule{{Out: []string{"eth0"}, Verdict: Accept}}, Drops: true}, Bridge{Name: "br-web", Uplink: "eth0", Filtered: true}); at != 1 {
+		t.Errorf("what containers send one another: %d", at)
+	}
+	put := []string{"-i br-web -o docker0 -j DROP", "-i br-web -j ACCEPT", "-o br-web -j ACCEPT"}
 	for _, c := range []struct {
 		name  string
-		ours  bool
+		put   []string
 		rules []Rule
 		want  string
 	}{
-		{"one that the chain is about", false, []Rule{docker("docker0"), lab}, "at 2, apart from [docker0]"},
-		{"it is there", true, []Rule{docker("docker0"), drop("docker0"), in, out}, ""},
-		{"it is missing", true, []Rule{docker("docker0"), in, out}, "at 1, apart from [docker0]"},
-		{"another one comes", true, []Rule{docker("virbr0"), docker("docker0"), drop("docker0"), in, out}, "at 2, apart from [docker0 virbr0]"},
-		{"someone else's rules", false, []Rule{docker("docker0"), in, out}, ""},
-		{"no bridge that is there", true, []Rule{docker("docker1"), in, out}, ""},
+		{"one that the chain is about", nil, []Rule{docker("docker0"), lab}, "[] apart from docker0 2 -i 2 -o 2"},
+		{"it is there", put, []Rule{docker("docker0"), drop("docker0"), in, out}, ""},
+		{"it is missing", put, []Rule{docker("docker0"), in, out}, "[1 2] apart from docker0 1 -i 1 -o 1"},
+		{"it comes too late", put, []Rule{docker("docker0"), in, drop("docker0"), out}, "[1 2 3] apart from docker0 1 -i 1 -o 1"},
+		{"another one comes", put, []Rule{docker("virbr0"), docker("docker0"), drop("docker0"), in, out}, "[2 3 4] apart from docker0 2 apart from virbr0 2 -i 2 -o 2"},
+		{"someone else's rules", nil, []Rule{docker("docker0"), in, out}, ""},
+		{"no bridge that is there", put, []Rule{docker("docker1"), in, out}, ""},
+		{"an operator's drop beside", put, []Rule{docker("docker0"), drop("eth9"), drop("docker0"), in}, "[2 3] apart from docker0 2 -i 2 -o 2"},
+		{"and of the way out", put, []Rule{drop("eth0"), in}, "[1] -o 1"},
+		{"what was parted leads out now", append(put, "-i br-web -o eth0 -j DROP"), []Rule{drop("eth0"), in, out}, "[0 1 2] -i 0 -o 0"},
 	} {
 		s := Ruleset{{Tool: "iptables", Family: "ip", Table: "filter", Name: "FORWARD", Hook: "forward", Drops: true, Rules: c.rules}}
 		got := ""
-		for _, b := range s.Blocks(Bridge{Name: "br-web", Families: []int{4}, Others: []string{"docker0", "virbr0"}, Ours: func(*Chain) bool { return c.ours }}) {
-			got += fmt.Sprintf("at %d, apart from %v", b.At, b.Apart)
+		for _, b := range s.Blocks(Bridge{Name: "br-web", Uplink: "eth0", Families: []int{4}, Others: []string{"docker0", "virbr0"}, Put: func(*Chain) []string { return c.put }}) {
+			got += fmt.Sprint(b.Ours, " ", puts(b))
 		}
 		if got != c.want {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
@@ -141,10 +174,10 @@ func TestApart(t *testing.T) {
 		want  string
 	}{
 		{[]Rule{drop("eth9"), reply, drop("docker0"), in, out, in}, "[2 3 4]"},
-		{[]Rule{out, drop("docker0"), in}, "[0 2]"},
-		{[]Rule{drop("docker0")}, "[]"},
+		{[]Rule{out, drop("docker0"), in}, "[0 1 2]"},
+		{[]Rule{drop("eth9")}, "[]"},
 	} {
-		if got := fmt.Sprint((&Chain{Rules: c.rules}).Ours("br-web")); got != c.want {
+		if got := fmt.Sprint((&Chain{Rules: c.rules}).Find(put)); got != c.want {
 			t.Errorf("%+v: got %s, want %s", c.rules, got, c.want)
 		}
 	}

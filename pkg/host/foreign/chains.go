@@ -177,7 +177,7 @@ func (d *decoder) expression(e expr.Any) {
 	case *expr.Verdict:
 		d.rule.Verdict, d.rule.To = verdict(e)
 	case *expr.Reject:
-		d.rule.Verdict = foreign.Drop
+		d.rule.Verdict, d.rule.Rejects = foreign.Drop, true
 	case *expr.NAT:
 		if e.Type == expr.NATTypeDestNAT {
 			d.rule.Verdict = foreign.DNAT
@@ -225,6 +225,7 @@ const dstNAT = 1 << 5
 func (d *decoder) state(mask uint32) {
 	d.rule.Established = mask&expr.CtStateBitESTABLISHED != 0
 	if !d.rule.Established || mask&expr.CtStateBitNEW != 0 {
+		d.rule.New = !d.rule.Established && mask&expr.CtStateBitNEW != 0
 		d.rule.Established, d.rule.Other = false, d.rule.Other || mask&expr.CtStateBitNEW == 0
 	}
 }
@@ -331,7 +332,7 @@ func (d *decoder) conntrack(flags, inverted, states uint16) {
 func (d *decoder) target(e *expr.Target) {
 	switch e.Name {
 	case "REJECT":
-		d.rule.Verdict = foreign.Drop
+		d.rule.Verdict, d.rule.Rejects = foreign.Drop, true
 	case "DNAT", "REDIRECT":
 		d.rule.Verdict = foreign.DNAT
 	}

@@ -83,9 +83,11 @@ func parseRule(words []string) (r foreign.Rule) {
 		case "--ctstate", "--state":
 			states := strings.Split(value, ",")
 			r.Established = slices.Contains(states, "ESTABLISHED") && !slices.Contains(states, "NEW")
+			r.New = slices.Contains(states, "NEW") && !slices.Contains(states, "ESTABLISHED")
 			r.Other = r.Other || !r.Established && !slices.Contains(states, "NEW")
 		case "-j", "-g":
 			r.Verdict, r.To = target(value, words[i] == "-g")
+			r.Rejects = value == "REJECT"
 		case "-m", "--reject-with", "--to-destination", "--to-ports", "--comment":
 		default:
 			r.Other = true

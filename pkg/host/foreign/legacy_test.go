@@ -27,14 +27,14 @@ func TestParseSave(t *testing.T) {
 	forward.Rules = []foreign.Rule{
 		{In: []string{"br-*"}, Verdict: foreign.Accept},
 		{Out: []string{"br-web"}, Established: true, Verdict: foreign.Accept},
-		{Verdict: foreign.Jump, To: "mine"},
+		{New: true, Verdict: foreign.Jump, To: "mine"},
 		{Other: true, Verdict: foreign.Drop},
 		{Other: true, Verdict: foreign.Goto, To: "mine"},
 		{Other: true},
 	}
 	mine.Rules = []foreign.Rule{
 		{Protocol: "tcp", Port: 8080, Verdict: foreign.DNAT},
-		{Protocol: "udp", Other: true, Verdict: foreign.Drop},
+		{Protocol: "udp", Other: true, Verdict: foreign.Drop, Rejects: true},
 	}
 	want := []foreign.Chain{input, forward, mine}
 	for i := range want {

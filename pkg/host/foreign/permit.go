@@ -11,40 +11,47 @@ import (
 	"dcni/pkg/firewall/foreign"
 )
 
-// Permit puts two rules into a chain of iptables' that let a bridge pass, in the form that
-// iptables writes: it lists them as -i BRIDGE -j ACCEPT and -o BRIDGE -j ACCEPT. Before them come
-// those that keep it apart from other programs' bridges. What was put there before goes.
-func Permit(b foreign.Block, bridge string) error {
+// Permit puts rules into a chain of iptables' that let a bridge pass, in the form that iptables
+// writes: see [foreign.Rule.Form]. What was put there before goes.
+func Permit(b foreign.Block) error {
 	c, chain, err := open(b.Chain)
 	if err != nil {
 		return err
 	}
-	at := b.At
-	if b.Ours {
-		ours := b.Chain.Ours(bridge)
-		if err := remove(c, chain, b.Chain, ours); err != nil {
-			return err
-		}
-		for slices.Contains(ours, at) {
-			at++ // what goes is no place to stand before
+	if err := remove(c, chain, b.Chain, b.Ours); err != nil {
+		return err
+	}
+	var rest []foreign.Rule
+	for i, r := range b.Chain.Rules {
+		if !slices.Contains(b.Ours, i) {
+			rest = append(rest, r) // what goes is no place to stand before
 		}
 	}
-	add := func(e []expr.Any) {
-		r := &nftables.Rule{Table: chain.Table, Chain: chain, Exprs: e}
-		if at < len(b.Chain.Rules) {
-			r.Position = b.Chain.Rules[at].Handle
+	for _, p := range b.Puts {
+		r := &nftables.Rule{Table: chain.Table, Chain: chain, Exprs: expressions(p.Rule)}
+		if p.At < len(rest) {
+			r.Position = rest[p.At].Handle
 			c.InsertRule(r)
 		} else {
 			c.AddRule(r)
 		}
 	}
-	for _, other := range b.Apart {
-		add(slices.Concat(link(expr.MetaKeyIIFNAME, bridge), link(expr.MetaKeyOIFNAME, other), verdictOf(expr.VerdictDrop)))
-	}
-	for _, key := range []expr.MetaKey{expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME} {
-		add(append(link(key, bridge), verdictOf(expr.VerdictAccept)...))
-	}
 	return c.Flush()
+}
+
+// expressions are those of a rule that has a form.
+func expressions(r foreign.Rule) (list []expr.Any) {
+	for _, in := range r.In {
+		list = append(list, link(expr.MetaKeyIIFNAME, in)...)
+	}
+	for _, out := range r.Out {
+		list = append(list, link(expr.MetaKeyOIFNAME, out)...)
+	}
+	kind := expr.VerdictAccept
+	if r.Verdict == foreign.Drop {
+		kind = expr.VerdictDrop
+	}
+	return append(list, &expr.Counter{}, &expr.Verdict{Kind: kind})
 }
 
 // link are the expressions of a match of a link's name.
@@ -52,15 +59,11 @@ func link(key expr.MetaKey, name string) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: append([]byte(name), 0)}}
 }
 
-func verdictOf(kind expr.VerdictKind) []expr.Any {
-	return []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: kind}}
-}
-
-// Forbid takes such rules out of a chain: one of each, for a user may have the same.
-func Forbid(in *foreign.Chain, bridge string) error {
+// Forbid takes rules of some indexes out of a chain.
+func Forbid(in *foreign.Chain, ours []int) error {
 	c, chain, err := open(in)
 	if err == nil {
-		err = remove(c, chain, in, in.Ours(bridge))
+		err = remove(c, chain, in, ours)
 	}
 	if err == nil {
 		err = c.Flush()

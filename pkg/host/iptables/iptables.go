@@ -5,6 +5,7 @@ package iptables
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/coreos/go-iptables/iptables"
 
@@ -22,64 +23,42 @@ func open(c *foreign.Chain) (*iptables.IPTables, error) {
 	return iptables.New(iptables.IPFamily(protocol), iptables.Path(c.Tool), iptables.Timeout(patience))
 }
 
-// passing are the options of the two rules that let a bridge pass.
-func passing(bridge string) [][]string {
-	return [][]string{{"-i", bridge, "-j", "ACCEPT"}, {"-o", bridge, "-j", "ACCEPT"}}
-}
-
-// parting are the options of a rule that keeps a bridge apart from another one.
-func parting(bridge, other string) []string { return []string{"-i", bridge, "-o", other, "-j", "DROP"} }
-
-// Permit puts two rules into a chain that let a bridge pass, and before them those that keep it
-// apart from other programs' bridges. What was put there before goes.
-func Permit(b foreign.Block, bridge string) error {
+// Permit puts rules into a chain that let a bridge pass. What was put there before goes.
+func Permit(b foreign.Block) error {
 	t, err := open(b.Chain)
 	if err != nil {
 		return err
 	}
-	number := b.At + 1 // as iptables counts
-	if b.Ours {
-		for _, i := range b.Chain.Ours(bridge) {
-			if i < b.At {
-				number-- // it goes as well
+	if err := remove(t, b.Chain, b.Ours); err != nil {
+		return err
+	}
+	for i, p := range b.Puts {
+		number := p.At + 1 // as iptables counts
+		for _, before := range b.Puts[:i] {
+			if before.At <= p.At {
+				number++
 			}
 		}
-		if err := remove(t, b.Chain, bridge); err != nil {
-			return err
-		}
-	}
-	var rules [][]string
-	for _, other := range b.Apart {
-		rules = append(rules, parting(bridge, other))
-	}
-	for i, rule := range append(rules, passing(bridge)...) {
-		if err := t.Insert(b.Chain.Table, b.Chain.Name, number+i, rule...); err != nil {
+		if err := t.Insert(b.Chain.Table, b.Chain.Name, number, strings.Fields(p.Form())...); err != nil {
 			return fmt.Errorf("%s: %w", b.Chain.Tool, err)
 		}
 	}
 	return nil
 }
 
-// Forbid takes such rules out of a chain: one of each, for a user may have the same.
-func Forbid(c *foreign.Chain, bridge string) error {
+// Forbid takes rules of some indexes out of a chain.
+func Forbid(c *foreign.Chain, ours []int) error {
 	t, err := open(c)
 	if err != nil {
 		return err
 	}
-	return remove(t, c, bridge)
+	return remove(t, c, ours)
 }
 
-func remove(t *iptables.IPTables, c *foreign.Chain, bridge string) error {
+func remove(t *iptables.IPTables, c *foreign.Chain, ours []int) error {
 	var errs []error
-	for _, i := range c.Ours(bridge) {
-		rule := passing(bridge)[0]
-		switch r := c.Rules[i]; {
-		case r.Verdict == foreign.Drop:
-			rule = parting(bridge, r.Out[0])
-		case len(r.Out) > 0:
-			rule = passing(bridge)[1]
-		}
-		errs = append(errs, t.DeleteIfExists(c.Table, c.Name, rule...))
+	for _, i := range ours {
+		errs = append(errs, t.DeleteIfExists(c.Table, c.Name, strings.Fields(c.Rules[i].Form())...))
 	}
 	return errors.Join(errs...)
 }

@@ -7,12 +7,14 @@ package permit
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/firewall/foreign"
 	host "dcni/pkg/host/foreign"
 	"dcni/pkg/host/iptables"
+	"dcni/pkg/host/proc"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -74,9 +76,10 @@ func (p permit) in(chains []foreign.Chain) ([]foreign.Block, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := foreign.Bridge{Name: p.o.Bridge, Uplink: p.h.Uplink(), Families: p.o.Families, Ports: p.o.Ports}
-	b.Others = slices.DeleteFunc(bridges, func(name string) bool { return name == b.Uplink })
-	b.Ours = func(c *foreign.Chain) bool { return known != nil && slices.Contains(known.In, idOf(c)) }
+	b := foreign.Bridge{Name: p.o.Bridge, Uplink: p.h.Uplink(), Families: p.o.Families, Ports: p.o.Ports || known != nil && known.Ports}
+	b.Filtered = proc.BridgesFiltered()
+	b.Others = slices.DeleteFunc(slices.Clone(bridges), func(name string) bool { return name == b.Uplink })
+	b.Put = func(c *foreign.Chain) []string { return formsOf(known, c, p.o.Bridge, bridges) }
 	return foreign.Ruleset(chains).Blocks(b), nil
 }
 
@@ -103,18 +106,68 @@ func (p permit) Ensure() (bool, error) {
 	if blocks, _, err = p.untrusted(blocks); err != nil || len(blocks) == 0 {
 		return false, err
 	}
-	for _, b := range blocks {
-		if id := idOf(b.Chain); !slices.Contains(known.In, id) {
-			known.In = append(known.In, id)
-		}
-	}
+	before := maps.Clone(known.Rules)
+	note(known, blocks, before)
+	known.Ports = known.Ports || p.o.Ports
 	if err := p.h.Records.PutChange(known); err != nil {
 		return false, err
 	}
+	if err := p.put(blocks); err != nil {
+		return true, err
+	}
+	if note(known, blocks, nil); len(before) == 0 {
+		return true, nil
+	}
+	return true, p.h.Records.PutChange(known)
+}
+
+// note puts into a permit's record which chains it is in, and the rules that are put there,
+// with those of before, which go while they come.
+func note(known *records.Change, blocks []foreign.Block, before map[string][]string) {
+	for _, b := range blocks {
+		id := idOf(b.Chain)
+		if !slices.Contains(known.In, id) {
+			known.In = append(known.In, id)
+		}
+		if b.Chain.OfFirewalld() {
+			continue
+		}
+		forms := slices.Clone(before[id])
+		for _, put := range b.Puts {
+			if !slices.Contains(forms, put.Form()) {
+				forms = append(forms, put.Form())
+			}
+		}
+		if known.Rules == nil {
+			known.Rules = map[string][]string{}
+		}
+		known.Rules[id] = forms
+	}
+}
+
+// formsOf returns the forms of the rules that were put into a chain for a bridge, by its record.
+// A record that can't be read tells nothing of them: then all that may be are.
+func formsOf(known *records.Change, c *foreign.Chain, bridge string, others []string) []string {
+	switch {
+	case known == nil:
+		return nil
+	case !known.Unreadable:
+		return known.Rules[idOf(c)]
+	}
+	in, out := foreign.Passing(bridge)
+	forms := []string{in.Form(), out.Form()}
+	for _, other := range others {
+		forms = append(forms, foreign.Parting(bridge, other).Form())
+	}
+	return forms
+}
+
+// put puts rules where the bridge is dropped.
+func (p permit) put(blocks []foreign.Block) error {
 	for _, b := range blocks {
 		if b.Chain.OfFirewalld() {
 			if err := p.trust(); err != nil {
-				return true, err
+				return err
 			}
 			continue
 		}
@@ -122,11 +175,11 @@ func (p permit) Ensure() (bool, error) {
 		if b.Chain.OfLegacy() {
 			put = iptables.Permit
 		}
-		if err := put(b, p.o.Bridge); err != nil {
-			return true, fmt.Errorf("chain %s: %w", b.Chain, err)
+		if err := put(b); err != nil {
+			return fmt.Errorf("chain %s: %w", b.Chain, err)
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // idOf is how records call a chain.
@@ -189,17 +242,21 @@ func (p permit) Remove() error {
 		return err
 	}
 	chains, err := host.Forwarding()
-	errs := []error{err}
+	bridges, e := p.h.Bridges()
+	errs := []error{err, e}
 	if known.Unreadable || slices.Contains(known.In, trusted) {
 		errs = append(errs, p.distrust())
 	}
 	for i := range chains {
-		if c := &chains[i]; c.Hook == "forward" && c.OfIPTables() && (known.Unreadable || slices.Contains(known.In, idOf(c))) {
-			take := host.Forbid
-			if c.OfLegacy() {
-				take = iptables.Forbid
+		if c := &chains[i]; c.Hook == "forward" && c.OfIPTables() {
+			ours := c.Find(formsOf(known, c, p.o.Bridge, bridges))
+			switch {
+			case len(ours) == 0:
+			case c.OfLegacy():
+				errs = append(errs, iptables.Forbid(c, ours))
+			default:
+				errs = append(errs, host.Forbid(c, ours))
 			}
-			errs = append(errs, take(c, p.o.Bridge))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -80,7 +80,7 @@ func (b *Bridge) host(e network.Endpoint) []wire.Object {
 			objects = append(objects, &wire.Borrowed{Object: o})
 		}
 	} else if !b.Internal {
-		objects = append(objects, &firewall.Permit{Bridge: b.Link, Families: e.Families(), Ports: len(e.Ports) > 0})
+		objects = append(objects, &firewall.Permit{Bridge: b.Link, Families: e.Families(), Ports: len(e.Ports) > 0 || len(b.in(e, Unprotected)) > 0})
 	}
 	return objects
 }
