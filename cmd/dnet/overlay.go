@@ -132,7 +132,25 @@ func overlayOptions(w *overlay.Wanted, options map[string]string) error {
 			return fmt.Errorf("failed to parse %s value: %s (%w)", name, value, err)
 		}
 	}
+	if err := roomForNodes(*w); err != nil {
+		return err
+	}
 	return checkOverlayFile(*w)
+}
+
+// roomForNodes refuses subnets that a gateway and one node's address leave no address in.
+func roomForNodes(w overlay.Wanted) error {
+	const most4, most6 = 29, 126 // bits of the smallest that do
+	for _, s := range w.Subnets {
+		most := most4
+		if s.Prefix.Addr().Is6() {
+			most = most6
+		}
+		if w.NodeAddresses && s.Prefix.Bits() > most {
+			return fmt.Errorf("nodeAddresses: subnet %s has no room for a gateway, a node's address and a container: must be a /%d or larger", s.Prefix, most)
+		}
+	}
+	return nil
 }
 
 // overlayOption says what is meant where an option is neither the cluster's nor one of
