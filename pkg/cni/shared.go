@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -34,8 +35,45 @@ func (e *Engine) ensureShared(rec *records.Record, plan wire.Plan, going bool) (
 	if going && wire.So(e.Host, plan.Network) {
 		return made, nil
 	}
+	if err := e.stays(rec, plan.Network); err != nil {
+		return made, err
+	}
 	made.network, err = wire.Ensure(e.Host, plan.Network)
 	return made, err
+}
+
+// stays refuses a network whose file has changed so that the rules would forget attachments
+// on record. The records are read only here, where something of the network is to be made.
+func (e *Engine) stays(rec *records.Record, objects []wire.Object) error {
+	for _, o := range objects {
+		n, ok := o.(*firewall.Network)
+		if !ok {
+			continue
+		}
+		others, err := e.Index.List(rec.Network)
+		if err != nil {
+			return err
+		}
+		for _, other := range others {
+			if other.Attachment == rec.Attachment || other.Firewall == nil {
+				continue
+			}
+			if err := sameBridge(n, other); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sameBridge refuses to move a network to another bridge than an attachment is on: that
+// bridge would be open to all.
+func sameBridge(n *firewall.Network, other *records.Record) error {
+	if have := other.Firewall.Bridge; have != n.Bridge {
+		return wire.Errorf(wire.CodeConfig, "bridge %q: must be %s while network %s has containers on that, as %s: put it back, or delete those first",
+			n.Bridge, have, n.Name, other.Container)
+	}
+	return nil
 }
 
 // ensureHost makes the host's objects so. All go with their last user, which may be
