@@ -216,6 +216,21 @@ func (a *Addr) String() string {
 	return "addr " + a.Prefix.String() + " dev " + a.Dev + in(a.NetNS)
 }
 
+// NoAddr says that a link of the host has no address within a prefix: what the network was
+// before may have left one. What Ensure takes away is not put back.
+type NoAddr struct {
+	Dev string
+	In  netip.Prefix // also of one address, or of a whole family
+}
+
+// Key names the prefix and the link.
+func (n *NoAddr) Key() string { return "addr none in " + n.In.String() + " dev " + n.Dev }
+
+// Refers names the link.
+func (n *NoAddr) Refers() []string { return refers("", n.Dev) }
+
+func (n *NoAddr) String() string { return n.Key() }
+
 // Route is a route through a link. The zero Via is an on-link route. The
 // numbers are those of the CNI result's routes, 0 meaning the kernel's own.
 type Route struct {

@@ -23,6 +23,7 @@ func TestText(t *testing.T) {
 		{&wire.Route{Dev: "eth0", Dst: any4, Via: netip.MustParseAddr("10.1.0.1"), OnLink: true, Metric: 5, MTU: 1400},
 			"route default via 10.1.0.1 dev eth0 onlink metric 5 mtu 1400"},
 		{&wire.Route{Dev: "eth0", Dst: any4, HasScope: true, Scope: 253, Table: 7, AdvMSS: 1360}, "route default dev eth0 advmss 1360 table 7 scope 253"},
+		{&wire.NoAddr{Dev: "br0", In: any4}, "addr none in 0.0.0.0/0 dev br0"},
 		{&wire.Forwarding{Family: 4}, "sysctl net/ipv4/ip_forward=1"},
 		{&wire.Forwarding{Family: 6}, "sysctl net/ipv6/conf/all/forwarding=1"},
 	} {

@@ -3,6 +3,8 @@ package links
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -83,3 +85,52 @@ func (a addr) Remove() error {
 }
 
 func (a addr) Probe() error { return probeFamily(a.o) }
+
+// noAddr is a [wire.NoAddr].
+type noAddr struct {
+	h *Links
+	o *wire.NoAddr
+}
+
+func (n noAddr) Ensure() (bool, error) {
+	list, err := n.have()
+	for _, p := range list {
+		if err := n.h.takeAddr(&wire.Addr{Dev: n.o.Dev, Prefix: p}); err != nil {
+			return true, err
+		}
+	}
+	return len(list) > 0, err
+}
+
+func (n noAddr) Check() error {
+	list, err := n.have()
+	if err == nil && len(list) > 0 {
+		err = fmt.Errorf("has %s", list[0])
+	}
+	return err
+}
+
+// have returns the link's addresses within the prefix.
+func (n noAddr) have() ([]netip.Prefix, error) {
+	rt, l, err := n.h.Link("", n.o.Dev)
+	if err != nil {
+		return nil, err
+	}
+	list, err := rt.Addrs(l.Index, int(rtnl.Family(n.o.In.Addr())))
+	return slices.DeleteFunc(list, func(p netip.Prefix) bool { return !n.o.In.Contains(p.Addr()) }), err
+}
+
+func (n noAddr) Remove() error { return nil }
+func (n noAddr) Probe() error  { return nil }
+
+// takeAddr takes an address of the host. Those of its subnet that an owner has added since
+// must not go with it, as the kernel has it otherwise.
+func (h *Links) takeAddr(o *wire.Addr) error {
+	keep := setting{h, &wire.Sysctl{Path: "net/ipv4/conf/" + o.Dev + "/promote_secondaries", Value: "1"}}
+	if o.Prefix.Addr().Is4() {
+		if _, err := keep.Ensure(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return errors.Join(h.Of(o).Remove(), keep.Remove())
+}

@@ -3,7 +3,6 @@ package links
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 
@@ -147,7 +146,7 @@ func (b borrowed) Remove() error {
 	case *wire.Up:
 		err = b.takeDown(o)
 	case *wire.Addr:
-		err = b.takeAddr(o)
+		err = b.h.takeAddr(o)
 	}
 	if err != nil {
 		return err
@@ -176,18 +175,6 @@ func (b borrowed) takeDown(o *wire.Up) error {
 		return err
 	}
 	return b.h.Of(o).Remove()
-}
-
-// takeAddr takes an address. Those of its subnet that its owner has added since must
-// not go with it, as the kernel has it otherwise.
-func (b borrowed) takeAddr(o *wire.Addr) error {
-	keep := setting{b.h, &wire.Sysctl{Path: "net/ipv4/conf/" + o.Dev + "/promote_secondaries", Value: "1"}}
-	if o.Prefix.Addr().Is4() {
-		if _, err := keep.Ensure(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return errors.Join(b.h.Of(o).Remove(), keep.Remove())
 }
 
 func (b borrowed) Probe() error { return b.h.Of(b.o.Object).Probe() }

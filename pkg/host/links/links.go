@@ -31,6 +31,8 @@ func (h *Links) Of(o wire.Object) wire.Kind {
 		return autoconf{h, o}
 	case *wire.Addr:
 		return addr{h, o}
+	case *wire.NoAddr:
+		return noAddr{h, o}
 	case *wire.Route:
 		return route{h, o}
 	case *wire.SourceRoutes:

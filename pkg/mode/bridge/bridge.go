@@ -91,6 +91,7 @@ func (b *Bridge) network(e network.Endpoint) []wire.Object {
 	bridge.MTU, bridge.Adopted = e.MTU, e.Adopted
 	objects := []wire.Object{bridge}
 	if !e.Adopted {
+		objects = append(objects, b.notOnBridge(e)...)
 		objects = append(objects, b.onBridge(e)...)
 	}
 	return append(objects, &firewall.Network{
@@ -118,6 +119,27 @@ func (b *Bridge) onBridge(e network.Endpoint) []wire.Object {
 		objects = append(objects, &wire.Addr{Dev: b.Link, Prefix: netip.PrefixFrom(subnet.Gateway, subnet.Prefix.Bits())})
 	}
 	return append(objects, &wire.Up{Dev: b.Link})
+}
+
+// notOnBridge is what the network may have left on its bridge as it was configured before.
+// Other addresses than the gateway's are the operator's to give a bridge that the network
+// has only been told to give none.
+func (b *Bridge) notOnBridge(e network.Endpoint) []wire.Object {
+	if b.Mode4 == Isolated || b.NoIPv4 {
+		return []wire.Object{&wire.NoAddr{Dev: b.Link, In: netip.PrefixFrom(netip.IPv4Unspecified(), 0)}}
+	}
+	var objects []wire.Object
+	for _, subnet := range e.Subnets {
+		if !b.InhibitIPv4 || subnet.Prefix.Addr().Is6() {
+			continue
+		}
+		gateway := subnet.Gateway
+		if !gateway.IsValid() { // which it was is not known, mostly the first
+			gateway = subnet.Prefix.Masked().Addr().Next()
+		}
+		objects = append(objects, &wire.NoAddr{Dev: b.Link, In: netip.PrefixFrom(gateway, gateway.BitLen())})
+	}
+	return objects
 }
 
 // settings are the bridge's of a family, 4 or 6.

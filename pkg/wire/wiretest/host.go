@@ -244,10 +244,10 @@ func (h *Host) Remove(o wire.Object) error {
 }
 
 // isFact reports whether an object says what is so, and makes nothing: that
-// there are no flows, that root allows it, what neighbours were told.
+// there are no flows or addresses, that root allows it, what neighbours were told.
 func isFact(o wire.Object) bool {
 	switch o := o.(type) {
-	case *wire.Flows, *wire.Permission, *wire.SharedLo, *wire.Parent, *wire.Announcement:
+	case *wire.Flows, *wire.NoAddr, *wire.Permission, *wire.SharedLo, *wire.Parent, *wire.Announcement:
 		return true
 	case *wire.NetNSBind:
 		return o.Original == o.Shared // the path leads there already
