@@ -3,6 +3,7 @@ package cni
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"dcni/pkg/firewall"
@@ -61,6 +62,9 @@ func (e *Engine) stays(rec *records.Record, objects []wire.Object) error {
 			if err := sameBridge(n, other); err != nil {
 				return err
 			}
+			if err := e.sameSubnets(n, other); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -72,6 +76,29 @@ func sameBridge(n *firewall.Network, other *records.Record) error {
 	if have := other.Firewall.Bridge; have != n.Bridge {
 		return wire.Errorf(wire.CodeConfig, "bridge %q: must be %s while network %s has containers on that, as %s: put it back, or delete those first",
 			n.Bridge, have, n.Name, other.Container)
+	}
+	return nil
+}
+
+// sameSubnets refuses to take a subnet from a network that an attachment has an address of:
+// what it sends would leave with that. Subnets that its file did not have, but the runtime or
+// another IPAM plugin named, are not the file's to take.
+func (e *Engine) sameSubnets(n *firewall.Network, other *records.Record) error {
+	for _, a := range other.Addresses {
+		address := a.Address.Addr()
+		if slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Contains(address) }) {
+			continue
+		}
+		mode, err := e.parseRecorded(other)
+		if err != nil {
+			return nil //nolint:nilerr // CHECK and DEL tell of it
+		}
+		for _, s := range mode.Describe().IPAM.Own.Subnets {
+			if s.Prefix.Contains(address) {
+				return wire.Errorf(wire.CodeConfig, "ipam subnets %s: must have %s while network %s has containers there, as %s: put it back, or delete those first",
+					n.Subnets, s.Prefix, n.Name, other.Container)
+			}
+		}
 	}
 	return nil
 }
