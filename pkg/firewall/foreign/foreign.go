@@ -72,10 +72,11 @@ type Rule struct {
 	Handle      uint64 // by which nft knows it
 }
 
-// Form is how iptables writes a rule that accepts or drops by links only; "" for any other one.
+// Form is how iptables writes a rule that accepts or drops by links, and whether a connection is
+// new, only; "" for any other one.
 // What is put into chains has this form.
 func (r Rule) Form() string {
-	simple := !r.Established && !r.New && !r.Published && !r.Other && !r.Rejects && r.Protocol == "" && r.Port == 0
+	simple := !r.Established && !r.Published && !r.Other && !r.Rejects && r.Protocol == "" && r.Port == 0
 	if !simple || len(r.In) > 1 || len(r.Out) > 1 || len(r.In)+len(r.Out) == 0 || r.Verdict != Accept && r.Verdict != Drop {
 		return ""
 	}
@@ -86,6 +87,9 @@ func (r Rule) Form() string {
 	for _, out := range r.Out {
 		words = append(words, "-o", out)
 	}
+	if r.New {
+		words = append(words, "-m", "conntrack", "--ctstate", "NEW")
+	}
 	return strings.Join(append(words, "-j", strings.ToUpper(string(r.Verdict))), " ")
 }
 
@@ -94,9 +98,10 @@ func Passing(bridge string) (in, out Rule) {
 	return Rule{In: []string{bridge}, Verdict: Accept}, Rule{Out: []string{bridge}, Verdict: Accept}
 }
 
-// Parting returns the rule that keeps a bridge apart from another one.
+// Parting returns the rule that keeps a bridge apart from another one, whose clients of
+// published ports get their answers.
 func Parting(bridge, other string) Rule {
-	return Rule{In: []string{bridge}, Out: []string{other}, Verdict: Drop}
+	return Rule{In: []string{bridge}, Out: []string{other}, New: true, Verdict: Drop}
 }
 
 // parts reports whether a rule is one of those, for any bridge.
@@ -301,7 +306,7 @@ func (s Ruleset) iptables(c *Chain, b Bridge) *Block {
 	in, out := s.place(rest, b)
 	pass, reach := Passing(b.Name)
 	if in >= 0 {
-		for _, other := range s.apart(rest, b.Others) {
+		for _, other := range s.apart(rest, b, in) {
 			block.Puts = append(block.Puts, Put{Parting(b.Name, other), in})
 		}
 		block.Puts = append(block.Puts, Put{pass, in})
@@ -336,9 +341,15 @@ func (c *Chain) open(b *Block) string {
 	return ""
 }
 
-// apart returns those of some bridges that rules of a chain's table are about.
-func (s Ruleset) apart(c *Chain, bridges []string) (list []string) {
-	for _, b := range bridges {
+// apart returns the bridges that what lets a bridge pass at an index of a chain must not lead to:
+// those that rules of its table are about, and those that are dropped there or later, as by the
+// policy.
+func (s Ruleset) apart(c *Chain, bridge Bridge, in int) (list []string) {
+	for _, b := range bridge.Others {
+		if i, drops := s.droppedAt(c, Packet{In: bridge.Name, Out: b}, bridge.Name); drops && i >= in {
+			list = append(list, b)
+			continue
+		}
 		about := func(r Rule) bool { return slices.Contains(r.Out, b) && !r.parts() }
 		if slices.ContainsFunc(s, func(o Chain) bool {
 			return s.Chain(*c, o.Name) != nil && o.Tool == c.Tool && o.Family == c.Family && slices.ContainsFunc(o.Rules, about)

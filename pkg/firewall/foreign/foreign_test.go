@@ -116,7 +116,7 @@ func TestForm(t *testing.T) {
 	for _, r := range []Rule{
 		{In: []string{"br-web"}}, {Verdict: Accept}, {In: []string{"br-web", "eth0"}, Verdict: Accept}, {In: []string{"br-web"}, Verdict: Accept, Protocol: "tcp"},
 		{In: []string{"br-web"}, Verdict: Accept, Port: 80}, {In: []string{"br-web"}, Verdict: Accept, Other: true}, {In: []string{"br-web"}, Verdict: Accept, Established: true},
-		{In: []string{"br-web"}, Verdict: Accept, New: true}, {Out: []string{"br-web"}, Verdict: Accept, Published: true},
+		{Out: []string{"br-web"}, Verdict: Accept, Published: true},
 		{In: []string{"br-web"}, Verdict: Drop, Rejects: true}, {In: []string{"br-web"}, Verdict: Jump, To: "x"},
 	} {
 		if got := r.Form(); got != "" {
@@ -125,7 +125,7 @@ func TestForm(t *testing.T) {
 	}
 	pass, reach := Passing("br-web")
 	for want, r := range map[string]Rule{
-		"-i br-web -j ACCEPT": pass, "-o br-web -j ACCEPT": reach, "-i br-web -o docker0 -j DROP": Parting("br-web", "docker0"),
+		"-i br-web -j ACCEPT": pass, "-o br-web -j ACCEPT": reach, "-i br-web -o docker0 -m conntrack --ctstate NEW -j DROP": Parting("br-web", "docker0"),
 	} {
 		if got := r.Form(); got != want {
 			t.Errorf("got %s, want %s", got, want)
@@ -136,33 +136,40 @@ func TestForm(t *testing.T) {
 // TestApart: what lets a bridge pass does not let it pass to bridges that other programs have
 // rules for, and is put again where one comes.
 func TestApart(t *testing.T) {
-	drop := func(out string) Rule { return Rule{In: []string{"br-web"}, Out: []string{out}, Verdict: Drop} }
+	drop := func(out string) Rule { return Parting("br-web", out) }
+	plain := Rule{In: []string{"br-web"}, Out: []string{"eth0"}, Verdict: Drop}
 	docker := func(bridge string) Rule { return Rule{Out: []string{bridge}, Verdict: Jump, To: "DOCKER"} }
 	lab := Rule{In: []string{"br-lab"}, Out: []string{"virbr0"}, Verdict: Drop} // of another network of dcni's
 	if at, _ := (Ruleset{}).place(&Chain{Rules: []Rule{{Out: []string{"eth0"}, Verdict: Accept}}, Drops: true}, Bridge{Name: "br-web", Uplink: "eth0", Filtered: true}); at != 1 {
 		t.Errorf("what containers send one another: %d", at)
 	}
-	put := []string{"-i br-web -o docker0 -j DROP", "-i br-web -j ACCEPT", "-o br-web -j ACCEPT"}
+	put := []string{Parting("br-web", "docker0").Form(), "-i br-web -j ACCEPT", "-o br-web -j ACCEPT"}
 	for _, c := range []struct {
-		name  string
-		put   []string
-		rules []Rule
-		want  string
+		name   string
+		others string
+		drops  bool
+		put    []string
+		rules  []Rule
+		want   string
 	}{
-		{"one that the chain is about", nil, []Rule{docker("docker0"), lab}, "[] apart from docker0 2 -i 2 -o 2"},
-		{"it is there", put, []Rule{docker("docker0"), drop("docker0"), in, out}, ""},
-		{"it is missing", put, []Rule{docker("docker0"), in, out}, "[1 2] apart from docker0 1 -i 1 -o 1"},
-		{"it comes too late", put, []Rule{docker("docker0"), in, drop("docker0"), out}, "[1 2 3] apart from docker0 1 -i 1 -o 1"},
-		{"another one comes", put, []Rule{docker("virbr0"), docker("docker0"), drop("docker0"), in, out}, "[2 3 4] apart from docker0 2 apart from virbr0 2 -i 2 -o 2"},
-		{"someone else's rules", nil, []Rule{docker("docker0"), in, out}, ""},
-		{"no bridge that is there", put, []Rule{docker("docker1"), in, out}, ""},
-		{"an operator's drop beside", put, []Rule{docker("docker0"), drop("eth9"), drop("docker0"), in}, "[2 3] apart from docker0 2 -i 2 -o 2"},
-		{"and of the way out", put, []Rule{drop("eth0"), in}, "[1] -o 1"},
-		{"what was parted leads out now", append(put, "-i br-web -o eth0 -j DROP"), []Rule{drop("eth0"), in, out}, "[0 1 2] -i 0 -o 0"},
+		{"one that the chain is about", "docker0", true, nil, []Rule{docker("docker0"), lab}, "[] apart from docker0 2 -i 2 -o 2"},
+		{"one that only the policy keeps apart", "virbr0", true, nil, []Rule{reply, lab}, "[] apart from virbr0 2 -i 2"},
+		{"one that a last rule does", "virbr0", false, nil, []Rule{reply, {In: []string{"virbr0"}, Verdict: Accept}, reject}, "[] apart from virbr0 2 -i 2"},
+		{"one that is dropped before, and one with rules", "virbr0 lab0", true, nil, []Rule{{Out: []string{"lab0"}, Verdict: Accept}, {Out: []string{"virbr*"}, Verdict: Drop}}, "[] apart from lab0 2 -i 2 -o 2"},
+		{"only the way out is dropped", "virbr0", false, nil, []Rule{{Out: []string{"eth0"}, Verdict: Drop}}, "[] -i 0"},
+		{"it is there", "docker0", true, put, []Rule{docker("docker0"), drop("docker0"), in, out}, ""},
+		{"it is missing", "docker0", true, put, []Rule{docker("docker0"), in, out}, "[1 2] apart from docker0 1 -i 1 -o 1"},
+		{"it comes too late", "docker0", true, put, []Rule{docker("docker0"), in, drop("docker0"), out}, "[1 2 3] apart from docker0 1 -i 1 -o 1"},
+		{"another one comes", "docker0 virbr0", true, put, []Rule{docker("docker0"), drop("docker0"), in, out}, "[1 2 3] apart from docker0 1 apart from virbr0 1 -i 1 -o 1"},
+		{"someone else's rules", "docker0", true, nil, []Rule{docker("docker0"), in, out}, ""},
+		{"no bridge that is there", "", true, put, []Rule{docker("docker1"), in, out}, ""},
+		{"an operator's drop beside", "docker0", true, put, []Rule{docker("docker0"), drop("eth9"), drop("docker0"), in}, "[2 3] apart from docker0 2 -i 2 -o 2"},
+		{"and of the way out", "docker0", true, put, []Rule{plain, in}, "[1] -o 1"},
+		{"what was parted leads out now", "", true, append(put, plain.Form()), []Rule{plain, in, out}, "[0 1 2] -i 0 -o 0"},
 	} {
-		s := Ruleset{{Tool: "iptables", Family: "ip", Table: "filter", Name: "FORWARD", Hook: "forward", Drops: true, Rules: c.rules}}
+		s := Ruleset{{Tool: "iptables", Family: "ip", Table: "filter", Name: "FORWARD", Hook: "forward", Drops: c.drops, Rules: c.rules}}
 		got := ""
-		for _, b := range s.Blocks(Bridge{Name: "br-web", Uplink: "eth0", Families: []int{4}, Others: []string{"docker0", "virbr0"}, Put: func(*Chain) []string { return c.put }}) {
+		for _, b := range s.Blocks(Bridge{Name: "br-web", Uplink: "eth0", Families: []int{4}, Others: strings.Fields(c.others), Put: func(*Chain) []string { return c.put }}) {
 			got += fmt.Sprint(b.Ours, " ", puts(b))
 		}
 		if got != c.want {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall/foreign"
@@ -46,6 +47,11 @@ func expressions(r foreign.Rule) (list []expr.Any) {
 	}
 	for _, out := range r.Out {
 		list = append(list, link(expr.MetaKeyOIFNAME, out)...)
+	}
+	if r.New {
+		info := &xt.ConntrackMtinfo3{}
+		info.MatchFlags, info.StateMask = uint16(xt.ConntrackState), uint16(expr.CtStateBitNEW)
+		list = append(list, &expr.Match{Name: "conntrack", Rev: 3, Info: info})
 	}
 	kind := expr.VerdictAccept
 	if r.Verdict == foreign.Drop {

@@ -68,7 +68,7 @@ var errPanic = wire.Errorf(wire.CodeUnavailable, "firewalld is in panic mode, an
 
 // in returns those of the chains.
 func (p permit) in(chains []foreign.Chain) ([]foreign.Block, error) {
-	bridges, err := p.h.Bridges()
+	bridges, err := p.others()
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +81,23 @@ func (p permit) in(chains []foreign.Chain) ([]foreign.Block, error) {
 	b.Others = slices.DeleteFunc(slices.Clone(bridges), func(name string) bool { return name == b.Uplink })
 	b.Put = func(c *foreign.Chain) []string { return formsOf(known, c, p.o.Bridge, bridges) }
 	return foreign.Ruleset(chains).Blocks(b), nil
+}
+
+// others lists the bridges that are not dcni's. A network's bridge may have a MAC that a user
+// chose, so its record is asked as well.
+func (p permit) others() ([]string, error) {
+	bridges, err := p.h.Bridges()
+	if err != nil || len(bridges) == 0 {
+		return nil, err
+	}
+	ours := []string{p.o.Bridge}
+	list, _ := p.h.Records.OneOfEach() // of one that can't be read the MAC tells
+	for _, r := range list {
+		if r.Firewall != nil && !r.Firewall.Adopted {
+			ours = append(ours, r.Firewall.Bridge)
+		}
+	}
+	return slices.DeleteFunc(bridges, func(name string) bool { return slices.Contains(ours, name) }), nil
 }
 
 // Ensure puts rules where they are missing, and notes before in which chains. The caller holds
@@ -242,7 +259,7 @@ func (p permit) Remove() error {
 		return err
 	}
 	chains, err := host.Forwarding()
-	bridges, e := p.h.Bridges()
+	bridges, e := p.others()
 	errs := []error{err, e}
 	if known.Unreadable || slices.Contains(known.In, trusted) {
 		errs = append(errs, p.distrust())

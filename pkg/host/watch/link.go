@@ -139,8 +139,12 @@ func (w *linkWatch) link(r nlsock.Reply) []Event {
 		return events
 	}
 	events := w.parent(now, false)
-	if before := w.note(now); before != nil && loses(before, now) {
+	before := w.note(now)
+	if before != nil && loses(before, now) {
 		events = append(events, Event{What: Link, Link: before.Name})
+	}
+	if now.Kind == "bridge" && (before == nil || before.Name != now.Name) {
+		events = append(events, Event{What: Foreign}) // others' rules may let networks pass to it
 	}
 	return events
 }

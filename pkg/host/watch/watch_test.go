@@ -191,7 +191,8 @@ func TestWatch(t *testing.T) {
 		attach := pair + pid + "; ip link set " + v + " type bridge_slave hairpin on; ip link set " + v + " up;" +
 			in + "ip link set eth0 up;" + in + "ip addr add 10.9.0.2/24 dev eth0;" + in + "ip route add default via 10.9.0.1"
 		for _, c := range []struct{ do, want string }{
-			{"ip link add br0 address 02:00:00:00:00:02 mtu 1400 type bridge; ip link set br0 mtu 1500 addrgenmode none; ip addr add 10.9.0.1/24 dev br0; ip link set br0 up", "link br0"}, // how it is to be set, the plugin knows
+			{"ip link add br0 address 02:00:00:00:00:02 mtu 1400 type bridge", "foreign "},                                 // it may be another program's
+			{"ip link set br0 mtu 1500 addrgenmode none; ip addr add 10.9.0.1/24 dev br0; ip link set br0 up", "link br0"}, // how it is to be set, the plugin knows
 			{in + "sysctl -qw net.ipv4.conf.default.arp_notify=1 net.ipv6.conf.default.ndisc_notify=1 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.accept_ra=0 net.ipv6.conf.default.autoconf=0 net.ipv6.conf.default.accept_redirects=0 net.ipv4.conf.default.accept_redirects=0", ""},
 			{attach, ""},
 			{in + "ip link set lo up", ""},
@@ -256,7 +257,7 @@ func TestWatch(t *testing.T) {
 			{"sysctl -qw net.ipv4.ip_forward=1", ""},
 			{"sysctl -qw net.ipv6.conf.all.forwarding=0", "forwarding "},
 			{"sleep 0.5", ""},
-			{"ip link add d0 type bridge; ip link set d0 up; ip link add d1 master d0 type veth peer name d2; ip link del d1", "link d0"}, // new, and that is all
+			{"ip link add d0 type bridge; ip link set d0 up; ip link add d1 master d0 type veth peer name d2; ip link del d1; sleep 0.5", "foreign , link d0"}, // new, and that is all
 			{"ip link add vx0 mtu 1400 master br0 type vxlan id 7 local 127.0.0.1 dstport 4789 nolearning; ip link set vx0 type bridge_slave learning off; ip link set vx0 up", ""},
 			{"ip link add vx1 type vxlan id 8 local 127.0.0.1 dstport 4789; ip link set vx1 up; ip link del vx1", ""}, // no bridge's
 			{"bridge link set dev vx0 learning on", "link vx0"},
