@@ -39,7 +39,7 @@ func legacy(wanted ...string) (list []foreign.Chain, err error) {
 // parseSave reads what iptables -S prints.
 func parseSave(text string, like foreign.Chain) (list []foreign.Chain) {
 	for line := range strings.Lines(text) {
-		words := strings.Fields(line)
+		words := split(line)
 		switch {
 		case len(words) > 2 && words[0] == "-P":
 			c := like
@@ -58,6 +58,34 @@ func parseSave(text string, like foreign.Chain) (list []foreign.Chain) {
 		}
 	}
 	return list
+}
+
+// split splits a line of iptables -S, which puts a value that has other characters than
+// letters into double quotes, and a backslash before those that are in it.
+func split(line string) (words []string) {
+	var word []byte
+	begun, quoted := false, false
+	for i := 0; i < len(line); i++ {
+		c := line[i]
+		switch {
+		case c == '"':
+			begun, quoted = true, !quoted
+		case c == '\\' && quoted && i+1 < len(line):
+			i++
+			word = append(word, line[i])
+		case !quoted && (c == ' ' || c == '\n'):
+			if begun {
+				words = append(words, string(word))
+			}
+			word, begun = nil, false
+		default:
+			word, begun = append(word, c), true
+		}
+	}
+	if begun {
+		words = append(words, string(word))
+	}
+	return words
 }
 
 // parseRule reads the options of a rule.

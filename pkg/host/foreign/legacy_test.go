@@ -13,6 +13,8 @@ func TestParseSave(t *testing.T) {
 -P FORWARD DROP
 -N mine
 -A FORWARD -i br-+ -m comment --comment hi -j ACCEPT
+-A FORWARD -i br-web -m comment --comment "drop -j \"the\" rest" -j DROP
+-A FORWARD -m comment --comment "" -j DROP
 -A FORWARD -o br-web -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A FORWARD -m conntrack --ctstate NEW -j mine
 -A FORWARD -m conntrack --ctstate INVALID -j DROP
@@ -26,6 +28,8 @@ func TestParseSave(t *testing.T) {
 	forward.Hook, forward.Drops = "forward", true
 	forward.Rules = []foreign.Rule{
 		{In: []string{"br-*"}, Verdict: foreign.Accept},
+		{In: []string{"br-web"}, Verdict: foreign.Drop},
+		{Verdict: foreign.Drop},
 		{Out: []string{"br-web"}, Established: true, Verdict: foreign.Accept},
 		{New: true, Verdict: foreign.Jump, To: "mine"},
 		{Other: true, Verdict: foreign.Drop},
