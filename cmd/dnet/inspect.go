@@ -95,7 +95,7 @@ func (a *app) inspectWord(all []Network, word string, o *inspectOptions) (any, e
 	if o.kind == "container" {
 		return a.inspectContainer(word)
 	}
-	if c, none := a.container(word); none == nil && o.kind == "" && (c.Name == word || c.ID == word) && !isCalled(all, word) {
+	if c := a.meantContainer(all, word); c != nil && o.kind == "" {
 		return a.inspectContainer(c.ID)
 	}
 	n, err := find(all, word)

@@ -37,6 +37,7 @@ func newPortsCommand(a *app) *cobra.Command {
 type portRow struct {
 	Host, Protocol, Container, Network, To, By string
 	From                                       people
+	published                                  firewall.Published
 }
 
 // people are those who reach a port.
@@ -110,7 +111,7 @@ func publishedRows(attached []*records.Record, gateways map[string][]string) (ro
 			} else if bySibling {
 				continue
 			}
-			rows = append(rows, &portRow{host.String(), p.Protocol, containerName(r), r.Network, p.To.String(), by, p.From})
+			rows = append(rows, &portRow{host.String(), p.Protocol, containerName(r), r.Network, p.To.String(), by, p.From, p})
 		}
 	}
 	return rows
@@ -155,10 +156,9 @@ func (a *app) port(word string, private []string) error {
 	}
 	var lines []string
 	for _, row := range publishedRows(attached, gateways) {
-		_, port, _ := strings.Cut(row.To[strings.LastIndexByte(row.To, ']')+1:], ":")
-		inside := port + "/" + row.Protocol
+		inside := fmt.Sprintf("%d/%s", row.published.To.Port(), row.Protocol)
 		switch {
-		case len(row.From) == 0 || row.Host == row.To: // nothing of the host leads there
+		case len(row.From) == 0 || !row.published.Host.IsValid(): // nothing of the host leads there
 		case asked == "":
 			lines = append(lines, inside+" -> "+row.Host)
 		case asked == inside:

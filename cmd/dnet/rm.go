@@ -73,15 +73,23 @@ func (a *app) removeAll(words []string, force bool) error {
 // removeWord removes the network that a word means, or forgets the container: what is called
 // so comes before a network whose ID begins so.
 func (a *app) removeWord(m machine, all []Network, word string) error {
-	if c, none := a.container(word); none == nil && (c.Name == word || c.ID == word) && !isCalled(all, word) {
+	if a.meantContainer(all, word) != nil {
 		return a.removeEnded(word)
 	}
 	return a.remove(m, word)
 }
 
-// isCalled reports whether a word is the name or the whole ID of a network.
-func isCalled(all []Network, word string) bool {
-	return slices.ContainsFunc(all, func(n Network) bool { return n.Name == word || network.ID(n.Name) == word })
+// meantContainer returns the container that a word is the name or the whole ID of, nil if
+// there is none or a network is called so.
+func (a *app) meantContainer(all []Network, word string) *records.Container {
+	c, err := a.container(word)
+	if err != nil || c.Name != word && c.ID != word {
+		return nil
+	}
+	if slices.ContainsFunc(all, func(n Network) bool { return n.Name == word || network.ID(n.Name) == word }) {
+		return nil
+	}
+	return c
 }
 
 // removeEnded forgets a container that has ended. A word of `dnet rm` may be a network's that is

@@ -16,7 +16,7 @@ type Published struct {
 	Protocol string
 	To       netip.AddrPort // the container's
 	Relayed  bool           // by dnetd, while that runs, and not by rules
-	From     []string       // who reaches it, in the order above, or by which interfaces; none: nobody
+	From     []string       // who reaches it, in the order above, or by which interfaces; none: it is not reached
 }
 
 // Published says what an endpoint's ports come to, IPv4 first, on its network: what the rules

@@ -69,8 +69,8 @@ func (s *Sender) open() (err error) {
 
 const netlinkAddrGenNone = 1 // IN6_ADDR_GEN_MODE_NONE of linux/if_link.h
 
-// Send sends a frame whose sum from start on is to be put at offset from there, by whoever
-// sends it last.
+// Send sends a frame whose sum from start on is to be put at offset from there, by what
+// sends it last: the kernel, or the NIC.
 func (s *Sender) Send(frame []byte, start, offset uint16) error {
 	const needsSum = 1                   // VIRTIO_NET_HDR_F_NEEDS_CSUM
 	b := make([]byte, 10, 10+len(frame)) // struct virtio_net_hdr: flags, gso_type, hdr_len, gso_size, csum_start, csum_offset

@@ -10,8 +10,8 @@ import (
 )
 
 // A question of [Checksum] is what a container's packet is: a frame that a VXLAN device of
-// the VNI sends, with a UDP packet in it that lacks its checksum. Whoever is the last to know
-// how computes that: the kernel, or the NIC, of which some do it wrongly inside VXLAN. The
+// the VNI sends, with a UDP packet in it that lacks its checksum. The kernel computes
+// that or leaves it to the NIC, and some NICs do it wrongly inside VXLAN. The
 // receiver answers only if it is right, by VXLAN as it answers all else.
 //
 // The receiver has to look at such packets as they come in. A question of VXLAN of another
