@@ -61,7 +61,7 @@ func (c *Chain) OfFirewalld() bool {
 type Rule struct {
 	In, Out     []string // interfaces it is about, a "*" at the end stands for any rest; none: any
 	Established bool     // it is about answers only
-	New         bool     // it is about packets only that begin a connection
+	New         bool     // it is about packets only that begin a connection; with Established: about neither
 	Published   bool     // it is about packets whose destination was rewritten
 	Protocol    string   // "": any
 	Port        uint16   // destination port; 0: any
@@ -70,6 +70,18 @@ type Rule struct {
 	Rejects     bool   // it drops, and tells the sender
 	To          string // chain
 	Handle      uint64 // by which nft knows it
+}
+
+// With returns the rule that asks for all that either asks for, with the verdict that the other
+// one has, if any.
+func (r Rule) With(o Rule) Rule {
+	r.Other = r.Other || o.Other || r.In != nil && o.In != nil || r.Out != nil && o.Out != nil
+	r.In, r.Out = append(slices.Clone(r.In), o.In...), append(slices.Clone(r.Out), o.Out...)
+	r.Established, r.New = r.Established || o.Established, r.New || o.New
+	if o.Verdict != None {
+		r.Verdict, r.To = o.Verdict, o.To
+	}
+	return r
 }
 
 // Form is how iptables writes a rule that accepts or drops by links, and whether a connection is

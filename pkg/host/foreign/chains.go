@@ -50,14 +50,21 @@ func Forwarding() ([]foreign.Chain, error) {
 
 // read reads the chains that begin, and those that they jump to.
 func read(begins func(*nftables.Chain) bool) ([]foreign.Chain, error) {
+	some, err := anyTable()
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) {
+		return nil, nil // the kernel has no nf_tables: nothing in it drops
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list tables: %w", err)
+	}
+	if !some {
+		return nil, nil
+	}
 	c, err := nftables.New()
 	if err != nil {
 		return nil, err
 	}
 	all, err := c.ListChains()
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) {
-		return nil, nil // the kernel has no nf_tables: nothing in it drops
-	}
 	if err != nil {
 		return nil, fmt.Errorf("list chains: %w", err)
 	}
@@ -127,12 +134,12 @@ func toolOf(family string, ch *nftables.Chain) string {
 
 // A decoder reads the expressions of one rule.
 type decoder struct {
-	c     *nftables.Conn
-	table *nftables.Table
-	rule  foreign.Rule
-	found string // what was loaded last
-	mask  uint32 // and masked with
-	more  []foreign.Rule
+	c      *nftables.Conn
+	table  *nftables.Table
+	rule   foreign.Rule
+	loaded []string       // what is compared next; "": something that is not understood
+	mask   uint32         // and masked with
+	among  []foreign.Rule // it is about any of these, see [decoder.lookup]
 }
 
 // decode returns what is understood of a rule: more than one of a map of verdicts.
@@ -141,27 +148,26 @@ func decode(c *nftables.Conn, t *nftables.Table, r *nftables.Rule) []foreign.Rul
 	for _, e := range r.Exprs {
 		d.expression(e)
 	}
-	if d.more != nil {
-		return d.more
+	if d.among == nil {
+		return []foreign.Rule{d.rule}
 	}
-	return []foreign.Rule{d.rule}
+	for i, r := range d.among {
+		d.among[i] = d.rule.With(r)
+	}
+	return d.among
 }
+
+// load notes what an expression loads to compare it.
+func (d *decoder) load(what string) { d.loaded = append(d.loaded, what) }
 
 func (d *decoder) expression(e expr.Any) {
 	switch e := e.(type) {
 	case *expr.Meta:
-		d.found = map[expr.MetaKey]string{expr.MetaKeyIIFNAME: "in", expr.MetaKeyOIFNAME: "out", expr.MetaKeyL4PROTO: "protocol"}[e.Key]
+		d.load(map[expr.MetaKey]string{expr.MetaKeyIIFNAME: "in", expr.MetaKeyOIFNAME: "out", expr.MetaKeyL4PROTO: "protocol"}[e.Key])
 	case *expr.Ct:
-		d.found = map[expr.CtKey]string{expr.CtKeySTATE: "state", expr.CtKeySTATUS: "status"}[e.Key]
+		d.load(map[expr.CtKey]string{expr.CtKeySTATE: "state", expr.CtKeySTATUS: "status"}[e.Key])
 	case *expr.Payload:
-		const portAt, portLen, protocolAt, nextHeaderAt = 2, 2, 9, 6
-		d.found = ""
-		switch {
-		case e.Base == expr.PayloadBaseTransportHeader && e.Offset == portAt && e.Len == portLen:
-			d.found = "port"
-		case e.Base == expr.PayloadBaseNetworkHeader && e.Len == 1 && (e.Offset == protocolAt || e.Offset == nextHeaderAt):
-			d.found = "protocol"
-		}
+		d.load(payload(e))
 	case *expr.Bitwise:
 		if len(e.Mask) == 4 {
 			d.mask = binary.NativeEndian.Uint32(e.Mask)
@@ -190,30 +196,45 @@ func (d *decoder) expression(e expr.Any) {
 	}
 }
 
+// payload tells what of a packet an expression loads.
+func payload(e *expr.Payload) string {
+	const portAt, portLen, protocolAt, nextHeaderAt = 2, 2, 9, 6
+	switch {
+	case e.Base == expr.PayloadBaseTransportHeader && e.Offset == portAt && e.Len == portLen:
+		return "port"
+	case e.Base == expr.PayloadBaseNetworkHeader && e.Len == 1 && (e.Offset == protocolAt || e.Offset == nextHeaderAt):
+		return "protocol"
+	}
+	return ""
+}
+
 // compare reads a comparison with what was loaded.
 func (d *decoder) compare(e *expr.Cmp) {
-	is := e.Op == expr.CmpOpEq
+	is, found := e.Op == expr.CmpOpEq, ""
+	if len(d.loaded) == 1 {
+		found = d.loaded[0]
+	}
 	switch {
-	case d.found == "in" && is:
+	case found == "in" && is:
 		d.rule.In = []string{linkName(e.Data)}
-	case d.found == "out" && is:
+	case found == "out" && is:
 		d.rule.Out = []string{linkName(e.Data)}
-	case d.found == "protocol" && is && len(e.Data) > 0:
+	case found == "protocol" && is && len(e.Data) > 0:
 		if p := protocols[e.Data[0]]; p != "" { // by others, iptables compares each once more
 			d.rule.Protocol = p
 		} else {
 			d.rule.Other = true
 		}
-	case d.found == "port" && is && len(e.Data) == 2:
+	case found == "port" && is && len(e.Data) == 2:
 		d.rule.Port = binary.BigEndian.Uint16(e.Data)
-	case d.found == "state" && !is:
+	case found == "state" && !is:
 		d.state(d.mask)
-	case d.found == "status" && !is && d.mask == dstNAT:
+	case found == "status" && !is && d.mask == dstNAT:
 		d.rule.Published = true
 	default:
 		d.rule.Other = true
 	}
-	d.mask = 0
+	d.mask, d.loaded = 0, nil
 }
 
 var protocols = map[byte]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp", unix.IPPROTO_ICMP: "icmp", unix.IPPROTO_ICMPV6: "icmp"}
@@ -221,13 +242,17 @@ var protocols = map[byte]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp"
 // dstNAT is IPS_DST_NAT (uapi/linux/netfilter/nf_conntrack_common.h).
 const dstNAT = 1 << 5
 
-// state reads which states a rule is about: answers, or something else.
-func (d *decoder) state(mask uint32) {
-	d.rule.Established = mask&expr.CtStateBitESTABLISHED != 0
-	if !d.rule.Established || mask&expr.CtStateBitNEW != 0 {
-		d.rule.New = !d.rule.Established && mask&expr.CtStateBitNEW != 0
-		d.rule.Established, d.rule.Other = false, d.rule.Other || mask&expr.CtStateBitNEW == 0
+// state notes which states a rule is about.
+func (d *decoder) state(mask uint32) { d.rule.New, d.rule.Established = states(mask) }
+
+// states reads which states a rule is about: of new connections, of answers, of both, for which
+// it need not say anything, or of neither, as invalid.
+func states(mask uint32) (begins, established bool) {
+	begins, established = mask&expr.CtStateBitNEW != 0, mask&expr.CtStateBitESTABLISHED != 0
+	if begins == established {
+		return !begins, !begins
 	}
+	return begins, established
 }
 
 // linkName reads a link's name as it is compared: without its end it is that of all
@@ -238,58 +263,6 @@ func linkName(data []byte) string {
 		return string(name)
 	}
 	return string(name) + "*"
-}
-
-// lookup reads a comparison with a set, or a map of verdicts.
-func (d *decoder) lookup(e *expr.Lookup) {
-	set, err := d.c.GetSetByName(d.table, e.SetName)
-	var elements []nftables.SetElement
-	if err == nil && !e.Invert {
-		elements, err = d.c.GetSetElements(set)
-	}
-	if err != nil || e.Invert || !slices.Contains([]string{"in", "out", "state"}, d.found) {
-		d.rule.Other = true
-		return
-	}
-	if e.IsDestRegSet {
-		d.verdicts(elements)
-		return
-	}
-	var names []string
-	var states uint32
-	for _, el := range elements {
-		names = append(names, linkName(el.Key))
-		if len(el.Key) == 4 {
-			states |= binary.NativeEndian.Uint32(el.Key)
-		}
-	}
-	switch d.found {
-	case "in":
-		d.rule.In = names
-	case "out":
-		d.rule.Out = names
-	case "state":
-		d.state(states)
-	}
-}
-
-// verdicts makes a rule of each element of a map.
-func (d *decoder) verdicts(elements []nftables.SetElement) {
-	for _, el := range elements {
-		one := decoder{rule: d.rule, found: d.found}
-		switch {
-		case el.VerdictData == nil:
-			continue
-		case d.found == "in":
-			one.rule.In = []string{linkName(el.Key)}
-		case d.found == "out":
-			one.rule.Out = []string{linkName(el.Key)}
-		case len(el.Key) == 4:
-			one.state(binary.NativeEndian.Uint32(el.Key))
-		}
-		one.rule.Verdict, one.rule.To = verdict(el.VerdictData)
-		d.more = append(d.more, one.rule)
-	}
 }
 
 func verdict(v *expr.Verdict) (foreign.Verdict, string) {
@@ -325,7 +298,15 @@ func (d *decoder) conntrack(flags, inverted, states uint16) {
 		d.rule.Other = true
 		return
 	}
-	d.state(uint32(states)) // XT_CONNTRACK_STATE_BIT has the bits of nf_tables' ct state
+	const snat, dnat = 1 << 6, 1 << 7 // XT_CONNTRACK_STATE_SNAT and _DNAT; the others are nf_tables' ct state
+	switch {
+	case states == dnat:
+		d.rule.Published = true
+	case states&(snat|dnat) != 0:
+		d.rule.Other = true
+	default:
+		d.state(uint32(states))
+	}
 }
 
 // target reads a target of iptables'.

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/nftables/expr"
+
 	"dcni/pkg/firewall/foreign"
 )
 
@@ -109,10 +111,7 @@ func parseRule(words []string) (r foreign.Rule) {
 			port, err := strconv.ParseUint(value, 10, 16)
 			r.Port, r.Other = uint16(port), r.Other || err != nil
 		case "--ctstate", "--state":
-			states := strings.Split(value, ",")
-			r.Established = slices.Contains(states, "ESTABLISHED") && !slices.Contains(states, "NEW")
-			r.New = slices.Contains(states, "NEW") && !slices.Contains(states, "ESTABLISHED")
-			r.Other = r.Other || !r.Established && !slices.Contains(states, "NEW")
+			readStates(&r, value)
 		case "-j", "-g":
 			r.Verdict, r.To = target(value, words[i] == "-g")
 			r.Rejects = value == "REJECT"
@@ -124,6 +123,27 @@ func parseRule(words []string) (r foreign.Rule) {
 		i++
 	}
 	return r
+}
+
+// readStates reads a list of connections' states.
+func readStates(r *foreign.Rule, list string) {
+	var mask uint32
+	for state := range strings.SplitSeq(list, ",") {
+		switch state {
+		case "NEW":
+			mask |= expr.CtStateBitNEW
+		case "ESTABLISHED":
+			mask |= expr.CtStateBitESTABLISHED
+		case "DNAT":
+			if r.Published = list == state; r.Published {
+				return
+			}
+			r.Other = true
+		case "SNAT":
+			r.Other = true
+		}
+	}
+	r.New, r.Established = states(mask)
 }
 
 func target(name string, goes bool) (foreign.Verdict, string) {

@@ -18,6 +18,7 @@ func TestParseSave(t *testing.T) {
 -A FORWARD -o br-web -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A FORWARD -m conntrack --ctstate NEW -j mine
 -A FORWARD -m conntrack --ctstate INVALID -j DROP
+-A FORWARD -o br-web -m conntrack --ctstate DNAT -j ACCEPT
 -A FORWARD ! -i br-web -g mine
 -A FORWARD -s 10.0.0.0/8 -j LOG --log-prefix x
 -A mine -p tcp -m tcp --dport 8080 -j DNAT --to-destination 1.2.3.4:80
@@ -32,7 +33,8 @@ func TestParseSave(t *testing.T) {
 		{Verdict: foreign.Drop},
 		{Out: []string{"br-web"}, Established: true, Verdict: foreign.Accept},
 		{New: true, Verdict: foreign.Jump, To: "mine"},
-		{Other: true, Verdict: foreign.Drop},
+		{Established: true, New: true, Verdict: foreign.Drop},
+		{Out: []string{"br-web"}, Published: true, Verdict: foreign.Accept},
 		{Other: true, Verdict: foreign.Goto, To: "mine"},
 		{Other: true},
 	}
