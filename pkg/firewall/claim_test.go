@@ -1,7 +1,6 @@
 package firewall
 
 import (
-	"fmt"
 	"net/netip"
 	"testing"
 
@@ -65,32 +64,5 @@ func TestImpliedRelay(t *testing.T) {
 		if ok != c.want || ok && got != claim("web c1/eth0", "tcp", "[::]:8080", 80, true) {
 			t.Errorf("%v on %v: %+v, %v", c.addresses, c.hostIP, got, ok)
 		}
-	}
-}
-
-func TestUnchosen(t *testing.T) {
-	port := func(ip string, hostPort uint16, protocol string, containerPort uint16) Port {
-		p := Port{HostPort: hostPort, Protocol: protocol, ContainerPort: containerPort}
-		if ip != "" {
-			p.HostIP = netip.MustParseAddr(ip)
-		}
-		return p
-	}
-	e := &Endpoint{Ports: []Port{
-		port("127.0.0.1", 0, "tcp", 80), port("::1", 0, "tcp", 80), port("", 0, "udp", 80), port("", 8080, "tcp", 80),
-		port("127.0.0.1", 0, "tcp", 80), port("127.0.0.1", 0, "tcp", 81), port("127.0.0.2", 0, "tcp", 80),
-	}}
-	groups := e.Unchosen()
-	if got := fmt.Sprint(groups); got != "[[0 1 6] [2] [4] [5]]" {
-		t.Error(got)
-	}
-	if _, ok := e.With(groups[0], 8080); ok {
-		t.Error("127.0.0.1:8080 beside the endpoint's own 0.0.0.0:8080")
-	}
-	if p, ok := e.With(groups[1], 8080); !ok || fmt.Sprint(p.Ports) != "[0.0.0.0:8080->80/udp]" {
-		t.Errorf("%v, %v", p, ok)
-	}
-	if e.Ports[2].HostPort != 0 {
-		t.Error("a proposal changed the endpoint")
 	}
 }

@@ -48,8 +48,8 @@ func TestOpened(t *testing.T) {
 		for _, r := range Relays(e) {
 			relays = append(relays, r.Listen.String())
 		}
-		if unchosen := e.Unchosen(); (len(unchosen) > 0) != (len(e.Bound()) > 0) {
-			t.Errorf("%v: ports to choose: %v", c, unchosen)
+		if choices := e.Choices(); (len(choices) > 0) != (len(e.Bound()) > 0) {
+			t.Errorf("%v: ports to choose: %v", c, choices)
 		}
 		e.Ports = e.Ports[:1]
 		got := fmt.Sprintf("bound %s; open %s; shown %s; sets %s; relays %s",

@@ -51,27 +51,18 @@ func (p Port) Family(v6 bool) bool {
 
 // Validate tells whether the endpoint can be ensured at all, on any host.
 func (e *Endpoint) Validate() error {
-	seen := make(map[portKey][]Port, len(e.Ports))
+	all := make(taken, len(e.Ports))
 	for i, p := range e.Ports {
 		if err := p.validate(i); err != nil {
 			return err
 		}
-		if p.HostPort == 0 {
-			continue
-		}
-		k := portKey{p.Protocol, p.HostPort}
-		if slices.ContainsFunc(seen[k], p.Overlaps) {
+		if all.overlaps(p) {
 			return wire.Invalid("portMappings["+strconv.Itoa(i)+"].hostPort", int(p.HostPort),
 				"must not be published twice on "+p.HostAddr(p.HostIP.Is6())+"/"+p.Protocol)
 		}
-		seen[k] = append(seen[k], p)
+		all.add(p)
 	}
 	return nil
-}
-
-type portKey struct {
-	protocol string
-	port     uint16
 }
 
 func (p Port) validate(i int) error {

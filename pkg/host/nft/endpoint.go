@@ -217,7 +217,7 @@ func (s *allocator) claims(list []binding) (add, stale []element, err error) {
 			}
 			stale = append(stale, b.element) // ours, to an address we had before
 		}
-		if err := s.free(b); err != nil {
+		if err := s.free(b, s.isSibling); err != nil {
 			return nil, nil, err
 		}
 		add = append(add, b.element)

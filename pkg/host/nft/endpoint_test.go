@@ -341,6 +341,50 @@ func TestPortsAreChosen(t *testing.T) {
 	})
 }
 
+// TestManyPortsAreChosen: all of a range but what others have, of both protocols, and not
+// one more.
+func TestManyPortsAreChosen(t *testing.T) {
+	const first, last = 40000, 40599
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
+		hosttest.Sysctl(t, "net/ipv4/ip_local_port_range", fmt.Sprint(first, last))
+		f := newFirewall(t)
+		hosttest.ListenTCP(t, "tcp4", "127.0.0.1:40001")
+		for i, p := range []firewall.Port{hosttest.Port("", 40100, "tcp", 80), hosttest.Port("127.0.0.1", 40200, "tcp", 80)} {
+			if _, err := f.EnsureEndpoint(hosttest.Endpoint(fmt.Sprint("d", i), hosttest.Both, p)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		asking := func(tcp int) *firewall.Endpoint {
+			e := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 40300, "tcp", 80))
+			for i := range uint16(tcp) {
+				e.Ports = append(e.Ports, hosttest.Port("", 0, "tcp", 1000+i), hosttest.Port("", 0, "udp", 1000+i))
+			}
+			return e
+		}
+		const free = last + 1 - first - 4
+		_, err := f.EnsureEndpoint(asking(free + 1))
+		hosttest.WantCode(t, err, wire.CodePortTaken, "all ports are allocated")
+		_, err = f.EnsureEndpoint(asking(last + 2 - first))
+		hosttest.WantCode(t, err, wire.CodePortTaken, "all ports are allocated: portMappings with hostPort 0: must be at most 600, which are in net.ipv4.ip_local_port_range; they are 601")
+		e := asking(free)
+		if _, err := f.EnsureEndpoint(e); err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{"40001/tcp": true, "40100/tcp": true, "40200/tcp": true}
+		for _, p := range e.Ports {
+			if at := fmt.Sprint(p.HostPort, "/", p.Protocol); seen[at] || p.HostPort < first || p.HostPort > last {
+				t.Errorf("%s chosen", at)
+			} else {
+				seen[at] = true
+			}
+		}
+		if err := f.CheckEndpoint(e); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestChosenPortsGoWithAnError wants ports that were chosen for an endpoint not to
 // stay in it when it can't be published: the next try chooses again.
 func TestChosenPortsGoWithAnError(t *testing.T) {

@@ -19,16 +19,16 @@ import (
 type allocator struct {
 	f         *Firewall
 	endpoint  *firewall.Endpoint
-	from      string                          // comment of the attachment whose ports it takes over, "" for none
-	listeners map[string][]hostports.Listener // by protocol
-	single    map[string][]firewall.Claim     // by set: claims to one address
-	local     map[netip.Addr]bool             // host addresses found to be the host's
-	siblings  map[string]bool                 // comments of the container's other attachments
+	from      string                                     // comment of the attachment whose ports it takes over, "" for none
+	listeners map[string]map[uint16][]hostports.Listener // by protocol and port
+	single    map[string]map[uint16][]firewall.Claim     // by set and port: claims to one address
+	local     map[netip.Addr]bool                        // host addresses found to be the host's
+	siblings  map[string]bool                            // comments of the container's other attachments
 }
 
 // free returns nil if a binding that is not there may be added, or an error that
-// names the port.
-func (s *allocator) free(b binding) error {
+// names the port. Attachments that are siblings by their comments may share it.
+func (s *allocator) free(b binding, sibling func(comment string) bool) error {
 	if err := s.hostAddress(b); err != nil {
 		return err
 	}
@@ -36,18 +36,18 @@ func (s *allocator) free(b binding) error {
 	if err != nil {
 		return err
 	}
-	if err := b.claim().Allocated(others, s.isSibling); err != nil {
+	if err := b.claim().Allocated(others, sibling); err != nil {
 		return err
 	}
-	if err := s.relayFree(b); err != nil {
+	if err := s.relayFree(b, sibling); err != nil {
 		return err
 	}
 	listeners, err := s.listening(b.port.Protocol)
 	if err != nil {
 		return err
 	}
-	for _, l := range listeners {
-		if l.Port == b.port.HostPort && l.Takes(*b.port, b.v6) && !hostports.Reserved(l, s.endpoint.Owner.Container) {
+	for _, l := range listeners[b.port.HostPort] {
+		if l.Takes(*b.port, b.v6) && !hostports.Reserved(l, s.endpoint.Owner.Container) {
 			return hostports.Taken(l, *b.port, b.v6)
 		}
 	}
@@ -62,9 +62,11 @@ func (s *allocator) claimsOf(b binding) (claims []firewall.Claim, err error) {
 		claims = append(claims, b.rule.claim())
 	}
 	if b.port.Any() {
-		if claims, err = s.singles(b.portSet.single); err != nil {
+		single, err := s.singles(b.portSet.single)
+		if err != nil {
 			return nil, err
 		}
+		claims = single[b.port.HostPort]
 	}
 	if b.portSet != relayed || s.f.EndpointOf == nil {
 		return claims, nil
@@ -85,7 +87,7 @@ func (s *allocator) claimsOf(b binding) (claims []firewall.Claim, err error) {
 
 // relayFree tells whether the relay that a port of both families implies can be had.
 // The port's IPv4 binding stands for it.
-func (s *allocator) relayFree(b binding) error {
+func (s *allocator) relayFree(b binding, sibling func(comment string) bool) error {
 	c, ok := s.endpoint.ImpliedRelay(*b.port)
 	if b.v6 || !ok {
 		return nil
@@ -95,7 +97,7 @@ func (s *allocator) relayFree(b binding) error {
 		if err != nil {
 			return err
 		}
-		if err := c.Allocated(others, s.isSibling); err != nil {
+		if err := c.Allocated(others[c.Port], sibling); err != nil {
 			return err
 		}
 	}
@@ -118,8 +120,8 @@ func (s *allocator) hostAddress(b binding) error {
 	return nil
 }
 
-// singles lists the claims of a set that is short.
-func (s *allocator) singles(set string) ([]firewall.Claim, error) {
+// singles lists the claims of a set that is short, by port.
+func (s *allocator) singles(set string) (map[uint16][]firewall.Claim, error) {
 	if single, ok := s.single[set]; ok {
 		return single, nil
 	}
@@ -127,12 +129,13 @@ func (s *allocator) singles(set string) ([]firewall.Claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	single := make([]firewall.Claim, 0, len(all))
+	single := make(map[uint16][]firewall.Claim, len(all))
 	for _, e := range all {
-		single = append(single, e.claim())
+		c := e.claim()
+		single[c.Port] = append(single[c.Port], c)
 	}
 	if s.single == nil {
-		s.single = make(map[string][]firewall.Claim)
+		s.single = make(map[string]map[uint16][]firewall.Claim)
 	}
 	s.single[set] = single
 	return single, nil
@@ -166,90 +169,96 @@ func (e element) claim() firewall.Claim {
 	return c
 }
 
-func (s *allocator) listening(proto string) ([]hostports.Listener, error) {
+// listening lists a protocol's listeners, by port.
+func (s *allocator) listening(proto string) (map[uint16][]hostports.Listener, error) {
 	if l, ok := s.listeners[proto]; ok {
 		return l, nil
 	}
-	l, err := hostports.Listeners(proto)
+	all, err := hostports.Listeners(proto)
 	if err != nil {
 		return nil, fmt.Errorf("list %s listeners: %w", proto, err)
 	}
-	if s.listeners == nil {
-		s.listeners = make(map[string][]hostports.Listener)
+	list := make(map[uint16][]hostports.Listener, len(all))
+	for _, l := range all {
+		list[l.Port] = append(list[l.Port], l)
 	}
-	s.listeners[proto] = l
-	return l, nil
+	if s.listeners == nil {
+		s.listeners = make(map[string]map[uint16][]hostports.Listener)
+	}
+	s.listeners[proto] = list
+	return list, nil
 }
 
-// candidatesAtOnce is how many ports are looked at in one exchange.
+// candidatesAtOnce is how many ports are looked at in one exchange where few are chosen.
 const candidatesAtOnce = 32
 
-// allocate writes a host port into every port that is 0: for each group the first
-// free one from a random start. Finding any port of the range taken is an error 102.
+// allocate writes a host port into every port that is 0: the first free ones from a random
+// start. Where that many are not free it is an error 102.
 func (s *allocator) allocate() error {
-	for _, group := range s.endpoint.Unchosen() {
-		port, err := s.choose(group)
-		if err != nil {
-			return err
+	choices := s.endpoint.Choices()
+	if len(choices) == 0 {
+		return nil
+	}
+	candidates, err := hostports.Ephemeral()
+	if err != nil {
+		return err
+	}
+	for _, c := range choices {
+		if c.Left() > len(candidates) {
+			return wire.Errorf(wire.CodePortTaken, "all ports are allocated: portMappings with hostPort 0: must be at most %d, which are in net.ipv4.ip_local_port_range; they are %d",
+				len(candidates), c.Left())
 		}
-		for _, i := range group {
-			s.endpoint.Ports[i].HostPort = port
+	}
+	start := rand.IntN(len(candidates))
+	candidates = append(slices.Clone(candidates[start:]), candidates[:start]...)
+	for _, c := range choices {
+		if err := s.choose(c, candidates); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (s *allocator) choose(group []int) (uint16, error) {
-	candidates, err := hostports.Ephemeral()
-	if err != nil {
-		return 0, err
-	}
-	if len(candidates) > 0 {
-		start := rand.IntN(len(candidates))
-		candidates = append(slices.Clone(candidates[start:]), candidates[:start]...)
-	}
-	for some := range slices.Chunk(candidates, candidatesAtOnce) {
-		if port, err := s.firstFree(group, some); err != nil || port != 0 {
-			return port, err
+// choose looks at as many candidates at once as are to be chosen.
+func (s *allocator) choose(c *firewall.Choice, candidates []uint16) error {
+	for c.Left() > 0 {
+		n := min(max(c.Left(), candidatesAtOnce), len(candidates))
+		if n == 0 {
+			return wire.Errorf(wire.CodePortTaken, "all ports are allocated")
 		}
+		if err := s.takeFree(c, candidates[:n]); err != nil {
+			return err
+		}
+		candidates = candidates[n:]
 	}
-	return 0, wire.Errorf(wire.CodePortTaken, "all ports are allocated")
+	return nil
 }
 
-// firstFree returns the first of the candidates that the whole group can have,
-// 0 if there is none.
-func (s *allocator) firstFree(group []int, candidates []uint16) (uint16, error) {
-	var list []binding
-	for _, port := range candidates {
-		proposal, ok := s.endpoint.With(group, port)
-		if !ok {
-			continue
-		}
-		elements := bindings(proposal)
-		if len(elements) == 0 {
-			return port, nil // the container has no address of that family
-		}
-		list = append(list, elements...)
-	}
+// takeFree takes those of the candidates that can be had, and no more than are to be chosen.
+func (s *allocator) takeFree(c *firewall.Choice, candidates []uint16) error {
+	proposal := c.Propose(candidates)
+	list := bindings(proposal)
 	if err := s.f.getBindings(list, getAll); err != nil {
-		return 0, err
+		return err
 	}
-	for len(list) > 0 {
-		port := list[0].port.HostPort
-		n := slices.IndexFunc(list, func(b binding) bool { return b.port.HostPort != port })
-		if n < 0 {
-			n = len(list)
+	for at := 0; at < len(proposal.Ports) && c.Left() > 0; {
+		port := proposal.Ports[at].HostPort
+		for at < len(proposal.Ports) && proposal.Ports[at].HostPort == port {
+			at++
+		}
+		n := 0 // none where the container has no address of that family
+		for n < len(list) && list[n].port.HostPort == port {
+			n++
 		}
 		err := s.canHave(list[:n])
 		if err == nil {
-			return port, nil
-		}
-		if !isTaken(err) {
-			return 0, err
+			c.Take(port)
+		} else if !isTaken(err) {
+			return err
 		}
 		list = list[n:]
 	}
-	return 0, nil
+	return nil
 }
 
 // canHave returns nil if bindings can be added and nothing is there in their place,
@@ -259,7 +268,7 @@ func (s *allocator) canHave(list []binding) error {
 		if b.have != nil || b.rule != nil {
 			return allocated(b)
 		}
-		if err := s.free(b); err != nil {
+		if err := s.free(b, func(string) bool { return false }); err != nil {
 			return err
 		}
 		if !hostports.Bindable(*b.port, b.v6) {
