@@ -68,7 +68,7 @@ const (
 // Version identifies the present rules. ADD installs them again where it finds another
 // version. It is the hash of their text, written down because hashing them would cost
 // each ADD more than looking them up. A test compares the two.
-const Version = "rules 3bf10d6a31dd7e6a"
+const Version = "rules 89c222d8683c5c4e"
 
 // ChainUses is how often each chain is used when all rules are there: by its
 // rules, and by jumps to it, as the kernel counts (NFTA_CHAIN_USE). The users' chain is
@@ -265,8 +265,8 @@ func routedChain() Chain {
 	return Chain{"routed", &Hook{"filter", "postrouting", 0, "filter"}, rules}
 }
 
-// forwardChain decides which containers may talk. The order matters: the drops of
-// internal networks stand before the accept of published ports, and the last drops
+// forwardChain decides which containers may talk. The order matters: the drops of what internal
+// networks send, on any bridge, stand before each accept of published ports, and the last drops
 // close containers' own addresses to other networks and to the outside, but for what
 // openedChain accepts.
 func forwardChain() Chain {
@@ -281,15 +281,18 @@ func forwardChain() Chain {
 		// Untranslated: it would leave with the container's own address.
 		rule(Drop, fromOurs, Invalid),
 		rule(Drop, fromOurs, fromInternal),
+	}
+	for _, m := range members() {
+		rules = append(rules, rule(Drop, m.from, Invalid, crosses()), rule(Drop, m.from, fromInternal, crosses()))
+	}
+	rules = append(rules,
 		rule(Drop, toOurs, toInternal),
 		rule(Accept, toOurs, DNATed),
 		rule(Jump("opened"), toOurs),
 		rule(Drop, toOurs),
-	}
+	)
 	for _, m := range members() {
 		rules = append(rules,
-			rule(Drop, m.from, Invalid, crosses()),
-			rule(Drop, m.from, fromInternal, crosses()),
 			rule(Drop, m.to, toInternal, crosses()),
 			rule(Accept, m.to, DNATed),
 			rule(Jump("opened"), m.to),
