@@ -31,11 +31,17 @@ func PortMappings(ports []Port) []PortMapping {
 	return list
 }
 
+// maxPorts is how many mappings a container may have: each port of one protocol.
+const maxPorts = 65535
+
 // ParsePortMappings reads a list of port mappings. Errors have code 7 and name the field.
 func ParsePortMappings(field string, raw []byte) ([]Port, error) {
 	var list []PortMapping
 	if err := json.Unmarshal(raw, &list); err != nil {
 		return nil, wire.Errorf(wire.CodeConfig, "%s: must be a list of {hostPort, containerPort, protocol, hostIP}: %v", field, err)
+	}
+	if len(list) > maxPorts {
+		return nil, wire.Errorf(wire.CodeConfig, "%s: %d mappings: must be at most %d", field, len(list), maxPorts)
 	}
 	ports := make([]Port, 0, len(list))
 	for i, m := range list {

@@ -41,6 +41,13 @@ func TestParsePortMappings(t *testing.T) {
 	}
 }
 
+func TestTooManyPortMappings(t *testing.T) {
+	raw := "[" + strings.Repeat(`{"containerPort": 80}, `, 65535) + `{"containerPort": 80}]`
+	if got := portsText(ParsePortMappings("ports", []byte(raw))); got != "code 7: ports: 65536 mappings: must be at most 65535" {
+		t.Error(got)
+	}
+}
+
 func portsText(ports []Port, err error) string {
 	var coded *wire.Error
 	if errors.As(err, &coded) {

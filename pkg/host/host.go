@@ -124,7 +124,7 @@ func (h *Host) RemoveAll(objects []wire.Object) error {
 	for i, o := range objects {
 		wg.Go(func() {
 			if err := h.removeSafely(o); err != nil {
-				errs[i] = &wire.OpError{Op: "remove", Object: o.String(), Err: err}
+				errs[i] = wire.OpErrorOf("remove", o, err)
 			}
 		})
 	}

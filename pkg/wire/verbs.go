@@ -142,5 +142,5 @@ func opError(op string, o Object, err error) error {
 	if e := (*Error)(nil); errors.As(err, &e) {
 		return err
 	}
-	return &OpError{Op: op, Object: o.String(), Err: err}
+	return OpErrorOf(op, o, err)
 }

@@ -154,6 +154,19 @@ type OpError struct {
 	Err    error
 }
 
+// longest is how much of an object an error shows, in bytes.
+const longest = 500
+
+// OpErrorOf returns the error of what was being done to an object. One whose text is long, as of
+// an endpoint with thousands of ports, is named by its key.
+func OpErrorOf(op string, o Object, err error) *OpError {
+	text := o.String()
+	if len(text) > longest {
+		text = o.Key()
+	}
+	return &OpError{Op: op, Object: text, Err: err}
+}
+
 func (e *OpError) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Object, e.Err) }
 
 // Unwrap returns the cause.

@@ -1,8 +1,10 @@
 package wire_test
 
 import (
+	"io/fs"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"dcni/pkg/wire"
@@ -63,3 +65,11 @@ func bridgeAndVeth() wire.Plan {
 
 // all lists the objects of a plan in the order in which they are made.
 func all(p wire.Plan) []wire.Object { return slices.Concat(p.Network, p.Own) }
+
+// TestLongObject: an error is no list of ten thousand ports.
+func TestLongObject(t *testing.T) {
+	long := &wire.Sysctl{Path: "net/ipv4/ip_forward", Value: strings.Repeat("1", 10000)}
+	if got := wire.OpErrorOf("ensure", long, fs.ErrPermission).Error(); got != "ensure "+long.Key()+": permission denied" {
+		t.Error(got)
+	}
+}

@@ -217,12 +217,33 @@ func (b bridge) Remove() error {
 	return nil
 }
 
+// Probe tells of a bridge that has no room for another port.
 func (b bridge) Probe() error {
-	_, err := b.find()
+	l, err := b.find()
 	if spaces.NotFound(err) {
 		return ProbeKind("bridge")
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	ports, err := b.h.Root.RT.Ports(l.Index)
+	if err != nil {
+		return err
+	}
+	ports = slices.DeleteFunc(ports, func(p *rtnl.Link) bool { return p.Master != l.Index })
+	if len(ports) >= bridgePorts {
+		return errFull(b.o.Name)
+	}
+	return nil
+}
+
+// bridgePorts is how many ports a Linux bridge takes (BR_MAX_PORTS is 1024,
+// and port number 0 is not given out).
+const bridgePorts = 1023
+
+// errFull is the error of a port too many.
+func errFull(name string) error {
+	return wire.Errorf(wire.CodeTryAgain, "bridge %s is full: a Linux bridge takes %d ports, and so many containers of a network on a host", name, bridgePorts)
 }
 
 // Adopts reports whether a bridge is there and is another owner's.

@@ -16,10 +16,6 @@ import (
 // vethInfoPeer is VETH_INFO_PEER of include/uapi/linux/veth.h.
 const vethInfoPeer = 1
 
-// bridgePorts is how many ports a Linux bridge takes (BR_MAX_PORTS is 1024,
-// and port number 0 is not given out).
-const bridgePorts = 1023
-
 // veth is a [wire.Veth].
 type veth struct {
 	h *Links
@@ -116,7 +112,7 @@ func (v veth) finish() error {
 func (v veth) explain(err error) error {
 	switch {
 	case errors.Is(err, unix.EXFULL):
-		return fmt.Errorf("bridge %s is full: a Linux bridge takes %d ports: %w", v.o.Bridge, bridgePorts, err)
+		return errFull(v.o.Bridge)
 	case errors.Is(err, unix.EEXIST):
 		return wire.Errorf(wire.CodeEnv, "CNI_IFNAME %q: the sandbox has an interface of that name", v.o.Peer)
 	}

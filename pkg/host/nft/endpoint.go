@@ -239,7 +239,10 @@ func allocated(b binding) error {
 	return wire.Errorf(wire.CodePortTaken, "Bind for %s failed: port is already allocated", b.port.HostAddr(b.v6))
 }
 
-// CheckEndpoint tells every difference between the endpoint and the maps.
+// mostSaid is how many ports that differ are told one by one.
+const mostSaid = 20
+
+// CheckEndpoint tells every difference between the endpoint and the maps; of many, how many.
 func (f *Firewall) CheckEndpoint(e *firewall.Endpoint) error {
 	list := bindings(e)
 	if err := f.getBindings(list, getAll); err != nil {
@@ -258,8 +261,11 @@ func (f *Firewall) CheckEndpoint(e *firewall.Endpoint) error {
 		case b.have.comment != b.comment:
 			errs = append(errs, fmt.Errorf("%s belongs to %q instead of %q", what, b.have.comment, b.comment))
 		default:
-			errs = append(errs, fmt.Errorf("%s leads to another address or port than %s", what, e.String()))
+			errs = append(errs, fmt.Errorf("%s leads to another address or port than its %d of the container", what, b.port.ContainerPort))
 		}
+	}
+	if n := len(errs); n > mostSaid {
+		errs = append(errs[:mostSaid], fmt.Errorf("and so on: %d of %d bindings differ", n, len(list)))
 	}
 	guards, _, err := f.guards(e, list, nil, getAll)
 	if len(guards) > 0 {

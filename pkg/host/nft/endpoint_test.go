@@ -414,6 +414,11 @@ func TestThousandPorts(t *testing.T) {
 		if err := f.CheckEndpoint(e); err != nil {
 			t.Error(err)
 		}
+		e.Addresses[0] = netip.MustParseAddr("10.1.0.9")
+		if err := f.CheckEndpoint(e); err == nil || len(err.Error()) > 4000 || !strings.Contains(err.Error(), "1000 of 2000 bindings differ") {
+			t.Errorf("check of another address: %.5000v", err)
+		}
+		e.Addresses[0] = netip.MustParseAddr(hosttest.Both[0])
 		clash := hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("", 10999, "tcp", 80))
 		_, err := f.EnsureEndpoint(clash)
 		hosttest.WantCode(t, err, wire.CodePortTaken, "10999")

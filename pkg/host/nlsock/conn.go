@@ -71,13 +71,21 @@ func (c *Conn) RoundTrip(messages []byte) ([]Reply, error) {
 	if err := c.drain(); err != nil {
 		return nil, err
 	}
-	err := RetryEINTR(func() error {
-		return unix.Sendto(c.FD, messages, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
-	})
+	err := c.send(messages)
+	if errors.Is(err, unix.EMSGSIZE) { // a message may be as long as the buffer
+		_ = unix.SetsockoptInt(c.FD, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, len(messages))
+		err = c.send(messages)
+	}
 	if err != nil {
 		return nil, os.NewSyscallError("sendto netlink", err)
 	}
 	return c.receive()
+}
+
+func (c *Conn) send(messages []byte) error {
+	return RetryEINTR(func() error {
+		return unix.Sendto(c.FD, messages, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	})
 }
 
 // drain drops what an earlier, failed exchange may have left.

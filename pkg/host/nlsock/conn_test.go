@@ -1,10 +1,37 @@
 package nlsock
 
 import (
+	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
+
+// TestLongMessage sends what is longer than the socket's buffer.
+func TestLongMessage(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	c, err := Dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := unix.SetsockoptInt(c.FD, unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
+		t.Fatal(err)
+	}
+	const times = 1000
+	var m Message
+	for range times {
+		at := m.Begin(unix.RTM_GETLINK, 0, c.Next())
+		m.B = append(m.B, make([]byte, unix.SizeofIfInfomsg)...)
+		m.Str(unix.IFLA_IFNAME, "lo")
+		m.End(at)
+	}
+	if replies, err := c.RoundTrip(m.B); err != nil || len(replies) != times {
+		t.Errorf("%d replies, %v", len(replies), err)
+	}
+}
 
 func FuzzReplies(f *testing.F) {
 	var m Message
