@@ -68,7 +68,7 @@ const (
 // Version identifies the present rules. ADD installs them again where it finds another
 // version. It is the hash of their text, written down because hashing them would cost
 // each ADD more than looking them up. A test compares the two.
-const Version = "rules 89c222d8683c5c4e"
+const Version = "rules 80e976b16aac9be2"
 
 // ChainUses is how often each chain is used when all rules are there: by its
 // rules, and by jumps to it, as the kernel counts (NFTA_CHAIN_USE). The users' chain is
@@ -256,7 +256,7 @@ const remembered = 2
 // connections that were answered count, so that a flood of first packets fills no set.
 func routedChain() Chain {
 	rules := []Rule{
-		rule(Jump("foreign"), in(SetClosed, FieldFamily), Forwarded, byBridge(FieldIKind), byBridge(FieldOKind),
+		rule(Jump("foreign"), NotAccepted, in(SetClosed, FieldFamily), Forwarded, byBridge(FieldIKind), byBridge(FieldOKind),
 			NotFromUs, Unicast),
 	}
 	for _, from := range []Match{in(SetBridges, FieldIIf), members()[0].from, members()[1].from} {

@@ -148,8 +148,9 @@ type State string
 
 // The states in use.
 const (
-	Established State = "established,related" // of a connection that was accepted
-	Invalid     State = "invalid"             // of none, or not where that is: NAT leaves it as it is
+	Established State = "established,related"   // of a connection that was accepted
+	Invalid     State = "invalid"               // of none, or not where that is: NAT leaves it as it is
+	NotAccepted State = "invalid,new,untracked" // all others than Established
 )
 
 // Family4 and Family6 match packets of a family.

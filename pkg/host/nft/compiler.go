@@ -46,10 +46,11 @@ func (c *Compiler) Match(m firewall.Match) {
 	case firewall.AddrIn:
 		c.AddrIn(m)
 	case firewall.State:
-		bits := expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED
-		if m == firewall.Invalid {
-			bits = expr.CtStateBitINVALID
-		}
+		bits := map[firewall.State]uint32{
+			firewall.Established: expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED,
+			firewall.Invalid:     expr.CtStateBitINVALID,
+			firewall.NotAccepted: expr.CtStateBitINVALID | expr.CtStateBitNEW | expr.CtStateBitUNTRACKED,
+		}[m]
 		c.bit(&expr.Ct{Register: Reg0, Key: expr.CtKeySTATE}, bits)
 	case firewall.IsFamily:
 		c.Add(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: Reg0})
