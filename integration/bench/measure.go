@@ -44,6 +44,8 @@ func (b *run) measure() error {
 		return errors.Join(b.commandLine(), b.connects(), b.severalNetworks())
 	case b.onlyESP:
 		return b.encrypted()
+	case b.onlyRules:
+		return b.rules()
 	case b.onlyOverlay:
 		return errors.Join(b.dnetdSizes(), b.overlays())
 	}

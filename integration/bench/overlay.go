@@ -70,6 +70,7 @@ func (b *run) overlayNodes() (o *overlayRun, done func(), err error) {
 	if err != nil {
 		return nil, func() {}, err
 	}
+	b.table.peersOf = "An overlay network between two nodes"
 	nodes, err := b.host.NewNodes(plugins, 1500, "n1", "n2")
 	done = func() {
 		for _, n := range nodes {

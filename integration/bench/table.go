@@ -32,6 +32,8 @@ type table struct {
 	builds []buildRow
 	cli    []buildRow
 	peers  []peerRow
+	// peersOf is what the rows beside peers are about.
+	peersOf string
 	ours   bool // is there anything to put in that column
 	note   string
 }
@@ -124,7 +126,7 @@ func printBuilds(w io.Writer, what string, rows []buildRow) {
 	_, _ = fmt.Fprintln(w)
 }
 
-// A peerRow compares an overlay network with what does the same without one.
+// A peerRow compares a network with what does the same without one.
 type peerRow struct{ what, peer, ours, ratio, limit string }
 
 // Which of two figures is better.
@@ -153,16 +155,16 @@ func (t *table) overlayOwn(what, figure, limit string) {
 	t.peers = append(t.peers, peerRow{what: what, ours: figure, limit: limit})
 }
 
-// printPeers writes the table of overlay networks.
+// printPeers writes the rows beside peers.
 func (t *table) printPeers(w io.Writer) {
 	if len(t.peers) == 0 {
 		return
 	}
-	_, _ = fmt.Fprintf(w, "\nAn overlay network between two nodes:\n\n")
+	_, _ = fmt.Fprintf(w, "\n%s:\n\n", t.peersOf)
 	for i, r := range append([]peerRow{{"", "peer", "dcni", "dcni to peer", "to be"}}, t.peers...) {
-		_, _ = fmt.Fprintf(w, "| %-45s | %10s | %10s | %12s | %8s |\n", r.what, r.peer, r.ours, r.ratio, r.limit)
+		_, _ = fmt.Fprintf(w, "| %-52s | %10s | %10s | %12s | %8s |\n", r.what, r.peer, r.ours, r.ratio, r.limit)
 		if i == 0 {
-			_, _ = fmt.Fprintf(w, "|%s|%s:|%s:|%s:|%s:|\n", dashes(47), dashes(11), dashes(11), dashes(13), dashes(9))
+			_, _ = fmt.Fprintf(w, "|%s|%s:|%s:|%s:|%s:|\n", dashes(54), dashes(11), dashes(11), dashes(13), dashes(9))
 		}
 	}
 }

@@ -155,3 +155,76 @@ func firstAnswer(from, to end) (at time.Time, err error) {
 	}
 	return at, fmt.Errorf("%s did not answer %s in 5 s", to.address, from.address)
 }
+
+// echo answers every connection to an end's address and port with what it sends, until stop.
+func echo(at end) (stop func(), err error) {
+	var l net.Listener
+	err = at.in(func() error {
+		l, err = net.Listen("tcp", at.address)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.Copy(c, c)
+				_ = c.Close()
+			}()
+		}
+	}()
+	return func() { _ = l.Close() }, nil
+}
+
+// askFor calls ask for a quarter of a second in an end, and returns how often in a second.
+func askFor(from end, ask func() error) (rate float64, err error) {
+	err = from.in(func() error {
+		n, began := 0, time.Now()
+		for time.Since(began) < time.Second/4 {
+			if err := ask(); err != nil {
+				return err
+			}
+			n++
+		}
+		rate = float64(n) / time.Since(began).Seconds()
+		return nil
+	})
+	return rate, err
+}
+
+// connections returns how many connections to an address one end opens and resets in a second.
+func connections(from end, to string) (float64, error) {
+	return askFor(from, func() error {
+		c, err := net.DialTimeout("tcp", to, time.Second)
+		if err != nil {
+			return err
+		}
+		return errors.Join(c.(*net.TCPConn).SetLinger(0), c.Close())
+	})
+}
+
+// packets returns how many bytes go to an address and back in a second, one at a time.
+func packets(from end, to string) (rate float64, err error) {
+	var c net.Conn
+	err = from.in(func() error {
+		c, err = net.DialTimeout("tcp", to, time.Second)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	one := []byte{1}
+	return askFor(from, func() error {
+		if _, err := c.Write(one); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(c, one)
+		return err
+	})
+}
