@@ -34,8 +34,8 @@ type table struct {
 	peers  []peerRow
 	// peersOf is what the rows beside peers are about.
 	peersOf string
-	ours   bool // is there anything to put in that column
-	note   string
+	ours    bool // is there anything to put in that column
+	note    string
 }
 
 // A row has the figures of the reference, of ours and of the floor, and how
