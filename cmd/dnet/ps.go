@@ -139,7 +139,7 @@ func (a *app) psRow(c *records.Container, long bool, now time.Time) (psRow, erro
 	return psRow{
 		ID: id, Command: command, Names: c.Name, Networks: strings.Join(a.networkNames(c), ","),
 		CreatedAt: c.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), RunningFor: since(c.Created, now) + " ago",
-		State: string(c.Stage), Status: status(c, now), Ports: container.ShowPorts(endpoints),
+		State: string(c.Stage), Status: status(c, now), Ports: container.ShowPorts(endpoints, exposedBy(c)),
 		Labels: labelWords(c.Labels), labels: c.Labels,
 	}, nil
 }
@@ -153,6 +153,18 @@ func (a *app) published(c *records.Container) (endpoints []*firewall.Endpoint, e
 		}
 	}
 	return endpoints, err
+}
+
+// exposedBy returns the ports that a container exposes while it runs.
+func exposedBy(c *records.Container) (list []firewall.Exposed) {
+	if c.Stage != records.Running {
+		return nil
+	}
+	for _, text := range c.Exposed { // as dnet run checked them
+		ports, _ := firewall.ParseExposed(text)
+		list = append(list, ports...)
+	}
+	return firewall.ExposedPorts(list, nil)
 }
 
 // labelWords are labels as KEY=VALUE words with commas between.

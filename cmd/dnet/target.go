@@ -202,10 +202,7 @@ func (t *target) exposed() (list []firewall.Exposed) {
 		list = append(list, r.Exposed...)
 	}
 	if t.own != nil {
-		for _, text := range t.own.Exposed { // as dnet run checked them
-			ports, _ := firewall.ParseExposed(text)
-			list = append(list, ports...)
-		}
+		list = append(list, exposedBy(t.own)...)
 	}
 	return firewall.ExposedPorts(list, nil)
 }

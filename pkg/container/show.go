@@ -44,37 +44,23 @@ func Shorten(s string, n int) string {
 	return string(letters[:n-1]) + "…"
 }
 
-// ShowPorts lists published ports as docker ps does: by the container's port, one entry for
-// each family that the container has an address of. Ports that follow one another, and have the
-// same number on the host, are a range; ranges come first. What several networks of a container
-// have on record is published once.
-func ShowPorts(endpoints []*firewall.Endpoint) string {
-	var shown []binding
-	for _, e := range endpoints {
-		for _, p := range e.Shown() {
-			for _, v6 := range []bool{false, true} {
-				b := binding{p, v6}
-				if p.Family(v6) && hasFamily(e.Addresses, v6) && !slices.ContainsFunc(shown, b.is) {
-					shown = append(shown, b)
-				}
-			}
-		}
+// ShowPorts lists ports as docker ps does: by the container's port, one entry for each family that
+// the container has an address of, and the exposed ones that are not published. Ports that follow
+// one another, and have the same number on the host or none, are a range; ranges come first. What
+// several networks of a container have on record is published once.
+func ShowPorts(endpoints []*firewall.Endpoint, exposed []firewall.Exposed) string {
+	if len(endpoints) == 0 {
+		return "" // of none of its networks ports can be published
 	}
-	slices.SortFunc(shown, binding.compare)
+	shown := bindings(endpoints, exposed)
 	var ended, open []portSpan // ranges: an address and protocol has at most one that is open
 	var others []string
 	for _, b := range shown {
-		if b.HostPort == 0 { // opened by the container's own address, in either family
-			if text := (firewall.Exposed{Protocol: b.Protocol, Port: b.ContainerPort}).String(); !slices.Contains(others, text) {
-				others = append(others, text)
-			}
-			continue
-		}
-		if b.HostPort != b.ContainerPort {
+		if b.HostPort != b.ContainerPort && b.HostPort != 0 {
 			others = append(others, portSpan{b, b.ContainerPort}.String())
 			continue
 		}
-		i := slices.IndexFunc(open, func(s portSpan) bool { return s.addr() == b.addr() && s.Protocol == b.Protocol })
+		i := slices.IndexFunc(open, func(s portSpan) bool { return s.host() == b.host() && s.Protocol == b.Protocol })
 		switch {
 		case i < 0:
 			open = append(open, portSpan{b, b.ContainerPort})
@@ -92,22 +78,55 @@ func ShowPorts(endpoints []*firewall.Endpoint) string {
 	return strings.Join(append(words, others...), ", ")
 }
 
+// bindings lists what endpoints publish, each binding once, and what is exposed besides, in
+// Docker's order.
+func bindings(endpoints []*firewall.Endpoint, exposed []firewall.Exposed) (shown []binding) {
+	for _, e := range endpoints {
+		for _, p := range e.Shown() {
+			for _, v6 := range []bool{false, true} {
+				b := binding{p, v6}
+				if p.Family(v6) && hasFamily(e.Addresses, v6) && !slices.ContainsFunc(shown, b.is) {
+					shown = append(shown, b)
+				}
+			}
+		}
+	}
+	published := len(shown)
+	for _, e := range exposed {
+		same := func(b binding) bool { return b.Protocol == e.Protocol && b.ContainerPort == e.Port }
+		if !slices.ContainsFunc(shown[:published], same) {
+			shown = append(shown, binding{Port: firewall.Port{Protocol: e.Protocol, ContainerPort: e.Port}})
+		}
+	}
+	slices.SortFunc(shown, binding.compare)
+	return shown
+}
+
 func hasFamily(list []netip.Addr, v6 bool) bool {
 	return slices.ContainsFunc(list, func(a netip.Addr) bool { return a.Is6() == v6 })
 }
 
-// A binding is a published port in one family.
+// A binding is a published port in one family, or, with no host port, one that is reached by the
+// container's own address.
 type binding struct {
 	firewall.Port
 	v6 bool
 }
 
-func (b binding) addr() netip.Addr {
-	return netip.MustParseAddrPort(b.HostAddr(b.v6)).Addr()
+// host returns the host's address as it is shown; "" without one.
+func (b binding) host() string {
+	if b.HostPort == 0 {
+		return ""
+	}
+	addr := netip.MustParseAddrPort(b.HostAddr(b.v6)).Addr()
+	if addr.Is6() {
+		return "[" + addr.String() + "]"
+	}
+	return addr.String()
 }
 
 func (b binding) compare(o binding) int {
-	return cmp.Or(cmp.Compare(b.ContainerPort, o.ContainerPort), strings.Compare(b.addr().String(), o.addr().String()),
+	return cmp.Or(cmp.Compare(b.ContainerPort, o.ContainerPort), strings.Compare(b.host(), o.host()),
 		cmp.Compare(b.HostPort, o.HostPort), strings.Compare(b.Protocol, o.Protocol))
 }
 
@@ -122,12 +141,11 @@ type portSpan struct {
 
 // String shows the span as docker ps does.
 func (s portSpan) String() string {
-	ip := s.addr().String()
-	if s.addr().Is6() {
-		ip = "[" + ip + "]"
+	inside := portRange(s.ContainerPort, s.last) + "/" + s.Protocol
+	if s.HostPort == 0 {
+		return inside
 	}
-	host := portRange(s.HostPort, s.HostPort+s.last-s.ContainerPort)
-	return fmt.Sprintf("%s:%s->%s/%s", ip, host, portRange(s.ContainerPort, s.last), s.Protocol)
+	return fmt.Sprintf("%s:%s->%s", s.host(), portRange(s.HostPort, s.HostPort+s.last-s.ContainerPort), inside)
 }
 
 func portRange(from, to uint16) string {

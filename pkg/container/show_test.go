@@ -2,6 +2,7 @@ package container
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"dcni/pkg/firewall"
@@ -43,7 +44,7 @@ func TestShowPorts(t *testing.T) {
 		}
 		e := &firewall.Endpoint{Ports: Ports(list), Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00::2")}}
 		sibling := *e // on another network, of which the container has an address as well
-		if got := ShowPorts([]*firewall.Endpoint{e, &sibling}); got != want {
+		if got := ShowPorts([]*firewall.Endpoint{e, &sibling}, nil); got != want {
 			t.Errorf("%s: %s, want %s", publish, got, want)
 		}
 	}
@@ -58,9 +59,34 @@ func TestShowPortsOfOneFamily(t *testing.T) {
 	for address, want := range map[string]string{"10.1.0.2": "0.0.0.0:8080->80/tcp", "fd00::2": "[::]:8080->80/tcp"} {
 		e := &firewall.Endpoint{Ports: Ports(list), Addresses: []netip.Addr{netip.MustParseAddr(address)}}
 		sibling := *e // on another network, of which the container has an address as well
-		if got := ShowPorts([]*firewall.Endpoint{e, &sibling}); got != want {
+		if got := ShowPorts([]*firewall.Endpoint{e, &sibling}, nil); got != want {
 			t.Errorf("%s: %s, want %s", address, got, want)
 		}
+	}
+}
+
+// What is exposed and not published stands with its own number alone.
+func TestShowPortsExposed(t *testing.T) {
+	list, err := ParsePublish("8080:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &firewall.Endpoint{Ports: Ports(list), Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.2")}}
+	for text, want := range map[string]string{
+		"80":          "0.0.0.0:8080->80/tcp",
+		"53/udp":      "53/udp, 0.0.0.0:8080->80/tcp",
+		"90-92 80-81": "81/tcp, 90-92/tcp, 0.0.0.0:8080->80/tcp",
+	} {
+		exposed, err := parseExpose(strings.Fields(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := ShowPorts([]*firewall.Endpoint{e}, exposed); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+	if got := ShowPorts(nil, []firewall.Exposed{{Protocol: "tcp", Port: 80}}); got != "" {
+		t.Errorf("on no network: %s", got)
 	}
 }
 
