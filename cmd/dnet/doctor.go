@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -70,11 +71,16 @@ func report(found []doctor.Finding, incomplete bool, bold func(string) string) s
 	case len(found) == 0:
 		return "Nothing is wrong.\n"
 	}
-	text := ""
+	var text strings.Builder
 	for _, f := range found {
-		text += fmt.Sprintf("%s: %s.\n    breaks: %s.\n    mend:   %s\n\n", bold(f.ID), f.Problem, f.Breaks, f.Fix)
+		fmt.Fprintf(&text, "%s: %s.\n    breaks: %s.\n    mend:   %s\n\n", bold(f.ID), f.Problem, f.Breaks, f.Fix)
 	}
-	return text + fmt.Sprintf("%d %s.\n", len(found), plural("thing is wrong", len(found)))
+	if len(found) == 1 {
+		text.WriteString("1 thing is wrong.\n")
+	} else {
+		fmt.Fprintf(&text, "%d things are wrong.\n", len(found))
+	}
+	return text.String()
 }
 
 // facts reads what is to be known of the host.
