@@ -127,7 +127,7 @@ func (a *app) present(c *records.Container) bool {
 
 // psRow describes a container.
 func (a *app) psRow(c *records.Container, long bool, now time.Time) (psRow, error) {
-	endpoints, err := a.published(c)
+	endpoints, exposed, err := a.portsOf(c)
 	if err != nil { // the other records were read all the same
 		a.warn("%v", err)
 	}
@@ -139,20 +139,24 @@ func (a *app) psRow(c *records.Container, long bool, now time.Time) (psRow, erro
 	return psRow{
 		ID: id, Command: command, Names: c.Name, Networks: strings.Join(a.networkNames(c), ","),
 		CreatedAt: c.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), RunningFor: since(c.Created, now) + " ago",
-		State: string(c.Stage), Status: status(c, now), Ports: container.ShowPorts(endpoints, exposedBy(c)),
+		State: string(c.Stage), Status: status(c, now), Ports: container.ShowPorts(endpoints, exposed),
 		Labels: labelWords(c.Labels), labels: c.Labels,
 	}, nil
 }
 
-// published returns what a container has published.
-func (a *app) published(c *records.Container) (endpoints []*firewall.Endpoint, err error) {
+// portsOf returns what a container has published, and what it exposes on networks where that can
+// be published.
+func (a *app) portsOf(c *records.Container) (endpoints []*firewall.Endpoint, exposed []firewall.Exposed, err error) {
 	list, err := a.store.OfContainer(c.ID)
 	for _, r := range list {
+		if r.Firewall != nil {
+			exposed = exposedBy(c)
+		}
 		if r.Endpoint != nil {
 			endpoints = append(endpoints, r.Endpoint)
 		}
 	}
-	return endpoints, err
+	return endpoints, exposed, err
 }
 
 // exposedBy returns the ports that a container exposes while it runs.
@@ -267,7 +271,7 @@ var psFilters = map[string]func(a *app, c *records.Container, value string) bool
 	"label": func(_ *app, c *records.Container, v string) bool { return catalog.HasLabel(c.Labels, v) },
 	"publish": func(a *app, c *records.Container, v string) bool {
 		meant, err := container.ParsePortFilter("publish", v)
-		endpoints, _ := a.published(c) // of one that can't be read ps warns
+		endpoints, _, _ := a.portsOf(c) // of one that can't be read ps warns
 		return err == nil && slices.ContainsFunc(endpoints, func(e *firewall.Endpoint) bool {
 			return slices.ContainsFunc(e.Bound(), func(p firewall.Port) bool {
 				return meant(firewall.Exposed{Port: p.HostPort, Protocol: p.Protocol})

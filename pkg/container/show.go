@@ -49,9 +49,6 @@ func Shorten(s string, n int) string {
 // one another, and have the same number on the host or none, are a range; ranges come first. What
 // several networks of a container have on record is published once.
 func ShowPorts(endpoints []*firewall.Endpoint, exposed []firewall.Exposed) string {
-	if len(endpoints) == 0 {
-		return "" // of none of its networks ports can be published
-	}
 	shown := bindings(endpoints, exposed)
 	var ended, open []portSpan // ranges: an address and protocol has at most one that is open
 	var others []string

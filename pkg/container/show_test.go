@@ -85,8 +85,8 @@ func TestShowPortsExposed(t *testing.T) {
 			t.Errorf("%s: %s, want %s", text, got, want)
 		}
 	}
-	if got := ShowPorts(nil, []firewall.Exposed{{Protocol: "tcp", Port: 80}}); got != "" {
-		t.Errorf("on no network: %s", got)
+	if got := ShowPorts(nil, []firewall.Exposed{{Protocol: "tcp", Port: 80}}); got != "80/tcp" {
+		t.Errorf("nothing published: %s", got)
 	}
 }
 
