@@ -26,6 +26,7 @@ func commands() map[string]scriptCommand {
 		"ping":       cmdPing,
 		"advertise":  cmdAdvertise,
 		"redirect":   cmdRedirect,
+		"frame":      cmdFrame,
 		"listen":     cmdListen,
 		"reach":      cmdReach,
 		"ruleset":    cmdRuleset,

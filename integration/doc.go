@@ -37,6 +37,10 @@
 //	in NS COMMAND [ARG...]                run a command there; stdout, stderr as with exec
 //	ping NS ADDR                          echo requests until one is answered, at most 10 s; after ! one, 1 s
 //	advertise NS LINK                     send a router advertisement: default route, prefix, route, MTU
+//	frame NS NS KIND [WORD...]            send a frame from one's eth0 to the other's, which must receive it. KIND is raw (a
+//	                                      type that nothing knows), tagged (VLAN 5), arp (an announcement), ns, dad, na, ra
+//	                                      (neighbour discovery), ip or ip6. WORDs: all (to all on the bridge), ip=ADDR (that it
+//	                                      claims), mac=ADDR (of its sender); else the sender's own
 //	redirect NS GATEWAY VICTIM DST VIA    send an ICMP redirect as if it were the gateway's
 //	listen NS ADDR:PORT[/PROTO] [TEXT]    answer "TEXT from PEER-ADDRESS" until the script ends; TEXT is NS if left out
 //	reach NS ADDR:PORT[/PROTO] [REGEXP]   ask such a server; the answer is on stdout and must match

@@ -70,9 +70,9 @@ func eachPointOf(t *testing.T, calls []string, step func(p point) (dead bool)) {
 	t.Logf("%d points", points)
 }
 
-// killConf is a network of two families, with ports and a static address.
+// killConf is a network of two families, with ports and a static address, whose frames are checked.
 func killConf(more string) string {
-	return `{"cniVersion": "1.1.0", "name": "web", "type": "dbridge",
+	return `{"cniVersion": "1.1.0", "name": "web", "type": "dbridge", "antiSpoof": true,
 		"ipam": {"type": "dipam", "subnets": [{"subnet": "10.88.0.0/24"}, {"subnet": "fd00:88::/64"}]}` + more + `}`
 }
 

@@ -113,6 +113,11 @@ func overlayOptions(w *overlay.Wanted, options map[string]string) error {
 			w.Flood, err = flag(value)
 		case "nodeAddresses":
 			w.NodeAddresses, err = flag(value)
+		case "antiSpoof":
+			var on bool
+			if on, err = flag(value); on {
+				setOption(w, name, "true")
+			}
 		case "com.docker.network.driver.mtu":
 			w.MTU, err = strconv.Atoi(value)
 		case optionVNI:
@@ -123,10 +128,7 @@ func overlayOptions(w *overlay.Wanted, options map[string]string) error {
 			if err := overlayOption(name); err != nil {
 				return err
 			}
-			if w.Options == nil {
-				w.Options = map[string]string{}
-			}
-			w.Options[name] = value
+			setOption(w, name, value)
 		}
 		if err != nil {
 			return fmt.Errorf("failed to parse %s value: %s (%w)", name, value, err)
@@ -136,6 +138,14 @@ func overlayOptions(w *overlay.Wanted, options map[string]string) error {
 		return err
 	}
 	return checkOverlayFile(*w)
+}
+
+// setOption puts an option into the network's file.
+func setOption(w *overlay.Wanted, name, value string) {
+	if w.Options == nil {
+		w.Options = map[string]string{}
+	}
+	w.Options[name] = value
 }
 
 // roomForNodes refuses subnets that a gateway and one node's address leave no address in.
@@ -156,7 +166,7 @@ func roomForNodes(w overlay.Wanted) error {
 // overlayOption says what is meant where an option is neither the cluster's nor one of
 // Docker's for bridges.
 func overlayOption(name string) error {
-	near := network.Nearest(name, []string{"encrypted", "flood", "nodeAddresses"})
+	near := network.Nearest(name, []string{"antiSpoof", "encrypted", "flood", "nodeAddresses"})
 	if strings.HasPrefix(name, "com.docker.network.driver.overlay.") {
 		near = optionVNI
 	}
@@ -164,7 +174,7 @@ func overlayOption(name string) error {
 	case near != "":
 		return fmt.Errorf("unknown option %q: is %q meant?", name, near)
 	case !strings.HasPrefix(name, "com.docker.network."):
-		return fmt.Errorf("unknown option %q: known are encrypted, flood, nodeAddresses, %s, and com.docker.network... of a bridge network", name, optionVNI)
+		return fmt.Errorf("unknown option %q: known are antiSpoof, encrypted, flood, nodeAddresses, %s, and com.docker.network... of a bridge network", name, optionVNI)
 	}
 	return nil
 }

@@ -402,6 +402,8 @@ func (h *healer) followIPv6(rec *records.Record) error {
 			rec.Resolver, changed = o, append(changed, o)
 		case *firewall.Member:
 			rec.Member, changed = o, append(changed, o)
+		case *firewall.BridgePort:
+			rec.BridgePort, changed = o, append(changed, o)
 		}
 	}
 	if err := h.Records.Put(rec); err != nil {

@@ -143,6 +143,10 @@ func fillRecord(rec *records.Record, plan wire.Plan, e network.Endpoint, result 
 			rec.Endpoint = o
 		case *firewall.Member:
 			rec.Member = o
+		case *firewall.BridgePort:
+			if o.Owner == rec.Attachment { // not the network's tunnel
+				rec.BridgePort = o
+			}
 		case *wire.SourceRoutes:
 			rec.Foreign = o.Foreign
 		case *names.Resolver:

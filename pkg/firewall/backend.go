@@ -44,7 +44,10 @@ type Takeover struct {
 }
 
 // Owned is all that a backend has of one endpoint, whatever that is.
-type Owned struct{ Comment string } // see [Comment]
+type Owned struct {
+	Comment string // see [Comment]
+	Port    bool   // its bridge port's as well, see [BridgePort]
+}
 
 // Key names the owner.
 func (o *Owned) Key() string { return "elements of " + o.Comment }

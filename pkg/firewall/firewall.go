@@ -48,7 +48,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
-	"strings"
 
 	"dcni/pkg/wire"
 )
@@ -178,10 +177,4 @@ func digest(elements []Element) string {
 	return fmt.Sprintf("%08x", h.Sum32())
 }
 
-func joinElements(elements []Element) string {
-	words := make([]string, len(elements))
-	for i, e := range elements {
-		words[i] = e.String()
-	}
-	return "element inet " + TableName + " " + strings.Join(words, "; ")
-}
+func joinElements(elements []Element) string { return joinElementsIn("inet", elements) }

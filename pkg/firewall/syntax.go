@@ -1,13 +1,15 @@
 package firewall
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
 )
 
-// Table is a table of the inet family. It prints as `nft list table` does.
+// Table is a table. It prints as `nft list table` does.
 type Table struct {
+	Family string // "": inet
 	Name   string
 	Sets   []Set
 	Chains []Chain
@@ -24,6 +26,7 @@ const (
 	TypeProto   Type = "inet_proto"
 	TypeService Type = "inet_service"
 	TypeFamily  Type = "nf_proto"
+	TypeMAC     Type = "ether_addr"
 )
 
 // Set is a named set, or a map if it has a Value.
@@ -88,11 +91,17 @@ const (
 	FieldFamily Field = "meta nfproto"
 	FieldIKind  Field = "meta iifkind"
 	FieldOKind  Field = "meta oifkind"
+
+	// Of frames; see [FrameTable].
+	FieldSrcMAC   Field = "ether saddr"
+	FieldARPMAC   Field = "arp saddr ether"
+	FieldARPAddr  Field = "arp saddr ip"
+	FieldNDTarget Field = "@th,64,128" // of neighbour discovery, the address that is asked for or told of
 )
 
 // Match is one of [InSet], [IfIs], [AddrIn], [State], [Status], [FibType], [Input],
 // [IsFamily], [IsProto], [UDPTo], [NoIPsec], [Direction], [User],
-// [Priority].
+// [Priority], [EtherType], [ARPHeader], [ICMPv6Type], [UDPPorts].
 type Match interface{ fmt.Stringer }
 
 // User is a match of who owns the socket of a packet that this host sends. What has no
@@ -333,7 +342,7 @@ func (c Chain) String() string {
 	return text + "\t}\n"
 }
 
-// String returns the table as `nft list table inet NAME` prints it.
+// String returns the table as `nft list table FAMILY NAME` prints it.
 func (t Table) String() string {
 	var parts []string
 	for _, s := range t.Sets {
@@ -342,7 +351,7 @@ func (t Table) String() string {
 	for _, c := range t.Chains {
 		parts = append(parts, c.String())
 	}
-	return "table inet " + t.Name + " {\n" + strings.Join(parts, "\n") + "}\n"
+	return "table " + cmp.Or(t.Family, "inet") + " " + t.Name + " {\n" + strings.Join(parts, "\n") + "}\n"
 }
 
 func joinTypes(types []Type) string {

@@ -33,6 +33,8 @@ func (h *Host) HostObjects() ([]wire.Object, error) {
 			all = append(all, &firewall.Underlay{Port: c.Port})
 		case c.Encrypted != 0:
 			all = append(all, &firewall.Encrypted{Port: c.Encrypted, IPv6: c.Family == 6})
+		case c.Frames:
+			all = append(all, &firewall.FrameRules{})
 		case c.Permit != "":
 			all = append(all, &firewall.Permit{Bridge: c.Permit})
 		case c.ForAll:

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -34,6 +35,14 @@ func BoolOption(key string) DockerOption {
 		b, err := strconv.ParseBool(v)
 		return strconv.AppendBool(nil, b), err
 	}, "must be true or false"}
+}
+
+// FlagOption is a BoolOption that is true by being there.
+func FlagOption(key string) DockerOption {
+	o := BoolOption(key)
+	read := o.JSON
+	o.JSON = func(v string) (json.RawMessage, error) { return read(cmp.Or(v, "true")) }
+	return o
 }
 
 // NumberOption is an option whose value is a whole number.

@@ -45,6 +45,8 @@ type Change struct {
 	// Encrypted is a UDP port that is closed to what is not encrypted by ESP over Family.
 	Encrypted uint16 `json:"encrypted,omitempty"`
 
+	Frames bool `json:"frames,omitempty"` // the table of the bridge family
+
 	Value string `json:"value,omitempty"` // that the setting was given
 
 	// With a Kind, Dev is a link that was not there, see [wire.SharedLink].
@@ -148,7 +150,7 @@ func (s Store) Changes() ([]*Change, error) {
 // it is none of ours.
 func changeNamed(name string) *Change {
 	c := &Change{Unreadable: true}
-	kinds := []string{"link ", "borrowed up ", "borrowed sysctl ", "borrowed addr ", "underlay ", "encrypted ", "permit ", "forwarding "}
+	kinds := []string{"link ", "borrowed up ", "borrowed sysctl ", "borrowed addr ", "underlay ", "encrypted ", "permit ", "forwarding ", "table bridge "}
 	i := slices.IndexFunc(kinds, func(kind string) bool { return strings.HasPrefix(name, strings.ReplaceAll(kind, " ", "_")) })
 	if i < 0 {
 		return nil
@@ -168,6 +170,8 @@ func changeNamed(name string) *Change {
 		prefix, c.Dev, _ = strings.Cut(strings.Replace(rest, "+", "/", 1), "_dev_")
 		c.Address, err = netip.ParsePrefix(prefix)
 		rest = prefix + " dev " + c.Dev
+	case "table bridge ":
+		c.Frames = true
 	case "underlay ":
 		c.Port, err = portNamed(rest)
 	case "encrypted ":

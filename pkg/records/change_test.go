@@ -61,6 +61,7 @@ func TestUnreadableChanges(t *testing.T) {
 		{Key: "link dm_0", Dev: "dm_0"},
 		{Key: "link eth0.10", Dev: "eth0.10"},
 		{Key: "permit br_1", Permit: "br_1"},
+		{Key: "table bridge dcni", Frames: true},
 		{Key: "underlay 4789", Port: 4789},
 	}
 	for _, c := range want {

@@ -97,6 +97,8 @@ type Record struct {
 	Sysctls   []network.Setting  `json:"sysctls,omitempty"`   // of the interface, as they were asked for
 	Resolver  *names.Resolver    `json:"resolver,omitempty"`  // what dnetd answers the sandbox
 	Result    json.RawMessage    `json:"result,omitempty"`    // what ADD printed, as CNI 1.1.0
+
+	BridgePort *firewall.BridgePort `json:"bridgePort,omitempty"` // as the rules of frames know the host's end
 }
 
 // IPAM says where the addresses came from, so that DEL can give them back.

@@ -47,6 +47,9 @@ type Veth struct {
 	MTU      int    // bytes, of both ends
 	Alias    string // for people: the owner, "web c1/eth0"
 	Isolated bool   // no traffic to other isolated ports: icc off without a rule
+	// Fixed says that the bridge learns nothing of what the port sends: where which MAC is, an
+	// [FDB] says.
+	Fixed bool
 }
 
 // Key returns the host end's name.
@@ -65,6 +68,9 @@ func (v *Veth) String() string {
 	s := fmt.Sprintf("link %s mtu %d master %s hairpin on", v.Name, v.MTU, v.Bridge)
 	if v.Isolated {
 		s += " isolated on"
+	}
+	if v.Fixed {
+		s += " learning off"
 	}
 	return s + fmt.Sprintf(" alias %q type veth peer %s address %s in sandbox", v.Alias, v.Peer, v.MAC)
 }

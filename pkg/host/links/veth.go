@@ -183,6 +183,7 @@ func (v veth) port(m *rtnl.Message) {
 	port := m.Open(unix.IFLA_INFO_SLAVE_DATA)
 	m.Raw(unix.IFLA_BRPORT_MODE, []byte{1})
 	m.Raw(unix.IFLA_BRPORT_ISOLATED, []byte{flag(v.isolated())})
+	m.Raw(unix.IFLA_BRPORT_LEARNING, []byte{flag(!v.o.Fixed)})
 	m.Close(port)
 	m.Close(info)
 }
@@ -240,6 +241,9 @@ func (v veth) differs(host, master *rtnl.Link) error {
 	}
 	if host.Master != 0 && !host.Hairpin {
 		errs = append(errs, fmt.Errorf("bridge port has hairpin off"))
+	}
+	if v.o.Fixed && host.Master != 0 && host.Learning {
+		errs = append(errs, fmt.Errorf("bridge port has learning on"))
 	}
 	if want := v.isolated(); host.Master != 0 && host.Isolated != want {
 		errs = append(errs, fmt.Errorf("bridge port is isolated: %v, should be: %v", host.Isolated, want))

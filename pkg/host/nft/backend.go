@@ -30,6 +30,10 @@ func (f *Firewall) Ensure(o wire.Object) (changed bool, err error) {
 		return f.ensureNodes(o)
 	case *firewall.Encrypted:
 		return f.ensureEncrypted(o)
+	case *firewall.FrameRules:
+		return f.ensureFrames(o)
+	case *firewall.BridgePort:
+		return f.ensurePort(o)
 	}
 	return false, errors.ErrUnsupported
 }
@@ -55,6 +59,10 @@ func (f *Firewall) Check(o wire.Object) error {
 		return f.checkInternal(o)
 	case *firewall.Encrypted:
 		return f.checkEncrypted(o)
+	case *firewall.FrameRules:
+		return f.checkFrames()
+	case *firewall.BridgePort:
+		return f.checkPort(o)
 	}
 	return errors.ErrUnsupported
 }
@@ -71,7 +79,15 @@ func (f *Firewall) Remove(o wire.Object) error {
 	case *firewall.Underlay:
 		return f.removeUnderlay(o)
 	case *firewall.Owned:
-		return f.removeByComment(o.Comment)
+		err := f.removeByComment(o.Comment)
+		if o.Port {
+			err = errors.Join(err, f.removePortOf(o.Comment))
+		}
+		return err
+	case *firewall.FrameRules:
+		return f.removeFrames()
+	case *firewall.BridgePort:
+		return f.removePort(o)
 	case firewall.Installation:
 		return f.uninstall()
 	case *firewall.Encrypted:

@@ -127,9 +127,14 @@ func (f *Firewall) Probe() error {
 
 // request returns one message that asks for something.
 func (f *Firewall) request(msg, flags uint16, body func(m *nlsock.Message)) []byte {
+	return f.requestIn(unix.NFPROTO_INET, msg, flags, body)
+}
+
+// requestIn is request for a family of tables.
+func (f *Firewall) requestIn(family uint8, msg, flags uint16, body func(m *nlsock.Message)) []byte {
 	var m nlsock.Message
 	at := m.Begin(MessageType(msg), flags, f.conn.Next())
-	m.NFHeader(unix.NFPROTO_INET, 0)
+	m.NFHeader(family, 0)
 	if body != nil {
 		body(&m)
 	}
@@ -416,12 +421,18 @@ func (f *Firewall) restore(up *firewall.Desired) error {
 
 // commit makes a transaction of what fill appends.
 func (f *Firewall) commit(fill func(b *Batch) error) error {
+	return f.commitIn(unix.NFPROTO_INET, fill)
+}
+
+// commitIn is commit for a family of tables.
+func (f *Firewall) commitIn(family uint8, fill func(b *Batch) error) error {
 	unlock, err := f.lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	b := NewBatch(f.conn)
+	b.Family = family
 	if err := fill(b); err != nil {
 		return err
 	}

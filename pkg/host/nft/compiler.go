@@ -11,9 +11,9 @@ import (
 	"dcni/pkg/host/nlsock"
 )
 
-// expressions compiles a rule.
-func expressions(r firewall.Rule) []expr.Any {
-	c := Compiler{}
+// expressions compiles a rule of a family of tables.
+func expressions(family byte, r firewall.Rule) []expr.Any {
+	c := Compiler{frames: family == unix.NFPROTO_BRIDGE}
 	for _, m := range r.Match {
 		c.Match(m)
 	}
@@ -26,6 +26,7 @@ func expressions(r firewall.Rule) []expr.Any {
 type Compiler struct {
 	Out    []expr.Any
 	Family byte // compared already, or 0
+	frames bool // the rule is of the bridge family
 }
 
 // Reg0 is the first of the 32-bit registers, NFT_REG32_00.
@@ -82,6 +83,8 @@ func (c *Compiler) Match(m firewall.Match) {
 	case firewall.Priority:
 		c.Add(&expr.Meta{Key: expr.MetaKeyPRIORITY, Register: Reg0})
 		c.Compare(m == firewall.NotInside, nlsock.Native32(firewall.Inside))
+	default:
+		c.frame(m)
 	}
 }
 
@@ -173,14 +176,23 @@ var payloads = map[firewall.Field]struct {
 	firewall.FieldDst4: {unix.NFPROTO_IPV4, 16, 4},
 	firewall.FieldSrc6: {unix.NFPROTO_IPV6, 8, 16},
 	firewall.FieldDst6: {unix.NFPROTO_IPV6, 24, 16},
+
+	firewall.FieldARPMAC:  {unix.NFPROTO_ARP, 8, 6},
+	firewall.FieldARPAddr: {unix.NFPROTO_ARP, 14, 4},
 }
 
-func (c *Compiler) needFamily(f firewall.Field) {
-	family := payloads[f].family
+func (c *Compiler) needFamily(f firewall.Field) { c.family(payloads[f].family) }
+
+// family compares the family of what a packet, or a frame, carries.
+func (c *Compiler) family(family byte) {
 	if family == 0 || family == c.Family {
 		return
 	}
 	c.Family = family
+	if c.frames {
+		c.etherType(family)
+		return
+	}
 	c.Add(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: Reg0})
 	c.Compare(false, []byte{family})
 }
@@ -248,6 +260,12 @@ func (c *Compiler) loadField(f firewall.Field, reg uint32) (length int) {
 	case firewall.FieldDstSvc:
 		c.Add(&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2})
 		return 2
+	case firewall.FieldSrcMAC:
+		c.Add(&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseLLHeader, Offset: 6, Len: 6})
+		return 6
+	case firewall.FieldNDTarget:
+		c.Add(&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 8, Len: 16})
+		return 16
 	}
 	at := payloads[f]
 	c.payload(at.offset, at.length, reg)

@@ -3,6 +3,7 @@ package nft
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 
@@ -103,6 +104,8 @@ func encodePart(part fmt.Stringer) (first, last []byte) {
 		first = familyBytes(p)
 	case firewall.Service:
 		first = append(binary.BigEndian.AppendUint16(nil, uint16(p)), 0, 0)
+	case firewall.MAC:
+		first, _ = net.ParseMAC(string(p))
 	case netip.Addr:
 		first = p.AsSlice()
 	case netip.Prefix:

@@ -56,19 +56,29 @@ func (f *Firewall) checkEncrypted(e *firewall.Encrypted) error {
 	return f.dormant(firewall.TableEncrypted)
 }
 
-// dormant returns an error if a table is switched off. The caller holds the lock.
-func (f *Firewall) dormant(table string) error {
-	payloads, err := f.conn.Dump(f.request(unix.NFT_MSG_GETTABLE, 0, func(m *nlsock.Message) {
-		m.Str(unix.NFTA_TABLE_NAME, table)
+// dormant is dormantIn for a table of the inet family.
+func (f *Firewall) dormant(table string) error { return f.dormantIn(tableID{unix.NFPROTO_INET, table}) }
+
+// dormantIn returns an error if a table is switched off. The caller holds the lock.
+func (f *Firewall) dormantIn(table tableID) error {
+	payloads, err := f.conn.Dump(f.requestIn(table.family, unix.NFT_MSG_GETTABLE, 0, func(m *nlsock.Message) {
+		m.Str(unix.NFTA_TABLE_NAME, table.name)
 	}))
 	var s tableState
 	for _, p := range payloads {
 		s.readTable(p[min(len(p), nfHeader):])
 	}
 	if err == nil && s.dormant {
-		err = fmt.Errorf("table inet %s is dormant", table)
+		err = fmt.Errorf("table %s %s is dormant", familyName(table.family), table.name)
 	}
 	return err
+}
+
+func familyName(family uint8) string {
+	if family == unix.NFPROTO_BRIDGE {
+		return "bridge"
+	}
+	return "inet"
 }
 
 // nfHeader is the length of a netfilter message's header.

@@ -313,7 +313,11 @@ func (f *Firewall) removeByComment(comment string) error {
 // [firewall.Comment] gives for their owners.
 func (f *Firewall) Owners() ([]string, error) {
 	all, err := f.list(ownedSets()...)
-	return comments(all), err
+	if err != nil {
+		return nil, err
+	}
+	ports, err := f.listOf(frameTable, firewall.FrameSets()...)
+	return comments(append(all, ports...)), err
 }
 
 // networks returns the comments of all networks' bridges, sorted: those that

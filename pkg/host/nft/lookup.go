@@ -16,10 +16,22 @@ import (
 // to all of them must fit into the socket's buffer.
 const perExchange = 512
 
-// get returns what the kernel has for each element, nil where nothing. Each
+// A tableID names a table.
+type tableID struct {
+	family uint8
+	name   string
+}
+
+// packetTable is that of the constant rules.
+var packetTable = tableID{unix.NFPROTO_INET, firewall.TableName}
+
+// get is getIn of the constant rules' table.
+func (f *Firewall) get(elements []element) ([]*element, error) { return f.getIn(packetTable, elements) }
+
+// getIn returns what the kernel has for each element, nil where nothing. Each
 // element is asked for by its key, many in one exchange: the cost does not
 // depend on how many others there are.
-func (f *Firewall) get(elements []element) ([]*element, error) {
+func (f *Firewall) getIn(table tableID, elements []element) ([]*element, error) {
 	unlock, err := f.lock()
 	if err != nil {
 		return nil, err
@@ -27,7 +39,7 @@ func (f *Firewall) get(elements []element) ([]*element, error) {
 	defer unlock()
 	found := make([]*element, 0, len(elements))
 	for part := range slices.Chunk(elements, perExchange) {
-		more, err := f.getSome(part)
+		more, err := f.getSome(table, part)
 		if err != nil {
 			return nil, fmt.Errorf("look up elements: %w", Unsupported(err))
 		}
@@ -36,13 +48,13 @@ func (f *Firewall) get(elements []element) ([]*element, error) {
 	return found, nil
 }
 
-func (f *Firewall) getSome(elements []element) ([]*element, error) {
+func (f *Firewall) getSome(table tableID, elements []element) ([]*element, error) {
 	m := nlsock.Message{B: make([]byte, 0, 128*len(elements))}
 	first := f.conn.Seq + 1
 	for _, e := range elements {
 		at := m.Begin(MessageType(unix.NFT_MSG_GETSETELEM), 0, f.conn.Next())
-		m.NFHeader(unix.NFPROTO_INET, 0)
-		appendElements(&m, []element{{set: e.set, key: e.key, keyEnd: e.keyEnd, end: e.end}})
+		m.NFHeader(table.family, 0)
+		appendElementsIn(&m, table.name, []element{{set: e.set, key: e.key, keyEnd: e.keyEnd, end: e.end}})
 		m.End(at)
 	}
 	replies, err := f.conn.RoundTrip(m.B)
@@ -69,22 +81,30 @@ func (f *Firewall) getSome(elements []element) ([]*element, error) {
 }
 
 // list returns all elements of sets.
-func (f *Firewall) list(sets ...string) ([]element, error) {
+func (f *Firewall) list(sets ...string) ([]element, error) { return f.listOf(packetTable, sets...) }
+
+// listOf is list for any table.
+func (f *Firewall) listOf(table tableID, sets ...string) ([]element, error) {
 	unlock, err := f.lock()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	return f.listIn(firewall.TableName, sets...)
+	return f.elementsOfTable(table, sets...)
 }
 
-// listIn is list for any table. The caller holds the lock. Where there is no such table,
-// its sets are empty.
+// listIn is list for any table of the inet family. The caller holds the lock.
 func (f *Firewall) listIn(table string, sets ...string) ([]element, error) {
+	return f.elementsOfTable(tableID{unix.NFPROTO_INET, table}, sets...)
+}
+
+// elementsOfTable returns all elements of sets. Where there is no such table, its sets are
+// empty. The caller holds the lock.
+func (f *Firewall) elementsOfTable(table tableID, sets ...string) ([]element, error) {
 	var elements []element
 	for _, set := range sets {
-		payloads, err := f.conn.Dump(f.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(m *nlsock.Message) {
-			m.Str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+		payloads, err := f.conn.Dump(f.requestIn(table.family, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(m *nlsock.Message) {
+			m.Str(unix.NFTA_SET_ELEM_LIST_TABLE, table.name)
 			m.Str(unix.NFTA_SET_ELEM_LIST_SET, set)
 		}))
 		if err != nil && !errors.Is(err, unix.ENOENT) {
@@ -108,16 +128,21 @@ func grouped(elements []element) []element {
 // was deleted in between: one missing element fails the whole transaction.
 const deleteTries = 5
 
-// deleteOwn deletes those of the elements that are there with a comment that
-// is ours. It is nil if there are none.
+// deleteOwn is deleteOwnIn of the constant rules' table.
 func (f *Firewall) deleteOwn(elements []element, ours func(comment string) bool) error {
+	return f.deleteOwnIn(packetTable, elements, ours)
+}
+
+// deleteOwnIn deletes those of the elements that are there with a comment that
+// is ours. It is nil if there are none.
+func (f *Firewall) deleteOwnIn(table tableID, elements []element, ours func(comment string) bool) error {
 	for try := 1; ; try++ {
-		found, err := f.get(elements)
+		found, err := f.getIn(table, elements)
 		if err != nil {
 			return err
 		}
-		err = f.commit(func(b *Batch) error {
-			b.elements(unix.NFT_MSG_DELSETELEM, 0, grouped(own(elements, found, ours)))
+		err = f.commitIn(table.family, func(b *Batch) error {
+			b.elementsIn(table.name, unix.NFT_MSG_DELSETELEM, 0, grouped(own(elements, found, ours)))
 			return nil
 		})
 		if err == nil || !errors.Is(err, unix.ENOENT) || try == deleteTries {

@@ -23,6 +23,7 @@ var types = map[firewall.Type]struct{ id, length uint32 }{
 	firewall.TypeProto:   {12, 1},
 	firewall.TypeService: {13, 2},
 	firewall.TypeFamily:  {2, 1},
+	firewall.TypeMAC:     {9, 6},
 }
 
 // typeOf returns the number and length of a concatenation: six bits a type.
@@ -190,7 +191,7 @@ func (b *Batch) replaceable(table string, chains []string) {
 }
 
 func (b *Batch) rule(table, chain string, r firewall.Rule) error {
-	return b.compiled(table, chain, expressions(r), r.Comment)
+	return b.compiled(table, chain, expressions(b.Family, r), r.Comment)
 }
 
 // compiled appends a rule that is compiled already.

@@ -138,7 +138,7 @@ func (h *Rules) Orphans() ([]wire.Orphan, error) {
 	var out []wire.Orphan
 	for _, c := range comments {
 		out = append(out, wire.Orphan{
-			Object: &firewall.Owned{Comment: c},
+			Object: &firewall.Owned{Comment: c, Port: true},
 			Of:     func(a wire.Attachment) bool { return firewall.Comment(a) == c },
 			In:     func(network string) bool { return strings.HasPrefix(c, network+" ") },
 		})

@@ -56,6 +56,10 @@ func (h *Rules) Of(o wire.Object) wire.Kind {
 		return fwEncrypted{h, o}
 	case *firewall.Owned:
 		return fwOwned{h, o}
+	case *firewall.FrameRules:
+		return frameRules{h, o}
+	case *firewall.BridgePort:
+		return bridgePort{h, o}
 	case *wire.Forwarding:
 		return forwarding{h, o}
 	case *wire.ForwardAll:

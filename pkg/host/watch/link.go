@@ -74,8 +74,8 @@ func whole(i *rtnl.Link) bool {
 // loses reports whether a link was whole and is not as it was.
 func loses(i, now *rtnl.Link) bool {
 	return whole(i) && (i.Name != now.Name || i.Up() != now.Up() ||
-		i.Kind != "bridge" && (i.Master != now.Master || i.Hairpin != now.Hairpin || i.Isolated != now.Isolated || i.MTU != now.MTU) ||
-		i.Kind == "vxlan" && (i.Learning != now.Learning || i.Suppress != now.Suppress))
+		i.Kind != "bridge" && (i.Master != now.Master || i.Hairpin != now.Hairpin || i.Isolated != now.Isolated || i.Learning != now.Learning || i.MTU != now.MTU) ||
+		i.Kind == "vxlan" && i.Suppress != now.Suppress)
 }
 
 // leadingTo returns the links whose other ends are in a namespace.

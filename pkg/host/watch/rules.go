@@ -101,7 +101,8 @@ func takes(nsid int, r nlsock.Reply) bool {
 		}
 	})
 	isRule := r.Type&0xff == unix.NFT_MSG_DELRULE || r.Type&0xff == unix.NFT_MSG_NEWRULE || r.Type&0xff == nftMsgDestroyRule
-	return isOurs(names[table], nsid) && (nsid != rtnl.Here || r.Data[0] == unix.NFPROTO_INET) &&
+	family := r.Data[0]
+	return isOurs(names[table], nsid) && (nsid != rtnl.Here || family == unix.NFPROTO_INET || family == unix.NFPROTO_BRIDGE) &&
 		(!isRule || names[chain] != firewall.UserChain)
 }
 

@@ -24,6 +24,7 @@ var Plugin = &network.Plugin{Type: "dbridge", Kind: network.MakesInterface, Pars
 func Roots(e network.Endpoint) []wire.Object {
 	return []wire.Object{
 		&wire.Veth{Name: e.HostLink()}, e.SourceRoutes(), &firewall.Endpoint{Owner: e.Attachment}, &firewall.Member{Owner: e.Attachment},
+		&firewall.BridgePort{Owner: e.Attachment, Link: e.HostLink()},
 		&firewall.Links{Owner: e.Attachment, NetNS: e.NetNS, Cookie: e.Cookie},
 	}
 }
@@ -74,6 +75,9 @@ func (b *Bridge) host(e network.Endpoint) []wire.Object {
 			}
 			objects = append(objects, &wire.Forwarding{Family: family, Require: !b.IPForward})
 		}
+	}
+	if b.frames() {
+		objects = append(objects, &firewall.FrameRules{})
 	}
 	if e.Adopted {
 		for _, o := range b.onBridge(e) {
@@ -170,14 +174,18 @@ func (b *Bridge) settings(family int, adopted bool) []wire.Object {
 // own is the attachment: a veth, its interface in the sandbox, and the ports that it
 // publishes.
 func (b *Bridge) own(e network.Endpoint) []wire.Object {
-	objects := []wire.Object{
-		&wire.Flows{Owner: e.Attachment, Addresses: e.IPs()},
-		&wire.Veth{
-			Name: e.HostLink(), Bridge: b.Link, NetNS: e.NetNS, Peer: e.IfName,
-			MAC: e.SandboxMAC(), MTU: e.MTU, Alias: e.String(), Isolated: !b.ICC,
-		},
-	}
+	objects := []wire.Object{&wire.Flows{Owner: e.Attachment, Addresses: e.IPs()}}
 	e.AcceptRA = b.AcceptRA
+	if b.frames() { // before there is a port
+		objects = append(objects, b.port(e))
+	}
+	objects = append(objects, &wire.Veth{
+		Name: e.HostLink(), Bridge: b.Link, NetNS: e.NetNS, Peer: e.IfName,
+		MAC: e.SandboxMAC(), MTU: e.MTU, Alias: e.String(), Isolated: !b.ICC, Fixed: b.AntiSpoof,
+	})
+	if b.AntiSpoof {
+		objects = append(objects, &wire.FDB{Dev: e.HostLink(), MAC: e.SandboxMAC()})
+	}
 	objects = append(append(objects, e.Receives(e.HostLink())...), e.Interface()...)
 	if e.Adopted {
 		objects = append(objects, b.member(e))
@@ -197,6 +205,20 @@ func (b *Bridge) own(e network.Endpoint) []wire.Object {
 // hasLinks reports whether links open ports on the network: as with Docker on the default
 // bridge alone, where its containers may not talk anyway. On others a link is a name.
 func (b *Bridge) hasLinks() bool { return b.Default && !b.ICC }
+
+// frames reports whether rules of frames are about the network's containers.
+func (b *Bridge) frames() bool { return b.AntiSpoof || !b.ICC }
+
+// port is how the rules of frames know the container's port.
+func (b *Bridge) port(e network.Endpoint) *firewall.BridgePort {
+	p := &firewall.BridgePort{
+		Owner: e.Attachment, Link: e.HostLink(), MAC: e.SandboxMAC(), Addresses: e.IPs(), Apart: !b.ICC, Checked: b.AntiSpoof,
+	}
+	if own := e.LinkLocal(); (e.Has6() || e.AcceptRA) && own.IsValid() {
+		p.Addresses = append(p.Addresses, own)
+	}
+	return p
+}
 
 // member is how the rules know the container on a bridge that others use. With bridge
 // netfilter on, rules keep containers of a network without icc apart, and must know

@@ -25,7 +25,7 @@ func TestCrashMatrix(t *testing.T) {
 		return mode, err
 	}
 	cnitest.Matrix(t, &plugin, `{
-		"cniVersion": "1.1.0", "name": "web", "type": "dbridge", "ipv6": true, "icc": false,
+		"cniVersion": "1.1.0", "name": "web", "type": "dbridge", "ipv6": true, "icc": false, "antiSpoof": true,
 		"ipam": {"type": "dipam", "subnet": "10.1.0.0/24"},
 		"runtimeConfig": {
 			"ips": ["10.1.0.77"], "mac": "02:42:00:00:00:77",
@@ -82,6 +82,7 @@ func TestAdoptedPlan(t *testing.T) {
 host    sysctl net/ipv4/ip_forward=1
 host    forward all of ipv6
 host    sysctl net/ipv6/conf/all/forwarding=1
+host    rules of table bridge dcni
 host    sysctl net/ipv4/conf/br1/route_localnet=1
 host    sysctl net/ipv6/conf/br1/disable_ipv6=0
 host    addr 192.0.2.1/24 dev br1
@@ -89,6 +90,7 @@ host    addr 2001:db8::1/64 dev br1
 host    link br1 up
 network link br1 type bridge, as its owner made it
 network element inet dcni adopted { "br1" . "br1" comment "lan d3fdf2ab" }; masqueraded { "br1" comment "lan" }; subnets4 { "br1" . 192.0.2.0/24 comment "lan" }; subnets6 { "br1" . 2001:db8::/64 comment "lan" }
+own     element bridge dcni apart { "v9d2fd159c6a84f" comment "lan c1/eth0" }; addresses4 { "v9d2fd159c6a84f" . 192.0.2.2 comment "lan c1/eth0" }; addresses6 { "v9d2fd159c6a84f" . 2001:db8::2 comment "lan c1/eth0" }; addresses6 { "v9d2fd159c6a84f" . fe80::42:c0ff:fe00:202 comment "lan c1/eth0" }
 own     rule pref 32765 from addresses of eth0 lookup 1702827843 in sandbox, beside other networks
 own     element inet dcni members4 { "br1" . 192.0.2.2 comment "lan c1/eth0" }; members6 { "br1" . 2001:db8::2 comment "lan c1/eth0" }; members6 { "br1" . fe80::42:c0ff:fe00:202 comment "lan c1/eth0" }`
 	if text := strings.Join(got, "\n"); text != want {

@@ -37,6 +37,7 @@ type rawBridge struct {
 	IPForward     *bool           `json:"ipForward"`
 	NoDrop        bool            `json:"ipForwardNoDrop"`
 	AcceptRA      bool            `json:"acceptRA"`
+	AntiSpoof     bool            `json:"antiSpoof"`
 	Options       json.RawMessage `json:"options"`
 	IPAM          json.RawMessage `json:"ipam"`
 	DNS           *network.DNS    `json:"dns"`
@@ -66,6 +67,7 @@ type Bridge struct {
 	NoDrop      bool         // where it was switched on, the host routes for others as well
 	IfPrefix    string       // of the interfaces' names in containers; "": any
 	AcceptRA    bool         // router advertisements count in the sandbox
+	AntiSpoof   bool         // a container sends from its own MAC and addresses only
 	IPAM        network.IPAM
 	DNS         *network.DNS
 	Names       *network.Names // how containers find names; nil: as the runtime has it
@@ -180,6 +182,7 @@ func (r *rawBridge) typed(addresses func(json.RawMessage) (network.IPAM, error))
 		IPForward:   or(r.IPForward, true),
 		NoDrop:      r.NoDrop,
 		AcceptRA:    r.AcceptRA,
+		AntiSpoof:   r.AntiSpoof,
 		InhibitIPv4: r.InhibitIPv4,
 		NoIPv4:      !or(r.IPv4, true),
 		DNS:         r.DNS,
@@ -269,6 +272,8 @@ func (b *Bridge) combinations() error {
 		return wire.Invalid("ipv4", false, `needs "ipv6": true, or an IPv6 subnet in ipam`)
 	case b.IPv6 != nil && !*b.IPv6 && has6:
 		return wire.Invalid("ipv6", *b.IPv6, "must not be false with an IPv6 subnet in ipam")
+	case b.AntiSpoof && b.AcceptRA:
+		return wire.Invalid("antiSpoof", true, `must be false with "acceptRA": which addresses a container makes itself is not known`)
 	case b.MTU != 0 && b.MTU < minMTU6 && (has6 || or(b.IPv6, false)):
 		return wire.Invalid("mtu", b.MTU, "must be at least 1280 on a network with IPv6 (RFC 8200)")
 	}

@@ -44,6 +44,7 @@ var options = network.DockerOptions{
 	"com.docker.network.enable_ipv4":                    network.BoolOption("ipv4"),
 	"com.docker.network.enable_ipv6":                    network.BoolOption("ipv6"),
 	network.IfacePrefix:                                 network.PrefixOption(),
+	"antiSpoof":                                         network.FlagOption("antiSpoof"), // dcni's own
 }
 
 // created is dbridge's configuration as dnet writes it. Options stay under Docker's

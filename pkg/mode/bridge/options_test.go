@@ -15,7 +15,7 @@ var examples = map[string]string{
 	"bridge": `"br9"`, "defaultBridge": "true", "icc": "false", "internal": "true", "masquerade": "false", "ipMasq": "false",
 	"snatIPv4": `"192.0.2.1"`, "snatIPv6": `"2001:db8::1"`, "hostBinding": `"127.0.0.1"`, "gatewayModeIPv4": `"routed"`,
 	"gatewayModeIPv6": `"routed"`, "inhibitIPv4": "true", "mtu": "1400", "ipv4": "false", "ipv6": "true", "trustedHostInterfaces": `["eth0"]`,
-	"gwPriority": "7", "firewall": `"iptables"`, "ipForward": "false", "ipForwardNoDrop": "true", "acceptRA": "true", "options": `{"com.docker.network.driver.mtu": "1400"}`,
+	"gwPriority": "7", "firewall": `"iptables"`, "ipForward": "false", "ipForwardNoDrop": "true", "acceptRA": "true", "antiSpoof": "true", "options": `{"com.docker.network.driver.mtu": "1400"}`,
 	"dns": `{"nameservers": ["192.0.2.53"]}`, "names": `{"ttl": 7}`, "ipam": `{"type": "dipam", "sticky": true}`,
 }
 
@@ -36,6 +36,7 @@ var optionExamples = map[string]string{
 	"com.docker.network.enable_ipv4":                    "false",
 	"com.docker.network.enable_ipv6":                    "true",
 	"com.docker.network.container_iface_prefix":         "lan",
+	"antiSpoof": "true",
 }
 
 // TestEveryOption: each key and option makes another network, or is refused.

@@ -39,7 +39,7 @@ func (r *rawReference) check(b *Bridge) error {
 		{"promiscMode", boolText(r.PromiscMode), "false", "hairpin mode does the same"},
 		{"vlan", intText(r.VLAN), "0", "ports of the bridge have no VLAN"},
 		{"vlanTrunk", trunkText(r.VLANTrunk), "[]", "ports of the bridge have no VLAN"},
-		{"macspoofchk", boolText(r.MACSpoofCheck), "false", "there is no such check"},
+		{"macspoofchk", boolText(r.MACSpoofCheck), strconv.FormatBool(b.AntiSpoof), `"antiSpoof" says whether MACs and addresses are checked`},
 		{"enabledad", boolText(r.EnableDAD), "false", "an address is usable at once: dipam gives none twice"},
 		{"disableContainerInterface", boolText(r.DisableContainerInterface), "false", "the container's interface is up"},
 		{"portIsolation", boolText(r.PortIsolation), strconv.FormatBool(!b.ICC), `"icc" says whether containers reach each other`},

@@ -37,7 +37,7 @@ var options = network.DockerOptions{
 
 // OptionNames are those that dnet takes: Docker's, and flood.
 func (driver) OptionNames() []string {
-	return append([]string{"com.docker.network.driver.mtu"}, append(options.Names(), "encrypted", "flood", "nodeAddresses")...)
+	return append([]string{"antiSpoof", "com.docker.network.driver.mtu"}, append(options.Names(), "encrypted", "flood", "nodeAddresses")...)
 }
 
 // Link is the bridge of a network on each node.

@@ -87,7 +87,7 @@ func (n *Network) Plan(e network.Endpoint) (wire.Plan, error) {
 	if o.Encrypted {
 		plan.Host = append(plan.Host, &firewall.Encrypted{Port: uint16(o.Port), IPv6: o.Local.Is6()})
 	}
-	plan.Network = n.network(plan.Network, e)
+	plan.Network = append(n.network(plan.Network, e), tunnelPort(plan.Own, n.Name)...)
 	plan.Own = own(plan.Own, e, b.Link, len(o.NodeAddresses) > 0)
 	return plan, nil
 }
@@ -132,11 +132,25 @@ func (n *Network) nodeAddresses(e network.Endpoint) (objects []wire.Object) {
 	return objects
 }
 
+// tunnelPort is the device as the rules of frames know it, where containers are kept apart: those
+// on other nodes send by it.
+func tunnelPort(own []wire.Object, name string) []wire.Object {
+	for _, o := range own {
+		if p, ok := o.(*firewall.BridgePort); ok && p.Apart {
+			p.Tunnel = Device(name)
+			return []wire.Object{p.OfTunnel()}
+		}
+	}
+	return nil
+}
+
 // own adds to an attachment's objects that its MAC stays behind its port, and that the
 // host may speak to it.
 func own(objects []wire.Object, e network.Endpoint, link string, all bool) []wire.Object {
 	at := slices.IndexFunc(objects, func(o wire.Object) bool { _, ok := o.(*wire.Veth); return ok }) + 1
-	objects = slices.Insert(objects, at, wire.Object(&wire.FDB{Dev: e.HostLink(), MAC: e.SandboxMAC()}))
+	if _, there := objects[at].(*wire.FDB); !there {
+		objects = slices.Insert(objects, at, wire.Object(&wire.FDB{Dev: e.HostLink(), MAC: e.SandboxMAC()}))
+	}
 	if all {
 		return objects
 	}
@@ -150,5 +164,6 @@ func leftovers(name, link string) []wire.Object {
 		&wire.Bridge{Name: link, MAC: wire.BridgeMAC(link), Alias: name},
 		&wire.Vxlan{Name: Device(name), Bridge: link},
 		&wire.Peers{Network: name, Bridge: link, Vxlan: Device(name)},
+		&firewall.BridgePort{Owner: wire.Attachment{Network: name}, Link: Device(name)},
 	}
 }

@@ -1,0 +1,96 @@
+package rules
+
+import (
+	"errors"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/host/spaces"
+	"dcni/pkg/records"
+	"dcni/pkg/wire"
+)
+
+// frameRules is a [firewall.FrameRules].
+type frameRules struct {
+	h *Rules
+	o *firewall.FrameRules
+}
+
+// Ensure lays the table, with all ports that are on record, and notes before that it does. The
+// caller holds the host's lock.
+func (f frameRules) Ensure() (bool, error) {
+	if f.Check() == nil {
+		return false, nil
+	}
+	if err := f.h.Records.PutChange(&records.Change{Key: f.o.Key(), Frames: true}); err != nil {
+		return false, err
+	}
+	known, err := f.known()
+	if err != nil {
+		return false, err
+	}
+	return f.h.fw.Ensure(&firewall.FrameRules{Known: known})
+}
+
+// known returns the ports of what is up.
+func (f frameRules) known() (ports []*firewall.BridgePort, err error) {
+	list, err := f.h.Records.List("")
+	seen := map[string]bool{}
+	for _, r := range list {
+		if r.BridgePort == nil || r.State != records.Up {
+			continue
+		}
+		ports = append(ports, r.BridgePort)
+		if t := r.BridgePort.OfTunnel(); t != nil && !seen[t.Link] {
+			seen[t.Link] = true
+			ports = append(ports, t)
+		}
+	}
+	return ports, err
+}
+
+func (f frameRules) Check() error {
+	if !f.h.Records.HasChange(f.o.Key()) {
+		return errors.New("it is not on record")
+	}
+	return f.h.fw.Check(f.o)
+}
+
+// Remove deletes the table. The caller holds the host's lock.
+func (f frameRules) Remove() error {
+	if !f.h.Records.HasChange(f.o.Key()) {
+		return nil
+	}
+	if err := f.h.fw.Remove(f.o); err != nil {
+		return err
+	}
+	return f.h.Records.DeleteChange(f.o.Key())
+}
+
+func (f frameRules) Probe() error {
+	if p, ok := f.h.fw.(interface{ ProbeFrames() error }); ok {
+		return p.ProbeFrames()
+	}
+	return nil
+}
+
+// bridgePort is a [firewall.BridgePort].
+type bridgePort struct {
+	h *Rules
+	o *firewall.BridgePort
+}
+
+func (p bridgePort) Ensure() (bool, error) { return p.h.fw.Ensure(p.o) }
+func (p bridgePort) Check() error          { return p.h.fw.Check(p.o) }
+func (p bridgePort) Probe() error          { return nil }
+
+// Remove takes the port out. One that is checked is deleted before: without its elements it
+// would be open, and a container that is disconnected goes on running.
+func (p bridgePort) Remove() error {
+	if known := len(p.o.Addresses) > 0; wire.IsHostLink(p.o.Link) && (p.o.Checked || !known) {
+		if err := p.h.Root.RT.DelLink(p.o.Link); err != nil && !spaces.Gone(err) {
+			return err
+		}
+		p.h.Changed()
+	}
+	return p.h.fw.Remove(p.o)
+}
