@@ -84,6 +84,14 @@ func Taken(l Listener, p firewall.Port, v6 bool) error {
 	return wire.Errorf(wire.CodePortTaken, "failed to bind host port %s/%s: address already in use%s", p.HostAddr(v6), p.Protocol, by)
 }
 
+// Connected returns Docker's error for a port that a connection of the host has at its own
+// end: what the peer sends would be the container's.
+func Connected(c Listener, p firewall.Port, v6 bool) error {
+	return wire.Errorf(wire.CodePortTaken,
+		"failed to bind host port %s/%s: address already in use by a connection to %s; net.ipv4.ip_local_reserved_ports keeps ports from connections",
+		p.HostAddr(v6), p.Protocol, c.Peer)
+}
+
 // Holder returns a process that has the listener open, 0 where none is seen to.
 func (l Listener) Holder() proc.Process {
 	if l.inode == 0 {

@@ -19,9 +19,10 @@ import (
 type Listener struct {
 	Addr   netip.Addr
 	Port   uint16
-	V6Only bool   // an IPv6 socket that takes no IPv4
-	inode  uint32 // what names it in /proc/PID/fd
-	mark   uint32 // SO_MARK
+	Peer   netip.AddrPort // of [Connections]
+	V6Only bool           // an IPv6 socket that takes no IPv4
+	inode  uint32         // what names it in /proc/PID/fd
+	mark   uint32         // SO_MARK
 }
 
 // Takes reports whether the listener's address clashes with a port's, in one
@@ -37,8 +38,11 @@ func (l Listener) Takes(p firewall.Port, v6 bool) bool {
 
 // Socket states of sock_diag as bits. An unconnected UDP socket is "closed".
 const (
-	stateClose  = 1 << 7
-	stateListen = 1 << 10
+	stateEstablished = 1 << 1
+	stateTimeWait    = 1 << 6
+	stateClose       = 1 << 7
+	stateListen      = 1 << 10
+	allStates        = 1<<12 - 2 // but none that is new
 )
 
 // Listeners lists a protocol's listeners: one sock_diag dump per family. A
@@ -46,15 +50,28 @@ const (
 // for a container that publishes the port, which the firewall knows of, or did
 // until a moment ago.
 func Listeners(proto string) ([]Listener, error) {
+	if proto == "udp" {
+		return sockets(proto, stateClose)
+	}
+	return sockets(proto, stateListen)
+}
+
+// Connections lists a protocol's sockets that have a peer, but for those that only linger.
+// Their port is at the host's end. dnetd's relay is left out.
+func Connections(proto string) ([]Listener, error) {
+	if proto == "udp" {
+		return sockets(proto, stateEstablished)
+	}
+	return sockets(proto, allStates&^(stateListen|stateClose|stateTimeWait))
+}
+
+// sockets lists those of some states that are not dnetd's.
+func sockets(proto string, states uint32) ([]Listener, error) {
 	conn, err := nlsock.Dial(unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	states := uint32(stateListen)
-	if proto == "udp" {
-		states = stateClose
-	}
 	var list []Listener
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		payloads, err := conn.Dump(diagRequest(family, Protocols[proto], states))
@@ -93,7 +110,7 @@ func diagRequest(family, proto byte, states uint32) []byte {
 }
 
 // parseDiag reads a struct inet_diag_msg: family, state, timer, retransmits, then
-// source and destination port, then the source address in 16 bytes; the inode is
+// source and destination port, then their addresses in 16 bytes each; the inode is
 // at its end.
 func parseDiag(b []byte) (l Listener, ok bool) {
 	if len(b) < diagMessageLen {
@@ -101,10 +118,12 @@ func parseDiag(b []byte) (l Listener, ok bool) {
 	}
 	l.Port = binary.BigEndian.Uint16(b[4:])
 	l.inode = binary.NativeEndian.Uint32(b[diagMessageLen-4:])
+	peer := netip.AddrFrom4([4]byte(b[24:28]))
 	l.Addr = netip.AddrFrom4([4]byte(b[8:12]))
 	if b[0] == unix.AF_INET6 {
-		l.Addr = netip.AddrFrom16([16]byte(b[8:24]))
+		l.Addr, peer = netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
 	}
+	l.Peer = netip.AddrPortFrom(peer, binary.BigEndian.Uint16(b[6:]))
 	nlsock.Attributes(b[diagMessageLen:], func(typ uint16, data []byte) {
 		switch {
 		case typ == diagV6Only:

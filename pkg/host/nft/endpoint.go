@@ -135,7 +135,7 @@ func (f *Firewall) publish(e *firewall.Endpoint, from string, all bool) (changed
 			copy(e.Ports, asked) // nothing was published: no port is chosen either
 		}
 	}()
-	ports := &allocator{f: f, endpoint: e, from: from}
+	ports := &allocator{f: f, endpoint: e, from: from, fresh: !all}
 	if err := ports.allocate(); err != nil {
 		return false, err
 	}

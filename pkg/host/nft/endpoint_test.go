@@ -528,6 +528,62 @@ func TestGuardsComeBack(t *testing.T) {
 	})
 }
 
+// TestPortOfConnection: what the peer of a connection of the host's sends must not become a
+// container's. Ports that were published before are put back all the same.
+func TestPortOfConnection(t *testing.T) {
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
+		hosttest.ListenTCP(t, "tcp4", "127.0.0.1:80")
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}}
+		conn, err := d.Dial("tcp4", "127.0.0.1:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		d.LocalAddr = &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}
+		query, err := d.Dial("udp4", "127.0.0.1:53")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer query.Close()
+		f := newFirewall(t)
+		many := []firewall.Port{hosttest.Port("", 40000, "tcp", 80)}
+		for i := range uint16(2 * fewPorts) {
+			many = append(many, hosttest.Port("", 50000+i, "tcp", 80))
+		}
+		for _, c := range []struct {
+			ports []firewall.Port
+			want  string // "": none
+		}{
+			{[]firewall.Port{hosttest.Port("", 40000, "tcp", 80)}, "failed to bind host port 0.0.0.0:40000/tcp: address already in use by a connection to 127.0.0.1:80; net.ipv4.ip_local_reserved_ports"},
+			{[]firewall.Port{hosttest.Port("", 40000, "udp", 80)}, "failed to bind host port 0.0.0.0:40000/udp: address already in use by a connection to 127.0.0.1:53"},
+			{many, "0.0.0.0:40000/tcp: address already in use by a connection"},
+			{[]firewall.Port{hosttest.Port("127.0.0.2", 40000, "tcp", 80)}, ""},
+			{[]firewall.Port{hosttest.Port("::", 40000, "tcp", 80)}, ""},
+			{[]firewall.Port{hosttest.Port("", 40000, "sctp", 80)}, ""},
+			{many[1:], ""},
+		} {
+			e := hosttest.Endpoint("c1", hosttest.Both, c.ports...)
+			_, err := f.EnsureEndpoint(e)
+			if c.want != "" {
+				hosttest.WantCode(t, err, wire.CodePortTaken, c.want)
+			} else if err != nil {
+				t.Errorf("%v: %v", c.ports[0], err)
+			}
+			if err := f.RemoveEndpoint(e); err != nil {
+				t.Error(err)
+			}
+		}
+		back := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("", 40000, "tcp", 80))
+		if f.CheckEndpoint(back) == nil {
+			t.Fatal("it is there")
+		}
+		if _, err := f.EnsureEndpoint(back); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestPortOfConnectionIsNotChosen: dnetd could not hold a port that a connection of the
 // host has at its own end.
 func TestPortOfConnectionIsNotChosen(t *testing.T) {

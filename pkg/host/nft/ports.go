@@ -17,13 +17,15 @@ import (
 // claims of others, and the host's listeners and addresses. Each is looked at once,
 // when first needed.
 type allocator struct {
-	f         *Firewall
-	endpoint  *firewall.Endpoint
-	from      string                                     // comment of the attachment whose ports it takes over, "" for none
-	listeners map[string]map[uint16][]hostports.Listener // by protocol and port
-	single    map[string]map[uint16][]firewall.Claim     // by set and port: claims to one address
-	local     map[netip.Addr]bool                        // host addresses found to be the host's
-	siblings  map[string]bool                            // comments of the container's other attachments
+	f           *Firewall
+	endpoint    *firewall.Endpoint
+	fresh       bool   // the ports are new, and not to be put back
+	from        string // comment of the attachment whose ports it takes over, "" for none
+	listeners   sockets
+	connections sockets
+	single      map[string]map[uint16][]firewall.Claim // by set and port: claims to one address
+	local       map[netip.Addr]bool                    // host addresses found to be the host's
+	siblings    map[string]bool                        // comments of the container's other attachments
 }
 
 // free returns nil if a binding that is not there may be added, or an error that
@@ -42,13 +44,42 @@ func (s *allocator) free(b binding, sibling func(comment string) bool) error {
 	if err := s.relayFree(b, sibling); err != nil {
 		return err
 	}
-	listeners, err := s.listening(b.port.Protocol)
+	listeners, err := byPort(&s.listeners, b.port.Protocol, hostports.Listeners)
 	if err != nil {
-		return err
+		return fmt.Errorf("list %s listeners: %w", b.port.Protocol, err)
 	}
+	kept := false // for the container: what is connected is connected to that
 	for _, l := range listeners[b.port.HostPort] {
-		if l.Takes(*b.port, b.v6) && !hostports.Reserved(l, s.endpoint.Owner.Container) {
+		if !l.Takes(*b.port, b.v6) {
+			continue
+		}
+		if kept = hostports.Reserved(l, s.endpoint.Owner.Container); !kept {
 			return hostports.Taken(l, *b.port, b.v6)
+		}
+	}
+	if kept {
+		return nil
+	}
+	return s.unconnected(b)
+}
+
+// fewPorts is how many ports are tried one by one. A list of a host's connections is long.
+const fewPorts = 32
+
+// unconnected refuses a new port that a connection of the host has at its own end, as Docker
+// does, which binds it. Where conntrack does not know the connection, as before the first rules,
+// what comes from its peer would be translated.
+func (s *allocator) unconnected(b binding) error {
+	if !s.fresh || len(s.endpoint.Ports) <= fewPorts && hostports.Bindable(*b.port, b.v6) {
+		return nil
+	}
+	connections, err := byPort(&s.connections, b.port.Protocol, hostports.Connections)
+	if err != nil {
+		return fmt.Errorf("list %s connections: %w", b.port.Protocol, err)
+	}
+	for _, c := range connections[b.port.HostPort] {
+		if c.Takes(*b.port, b.v6) && !hostports.Bindable(*b.port, b.v6) {
+			return hostports.Connected(c, *b.port, b.v6)
 		}
 	}
 	return nil
@@ -169,24 +200,27 @@ func (e element) claim() firewall.Claim {
 	return c
 }
 
-// listening lists a protocol's listeners, by port.
-func (s *allocator) listening(proto string) (map[uint16][]hostports.Listener, error) {
-	if l, ok := s.listeners[proto]; ok {
+// sockets are the host's by protocol and port.
+type sockets map[string]map[uint16][]hostports.Listener
+
+// byPort returns a protocol's sockets by port, which list is asked for once.
+func byPort(known *sockets, proto string, list func(string) ([]hostports.Listener, error)) (map[uint16][]hostports.Listener, error) {
+	if l, ok := (*known)[proto]; ok {
 		return l, nil
 	}
-	all, err := hostports.Listeners(proto)
+	all, err := list(proto)
 	if err != nil {
-		return nil, fmt.Errorf("list %s listeners: %w", proto, err)
+		return nil, err
 	}
-	list := make(map[uint16][]hostports.Listener, len(all))
+	ports := make(map[uint16][]hostports.Listener, len(all))
 	for _, l := range all {
-		list[l.Port] = append(list[l.Port], l)
+		ports[l.Port] = append(ports[l.Port], l)
 	}
-	if s.listeners == nil {
-		s.listeners = make(map[string]map[uint16][]hostports.Listener)
+	if *known == nil {
+		*known = make(sockets)
 	}
-	s.listeners[proto] = list
-	return list, nil
+	(*known)[proto] = ports
+	return ports, nil
 }
 
 // candidatesAtOnce is how many ports are looked at in one exchange where few are chosen.
