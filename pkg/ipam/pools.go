@@ -26,14 +26,14 @@ const leastOnLink = 8
 // HostRoute is a route of the host.
 type HostRoute struct {
 	Dst    netip.Prefix
-	OnLink bool // no next hop: Dst is on a link of this host
+	OnLink bool // no next hop: Dst is on a link of this host; one that refuses (blackhole, unreachable, prohibit) is not
 }
 
 // Avoid returns what a pool must not overlap: the subnets of other networks,
 // the name servers, and some of the routes. These are
 //
 //   - on-link routes, but not those shorter than /8;
-//   - routes with a next hop that are longer than the private block they are in.
+//   - routes with a next hop, and those that refuse, that are longer than the private block they are in.
 func Avoid(routes []HostRoute, nameservers []netip.Addr, networks []netip.Prefix) []netip.Prefix {
 	out := slices.Clone(networks)
 	for _, a := range nameservers {

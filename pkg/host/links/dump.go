@@ -26,16 +26,21 @@ func (h *Links) HostRoutes() ([]ipam.HostRoute, error) {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		var list []netlink.Route
 		err := retryDump(func() (err error) {
-			filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Type: unix.RTN_UNICAST}
-			list, err = nl.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+			filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
+			list, err = nl.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range list {
-			if dst, ok := routeDst(r); ok {
+			dst, ok := routeDst(r)
+			switch {
+			case !ok:
+			case r.Type == unix.RTN_UNICAST:
 				out = append(out, ipam.HostRoute{Dst: dst, OnLink: r.Gw == nil && len(r.MultiPath) == 0 && r.Via == nil})
+			case r.Type == unix.RTN_BLACKHOLE || r.Type == unix.RTN_UNREACHABLE || r.Type == unix.RTN_PROHIBIT:
+				out = append(out, ipam.HostRoute{Dst: dst})
 			}
 		}
 	}

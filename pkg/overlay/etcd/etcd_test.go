@@ -77,7 +77,7 @@ func TestAbsent(t *testing.T) {
 // TestNoLeader: a member that knows no leader keeps no request from one that does.
 func TestNoLeader(t *testing.T) {
 	well, lost := startMember(t).url(), startLost(t)
-	s, err := Open(Config{Endpoints: []string{well, lost}, Fixed: true, Timeout: 3 * time.Second})
+	s, err := Open(Config{Endpoints: []string{well, lost}, Fixed: true, Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
