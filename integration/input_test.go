@@ -44,6 +44,8 @@ var wrongs = []wrong{
 	{`"ipam": {"type": "dipam", "subnet": "10.1.0.0/24", "routes": [{"dst": "10.5.0.0/16", "gateway": "10.1.0.9"}]}`, 7, `"ipam.routes[0].gateway"`},
 	{`"ipam": {"type": "dipam", "stcky": true}`, 7, `"ipam.stcky" did you mean "ipam.sticky"`},
 	{`"dns": {"nameserver": ["1.1.1.1"]}`, 7, `dns.nameserver did you mean dns.nameservers`},
+	{`"antiSpoof": "yes"`, 7, `antiSpoof "yes": true or false`},
+	{`"antiSpoof": 1`, 7, `antiSpoof 1: true or false`},
 	{`"icc": "no"`, 7, `icc "no": true or false`},
 	{`"mtu": "1500"`, 7, `mtu "1500": whole number`},
 	{`"mtu": 1e400`, 7, `mtu 1e400 whole number`},

@@ -43,8 +43,35 @@ func (e *Engine) Check(r *Request) error {
 	}
 	own := e.inSandbox(rec, plan.Own)
 	return errors.Join(
-		e.checkDonor(rec), wire.Check(e.Host, plan.Host), wire.Check(e.Host, plan.Network), wire.Check(e.Host, own),
+		e.checkDonor(rec), wire.Check(e.Host, plan.Host), e.checkNetwork(rec, plan.Network), wire.Check(e.Host, own),
 		sameResult(r, rec), e.noOtherWay(r, own), k.source(e, d).Check(r, rec.Addresses))
+}
+
+// checkNetwork compares the network's objects. Where its file has changed since the attachment
+// was made, they are as the youngest attachment has them, as with healing.
+func (e *Engine) checkNetwork(rec *records.Record, objects []wire.Object) error {
+	differs := wire.Check(e.Host, objects)
+	if differs == nil {
+		return nil
+	}
+	list, err := e.Index.List(rec.Network)
+	if err != nil {
+		return differs
+	}
+	youngest := rec
+	for _, other := range list {
+		if other.State == records.Up && other.Plugin == e.Plugin.Type && other.Since.After(youngest.Since) {
+			youngest = other
+		}
+	}
+	if youngest == rec {
+		return differs
+	}
+	plan, _, err := e.replan(youngest)
+	if err != nil {
+		return differs
+	}
+	return wire.Check(e.Host, plan.Network)
 }
 
 // noOtherWay tells of default routes through the attachment's interface that win over

@@ -25,8 +25,8 @@ func TestHealReconfigured(t *testing.T) {
 	// then the first.
 	for _, containers := range [][2]string{{"c1", "c2"}, {"c2", "c1"}} {
 		w := cnitest.NewWorld(t, bridge.Plugin)
-		for i, icc := range []string{"true", "false"} {
-			if _, err := w.Engine.Add(w.Request(t, containers[i], bridgeConf(`"icc": `+icc+`,`))); err != nil {
+		for i, masquerade := range []string{"true", "false"} {
+			if _, err := w.Engine.Add(w.Request(t, containers[i], bridgeConf(`"masquerade": `+masquerade+`,`))); err != nil {
 				t.Fatal(err)
 			}
 		}

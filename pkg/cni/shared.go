@@ -1,12 +1,14 @@
 package cni
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -59,10 +61,7 @@ func (e *Engine) stays(rec *records.Record, objects []wire.Object) error {
 			if other.Attachment == rec.Attachment || other.Firewall == nil {
 				continue
 			}
-			if err := sameBridge(n, other); err != nil {
-				return err
-			}
-			if err := e.sameSubnets(n, other); err != nil {
+			if err := cmp.Or(sameBridge(n, other), sameICC(n, other), e.sameSubnets(n, other)); err != nil {
 				return err
 			}
 		}
@@ -80,27 +79,64 @@ func sameBridge(n *firewall.Network, other *records.Record) error {
 	return nil
 }
 
+// sameICC refuses to keep containers apart while there are some that are not: where their ports
+// are isolated, one that is not is reached by all.
+func sameICC(n *firewall.Network, other *records.Record) error {
+	if n.ICC || !other.Firewall.ICC {
+		return nil
+	}
+	return wire.Errorf(wire.CodeConfig, "icc false: must be true while network %s has containers that reach all, as %s: put it back, or delete those first",
+		n.Name, other.Container)
+}
+
 // sameSubnets refuses to take a subnet from a network that an attachment has an address of:
 // what it sends would leave with that. Subnets that its file did not have, but the runtime or
-// another IPAM plugin named, are not the file's to take.
+// another IPAM plugin named, are not the file's to take; one that was chosen for it is.
 func (e *Engine) sameSubnets(n *firewall.Network, other *records.Record) error {
 	for _, a := range other.Addresses {
 		address := a.Address.Addr()
 		if slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Contains(address) }) {
 			continue
 		}
-		mode, err := e.parseRecorded(other)
-		if err != nil {
-			return nil //nolint:nilerr // CHECK and DEL tell of it
-		}
-		for _, s := range mode.Describe().IPAM.Own.Subnets {
-			if s.Prefix.Contains(address) {
+		for _, p := range e.subnetsOfFile(other, address.Is6()) {
+			if p.Contains(address) {
 				return wire.Errorf(wire.CodeConfig, "ipam subnets %s: must have %s while network %s has containers there, as %s: put it back, or delete those first",
-					n.Subnets, s.Prefix, n.Name, other.Container)
+					n.Subnets, p, n.Name, other.Container)
 			}
 		}
 	}
 	return nil
+}
+
+// subnetsOfFile returns the subnets of a family that the file of an attachment's network had: those
+// that it named, or that were chosen where it named none. Of a file that can't be read, CHECK and
+// DEL tell.
+func (e *Engine) subnetsOfFile(rec *records.Record, v6 bool) (list []netip.Prefix) {
+	mode, err := e.parseRecorded(rec)
+	if err != nil {
+		return nil
+	}
+	from := mode.Describe().IPAM
+	subnets := from.Own.Subnets
+	if !network.HasFamily(subnets, v6) && from.Type == "dipam" && !namesRanges(rec) {
+		subnets = rec.Subnets
+	}
+	for _, s := range subnets {
+		if s.Prefix.Addr().Is6() == v6 {
+			list = append(list, s.Prefix)
+		}
+	}
+	return list
+}
+
+// namesRanges reports whether the runtime named the ranges of an attachment's addresses.
+func namesRanges(rec *records.Record) bool {
+	conf, err := network.ReadConf(rec.Config)
+	if err != nil {
+		return false
+	}
+	asked, err := network.Pick(conf.Pick("runtimeConfig")["runtimeConfig"], "runtimeConfig", "ipRanges")
+	return err == nil && given(asked["ipRanges"])
 }
 
 // ensureHost makes the host's objects so. All go with their last user, which may be
