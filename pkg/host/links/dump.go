@@ -1,7 +1,6 @@
 package links
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -9,6 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/ipam"
 	"dcni/pkg/wire"
 )
@@ -24,11 +24,9 @@ func (h *Links) HostRoutes() ([]ipam.HostRoute, error) {
 	}
 	var out []ipam.HostRoute
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		var list []netlink.Route
-		err := retryDump(func() (err error) {
+		list, err := spaces.Dump(func() ([]netlink.Route, error) {
 			filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
-			list, err = nl.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE)
-			return err
+			return nl.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE)
 		})
 		if err != nil {
 			return nil, err
@@ -74,11 +72,7 @@ func (h *Links) Veths() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var links []netlink.Link
-	err = retryDump(func() (err error) {
-		links, err = nl.LinkList()
-		return err
-	})
+	links, err := spaces.Dump(nl.LinkList)
 	var names []string
 	for _, l := range links {
 		if l.Type() == "veth" && wire.IsHostLink(l.Attrs().Name) {
@@ -140,18 +134,4 @@ func prefix(n *net.IPNet) (netip.Prefix, bool) {
 		ip = ip.Unmap()
 	}
 	return netip.PrefixFrom(ip, ones), true
-}
-
-// retryDump repeats a dump that the kernel says changed underneath
-// (NLM_F_DUMP_INTR): what it returned may lack or repeat entries. It gives up
-// after a few rounds on a machine that never holds still.
-func retryDump(dump func() error) error {
-	const rounds = 8
-	var err error
-	for range rounds {
-		if err = dump(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return err
-		}
-	}
-	return err
 }

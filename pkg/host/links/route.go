@@ -172,12 +172,10 @@ func candidate(rt *rtnl.Conn, l *rtnl.Link, rec *records.Record) network.Candida
 	return c
 }
 
-func (r route) list(nl *netlink.Handle, filter *netlink.Route, mask uint64) (list []netlink.Route, err error) {
-	err = retryDump(func() (err error) {
-		list, err = nl.RouteListFiltered(int(rtnl.Family(r.o.Dst.Addr())), filter, mask)
-		return err
+func (r route) list(nl *netlink.Handle, filter *netlink.Route, mask uint64) ([]netlink.Route, error) {
+	return spaces.Dump(func() ([]netlink.Route, error) {
+		return nl.RouteListFiltered(int(rtnl.Family(r.o.Dst.Addr())), filter, mask)
 	})
-	return list, err
 }
 
 func (r route) table() int {

@@ -159,7 +159,7 @@ func (s sourceRoutes) differences(o *wire.SourceRoutes, family int) (d sourceDif
 }
 
 func (d *sourceDiff) compareRules(o *wire.SourceRoutes, family int, own []netip.Addr) error {
-	rules, err := d.nl.RuleList(family)
+	rules, err := spaces.Dump(func() ([]netlink.Rule, error) { return d.nl.RuleList(family) })
 	if err != nil {
 		return err
 	}
@@ -198,9 +198,8 @@ func (s sourceRoutes) routes(nl *netlink.Handle, family, table, index int) (list
 	if index != 0 {
 		mask |= netlink.RT_FILTER_OIF
 	}
-	err = retryDump(func() (err error) {
-		list, err = nl.RouteListFiltered(family, &netlink.Route{Table: table, LinkIndex: index}, mask)
-		return err
+	list, err = spaces.Dump(func() ([]netlink.Route, error) {
+		return nl.RouteListFiltered(family, &netlink.Route{Table: table, LinkIndex: index}, mask)
 	})
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil // no such table

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/rawip"
+	"dcni/pkg/host/spaces"
 )
 
 // DeviceName is the VXLAN device that packets are sent by. It is there while they are.
@@ -96,7 +97,7 @@ func (s *Sender) Close() error {
 // Compute has the kernel compute sums on all VXLAN devices of a port (ethtool's
 // tx-checksum-ip-generic off), and returns the names of those where it did not.
 func Compute(port int) (changed []string, err error) {
-	list, err := netlink.LinkList()
+	list, err := spaces.Dump(netlink.LinkList)
 	if err != nil {
 		return nil, err
 	}

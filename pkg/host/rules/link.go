@@ -192,7 +192,7 @@ func (l fwLinks) routeDiff(e *firewall.Links, want []wire.Route) (d linkRoutes, 
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		filter := &netlink.Route{Protocol: linkProtocol, LinkIndex: link.Attrs().Index, Table: unix.RT_TABLE_MAIN}
 		const mask = netlink.RT_FILTER_PROTOCOL | netlink.RT_FILTER_OIF | netlink.RT_FILTER_TABLE
-		list, err := nl.RouteListFiltered(family, filter, mask)
+		list, err := spaces.Dump(func() ([]netlink.Route, error) { return nl.RouteListFiltered(family, filter, mask) })
 		if err != nil {
 			return d, err
 		}

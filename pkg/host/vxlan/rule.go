@@ -7,6 +7,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/host/spaces"
 	"dcni/pkg/wire"
 )
 
@@ -37,7 +38,7 @@ func (r rule) there() (*netlink.Handle, []netlink.Rule, error) {
 		return nil, nil, err
 	}
 	want := r.library()
-	list, err := nl.RuleList(want.Family)
+	list, err := spaces.Dump(func() ([]netlink.Rule, error) { return nl.RuleList(want.Family) })
 	if err != nil {
 		return nil, nil, err
 	}
