@@ -19,10 +19,13 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
+	"dcni/pkg/firewall"
+	"dcni/pkg/firewall/iptables"
 	"dcni/pkg/host"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
@@ -265,11 +268,44 @@ func PrintPlan(p *network.Plugin, conf []byte, stdout io.Writer) error {
 		fmt.Fprintf(stdout, ", parent's MAC %s", endpoint.ParentMAC)
 	}
 	fmt.Fprintln(stdout)
+	showIPTables(&plan)
 	for _, line := range plan.Lines() {
 		fmt.Fprintln(stdout, line)
 	}
 	return nil
 }
+
+// showIPTables has the rules of a network be shown as those of iptables, where they are.
+func showIPTables(plan *wire.Plan) {
+	is := func(o wire.Object) bool {
+		n, ok := o.(*firewall.Network)
+		return ok && n.ByIPTables()
+	}
+	if !slices.ContainsFunc(plan.Network, is) {
+		return
+	}
+	for _, part := range []*[]wire.Object{&plan.Network, &plan.Own} {
+		var objects []wire.Object
+		for _, o := range *part {
+			lines := iptables.Lines(o)
+			for _, line := range lines {
+				objects = append(objects, shown{o, line})
+			}
+			if len(lines) == 0 {
+				objects = append(objects, o)
+			}
+		}
+		*part = objects
+	}
+}
+
+// shown is a part of an object, in another form.
+type shown struct {
+	wire.Object
+	text string
+}
+
+func (s shown) String() string { return s.text }
 
 // onePlugin takes a plugin's configuration out of a list: people have
 // conflists at hand.

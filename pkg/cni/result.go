@@ -138,7 +138,7 @@ func fillRecord(rec *records.Record, plan wire.Plan, e network.Endpoint, result 
 		case *wire.Child:
 			rec.MAC = o.MAC
 		case *firewall.Network:
-			rec.Firewall, rec.Backend = o, "nftables"
+			rec.Firewall, rec.Backend = o, cmp.Or(o.Backend, firewall.NFTables)
 		case *firewall.Endpoint:
 			rec.Endpoint = o
 		case *firewall.Member:

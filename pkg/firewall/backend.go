@@ -13,6 +13,8 @@ type Backend interface {
 	// Install makes sure that the constant rules are there. If they are not, it installs
 	// them with all that desired returns.
 	Install(desired func() (*Desired, error)) (installed bool, err error)
+	// Restore puts in what is up, and does not ask which port is whose.
+	Restore(up *Desired) error
 	// Ensure makes o so.
 	Ensure(o wire.Object) (changed bool, err error)
 	// Check returns nil, or how the host differs from o.
@@ -24,9 +26,17 @@ type Backend interface {
 	// Owners lists the comments of all attachments that have something on the host, see
 	// [Comment].
 	Owners() ([]string, error)
+	// Claims lists the ports of the host that it publishes.
+	Claims() ([]Claim, error)
 	// Close gives back what the backend has open.
 	Close()
 }
+
+// The backends, by the names that configurations have for them.
+const (
+	NFTables = "nftables"
+	IPTables = "iptables"
+)
 
 // Desired is what the sets must hold when the rules are installed.
 type Desired struct {

@@ -18,6 +18,39 @@ type Claim struct {
 	Relayed       bool   // by dnetd, behind the rules: it serves what they leave
 }
 
+// Claim returns the claim that an element of a port set is.
+func (e Element) Claim() Claim {
+	c := Claim{Owner: e.Comment, Addr: netip.IPv4Unspecified(), Relayed: e.Set == SetRelayed6 || e.Set == SetRelayed6Addr}
+	if e.Set != MapPorts4 && e.Set != MapPorts4Addr {
+		c.Addr = netip.IPv6Unspecified()
+	}
+	for _, part := range e.Key {
+		switch part := part.(type) {
+		case netip.Addr:
+			c.Addr = part
+		case Proto:
+			c.Protocol = string(part)
+		case Service:
+			c.Port = uint16(part)
+		}
+	}
+	if len(e.Value) > 0 {
+		if port, ok := e.Value[len(e.Value)-1].(Service); ok {
+			c.ContainerPort = uint16(port)
+		}
+	}
+	return c
+}
+
+// ByPort sorts claims by their ports.
+func ByPort(claims []Claim) map[uint16][]Claim {
+	sorted := make(map[uint16][]Claim, len(claims))
+	for _, c := range claims {
+		sorted[c.Port] = append(sorted[c.Port], c)
+	}
+	return sorted
+}
+
 // Excludes reports whether the claims can't be had both, by owners that are no
 // siblings: some packet could be meant for either.
 func (c Claim) Excludes(d Claim) bool {

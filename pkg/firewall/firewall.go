@@ -81,7 +81,12 @@ type Network struct {
 	// Hosts says that other nodes' containers are reached by the host, which has an address
 	// of its own on the network: see [Inside].
 	Hosts bool `json:"hosts,omitempty"`
+	// Backend carries this out: NFTables, which is "" as well, or IPTables.
+	Backend string `json:"backend,omitempty"`
 }
+
+// ByIPTables reports whether iptables carries the network's policy out.
+func (n *Network) ByIPTables() bool { return n.Backend == IPTables }
 
 // OpenTo reports whether others reach containers of the network by their own addresses, from
 // somewhere.
@@ -100,8 +105,13 @@ type Endpoint struct {
 // Key names the network; see [wire.Object].
 func (n *Network) Key() string { return "firewall network " + n.Name }
 
-// String returns the network's elements on one line.
-func (n *Network) String() string { return joinElements(n.Elements()) }
+// String returns the network's elements on one line, as nftables has them.
+func (n *Network) String() string {
+	if n.ByIPTables() {
+		return "rules of iptables for network " + n.Name + " on bridge " + n.Bridge
+	}
+	return joinElements(n.Elements())
+}
 
 // Key names the attachment; see [wire.Object].
 func (e *Endpoint) Key() string { return "firewall endpoint " + e.Owner.String() }

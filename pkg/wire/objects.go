@@ -183,6 +183,8 @@ type Forwarding struct {
 	Family int
 	// Require forbids to switch it on: Ensure then fails and says what to set.
 	Require bool
+	// IPTables says that iptables keeps the host from routing for others.
+	IPTables bool
 	// Found is set by Ensure where it was on already, and was recorded only.
 	Found bool
 }

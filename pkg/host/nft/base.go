@@ -37,6 +37,8 @@ type Firewall struct {
 	// Closed returns the families that the host is to be closed for as a router; nil:
 	// none.
 	Closed func() []firewall.Family
+	// Others returns the ports that another backend publishes; nil: there is none.
+	Others func() ([]firewall.Claim, error)
 	// Siblings returns the other attachments of a container; nil where there are no
 	// records.
 	Siblings func(wire.Attachment) []wire.Attachment
@@ -377,7 +379,7 @@ func (f *Firewall) install(up *firewall.Desired) error {
 	if err := f.commit(with(nil)); err != nil {
 		return wrap("install rules", err)
 	}
-	return f.restore(up)
+	return f.Restore(up)
 }
 
 // olderChains lists the base chains that have another priority than ours, as an older
@@ -397,8 +399,8 @@ func (f *Firewall) olderChains() (list []string, err error) {
 	return list, err
 }
 
-// restore puts back one owner after the other, past those that clash.
-func (f *Firewall) restore(up *firewall.Desired) error {
+// Restore puts back one owner after the other, past those that clash.
+func (f *Firewall) Restore(up *firewall.Desired) error {
 	var errs []error
 	put := func(o fmt.Stringer, elements []element) {
 		err := f.commit(func(b *Batch) error {

@@ -26,6 +26,8 @@ type allocator struct {
 	single      map[string]map[uint16][]firewall.Claim // by set and port: claims to one address
 	local       map[netip.Addr]bool                    // host addresses found to be the host's
 	siblings    map[string]bool                        // comments of the container's other attachments
+	others      map[uint16][]firewall.Claim            // of another backend, by port
+	asked       bool                                   // others are known
 }
 
 // free returns nil if a binding that is not there may be added, or an error that
@@ -89,6 +91,10 @@ func (s *allocator) unconnected(b binding) error {
 // single ones; and for what is relayed, ports of both families, whose relay has no
 // element: the owner's record tells.
 func (s *allocator) claimsOf(b binding) (claims []firewall.Claim, err error) {
+	defer func() { claims = slices.Concat(claims, s.others[b.port.HostPort]) }()
+	if err := s.askOthers(); err != nil {
+		return nil, err
+	}
 	if b.rule != nil {
 		claims = append(claims, b.rule.claim())
 	}
@@ -114,6 +120,16 @@ func (s *allocator) claimsOf(b binding) (claims []firewall.Claim, err error) {
 		}
 	}
 	return claims, nil
+}
+
+// askOthers finds out what another backend publishes.
+func (s *allocator) askOthers() (err error) {
+	if s.f.Others == nil || s.asked {
+		return nil
+	}
+	list, err := s.f.Others()
+	s.others, s.asked = firewall.ByPort(list), err == nil
+	return err
 }
 
 // relayFree tells whether the relay that a port of both families implies can be had.
@@ -170,6 +186,15 @@ func (s *allocator) singles(set string) (map[uint16][]firewall.Claim, error) {
 	}
 	s.single[set] = single
 	return single, nil
+}
+
+// Claims lists the ports that are published.
+func (f *Firewall) Claims() (claims []firewall.Claim, err error) {
+	all, err := f.list(portSetNames()...)
+	for _, e := range all {
+		claims = append(claims, e.claim())
+	}
+	return claims, err
 }
 
 // claim reads an element of a port set: the address unless it is any, protocol and

@@ -31,3 +31,10 @@ func BridgesFiltered() bool {
 	}
 	return true
 }
+
+// FiltersBridges reports whether the kernel could pass what bridges pass from port to port
+// through the rules for IP: whether br_netfilter is loaded.
+func FiltersBridges() bool {
+	_, err := Sysctl(BridgeFilters[0])
+	return err == nil
+}

@@ -37,7 +37,7 @@ func (e fwEncrypted) Ensure() (bool, error) {
 			return true, err
 		}
 	}
-	_, err := e.h.fw.Ensure(e.o)
+	_, err := e.h.nft.Ensure(e.o)
 	return true, err
 }
 
@@ -50,7 +50,7 @@ func (e fwEncrypted) Check() error {
 			return fmt.Errorf("%s: %w", p, err)
 		}
 	}
-	return e.h.fw.Check(e.o)
+	return e.h.nft.Check(e.o)
 }
 
 // Remove opens the port, for both families: a record that can't be read does not tell which
@@ -73,7 +73,7 @@ func (e fwEncrypted) Remove() error {
 			errs = append(errs, e.h.IPsec.Remove(p))
 		}
 	}
-	if err := errors.Join(append(errs, e.h.fw.Remove(e.o))...); err != nil {
+	if err := errors.Join(append(errs, e.h.nft.Remove(e.o))...); err != nil {
 		return err
 	}
 	return e.h.Records.DeleteChange(e.o.Key())

@@ -24,20 +24,20 @@ func (e fwEndpoint) Ensure() (bool, error) {
 		return false, err
 	}
 	defer lock.Unlock()
-	changed, err := e.h.fw.Ensure(e.o)
+	changed, err := e.h.backend(e.o.Owner.Network).Ensure(e.o)
 	if err == nil && changed {
 		err = conntrack.FlushPorts(e.o.Bound())
 	}
 	return changed, err
 }
 
-func (e fwEndpoint) Check() error { return e.h.fw.Check(e.o) }
+func (e fwEndpoint) Check() error { return e.h.backend(e.o.Owner.Network).Check(e.o) }
 
 // Remove takes the ports back. A container with other attachments keeps them,
 // see movePorts; two attachments that are removed at once wait for each other, or
 // one could give the other what would then never be taken back.
 func (e fwEndpoint) Remove() error {
-	if len(e.h.Records.Siblings(e.o.Owner)) == 0 {
+	if len(e.h.Records.Siblings(e.o.Owner)) == 0 && !e.h.Records.ByIPTables(e.o.Owner.Network) {
 		return e.takeBack()
 	}
 	lock, err := e.h.Records.LockFirewall()
@@ -53,9 +53,9 @@ func (e fwEndpoint) Remove() error {
 // object names none, as one does that was made from the identity only.
 func (e fwEndpoint) takeBack() error {
 	if len(e.o.Ports) == 0 {
-		return e.h.fw.Remove(&firewall.Owned{Comment: firewall.Comment(e.o.Owner)})
+		return e.h.remove(e.o.Owner.Network, &firewall.Owned{Comment: firewall.Comment(e.o.Owner)})
 	}
-	return errors.Join(e.h.fw.Remove(e.o), conntrack.FlushPorts(e.o.Bound()))
+	return errors.Join(e.h.remove(e.o.Owner.Network, e.o), conntrack.FlushPorts(e.o.Bound()))
 }
 
 func (e fwEndpoint) Probe() error { return nil }
@@ -71,7 +71,7 @@ func (e fwEndpoint) movePorts() {
 		return network.CandidateOf(a.Attachment.Network, a.Info, a.Subnets).Compare(network.CandidateOf(b.Attachment.Network, b.Info, b.Subnets))
 	})
 	for _, r := range siblings {
-		if changed, err := e.h.fw.Ensure(&firewall.Takeover{Endpoint: r.Endpoint, From: e.o.Owner}); err == nil && changed {
+		if changed, err := e.h.backend(r.Attachment.Network).Ensure(&firewall.Takeover{Endpoint: r.Endpoint, From: e.o.Owner}); err == nil && changed {
 			_ = conntrack.FlushPorts(r.Endpoint.Bound())
 		}
 	}

@@ -45,6 +45,11 @@ func (f forwarding) Ensure() (bool, error) {
 		return false, err
 	}
 	// Closed before anything is forwarded.
+	if f.o.IPTables {
+		if err := f.closeByIPTables(); err != nil {
+			return true, err
+		}
+	}
 	if err := f.h.closeFamily(f.o.Family); err != nil {
 		return true, err
 	}
@@ -65,6 +70,16 @@ func (f forwarding) Ensure() (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// closeByIPTables has iptables close the host, in the family that is forwarded next.
+func (f forwarding) closeByIPTables() error {
+	lock, err := f.h.Records.LockFirewall()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return f.h.useIPTables([]firewall.Family{firewall.Family(f.o.Family)})
 }
 
 // closeFamily has the rules close the host as a router of a family if dcni switched its
@@ -88,13 +103,7 @@ func (h *Rules) closeFamily(family int) error {
 	if !closed {
 		return h.closeRouter()
 	}
-	_, err = h.installRules()
-	return err
-}
-
-// closeRouter makes the rules close the host for these families, and for no other.
-func (h *Rules) closeRouter() error {
-	_, err := h.fw.Ensure(&firewall.Router{Closed: h.closedFamilies()})
+	_, err = h.installRules(h.closer(firewall.Family(family)))
 	return err
 }
 
@@ -118,7 +127,7 @@ func (f forwarding) found(known *records.Change, off bool) *records.Change {
 		case off:
 			known.Was[f.o.Path()] = "0"
 			f.note(known.Was)
-		case f.h.fw.Check(&firewall.Router{Closed: []firewall.Family{firewall.Family(f.o.Family)}}) == nil:
+		case f.h.nft.Check(&firewall.Router{Closed: []firewall.Family{firewall.Family(f.o.Family)}}) == nil:
 			// dcni switched it on, and the record was lost. What links were like is not known.
 			known.Was[f.o.Path()] = "0"
 		}
@@ -288,10 +297,10 @@ func (f forwarding) open() error {
 		return err
 	}
 	defer lock.Unlock()
-	if err := f.h.closeRouter(); err != nil || !f.h.installed {
+	if err := errors.Join(f.h.closeRouter(), f.h.retireIPTables()); err != nil || !f.h.installed {
 		return err
 	}
-	return f.h.fw.Remove(firewall.Installation{})
+	return f.h.nft.Remove(firewall.Installation{})
 }
 
 func (f forwarding) Probe() error {

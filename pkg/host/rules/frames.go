@@ -28,7 +28,7 @@ func (f frameRules) Ensure() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return f.h.fw.Ensure(&firewall.FrameRules{Known: known})
+	return f.h.nft.Ensure(&firewall.FrameRules{Known: known})
 }
 
 // known returns the ports of what is up.
@@ -52,7 +52,7 @@ func (f frameRules) Check() error {
 	if !f.h.Records.HasChange(f.o.Key()) {
 		return errors.New("it is not on record")
 	}
-	return f.h.fw.Check(f.o)
+	return f.h.nft.Check(f.o)
 }
 
 // Remove deletes the table. The caller holds the host's lock.
@@ -60,14 +60,14 @@ func (f frameRules) Remove() error {
 	if !f.h.Records.HasChange(f.o.Key()) {
 		return nil
 	}
-	if err := f.h.fw.Remove(f.o); err != nil {
+	if err := f.h.nft.Remove(f.o); err != nil {
 		return err
 	}
 	return f.h.Records.DeleteChange(f.o.Key())
 }
 
 func (f frameRules) Probe() error {
-	if p, ok := f.h.fw.(interface{ ProbeFrames() error }); ok {
+	if p, ok := f.h.nft.(interface{ ProbeFrames() error }); ok {
 		return p.ProbeFrames()
 	}
 	return nil
@@ -79,8 +79,8 @@ type bridgePort struct {
 	o *firewall.BridgePort
 }
 
-func (p bridgePort) Ensure() (bool, error) { return p.h.fw.Ensure(p.o) }
-func (p bridgePort) Check() error          { return p.h.fw.Check(p.o) }
+func (p bridgePort) Ensure() (bool, error) { return p.h.nft.Ensure(p.o) }
+func (p bridgePort) Check() error          { return p.h.nft.Check(p.o) }
 func (p bridgePort) Probe() error          { return nil }
 
 // Remove takes the port out. One that is checked is deleted before: without its elements it
@@ -92,5 +92,5 @@ func (p bridgePort) Remove() error {
 		}
 		p.h.Changed()
 	}
-	return p.h.fw.Remove(p.o)
+	return p.h.nft.Remove(p.o)
 }

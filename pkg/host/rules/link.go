@@ -142,7 +142,7 @@ func wanted(e *firewall.Links, ends []*firewall.Links) (open *firewall.Linked, r
 
 func (l fwLinks) apply(e *firewall.Links, ends []*firewall.Links) (changed bool, err error) {
 	open, routes := wanted(e, ends)
-	changed, err = l.h.fw.Ensure(open)
+	changed, err = l.h.backend(l.o.Owner.Network).Ensure(open)
 	if err != nil {
 		return changed, err
 	}
@@ -230,7 +230,7 @@ func (l fwLinks) Check() error {
 		return err
 	}
 	open, routes := wanted(l.o, ends)
-	if err := l.h.fw.Check(open); err != nil {
+	if err := l.h.backend(l.o.Owner.Network).Check(open); err != nil {
 		return err
 	}
 	d, err := l.routeDiff(l.o, routes)
@@ -258,7 +258,7 @@ func (l fwLinks) Remove() error {
 	defer lock.Unlock()
 	_, err = l.sync(marked, true)
 	if slices.Contains(marked, l.o.Owner) {
-		_, closed := l.h.fw.Ensure(&firewall.Linked{Owner: l.o.Owner})
+		_, closed := l.h.backend(l.o.Owner.Network).Ensure(&firewall.Linked{Owner: l.o.Owner})
 		if err = errors.Join(err, closed); err == nil {
 			err = l.h.Records.UnmarkLinks(l.o.Owner)
 		}

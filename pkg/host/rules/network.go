@@ -1,11 +1,14 @@
 package rules
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"strings"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/conntrack"
+	"dcni/pkg/host/iptables"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -16,8 +19,8 @@ type fwNetwork struct {
 	o *firewall.Network
 }
 
-// Ensure installs the constant rules where they are missing, and the network's
-// elements, under the host's lock of the firewall: another network's removal
+// Ensure installs the constant rules where they are missing, and what the network
+// has, under the host's lock of the firewall: another network's removal
 // must not take the rules from between the two.
 func (n fwNetwork) Ensure() (bool, error) {
 	lock, err := n.h.Records.LockFirewall()
@@ -25,20 +28,25 @@ func (n fwNetwork) Ensure() (bool, error) {
 		return false, err
 	}
 	defer lock.Unlock()
-	installed, err := n.h.installRules()
+	moved, err := n.h.move(n.o)
 	if err != nil {
 		return false, err
 	}
-	changed, err := n.h.fw.Ensure(n.o)
-	return changed || installed, err
+	backend := n.h.backend(n.o.Name)
+	installed, err := n.h.installRules(backend)
+	if err != nil {
+		return false, err
+	}
+	changed, err := backend.Ensure(n.o)
+	return changed || installed || moved, err
 }
 
-// installRules installs the constant rules where they are missing, with what is up. The
+// installRules installs a backend's constant rules where they are missing, with what is up. The
 // caller holds the lock of the firewall.
-func (h *Rules) installRules() (installed bool, err error) {
+func (h *Rules) installRules(backend firewall.Backend) (installed bool, err error) {
 	var back []firewall.Port
-	installed, err = h.fw.Install(func() (*firewall.Desired, error) {
-		up, err := h.desired()
+	installed, err = backend.Install(func() (*firewall.Desired, error) {
+		up, err := h.desired(backend)
 		if err != nil {
 			return nil, err
 		}
@@ -47,7 +55,7 @@ func (h *Rules) installRules() (installed bool, err error) {
 		}
 		return up, nil
 	})
-	h.installed = h.installed || installed
+	h.installed = h.installed || installed && backend == h.nft
 	if err == nil && installed {
 		// While there were no rules, conntrack took senders for clients of the host
 		// itself.
@@ -56,24 +64,41 @@ func (h *Rules) installRules() (installed bool, err error) {
 	return installed, err
 }
 
-func (n fwNetwork) Check() error { return n.h.fw.Check(n.o) }
+func (n fwNetwork) Check() error {
+	if n.o.ByIPTables() != n.h.Records.ByIPTables(n.o.Name) {
+		return fmt.Errorf("network %s is by the other firewall than %s", n.o.Name, cmp.Or(n.o.Backend, firewall.NFTables))
+	}
+	return n.h.backend(n.o.Name).Check(n.o)
+}
 
-// Remove takes the network's elements away, and the table if these Rules
+// Remove takes what the network has away, and nftables' table if these Rules
 // installed it and no network is left in it, so that an ADD that fails on a
-// bare machine leaves it bare. Rules of the users' keep the table.
+// bare machine leaves it bare. Rules of the users' keep the table. iptables' rules go with the
+// last network that they are of.
 func (n fwNetwork) Remove() error {
 	lock, err := n.h.Records.LockFirewall()
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	if err := n.h.fw.Remove(n.o); err != nil || !n.h.installed {
+	if err := n.h.remove(n.o.Name, n.o); err != nil {
 		return err
 	}
-	return n.h.fw.Remove(firewall.Installation{})
+	if n.h.Records.ByIPTables(n.o.Name) {
+		err = errors.Join(n.h.Records.SetByIPTables(n.o.Name, false), n.h.retireIPTables())
+	}
+	if err != nil || !n.h.installed {
+		return err
+	}
+	return n.h.nft.Remove(firewall.Installation{})
 }
 
-func (n fwNetwork) Probe() error { return n.h.fw.Probe() }
+func (n fwNetwork) Probe() error {
+	if n.o.ByIPTables() {
+		return iptables.Probe(n.o)
+	}
+	return n.h.nft.Probe()
+}
 
 // RemoveUnused deletes the rules if no network is in them any more. Rules
 // of the users' keep them.
@@ -83,12 +108,17 @@ func (h *Rules) RemoveUnused() error {
 		return err
 	}
 	defer lock.Unlock()
-	return h.fw.Remove(firewall.Installation{})
+	return errors.Join(h.nft.Remove(firewall.Installation{}), h.retireIPTables())
 }
 
-// desired returns what the records say is up: what the sets must hold when
+// desired returns what the records say is up and a backend carries out: what its rules must have when
 // another program flushed them.
-func (h *Rules) desired() (*firewall.Desired, error) {
+func (h *Rules) desired(backend firewall.Backend) (*firewall.Desired, error) {
+	return h.up(func(network string) bool { return h.backend(network) == backend })
+}
+
+// up returns what the records say is up on some networks.
+func (h *Rules) up(of func(network string) bool) (*firewall.Desired, error) {
 	keys, err := h.Records.Keys()
 	if err != nil {
 		return nil, err
@@ -100,7 +130,7 @@ func (h *Rules) desired() (*firewall.Desired, error) {
 	up := &firewall.Desired{}
 	seen := map[string]bool{}
 	for _, r := range list {
-		if r.State != records.Up {
+		if r.State != records.Up || !of(r.Network) {
 			continue
 		}
 		if r.Firewall != nil && !seen[r.Firewall.Name] {
@@ -124,16 +154,20 @@ type fwMember struct {
 	o *firewall.Member
 }
 
-func (m fwMember) Ensure() (bool, error) { return m.h.fw.Ensure(m.o) }
-func (m fwMember) Check() error          { return m.h.fw.Check(m.o) }
-func (m fwMember) Remove() error         { return m.h.fw.Remove(m.o) }
+func (m fwMember) Ensure() (bool, error) { return m.h.backend(m.o.Owner.Network).Ensure(m.o) }
+func (m fwMember) Check() error          { return m.h.backend(m.o.Owner.Network).Check(m.o) }
+func (m fwMember) Remove() error         { return m.h.remove(m.o.Owner.Network, m.o) }
 func (m fwMember) Probe() error          { return nil }
 
 // Orphans lists the owners of elements, for garbage collection.
 func (h *Rules) Orphans() ([]wire.Orphan, error) {
-	comments, err := h.fw.Owners()
-	if err != nil {
-		return nil, err
+	var comments []string
+	for _, backend := range h.backends() {
+		list, err := backend.Owners()
+		if h.ifThere(err) != nil {
+			return nil, err
+		}
+		comments = append(comments, list...)
 	}
 	var out []wire.Orphan
 	for _, c := range comments {
@@ -154,5 +188,5 @@ type fwOwned struct {
 
 func (c fwOwned) Ensure() (bool, error) { return false, errors.ErrUnsupported }
 func (c fwOwned) Check() error          { return errors.ErrUnsupported }
-func (c fwOwned) Remove() error         { return c.h.fw.Remove(c.o) }
+func (c fwOwned) Remove() error         { return c.h.remove("", c.o) }
 func (c fwOwned) Probe() error          { return nil }

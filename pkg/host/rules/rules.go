@@ -8,6 +8,7 @@ import (
 	"errors"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/iptables"
 	"dcni/pkg/host/links"
 	"dcni/pkg/host/nft"
 	"dcni/pkg/host/xfrm"
@@ -19,8 +20,9 @@ type Rules struct {
 	*links.Links
 	IPsec *xfrm.Kernel
 
-	fw        firewall.Backend
-	installed bool // the rules were missing, and were installed
+	nft       firewall.Backend
+	ipt       *iptables.Firewall
+	installed bool // nftables' rules were missing, and were installed
 }
 
 // New returns the rules of the host. The records are what elements are installed from
@@ -29,13 +31,17 @@ func New(l *links.Links, ipsec *xfrm.Kernel) *Rules {
 	h := &Rules{Links: l, IPsec: ipsec}
 	nftables := nft.New()
 	nftables.Siblings, nftables.EndpointOf, nftables.IsGatewayEndpoint = h.siblingAttachments, h.endpoint, h.isGatewayEndpoint
-	nftables.Closed = h.closedFamilies
-	h.fw = nftables
+	nftables.Closed, nftables.Others = h.closedByNFTables, h.claimsOfIPTables
+	h.nft = nftables
+	h.ipt = &iptables.Firewall{
+		Siblings: h.siblingAttachments, EndpointOf: h.endpoint, IsGatewayEndpoint: h.isGatewayEndpoint,
+		Families: h.familiesByIPTables, Closed: h.closedFamilies, Passing: h.passing, Others: h.claimsOfNFTables,
+	}
 	return h
 }
 
 // Close lets go of the firewall's socket.
-func (h *Rules) Close() { h.fw.Close() }
+func (h *Rules) Close() { h.nft.Close() }
 
 // Of returns the kind of an object; nil for one that is none of this package's.
 func (h *Rules) Of(o wire.Object) wire.Kind {
@@ -73,9 +79,14 @@ func (h *Rules) Of(o wire.Object) wire.Kind {
 // Internal reports whether a link of the host is the bridge of an internal network, from
 // which nothing that is published may be reached.
 func (h *Rules) Internal(link string) (bool, error) {
-	err := h.fw.Check(&firewall.InternalBridge{Bridge: link})
-	if errors.Is(err, firewall.ErrNotInternal) {
-		return false, nil
+	for _, backend := range h.backends() {
+		err := backend.Check(&firewall.InternalBridge{Bridge: link})
+		if err == nil {
+			return true, nil
+		}
+		if !errors.Is(err, firewall.ErrNotInternal) && h.ifThere(err) != nil {
+			return false, err
+		}
 	}
-	return err == nil, err
+	return false, nil
 }

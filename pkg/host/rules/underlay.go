@@ -28,14 +28,14 @@ func (u underlay) Ensure() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return u.h.fw.Ensure(&firewall.Underlay{Port: u.o.Port, Known: append(nodes, u.o.Known...)})
+	return u.h.nft.Ensure(&firewall.Underlay{Port: u.o.Port, Known: append(nodes, u.o.Known...)})
 }
 
 func (u underlay) Check() error {
 	if !u.h.Records.HasChange(u.o.Key()) {
 		return errors.New("it is not on record")
 	}
-	return u.h.fw.Check(u.o)
+	return u.h.nft.Check(u.o)
 }
 
 // Remove opens the port. The caller holds the host's lock.
@@ -43,13 +43,13 @@ func (u underlay) Remove() error {
 	if !u.h.Records.HasChange(u.o.Key()) {
 		return nil
 	}
-	if err := u.h.fw.Remove(u.o); err != nil {
+	if err := u.h.nft.Remove(u.o); err != nil {
 		return err
 	}
 	return u.h.Records.DeleteChange(u.o.Key())
 }
 
-func (u underlay) Probe() error { return u.h.fw.Probe() }
+func (u underlay) Probe() error { return u.h.nft.Probe() }
 
 // underlayNodes is a [firewall.Nodes].
 type underlayNodes struct {
@@ -68,7 +68,7 @@ func (n underlayNodes) Ensure() (bool, error) {
 	if closed, err := n.closed(); !closed || err != nil {
 		return false, err
 	}
-	return n.h.fw.Ensure(n.o)
+	return n.h.nft.Ensure(n.o)
 }
 
 // closed reports whether the host has a port that is closed to strangers.
@@ -86,7 +86,7 @@ func (n underlayNodes) Check() error {
 	if closed, err := n.closed(); !closed || err != nil {
 		return err
 	}
-	return n.h.fw.Check(n.o)
+	return n.h.nft.Check(n.o)
 }
 
 // Remove does nothing: they go with the last port.

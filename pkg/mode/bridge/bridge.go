@@ -73,7 +73,7 @@ func (b *Bridge) host(e network.Endpoint) []wire.Object {
 			if b.NoDrop {
 				objects = append(objects, &wire.ForwardAll{Family: family})
 			}
-			objects = append(objects, &wire.Forwarding{Family: family, Require: !b.IPForward})
+			objects = append(objects, &wire.Forwarding{Family: family, Require: !b.IPForward, IPTables: b.Firewall == firewall.IPTables})
 		}
 	}
 	if b.frames() {
@@ -94,6 +94,10 @@ func (b *Bridge) network(e network.Endpoint) []wire.Object {
 	bridge := b.bridge()
 	bridge.MTU, bridge.Adopted = e.MTU, e.Adopted
 	objects := []wire.Object{bridge}
+	if b.Firewall == firewall.IPTables && !e.Adopted && !e.Has6() {
+		// Such a network has no rules of IPv6, which could need a program that the host lacks.
+		objects = append(objects, &wire.Sysctl{Path: "net/ipv6/conf/" + b.Link + "/disable_ipv6", Value: "1"})
+	}
 	if !e.Adopted {
 		objects = append(objects, b.notOnBridge(e)...)
 		objects = append(objects, b.onBridge(e)...)
@@ -101,7 +105,7 @@ func (b *Bridge) network(e network.Endpoint) []wire.Object {
 	return append(objects, &firewall.Network{
 		Name: b.Name, Bridge: b.Link, Subnets: e.Prefixes(), Adopted: e.Adopted,
 		ICC: b.ICC, Internal: b.Internal, Masquerade: b.Masquerade && !b.Internal, SNAT: b.SNAT,
-		Unprotected: b.in(e, Unprotected), Routed: b.in(e, Routed), Trusted: b.Trusted,
+		Unprotected: b.in(e, Unprotected), Routed: b.in(e, Routed), Trusted: b.Trusted, Backend: b.Firewall,
 	})
 }
 

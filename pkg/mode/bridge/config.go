@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
 	"dcni/pkg/wire"
@@ -66,6 +67,7 @@ type Bridge struct {
 	IPForward   bool         // forwarding may be switched on
 	NoDrop      bool         // where it was switched on, the host routes for others as well
 	IfPrefix    string       // of the interfaces' names in containers; "": any
+	Firewall    string       // what carries the rules out: firewall.IPTables; "": nftables
 	AcceptRA    bool         // router advertisements count in the sandbox
 	AntiSpoof   bool         // a container sends from its own MAC and addresses only
 	IPAM        network.IPAM
@@ -166,8 +168,8 @@ func readBridge(conf network.Conf, keys network.Object, addresses func(json.RawM
 
 // typed checks the values, and fills in the defaults.
 func (r *rawBridge) typed(addresses func(json.RawMessage) (network.IPAM, error)) (*Bridge, error) {
-	if err := r.later(); err != nil {
-		return nil, err
+	if r.Firewall != "" && r.Firewall != firewall.NFTables && r.Firewall != firewall.IPTables {
+		return nil, wire.Invalid("firewall", r.Firewall, "must be nftables or iptables")
 	}
 	b := &Bridge{
 		Name:        r.Name,
@@ -186,6 +188,9 @@ func (r *rawBridge) typed(addresses func(json.RawMessage) (network.IPAM, error))
 		InhibitIPv4: r.InhibitIPv4,
 		NoIPv4:      !or(r.IPv4, true),
 		DNS:         r.DNS,
+	}
+	if r.Firewall == firewall.IPTables { // else the rules' usual backend
+		b.Firewall = r.Firewall
 	}
 	if r.AcceptRA && r.Bridge == "" {
 		return nil, wire.Invalid("acceptRA", true, `must be false without the key "bridge": only containers could send router advertisements on a bridge of dbridge's own`)
@@ -220,19 +225,6 @@ func or(p *bool, otherwise bool) bool {
 		return otherwise
 	}
 	return *p
-}
-
-// later refuses keys that a later version will have. Ignoring one would publish or
-// hide what its author did not mean to.
-func (r *rawBridge) later() error {
-	switch r.Firewall {
-	case "", "nftables":
-	case "iptables":
-		return wire.Errorf(wire.CodeUnsupported, `firewall "iptables": not supported by this version, which has nftables only`)
-	default:
-		return wire.Invalid("firewall", r.Firewall, "must be nftables or iptables")
-	}
-	return nil
 }
 
 // setLink fills in and checks the bridge's name.

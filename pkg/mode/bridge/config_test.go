@@ -88,7 +88,6 @@ func TestBridgeErrors(t *testing.T) {
 		{`"bridge": "a b"`, 7, `bridge "a b":`},
 		{`"hostBinding": "localhost"`, 7, `hostBinding "localhost": address`},
 		{`"firewall": "pf"`, 7, `firewall "pf": nftables`},
-		{`"firewall": "iptables"`, 2, `firewall "iptables": not supported`},
 		{`"gatewayModeIPv4": "isolated"`, 7, `gatewayModeIPv4 "isolated": "internal": true`},
 		{`"gatewayModeIPv6": "isolated", "internal": false`, 7, `gatewayModeIPv6 "isolated": "internal": true`},
 		{`"gatewayModeIPv4": "isolated", "internal": true, "snatIPv4": "192.0.2.9"`, 7, `snatIPv4 "192.0.2.9": "internal"`},
