@@ -78,7 +78,6 @@ var wrongs = []wrong{
 	{`"internal": true, "gatewayModeIPv4": "isolated", "ipam": {"type": "dipam", "subnet": "10.1.0.0/24", "gateway": "10.1.0.9"}`, 7, `ipam.gateway "10.1.0.9" isolated`},
 	{`"internal": true, "gatewayModeIPv4": "isolated", "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}`, 2, `portMappings 8080 isolated`},
 	{`"gatewayModeIPv6": "none"`, 7, `gatewayModeIPv6 "none" nat routed isolated`},
-	{`"firewall": "iptables"`, 2, `firewall "iptables"`},
 	{`"firewall": "ebtables"`, 7, `firewall "ebtables" nftables or iptables`},
 	{`"hostBinding": "localhost"`, 7, `hostBinding "localhost"`},
 	{`"hostBinding": "10.1.0.0/24"`, 7, `hostBinding "10.1.0.0/24"`},

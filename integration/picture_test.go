@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -86,13 +87,15 @@ func differences(before, after []string, ignored *regexp.Regexp) []string {
 	return diff
 }
 
-// command shows what a command prints.
+// command shows what a command prints; warnings only where it fails.
 func command(stdin, name string, args ...string) []string {
 	cmd := exec.Command(name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		out = fmt.Appendf(nil, "%v: %s", err, out)
+	out, err := cmd.Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		out = fmt.Appendf(out, "%v: %s", err, exit.Stderr)
+	} else if err != nil {
+		out = fmt.Appendf(out, "%v", err)
 	}
 	return viewLines(strings.Join(cmd.Args, " "), string(out))
 }

@@ -21,21 +21,23 @@ type group struct {
 	suite suite
 	files string // pattern
 
-	serial bool // one after another, beside other tests
+	serial bool                   // one after another, beside other tests
+	only   func(name string) bool // nil: all files
 }
 
 var groups = []group{
-	{"TestParity/reference", reference, "testdata/parity/*.txtar", false},
-	{"TestParity/dcni", dcni, "testdata/parity/*.txtar", false},
-	{"TestDCNI", dcni, "testdata/dcni/*.txtar", false},
-	{"TestAlone", dcni, "testdata/alone/*.txtar", true},
-	{"TestDCNIWithoutBridgeNetfilter", withoutBridgeNetfilter, "testdata/dcni/bridge_*.txtar", false},
-	{"TestNamesInBridge", namesInBridge, "testdata/dcni/names_*.txtar", false},
-	{"TestExamples", dcni, examples + "/*.conflist", false},
-	{"TestInVM", dcni, "testdata/vm/*.txtar", true},
-	{"TestDocker", dcni, "parity/scenarios/*.txt", false},
-	{"TestDemo", dcni, "testdata/demo/*.txtar", false},
-	{"TestHarness", reference, "testdata/harness/*.txtar", false},
+	{"TestParity/reference", reference, "testdata/parity/*.txtar", false, nil},
+	{"TestParity/dcni", dcni, "testdata/parity/*.txtar", false, nil},
+	{"TestDCNI", dcni, "testdata/dcni/*.txtar", false, nil},
+	{"TestAlone", dcni, "testdata/alone/*.txtar", true, nil},
+	{"TestDCNIWithoutBridgeNetfilter", withoutBridgeNetfilter, "testdata/dcni/bridge_*.txtar", false, nil},
+	{"TestNamesInBridge", namesInBridge, "testdata/dcni/names_*.txtar", false, nil},
+	{"TestIPTables", byIPTables, "testdata/dcni/bridge_*.txtar", false, runsByIPTables},
+	{"TestExamples", dcni, examples + "/*.conflist", false, nil},
+	{"TestInVM", dcni, "testdata/vm/*.txtar", true, nil},
+	{"TestDocker", dcni, "parity/scenarios/*.txt", false, nil},
+	{"TestDemo", dcni, "testdata/demo/*.txtar", false, nil},
+	{"TestHarness", reference, "testdata/harness/*.txtar", false, nil},
 }
 
 // groupOf returns the group of a test.
@@ -51,7 +53,10 @@ func groupOf(t *testing.T) group {
 // scripts returns the files of a group.
 func (g group) scripts() []string {
 	files, _ := filepath.Glob(g.files) // the pattern is a good one
-	return files
+	return slices.DeleteFunc(files, func(file string) bool {
+		name, _, _ := strings.Cut(filepath.Base(file), ".")
+		return g.only != nil && !g.only(name)
+	})
 }
 
 // announce prints the name of each scenario that will run, for progress, and

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 )
@@ -43,6 +44,14 @@ var withoutBridgeNetfilter = func() suite { s := dcni; s.noBridgeNetfilter = tru
 
 // namesInBridge is dcni, with configurations of another form.
 var namesInBridge = func() suite { s := dcni; s.namesInBridge = true; return s }()
+
+// byIPTables is dcni, whose networks' rules are iptables'.
+var byIPTables = func() suite {
+	s := dcni
+	s.name, s.conf = "iptables", maps.Clone(dcni.conf)
+	s.conf["BRIDGE"] = `"firewall": "iptables", ` + dcni.conf["BRIDGE"]
+	return s
+}()
 
 // missing returns the first binary of the suite that is not built, or "".
 func (s suite) missing() string {
