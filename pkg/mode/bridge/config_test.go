@@ -57,6 +57,20 @@ func TestDockerNames(t *testing.T) {
 	}
 }
 
+// TestDockerBinding: Docker's option means both families by 0.0.0.0, and our key IPv4 only.
+func TestDockerBinding(t *testing.T) {
+	for _, c := range []struct{ body, want string }{
+		{`"options": {"com.docker.network.bridge.host_binding_ipv4": "0.0.0.0"}`, "invalid IP"},
+		{`"options": {"com.docker.network.bridge.host_binding_ipv4": "192.0.2.1"}`, "192.0.2.1"},
+		{`"hostBinding": "0.0.0.0"`, "0.0.0.0"},
+	} {
+		b, err := read(conf(c.body))
+		if err != nil || b.HostBinding.String() != c.want {
+			t.Errorf("%s: %v, error %v, want %s", c.body, b, err, c.want)
+		}
+	}
+}
+
 func TestKeysFoldCase(t *testing.T) {
 	b, err := read(conf(`"MTU": 1400, "Internal": true, "comment": "x", "cni.dev/x": 1, "ipMasq": false, "masquerade": false`))
 	if err != nil || b.MTU != 1400 || !b.Internal || b.Masquerade {

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"strconv"
@@ -33,7 +34,7 @@ var options = network.DockerOptions{
 	defaultBridge:                                       network.BoolOption("defaultBridge"),
 	"com.docker.network.bridge.enable_icc":              network.BoolOption("icc"),
 	"com.docker.network.bridge.enable_ip_masquerade":    network.BoolOption("masquerade"),
-	"com.docker.network.bridge.host_binding_ipv4":       network.StringOption("hostBinding"),
+	"com.docker.network.bridge.host_binding_ipv4":       bindingOption(),
 	"com.docker.network.bridge.gateway_mode_ipv4":       network.StringOption("gatewayModeIPv4"),
 	"com.docker.network.bridge.gateway_mode_ipv6":       network.StringOption("gatewayModeIPv6"),
 	"com.docker.network.bridge.inhibit_ipv4":            network.BoolOption("inhibitIPv4"),
@@ -45,6 +46,19 @@ var options = network.DockerOptions{
 	"com.docker.network.enable_ipv6":                    network.BoolOption("ipv6"),
 	network.IfacePrefix:                                 network.PrefixOption(),
 	"antiSpoof":                                         network.FlagOption("antiSpoof"), // dcni's own
+}
+
+// bindingOption is Docker's address for published ports. Its 0.0.0.0 stands for both families, as if none were
+// given; so it is shown for Docker's own default network.
+func bindingOption() network.DockerOption {
+	o := network.StringOption("hostBinding")
+	o.JSON = func(v string) (json.RawMessage, error) {
+		if v == "0.0.0.0" {
+			v = ""
+		}
+		return network.Quote(v), nil
+	}
+	return o
 }
 
 // created is dbridge's configuration as dnet writes it. Options stay under Docker's
