@@ -150,7 +150,7 @@ func (n *Network) without(c Cell) bool {
 	if n.Family == "" || n.Family == c.Family {
 		return false
 	}
-	return slices.Contains([]string{"self", "same", "detour"}, c.Asker) || c.Target == "k:80" ||
+	return slices.Contains([]string{"self", "same", "detour"}, c.Asker) || linkLocal(c.Target) && c.Asker == "host" ||
 		strings.HasPrefix(c.Target, "c:") || strings.HasPrefix(c.Target, "g:")
 }
 
