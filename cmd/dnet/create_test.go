@@ -126,6 +126,7 @@ func TestCreateRefuses(t *testing.T) {
 		"-d ipvlan -o parent=eth0 -o ipvlan_mode=l4 n":    "requested ipvlan mode 'l4' is not valid, 'l2' mode is the ipvlan driver default\n",
 		"-d nosuch n":     "plugin \"nosuch\" not found\n",
 		"-d cni:bridge n": "plugin \"bridge\" not found\n",
+		"-d maclan n":     "plugin \"maclan\" not found: is \"macvlan\" meant?\n",
 		"-d dbridge --internal --ipam-driver null n": "invalid ipam driver: \"null\": a network of dcni's has addresses\n",
 		"-d host n":                                "only one instance of \"host\" network is allowed\n",
 		"-o com.docker.network.driver.mtu=abc n":   "failed to parse com.docker.network.driver.mtu value: abc (strconv.Atoi: parsing \"abc\": invalid syntax)\n",

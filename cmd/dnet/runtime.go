@@ -42,19 +42,35 @@ func (a *app) draft(o *catalog.Options) (*catalog.Draft, error) {
 }
 
 // noPlugin says that a word is neither a driver nor a plugin of the plugin path, in Docker's
-// words.
-func noPlugin(word string) error {
-	return network.Refuse(network.NotFound, "plugin %q not found", word)
+// words, and which one may be meant.
+func noPlugin(word string, path []string) error {
+	var known []string
+	for _, p := range mode.All {
+		if p.Driver != nil {
+			known = append(known, p.Driver.Name())
+		}
+	}
+	for _, dir := range path {
+		files, _ := os.ReadDir(dir) // one that is not there has none
+		for _, f := range files {
+			known = append(known, f.Name())
+		}
+	}
+	meant := ""
+	if near := network.Nearest(word, known); near != "" && near != word {
+		meant = fmt.Sprintf(": is %q meant?", near)
+	}
+	return network.Refuse(network.NotFound, "plugin %q not found%s", word, meant)
 }
 
 // foreignVersions returns the CNI versions that a plugin of the plugin path knows.
 func (a *app) foreignVersions(cniType string) ([]string, error) {
 	path := a.pluginPath()
 	if cniType == "" || strings.ContainsAny(cniType, "/\\") {
-		return nil, noPlugin(cniType)
+		return nil, noPlugin(cniType, path)
 	}
 	if _, err := invoke.FindInPath(cniType, path); err != nil {
-		return nil, noPlugin(cniType)
+		return nil, noPlugin(cniType, path)
 	}
 	info, err := a.newCNI(path, "").GetVersionInfo(context.Background(), cniType)
 	if err != nil {

@@ -2,7 +2,9 @@ package migrate
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
 
 	"dcni/pkg/network/catalog"
 )
@@ -32,11 +34,32 @@ type inspected struct {
 // written are options that Docker writes into a network by itself, and that are flags.
 var written = []string{"com.docker.network.enable_ipv4", "com.docker.network.enable_ipv6"}
 
+// plain says in plain words that a value has another type.
+func plain(err error) error {
+	e, is := errors.AsType[*json.UnmarshalTypeError](err)
+	if !is {
+		return err
+	}
+	where, want := "a network", "an object"
+	if e.Field != "" {
+		where = e.Field
+	}
+	switch e.Type.Kind() {
+	case reflect.String:
+		want = "a string"
+	case reflect.Bool:
+		want = "true or false"
+	case reflect.Slice:
+		want = "a list"
+	}
+	return fmt.Errorf("%s at byte %d: must be %s, is %s", where, e.Offset, want, e.Value)
+}
+
 // readInspect reads a list of networks.
 func readInspect(data []byte) (*Source, error) {
 	var list []inspected
 	if err := json.Unmarshal(data, &list); err != nil {
-		return nil, fmt.Errorf("is not what docker network inspect prints: %w", err)
+		return nil, fmt.Errorf("is not what docker network inspect prints: %w", plain(err))
 	}
 	out := &Source{}
 	seen := map[string]bool{}
