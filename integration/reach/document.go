@@ -3,7 +3,6 @@ package reach
 import (
 	_ "embed"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -12,7 +11,7 @@ import (
 var head string
 
 // Firewalls are the values of dbridge's key "firewall", for all of which the table is the same.
-var Firewalls = []string{"nftables"}
+var Firewalls = []string{"nftables", "iptables"}
 
 // Document returns docs/reachability.md.
 func (t *Table) Document() string {
@@ -21,16 +20,9 @@ func (t *Table) Document() string {
 	b.WriteString(strings.NewReplacer(
 		"CELLS", fmt.Sprint(cells), "NETWORKS", fmt.Sprint(len(t.Networks)), "OTHERWISE", fmt.Sprint(otherwise),
 		"FIREWALLS", strings.Join(Firewalls, " and "), "ASKED", fmt.Sprint(asked), "ENGINE", fmt.Sprint(engine)).Replace(head))
-	var same string
-	for _, n := range t.Networks {
-		grids := t.grid(n, Targets[:inbound]) + t.grid(n, Targets[inbound:])
-		if grids == "" {
-			same += fmt.Sprintf("- %s, `%s`: as %s.\n", n.Title, n.Keys, n.like.link())
-			continue
-		}
-		n.section(&b, grids)
+	for _, s := range t.sections() {
+		s.write(&b)
 	}
-	b.WriteString("\n## No difference\n\n" + same)
 	b.WriteString("\n## Where dcni does otherwise than Docker\n\n")
 	t.differences(&b, t.dcni, "dcni")
 	b.WriteString("\n## Where Docker 20.10 does otherwise\n\n")
@@ -59,26 +51,57 @@ func (t *Table) counts() (cells, otherwise, asked, engine int) {
 	return cells, otherwise, asked, engine
 }
 
-// section writes what reaches what of a network, or where that is not as in the one that it is
-// like.
-func (n *Network) section(b *strings.Builder, grids string) {
-	fmt.Fprintf(b, "\n## %s\n\n", n.Title)
-	if n.Keys != "" {
-		fmt.Fprintf(b, "`%s`. ", n.Keys)
-	}
-	if n.Family != "" {
-		fmt.Fprintf(b, "Of IPv%s alone. ", n.Family)
-	}
-	if n.like != nil {
-		fmt.Fprintf(b, "As %s, but:\n", n.like.link())
-	}
-	b.WriteString(strings.TrimPrefix(grids, map[bool]string{true: "\n"}[n.like == nil]))
+// A section is about networks that are the same, or that differ from the one that each is like
+// in the same way: in grids, which are "" where there is no difference.
+type section struct {
+	networks []*Network
+	grids    string
 }
 
-// link is a link to a network's section.
-func (n *Network) link() string {
-	anchor := regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(n.Title), "")
-	return fmt.Sprintf("[%s](#%s)", n.Title, strings.ReplaceAll(anchor, " ", "-"))
+// sections returns those of all networks. What makes no difference comes last.
+func (t *Table) sections() []*section {
+	var list []*section
+	same := &section{}
+	for _, n := range t.Networks {
+		grids := t.grid(n, Targets[:inbound]) + t.grid(n, Targets[inbound:])
+		i := slices.IndexFunc(list, func(s *section) bool { return s.grids == grids })
+		switch {
+		case grids == "":
+			same.networks = append(same.networks, n)
+		case i >= 0:
+			list[i].networks = append(list[i].networks, n)
+		default:
+			list = append(list, &section{[]*Network{n}, grids})
+		}
+	}
+	return append(list, same)
+}
+
+func (s *section) write(b *strings.Builder) {
+	heading, but := s.networks[0].Title, ", but:"
+	if s.grids == "" {
+		heading, but = "No difference", "."
+	}
+	fmt.Fprintf(b, "\n## %s\n\n", heading)
+	for i, n := range s.networks {
+		if len(s.networks) > 1 {
+			b.WriteString("- " + n.Title + ": ")
+		}
+		if n.Family != "" {
+			fmt.Fprintf(b, "IPv%s alone, ", n.Family)
+		}
+		if n.Keys != "" {
+			fmt.Fprintf(b, "`%s`, ", n.Keys)
+		}
+		end := ";"
+		if i == len(s.networks)-1 {
+			end = but
+		}
+		if n.like != nil {
+			fmt.Fprintf(b, "as *%s*%s\n", n.like.Title, end)
+		}
+	}
+	b.WriteString(strings.TrimPrefix(s.grids, map[bool]string{true: "\n"}[s.networks[0].like == nil]))
 }
 
 // A row is one of a grid, with the askers that it is for.
