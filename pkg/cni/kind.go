@@ -7,6 +7,7 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
 	"dcni/pkg/mode/names"
 	"dcni/pkg/network"
@@ -107,7 +108,17 @@ func (makesInterface) readRuntime(r *Request, d network.Description) error {
 }
 
 // validate looks at the link of the host that the interface is to be made on.
+// validate asks whether the kernel can encrypt, where it is to, before the cluster gives the
+// node an address of its own: a node keeps that.
 func (makesInterface) validate(e *Engine, r *Request, d network.Description, rec *records.Record) error {
+	if o := d.Overlay; o != nil && o.Encrypted && len(o.NodeAddresses) > 0 {
+		closed := &firewall.Encrypted{Port: uint16(o.Port), IPv6: o.Local.Is6()}
+		if e.Host.Check(closed) != nil {
+			if err := e.Host.Probe(closed); err != nil {
+				return err
+			}
+		}
+	}
 	if d.Parent == nil {
 		return nil
 	}
