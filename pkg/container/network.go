@@ -233,6 +233,25 @@ func CheckNetworks(list []Network) error {
 		case (n.IPv4.IsValid() || n.IPv6.IsValid()) && !n.userDefined():
 			return errors.New("user specified IP address is supported on user defined networks only")
 		}
+		if err := n.checkWords(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkWords refuses an alias that can't be asked for, and a MAC that no interface has, by the
+// names of the flags: the plugin knows them by those that the runtime gives them.
+func (n Network) checkWords() error {
+	for _, alias := range n.Aliases {
+		if err := names.Check("alias", alias); err != nil {
+			return err
+		}
+	}
+	const group = 1 // the bit of a group address (IEEE 802)
+	first, _, _ := strings.Cut(n.MAC, ":")
+	if b, err := strconv.ParseUint(first, 16, 8); err == nil && (b&group != 0 || n.MAC == "00:00:00:00:00:00") {
+		return fmt.Errorf("mac-address %s: must be a unicast Ethernet address, as 02:42:ac:11:00:02", n.MAC)
 	}
 	return nil
 }
