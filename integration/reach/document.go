@@ -115,8 +115,7 @@ type row struct {
 func (t *Table) grid(n *Network, targets []Place) string {
 	var askers, columns []Place
 	for _, a := range Askers {
-		asks := slices.ContainsFunc(targets, func(p Place) bool { return t.text(n, a.Name, p.Name) != wordFor(NotAsked) })
-		if asks && slices.ContainsFunc(targets, func(p Place) bool { return t.shown(n, a, p) }) {
+		if slices.ContainsFunc(targets, func(p Place) bool { return t.shown(n, a, p) }) {
 			askers = append(askers, a)
 		}
 	}
@@ -152,13 +151,11 @@ func (t *Table) grid(n *Network, targets []Place) string {
 	return b.String()
 }
 
-// shown reports whether a network's table has to show what an asker gets from a target.
+// shown reports whether a network's table has to show what an asker gets from a target: where it is
+// asked at all, and is not as in the network that n is like.
 func (t *Table) shown(n *Network, asker, target Place) bool {
 	text := t.text(n, asker.Name, target.Name)
-	if n.like == nil {
-		return text != wordFor(NotAsked)
-	}
-	return text != t.text(n.like, asker.Name, target.Name)
+	return text != wordFor(NotAsked) && (n.like == nil || text != t.text(n.like, asker.Name, target.Name))
 }
 
 // text is what dcni answers, with the numbers of reasons where that is not what Docker does.

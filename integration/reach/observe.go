@@ -56,6 +56,11 @@ func (w *World) prepare(n *Network) error {
 			}
 		}
 	}
+	if n.Adopted() {
+		if err := w.onBridge(); err != nil {
+			return err
+		}
+	}
 	if !n.Asks("g:90") {
 		return nil
 	}
@@ -245,9 +250,9 @@ func (q *question) answer() string {
 	if q.cell.Target != "up:90" && q.cell.Target != "remote:90" {
 		return Yes
 	}
-	own := first
-	if q.cell.Asker == "detour" {
-		own = third
+	own := map[string][2]string{"detour": third, "machine": machine}[q.cell.Asker]
+	if q.cell.Asker == "self" {
+		own = first
 	}
 	for word, addrs := range map[string][2]string{AsHost: hostAddress, AsItself: own, AsChosen: chosenAddress} {
 		if slices.Contains(addrs[:], peer) {

@@ -27,6 +27,7 @@ var Askers = []Place{
 	{"self", "itself"},
 	{"same", "same network"},
 	{"detour", "by the gateway"},
+	{"machine", "on the bridge"},
 	{"other", "other network"},
 	{"neighbour", "neighbour"},
 	{"remote", "remote"},
@@ -38,7 +39,7 @@ var Askers = []Place{
 var Targets = []Place{
 	{"c:80", "container:80"},
 	{"c:81", "container:81"},
-	{"c:ping", "container, ping"},
+	{"c:ping", "ping"},
 	{"h:8080", "host:8080"},
 	{"h:70", "host:70"},
 	{"h:90", "host:90"},
@@ -145,8 +146,11 @@ func (n *Network) Docker(c Cell) string {
 	return answer
 }
 
-// without reports whether the network lacks the family that a cell is about.
+// without reports whether the network lacks the asker or the family that a cell is about.
 func (n *Network) without(c Cell) bool {
+	if c.Asker == "machine" && !n.Adopted() {
+		return true
+	}
 	if n.Family == "" || n.Family == c.Family {
 		return false
 	}

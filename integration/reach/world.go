@@ -25,6 +25,7 @@ var (
 	first         = [2]string{"10.88.0.2", "fd00:88::2"}
 	second        = [2]string{"10.88.0.3", "fd00:88::3"}
 	third         = [2]string{"10.88.0.4", "fd00:88::4"}
+	machine       = [2]string{"10.88.0.9", "fd00:88::9"}
 	gateway       = [2]string{"10.88.0.1", "fd00:88::1"}
 	otherFirst    = [2]string{"10.89.0.2", "fd00:89::2"}
 	otherGateway  = [2]string{"10.89.0.1", "fd00:89::1"}
@@ -43,15 +44,21 @@ const otherBridge = "br-d"
 
 // Bridge is the network's.
 func (n *Network) Bridge() string {
-	if strings.Contains(n.Keys, `"bridge": "br-own"`) {
-		return "br-own"
+	if n.Adopted() {
+		return ownBridge
 	}
 	return "br-n"
 }
 
+// ownBridge is one that is there before the network.
+const ownBridge = "br-own"
+
+// Adopted reports whether the network is on a bridge that was there.
+func (n *Network) Adopted() bool { return strings.Contains(n.Keys, `"bridge": "`+ownBridge+`"`) }
+
 // namespaces of the askers.
 var namespaces = map[string]string{
-	"host": "host", "self": "c1", "same": "c2", "detour": "c3", "other": "d1", "neighbour": "outside", "remote": "remote", "eth1": "far",
+	"host": "host", "self": "c1", "same": "c2", "detour": "c3", "machine": "vm", "other": "d1", "neighbour": "outside", "remote": "remote", "eth1": "far",
 }
 
 // A World is a throwaway host with machines around it. Its methods are called by the goroutine
@@ -91,15 +98,15 @@ func NewWorld(h *testhost.Host) (*World, error) {
 			route add fd00::/16 via 2001:db8::1
 			rule add pref 10 iif eth0 to 10.0.0.0/8 blackhole`),
 		w.ip6("outside", "rule add pref 10 iif eth0 to fd00::/16 blackhole"), // or what no bridge takes would go round and round
-		w.machine("remote", remote, "203.0.113.1", "2001:db8:2::1"),
-		w.machine("far", far, "198.51.100.1", "2001:db8:1::1"),
+		w.configure("remote", remote, "203.0.113.1", "2001:db8:2::1"),
+		w.configure("far", far, "198.51.100.1", "2001:db8:1::1"),
 		w.byHost("outside", neighbour, hostAddress),
 		w.byHost("far", far, [2]string{"198.51.100.1", "2001:db8:1::1"}),
 	)
 }
 
-// machine gives a namespace addresses and a router.
-func (w *World) machine(ns string, own [2]string, router4, router6 string) error {
+// configure gives a namespace addresses and a router.
+func (w *World) configure(ns string, own [2]string, router4, router6 string) error {
 	return w.ip(ns, fmt.Sprintf(`
 		link set lo up
 		addr add %s/24 dev eth0
@@ -174,6 +181,14 @@ func (w *World) detour(n *Network) error {
 		}
 	}
 	return err
+}
+
+// onBridge puts a machine that is no container on the bridge of another owner's.
+func (w *World) onBridge() error {
+	return errors.Join(
+		w.NewNetNS("vm"), w.settings("vm"),
+		w.ip("host", "link add vm0 type veth peer name eth0 netns vm\nlink set vm0 master "+ownBridge+" up"),
+		w.configure("vm", machine, gateway[0], gateway[1]), w.byHost("vm", machine, gateway))
 }
 
 // of returns addresses of the families that a network has.
