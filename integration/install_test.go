@@ -42,6 +42,15 @@ func TestInstall(t *testing.T) {
 		t.Errorf("install does not say how dnetd is started: %s", out)
 	}
 	checkUnits(t, dest)
+	for source, path := range map[string]string{
+		"05-dcni.network": "usr/local/lib/systemd/network/05-dcni.network", "dcni.conf": "etc/NetworkManager/conf.d/dcni.conf",
+	} {
+		want, err := os.ReadFile("../scripts/network/" + source)
+		got, failed := os.ReadFile(filepath.Join(dest, path))
+		if err != nil || failed != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %v, %v: not as %s is", path, err, failed, source)
+		}
+	}
 	cmd := exec.Command(old)
 	if out, err := cmd.CombinedOutput(); err != nil || !bytes.HasPrefix(out, []byte("CNI dbridge plugin v")) {
 		t.Errorf("the installed dbridge: %v: %s", err, out)

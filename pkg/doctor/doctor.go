@@ -26,6 +26,7 @@ const (
 	UFW           = "ufw"            // ufw drops what is forwarded
 	Firewalld     = "firewalld"      // firewalld rejects what is forwarded
 	NetManager    = "networkmanager" // NetworkManager manages a link of dcni's
+	Networkd      = "networkd"       // systemd-networkd manages a link of dcni's
 	MTU           = "mtu"            // a network sends larger packets than the way out takes
 	Overlap       = "overlap"        // two networks have an address in common
 	RouteOverlap  = "route-overlap"  // a network hides addresses that the host reaches otherwise
@@ -60,6 +61,7 @@ type Facts struct {
 	Rules       string          // how dcni's own rules differ from what is up; "": not at all
 	Chains      []foreign.Chain // of other programs' rules
 	Managed     []string        // links that NetworkManager manages
+	Networkd    []Configured    // links that systemd-networkd manages
 	Uplink      Uplink
 	Routes      []Route
 	Servers     []netip.Addr // of the host's resolv.conf
@@ -71,6 +73,9 @@ type Facts struct {
 	Neighbours  []NeighbourTable
 	Cluster     Cluster
 }
+
+// A Configured is a link with the file that a program configures it by.
+type Configured struct{ Link, File string }
 
 // A Network is one as its configuration says, with what was chosen for it.
 type Network struct {
@@ -148,7 +153,7 @@ type NeighbourTable struct {
 func Findings(f Facts) []Finding {
 	var all []Finding
 	for _, check := range []func(Facts) []Finding{
-		kernel, forwarding, rules, dropping, competing, managed, mtu, overlaps, routeOverlaps, leases, orphans, agent, loops, held, neighbours, cluster,
+		kernel, forwarding, rules, dropping, competing, managed, networkd, mtu, overlaps, routeOverlaps, leases, orphans, agent, loops, held, neighbours, cluster,
 	} {
 		all = append(all, check(f)...)
 	}
@@ -227,6 +232,35 @@ func managed(f Facts) (list []Finding) {
 		`printf '[keyfile]\nunmanaged-devices+=interface-name:br-*,interface-name:dcni0,interface-name:v??????????????\n'` +
 			" >/etc/NetworkManager/conf.d/dcni.conf && nmcli general reload && nmcli device set " +
 			strings.Join(links, " managed no && nmcli device set ") + " managed no",
+	}}
+}
+
+// NetworkdNames are dcni's links, as Name= of a [Match] section takes them (systemd.network(5)).
+func NetworkdNames() string {
+	digits := strings.Repeat("[0-9a-f]", 12)
+	return "dcni0 [bdmv][himrx]-" + digits + " v[0-9a-f][0-9a-f]" + digits
+}
+
+// networkd finds links that are configured by a file which matches more than it should.
+func networkd(f Facts) (list []Finding) {
+	var links, files []string
+	for _, c := range f.Networkd {
+		if !f.ownLink(c.Link) && !wire.IsHostLink(c.Link) {
+			continue
+		}
+		links = append(links, c.Link)
+		if !slices.Contains(files, c.File) {
+			files = append(files, c.File)
+		}
+	}
+	if len(links) == 0 {
+		return nil
+	}
+	return []Finding{{
+		Networkd, strings.Join(links, " "),
+		fmt.Sprintf("systemd-networkd manages %s, which %s dcni's, by %s", named("link", links), areOrIs(len(links)), strings.Join(files, ", ")),
+		"it takes containers' links out of their bridges, and addresses and routes away",
+		`mkdir -p /etc/systemd/network && printf '[Match]\nName=` + NetworkdNames() + `\n\n[Link]\nUnmanaged=yes\n' >/etc/systemd/network/05-dcni.network && networkctl reload; ` + healing,
 	}}
 }
 

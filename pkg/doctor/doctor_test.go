@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"net/netip"
+	"os"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -125,6 +127,9 @@ func TestFindings(t *testing.T) {
 		{"NetworkManager", func(f *Facts) { f.Managed = []string{"br-web", "eth0", "v0123456789abcd"} },
 			[]string{`networkmanager br-web v0123456789abcd: printf '[keyfile]\nunmanaged-devices+=interface-name:br-*,interface-name:dcni0,interface-name:v??????????????\n'` +
 				" >/etc/NetworkManager/conf.d/dcni.conf && nmcli general reload && nmcli device set br-web managed no && nmcli device set v0123456789abcd managed no"}},
+		{"systemd-networkd", func(f *Facts) {
+			f.Networkd = []Configured{{"br-web", "/etc/systemd/network/all.network"}, {"eth0", "/etc/systemd/network/all.network"}}
+		}, []string{`networkd br-web: mkdir -p /etc/systemd/network && printf '[Match]\nName=` + NetworkdNames() + `\n\n[Link]\nUnmanaged=yes\n' >/etc/systemd/network/05-dcni.network && networkctl reload; dnetd --once`}},
 		{"a large MTU", func(f *Facts) { f.Uplink.MTU, f.Networks[0].MTU = 1400, 1500 },
 			[]string{`mtu web: sed -i -E 's/("(mtu|com.docker.network.driver.mtu)" *: *"?)1500/\11400/' /etc/cni/net.d/web.conflist`}},
 		{"which nothing leaves", func(f *Facts) {
@@ -200,6 +205,24 @@ func TestFindings(t *testing.T) {
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s:\n got %q\nwant %q", c.name, got, c.want)
+		}
+	}
+}
+
+// What doctor says to write is what is shipped.
+func TestNetworkdNames(t *testing.T) {
+	shipped, err := os.ReadFile("../../scripts/network/05-dcni.network")
+	if err != nil || !strings.Contains(string(shipped), "\nName="+NetworkdNames()+"\n") {
+		t.Errorf("%v: the file that is shipped has other names than %s", err, NetworkdNames())
+	}
+	for name, ours := range map[string]bool{
+		"br-4b5e57f6eb2f": true, "vx-4b5e57f6eb2f": true, "dm-4b5e57f6eb2f": true, "di-4b5e57f6eb2f": true, "mh-4b5e57f6eb2f": true, "dcni0": true,
+		wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}.HostLink(): true,
+		"eth0": false, "br-lan": false, "vlan-production": false, "virbr0": false, "veth12345678": false,
+	} {
+		is := slices.ContainsFunc(strings.Fields(NetworkdNames()), func(pattern string) bool { m, _ := path.Match(pattern, name); return m })
+		if is != ours {
+			t.Errorf("%s matches: %t", name, is)
 		}
 	}
 }

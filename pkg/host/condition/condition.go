@@ -1,6 +1,6 @@
 // Package condition reads what `dnet doctor` asks of a host besides its records: the
 // rules of other programs, what forwards, the way out, routes, the neighbour tables, what
-// NetworkManager manages. It changes nothing, and starts no program but iptables-legacy,
+// NetworkManager and systemd-networkd manage. It changes nothing, and starts no program but iptables-legacy,
 // where the kernel has its tables.
 package condition
 
@@ -28,11 +28,11 @@ import (
 )
 
 // Read reads the condition of the host whose network namespace the calling thread is in,
-// as far as it is none of the records': Chains, Managed, Forwards, Uplink, Routes, Local,
+// as far as it is none of the records': Chains, Managed, Networkd, Forwards, Uplink, Routes, Local,
 // Neighbours and AgentUnit. What can't be read is left out; the errors tell why.
 func Read() (doctor.Facts, error) {
 	var f doctor.Facts
-	var errs [6]error
+	var errs [7]error
 	f.Chains, errs[0] = foreign.Chains()
 	var legacy []rules.Chain
 	legacy, errs[1] = foreign.Legacy()
@@ -42,7 +42,8 @@ func Read() (doctor.Facts, error) {
 	f.Routes, errs[3] = routes()
 	f.Local = local()
 	f.Neighbours, errs[4] = neighbours()
-	f.Managed, errs[5] = managed("/run/NetworkManager/devices")
+	f.Managed, errs[5] = managed("/run/NetworkManager")
+	f.Networkd, errs[6] = networkd("/run/systemd/netif/links")
 	f.AgentUnit = exists("/run/systemd/system") && (exists("/etc/systemd/system/dnetd.service") || exists("/lib/systemd/system/dnetd.service"))
 	return f, errors.Join(errs[:]...)
 }
@@ -174,16 +175,17 @@ func holder(all []hostports.Listener, a doctor.Attachment, found doctor.Listener
 }
 
 // managed lists the links that NetworkManager manages, by the files that it keeps of
-// each, named by the link's index.
+// each, named by the link's index. Those that it calls connected externally it only looks at.
 func managed(dir string) (list []string, err error) {
-	files, _ := filepath.Glob(filepath.Join(dir, "*")) // the pattern is well-formed
+	external := externalConnections(dir + "/system-connections")
+	files, _ := filepath.Glob(filepath.Join(dir, "devices/*")) // the pattern is well-formed
 	for _, file := range files {
 		index, err := strconv.Atoi(filepath.Base(file))
 		if err != nil {
 			continue
 		}
 		text, err := os.ReadFile(file)
-		if err != nil || !isManaged(string(text)) {
+		if err != nil || !isManaged(string(text)) || external[keyOf(string(text), "connection-uuid")] {
 			continue
 		}
 		if l, err := net.InterfaceByIndex(index); err == nil {
@@ -193,15 +195,59 @@ func managed(dir string) (list []string, err error) {
 	return list, nil
 }
 
-// isManaged reads such a file: NetworkManager writes managed=true for a link that it
-// configures, managed=false for one that others do, and unknown before it has decided.
-func isManaged(text string) bool {
-	for line := range strings.Lines(text) {
-		if strings.TrimSpace(line) == "managed=true" {
-			return true
+// networkd lists the links that systemd-networkd manages, by the files that it keeps of each,
+// named by the link's index.
+func networkd(dir string) (list []doctor.Configured, err error) {
+	files, _ := filepath.Glob(filepath.Join(dir, "*")) // the pattern is well-formed
+	for _, file := range files {
+		index, err := strconv.Atoi(filepath.Base(file))
+		if err != nil {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		by, is := configuredBy(string(text))
+		if l, err := net.InterfaceByIndex(index); err == nil && is {
+			list = append(list, doctor.Configured{Link: l.Name, File: by})
 		}
 	}
-	return false
+	return list, nil
+}
+
+// configuredBy reads such a file: the state in which networkd sees to a link, and the file that
+// says how.
+func configuredBy(text string) (file string, is bool) {
+	state := keyOf(text, "ADMIN_STATE")
+	return keyOf(text, "NETWORK_FILE"), state == "configuring" || state == "configured" || state == "failed"
+}
+
+// isManaged reads such a file: NetworkManager writes managed=true for a link that it
+// configures, managed=false for one that others do, and unknown before it has decided.
+func isManaged(text string) bool { return keyOf(text, "managed") == "true" }
+
+// externalConnections returns the UUIDs of connections that NetworkManager has made of how it
+// found a link.
+func externalConnections(dir string) map[string]bool {
+	uuids := map[string]bool{}
+	files, _ := filepath.Glob(filepath.Join(dir, "*")) // the pattern is well-formed
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil && keyOf(string(text), "external") == "true" {
+			uuids[keyOf(string(text), "uuid")] = true
+		}
+	}
+	return uuids
+}
+
+// keyOf returns the value of a file's key, "" where it has none.
+func keyOf(text, key string) string {
+	for line := range strings.Lines(text) {
+		if k, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && k == key {
+			return value
+		}
+	}
+	return ""
 }
 
 // Attributes of a neighbour table (uapi/linux/neighbour.h), which x/sys lacks.

@@ -2,6 +2,8 @@ package condition
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"os"
 	"reflect"
 	"testing"
@@ -11,16 +13,39 @@ import (
 
 func TestManaged(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"1": "[device]\nmanaged=true\n", "2": "[device]\nmanaged=false\n", "lo": "managed=true\n", "999999": "managed=true\n"} {
-		if err := os.WriteFile(dir+"/"+name, []byte(text), 0o644); err != nil {
+	if err := errors.Join(os.Mkdir(dir+"/devices", 0o755), os.Mkdir(dir+"/system-connections", 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"1": "[device]\nmanaged=true\nconnection-uuid=u1\n", "2": "[device]\nmanaged=false\n", "lo": "managed=true\n", "999999": "managed=true\n"} {
+		if err := os.WriteFile(dir+"/devices/"+name, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if got, err := managed(dir); err != nil || !reflect.DeepEqual(got, []string{"lo"}) { // index 1 everywhere
 		t.Errorf("%v, %v", got, err)
 	}
+	if err := os.WriteFile(dir+"/system-connections/lo.nmconnection", []byte("[connection]\nuuid=u1\n[.nmmeta]\nexternal=true\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := managed(dir); err != nil || got != nil {
+		t.Errorf("connected externally: %v, %v", got, err)
+	}
 	if got, err := managed(dir + "/none"); err != nil || got != nil {
 		t.Errorf("no NetworkManager: %v, %v", got, err)
+	}
+}
+
+func TestConfiguredBy(t *testing.T) {
+	for text, want := range map[string]string{
+		"# a comment\nADMIN_STATE=configured\nNETWORK_FILE=/run/x.network\n": "/run/x.network true",
+		"ADMIN_STATE=configuring\nNETWORK_FILE=y\n":                          "y true",
+		"ADMIN_STATE=unmanaged\n":                                            " false",
+		"ADMIN_STATE=pending\n":                                              " false",
+		"":                                                                   " false",
+	} {
+		if file, is := configuredBy(text); fmt.Sprint(file, " ", is) != want {
+			t.Errorf("%q: %s %t, want %s", text, file, is, want)
+		}
 	}
 }
 
