@@ -193,6 +193,9 @@ func (w *World) ask(n *Network, setting string, links map[link]netip.Addr) ([]*q
 	var list []*question
 	cells := n.Cells()
 	for _, asker := range Askers {
+		if !slices.ContainsFunc(cells, func(c Cell) bool { return c.Asker == asker.Name }) {
+			continue // it has no namespace here
+		}
 		err := w.In(namespaces[asker.Name], func() error {
 			for _, c := range cells {
 				if c.Asker != asker.Name || c.Netfilter != setting {

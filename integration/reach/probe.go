@@ -74,7 +74,8 @@ func sockaddr(a netip.AddrPort) (family int, addr unix.Sockaddr, err error) {
 	return unix.AF_INET6, to, nil
 }
 
-// send sends a datagram, or an echo request.
+// send sends a datagram, or an echo request. Where the kernel has no room for another neighbour, of which
+// there are so many for all namespaces together, it says EINVAL: the next may be sent.
 func (q *question) send() {
 	message := []byte("?")
 	switch {
@@ -85,7 +86,7 @@ func (q *question) send() {
 	case q.cell.Proto == "icmp":
 		message = []byte{128, 0, 0, 0, 0, 0, 0, 1}
 	}
-	if _, err := unix.Write(q.fd, message); err != nil && !errors.Is(err, unix.EAGAIN) {
+	if _, err := unix.Write(q.fd, message); err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINVAL) {
 		q.end(wordOf(err))
 	}
 }
@@ -128,7 +129,7 @@ func wordOf(err error) string {
 	switch {
 	case errors.Is(err, unix.ECONNREFUSED):
 		return Refused
-	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EINVAL): // EINVAL: the way after a translation is none
+	case errors.Is(err, unix.ENETUNREACH):
 		return Unreachable
 	case errors.Is(err, unix.EHOSTUNREACH): // the neighbour has been silent for some seconds
 		return No
