@@ -60,8 +60,8 @@ func (f frameRules) Remove() error {
 	if !f.h.Records.HasChange(f.o.Key()) {
 		return nil
 	}
-	if err := f.h.nft.Remove(f.o); err != nil {
-		return err
+	if err := f.h.nft.Remove(f.o); err != nil || f.h.nft.Check(f.o) == nil {
+		return err // ports are in it of attachments that were made before there was a table
 	}
 	return f.h.Records.DeleteChange(f.o.Key())
 }
