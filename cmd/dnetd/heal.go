@@ -81,6 +81,8 @@ type healer struct {
 	now    func() time.Time                                                        // for the limiters
 	// blocked returns the networks whose bridges other programs' rules don't let pass.
 	blocked func() ([]string, error)
+	// lost tells whether something of what networks have by iptables is not there.
+	lost func() (bool, error)
 
 	mu     sync.Mutex
 	events map[watch.Event]bool
@@ -104,7 +106,7 @@ type queueItem struct {
 
 func newHealer(store *records.CachedStore, log *slog.Logger) *healer {
 	return &healer{
-		store: store, log: log, counts: &healCounts{}, reap: connectionReaper(store.Store), blocked: blockedNetworks(store.Store), now: time.Now,
+		store: store, log: log, counts: &healCounts{}, reap: connectionReaper(store.Store), blocked: blockedNetworks(store.Store), lost: lostByIPTables(store.Store), now: time.Now,
 		events: map[watch.Event]bool{}, woken: make(chan struct{}, 1),
 		queue: map[healKey]*queueItem{}, limiters: map[runKey]*limiter{}, lines: map[runKey]*limiter{}, known: map[string]bool{},
 	}
@@ -223,6 +225,8 @@ func (h *healer) resolve(events []watch.Event) {
 			h.addGuests()
 		case watch.Foreign:
 			h.addBlocked()
+		case watch.IPTables:
+			h.addLost()
 		case watch.Link, watch.Inside:
 			if event.Link == "" {
 				nsids[event.NSID] = true
@@ -304,6 +308,18 @@ func (h *healer) addBlocked() {
 	}
 	for _, name := range list {
 		h.add(healKey{wire.Attachment{Network: name}}, 0)
+	}
+}
+
+// addLost adds everything where something of what networks have by iptables is lost: by whom a change
+// was, as one of a plugin's, its programs don't tell.
+func (h *healer) addLost() {
+	lost, err := h.lost()
+	if err != nil {
+		h.logOnce(err)
+	}
+	if lost {
+		h.add(healKey{}, 0)
 	}
 }
 

@@ -148,6 +148,18 @@ func blockedNetworks(store records.Store) func() ([]string, error) {
 	}
 }
 
+// lostByIPTables returns a function that looks at iptables' rules, see [host.Host.LostByIPTables].
+func lostByIPTables(store records.Store) func() (bool, error) {
+	return func() (bool, error) {
+		machine, err := host.New(store)
+		if err != nil {
+			return false, err
+		}
+		defer machine.Close()
+		return machine.LostByIPTables()
+	}
+}
+
 // reapConnections ends the connections of containers that are gone.
 func (h *healer) reapConnections(ctx context.Context) {
 	if ctx.Err() != nil {

@@ -68,5 +68,8 @@ func (h *Host) Nameservers() []netip.Addr { return nameserver.Nameservers() }
 // RemoveUnusedRules is [rules.Rules.RemoveUnused].
 func (h *Host) RemoveUnusedRules() error { return h.rules.RemoveUnused() }
 
+// LostByIPTables is [rules.Rules.LostByIPTables].
+func (h *Host) LostByIPTables() (bool, error) { return h.rules.LostByIPTables() }
+
 // ESP is [xfrm.Kernel.ESP].
 func (h *Host) ESP() ([]wire.XfrmUse, []*wire.XfrmPolicy, error) { return h.ipsec.ESP() }

@@ -78,6 +78,20 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestUses: all chains with rules of the host's, and no others of iptables' own.
+func TestUses(t *testing.T) {
+	for _, r := range Base(false, Router{Closed: true}) {
+		if !Uses(r.Table, r.Chain) {
+			t.Errorf("%s", r)
+		}
+	}
+	for _, c := range []Chain{{"filter", "OUTPUT"}, {"nat", "KUBE-SERVICES"}, {"mangle", "FORWARD"}} {
+		if Uses(c.Table, c.Name) {
+			t.Errorf("%s", c)
+		}
+	}
+}
+
 // TestNames: chains' names fit, whatever the network's name.
 func TestNames(t *testing.T) {
 	const most = 28 // XT_EXTENSION_MAXNAMELEN, less its end

@@ -16,6 +16,19 @@ type Chain struct{ Table, Name string }
 // IsOurs reports whether a chain is dcni's.
 func (c Chain) IsOurs() bool { return c.Name == ports || strings.HasPrefix(c.Name, "DCNI-") }
 
+// Uses reports whether rules of dcni's may be in a chain.
+func Uses(table, chain string) bool {
+	switch table {
+	case "raw":
+		return chain == "PREROUTING" || chain == raw
+	case "filter":
+		return chain == "INPUT" || chain == "FORWARD" || Chain{table, chain}.IsOurs()
+	case "nat":
+		return chain == "PREROUTING" || chain == "OUTPUT" || chain == "POSTROUTING" || Chain{table, chain}.IsOurs()
+	}
+	return false
+}
+
 // A Ruleset is what a host has of one family: dcni's chains, and the rules of those and of
 // iptables' own chains.
 type Ruleset struct {

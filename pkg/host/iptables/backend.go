@@ -122,7 +122,7 @@ func (f *Firewall) change(six bool, fill func(*policy.Change) error) (changed bo
 		}
 		k.rules = nil
 		err = restore(six, text)
-		if err == nil || try == changeTries || errors.Is(err, errLocked) {
+		if err == nil || try == changeTries || isCode(err, wire.CodeTryAgain) {
 			return err == nil, err
 		}
 	}

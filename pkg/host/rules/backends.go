@@ -93,7 +93,7 @@ func (h *Rules) useIPTables(families []firewall.Family) error {
 		}
 		return err
 	}
-	return errors.Join(h.closeRouter(), h.ifThere(h.nft.Remove(firewall.Installation{})))
+	return h.closeRouter()
 }
 
 // retireIPTables takes iptables' rules away if no network is by them. If the host is closed as a
@@ -178,7 +178,11 @@ func (h *Rules) move(n *firewall.Network) (moved bool, err error) {
 	if err := h.Records.SetByIPTables(n.Name, n.ByIPTables()); err != nil {
 		return false, err
 	}
-	return true, errors.Join(h.moveLinks(n.Name), h.ifThere(h.leave(old, up)), h.retireIPTables())
+	left := errors.Join(h.moveLinks(n.Name), h.ifThere(h.leave(old, up)), h.retireIPTables())
+	if n.ByIPTables() {
+		left = errors.Join(left, h.ifThere(h.nft.Remove(firewall.Installation{})))
+	}
+	return true, left
 }
 
 // leave takes all that a network has from a backend.

@@ -1,11 +1,13 @@
 package watch
 
 import (
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/firewall/iptables"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/rtnl"
 )
@@ -16,8 +18,9 @@ type ruleWatch map[int]ruleChange
 
 // A ruleChange is what a transaction does, as far as it matters here.
 type ruleChange struct {
-	takes   bool // something of ours
-	foreign bool // changes chains or rules that the host's forwarded packets may go by, and that are not ours
+	takes    bool // something of ours
+	iptables bool // changes chains of iptables where rules of ours are, if networks have them there
+	foreign  bool // changes chains or rules that the host's forwarded packets may go by, and that are not ours
 }
 
 // nftaGenProcName is NFTA_GEN_PROC_NAME, which x/sys lacks.
@@ -40,7 +43,8 @@ func (w ruleWatch) feed(nsid int, r nlsock.Reply, ours func(program string) bool
 	}
 	if r.Type&0xff != unix.NFT_MSG_NEWGEN {
 		c := w[nsid]
-		w[nsid] = ruleChange{c.takes || takes(nsid, r), c.foreign || nsid == rtnl.Here && isForeign(r)}
+		here := nsid == rtnl.Here
+		w[nsid] = ruleChange{c.takes || takes(nsid, r), c.iptables || here && isIPTables(r), c.foreign || here && isForeign(r)}
 		return ruleChange{}
 	}
 	did := w[nsid]
@@ -80,6 +84,28 @@ func isForeign(r nlsock.Reply) bool {
 	family := r.Data[0]
 	return name != "nat" && !strings.HasPrefix(name, firewall.TableName) &&
 		(family == unix.NFPROTO_INET || family == unix.NFPROTO_IPV4 || family == unix.NFPROTO_IPV6)
+}
+
+// isIPTables reports whether a message is about a rule of a chain of iptables that has rules of dcni's
+// where networks are by iptables, or about such a chain or table that goes.
+func isIPTables(r nlsock.Reply) bool {
+	const table, chain = 1, 2 // attributes of all these messages
+	whole := false
+	switch r.Type & 0xff {
+	case unix.NFT_MSG_DELTABLE, nftMsgDestroyTable:
+		whole = true
+	case unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE, unix.NFT_MSG_NEWRULE, nftMsgDestroyChain, nftMsgDestroyRule:
+	default:
+		return false
+	}
+	names := map[uint16]string{}
+	nlsock.Attributes(r.Data[4:], func(typ uint16, data []byte) {
+		if typ == table || typ == chain {
+			names[typ] = nlsock.CString(data)
+		}
+	})
+	family := r.Data[0]
+	return (family == unix.NFPROTO_IPV4 || family == unix.NFPROTO_IPV6) && (whole && slices.Contains([]string{"raw", "filter", "nat"}, names[table]) || iptables.Uses(names[table], names[chain]))
 }
 
 // takes reports whether a message is about something of ours that goes or is set

@@ -32,6 +32,8 @@ const (
 	// Foreign: rules of other programs changed that what is forwarded may go by. It comes a
 	// moment later, once for all changes until then: they may come in crowds.
 	Foreign
+	// IPTables: another program changed chains of iptables that have or may have rules of dcni's.
+	IPTables
 	// Forwarding was switched off.
 	Forwarding
 	// Link: a link of the host was deleted, lowered, set in another way or taken
@@ -188,6 +190,9 @@ func (w *Watcher) onRules(nsid int, r nlsock.Reply) {
 			w.foreign.Store(false)
 			w.report(Event{What: Foreign})
 		})
+	}
+	if did.iptables {
+		w.report(Event{What: IPTables})
 	}
 	if !did.takes {
 		return

@@ -57,7 +57,7 @@ func (h *eventList) take(wanted bool) []Event {
 }
 
 func (h Event) String() string {
-	return []string{"anything", "rules", "foreign", "forwarding", "link", "inside", "lo", "parent"}[h.What] + " " + h.Link
+	return []string{"anything", "rules", "foreign", "iptables", "forwarding", "link", "inside", "lo", "parent"}[h.What] + " " + h.Link
 }
 
 // but returns a function that collects all but what may be about parents.
@@ -249,7 +249,9 @@ func TestWatch(t *testing.T) {
 			{"nft 'add chain inet dcni f { policy drop; }'", "rules "},
 			{"nft add chain inet other c; nft add rule inet other c accept", "foreign "},
 			{"nft delete chain inet other c", "foreign "},
-			{"nft 'add table ip nat; add chain ip nat c; add rule ip nat c accept; delete table ip nat'; sleep 0.5", ""},
+			{"nft 'add table ip nat; add chain ip nat KUBE-SERVICES; add rule ip nat KUBE-SERVICES accept'; sleep 0.5", ""},
+			{"nft 'add chain ip nat DCNI; add rule ip nat DCNI accept'; sleep 0.5", "iptables "},
+			{"nft delete table ip nat; sleep 0.5", "iptables "},
 			{in + "nft 'add table ip other; add chain ip other c; delete table ip other'; sleep 0.5", ""},
 			{"nft delete table inet other; nft add table ip dcni; nft delete table ip dcni", ""},
 			{"nft flush ruleset", "rules "},
