@@ -1,7 +1,6 @@
 package foreign
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"github.com/google/nftables/expr"
 
 	"dcni/pkg/firewall/foreign"
+	"dcni/pkg/host/iptables"
 )
 
 // Legacy lists the chains of the iptables that came before nf_tables, where the
@@ -29,7 +29,7 @@ func legacy(wanted ...string) (list []foreign.Chain, err error) {
 			}
 			out, e := exec.Command(v.tool, "-w", "5", "-t", table, "-S").Output()
 			if e != nil {
-				err = fmt.Errorf("%s -t %s -S: %w", v.tool, table, e)
+				err = iptables.Explain(v.tool, e)
 				continue
 			}
 			list = append(list, parseSave(string(out), foreign.Chain{Tool: v.tool, Family: v.family, Table: table})...)

@@ -12,10 +12,10 @@ import (
 	"dcni/pkg/wire"
 )
 
-// isTaken reports whether an error says that a port is taken.
-func isTaken(err error) bool {
+// isCode reports whether an error has a code.
+func isCode(err error, code wire.Code) bool {
 	we, is := errors.AsType[*wire.Error](err)
-	return is && we.Code == wire.CodePortTaken
+	return is && we.Code == code
 }
 
 // An allocator looks up for one endpoint what package firewall decides from: the claims of
@@ -219,7 +219,7 @@ func (a *allocator) allFree(e *firewall.Endpoint) (bool, error) {
 			}
 		}
 		if err := a.free(e, i); err != nil {
-			if !isTaken(err) {
+			if !isCode(err, wire.CodePortTaken) {
 				return false, err
 			}
 			return false, nil

@@ -55,24 +55,28 @@ func run(six bool, suffix, stdin string, args ...string) (string, error) {
 	cmd := exec.Command(path, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &stderr
 	if err := cmd.Run(); err != nil {
-		return "", explain(six, filepath.Base(path), stderr.String(), err)
+		return "", explain(filepath.Base(path), stderr.String(), err)
 	}
 	return out.String(), nil
 }
 
-// errLocked says that another program has the tables.
-var errLocked = errors.New("the lock is held")
+// Explain says what the failure of one of iptables' programs means.
+func Explain(name string, err error) error {
+	if exit, is := errors.AsType[*exec.ExitError](err); is {
+		return explain(name, string(exit.Stderr), err)
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
 
-// explain says what a program's failure means.
-func explain(six bool, name, stderr string, err error) error {
+func explain(name, stderr string, err error) error {
 	stderr = strings.Join(strings.Fields(stderr), " ")
 	switch {
 	case strings.Contains(stderr, "xtables lock"):
-		return &wire.Error{Code: wire.CodeTryAgain, Err: errLocked, Msg: fmt.Sprintf("%s: the xtables lock (%s) was held%s for %d s: try again when that is done",
-			name, lockFile(), lockHolder(), patience)}
+		return wire.Errorf(wire.CodeTryAgain, "%s: the xtables lock (%s) was held%s for %d s: try again when that is done",
+			name, lockFile(), lockHolder(), patience)
 	case strings.Contains(stderr, "can't initialize"), strings.Contains(stderr, "Table does not exist"), strings.Contains(stderr, "not supported"):
 		kernel := "ip_tables, iptable_nat"
-		if six {
+		if strings.HasPrefix(name, family(true)) {
 			kernel = "ip6_tables, ip6table_nat"
 		}
 		return wire.Errorf(wire.CodeUnavailable, "firewall \"iptables\": this kernel lacks what %s needs (modules %s and those of their matches): %s", name, kernel, stderr)
