@@ -56,11 +56,11 @@ func TestReachabilityOfEngine(t *testing.T) {
 		}
 	}
 	const atOnce = 3
-	for list := range slices.Chunk(known, (len(known)+atOnce-1)/atOnce) {
+	for first := range atOnce {
 		t.Run("engine", func(t *testing.T) {
 			t.Parallel()
-			for _, n := range list {
-				t.Run(n.Name, ask(n))
+			for i := first; i < len(known); i += atOnce {
+				t.Run(known[i].Name, ask(known[i]))
 			}
 		})
 	}

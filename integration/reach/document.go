@@ -39,7 +39,7 @@ func (t *Table) counts() (cells, otherwise, asked, engine int) {
 			if t.DCNI(n, c) != n.Docker(c) {
 				otherwise++
 			}
-			if n.Engine == nil || c.Netfilter != netfilter[0] {
+			if n.Engine == nil || c.Netfilter != netfilter[0] || t.Engine(n, c) == NotAsked {
 				continue
 			}
 			asked++
@@ -187,7 +187,10 @@ func (t *Table) differences(b *strings.Builder, reasons []*Reason, program strin
 
 // question is what a line is about, in words.
 func (t *Table) question(l line) string {
-	var networks, targets []string
+	networks, targets := []string{}, []string{}
+	if l.networks == nil {
+		networks = append(networks, "all")
+	}
 	for _, n := range t.Networks {
 		if slices.Contains(l.networks, n.Name) {
 			networks = append(networks, n.Title)

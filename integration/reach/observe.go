@@ -11,7 +11,7 @@ import (
 
 // Observe asks all cells of a network, whose containers have the namespaces c1, c2, c3 and d1, and
 // returns the answers. setting is that of bridge netfilter; want is what is expected, for which
-// it waits.
+// it waits. What is NotAsked by that is left out.
 func (w *World) Observe(n *Network, setting string, want func(Cell) string) (map[Cell]string, error) {
 	defer w.silence()
 	if err := w.prepare(n); err != nil {
@@ -24,7 +24,7 @@ func (w *World) Observe(n *Network, setting string, want func(Cell) string) (map
 	if err := w.listen(n, links); err != nil {
 		return nil, err
 	}
-	list, err := w.ask(n, setting, links)
+	list, err := w.ask(n.asked(setting, want), n, links)
 	if err != nil {
 		return nil, err
 	}
@@ -188,17 +188,21 @@ func (w *World) silence() {
 	w.servers = nil
 }
 
-// ask opens the sockets of all cells with a setting.
-func (w *World) ask(n *Network, setting string, links map[link]netip.Addr) ([]*question, error) {
+// asked are the cells with a setting of which something is expected.
+func (n *Network) asked(setting string, want func(Cell) string) []Cell {
+	return slices.DeleteFunc(n.Cells(), func(c Cell) bool { return c.Netfilter != setting || want(c) == NotAsked })
+}
+
+// ask opens the sockets of cells.
+func (w *World) ask(cells []Cell, n *Network, links map[link]netip.Addr) ([]*question, error) {
 	var list []*question
-	cells := n.Cells()
 	for _, asker := range Askers {
 		if !slices.ContainsFunc(cells, func(c Cell) bool { return c.Asker == asker.Name }) {
 			continue // it has no namespace here
 		}
 		err := w.In(namespaces[asker.Name], func() error {
 			for _, c := range cells {
-				if c.Asker != asker.Name || c.Netfilter != setting {
+				if c.Asker != asker.Name {
 					continue
 				}
 				q, err := ask(c, n.address(c, links))

@@ -206,7 +206,7 @@ func (n *Network) of(a [2]string) [2]string {
 // as its zone. The kernel makes it when the link has a carrier.
 func (w *World) linkLocal(ns, link string) (addr netip.Addr, err error) {
 	err = w.In(ns, func() error {
-		for range 500 {
+		for range 1500 {
 			text, err := os.ReadFile("/proc/thread-self/net/if_inet6")
 			if err != nil {
 				return err
