@@ -54,6 +54,7 @@ func main() {
 	flag.BoolVar(&o.onlyOverlay, "overlay", false, "measure overlay networks only")
 	flag.BoolVar(&o.onlyESP, "esp", false, "measure an encrypted network only, in the virtual machine")
 	flag.BoolVar(&o.onlyRules, "rules", false, "measure what rules cost only, beside links with none and with Docker's")
+	flag.BoolVar(&o.onlyLimits, "limits", false, "measure only what ADD takes beside as much as a host is meant to take")
 	flag.StringVar(&o.before, "before", "", "directory of another build's programs, to be measured beside this one's")
 	flag.Parse()
 	if o.onlyESP {
@@ -82,6 +83,7 @@ type options struct {
 	onlyOverlay       bool
 	onlyESP           bool
 	onlyRules         bool
+	onlyLimits        bool
 }
 
 // bench measures, prints and writes.

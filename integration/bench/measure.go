@@ -46,6 +46,8 @@ func (b *run) measure() error {
 		return b.encrypted()
 	case b.onlyRules:
 		return b.rules()
+	case b.onlyLimits:
+		return b.limits()
 	case b.onlyOverlay:
 		return errors.Join(b.dnetdSizes(), b.overlays())
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -278,6 +280,140 @@ func (r *rulesRun) published() error {
 			return err
 		}
 		r.table.overlay(row.what, "%.0f /s", took, higher, 0.98)
+	}
+	return nil
+}
+
+// What is there on the crowded hosts of limits.
+const (
+	limitNetworks = 500
+	limitPorts    = 10000
+	limitLeases   = 60000
+)
+
+// limits measures an ADD with a port beside as much as a host is meant to take, and what ADD does
+// with many ports of its own. It makes the host a wire, and so comes last.
+func (b *run) limits() error {
+	if b.ours == nil {
+		return nil
+	}
+	plugins, err := filepath.Abs(b.bin)
+	if err != nil {
+		return err
+	}
+	kinds := []string{"plain", "networks", "ports", "leases"}
+	nodes, err := b.host.NewNodes(plugins, 1500, kinds...)
+	defer func() {
+		for _, n := range nodes {
+			_, _ = n.Kill(regexp.MustCompile("")) // what a daemon left runs on
+		}
+		b.host.Enter()
+	}()
+	if err != nil {
+		return err
+	}
+	b.table.peersOf = "Beside as much as a host is meant to take"
+	r := &rulesRun{run: b, nodes: map[string]*testhost.Host{}}
+	for i, n := range nodes {
+		r.nodes[kinds[i]] = n
+	}
+	for _, kind := range kinds {
+		if _, err := r.attach(kind, "resident", bridgeList(kind, 99, "")); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(r.networks(), r.ports(), r.leases()); err != nil {
+		return err
+	}
+	adds, err := r.timed(b.rounds, 1, func(i int) (string, *list) { return kinds[i], bridgeList(kinds[i], 99, "") }, len(kinds))
+	if err != nil {
+		return err
+	}
+	for i, what := range []string{fmt.Sprint(limitNetworks, " networks"), fmt.Sprint(limitPorts, " published ports"), fmt.Sprint(limitLeases, " leases of a /16")} {
+		b.table.overlay("ADD beside "+what+", to a plain host: p50", "%.1f ms", pair(adds, 0, i+1), lower, []float64{2.5, 1.25, 1.25}[i])
+	}
+	return r.chosen()
+}
+
+// networks has a container on each of many.
+func (r *rulesRun) networks() error {
+	for i := range limitNetworks {
+		name := fmt.Sprint("n", i)
+		l := mustList(fmt.Sprintf(`{"cniVersion": "1.0.0", "name": %q, "plugins": [{"type": "dbridge",
+			"ipam": {"type": "dipam", "subnet": "10.%d.%d.0/24"}}]}`, name, 100+i/250, i%250))
+		if _, err := r.attach("networks", name, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mappings are published ports, one after another; from 0: to be chosen.
+func mappings(from, n int) (list []map[string]any) {
+	for i := range n {
+		host := 0
+		if from > 0 {
+			host = from + i
+		}
+		list = append(list, map[string]any{"hostPort": host, "containerPort": 1 + i, "protocol": "tcp"})
+	}
+	return list
+}
+
+// ports has many, a hundred of a container.
+func (r *rulesRun) ports() error {
+	const each = 100
+	for i := range limitPorts / each {
+		if _, err := r.attach("ports", fmt.Sprint("p", i), bridgeList("ports", 99, ""), mappings(20000+i*each, each)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leases writes many as ADD does, and has one more ADD find them.
+func (r *rulesRun) leases() error {
+	r.nodes["leases"].Enter()
+	const dir = "/var/lib/dcni/leases/leases/"
+	epoch, err := os.ReadFile("/run/dcni/epoch")
+	if err != nil {
+		return err
+	}
+	word := regexp.MustCompile(`[0-9a-f]+`).Find(epoch)
+	a := netip.MustParseAddr("10.99.1.0")
+	for i := range limitLeases {
+		owner := fmt.Sprint("k", i)
+		if err := errors.Join(os.Symlink(fmt.Sprintf("%s/eth0@%s", owner, word), dir+a.String()), os.Mkdir(dir+"by-owner/"+owner, 0o755),
+			os.Symlink(a.String(), dir+"by-owner/"+owner+"/eth0")); err != nil {
+			return err
+		}
+		a = a.Next()
+	}
+	_, err = r.attach("leases", "finds", bridgeList("leases", 99, ""))
+	return err
+}
+
+// chosen compares ports that are chosen with ports that are named.
+func (r *rulesRun) chosen() error {
+	n := r.nodes["plain"]
+	n.Enter()
+	if err := n.NewNetNS("many"); err != nil {
+		return err
+	}
+	l, rt := bridgeList("plain", 99, ""), container("many")
+	for _, ports := range []int{1000, 20000} {
+		var took [2][]float64
+		for range 5 {
+			for which, from := range []int{1000, 0} {
+				rt.CapabilityArgs = map[string]any{"portMappings": mappings(from, ports)}
+				add, _, err := l.both(rt)
+				if err != nil {
+					return err
+				}
+				took[which] = append(took[which], float64(add)/float64(time.Millisecond))
+			}
+		}
+		r.table.overlay(fmt.Sprintf("ADD with %d ports chosen, to ports named: p50", ports), "%.0f ms", took, lower, 3)
 	}
 	return nil
 }
