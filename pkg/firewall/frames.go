@@ -21,6 +21,9 @@ const (
 // hosts have it on which a network asks for it by a [BridgePort].
 type FrameRules struct {
 	Known []*BridgePort // that are put in with it: the host's records have them
+	// Required says that the network can't do without, as a kernel without the bridge family
+	// would have it: its ports are checked.
+	Required bool
 }
 
 // Key is always the same.

@@ -18,7 +18,7 @@ type frameRules struct {
 // Ensure lays the table, with all ports that are on record, and notes before that it does. The
 // caller holds the host's lock.
 func (f frameRules) Ensure() (bool, error) {
-	if f.Check() == nil {
+	if f.Check() == nil { // also where they can't be had, and are not required
 		return false, nil
 	}
 	if err := f.h.Records.PutChange(&records.Change{Key: f.o.Key(), Frames: true}); err != nil {
@@ -49,10 +49,14 @@ func (f frameRules) known() (ports []*firewall.BridgePort, err error) {
 }
 
 func (f frameRules) Check() error {
-	if !f.h.Records.HasChange(f.o.Key()) {
-		return errors.New("it is not on record")
+	err := errors.New("it is not on record")
+	if f.h.Records.HasChange(f.o.Key()) {
+		err = f.h.nft.Check(f.o)
 	}
-	return f.h.nft.Check(f.o)
+	if err != nil && !f.o.Required && unavailable(f.h.probeFrames()) {
+		return nil
+	}
+	return err
 }
 
 // Remove deletes the table. The caller holds the host's lock.
@@ -67,10 +71,25 @@ func (f frameRules) Remove() error {
 }
 
 func (f frameRules) Probe() error {
-	if p, ok := f.h.nft.(interface{ ProbeFrames() error }); ok {
+	err := f.h.probeFrames()
+	if !f.o.Required && unavailable(err) {
+		return nil
+	}
+	return err
+}
+
+// probeFrames tells whether the kernel takes the rules.
+func (h *Rules) probeFrames() error {
+	if p, ok := h.nft.(interface{ ProbeFrames() error }); ok {
 		return p.ProbeFrames()
 	}
 	return nil
+}
+
+// unavailable reports whether an error says that the kernel lacks something.
+func unavailable(err error) bool {
+	e, is := errors.AsType[*wire.Error](err)
+	return is && e.Code == wire.CodeUnavailable
 }
 
 // bridgePort is a [firewall.BridgePort].
@@ -79,9 +98,22 @@ type bridgePort struct {
 	o *firewall.BridgePort
 }
 
-func (p bridgePort) Ensure() (bool, error) { return p.h.nft.Ensure(p.o) }
-func (p bridgePort) Check() error          { return p.h.nft.Check(p.o) }
-func (p bridgePort) Probe() error          { return nil }
+func (p bridgePort) Ensure() (bool, error) {
+	changed, err := p.h.nft.Ensure(p.o)
+	return changed, p.orUnavailable(err)
+}
+
+func (p bridgePort) Check() error { return p.orUnavailable(p.h.nft.Check(p.o)) }
+func (p bridgePort) Probe() error { return nil }
+
+// orUnavailable is an error but where the kernel can't have the rules. Ports that are apart only
+// are isolated all the same, but with bridge netfilter on.
+func (p bridgePort) orUnavailable(err error) error {
+	if err != nil && !p.o.Checked && unavailable(p.h.probeFrames()) {
+		return nil
+	}
+	return err
+}
 
 // Remove takes the port out. One that is checked is deleted before: without its elements it
 // would be open, and a container that is disconnected goes on running.

@@ -77,7 +77,7 @@ func (b *Bridge) host(e network.Endpoint) []wire.Object {
 		}
 	}
 	if b.frames() {
-		objects = append(objects, &firewall.FrameRules{})
+		objects = append(objects, &firewall.FrameRules{Required: b.AntiSpoof})
 	}
 	if e.Adopted {
 		for _, o := range b.onBridge(e) {
