@@ -34,15 +34,15 @@ func (s *soaked) call(verb string) *exec.Cmd {
 }
 
 // soakedContainers are on three networks, and each two of them on one network want the same
-// port of the host.
-func (r *fixture) soakedContainers(n int) (all []*soaked) {
+// port of the host. more is of the configuration.
+func (r *fixture) soakedContainers(n int, more string) (all []*soaked) {
 	for i := range n {
 		s := &soaked{name: fmt.Sprintf("c%d", i)}
 		r.netns(s.name)
 		network := i % 3
-		s.conf = fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "net%d", "type": "dbridge",
+		s.conf = fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "net%d", "type": "dbridge"%s,
 			"ipam": {"type": "dipam", "subnets": [{"subnet": "10.8%d.0.0/22"}, {"subnet": "fd00:8%d::/64"}]},
-			"runtimeConfig": {"portMappings": [{"hostPort": %d, "containerPort": 80}]}}`, network, network, network, 8000+i%(n/2))
+			"runtimeConfig": {"portMappings": [{"hostPort": %d, "containerPort": 80}]}}`, network, more, network, network, 8000+i%(n/2))
 		all = append(all, s)
 	}
 	return all
@@ -134,7 +134,7 @@ func outcomeOfEnded(err error, out, stderr func() string) outcome {
 }
 
 // agree wants links, rules, leases and records to be those of the containers that are attached.
-func (r *fixture) agree(all []*soaked) {
+func (r *fixture) agree(all []*soaked, rules ...string) {
 	r.t.Helper()
 	var up []string
 	whose := map[string]string{}
@@ -178,7 +178,7 @@ func (r *fixture) agree(all []*soaked) {
 		"records":     names(glob("/run/dcni/attachments/*/*/*")),
 		"owners":      names(glob("/var/lib/dcni/leases/*/by-owner/*/*")),
 		"host's ends": names(owners.FindAllString(r.run("ip", "link", "show", "type", "veth"), -1)),
-		"ports":       names(owners.FindAllString(r.run("nft", "list", "map", "inet", "dcni", "ports4"), -1)),
+		"ports":       names(owners.FindAllString(r.run(rules[0], rules[1:]...), -1)),
 	} {
 		if !slices.Equal(have, up) {
 			r.t.Errorf("%s of %v; attached are %v", what, have, up)
@@ -193,6 +193,15 @@ func (r *fixture) agree(all []*soaked) {
 // TestSoak attaches and detaches many containers at once for a while, some of them with the same
 // ports, and kills plugins at any moment. DCNI_SOAK is how long, as 60s; more containers then.
 func TestSoak(t *testing.T) {
+	soakTest(t, "", "nft", "list", "map", "inet", "dcni", "ports4")
+}
+
+func TestSoakIPTables(t *testing.T) {
+	soakTest(t, `, "firewall": "iptables"`, "iptables-save", "-t", "nat")
+}
+
+// soakTest is of a configuration; rules is the command that lists published ports by owner.
+func soakTest(t *testing.T, more string, rules ...string) {
 	containers, atOnce, d := 60, 20, 6*time.Second
 	if s := os.Getenv("DCNI_SOAK"); s != "" {
 		var err error
@@ -202,7 +211,7 @@ func TestSoak(t *testing.T) {
 		containers, atOnce = 600, 500
 	}
 	r := newFixture(t)
-	all := r.soakedContainers(containers)
+	all := r.soakedContainers(containers, more)
 	for _, s := range all[:3] {
 		r.ok(outcomeOf(s.call("ADD")))
 	}
@@ -212,7 +221,7 @@ func TestSoak(t *testing.T) {
 	before := takePicture()
 	calls, kills := r.soak(all, atOnce, d)
 	t.Logf("%d calls, %d killed", calls, kills)
-	r.agree(all)
+	r.agree(all, rules...)
 	for _, s := range all {
 		r.ok(outcomeOf(s.call("DEL")))
 	}
