@@ -124,6 +124,9 @@ func TestFindings(t *testing.T) {
 		{"of iptables'", func(f *Facts) {
 			f.Chains = []foreign.Chain{chain("iptables", "ip", "nat", "DOCKER", "", false, reply, foreign.Rule{Protocol: "tcp", Port: 8080, Verdict: foreign.DNAT, Handle: 7})}
 		}, []string{"competing-port 8080/tcp: iptables -t nat -D DOCKER 2"}},
+		{"dcni's own, of iptables", func(f *Facts) {
+			f.Chains = []foreign.Chain{chain("iptables", "ip", "nat", "DCNI", "", false, foreign.Rule{Protocol: "tcp", Port: 8080, Verdict: foreign.DNAT})}
+		}, nil},
 		{"NetworkManager", func(f *Facts) { f.Managed = []string{"br-web", "eth0", "v0123456789abcd"} },
 			[]string{`networkmanager br-web v0123456789abcd: printf '[keyfile]\nunmanaged-devices+=interface-name:br-*,interface-name:dcni0,interface-name:v??????????????\n'` +
 				" >/etc/NetworkManager/conf.d/dcni.conf && nmcli general reload && nmcli device set br-web managed no && nmcli device set v0123456789abcd managed no"}},

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"dcni/pkg/firewall/foreign"
+	"dcni/pkg/firewall/iptables"
 )
 
 // A ruleset is what other programs have.
@@ -107,6 +108,9 @@ func each(command string, links []string) string {
 // asked first wins.
 func competing(f Facts) (list []Finding) {
 	for _, c := range f.Chains {
+		if c.OfIPTables() && (iptables.Chain{Table: c.Table, Name: c.Name}).IsOurs() {
+			continue
+		}
 		for at, r := range c.Rules {
 			if r.Verdict != foreign.DNAT || r.Port == 0 {
 				continue

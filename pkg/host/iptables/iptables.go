@@ -1,5 +1,6 @@
-// Package iptables changes chains of the iptables that came before nf_tables. Its own program
-// does it, for the kernel takes and gives such tables whole.
+// Package iptables runs the programs of iptables: it carries the firewall policy out ([Firewall]), and changes chains of
+// others of the iptables that came before nf_tables ([Permit], [Forbid]). The programs
+// do it: the older kernel interface takes and gives whole tables, and rules on nf_tables are to be as iptables writes them.
 package iptables
 
 import (

@@ -39,8 +39,7 @@ func program(six bool, suffix string) (string, error) {
 		}
 	}
 	if err != nil {
-		return "", &wire.Error{Code: wire.CodeUnavailable, Err: err,
-			Msg: fmt.Sprintf("firewall %q: the program %s is not there: install iptables, or let the network be by nftables", "iptables", name)}
+		return "", wire.Errorf(wire.CodeUnavailable, "firewall \"iptables\": the program %s is not there: install iptables, or let the network be by nftables", name)
 	}
 	return path, nil
 }

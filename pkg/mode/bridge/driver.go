@@ -46,6 +46,7 @@ var options = network.DockerOptions{
 	"com.docker.network.enable_ipv6":                    network.BoolOption("ipv6"),
 	network.IfacePrefix:                                 network.PrefixOption(),
 	"antiSpoof":                                         network.FlagOption("antiSpoof"), // dcni's own
+	"firewall":                                          network.StringOption("firewall"),
 }
 
 // bindingOption is Docker's address for published ports. Its 0.0.0.0 stands for both families, as if none were

@@ -37,6 +37,7 @@ var optionExamples = map[string]string{
 	"com.docker.network.enable_ipv6":                    "true",
 	"com.docker.network.container_iface_prefix":         "lan",
 	"antiSpoof": "true",
+	"firewall":  "iptables",
 }
 
 // TestEveryOption: each key and option makes another network, or is refused.
