@@ -52,6 +52,7 @@ func main() {
 	flag.BoolVar(&o.onlyLAN, "lan", false, "measure macvlan and ipvlan only")
 	flag.StringVar(&o.kind, "kind", "", "of macvlan and ipvlan only this one")
 	flag.BoolVar(&o.onlyOverlay, "overlay", false, "measure overlay networks only")
+	flag.BoolVar(&o.onlyIPTables, "iptables", false, "measure ADD and DEL with rules of iptables only")
 	flag.BoolVar(&o.onlyESP, "esp", false, "measure an encrypted network only, in the virtual machine")
 	flag.BoolVar(&o.onlyRules, "rules", false, "measure what rules cost only, beside links with none and with Docker's")
 	flag.BoolVar(&o.onlyLimits, "limits", false, "measure only what ADD takes beside as much as a host is meant to take")
@@ -81,6 +82,7 @@ type options struct {
 	onlyCLI, onlyLAN  bool
 	kind              string // of links on the LAN; "": all
 	onlyOverlay       bool
+	onlyIPTables      bool
 	onlyESP           bool
 	onlyRules         bool
 	onlyLimits        bool

@@ -42,6 +42,8 @@ func (b *run) measure() error {
 		return b.builds()
 	case b.onlyCLI:
 		return errors.Join(b.commandLine(), b.connects(), b.severalNetworks())
+	case b.onlyIPTables:
+		return errors.Join(b.sandboxes(0, b.rounds+1), b.byIPTables())
 	case b.onlyESP:
 		return b.encrypted()
 	case b.onlyRules:
@@ -60,7 +62,7 @@ func (b *run) measure() error {
 	if err := prepareFloor(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{b.times, b.manyPorts, b.processes, b.memory, b.burst, b.lans, b.crowded, b.allocation, b.commandLine, b.connects, b.severalNetworks, b.names, b.relayed, b.builds, b.dnetdSizes, b.overlays} {
+	for _, step := range []func() error{b.times, b.byIPTables, b.manyPorts, b.processes, b.memory, b.burst, b.lans, b.crowded, b.allocation, b.commandLine, b.connects, b.severalNetworks, b.names, b.relayed, b.builds, b.dnetdSizes, b.overlays} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -101,6 +103,30 @@ func (b *run) times() error {
 	b.table.times("ADD, one port: p90", adds, 90)
 	b.table.times("DEL, one port: p50", dels, 50)
 	b.table.times("DEL, one port: p90", dels, 90)
+	return nil
+}
+
+// byIPTables measures ADD and DEL where dcni's rules are iptables', in turns with the reference.
+func (b *run) byIPTables() error {
+	if b.ours == nil {
+		return nil
+	}
+	lists := []*list{b.reference, mustList(`{"cniVersion": "1.0.0", "name": "byiptables", "plugins": [
+		{"type": "dbridge", "firewall": "iptables", "capabilities": {"portMappings": true}, "ipam": {"type": "dipam", "subnet": "10.97.0.0/16"}}]}`)}
+	adds, dels := make([]samples, 3), make([]samples, 3)
+	for i := range b.rounds + 1 {
+		for which, l := range lists {
+			add, del, err := l.both(attachment(i, 1))
+			if err != nil {
+				return err
+			}
+			if i > 0 { // the first makes what the network shares
+				adds[which], dels[which] = append(adds[which], add), append(dels[which], del)
+			}
+		}
+	}
+	b.table.times("ADD, one port, by iptables: p50", adds, 50)
+	b.table.times("DEL, one port, by iptables: p50", dels, 50)
 	return nil
 }
 
