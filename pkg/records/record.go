@@ -252,12 +252,14 @@ func infoIn(record []byte) (network.Info, error) {
 }
 
 // Delete removes a record and the directories that it leaves empty: a
-// container's goes with its last attachment.
+// container's goes with its last attachment. What a killed writer left of it goes, too:
+// no container has this one's ID again.
 func (s Store) Delete(a wire.Attachment, plugin string) error {
 	path := s.recordPath(a, plugin)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	_ = unix.Unlink(s.Root(s.Run).TempName(path)) // it is rarely there
 	for dir := filepath.Dir(path); dir != s.attachments(); dir = filepath.Dir(dir) {
 		// rmdir(2) itself refuses a directory that has other entries.
 		if err := unix.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {

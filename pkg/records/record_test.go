@@ -199,6 +199,27 @@ func TestHas(t *testing.T) {
 	}
 }
 
+// TestDeleteHalfWritten: a writer that was killed leaves a file beside, of which no record came.
+func TestDeleteHalfWritten(t *testing.T) {
+	s := testStore(t)
+	a := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
+	if err := s.Put(&Record{Attachment: a, Plugin: "dbridge", State: Adding}); err != nil {
+		t.Fatal(err)
+	}
+	half := s.Root(s.Run).TempName(s.recordPath(a, "dbridge"))
+	for range 2 { // with a record, and without
+		if err := os.WriteFile(half, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Delete(a, "dbridge"); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(half); err == nil {
+			t.Error("it is still there")
+		}
+	}
+}
+
 // TestDeleteWhatDied: DEL removes the directories that another one left which died.
 func TestDeleteWhatDied(t *testing.T) {
 	s := testStore(t)
