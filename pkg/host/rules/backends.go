@@ -121,7 +121,7 @@ func (h *Rules) retireIPTables() error {
 	return err
 }
 
-// passing lists the bridges of networks that nftables has.
+// passing lists the bridges of networks that nftables has, in order.
 func (h *Rules) passing() (bridges []string, err error) {
 	list, err := h.Records.OneOfEach()
 	for _, r := range list {
@@ -129,6 +129,10 @@ func (h *Rules) passing() (bridges []string, err error) {
 			bridges = append(bridges, r.Firewall.Bridge)
 		}
 	}
+	if h.starting != "" && !slices.Contains(bridges, h.starting) {
+		bridges = append(bridges, h.starting)
+	}
+	slices.Sort(bridges)
 	return bridges, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"dcni/pkg/firewall"
@@ -38,7 +39,25 @@ func (n fwNetwork) Ensure() (bool, error) {
 		return false, err
 	}
 	changed, err := backend.Ensure(n.o)
+	if err == nil && backend == n.h.nft {
+		err = n.pass()
+	}
 	return changed || installed || moved, err
+}
+
+// pass has the network's bridge pass where iptables closes the host as a router: the record does not
+// say yet that nftables has the network.
+func (n fwNetwork) pass() error {
+	if len(n.h.familiesByIPTables()) == 0 {
+		return nil
+	}
+	bridges, err := n.h.passing()
+	if err != nil || slices.Contains(bridges, n.o.Bridge) {
+		return err
+	}
+	n.h.starting = n.o.Bridge
+	_, err = n.h.ipt.Ensure(&firewall.Router{})
+	return err
 }
 
 // installRules installs a backend's constant rules where they are missing, with what is up. The

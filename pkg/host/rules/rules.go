@@ -22,7 +22,8 @@ type Rules struct {
 
 	nft       firewall.Backend
 	ipt       *iptables.Firewall
-	installed bool // nftables' rules were missing, and were installed
+	installed bool   // nftables' rules were missing, and were installed
+	starting  string // bridge of a network of nftables' whose first attachment is under way, which no record has yet
 }
 
 // New returns the rules of the host. The records are what elements are installed from
