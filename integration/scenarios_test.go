@@ -32,7 +32,7 @@ var groups = []group{
 	{"TestAlone", dcni, "testdata/alone/*.txtar", true, nil},
 	{"TestDCNIWithoutBridgeNetfilter", withoutBridgeNetfilter, "testdata/dcni/bridge_*.txtar", false, nil},
 	{"TestNamesInBridge", namesInBridge, "testdata/dcni/names_*.txtar", false, nil},
-	{"TestIPTables", byIPTables, "testdata/dcni/bridge_*.txtar", false, runsByIPTables},
+	{"TestIPTables", byIPTables, "testdata/dcni/*.txtar", false, runsByIPTables},
 	{"TestExamples", dcni, examples + "/*.conflist", false, nil},
 	{"TestInVM", dcni, "testdata/vm/*.txtar", true, nil},
 	{"TestDocker", dcni, "parity/scenarios/*.txt", false, nil},
