@@ -3,6 +3,7 @@ package firewall
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"dcni/pkg/wire"
 )
@@ -67,6 +68,12 @@ func (o *Owned) String() string { return o.Key() }
 
 // Root marks the elements as what is removed by itself.
 func (o *Owned) Root() {}
+
+// Passing is what the rules of a backend are about: a bridge, or one address on it.
+type Passing struct {
+	Bridge  string
+	Address netip.Addr // the zero one: all of the bridge
+}
 
 // Router is the host where dcni switched forwarding on: it routes for networks only.
 type Router struct{ Closed []Family }

@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,7 +123,7 @@ func (h *tables) change(fill func(*Change)) (text string) {
 func TestLife(t *testing.T) {
 	h := newTables(t)
 	h.chains["filter FORWARD"] = []string{" -j FOREIGN"}
-	closed := Base(false, Router{Closed: true, Passing: []string{"br-other"}})
+	closed := Base(false, Router{Closed: true, Passing: []firewall.Passing{{Bridge: "br-other"}, {Bridge: "br-lan", Address: netip.MustParseAddr("10.5.0.9")}, {Bridge: "br-lan", Address: netip.MustParseAddr("fd00:5::9")}}})
 	web, lan := policies["plain"].(*firewall.Network), policies["adopted"].(*firewall.Network)
 	lan = &firewall.Network{Name: "lan", Bridge: lan.Bridge, Subnets: lan.Subnets, Adopted: true}
 	member := &firewall.Member{Owner: wire.Attachment{Network: "lan", Container: "m1", IfName: "eth0"}, Bridge: "br0", Addresses: addresses("10.1.0.9")}

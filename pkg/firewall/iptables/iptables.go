@@ -104,9 +104,9 @@ const (
 
 // Router is what [Base] says of the host besides networks.
 type Router struct {
-	Closed   bool     // the host routes for networks only
-	Passing  []string // bridges of networks that another backend has
-	Filtered bool     // what bridges pass from port to port goes by iptables as well
+	Closed   bool               // the host routes for networks only
+	Passing  []firewall.Passing // what another backend's networks are
+	Filtered bool               // what bridges pass from port to port goes by iptables as well
 }
 
 // Base returns the host's rules of a family: the jumps to shared chains, what keeps loopback
@@ -125,9 +125,8 @@ func Base(six bool, r Router) []Rule {
 		if r.Filtered {
 			l.add("filter", closed, back, "-m physdev --physdev-is-bridged")
 		}
-		for _, bridge := range r.Passing {
-			l.add("filter", closed, back, "-i "+bridge)
-			l.add("filter", closed, back, "-o "+bridge)
+		for _, p := range r.Passing {
+			l.pass(p)
 		}
 		l.add("filter", closed, drop, "-m addrtype --dst-type UNICAST")
 	}
@@ -149,6 +148,19 @@ func Base(six bool, r Router) []Rule {
 		hook(Last, "filter", "FORWARD", closed)
 	}
 	return l.rules
+}
+
+// pass leaves what another backend's network sends and gets to that.
+func (l *list) pass(p firewall.Passing) {
+	from, to := "", ""
+	switch {
+	case p.Address.IsValid() && p.Address.Is6() != l.six:
+		return
+	case p.Address.IsValid():
+		from, to = "-s "+full(p.Address), "-d "+full(p.Address)
+	}
+	l.add("filter", closed, back, from, "-i "+p.Bridge)
+	l.add("filter", closed, back, to, "-o "+p.Bridge)
 }
 
 func (l *list) loopback(side string) string {

@@ -56,7 +56,7 @@ func TestGolden(t *testing.T) {
 		texts[name] = strings.Join(Lines(o), "\n") + "\n"
 	}
 	for name, r := range map[string]Router{
-		"base": {}, "closed": {Closed: true, Filtered: true, Passing: []string{"br-other"}},
+		"base": {}, "closed": {Closed: true, Filtered: true, Passing: []firewall.Passing{{Bridge: "br-other"}, {Bridge: "br-lan", Address: netip.MustParseAddr("10.5.0.9")}, {Bridge: "br-lan", Address: netip.MustParseAddr("fd00:5::9")}}},
 	} {
 		for _, six := range []bool{false, true} {
 			for _, rule := range Base(six, r) {

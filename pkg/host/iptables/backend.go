@@ -27,8 +27,8 @@ type Firewall struct {
 	Families func() []firewall.Family
 	// Closed returns those that the host is to be closed for as a router.
 	Closed func() []firewall.Family
-	// Passing lists the bridges of networks that another backend has.
-	Passing func() ([]string, error)
+	// Passing lists what another backend's networks are.
+	Passing func() ([]firewall.Passing, error)
 	// Others returns the ports that another backend publishes.
 	Others func() ([]firewall.Claim, error)
 	// Siblings returns the other attachments of a container.

@@ -1,16 +1,44 @@
 package nft
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/host/nlsock"
 )
 
 // memberSets are the sets of containers on bridges that dcni did not make.
 func memberSets() []string { return []string{firewall.SetMembers4, firewall.SetMembers6} }
+
+// Passing lists what the rules are about: the bridges that dcni made, and containers' addresses on
+// others, in order. Where there are no rules there is nothing.
+func (f *Firewall) Passing() (list []firewall.Passing, err error) {
+	all, err := f.list(firewall.SetBridges, firewall.SetMembers4, firewall.SetMembers6)
+	whole := map[string]bool{}
+	for _, e := range all {
+		if len(e.key) < unix.IFNAMSIZ {
+			continue
+		}
+		p := firewall.Passing{Bridge: nlsock.CString(e.key[:unix.IFNAMSIZ])}
+		p.Address, _ = netip.AddrFromSlice(e.key[unix.IFNAMSIZ:])
+		if whole[p.Bridge] {
+			continue // an overlay network's container
+		}
+		whole[p.Bridge] = e.set == firewall.SetBridges
+		list = append(list, p)
+	}
+	slices.SortFunc(list, func(a, b firewall.Passing) int {
+		return cmp.Or(strings.Compare(a.Bridge, b.Bridge), a.Address.Compare(b.Address))
+	})
+	return list, err
+}
 
 // openSets are the sets of ports that are reached by containers' own addresses.
 func openSets() []string { return []string{firewall.SetOpen4, firewall.SetOpen6} }

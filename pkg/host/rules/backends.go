@@ -36,7 +36,7 @@ func (h *Rules) remove(network string, o wire.Object) error {
 	if network == "" && len(h.familiesByIPTables()) > 0 || network != "" && h.Records.ByIPTables(network) {
 		err = errors.Join(err, h.ipt.Remove(o))
 	}
-	return err
+	return errors.Join(err, h.follow())
 }
 
 // ifThere is an error but that the kernel has no nf_tables, where iptables does all.
@@ -105,7 +105,7 @@ func (h *Rules) retireIPTables() error {
 		return err
 	}
 	if closed := h.closedFamilies(); len(closed) > 0 {
-		if bridges, err := h.passing(); err != nil || len(bridges) == 0 {
+		if list, err := h.ipt.Passing(); err != nil || len(list) == 0 {
 			return err
 		}
 		if _, err := h.nft.Ensure(&firewall.Router{Closed: closed}); err != nil {
@@ -121,19 +121,14 @@ func (h *Rules) retireIPTables() error {
 	return err
 }
 
-// passing lists the bridges of networks that nftables has, in order.
-func (h *Rules) passing() (bridges []string, err error) {
-	list, err := h.Records.OneOfEach()
-	for _, r := range list {
-		if r.Firewall != nil && !h.Records.ByIPTables(r.Network) {
-			bridges = append(bridges, r.Firewall.Bridge)
-		}
+// follow has iptables, where it closes the host as a router, let pass what nftables' networks are
+// by now.
+func (h *Rules) follow() error {
+	if len(h.familiesByIPTables()) == 0 {
+		return nil
 	}
-	if h.starting != "" && !slices.Contains(bridges, h.starting) {
-		bridges = append(bridges, h.starting)
-	}
-	slices.Sort(bridges)
-	return bridges, err
+	_, err := h.ipt.Ensure(&firewall.Router{})
+	return err
 }
 
 // claimsOfIPTables lists the ports that iptables' rules publish.

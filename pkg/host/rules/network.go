@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"dcni/pkg/firewall"
@@ -40,24 +39,9 @@ func (n fwNetwork) Ensure() (bool, error) {
 	}
 	changed, err := backend.Ensure(n.o)
 	if err == nil && backend == n.h.nft {
-		err = n.pass()
+		err = n.h.follow()
 	}
 	return changed || installed || moved, err
-}
-
-// pass has the network's bridge pass where iptables closes the host as a router: the record does not
-// say yet that nftables has the network.
-func (n fwNetwork) pass() error {
-	if len(n.h.familiesByIPTables()) == 0 {
-		return nil
-	}
-	bridges, err := n.h.passing()
-	if err != nil || slices.Contains(bridges, n.o.Bridge) {
-		return err
-	}
-	n.h.starting = n.o.Bridge
-	_, err = n.h.ipt.Ensure(&firewall.Router{})
-	return err
 }
 
 // installRules installs a backend's constant rules where they are missing, with what is up. The
@@ -79,6 +63,9 @@ func (h *Rules) installRules(backend firewall.Backend) (installed bool, err erro
 		// While there were no rules, conntrack took senders for clients of the host
 		// itself.
 		err = conntrack.FlushPorts(back)
+	}
+	if err == nil && installed && backend == h.nft {
+		err = h.follow()
 	}
 	return installed, err
 }
@@ -173,10 +160,18 @@ type fwMember struct {
 	o *firewall.Member
 }
 
-func (m fwMember) Ensure() (bool, error) { return m.h.backend(m.o.Owner.Network).Ensure(m.o) }
-func (m fwMember) Check() error          { return m.h.backend(m.o.Owner.Network).Check(m.o) }
-func (m fwMember) Remove() error         { return m.h.remove(m.o.Owner.Network, m.o) }
-func (m fwMember) Probe() error          { return nil }
+func (m fwMember) Ensure() (bool, error) {
+	backend := m.h.backend(m.o.Owner.Network)
+	changed, err := backend.Ensure(m.o)
+	if err == nil && backend == m.h.nft {
+		err = m.h.follow()
+	}
+	return changed, err
+}
+
+func (m fwMember) Check() error  { return m.h.backend(m.o.Owner.Network).Check(m.o) }
+func (m fwMember) Remove() error { return m.h.remove(m.o.Owner.Network, m.o) }
+func (m fwMember) Probe() error  { return nil }
 
 // Orphans lists the owners of elements, for garbage collection.
 func (h *Rules) Orphans() ([]wire.Orphan, error) {

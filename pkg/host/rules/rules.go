@@ -22,8 +22,7 @@ type Rules struct {
 
 	nft       firewall.Backend
 	ipt       *iptables.Firewall
-	installed bool   // nftables' rules were missing, and were installed
-	starting  string // bridge of a network of nftables' whose first attachment is under way, which no record has yet
+	installed bool // nftables' rules were missing, and were installed
 }
 
 // New returns the rules of the host. The records are what elements are installed from
@@ -36,7 +35,11 @@ func New(l *links.Links, ipsec *xfrm.Kernel) *Rules {
 	h.nft = nftables
 	h.ipt = &iptables.Firewall{
 		Siblings: h.siblingAttachments, EndpointOf: h.endpoint, IsGatewayEndpoint: h.isGatewayEndpoint,
-		Families: h.familiesByIPTables, Closed: h.closedFamilies, Passing: h.passing, Others: h.claimsOfNFTables,
+		Families: h.familiesByIPTables, Closed: h.closedFamilies, Others: h.claimsOfNFTables,
+		Passing: func() ([]firewall.Passing, error) {
+			list, err := nftables.Passing()
+			return list, h.ifThere(err)
+		},
 	}
 	return h
 }
