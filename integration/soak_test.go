@@ -76,7 +76,7 @@ func (s *soaked) done(verb string, o outcome, killed bool) error {
 		s.killed, s.result = false, o.out
 	case verb == "ADD" && o.failed != nil && (o.failed.Code == 102 || o.failed.Code == 4 && (!known || s.result != nil)):
 	case o.err != nil:
-		return fmt.Errorf("%s of %s: %v: %s%s", verb, s.name, o.err, o.out, o.stderr)
+		return fmt.Errorf("%s of %s: %w: %s%s", verb, s.name, o.err, o.out, o.stderr)
 	}
 	return nil
 }
