@@ -31,6 +31,7 @@ var (
 	underWayDesc   = desc("dns_upstream_waiting", "Different queries that upstream servers were asked and have not answered yet.")
 	waitingDesc    = desc("dns_queries_waiting", "Queries of containers that wait for upstream servers, or for their turn to be asked.")
 	tcpDesc        = desc("dns_tcp_connections", "TCP connections of containers to the name server.")
+	delayedDesc    = desc("dns_tcp_delayed_total", "Times that a container's next TCP connection had to wait for others to end.")
 	containersDesc = desc("containers", "Containers whose names are answered and whose queries are.")
 	networksDesc   = desc("networks", "Networks with such containers.")
 	healsDesc      = desc("heals_total", "What was put back, collected, or could be neither.", "kind")
@@ -64,7 +65,7 @@ func newMetrics(read func() reading) *prometheus.Registry {
 // Describe implements prometheus.Collector.
 func (c collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		queriesDesc, latencyDesc, upstreamDesc, straysDesc, underWayDesc, waitingDesc, tcpDesc,
+		queriesDesc, latencyDesc, upstreamDesc, straysDesc, underWayDesc, waitingDesc, tcpDesc, delayedDesc,
 		containersDesc, networksDesc, healsDesc, buildDesc,
 		portsDesc, noPortsDesc, relayedDesc, sessionsDesc, acceptedDesc, refusedDesc, bytesDesc, summedDesc,
 	} {
@@ -90,6 +91,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	gauge(underWayDesc, r.DNS.UnderWay)
 	gauge(waitingDesc, r.DNS.Waiting)
 	gauge(tcpDesc, r.DNS.Connections)
+	counter(delayedDesc, r.DNS.Delayed)
 	gauge(containersDesc, r.Containers)
 	gauge(networksDesc, r.Networks)
 	for kind, n := range r.Heals {

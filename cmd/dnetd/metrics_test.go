@@ -47,7 +47,7 @@ func TestMetrics(t *testing.T) {
 	r.DNS.Answers = [8]uint64{dns.Local: 10, dns.Cached: 20, dns.Forwarded: 30, dns.Failed: 1, dns.Late: 5, dns.Refused: 2, dns.Malformed: 3, dns.Dropped: 4}
 	r.DNS.Latency[0], r.DNS.Latency[3], r.DNS.Latency[len(dns.Buckets)] = 5, 2, 1
 	r.DNS.LatencySum = 4500 * time.Millisecond
-	r.DNS.UpstreamErrors, r.DNS.Strays, r.DNS.UnderWay, r.DNS.Waiting, r.DNS.Connections = 7, 8, 9, 12, 11
+	r.DNS.UpstreamErrors, r.DNS.Strays, r.DNS.UnderWay, r.DNS.Waiting, r.DNS.Connections, r.DNS.Delayed = 7, 8, 9, 12, 11, 13
 	server := httptest.NewServer(httpHandler(func() reading { return r }, noComplaint))
 	defer server.Close()
 	status, page := get(t, server.URL+"/metrics")
@@ -72,6 +72,7 @@ dcni_dns_queries_total{answer="malformed"} 3
 dcni_dns_queries_total{answer="refused"} 2
 dcni_dns_queries_waiting 12
 dcni_dns_tcp_connections 11
+dcni_dns_tcp_delayed_total 13
 dcni_dns_upstream_duration_seconds_bucket{le="0.001"} 5
 dcni_dns_upstream_duration_seconds_bucket{le="0.002"} 5
 dcni_dns_upstream_duration_seconds_bucket{le="0.004"} 5

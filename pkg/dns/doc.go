@@ -54,9 +54,10 @@
 // waits: REFUSED would be taken for an answer. An endpoint may have 2,048 queries
 // waiting, and a server 16,384; more are dropped, but for endpoints with less than an equal share of them. For each answer that is a failure, an endpoint is
 // not read for 100 us: a client that repeats such queries gets 10,000 answers a
-// second and can't keep a processor busy. There may be 16 TCP connections of an
-// endpoint and 512 of a server. They are closed after ten idle seconds, and when a
-// query or an answer takes five. As many queries and connections again are reserved
+// second and can't keep a processor busy. There may be 64 TCP connections of an
+// endpoint and 512 of a server. More wait in their listeners' queues, and endpoints take turns
+// there too. Connections are closed after ten idle seconds, one second while others
+// wait, and when a query or an answer takes five. As many queries and connections again are reserved
 // for endpoints with few, so greedy endpoints take nothing from the others. The cache
 // has a fixed size.
 //

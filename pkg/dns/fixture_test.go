@@ -280,6 +280,11 @@ func rcode(code int) respond {
 // silent does not answer.
 func silent(mdns.ResponseWriter, *mdns.Msg) {}
 
+// after answers late.
+func after(d time.Duration, f respond) respond {
+	return func(w mdns.ResponseWriter, q *mdns.Msg) { time.Sleep(d); f(w, q) }
+}
+
 // upstreamOf is an Upstream of some fakes. They stand for servers that are no caches of
 // this host, though they listen on loopback addresses.
 func upstreamOf(fakes ...*fake) *Upstream {

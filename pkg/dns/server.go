@@ -33,6 +33,7 @@ type Server struct {
 	flights map[string]*flight // by key
 
 	turns     turns
+	places    places
 	forgotten atomic.Uint32 // times
 	stats     stats
 }
@@ -79,7 +80,8 @@ type Endpoint struct {
 	lane     lane         // its queries to upstreams
 	waiting  atomic.Int32 // clients' queries that wait for them
 	draining atomic.Bool  // connections end once they are idle
-	closing  atomic.Bool  // connections end now
+	held     int          // places of its connections; guarded by places.mu
+	crowded  atomic.Bool  // connections wait for a place: others end once they are idle
 
 	datagrams, connections *source // of udp and tcp; nil: not watched
 
@@ -225,7 +227,6 @@ func (e *Endpoint) Drain(ctx context.Context) error {
 // Close closes the sockets and connections and waits until nothing reads them.
 // Queries that wait for upstreams are dropped.
 func (e *Endpoint) Close() error {
-	e.closing.Store(true)
 	e.stopReading()
 	err := e.udp.Close()
 	if e.tcp != nil {

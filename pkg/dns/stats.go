@@ -46,6 +46,7 @@ type Stats struct {
 	LatencySum     time.Duration
 	UpstreamErrors uint64 // servers that did not answer, or sent a malformed answer
 	Strays         uint64 // messages that answer no query of ours
+	Delayed        uint64 // times that an endpoint's next TCP connection had to wait for others to end
 	UnderWay       int    // different queries that upstreams were asked
 	Waiting        int    // clients' queries that wait for these, or for their turn
 	Connections    int    // TCP connections of clients
@@ -59,7 +60,7 @@ type stats struct {
 	strays         atomic.Uint64
 	waiting        atomic.Int32
 	clients        atomic.Int32 // endpoints that have some of them
-	connections    atomic.Int32
+	delayed        atomic.Uint64
 }
 
 type histogram struct {
@@ -102,6 +103,7 @@ func (s *Server) Stats() Stats {
 	out.Strays = s.stats.strays.Load()
 	out.UnderWay = s.turns.underWay()
 	out.Waiting = int(s.stats.waiting.Load())
-	out.Connections = int(s.stats.connections.Load())
+	out.Delayed = s.stats.delayed.Load()
+	out.Connections = s.places.count()
 	return out
 }

@@ -14,13 +14,13 @@ import (
 
 // Limits of clients over TCP.
 const (
-	maxEndpointTCP = 16   // connections of an endpoint
+	maxEndpointTCP = 64   // connections of an endpoint
 	maxTCP         = 512  // of a server
 	spareTCP       = 512  // more, for endpoints with few
 	fewTCP         = 4    // fewer connections than this
 	maxTCPQuery    = 4096 // bytes
 	idle           = 10 * time.Second
-	drainIdle      = time.Second     // like idle, once the endpoint drains
+	drainIdle      = time.Second     // like idle, once the endpoint drains or connections wait for a place
 	slow           = 5 * time.Second // for a query once its length is read, and for an answer
 )
 
@@ -33,24 +33,34 @@ type stream struct {
 	pending  sync.WaitGroup // queries that wait for upstreams
 }
 
-// accept takes a connection and has the listener watched again.
+// accept takes a connection and has the listener watched again. If there is no place for
+// one, that is done once there is.
 func (e *Endpoint) accept(s *source) {
 	e.accepting.Lock()
 	defer e.accepting.Unlock()
 	if e.stoppedAccepting {
+		e.server.places.next() // it may have been this endpoint's turn
+		return
+	}
+	if !e.server.places.take(e) {
+		e.eachStream((*stream).closeWhenIdle)
+		e.server.stats.delayed.Add(1)
 		return
 	}
 	conn, err := e.tcp.accept()
-	switch {
-	case err == nil:
+	if err == nil {
 		e.handle(conn)
-	case errors.Is(err, net.ErrClosed):
-		return
-	case !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR) && !errors.Is(err, syscall.ECONNABORTED):
-		time.AfterFunc(10*time.Millisecond, s.rearm) // most likely no descriptors are left: some will be closed
+		s.rearm()
 		return
 	}
-	s.rearm()
+	e.server.places.give(e)
+	switch {
+	case errors.Is(err, net.ErrClosed):
+	case !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR) && !errors.Is(err, syscall.ECONNABORTED):
+		time.AfterFunc(10*time.Millisecond, s.rearm) // most likely no descriptors are left: some will be closed
+	default:
+		s.rearm()
+	}
 }
 
 // accept takes a connection. Go's poller watches its socket.
@@ -67,48 +77,26 @@ func (d *descriptor) accept() (net.Conn, error) {
 	return net.FileConn(file)
 }
 
-// handle serves a connection, unless there are too many.
+// handle serves a connection. The endpoint does not close until accept returns.
 func (e *Endpoint) handle(conn net.Conn) {
 	t := &stream{endpoint: e, conn: conn}
-	if !t.register() {
-		_ = conn.Close() // the client sees it
-		return
-	}
+	e.mu.Lock()
+	e.streams[t] = true
+	e.mu.Unlock()
 	e.readers.Go(func() {
 		t.serve()
 		go t.finish() // Drain waits for readers, and for pending queries by itself
 	})
 }
 
-// register counts the connection, unless there are too many or the endpoint
-// closes.
-func (t *stream) register() bool {
-	e := t.endpoint
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if len(e.streams) >= maxEndpointTCP || e.closing.Load() {
-		return false
-	}
-	most := int32(maxTCP)
-	if len(e.streams) < fewTCP {
-		most += spareTCP
-	}
-	if e.server.stats.connections.Add(1) > most {
-		e.server.stats.connections.Add(-1)
-		return false
-	}
-	e.streams[t] = true
-	return true
-}
-
 // finish closes the connection once all its queries are answered.
 func (t *stream) finish() {
 	t.pending.Wait()
 	_ = t.conn.Close()
-	t.endpoint.server.stats.connections.Add(-1)
 	t.endpoint.mu.Lock()
-	defer t.endpoint.mu.Unlock()
 	delete(t.endpoint.streams, t)
+	t.endpoint.mu.Unlock()
+	t.endpoint.server.places.give(t.endpoint)
 }
 
 // serve answers queries until the client is idle for too long, too slow, or sends
@@ -139,7 +127,8 @@ func (t *stream) closeWhenIdle() { _ = t.conn.SetReadDeadline(time.Now().Add(dra
 // read returns a query, in b if it fits there, or nil.
 func (t *stream) read(b []byte) []byte {
 	_ = t.conn.SetReadDeadline(time.Now().Add(idle)) // fails if it is closed, and so does Read
-	if t.endpoint.draining.Load() {                  // read after the deadline is set: Drain sets it before it calls closeWhenIdle
+	// Read after the deadline is set: they are set before closeWhenIdle is called.
+	if t.endpoint.draining.Load() || t.endpoint.crowded.Load() {
 		t.closeWhenIdle()
 	}
 	if _, err := io.ReadFull(t.conn, b[:2]); err != nil {
