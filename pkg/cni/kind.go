@@ -149,7 +149,7 @@ func (makesInterface) example(r *Request, d network.Description) network.Endpoin
 	if d.Families.ULA {
 		cfg = cfg.With(netip.MustParsePrefix("fd00:dc41:dc41::/64"))
 	}
-	e.Subnets, e.Routes = cfg.Subnets, cfg.Routes
+	e.Subnets, e.Routes = cfg.Subnets, d.RoutesOf(cfg.Routes)
 	for _, subnet := range cfg.Subnets {
 		first := subnet.Gateway.Next()
 		switch {

@@ -272,6 +272,7 @@ func (a *addition) makePlan() (err error) {
 		return err
 	}
 	l.Addresses, l.Subnets = d.WithoutGateways(l.Addresses, l.Subnets)
+	l.Routes = d.RoutesOf(l.Routes)
 	a.endpoint = network.Endpoint{
 		Attachment: r.Attachment, NetNS: r.NetNS, Cookie: a.rec.Cookie, Target: a.rec.Target, Source: a.rec.Source, MAC: cmp.Or(r.MAC, a.mac), MTU: d.MTU,
 		Addresses: l.Addresses, Subnets: l.Subnets, Routes: l.Routes, Ports: publish(d.Ports, r.Ports),

@@ -119,6 +119,15 @@ func (d Description) WithoutGateways(addresses []ipam.Assigned, subnets []ipam.S
 	return addresses, subnets
 }
 
+// RoutesOf returns routes as they are on the network, whichever an IPAM plugin gave: an
+// internal network on a parent has no default route.
+func (d Description) RoutesOf(routes []ipam.Route) []ipam.Route {
+	if d.Parent == nil || !d.Info.Internal {
+		return routes
+	}
+	return slices.DeleteFunc(slices.Clone(routes), func(r ipam.Route) bool { return r.Dst.Bits() == 0 })
+}
+
 // Shared reports whether sandboxes share a network namespace that is not theirs.
 func (d Description) Shared() bool { return d.Shares != "" || d.Joins != "" }
 

@@ -60,5 +60,8 @@ func parseMacvlan(conf network.Conf) (*Macvlan, error) {
 	if m.HostAccess && m.Parent.Mode != bridgeMode {
 		return nil, wire.Invalid("hostAccess", true, "must be false in mode "+m.Parent.Mode+": the host reaches containers in mode bridge only")
 	}
+	if m.AcceptRA && m.Internal {
+		return nil, wire.Invalid("acceptRA", true, "must be false on an internal network: a router advertisement gives a default route")
+	}
 	return m, nil
 }

@@ -59,6 +59,8 @@ func TestErrors(t *testing.T) {
 		`"ipv6": false, "ipam": {"type": "dipam", "subnet": "2001:db8::/64"}`: `ipv6 false: must not be false with an IPv6 subnet in ipam`,
 		`"mtu": 1279, "ipam": {"type": "dipam", "subnet": "2001:db8::/64"}`:   `mtu 1279: must be at least 1280 on a network with IPv6 (RFC 8200)`,
 		`"hostAccess": true, "parent": "eth0", "mode": "vepa"`:                `hostAccess true: must be false in mode vepa: the host reaches containers in mode bridge only`,
+		`"acceptRA": true, "parent": "eth0", "internal": true`:                `acceptRA true: must be false on an internal network: a router advertisement gives a default route`,
+		`"acceptRA": true`: `acceptRA true: must be false on an internal network: a router advertisement gives a default route`,
 	} {
 		got := ""
 		if _, err := read(t, ", "+members); err != nil {
