@@ -150,13 +150,21 @@ func (a *app) portsOf(c *records.Container) (endpoints []*firewall.Endpoint, exp
 	list, err := a.store.OfContainer(c.ID)
 	for _, r := range list {
 		if r.Firewall != nil {
-			exposed = exposedBy(c)
+			exposed = unasked(c)
 		}
 		if r.Endpoint != nil {
 			endpoints = append(endpoints, r.Endpoint)
 		}
 	}
 	return endpoints, exposed, err
+}
+
+// unasked returns the ports that a container exposes and that were not to be published: of those
+// that were, and that its networks do not publish, nothing is shown, as with Docker.
+func unasked(c *records.Container) []firewall.Exposed {
+	return slices.DeleteFunc(exposedBy(c), func(e firewall.Exposed) bool {
+		return slices.ContainsFunc(c.Ports, func(p firewall.Port) bool { return p.ContainerPort == e.Port && p.Protocol == e.Protocol })
+	})
 }
 
 // exposedBy returns the ports that a container exposes while it runs.
