@@ -86,7 +86,7 @@ func (e *Engine) noOtherWay(r *Request, own []wire.Object) error {
 		return nil //nolint:nilerr // without a link there are none
 	}
 	for _, o := range own {
-		if a, ok := o.(*wire.Autoconf); ok && a.IPv6 && !a.RefusesRA() {
+		if a, ok := o.(*wire.Autoconf); ok && !a.RefusesRA() {
 			list = slices.DeleteFunc(list, func(r *wire.Route) bool { return r.Dst.Addr().Is6() })
 		}
 	}

@@ -28,7 +28,7 @@ func TestChained(t *testing.T) {
 		&wire.Veth{Name: "v1", Peer: "eth0", MAC: "02:42:00:00:00:01", NetNS: "/ns"},
 		&wire.Sysctl{NetNS: "/ns", Path: "net/ipv4/conf/eth0/arp_notify", Value: "1"},
 		&wire.Sysctl{Path: "net/ipv4/conf/eth0/arp_notify", Value: "1"}, // the host's
-		&wire.Autoconf{NetNS: "/ns", Dev: "eth0", IPv6: true},
+		&wire.Autoconf{NetNS: "/ns", Dev: "eth0"},
 		&wire.Child{NetNS: "/ns", Name: "eth0", Parent: "p0", MAC: "02:42:00:00:00:01", MTU: 1500, Kind: "macvlan"},
 		&wire.Child{NetNS: "/ns", Name: "eth0", Parent: "p0", MTU: 1500, Kind: "ipvlan"},
 	}

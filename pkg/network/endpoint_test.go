@@ -79,7 +79,7 @@ route default dev eth0 metric N
 		"IPv4": {
 			[]string{"10.1.0.2/24 via 10.1.0.1"}, func(*Endpoint) {},
 			`sysctl net/ipv6/conf/eth0/disable_ipv6=1
-sysctl net/ipv4/conf/eth0/accept_redirects=0
+sysctl net/ipv4/conf/eth0/accept_redirects=0 net/ipv6/conf/eth0/accept_ra=0 net/ipv6/conf/eth0/autoconf=0 net/ipv6/conf/eth0/accept_redirects=0
 addr 10.1.0.2/24 dev eth0
 link eth0 up
 sysctl net/ipv4/conf/eth0/arp_notify=1
@@ -115,7 +115,7 @@ route default via 10.1.0.1 dev eth0 metric N
 		"on a LAN, with no address yet": {
 			nil, func(e *Endpoint) { e.OnLAN, e.UpFirst = true, true },
 			`sysctl net/ipv6/conf/eth0/disable_ipv6=1
-sysctl net/ipv4/conf/eth0/accept_redirects=0
+sysctl net/ipv4/conf/eth0/accept_redirects=0 net/ipv6/conf/eth0/accept_ra=0 net/ipv6/conf/eth0/autoconf=0 net/ipv6/conf/eth0/accept_redirects=0
 sysctl net/ipv4/conf/eth0/arp_notify=1
 link eth0 up
 `,
@@ -177,7 +177,7 @@ route 192.0.2.0/24 via 10.1.0.1 dev eth0
 		"a route of the IPAM without a gateway": {
 			[]string{"10.1.0.2/24"}, func(e *Endpoint) { e.Routes = []ipam.Route{{Dst: netip.MustParsePrefix("192.0.2.0/24")}} },
 			`sysctl net/ipv6/conf/eth0/disable_ipv6=1
-sysctl net/ipv4/conf/eth0/accept_redirects=0
+sysctl net/ipv4/conf/eth0/accept_redirects=0 net/ipv6/conf/eth0/accept_ra=0 net/ipv6/conf/eth0/autoconf=0 net/ipv6/conf/eth0/accept_redirects=0
 addr 10.1.0.2/24 dev eth0
 link eth0 up
 sysctl net/ipv4/conf/eth0/arp_notify=1

@@ -67,12 +67,14 @@ func (e Endpoint) sourceRoutes(routes []wire.Object) *wire.SourceRoutes {
 // beforeUp is what must be set before the interface comes up: it has no IPv6 on
 // a network without, and does no duplicate detection. What neighbours say counts for
 // nothing. IPv6 is not switched on: where a new interface has none, the sandbox's
-// owner wants none.
+// owner wants none. Nor is it switched off once the interface is up.
 func (e Endpoint) beforeUp() []wire.Object {
 	six := e.Has6() || e.AcceptRA
-	autoconf := &wire.Autoconf{NetNS: e.NetNS, Dev: e.IfName, IPv6: six, AcceptRA: e.AcceptRA}
+	autoconf := &wire.Autoconf{NetNS: e.NetNS, Dev: e.IfName, AcceptRA: e.AcceptRA}
 	if !six {
-		return []wire.Object{e.setting(6, "disable_ipv6", "1"), autoconf}
+		off := e.setting(6, "disable_ipv6", "1")
+		off.AtFirst = true
+		return []wire.Object{off, autoconf}
 	}
 	return []wire.Object{e.setting(6, "accept_dad", "0"), autoconf}
 }
@@ -89,7 +91,7 @@ func (e Endpoint) announce() []wire.Object {
 }
 
 // setting is one of the interface's settings of a family.
-func (e Endpoint) setting(family int, name, value string) wire.Object {
+func (e Endpoint) setting(family int, name, value string) *wire.Sysctl {
 	path := fmt.Sprintf("net/ipv%d/conf/%s/%s", family, e.IfName, name)
 	return &wire.Sysctl{NetNS: e.NetNS, Path: path, Value: value}
 }

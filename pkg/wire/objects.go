@@ -95,6 +95,9 @@ type Sysctl struct {
 	Path  string // with slashes, for names of links contain dots: net/ipv4/ip_forward
 	Value string
 	Was   string // what Ensure found before it wrote; Remove writes it back
+	// AtFirst says that a link has the value as it comes up. What it is later is the
+	// sandbox's owner's to say.
+	AtFirst bool
 }
 
 // Key is the path.
@@ -119,10 +122,10 @@ func (s *Sysctl) String() string {
 // Autoconf says that on a sandbox's link the kernel configures nothing by itself
 // of what other machines on the link say: no routes, addresses or MTU of router
 // advertisements, unless the network asks for them, and no routes of ICMP redirects.
+// That is so on a link without IPv6 as well: the sandbox's owner may switch it on.
 type Autoconf struct {
 	NetNS    string
 	Dev      string
-	IPv6     bool // the link has IPv6
 	AcceptRA bool // router advertisements count
 	// Chained are settings by path that plugins further down the chain make, also
 	// others than the link's: theirs count.
@@ -146,14 +149,13 @@ func (a *Autoconf) String() string {
 // Settings returns the link's settings.
 func (a *Autoconf) Settings() []Sysctl {
 	four, six := "net/ipv4/conf/"+a.Dev+"/", "net/ipv6/conf/"+a.Dev+"/"
-	list := []Sysctl{{Path: four + "accept_redirects", Value: "0"}}
-	if a.IPv6 {
-		ra, autoconf := "0", "0"
-		if a.AcceptRA {
-			ra, autoconf = "2", "1" // 2: also where the sandbox forwards
-		}
-		list = append(list,
-			Sysctl{Path: six + "accept_ra", Value: ra}, Sysctl{Path: six + "autoconf", Value: autoconf}, Sysctl{Path: six + "accept_redirects", Value: "0"})
+	ra, autoconf := "0", "0"
+	if a.AcceptRA {
+		ra, autoconf = "2", "1" // 2: also where the sandbox forwards
+	}
+	list := []Sysctl{
+		{Path: four + "accept_redirects", Value: "0"},
+		{Path: six + "accept_ra", Value: ra}, {Path: six + "autoconf", Value: autoconf}, {Path: six + "accept_redirects", Value: "0"},
 	}
 	for i := range list {
 		list[i].NetNS = a.NetNS

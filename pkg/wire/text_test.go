@@ -46,17 +46,14 @@ func TestSysctlRefers(t *testing.T) {
 }
 
 func TestRefusesRA(t *testing.T) {
-	if !(&wire.Autoconf{Dev: "eth0", IPv6: true}).RefusesRA() {
+	if !(&wire.Autoconf{Dev: "eth0"}).RefusesRA() {
 		t.Error("router advertisements count where they are not asked for")
 	}
-	if (&wire.Autoconf{Dev: "eth0", IPv6: true, AcceptRA: true}).RefusesRA() {
+	if (&wire.Autoconf{Dev: "eth0", AcceptRA: true}).RefusesRA() {
 		t.Error("router advertisements don't count where they are asked for")
 	}
-	if (&wire.Autoconf{Dev: "eth0", IPv6: true, Chained: map[string]string{"net/ipv6/conf/eth0/accept_ra": "1"}}).RefusesRA() {
+	if (&wire.Autoconf{Dev: "eth0", Chained: map[string]string{"net/ipv6/conf/eth0/accept_ra": "1"}}).RefusesRA() {
 		t.Error("router advertisements don't count where a plugin of the chain wants them")
-	}
-	if (&wire.Autoconf{Dev: "eth0"}).RefusesRA() {
-		t.Error("without IPv6 there is nothing to refuse")
 	}
 }
 

@@ -100,7 +100,7 @@ type learned struct {
 
 // learned lists what was learned from router advertisements where they don't count.
 func (a autoconf) learned(rt *rtnl.Conn, l *rtnl.Link) (have learned, err error) {
-	if !a.o.RefusesRA() {
+	if !a.o.RefusesRA() || rtnl.DisableIPv6.Is(l, "1") {
 		return have, nil
 	}
 	all, err := rt.AddrsByOrigin(l.Index, unix.AF_INET6)
@@ -136,6 +136,9 @@ func (a autoconf) Check() error {
 	}
 	var errs []error
 	for _, s := range a.differing(l) {
+		if d, _ := rtnl.DevConfOf(s.Path); d.Family == unix.AF_INET6 && rtnl.DisableIPv6.Is(l, "1") {
+			continue // it counts for nothing
+		}
 		errs = append(errs, fmt.Errorf("%s is %s", strings.TrimPrefix(s.Path, "net/"), s.Was))
 	}
 	learned, err := a.learned(rt, l)

@@ -41,9 +41,19 @@ func (s setting) moot(err error) bool {
 	return off && errors.Is(err, fs.ErrNotExist)
 }
 
+// isOwners reports whether the setting is the sandbox's owner's by now.
+func (s setting) isOwners() bool {
+	d, ok := rtnl.DevConfOf(s.o.Path)
+	if !ok || !s.o.AtFirst {
+		return false
+	}
+	_, l, err := s.h.Link(s.o.NetNS, d.Dev)
+	return err == nil && l.Up()
+}
+
 func (s setting) Check() error {
 	have, err := s.read()
-	if s.moot(err) {
+	if s.moot(err) || s.isOwners() {
 		return nil
 	}
 	if err == nil && have != s.o.Value {
