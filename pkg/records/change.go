@@ -1,6 +1,7 @@
 package records
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,31 +71,73 @@ func (s Store) changePath(key string) string {
 	return filepath.Join(s.changes(), strings.NewReplacer("/", "+", " ", "_").Replace(key)+".json")
 }
 
-// PutChange writes a change whole. The caller holds the lock of the host.
+// PutChange writes a change whole. A file in its place that can't be read is moved away. The
+// caller holds the lock of the host.
 func (s Store) PutChange(c *Change) error {
 	data, err := jsonenc.Marshal(c, "  ")
 	if err != nil {
 		return fmt.Errorf("change of %s: %w", c.Key, err)
 	}
-	return s.writeFile(s.changePath(c.Key), append(data, '\n'))
+	path := s.changePath(c.Key)
+	data = append(data, '\n')
+	if why := checkChange(path); disk.IsUnreadable(why) {
+		return s.Root(s.Run).ReplaceUnreadable(path, data, false, why)
+	}
+	return s.writeFile(path, data)
 }
 
 // Change reads the change that an object made; nil where there is none. One that
 // can't be read says nothing of how it was.
 func (s Store) Change(key string) (*Change, error) {
-	data, err := disk.ReadFile(s.changePath(key))
-	if errors.Is(err, fs.ErrNotExist) {
+	c, err := readChange(s.changePath(key))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	}
-	if err != nil && !disk.IsUnreadable(err) {
+	case disk.IsUnreadable(err):
+		return &Change{Key: key, Unreadable: true}, nil
+	case err != nil:
 		return nil, err
-	}
-	c := &Change{}
-	if err != nil || json.Unmarshal(data, c) != nil {
-		c = &Change{Unreadable: true}
 	}
 	c.Key = key
 	return c, nil
+}
+
+// readChange reads a file; the error is a [disk.UnreadableError] if it is none of a change.
+func readChange(path string) (*Change, error) {
+	data, err := disk.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c := &Change{}
+	if err = json.Unmarshal(data, c); err == nil && c.Key == "" {
+		err = errNoKey
+	}
+	if err != nil {
+		return nil, &disk.UnreadableError{Path: path, Err: err}
+	}
+	return c, nil
+}
+
+// errNoKey is why JSON is no change.
+var errNoKey = errors.New("has no key")
+
+// CheckChange tells that an object made no change that is on record (fs.ErrNotExist), or that
+// it can't be read (a [disk.UnreadableError]). Each ADD asks it.
+func (s Store) CheckChange(key string) error { return checkChange(s.changePath(key)) }
+
+// checkChange is readChange for a process that needs no more: the first use of the decoder
+// takes 20 times as long.
+func checkChange(path string) error {
+	data, err := disk.ReadFile(path)
+	switch {
+	case err != nil:
+		return err
+	case !json.Valid(data):
+		return &disk.UnreadableError{Path: path, Err: errors.New("is not JSON")}
+	case !bytes.Contains(data, []byte(`"key":`)):
+		return &disk.UnreadableError{Path: path, Err: errNoKey}
+	}
+	return nil
 }
 
 // HasChange reports whether an object made a change. Each ADD asks it.
@@ -110,7 +153,15 @@ func (s Store) SetClosed(family int, closed bool) error {
 	if closed {
 		return s.writeFile(s.closedPath(family), nil)
 	}
-	err := os.Remove(s.closedPath(family))
+	return s.removeFile(s.closedPath(family))
+}
+
+// removeFile removes a file. A directory in its place is moved away.
+func (s Store) removeFile(path string) error {
+	err := os.Remove(path)
+	if disk.IsDir(path) {
+		err = s.Root(s.Run).Quarantine(path, disk.ErrIrregular)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -134,12 +185,11 @@ func (s Store) Changes() ([]*Change, error) {
 		if !strings.HasSuffix(file, ".json") {
 			continue
 		}
-		data, readErr := disk.ReadFile(filepath.Join(s.changes(), file))
-		c := &Change{}
-		if readErr != nil || json.Unmarshal(data, c) != nil || c.Key == "" {
+		c, failed := readChange(filepath.Join(s.changes(), file))
+		if failed != nil {
 			c = changeNamed(strings.TrimSuffix(file, ".json"))
 		}
-		if c != nil && !errors.Is(readErr, fs.ErrNotExist) {
+		if c != nil && !errors.Is(failed, fs.ErrNotExist) {
 			list = append(list, c)
 		}
 	}
@@ -194,14 +244,17 @@ func portNamed(text string) (uint16, error) {
 	return uint16(port), err
 }
 
-// DeleteChange forgets a change. The directory goes with the last.
+// DeleteChange forgets a change; a file that can't be read is moved away. The directory goes
+// with the last.
 func (s Store) DeleteChange(key string) error {
 	path := s.changePath(key)
-	err := os.Remove(path)
-	if disk.IsDir(path) {
-		err = s.Root(s.Run).Quarantine(path, disk.ErrIrregular)
+	err := checkChange(path)
+	if disk.IsUnreadable(err) {
+		err = s.Root(s.Run).Quarantine(path, err)
+	} else {
+		err = s.removeFile(path)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return err
 	}
 	_ = unix.Rmdir(s.changes()) // not empty: others are left

@@ -1,13 +1,18 @@
 package records
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"dcni/pkg/records/disk"
+	"dcni/pkg/records/recordstest"
 	"dcni/pkg/wire"
 )
 
@@ -90,11 +95,47 @@ func TestUnreadableChanges(t *testing.T) {
 		t.Fatalf("got %v, %v", got, err)
 	}
 	for i, c := range got {
+		if !disk.IsUnreadable(s.CheckChange(c.Key)) {
+			t.Errorf("%s can be read", c.Key)
+		}
 		if fmt.Sprint(*c) != fmt.Sprint(*want[i]) {
 			t.Errorf("got %+v, want %+v", *c, *want[i])
 		}
 		if err := s.DeleteChange(c.Key); err != nil || s.HasChange(c.Key) {
 			t.Errorf("%s is left: %v", c.Key, err)
+		}
+	}
+	if kept, err := disk.NamesIn(filepath.Join(s.Run, "unreadable")); err != nil || len(kept) != len(want) {
+		t.Errorf("kept are %q, %v", kept, err)
+	}
+}
+
+// TestChangeSupplants: one that can't be read is kept and told when it is written again.
+func TestChangeSupplants(t *testing.T) {
+	for name, spoil := range recordstest.Spoilers {
+		if name == "newer" { // changes have no version
+			continue
+		}
+		dir, err := os.MkdirTemp("", "d") // the name of a socket must be short
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		var log bytes.Buffer
+		s := Store{Run: dir, Log: &log}
+		c := &Change{Key: "forwarding 4", Family: 4}
+		if err := s.CheckChange(c.Key); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("none there: %v", err)
+		}
+		if err := s.PutChange(c); err != nil {
+			t.Fatal(err)
+		}
+		recordstest.ReplaceBy(t, spoil, s.changePath(c.Key))
+		if err := s.PutChange(c); err != nil || s.CheckChange(c.Key) != nil {
+			t.Errorf("%s: %v, then %v", name, err, s.CheckChange(c.Key))
+		}
+		if strings.Count(log.String(), "was moved to "+dir+"/unreadable/host+forwarding_4.json") != 1 {
+			t.Errorf("%s: told %q", name, &log)
 		}
 	}
 }
@@ -169,8 +210,8 @@ func TestClosed(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(s.closedPath(6), "within"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SetClosed(6, false); err == nil {
-		t.Error("what can't be removed is gone")
+	if err := s.SetClosed(6, false); err != nil || s.Closed(6) {
+		t.Errorf("a directory is in the way: %v", err)
 	}
 }
 

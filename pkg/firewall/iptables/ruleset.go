@@ -125,6 +125,11 @@ func (s *Ruleset) Internal(bridge string) bool {
 	})
 }
 
+// Closed reports whether the host is closed as a router.
+func (s *Ruleset) Closed() bool {
+	return slices.ContainsFunc(s.Rules, func(r Rule) bool { return r.Chain == closed && r.Target == drop })
+}
+
 // Claims returns the ports that the rules publish.
 func (s *Ruleset) Claims(six bool) (list []firewall.Claim) {
 	for _, r := range s.Rules {

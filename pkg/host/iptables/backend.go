@@ -257,6 +257,9 @@ func (f *Firewall) Check(o wire.Object) error {
 	if o, is := o.(*firewall.InternalBridge); is {
 		return f.checkInternal(o)
 	}
+	if o, is := o.(*firewall.Router); is {
+		return f.checkRouter(o)
+	}
 	if _, is := o.(*firewall.Endpoint); is {
 		f.looked.Store(true)
 	}
@@ -267,22 +270,32 @@ func (f *Firewall) Check(o wire.Object) error {
 		}
 		c := policy.NewChange(have)
 		var errs []error
-		switch o.(type) {
-		case *firewall.Network, *firewall.Router:
+		if _, is := o.(*firewall.Network); is {
 			base, err := f.base(six)
 			if errs = append(errs, err); err == nil && c.Base(base) {
 				errs = append(errs, fmt.Errorf("the rules of %s that all networks share are not as they should be", family(six)))
 			}
 		}
-		if _, is := o.(*firewall.Router); !is {
-			differs, err := f.compare(c, o, six)
-			if errs = append(errs, err); differs && err == nil {
-				errs = append(errs, fmt.Errorf("its rules of %s are not as they should be", family(six)))
-			}
+		differs, err := f.compare(c, o, six)
+		if errs = append(errs, err); differs && err == nil {
+			errs = append(errs, fmt.Errorf("its rules of %s are not as they should be", family(six)))
 		}
 		return false, errors.Join(errs...)
 	})
 	return err
+}
+
+// checkRouter tells the families that the rules should close the host for and do not.
+func (f *Firewall) checkRouter(o *firewall.Router) error {
+	var errs []error
+	for _, family := range o.Closed {
+		have, err := f.read(family == 6, toLook)
+		if err == nil && !have.Closed() {
+			err = fmt.Errorf("the host is open as a router of %s", family)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func (f *Firewall) checkInternal(o *firewall.InternalBridge) error {

@@ -36,11 +36,10 @@ func (f forwarding) Ensure() (bool, error) {
 			return false, err
 		}
 	}
-	known, err := f.h.Records.Change(f.o.Key())
+	known, err := f.found(off != nil)
 	if err != nil {
 		return false, err
 	}
-	known = f.found(known, off != nil)
 	if err := f.h.Records.PutChange(known); err != nil {
 		return false, err
 	}
@@ -120,19 +119,84 @@ func (f forwarding) paths(known *records.Change) []string {
 
 // found returns how the host was found when the first network came. What switches
 // forwarding off since does not make the host another one than it was.
-func (f forwarding) found(known *records.Change, off bool) *records.Change {
-	if known == nil {
-		known = &records.Change{Key: f.o.Key(), Family: f.o.Family, Was: map[string]string{f.o.Path(): "1"}}
-		switch {
-		case off:
-			known.Was[f.o.Path()] = "0"
-			f.note(known.Was)
-		case f.h.nft.Check(&firewall.Router{Closed: []firewall.Family{firewall.Family(f.o.Family)}}) == nil:
-			// dcni switched it on, and the record was lost. What links were like is not known.
-			known.Was[f.o.Path()] = "0"
+func (f forwarding) found(off bool) (*records.Change, error) {
+	known, err := f.known()
+	if known != nil || err != nil {
+		return known, err
+	}
+	if err := f.h.noteClosed(); err != nil {
+		return nil, err
+	}
+	if !off {
+		return f.lost(f.h.Records.Closed(f.o.Family)), nil
+	}
+	known = f.change("0")
+	f.note(known.Was)
+	return known, nil
+}
+
+// known returns how the host was found by its record; nil where there is none. Of one that can't
+// be read, what is there tells.
+func (f forwarding) known() (*records.Change, error) {
+	known, err := f.h.Records.Change(f.o.Key())
+	if err != nil || known == nil || !known.Unreadable {
+		return known, err
+	}
+	all := &wire.ForwardAll{Family: f.o.Family} // then it is not closed in any case
+	known = f.lost(f.off() != nil || f.h.isClosed(firewall.Family(f.o.Family)) || f.h.Records.HasChange(all.Key()))
+	known.Unreadable = true
+	return known, nil
+}
+
+// lost returns how a host was found of which no record tells that. Links that take router
+// advertisements in any case are taken for those that dcni set so: without forwarding, 1 means
+// the same as 2.
+func (f forwarding) lost(wasOff bool) *records.Change {
+	if !wasOff {
+		return f.change("1")
+	}
+	known := f.change("0")
+	if f.o.Family == 4 {
+		return known
+	}
+	for _, path := range f.h.settingsLike("net/ipv6/conf/*/accept_ra") {
+		if have, err := proc.Sysctl(path); err == nil && have == "2" {
+			known.Was[path] = "1"
 		}
 	}
 	return known
+}
+
+// change returns what is on record where forwarding was so.
+func (f forwarding) change(was string) *records.Change {
+	return &records.Change{Key: f.o.Key(), Family: f.o.Family, Was: map[string]string{f.o.Path(): was}}
+}
+
+// isClosed reports whether the host is closed as a router of a family, or noted as such: then
+// dcni switched forwarding on.
+func (h *Rules) isClosed(f firewall.Family) bool {
+	return h.Records.Closed(int(f)) || h.closer(f).Check(&firewall.Router{Closed: []firewall.Family{f}}) == nil
+}
+
+// noteClosed notes again for which families the host is closed. Where records were lost, those of
+// the other family may be, too, and its rules go by what is noted.
+func (h *Rules) noteClosed() error {
+	var errs []error
+	for _, f := range firewall.Families() {
+		if !h.Records.Closed(int(f)) && h.isClosed(f) {
+			errs = append(errs, h.Records.SetClosed(int(f), true))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// mend writes the record that can't be read again, while what is there tells what it said.
+func (f forwarding) mend() error {
+	known, err := f.known()
+	if err != nil || known == nil || !known.Unreadable {
+		return err
+	}
+	return f.h.Records.PutChange(known)
 }
 
 // note notes what else changes with forwarding: which links take router advertisements
@@ -157,10 +221,11 @@ func (f forwarding) note(was map[string]string) {
 
 // recorded tells what the record of the change lacks, or nil.
 func (f forwarding) recorded() error {
-	if !f.h.Records.HasChange(f.o.Key()) {
+	err := f.h.Records.CheckChange(f.o.Key())
+	if errors.Is(err, fs.ErrNotExist) {
 		return errors.New("how it was is not on record")
 	}
-	return nil
+	return err
 }
 
 func (f forwarding) refused() error {
@@ -246,7 +311,7 @@ func (f forwarding) off() error {
 
 // Remove puts back what was changed, as it was. The caller holds the host's lock.
 func (f forwarding) Remove() error {
-	known, err := f.h.Records.Change(f.o.Key())
+	known, err := f.known()
 	if err != nil || known == nil {
 		return err
 	}
@@ -326,6 +391,9 @@ func (f forwardAll) Ensure() (bool, error) {
 	if f.Check() == nil {
 		return false, nil
 	}
+	if err := f.forwarding().mend(); err != nil {
+		return false, err
+	}
 	if err := f.h.Records.PutChange(&records.Change{Key: f.o.Key(), Family: f.o.Family, ForAll: true}); err != nil {
 		return false, err
 	}
@@ -343,10 +411,18 @@ func (f forwardAll) Remove() error {
 	if !f.h.Records.HasChange(f.o.Key()) {
 		return nil
 	}
+	if err := f.forwarding().mend(); err != nil {
+		return err
+	}
 	if err := f.h.Records.DeleteChange(f.o.Key()); err != nil {
 		return err
 	}
 	return f.h.closeFamily(f.o.Family)
+}
+
+// forwarding is the forwarding of the family.
+func (f forwardAll) forwarding() forwarding {
+	return forwarding{f.h, &wire.Forwarding{Family: f.o.Family}}
 }
 
 func (f forwardAll) Probe() error { return nil }
