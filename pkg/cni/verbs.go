@@ -501,6 +501,9 @@ func (e *Engine) recorded(rec *records.Record) []wire.Object {
 
 // replan makes the plan of a recorded attachment again.
 func (e *Engine) replan(rec *records.Record) (wire.Plan, network.Endpoint, error) {
+	if rec.NetNS == "" {
+		return wire.Plan{}, network.Endpoint{}, fmt.Errorf("record of %s: netns: must not be empty", rec.Attachment)
+	}
 	mode, err := e.parseRecorded(rec)
 	if err != nil {
 		return wire.Plan{}, network.Endpoint{}, err

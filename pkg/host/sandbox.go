@@ -128,7 +128,7 @@ func (h *Host) sandboxLinks(path string) ([]string, error) {
 // Addresses returns the addresses by which a namespace speaks to others, at most
 // one of each family; lo's where it can't.
 func (h *Host) Addresses(path string) ([]netip.Prefix, error) {
-	s, err := h.spaces.In(path)
+	s, err := h.spaces.Look(path)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (h *Host) Addresses(path string) ([]netip.Prefix, error) {
 
 // Loopback returns the addresses that a namespace's lo has once it is up.
 func (h *Host) Loopback(path string) ([]netip.Prefix, error) {
-	s, err := h.spaces.In(path)
+	s, err := h.spaces.Look(path)
 	if err != nil {
 		return nil, err
 	}

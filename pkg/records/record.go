@@ -171,13 +171,28 @@ func (s Store) Get(a wire.Attachment, plugin string) (*Record, error) {
 	return r, nil
 }
 
-// check sees that a record is the one that its path says.
+// check sees that a record is the one that its path says, and that what is planned from
+// it is its own sandbox's and its own network's.
 func (r *Record) check(a wire.Attachment, plugin string) error {
 	switch {
 	case r.Attachment != a || r.Plugin != plugin:
 		return fmt.Errorf("it is of %s by %s", r.Attachment, r.Plugin)
 	case r.State != Up && r.State != Adding && r.State != Deleting && r.State != Lost:
 		return fmt.Errorf("state %q is not known", r.State)
+	case r.State != Up || len(r.Config) == 0:
+		return nil // nothing is planned from it
+	case !filepath.IsAbs(r.NetNS):
+		// An object without a namespace is the host's.
+		return fmt.Errorf("netns %q: must be an absolute path", r.NetNS)
+	}
+	var config struct {
+		Name string `json:"name"`
+	}
+	if err := json.Unmarshal(r.Config, &config); err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	if config.Name != r.Network {
+		return fmt.Errorf("config: name %q: must be that of the network, %q", config.Name, r.Network)
 	}
 	return nil
 }

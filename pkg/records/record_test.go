@@ -288,3 +288,33 @@ func TestInfoIn(t *testing.T) {
 		}
 	}
 }
+
+// TestWrongContent: a record that is up is of its own network and of a namespace that has a path.
+func TestWrongContent(t *testing.T) {
+	const right = `{"name": "web"}`
+	for _, c := range []struct {
+		netns, config string
+		state         State
+		ok            bool
+	}{
+		{"/run/netns/c1", right, Up, true},
+		{"", right, Up, false},
+		{"c1", right, Up, false},
+		{"/run/netns/c1", `null`, Up, false},
+		{"/run/netns/c1", `{}`, Up, false},
+		{"/run/netns/c1", `[]`, Up, false},
+		{"/run/netns/c1", `{"name": "other"}`, Up, false},
+		{"", `null`, Deleting, true}, // nothing is planned from it
+		{"", `null`, Adding, true},
+	} {
+		s := testStore(t)
+		a := owner("c1")
+		a.Network = "web"
+		if err := s.Put(&Record{Attachment: a, Plugin: "dbridge", State: c.state, NetNS: c.netns, Config: json.RawMessage(c.config)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Get(a, "dbridge"); (err == nil) != c.ok || err != nil && !disk.IsUnreadable(err) {
+			t.Errorf("netns %q, config %s, %s: %v", c.netns, c.config, c.state, err)
+		}
+	}
+}

@@ -58,8 +58,10 @@ type Space struct {
 	NS *netns.NS // nil for the process's own
 	RT *rtnl.Conn
 
-	route *netlink.Handle // nil until first used
-	nft   *nlsock.Conn    // nil until first used
+	cookie uint64          // see [netns.NS.Cookie]; of those that were opened by path
+	own    bool            // it is the process's own, by a path
+	route  *netlink.Handle // nil until first used
+	nft    *nlsock.Conn    // nil until first used
 }
 
 func (s *Space) close() {
@@ -102,12 +104,17 @@ func (s *Space) DialNetfilter() (err error) {
 	return err
 }
 
-// In returns a namespace by path: the process's own for "".
+// In returns a namespace by path: the process's own for "", and for "" only. A path that
+// leads there is an error: what was planned for a sandbox would become the host's.
 func (s *Set) In(netns string) (*Space, error) {
 	if netns == "" {
 		return s.Root, nil
 	}
-	return s.Open(netns)
+	space, err := s.Open(netns)
+	if err == nil && space.own {
+		return nil, wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: must not be the host's own network namespace", netns)
+	}
+	return space, err
 }
 
 // Open opens a network namespace by path, once for the life of the set. Its error is of
@@ -131,8 +138,31 @@ func (s *Set) Open(path string) (*Space, error) {
 		ns.Close()
 		return nil, Error(path, err)
 	}
+	if err := s.identify(space); err != nil {
+		space.close()
+		return nil, err
+	}
 	s.open[path] = space
 	return space, nil
+}
+
+// identify finds out which namespace was opened.
+func (s *Set) identify(space *Space) error {
+	own, err := s.Root.RT.Cookie()
+	if err == nil {
+		space.cookie, err = space.RT.Cookie()
+	}
+	space.own = space.cookie == own
+	return err
+}
+
+// Look returns a namespace that is only read, by path: the process's own for "" and for a
+// path that leads there.
+func (s *Set) Look(path string) (*Space, error) {
+	if path == "" {
+		return s.Root, nil
+	}
+	return s.Open(path)
 }
 
 // Sandbox opens a sandbox, and says which it is.
@@ -141,12 +171,7 @@ func (s *Set) Sandbox(path string) (wire.Sandbox, error) {
 	if err != nil {
 		return wire.Sandbox{}, err
 	}
-	own, err := s.Root.RT.Cookie()
-	if err != nil {
-		return wire.Sandbox{}, err
-	}
-	cookie, err := space.RT.Cookie()
-	return wire.Sandbox{Cookie: cookie, Own: cookie == own}, err
+	return wire.Sandbox{Cookie: space.cookie, Own: space.own}, nil
 }
 
 // Forget closes a namespace that was opened by a path, if any, and forgets what links
