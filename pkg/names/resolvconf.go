@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// MaxResolvConf is the size in bytes up to which a host's resolv.conf is read.
+const MaxResolvConf = 1 << 20
+
 // A ResolvConf is a parsed resolv.conf(5).
 type ResolvConf struct {
 	Servers []string // as written
