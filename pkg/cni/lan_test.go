@@ -115,6 +115,29 @@ func TestConflictRefused(t *testing.T) {
 	}
 }
 
+// An address that another program's ipvlan on the parent has is remembered, and the next one
+// taken; one that was asked for is refused.
+func TestTakenBeside(t *testing.T) {
+	for runtime, want := range map[string]string{"": "10.1.0.3", `"ips": ["10.1.0.2"]`: ""} {
+		w := cnitest.NewWorld(t, macvlan.Plugin)
+		w.Host.Step = func(verb string, o wire.Object) error {
+			if a, ok := o.(*wire.Addr); ok && verb == "ensure" && a.Prefix.Addr().String() == "10.1.0.2" {
+				return &wire.Error{Code: wire.CodeAddressTaken, Msg: "10.1.0.2 is another's", Taken: a.Prefix.Addr()}
+			}
+			return nil
+		}
+		before := w.State(t)
+		_, err := w.Engine.Add(w.Request(t, "c1", fmt.Sprintf(lanConf, runtime)))
+		if want == "" {
+			if err == nil || err.Error() != "10.1.0.2 is another's" || w.State(t) != before {
+				t.Errorf("%v, left:\n%s", err, w.State(t))
+			}
+		} else if err != nil || !strings.Contains(w.Host.String(), "addr "+want) {
+			t.Errorf("%v, has\n%s", err, w.Host)
+		}
+	}
+}
+
 // While the LAN is asked, what needs no address is made, and no address is there.
 func TestConflictBeside(t *testing.T) {
 	w := cnitest.NewWorld(t, macvlan.Plugin)

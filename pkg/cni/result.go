@@ -33,7 +33,11 @@ func resultOf(plan wire.Plan, e network.Endpoint, dns *network.DNS) *types100.Re
 	for _, o := range slices.Concat(plan.Network, plan.Own) {
 		switch o := o.(type) {
 		case *wire.Bridge:
-			r.Interfaces = append(r.Interfaces, &types100.Interface{Name: o.Name, Mac: o.MAC})
+			mac := o.MAC
+			if o.Adopted { // it has its owner's
+				mac = ""
+			}
+			r.Interfaces = append(r.Interfaces, &types100.Interface{Name: o.Name, Mac: mac})
 		case *wire.Veth:
 			r.Interfaces = append(r.Interfaces,
 				&types100.Interface{Name: o.Name, Mtu: o.MTU},

@@ -289,7 +289,7 @@ func (a *addition) makePlan() (err error) {
 	case d.Parent != nil:
 		err = a.onParent(d)
 	case d.MTU == 0 && a.Plugin.Kind == network.MakesInterface:
-		a.endpoint.MTU = a.Facts.DefaultRouteMTU()
+		a.endpoint.MTU = a.ownMTU()
 	}
 	if err != nil {
 		return err
@@ -302,6 +302,16 @@ func (a *addition) makePlan() (err error) {
 	}
 	a.plan, err = a.mode.Plan(a.endpoint)
 	return err
+}
+
+// ownMTU returns the MTU in bytes of an interface whose network gives none: that of the way out,
+// and at least what IPv6 needs. The kernel has no IPv6 on an interface with less.
+func (a *addition) ownMTU() int {
+	mtu := a.Facts.DefaultRouteMTU()
+	if a.endpoint.Has6() && !a.ipv6Off {
+		return max(mtu, network.MinMTU6)
+	}
+	return mtu
 }
 
 // finish records the attachment as up, and returns its result.

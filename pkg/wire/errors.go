@@ -1,6 +1,9 @@
 package wire
 
-import "fmt"
+import (
+	"fmt"
+	"net/netip"
+)
 
 // Code is an error code as a CNI runtime reads it. The values below 100 are
 // those of the CNI specification (section "Error"); from 100 up they are ours.
@@ -32,6 +35,9 @@ type Error struct {
 	Code Code
 	Msg  string
 	Err  error // cause, or nil
+	// Taken is the address that another interface has, where another address may be free; else
+	// the zero Addr.
+	Taken netip.Addr
 }
 
 func (e *Error) Error() string {

@@ -32,7 +32,10 @@ func (a addr) Ensure() (bool, error) {
 		return a.ensureOnLink(rt, l)
 	}
 	if errors.Is(err, unix.EADDRINUSE) { // of ipvlans alone, and in whichever namespace
-		err = wire.Errorf(wire.CodeAddressTaken, "address %s: another ipvlan on the same parent has it", a.o.Prefix.Addr())
+		err = &wire.Error{
+			Code: wire.CodeAddressTaken, Taken: a.o.Prefix.Addr(),
+			Msg: fmt.Sprintf("address %s: another ipvlan on the same parent has it", a.o.Prefix.Addr()),
+		}
 	}
 	if err == nil && l.Up() && a.o.Prefix.Addr().Is6() { // where it is down, the kernel begins when it comes up
 		return true, rt.AwaitLocal(l.Index)
