@@ -1,6 +1,7 @@
 package parents
 
 import (
+	"cmp"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -114,7 +115,7 @@ func (h *Parents) Parent(names ...string) (wire.LinkInfo, error) {
 	if err != nil {
 		return wire.LinkInfo{}, err
 	}
-	info := wire.LinkInfo{Name: name, MTU: l.MTU, MAC: l.MAC.String(), Up: l.Up()}
+	info := wire.LinkInfo{Name: name, MTU: cmp.Or(h.vlanMTU(l), l.MTU), MAC: l.MAC.String(), Up: l.Up()}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		list, err := h.Root.RT.Addrs(l.Index, family)
 		if err != nil {

@@ -37,10 +37,8 @@ func (s sharedLink) Ensure() (bool, error) {
 	case err == nil && known == nil:
 		_, err = parent{s.h, &wire.Parent{Name: s.o.Name}}.find()
 		return false, err
-	case err == nil && l.Up():
-		return false, nil
 	case err == nil:
-		return true, s.raise()
+		return s.repair(l)
 	case !spaces.NotFound(err):
 		return false, err
 	}
@@ -57,6 +55,44 @@ func (s sharedLink) Ensure() (bool, error) {
 		return false, errors.Join(s.explain(err), s.h.Records.DeleteChange(s.o.Key()))
 	}
 	return true, errors.Join(s.note(), s.quiet(), s.raise())
+}
+
+// repair sets what differs of a link that dcni made: its MTU, and that it is up.
+func (s sharedLink) repair(l *rtnl.Link) (changed bool, err error) {
+	if mtu := s.h.vlanMTU(l); mtu != 0 && mtu != l.MTU {
+		defer s.h.Changed()
+		err = s.h.Root.RT.Change(unix.RTM_NEWLINK, 0, func(m *rtnl.Message) {
+			m.IfInfo(l.Index, 0, 0)
+			m.Native(unix.IFLA_MTU, uint32(mtu))
+		})
+		changed = err == nil
+	}
+	if err != nil || l.Up() {
+		return changed, err
+	}
+	return true, s.raise()
+}
+
+// vlanMTU returns the MTU in bytes that the interface of a VLAN is to have which dcni made,
+// 0 for any other link: that of the link it is on. The kernel lowers it with that one, and
+// never raises it (net/8021q/vlan.c).
+func (h *Parents) vlanMTU(l *rtnl.Link) int {
+	if l.Kind != wire.KindVLAN || l.NSID != rtnl.Here {
+		return 0
+	}
+	known, err := h.Records.Change((&wire.SharedLink{Name: l.Name}).Key())
+	if err != nil || known == nil || known.Index != 0 && known.Index != l.Index {
+		return 0
+	}
+	on, err := h.Root.RT.LinkByIndex(l.Peer)
+	switch {
+	case err != nil:
+		return 0
+	case on.Kind == "macsec": // no room for the tag (netif_reduces_vlan_mtu)
+		const tag = 4 // bytes
+		return on.MTU - tag
+	}
+	return on.MTU
 }
 
 // note adds the index of the link that was made to what is on record of it.
@@ -143,7 +179,13 @@ func (s sharedLink) Check() error {
 			err = wire.Owners(err)
 		}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if mtu := s.h.vlanMTU(l); mtu != 0 && mtu != l.MTU {
+		return fmt.Errorf("has mtu %d instead of %d", l.MTU, mtu)
+	}
+	return nil
 }
 
 // Remove deletes the link if dcni made it and nothing of another owner's uses it. One

@@ -131,6 +131,13 @@ func (b *Bridge) ungated() ipam.Ungated {
 	return ipam.Ungated{IPv4: b.Mode4 == Isolated || b.InhibitIPv4 && b.Internal, IPv6: b.Mode6 == Isolated}
 }
 
+// hasGateway reports whether the bridge has a gateway's address, of either family.
+func (b *Bridge) hasGateway() bool {
+	has4 := !b.NoIPv4 && !b.InhibitIPv4 && b.Mode4 != Isolated
+	has6 := (b.hasIPv6Subnet() || or(b.IPv6, false)) && b.Mode6 != Isolated
+	return has4 || has6
+}
+
 // isolated are the families in which the host is not on the network.
 func (b *Bridge) isolated() ipam.Ungated {
 	return ipam.Ungated{IPv4: b.Mode4 == Isolated, IPv6: b.Mode6 == Isolated}

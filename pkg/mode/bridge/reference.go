@@ -1,9 +1,11 @@
 package bridge
 
 import (
+	"cmp"
 	"encoding/json"
 	"strconv"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/wire"
 )
 
@@ -32,10 +34,10 @@ func (r *rawReference) check(b *Bridge) error {
 		key, given, must, why string
 	}{
 		{"hairpinMode", boolText(r.HairpinMode), "true", "a container reaches the ports that it publishes"},
-		{"isGateway", boolText(r.IsGateway), "true", "the bridge has the gateway's address"},
+		{"isGateway", boolText(r.IsGateway), strconv.FormatBool(b.hasGateway()), `"inhibitIPv4" and the gateway modes say whether the bridge has a gateway's address`},
 		{"isDefaultGateway", boolText(r.IsDefaultGateway), strconv.FormatBool(!b.Internal), `"internal" says whether containers have a default route`},
 		{"forceAddress", boolText(r.ForceAddress), "false", "no address of a bridge is taken away for another"},
-		{"ipMasqBackend", stringText(r.IPMasqBackend), "nftables", "there is no other"},
+		{"ipMasqBackend", stringText(r.IPMasqBackend), cmp.Or(b.Firewall, firewall.NFTables), `"firewall" says which it is`},
 		{"promiscMode", boolText(r.PromiscMode), "false", "hairpin mode does the same"},
 		{"vlan", intText(r.VLAN), "0", "ports of the bridge have no VLAN"},
 		{"vlanTrunk", trunkText(r.VLANTrunk), "[]", "ports of the bridge have no VLAN"},
