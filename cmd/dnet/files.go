@@ -12,6 +12,7 @@ import (
 
 	"dcni/pkg/container"
 	"dcni/pkg/host/sandbox"
+	"dcni/pkg/records/disk"
 )
 
 // The files that a container has of its own, by their paths in the container.
@@ -55,9 +56,9 @@ func (r *containerRun) writeFiles() (map[string]string, error) {
 	return files, nil
 }
 
-// hostFile reads a file of the host.
+// hostFile reads a file of the host. It never waits.
 func (a *app) hostFile(path string) ([]byte, error) {
-	return os.ReadFile(filepath.Join(a.root, path))
+	return disk.ReadRegular(filepath.Join(a.root, path))
 }
 
 // resolvConf returns the text of the container's resolv.conf.

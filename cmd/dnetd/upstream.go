@@ -4,12 +4,12 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"time"
 
 	"dcni/pkg/dns"
 	"dcni/pkg/names"
+	"dcni/pkg/records/disk"
 )
 
 // lookEvery is how often the host's resolv.conf is read. The file may be a link to one
@@ -54,7 +54,7 @@ func slept(wall, monotonic time.Duration) bool { return wall-monotonic > time.Se
 // are reached: answers that were kept may be others by now, those of containers' own
 // servers too. Without a file there are none.
 func (d *dnetd) readUpstream() {
-	text, err := os.ReadFile(d.resolvConf)
+	text, err := disk.ReadLimited(d.resolvConf, 0, names.MaxResolvConf)
 	var is upstream
 	for _, a := range names.ParseResolvConf(string(text)).Addresses() {
 		server := netip.AddrPortFrom(a, names.DNSPort)

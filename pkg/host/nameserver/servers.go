@@ -2,14 +2,14 @@ package nameserver
 
 import (
 	"net/netip"
-	"os"
 
 	"dcni/pkg/names"
+	"dcni/pkg/records/disk"
 )
 
 // Nameservers lists the servers of /etc/resolv.conf.
 func Nameservers() []netip.Addr {
-	text, err := os.ReadFile("/etc/resolv.conf")
+	text, err := disk.ReadLimited("/etc/resolv.conf", 0, names.MaxResolvConf)
 	if err != nil {
 		return nil
 	}
