@@ -195,11 +195,19 @@ func (r *Request) argsCNI(raw json.RawMessage) error {
 	if err := r.setStatic("args.cni.ips", ips); err != nil {
 		return err
 	}
-	mac, err := stringsOf("args.cni.mac", cni["mac"])
-	if err != nil || len(mac) == 0 {
-		return err
+	return r.readMAC("args.cni.mac", cni["mac"])
+}
+
+// readMAC reads a MAC. A list of one is taken as well.
+func (r *Request) readMAC(field string, raw json.RawMessage) error {
+	list, err := stringsOf(field, raw)
+	switch {
+	case err != nil:
+		return wire.Errorf(wire.CodeConfig, "%s %s: must be a string", field, raw)
+	case len(list) == 0:
+		return nil
 	}
-	return r.setMAC("args.cni.mac", mac[0])
+	return r.setMAC(field, list[0])
 }
 
 // stringsOf reads a string or a list of strings.
@@ -255,14 +263,8 @@ func (r *Request) runtimeConfig(raw json.RawMessage) error {
 	if err := r.setStatic("runtimeConfig.ips", ips); err != nil {
 		return err
 	}
-	mac, err := stringsOf("runtimeConfig.mac", rc["mac"])
-	if err != nil {
+	if err := r.readMAC("runtimeConfig.mac", rc["mac"]); err != nil {
 		return err
-	}
-	if len(mac) > 0 {
-		if err := r.setMAC("runtimeConfig.mac", mac[0]); err != nil {
-			return err
-		}
 	}
 	if given(rc["ipRanges"]) {
 		if err := json.Unmarshal(rc["ipRanges"], &r.Ranges); err != nil {
