@@ -44,7 +44,20 @@ func isUp(l *rtnl.Link) error {
 func (p parent) Remove() error { return nil }
 
 func (p parent) Probe() error {
+	if err := p.h.others(p.o.Name); err != nil {
+		return err
+	}
 	_, err := p.find()
+	return err
+}
+
+// others refuses the parent that dcni made for a network that names none. It goes with the
+// last container of that network, and a second one would keep it for ever.
+func (h *Parents) others(name string) error {
+	known, err := h.Records.Change((&wire.SharedLink{Name: name}).Key())
+	if err == nil && known != nil && known.Kind == wire.KindDummy {
+		err = wire.Invalid("parent", name, "must not be the own parent of a network that names none: attach the container to that network")
+	}
 	return err
 }
 
@@ -110,6 +123,9 @@ func (h *Parents) Parent(names ...string) (wire.LinkInfo, error) {
 		if _, _, err := h.Link("", name); spaces.NotFound(err) {
 			name = other
 		}
+	}
+	if err := h.others(name); err != nil {
+		return wire.LinkInfo{}, err
 	}
 	l, err := parent{h, &wire.Parent{Name: name}}.find()
 	if err != nil {
