@@ -139,6 +139,9 @@ func (b apiBackend) Watch() func() ([]engineapi.Event, error) {
 // Host describes the host. What can't be read is empty.
 func (b apiBackend) Host() (engineapi.Host, error) {
 	h := engineapi.Host{Firewall: "nftables", StateDir: b.store.Lib, System: "Linux", Machine: runtime.GOARCH}
+	if list, err := b.store.NetworksByIPTables(); err == nil && len(list) > 0 {
+		h.Firewall += "+iptables" // which has its networks' addresses and ports; frames are nftables' always
+	}
 	h.Name, _ = os.Hostname() // uname(2) does not fail
 	if machine := map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}[runtime.GOARCH]; machine != "" {
 		h.Machine = machine

@@ -108,7 +108,7 @@ type Host struct {
 	Memory   int64  // bytes
 	Drivers  []string
 	Forwards bool   // IPv4 packets
-	Firewall string // what carries the rules out: nftables
+	Firewall string // what carries the rules out: nftables, or nftables+iptables
 	StateDir string // where dcni keeps what outlives a reboot
 }
 

@@ -48,6 +48,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"strings"
 
 	"dcni/pkg/wire"
 )
@@ -100,6 +101,7 @@ type Endpoint struct {
 	Ports     []Port          `json:"ports,omitempty"`
 	Routed    []Family        `json:"routed,omitempty"`  // in which they are opened, and not bound on the host
 	Trusted   bool            `json:"trusted,omitempty"` // they are opened in the other families as well, for trusted interfaces
+	Backend   string          `json:"backend,omitempty"` // its network's, for String
 }
 
 // Key names the network; see [wire.Object].
@@ -135,8 +137,16 @@ func (e *Endpoint) Provides() []string {
 	return keys
 }
 
-// String returns the endpoint's elements on one line; a port not yet chosen is 0.
+// String returns the endpoint's elements on one line, or its ports where iptables publishes
+// them; a port not yet chosen is 0.
 func (e *Endpoint) String() string {
+	if e.Backend == IPTables && len(e.Ports) > 0 {
+		words := make([]string, len(e.Ports))
+		for i, p := range e.Ports {
+			words[i] = p.String()
+		}
+		return "rules of iptables for " + strings.Join(words, ", ") + " of " + e.Owner.String()
+	}
 	var elements []Element
 	for i := range e.Ports {
 		elements = append(elements, e.PortElements(i)...)

@@ -162,7 +162,10 @@ func TestEndpointElements(t *testing.T) {
 
 func TestStrings(t *testing.T) {
 	e := c1(Port{HostPort: 8080, Protocol: "tcp", ContainerPort: 80})
+	other := *e
+	other.Backend = IPTables
 	for got, want := range map[string]string{
+		other.String():      "rules of iptables for 0.0.0.0:8080->80/tcp of web c1/eth0",
 		web().Key():         "firewall network web",
 		e.Key():             "firewall endpoint web c1/eth0",
 		c1().String():       "firewall endpoint web c1/eth0 publishes nothing",
