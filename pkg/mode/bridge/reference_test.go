@@ -60,3 +60,28 @@ func cells(cell string) map[string]string {
 	}
 	return out
 }
+
+// TestIsGateway: the key says whether the bridge has a gateway's address of any family.
+func TestIsGateway(t *testing.T) {
+	for with, want := range map[string]bool{
+		``:                                    true,
+		`, "inhibitIPv4": true`:               false,
+		`, "inhibitIPv4": true, "ipv6": true`: true,
+		`, "inhibitIPv4": true, "ipam": {"type": "dipam", "subnet": "fd00:7::/64"}`:                      true,
+		`, "internal": true, "gatewayModeIPv4": "isolated"`:                                              false,
+		`, "internal": true, "gatewayModeIPv6": "isolated"`:                                              true,
+		`, "internal": true, "gatewayModeIPv4": "isolated", "ipv6": true`:                                true,
+		`, "internal": true, "gatewayModeIPv4": "isolated", "gatewayModeIPv6": "isolated", "ipv6": true`: false,
+		`, "internal": true, "ipv4": false, "ipv6": true, "gatewayModeIPv6": "isolated", "icc": true`:    false,
+	} {
+		for _, given := range []bool{true, false} {
+			conf, err := network.ReadConf(fmt.Appendf(nil, `{"name": "web", "type": "dbridge", "isGateway": %t%s}`, given, with))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := parseBridge(conf); (err == nil) != (given == want) || err != nil && !strings.Contains(err.Error(), "isGateway ") {
+				t.Errorf("%t%s: %v", given, with, err)
+			}
+		}
+	}
+}
