@@ -18,11 +18,15 @@ import (
 const tries = 10
 
 // ensureOwn makes the attachment's own objects so. Where a machine on the LAN has an
-// address, all of it is made again with another: the link's MAC goes with the address.
-// With an error it returns what could not be undone.
+// address, or another program's ipvlan on the same parent, all of it is made again with
+// another: the link's MAC goes with the address. With an error it returns what could not be
+// undone.
 func (a *addition) ensureOwn() ([]wire.Object, error) {
 	for try := 1; ; try++ {
 		made, taken, err := a.ensureStages(try)
+		if c, found := a.beside(err); found && len(made) == 0 {
+			taken, err = []wire.Conflict{c}, nil
+		}
 		if err != nil || len(taken) == 0 {
 			return made, err
 		}
@@ -30,6 +34,17 @@ func (a *addition) ensureOwn() ([]wire.Object, error) {
 			return nil, err // nothing is there
 		}
 	}
+}
+
+// beside returns the address that the kernel refused, for another interface has it, if there
+// is another in its place.
+func (a *addition) beside(err error) (c wire.Conflict, found bool) {
+	coded := (*wire.Error)(nil)
+	if !errors.As(err, &coded) || !coded.Taken.IsValid() || slices.Contains(a.r.Static, coded.Taken) {
+		return c, false
+	}
+	_, can := a.source.(Replacer)
+	return wire.Conflict{Address: coded.Taken}, can
 }
 
 // ensureStages makes the attachment's own objects so, in two stages where the addresses
