@@ -3,6 +3,7 @@ package cni
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"dcni/pkg/ipam"
@@ -22,6 +23,9 @@ const tries = 10
 // another: the link's MAC goes with the address. With an error it returns what could not be
 // undone.
 func (a *addition) ensureOwn() ([]wire.Object, error) {
+	if err := a.askForHost(); err != nil {
+		return nil, err // nothing is there
+	}
 	for try := 1; ; try++ {
 		made, taken, err := a.ensureStages(try)
 		if c, found := a.beside(err); found && len(made) == 0 {
@@ -34,6 +38,37 @@ func (a *addition) ensureOwn() ([]wire.Object, error) {
 			return nil, err // nothing is there
 		}
 	}
+}
+
+// askForHost asks the LAN for the addresses that a network with hostAccess is to give the
+// host, by the host's link there. That has them from the first container on.
+func (a *addition) askForHost() error {
+	i := slices.IndexFunc(a.plan.Own, func(o wire.Object) bool { _, ok := o.(*wire.HostAccess); return ok })
+	if i < 0 || !a.mode.Describe().ConflictDetection {
+		return nil
+	}
+	access := a.plan.Own[i].(*wire.HostAccess)
+	d := wire.Detection{Link: access.Link}
+	for _, s := range access.Sources {
+		if a.Host.Check(&wire.Addr{Dev: access.Link, Prefix: netip.PrefixFrom(s, s.BitLen())}) != nil {
+			d.Addresses = append(d.Addresses, s)
+		}
+	}
+	if len(d.Addresses) == 0 {
+		return nil
+	}
+	w, err := a.Sandboxes.Detect(d)
+	if err != nil {
+		return fmt.Errorf("detect address conflicts through %s: %w", d.Link, err)
+	}
+	defer w.Close()
+	taken, err := w.Wait()
+	for _, c := range taken {
+		if c.MAC != "" { // else it is the host's already, on another link
+			return wire.Errorf(wire.CodeAddressTaken, "ipam.auxAddresses.host \"%s\": is used by %s", c.Address, c.Holder())
+		}
+	}
+	return err
 }
 
 // beside returns the address that the kernel refused, for another interface has it, if there
