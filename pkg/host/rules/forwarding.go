@@ -145,7 +145,7 @@ func (f forwarding) known() (*records.Change, error) {
 	all := &wire.ForwardAll{Family: f.o.Family} // then it is not closed in any case
 	known = f.lost(f.off() != nil || f.h.isClosed(firewall.Family(f.o.Family)) || f.h.Records.HasChange(all.Key()))
 	known.Unreadable = true
-	return known, nil
+	return known, nil //nolint:nilerr // the error of off says that it is
 }
 
 // lost returns how a host was found of which no record tells that. Links that take router
