@@ -24,7 +24,7 @@ type allocator struct {
 	f                      *Firewall
 	endpoint               *firewall.Endpoint
 	claims                 map[uint16][]firewall.Claim // of all, by either backend, by port
-	listeners, connections sockets
+	listeners, connections hostports.Sockets
 	local                  map[netip.Addr]bool // the host's addresses
 	siblings               []string            // comments of the container's other attachments
 }
@@ -41,7 +41,7 @@ func (f *Firewall) claim(e *firewall.Endpoint) (err error) {
 			copy(e.Ports, asked) // nothing was published: no port is chosen either
 		}
 	}()
-	a := &allocator{f: f, endpoint: e, listeners: sockets{}, connections: sockets{}, local: map[netip.Addr]bool{}}
+	a := &allocator{f: f, endpoint: e, local: map[netip.Addr]bool{}}
 	own, err := f.Claims()
 	if err != nil {
 		return err
@@ -126,7 +126,7 @@ func (a *allocator) hostAddress(p firewall.Port) error {
 // unused returns Docker's error where a program of the host listens at a port, or, at a new one,
 // has a connection: where conntrack does not know that, what its peer sends would be translated.
 func (a *allocator) unused(p firewall.Port, v6 bool) error {
-	listeners, err := a.listeners.of(p.Protocol, hostports.Listeners)
+	listeners, err := a.listeners.Of(p.Protocol, hostports.Listeners)
 	if err != nil {
 		return fmt.Errorf("list %s listeners: %w", p.Protocol, err)
 	}
@@ -142,7 +142,7 @@ func (a *allocator) unused(p firewall.Port, v6 bool) error {
 	if kept || a.f.looked.Load() || hostports.Bindable(p, v6) {
 		return nil
 	}
-	connections, err := a.connections.of(p.Protocol, hostports.Connections)
+	connections, err := a.connections.Of(p.Protocol, hostports.Connections)
 	if err != nil {
 		return fmt.Errorf("list %s connections: %w", p.Protocol, err)
 	}
@@ -152,25 +152,6 @@ func (a *allocator) unused(p firewall.Port, v6 bool) error {
 		}
 	}
 	return nil
-}
-
-// sockets are listeners, or connections, by protocol and port.
-type sockets map[string]map[uint16][]hostports.Listener
-
-// of returns a protocol's, which list is asked for once.
-func (s sockets) of(protocol string, list func(string) ([]hostports.Listener, error)) (map[uint16][]hostports.Listener, error) {
-	if known, ok := s[protocol]; ok {
-		return known, nil
-	}
-	all, err := list(protocol)
-	if err != nil {
-		return nil, err
-	}
-	s[protocol] = make(map[uint16][]hostports.Listener, len(all))
-	for _, l := range all {
-		s[protocol][l.Port] = append(s[protocol][l.Port], l)
-	}
-	return s[protocol], nil
 }
 
 // allocate writes a host port into every port that is 0: the first free ones from a random start.

@@ -21,8 +21,8 @@ type allocator struct {
 	endpoint    *firewall.Endpoint
 	fresh       bool   // the ports are new, and not to be put back
 	from        string // comment of the attachment whose ports it takes over, "" for none
-	listeners   sockets
-	connections sockets
+	listeners   hostports.Sockets
+	connections hostports.Sockets
 	single      map[string]map[uint16][]firewall.Claim // by set and port: claims to one address
 	local       map[netip.Addr]bool                    // host addresses found to be the host's
 	siblings    map[string]bool                        // comments of the container's other attachments
@@ -46,7 +46,7 @@ func (s *allocator) free(b binding, sibling func(comment string) bool) error {
 	if err := s.relayFree(b, sibling); err != nil {
 		return err
 	}
-	listeners, err := byPort(&s.listeners, b.port.Protocol, hostports.Listeners)
+	listeners, err := s.listeners.Of(b.port.Protocol, hostports.Listeners)
 	if err != nil {
 		return fmt.Errorf("list %s listeners: %w", b.port.Protocol, err)
 	}
@@ -75,7 +75,7 @@ func (s *allocator) unconnected(b binding) error {
 	if !s.fresh || len(s.endpoint.Ports) <= fewPorts && hostports.Bindable(*b.port, b.v6) {
 		return nil
 	}
-	connections, err := byPort(&s.connections, b.port.Protocol, hostports.Connections)
+	connections, err := s.connections.Of(b.port.Protocol, hostports.Connections)
 	if err != nil {
 		return fmt.Errorf("list %s connections: %w", b.port.Protocol, err)
 	}
@@ -223,29 +223,6 @@ func (e element) claim() firewall.Claim {
 		c.ContainerPort = binary.BigEndian.Uint16(e.data[n:])
 	}
 	return c
-}
-
-// sockets are the host's by protocol and port.
-type sockets map[string]map[uint16][]hostports.Listener
-
-// byPort returns a protocol's sockets by port, which list is asked for once.
-func byPort(known *sockets, proto string, list func(string) ([]hostports.Listener, error)) (map[uint16][]hostports.Listener, error) {
-	if l, ok := (*known)[proto]; ok {
-		return l, nil
-	}
-	all, err := list(proto)
-	if err != nil {
-		return nil, err
-	}
-	ports := make(map[uint16][]hostports.Listener, len(all))
-	for _, l := range all {
-		ports[l.Port] = append(ports[l.Port], l)
-	}
-	if *known == nil {
-		*known = make(sockets)
-	}
-	(*known)[proto] = ports
-	return ports, nil
 }
 
 // candidatesAtOnce is how many ports are looked at in one exchange where few are chosen.
