@@ -30,26 +30,33 @@ func (b *run) rules() error {
 	if b.ours == nil {
 		return nil
 	}
-	plugins, err := filepath.Abs(b.bin)
+	b.table.peersOf = "What rules cost"
+	r, done, err := b.wire(rulesNodes)
+	defer done()
 	if err != nil {
 		return err
 	}
-	nodes, err := b.host.NewNodes(plugins, 1500, rulesNodes...)
-	defer func() {
-		for _, n := range nodes {
+	return errors.Join(r.adds(), r.links(), r.published(), r.backends())
+}
+
+// wire makes the host a wire between nodes. done ends what runs in them.
+func (b *run) wire(names []string) (r *rulesRun, done func(), err error) {
+	r = &rulesRun{run: b, nodes: map[string]*testhost.Host{}, outside: end{b.host, "outside", testhost.OutsideIPv4}}
+	done = func() {
+		for _, n := range r.nodes {
 			_, _ = n.Kill(regexp.MustCompile("")) // what a daemon left runs on
 		}
 		b.host.Enter()
-	}()
+	}
+	plugins, err := filepath.Abs(b.bin)
 	if err != nil {
-		return err
+		return r, done, err
 	}
-	b.table.peersOf = "What rules cost"
-	r := &rulesRun{run: b, nodes: map[string]*testhost.Host{}, outside: end{b.host, "outside", testhost.OutsideIPv4}}
+	nodes, err := b.host.NewNodes(plugins, 1500, names...)
 	for i, n := range nodes {
-		r.nodes[rulesNodes[i]] = n
+		r.nodes[names[i]] = n
 	}
-	return errors.Join(r.adds(), r.links(), r.published(), r.backends())
+	return r, done, err
 }
 
 // bridgeList is a dbridge network with a /16, and more in its configuration.
@@ -297,25 +304,12 @@ func (b *run) limits() error {
 	if b.ours == nil {
 		return nil
 	}
-	plugins, err := filepath.Abs(b.bin)
-	if err != nil {
-		return err
-	}
-	kinds := []string{"plain", "networks", "ports", "leases"}
-	nodes, err := b.host.NewNodes(plugins, 1500, kinds...)
-	defer func() {
-		for _, n := range nodes {
-			_, _ = n.Kill(regexp.MustCompile("")) // what a daemon left runs on
-		}
-		b.host.Enter()
-	}()
-	if err != nil {
-		return err
-	}
 	b.table.peersOf = "Beside as much as a host is meant to take"
-	r := &rulesRun{run: b, nodes: map[string]*testhost.Host{}}
-	for i, n := range nodes {
-		r.nodes[kinds[i]] = n
+	kinds := []string{"plain", "networks", "ports", "leases"}
+	r, done, err := b.wire(kinds)
+	defer done()
+	if err != nil {
+		return err
 	}
 	for _, kind := range kinds {
 		if _, err := r.attach(kind, "resident", bridgeList(kind, 99, "")); err != nil {
