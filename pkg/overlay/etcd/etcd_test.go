@@ -91,19 +91,22 @@ func TestNoLeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := keeper{store: s, key: "kept", lease: lease, ttl: 10 * time.Minute, renewed: time.Now()}
-	for name, call := range map[string]func() error{
-		"renewal": func() error { return k.once(t.Context()) },
-		"Commit": func() error {
+	for _, tt := range []struct {
+		name string
+		call func() error
+	}{
+		{"renewal", func() error { return k.once(t.Context()) }},
+		{"Commit", func() error {
 			_, _, err := s.Commit(t.Context(), overlay.Txn{Then: []overlay.Change{{Key: "k", Value: []byte("v"), TTL: 60}}})
 			return err
-		},
-		"Get":         func() error { _, err := s.Get(t.Context(), "k"); return err },
-		"List":        func() error { _, err := s.List(t.Context(), "k", func(overlay.Entry) error { return nil }); return err },
-		"MemberNames": func() error { _, err := s.MemberNames(t.Context()); return err },
+		}},
+		{"Get", func() error { _, err := s.Get(t.Context(), "k"); return err }},
+		{"List", func() error { _, err := s.List(t.Context(), "k", func(overlay.Entry) error { return nil }); return err }},
+		{"MemberNames", func() error { _, err := s.MemberNames(t.Context()); return err }},
 	} {
 		for range 6 {
-			if err := call(); err != nil {
-				t.Fatalf("%s: %v", name, err)
+			if err := tt.call(); err != nil {
+				t.Fatalf("%s: %v", tt.name, err)
 			}
 		}
 	}
