@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"dcni/pkg/cni"
 	"dcni/pkg/container"
+	"dcni/pkg/firewall"
 	"dcni/pkg/names"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
@@ -188,13 +190,22 @@ func (a *app) connectRequest(t *target, n container.Network) (*networkRequest, e
 	ports, _ := t.published()
 	if len(ports) == 0 && t.own != nil { // none of its networks publishes any, so only that is known
 		ports = t.own.Ports
-	}
-	if r.publishes() {
-		for _, p := range ports {
-			r.ports = append(r.ports, container.Publish{Port: p, Last: p.HostPort})
+		if len(t.own.Kept) > 0 {
+			ports = t.own.Kept
 		}
 	}
+	if r.publishes() {
+		r.publish(ports)
+	}
 	return r, nil
+}
+
+// publish has the network publish ports.
+func (r *networkRequest) publish(ports []firewall.Port) {
+	r.ports = nil
+	for _, p := range ports {
+		r.ports = append(r.ports, container.Publish{Port: p, Last: p.HostPort})
+	}
 }
 
 // canConnect refuses what Docker refuses, in its words.
@@ -250,9 +261,25 @@ func (a *app) connectTo(t *target, r *networkRequest) error {
 		return err
 	}
 	if err := a.addConnection(t, l, r); err != nil {
-		return errors.Join(err, a.undoConnection(t.machine, l), a.removeRemade(t.machine, err))
+		undone := a.undoConnection(t.machine, l)
+		if undone == nil && r.chooseAgain(t.own, container.Taken(err)) {
+			return a.connectTo(t, r)
+		}
+		return errors.Join(err, undone, a.removeRemade(t.machine, err))
 	}
 	return a.connectLinks(t.own, r)
+}
+
+// chooseAgain has a port chosen once more whose number was not given but chosen, and which
+// another container or program took while this container published nothing. It reports whether
+// there is such a port.
+func (r *networkRequest) chooseAgain(own *records.Container, taken uint16) bool {
+	i := slices.IndexFunc(r.ports, func(p container.Publish) bool { return p.HostPort == taken })
+	if taken == 0 || i < 0 || own == nil || slices.ContainsFunc(own.Ports, func(p firewall.Port) bool { return p.HostPort == taken }) {
+		return false
+	}
+	r.ports[i].HostPort, r.ports[i].Last = 0, 0
+	return true
 }
 
 // endFormer ends the connection to a network that the container had before it was started

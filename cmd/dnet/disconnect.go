@@ -165,7 +165,8 @@ func (a *app) leaveRuntimes(t *target, at wire.Attachment) error {
 }
 
 // keepPorts has another network of a container publish the ports that the one publishes that
-// it leaves: the gateway network that will be.
+// it leaves: the gateway network that will be. Where there is none, a container of dnet's
+// keeps them on record.
 func (a *app) keepPorts(t *target, leaving wire.Attachment) error {
 	ports, by := t.published()
 	if len(ports) == 0 || !slices.Contains(by, leaving) || len(by) > 1 {
@@ -181,10 +182,14 @@ func (a *app) keepPorts(t *target, leaving wire.Attachment) error {
 			best, first = r, c
 		}
 	}
-	if best == nil {
-		return nil
+	switch {
+	case best != nil:
+		return a.publish(best, ports)
+	case t.own != nil:
+		t.own.Kept = ports // for the network that comes next
+		return a.store.PutContainer(t.own)
 	}
-	return a.publish(best, ports)
+	return nil
 }
 
 // publish has an attachment publish ports as well.

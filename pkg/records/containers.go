@@ -52,6 +52,7 @@ type Container struct {
 	Process  Process         `json:"process,omitzero"` // the first one
 	Networks []Attachment    `json:"networks,omitempty"`
 	Ports    []firewall.Port `json:"ports,omitempty"` // that were to be published; what its networks publish is in their records
+	Kept     []firewall.Port `json:"kept,omitempty"`  // that it published when it left the last network that publishes, with the numbers that were chosen
 	Links    []names.Link    `json:"links,omitempty"` // on the default bridge, which has no names
 	Donor    string          `json:"donor,omitempty"` // ID of the container whose network namespace it joined
 
