@@ -89,7 +89,7 @@
 //	heal [NODE NODE]                      undo cut, of two or of all
 //	kill9 NODE [REGEXP]                   kill its processes whose command line matches ("^dnetd "), or all
 //	await DURATION NS COMMAND [ARG...]    run a program until it succeeds, after "!" until it fails, so long at most
-//	traffic NAME NS ADDR:PORT/udp         ask such a server 100 times a second
+//	traffic NAME NS ADDR:PORT/udp         ask such a server 100 times a second, from its first answer on
 //	lost NAME [AT-MOST]                   end that; fails if more were not answered, 0 if left out
 //	encrypted VERB NODE...                an encrypted network without the rest of the overlay: its objects and
 //	                                      the key exchange are the real ones, the store is this process's memory.

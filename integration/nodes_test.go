@@ -262,7 +262,8 @@ type stream struct {
 	asked, answered int // the goroutine's until done
 }
 
-// cmdTraffic starts a stream.
+// cmdTraffic starts a stream, once the server has answered: nodes tell each other of a
+// container after its ADD.
 func cmdTraffic(ts *testscript.TestScript, neg bool, args []string) {
 	all := of(ts).script
 	if len(args) != 3 || all.streams[args[0]] != nil {
@@ -272,10 +273,24 @@ func cmdTraffic(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	finish(ts, neg, of(ts).In(args[1], func() error {
 		conn, err := dial(e, patience)
-		if err == nil {
-			all.streams[args[0]] = startStream(conn)
+		if err != nil {
+			return err
 		}
-		return err
+		for began := time.Now(); ; {
+			_, err = conn.Write([]byte("?"))
+			_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+			if err == nil {
+				_, err = conn.Read(make([]byte, 256))
+			}
+			if err == nil {
+				all.streams[args[0]] = startStream(conn)
+				return nil
+			}
+			if time.Since(began) > patience {
+				return errors.Join(err, conn.Close())
+			}
+			time.Sleep(10 * time.Millisecond) // a refusal comes at once
+		}
 	}))
 }
 

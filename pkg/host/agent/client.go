@@ -18,9 +18,9 @@ import (
 // Limits of waiting for dnetd. An ADD must not hang as long as its runtime would
 // let it, and dnetd answers in less than a millisecond.
 const (
-	AnswerTimeout = 2 * time.Second // for an answer
-	ForgetTimeout = time.Second     // for one that changes little
-	startTimeout  = 4 * time.Second // for one to begin
+	AnswerTimeout = 2 * time.Second  // for an answer
+	ForgetTimeout = time.Second      // for one that changes little
+	startTimeout  = 10 * time.Second // for one to begin, on a host that boots and has all else to start
 )
 
 // systemdSocket is the unit that starts dnetd where systemd runs the host.
