@@ -89,6 +89,7 @@ chatter
 FAIL  x/scn (2.0s)
 failed:
   TestA/one
+    wrong
 0 passed, 1 failed, 0 skipped`},
 		"is killed": {announced + killed, false, `
    3 left  TestA/one
@@ -148,7 +149,7 @@ func TestAgain(t *testing.T) {
 		"a test":                    {fails("x", "TestA") + ended, "x ^TestA$\n"},
 		"a test below":              {fails("x", "TestA/is_it?") + fails("x", "TestA") + ended, `x ^TestA$/^is_it\?$` + "\n"},
 		"two packages":              {fails("x", "TestA") + ended + fails("y", "TestB"), "x ^TestA$\ny ^TestB$\n"},
-		"many":                      {fails("x", "TestA") + fails("x", "TestB") + fails("x", "TestC") + fails("x", "TestD"), ""},
+		"many":                      {fails("x", "TestA") + fails("x", "TestB") + fails("x", "TestC") + fails("y", "TestA") + fails("y", "TestB") + fails("y", "TestC"), ""},
 		"a package without a test":  {fails("y", "TestA") + ended, ""},
 		"a run that passes":         {announced + allPass, ""},
 		"a package that was killed": {announced + killed, ""},

@@ -21,6 +21,7 @@ type report struct {
 	skipped   map[string][]string // tests by reason
 	passed    int                 // tests
 	failed    []id                // tests, without those that failed for one below
+	why       map[id]string       // a line of what a failed test printed
 	known     int                 // of them, when the last go command ended
 	cut       bool                // something was not built, or did not end
 	bad       bool                // something failed
@@ -32,7 +33,7 @@ type timed struct {
 }
 
 func newReport(out io.Writer) *report {
-	return &report{out: out, left: map[string]bool{}, running: map[id][]string{}, skipped: map[string][]string{}}
+	return &report{out: out, left: map[string]bool{}, running: map[id][]string{}, skipped: map[string][]string{}, why: map[id]string{}}
 }
 
 func (r *report) begin(i id) { r.running[i] = []string{} }
@@ -67,6 +68,7 @@ func (r *report) end(e event) {
 		r.bad = true
 		if text := unframed(printed); text != "" || !r.failedBelow(e.id()) {
 			r.failed = append(r.failed, e.id())
+			r.why[e.id()] = fault(printed)
 			fmt.Fprintf(r.out, "FAIL  %s (%.1fs)\n%s", r.name(e.id()), e.Elapsed, text)
 		}
 	case "skip":
@@ -142,6 +144,16 @@ func reason(printed []string) string {
 	return why
 }
 
+// fault returns the line that says why a test failed: testscript's verdict, or the last line.
+func fault(printed []string) string {
+	for line := range strings.Lines(unframed(printed)) {
+		if _, why, is := strings.Cut(line, "FAIL: "); is {
+			return strings.TrimSpace(why)
+		}
+	}
+	return reason(printed)
+}
+
 // finish shows what was slow and what was skipped, and reports whether all
 // passed.
 func (r *report) finish(took time.Duration) (ok bool) {
@@ -165,6 +177,9 @@ func (r *report) finish(took time.Duration) (ok bool) {
 		fmt.Fprintln(r.out, "failed:")
 		for _, i := range r.failed {
 			fmt.Fprintf(r.out, "  %s\n", r.name(i))
+			if r.why[i] != "" {
+				fmt.Fprintf(r.out, "    %s\n", r.why[i])
+			}
 		}
 	}
 	fmt.Fprintf(r.out, "%d passed, %d failed, %d skipped in %s\n", r.passed, len(r.failed), skipped, took.Round(time.Second))
@@ -174,7 +189,7 @@ func (r *report) finish(took time.Duration) (ok bool) {
 // again returns what `go test` runs the failed tests by, one a line: a package, and a pattern for -run.
 // It is empty where running tests again tells nothing: something was not built, was killed, or most of it failed.
 func (r *report) again() string {
-	const most = 3
+	const most = 5
 	if r.cut || len(r.failed) > most {
 		return ""
 	}
