@@ -23,7 +23,7 @@ func (a *app) addCompletions(root *cobra.Command) {
 		"inspect": {a.namesOfNetworks}, "rm": {a.namesOfNetworks}, "graph": {a.namesOfNetworks},
 		"connect": {a.namesOfNetworks, a.namesOfContainers, none}, "disconnect": {a.namesOfNetworks, a.namesOfContainers, none},
 		"ports": {a.namesOfContainers}, "stats": {a.namesOfContainers},
-		"exec": {a.runNames, none}, "stop": {a.runNames}, "logs": {a.runNames, none}, "wait": {a.runNames}, "port": {a.namesOfContainers, none}, "prune": {none}, "export": {a.namesOfNetworks},
+		"exec": {a.runNames, none}, "start": {a.runNames}, "restart": {a.runNames}, "stop": {a.runNames}, "logs": {a.runNames, none}, "wait": {a.runNames}, "port": {a.namesOfContainers, none}, "prune": {none}, "export": {a.namesOfNetworks},
 		"ls": {none}, "ps": {none}, "doctor": {none}, "events": {none}, "create": {none},
 	} {
 		if c, _, err := root.Find([]string{name}); err == nil && c.Name() == name {

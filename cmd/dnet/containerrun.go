@@ -28,6 +28,8 @@ type containerRun struct {
 	spec *container.Spec
 	opts *runOptions
 	args []string
+	// former is the container that is started again; nil: it is a new one.
+	former *records.Container
 
 	requests []networkRequest
 	donor    *donor // whose network namespace it joins; nil: none's
@@ -93,21 +95,12 @@ func (r *containerRun) removeAfter(why error) error {
 // begin starts the child and records the container. Before the record is written
 // there is nothing to clean up: the child dies with this process.
 func (r *containerRun) begin() error {
-	var random [32]byte
-	rand.Read(random[:])
-	r.c = &records.Container{
-		ID: hex.EncodeToString(random[:]), Name: r.spec.Name, Hostname: r.spec.Hostname, Command: r.args,
-		Stage: records.Created, Created: time.Now().UTC(), Remove: r.opts.remove,
-		Labels: r.spec.Labels, User: r.spec.User, Exposed: r.spec.AllExposed(), Workdir: r.spec.Workdir, Output: r.opts.detach,
+	err := r.identify()
+	if err == nil {
+		err = r.findAllLinks()
 	}
-	if r.c.Name == "" {
-		r.c.Name = container.MadeName(r.args[0], r.c.ID)
-	}
-	err := r.findAllLinks()
 	if err != nil {
-		return err
-	}
-	if r.lock, err = r.store.LockContainer(r.c.ID); err != nil {
+		r.lock.Unlock()
 		return err
 	}
 	if err = r.start(); err == nil {
@@ -119,6 +112,34 @@ func (r *containerRun) begin() error {
 		}
 		r.lock.Unlock()
 	}
+	return err
+}
+
+// identify makes the first record of the container, and takes its lock. One that is started
+// again has the ID, the name and the times that it had.
+func (r *containerRun) identify() (err error) {
+	r.c = &records.Container{
+		Name: r.spec.Name, Hostname: r.spec.Hostname, Command: r.args, Stage: records.Created, Remove: r.opts.remove,
+		Labels: r.spec.Labels, User: r.spec.User, Exposed: r.spec.AllExposed(), Workdir: r.spec.Workdir, Output: r.opts.detach,
+	}
+	if r.former != nil {
+		if err := r.lockFormer(); err != nil {
+			return err
+		}
+		f := r.former
+		r.c.ID, r.c.Name, r.c.Created, r.c.Started, r.c.Options, r.c.Output = f.ID, f.Name, f.Created, f.Started, f.Options, r.c.Output || f.Output
+		return nil
+	}
+	var random [32]byte
+	rand.Read(random[:])
+	r.c.ID, r.c.Created = hex.EncodeToString(random[:]), time.Now().UTC()
+	if r.c.Name == "" {
+		r.c.Name = container.MadeName(r.args[0], r.c.ID)
+	}
+	if r.c.Options, err = r.opts.save(); err != nil {
+		return err
+	}
+	r.lock, err = r.store.LockContainer(r.c.ID)
 	return err
 }
 
@@ -228,7 +249,7 @@ func (r *containerRun) record() error {
 		}
 		r.c.Networks = append(r.c.Networks, at)
 	}
-	err = r.store.AddContainer(r.c, func(others []*records.Container) error { return nameTaken(r.c.Name, others) })
+	err = r.store.AddContainer(r.c, func(others []*records.Container) error { return nameTaken(r.c, others) })
 	if err != nil {
 		return err
 	}
@@ -270,10 +291,10 @@ func cidFileFound(path string) error {
 	return fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s", path)
 }
 
-// nameTaken returns Docker's error if another container has a name.
-func nameTaken(name string, others []*records.Container) error {
+// nameTaken returns Docker's error if another container has a container's name.
+func nameTaken(c *records.Container, others []*records.Container) error {
 	for _, o := range others {
-		if o.Name == name {
+		if o.Name == c.Name && o.ID != c.ID {
 			return fmt.Errorf("Conflict. The container name %q is already in use by container %q. "+ //nolint:staticcheck // Docker's sentence
 				"You have to remove (or rename) that container to be able to reuse that name.", "/"+o.Name, o.ID)
 		}
@@ -386,7 +407,7 @@ func (r *containerRun) end(status int) error {
 	err := r.child.Kill()
 	r.c.ExitCode = status
 	defer r.printed.close()
-	r.c.Remove = r.c.Remove || r.c.Stage == records.Created
+	r.c.Remove = r.c.Remove || r.c.NeverRan()
 	netns := ""
 	if r.netns != nil {
 		netns = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), r.netns.Fd())

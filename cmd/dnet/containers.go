@@ -24,7 +24,8 @@ func newContainerCommand(a *app) *cobra.Command {
 	list := newPsCommand(a)
 	list.Use, list.Aliases = "ls [OPTIONS]", []string{"ps", "list"}
 	cmd.AddCommand(
-		newRunCommand(a), newExecCommand(a), list, newLogsCommand(a), newPortCommand(a), newStopCommand(a), newWaitCommand(a),
+		newRunCommand(a), newExecCommand(a), list, newLogsCommand(a), newPortCommand(a), newStartCommand(a), newStopCommand(a), newRestartCommand(a),
+		newWaitCommand(a),
 		newContainerRemoveCommand(a), newContainerPruneCommand(a),
 		newInspect(a, &cobra.Command{Use: "inspect [OPTIONS] CONTAINER [CONTAINER...]", Short: "Display detailed information on containers"}, "container"),
 	)

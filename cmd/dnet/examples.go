@@ -26,11 +26,13 @@ var examples = map[string]string{
 		"  dnet run -d --name db --expose 5432 sleep 1000\n" +
 		"  dnet run --rm --link db:store getent hosts store" + "\n" +
 		"  dnet run -d --network web --expose 80 -P -u nobody --env-file shop.env -l tier=front busybox httpd -f",
-	"exec": "  dnet exec shop ip addr\n  dnet exec -it shop bash",
-	"ps":   "  dnet ps\n  dnet ps -a --filter network=web --format '{{.Names}} {{.Ports}}'",
-	"stop": "  dnet stop shop\n  dnet stop -t 0 --rm shop",
-	"logs": "  dnet logs -f shop\n  dnet logs -t --tail 20 --since 10m shop",
-	"wait": "  dnet wait shop",
+	"exec":    "  dnet exec shop ip addr\n  dnet exec -it shop bash",
+	"ps":      "  dnet ps\n  dnet ps -a --filter network=web --format '{{.Names}} {{.Ports}}'",
+	"stop":    "  dnet stop shop\n  dnet stop -t 0 --rm shop",
+	"start":   "  dnet start shop\n  dnet start -ai shell",
+	"restart": "  dnet restart -t 0 shop",
+	"logs":    "  dnet logs -f shop\n  dnet logs -t --tail 20 --since 10m shop",
+	"wait":    "  dnet wait shop",
 
 	"container":         "  dnet container ls -a\n  dnet container rm shop",
 	"container rm":      "  dnet container rm shop\n  dnet container rm -f shop",

@@ -113,7 +113,7 @@ func (a *app) healLocked(id string) error {
 		return err
 	}
 	c.ExitCode = killed
-	c.Remove = c.Remove || c.Stage == records.Created
+	c.Remove = c.Remove || c.NeverRan()
 	return a.finish(c, "")
 }
 

@@ -231,6 +231,8 @@ func (a *app) command() *cobra.Command {
 		newExecCommand(a),
 		newPsCommand(a),
 		newStopCommand(a),
+		newStartCommand(a),
+		newRestartCommand(a),
 		newLogsCommand(a),
 		newWaitCommand(a),
 		newContainerCommand(a),

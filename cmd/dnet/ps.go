@@ -118,7 +118,7 @@ func (a *app) present(c *records.Container) bool {
 	if c.Stage == records.Exited || a.store.ContainerLocked(c.ID) {
 		return true
 	}
-	if c.Remove || c.Stage == records.Created {
+	if c.Remove || c.NeverRan() {
 		return false
 	}
 	c.Stage, c.ExitCode, c.Finished = records.Exited, killed, time.Now()

@@ -214,11 +214,11 @@ func TestPluginPath(t *testing.T) {
 // TestNameTaken has Docker's sentence.
 func TestNameTaken(t *testing.T) {
 	others := []*records.Container{{ID: idWeb, Name: "web"}, {ID: idOld, Name: "old"}}
-	if err := nameTaken("new", others); err != nil {
+	if err := nameTaken(&records.Container{ID: "3", Name: "new"}, others); err != nil {
 		t.Error(err)
 	}
 	want := `Conflict. The container name "/old" is already in use by container "` + idOld + `". You have to remove (or rename) that container to be able to reuse that name.`
-	if err := nameTaken("old", others); err == nil || err.Error() != want {
+	if err := nameTaken(&records.Container{ID: "3", Name: "old"}, others); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 }

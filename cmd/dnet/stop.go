@@ -28,14 +28,20 @@ func newStopCommand(a *app) *cobra.Command {
 		Args:                  atLeast(1),
 		RunE:                  func(_ *cobra.Command, args []string) error { return a.stopAll(o, args) },
 	}
+	f := cmd.Flags()
+	o.declareTimeout(cmd)
+	f.BoolVar(&o.remove, "rm", false, "Forget the container, too")
+	f.BoolVarP(&o.force, "force", "f", false, "With --rm: forget it even if a plugin fails to detach it")
+	return cmd
+}
+
+// declareTimeout declares how long a container may take to end.
+func (o *stopOptions) declareTimeout(cmd *cobra.Command) {
 	const patience = 10 // seconds, Docker's
 	f := cmd.Flags()
 	f.IntVarP(&o.seconds, "timeout", "t", patience, "Seconds to wait before killing the container (-1: for ever)")
 	f.IntVar(&o.seconds, "time", patience, "")
 	f.Lookup("time").Hidden = true
-	f.BoolVar(&o.remove, "rm", false, "Forget the container, too")
-	f.BoolVarP(&o.force, "force", "f", false, "With --rm: forget it even if a plugin fails to detach it")
-	return cmd
 }
 
 // stopAll stops containers one after the other, and goes on past errors.

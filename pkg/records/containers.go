@@ -62,7 +62,12 @@ type Container struct {
 	Env     []string          `json:"env,omitempty"`     // NAME=VALUE that was set
 	Workdir string            `json:"workdir,omitempty"`
 	Output  bool              `json:"output,omitempty"` // what it prints is kept, see package output
+	// Options are the flags of `dnet run`, in dnet's own form, for a start once more.
+	Options json.RawMessage `json:"options,omitempty"`
 }
+
+// NeverRan reports whether a container's command has not run, this time or before.
+func (c *Container) NeverRan() bool { return c.Stage == Created && c.Started.IsZero() }
 
 // A Process is identified by its number and its start time, which tells it from a
 // later process of the same number. It also holds the namespaces that it was given.

@@ -46,16 +46,24 @@ type Writer struct {
 	size int
 }
 
-// Create begins the output of a container, in its folder. now tells the time.
+// Create begins the output of a container, in its folder, or goes on behind what the container
+// printed when it ran before. now tells the time.
 func Create(dir string, now func() time.Time) (*Writer, error) {
 	w := &Writer{dir: dir, now: now}
 	return w, w.open()
 }
 
 func (w *Writer) open() error {
-	f, err := os.OpenFile(Path(w.dir), os.O_CREATE|os.O_APPEND|os.O_WRONLY|os.O_TRUNC, 0o600)
-	w.file, w.size = f, 0
-	return err
+	f, err := os.OpenFile(Path(w.dir), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	w.file, w.size = f, int(info.Size())
+	return nil
 }
 
 // Close ends the output.

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dcni/pkg/container"
+	"dcni/pkg/host/sandbox"
+	"dcni/pkg/records"
+)
+
+// This file is about containers that are started again, under the same ID, as `dnet run` was
+// asked to. Addresses that were not asked for and ports that are chosen may be others then.
+
+// A savedRun is what the flags of `dnet run` said, as a container's record keeps it.
+type savedRun struct {
+	container.Options
+	Interactive bool
+}
+
+// save returns the flags for the container's record, with the directory that is meant.
+func (o *runOptions) save() (json.RawMessage, error) {
+	saved := savedRun{o.Options, o.interactive}
+	if saved.Workdir == "" {
+		dir, err := os.Getwd()
+		if err != nil {
+			return nil, err
+		}
+		saved.Workdir = dir
+	}
+	return json.Marshal(saved)
+}
+
+// startOptions are the flags of `dnet start`.
+type startOptions struct{ attach, interactive bool }
+
+func newStartCommand(a *app) *cobra.Command {
+	o := &startOptions{}
+	cmd := &cobra.Command{
+		Use:                   "start [OPTIONS] CONTAINER [CONTAINER...]",
+		Short:                 "Start containers again that have ended, as dnet run was asked to",
+		DisableFlagsInUseLine: true,
+		Args:                  atLeast(1),
+		RunE:                  func(_ *cobra.Command, args []string) error { return a.startAll(o, args) },
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&o.attach, "attach", "a", false, "Run it in the foreground")
+	f.BoolVarP(&o.interactive, "interactive", "i", false, "Run it in the foreground, with STDIN")
+	return cmd
+}
+
+func newRestartCommand(a *app) *cobra.Command {
+	o := &stopOptions{}
+	cmd := &cobra.Command{
+		Use:                   "restart [OPTIONS] CONTAINER [CONTAINER...]",
+		Short:                 "Stop containers that run, and start them again",
+		DisableFlagsInUseLine: true,
+		Args:                  atLeast(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.eachStarted(args, func(word string) error { return a.restart(o, word) })
+		},
+	}
+	o.declareTimeout(cmd)
+	return cmd
+}
+
+// startAll starts containers in the background, or one in the foreground. A second dnet, in the
+// background already, is asked for one.
+func (a *app) startAll(o *startOptions, words []string) error {
+	if o.attach || o.interactive || a.detached {
+		if len(words) > 1 {
+			return errors.New("you cannot start and attach multiple containers at once")
+		}
+		c, err := a.container(words[0])
+		if err != nil {
+			return err
+		}
+		return a.startHere(c, o.interactive)
+	}
+	a.heal()
+	return a.eachStarted(words, a.start)
+}
+
+// eachStarted does the same for all words, and prints each that it is done for.
+func (a *app) eachStarted(words []string, do func(word string) error) error {
+	return a.each(words, func(word string) error {
+		err := do(word)
+		if err == nil {
+			fmt.Fprintln(a.out(true), word)
+		}
+		return err
+	})
+}
+
+// start starts a container in the background. One that runs goes on, as with Docker.
+func (a *app) start(word string) error {
+	c, err := a.container(word)
+	if err != nil || c.Stage == records.Running {
+		return err
+	}
+	id, _, err := sandbox.Detach([]string{"--conf-dir", string(a.conf), "start", c.ID}, a.stderr)
+	if err == nil && id == "" {
+		err = fmt.Errorf("container %s was not started", word) // the second dnet said why
+	}
+	return err
+}
+
+// restart stops a container, and starts it again.
+func (a *app) restart(o *stopOptions, word string) error {
+	a.heal()
+	c, err := a.container(word)
+	if err != nil {
+		return err
+	}
+	if c.Remove {
+		return fmt.Errorf("cannot restart container %s: it was run with --rm and is forgotten when it ends", word)
+	}
+	if err := a.stop(o, c.ID); err != nil {
+		return err
+	}
+	return a.start(c.ID)
+}
+
+// startHere runs a container that has ended once more, as this process's child.
+func (a *app) startHere(c *records.Container, interactive bool) error {
+	if len(c.Options) == 0 {
+		return fmt.Errorf("cannot start container %s: it was made by an older dnet, which did not record the flags of dnet run", c.Name)
+	}
+	var saved savedRun
+	if err := json.Unmarshal(c.Options, &saved); err != nil {
+		return fmt.Errorf("record of container %s: options: %w", c.Name, err)
+	}
+	spec, err := saved.Parse()
+	if err != nil {
+		return &statusErr{statusUsage, err}
+	}
+	o := &runOptions{Options: saved.Options, detach: a.detached, interactive: interactive || a.detached && saved.Interactive}
+	r := &containerRun{app: a, spec: spec, opts: o, args: c.Command, former: c}
+	if status, err := r.run(); err != nil || status != 0 {
+		return &statusErr{status, err}
+	}
+	return nil
+}
+
+// startTime is how long a dnet that starts a container waits for others that look after it.
+const startTime = 20 * time.Second
+
+// lockFormer takes the lock of a container that has ended, and reads its record again. The dnet
+// of one that runs holds it to the end.
+func (r *containerRun) lockFormer() error {
+	for end := time.Now().Add(startTime); ; time.Sleep(lockEvery) {
+		lock, free, err := r.store.TryLockContainer(r.former.ID)
+		if err != nil {
+			return err
+		}
+		now, err := r.store.Container(r.former.ID)
+		switch {
+		case err != nil:
+			err = fmt.Errorf("container %s: %w", r.former.Name, err)
+		case now.Stage != records.Exited && (!free || time.Now().After(end)):
+			err = fmt.Errorf("container %s is %s already", now.Name, now.Stage)
+		case free && now.Stage == records.Exited:
+			r.lock, r.former = lock, now
+			return r.removeFormerFiles()
+		}
+		lock.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// lockEvery is how often the lock of a container is tried for.
+const lockEvery = 10 * time.Millisecond
+
+// removeFormerFiles removes the files that the container had when it ran, which may be another
+// container's as well. What it printed stays.
+func (r *containerRun) removeFormerFiles() (err error) {
+	for _, path := range []string{resolvConf, hostsFile, hostname, formerResolvConf} {
+		gone := os.Remove(filepath.Join(r.store.ContainerDir(r.former.ID), filepath.Base(path)))
+		if gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
+	}
+	return err
+}
