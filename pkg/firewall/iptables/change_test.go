@@ -82,6 +82,11 @@ func (h *tables) restore(text string) {
 				h.t.Fatalf("%s: is not there", line)
 			}
 			h.chains[key] = slices.Delete(h.chains[key], i, i+1)
+		case op == "-F":
+			if _, there := h.chains[table+" "+rest]; !there {
+				h.t.Fatalf("%s: no such chain", line)
+			}
+			h.chains[table+" "+rest] = nil
 		case op == "-X":
 			if len(h.chains[key]) > 0 || strings.Contains(h.save(), "-j "+name+"\n") {
 				h.t.Fatalf("%s: in use", line)
@@ -194,6 +199,42 @@ func TestSiblings(t *testing.T) {
 	put("b", "10.2.0.2", true)
 	if got := order(); !slices.Equal(got, []string{"b c1/eth0", "a c1/eth0"}) {
 		t.Errorf("%q", got)
+	}
+}
+
+// A container with thousands of ports goes, and others keep theirs in their order. Where another
+// program's rule would be written in another way than it was, the chain is not written again.
+func TestThousandsOfPorts(t *testing.T) {
+	h := newTables(t)
+	h.change(func(c *Change) { c.Base(Base(false, Router{})) })
+	put := func(container string, from uint16, count int) {
+		e := &firewall.Endpoint{Owner: owner(container), Bridge: "br", Addresses: addresses("10.1.0.2")}
+		for i := range count {
+			e.Ports = append(e.Ports, firewall.Port{HostPort: from + uint16(i), Protocol: "tcp", ContainerPort: 80})
+		}
+		h.change(func(c *Change) { c.Endpoint(firewall.Comment(e.Owner), Endpoint(e, false), false) })
+	}
+	put("c1", 100, 2)
+	put("c2", 200, 2)
+	before := h.save()
+	for _, foreign := range []string{"", " -p tcp -m string --string \"a b\" --algo bm -j RETURN"} {
+		put("c3", 1000, many+1)
+		put("c4", 300, 2)
+		if foreign != "" {
+			h.chains["nat DCNI"] = slices.Insert(h.chains["nat DCNI"], 1, foreign)
+		}
+		text := h.change(func(c *Change) { c.Owned("web c3/eth0") })
+		if got := strings.Count(text, "\n-F "); got != 2 && foreign == "" || got != 1 && foreign != "" {
+			t.Errorf("%d chains are written again beside %q", got, foreign)
+		}
+		if foreign != "" && h.chains["nat DCNI"][1] != foreign {
+			t.Errorf("another program's rule is gone:\n%s", h.save())
+		}
+		h.chains["nat DCNI"] = slices.DeleteFunc(h.chains["nat DCNI"], func(r string) bool { return r == foreign })
+		h.change(func(c *Change) { c.Owned("web c4/eth0") })
+		if got := h.save(); got != before {
+			t.Errorf("left is\n%s\nwant\n%s", got, before)
+		}
 	}
 }
 

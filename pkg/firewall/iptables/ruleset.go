@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -34,6 +35,7 @@ func Uses(table, chain string) bool {
 type Ruleset struct {
 	Chains []Chain // dcni's, and the users'
 	Rules  []Rule  // in their order; those of other programs have a Match only
+	odd    []Chain // have a rule that is not written as it was read
 }
 
 // Parse reads what iptables-save prints.
@@ -49,7 +51,11 @@ func Parse(text string) *Ruleset {
 		case strings.HasPrefix(line, ":") && (c.IsOurs() || c == Chain{"filter", Users}):
 			s.Chains = append(s.Chains, c)
 		case strings.HasPrefix(line, "-A "):
-			s.Rules = append(s.Rules, parseRule(table, line[len("-A "):]))
+			r := parseRule(table, line[len("-A "):])
+			s.Rules = append(s.Rules, r)
+			if r.String() != line {
+				s.odd = append(s.odd, Chain{table, r.Chain})
+			}
 		}
 	}
 	return s
@@ -82,9 +88,12 @@ func (r Rule) ours() bool {
 }
 
 // same reports whether two rules are the same, wherever they stand.
-func (r Rule) same(o Rule) bool {
-	r.Place, o.Place = Anywhere, Anywhere
-	return r == o
+func (r Rule) same(o Rule) bool { return r.anywhere() == o.anywhere() }
+
+// anywhere returns the rule without its place.
+func (r Rule) anywhere() Rule {
+	r.Place = Anywhere
+	return r
 }
 
 // Owners returns the comments of attachments' rules, sorted.
@@ -239,7 +248,7 @@ func (c *Change) set(owner string, kind func(Rule) bool, want []Rule) (changed b
 			have = append(have, r)
 		}
 	}
-	if sameRules(have, want) && !slices.ContainsFunc(want, c.misplaced) {
+	if sameRules(have, want) && !c.misplaced(want) {
 		return false
 	}
 	c.remove, c.add = append(c.remove, have...), append(c.add, want...)
@@ -260,11 +269,32 @@ func byChain(rules []Rule) []Rule {
 // misplaced reports whether rules of others stand where they may not, before one that is to be
 // first, or behind one that is to be last. Where a rule is one of a port, others are those for
 // the same one.
-func (c *Change) misplaced(r Rule) bool {
-	behind := false
+func (c *Change) misplaced(want []Rule) bool {
+	want = slices.DeleteFunc(slices.Clone(want), func(r Rule) bool { return r.Place == Anywhere })
+	if len(want) == 0 {
+		return false
+	}
+	beside := map[Rule][]Rule{} // by spot: thousands of ports are compared each with its own
 	for _, o := range c.have.Rules {
+		beside[o.spot()] = append(beside[o.spot()], o)
+	}
+	return slices.ContainsFunc(want, func(r Rule) bool { return r.misplaced(beside[r.spot()]) })
+}
+
+// spot returns what rules have in common whose order may count: the chain, and of ports the match.
+func (r Rule) spot() Rule {
+	s := Rule{Table: r.Table, Chain: r.Chain}
+	if r.Chain == ports {
+		s.Match = r.Match
+	}
+	return s
+}
+
+// misplaced reports whether a rule's place is wrong among those of its spot, in their order.
+func (r Rule) misplaced(among []Rule) bool {
+	behind := false
+	for _, o := range among {
 		switch {
-		case o.Table != r.Table || o.Chain != r.Chain:
 		case o.same(r):
 			behind = true
 		case r.Place == First && !behind && stands(r, o), r.Place == Last && behind:
@@ -296,25 +326,20 @@ func (c *Change) Text() string {
 
 // lines are what is to be done in a table: chains come, rules go and come, chains go.
 func (c *Change) lines(table string) (lines []string) {
-	chains := needed(c.after(table))
+	rest := c.rest(table)
+	chains := needed(slices.Concat(rest, ofTable(c.add, table)))
 	for _, chain := range chains {
 		if !slices.Contains(c.have.Chains, Chain{table, chain}) {
 			lines = append(lines, ":"+chain+" - [0:0]")
 		}
 	}
-	for _, r := range c.remove {
-		if r.Table == table {
-			lines = append(lines, "-D "+r.words())
-		}
-	}
+	lines = append(lines, c.removals(table, rest)...)
 	at := map[string]int{}
-	for _, r := range c.add {
-		switch {
-		case r.Table != table:
-		case r.Place == First:
+	for _, r := range ofTable(c.add, table) {
+		if r.Place == First {
 			at[r.Chain]++
 			lines = append(lines, "-I "+r.Chain+" "+strconv.Itoa(at[r.Chain])+strings.TrimPrefix(r.words(), r.Chain))
-		default:
+		} else {
 			lines = append(lines, r.String())
 		}
 	}
@@ -326,22 +351,56 @@ func (c *Change) lines(table string) (lines []string) {
 	return lines
 }
 
-// after returns dcni's rules in a table after the change.
-func (c *Change) after(table string) (rules []Rule) {
-	gone := slices.Clone(c.remove)
-	for _, r := range c.have.Rules {
-		if i := slices.IndexFunc(gone, r.same); i >= 0 {
-			gone = slices.Delete(gone, i, i+1)
-		} else if r.Table == table && r.ours() {
-			rules = append(rules, r)
+// many is how many rules are no more taken out of a chain one by one. The kernel looks for each
+// from the chain's beginning: 20,000 took 17 s, and to write a chain again with as many, 3 s.
+const many = 1000
+
+// removals are what takes rules out of a table, with those of dcni's that stay.
+func (c *Change) removals(table string, rest []Rule) (lines []string) {
+	count := map[string]int{}
+	for _, r := range ofTable(c.remove, table) {
+		count[r.Chain]++
+	}
+	again := func(chain string) bool {
+		at := Chain{table, chain}
+		return count[chain] > many && at.IsOurs() && !slices.Contains(c.have.odd, at)
+	}
+	for _, chain := range slices.Sorted(maps.Keys(count)) {
+		if again(chain) {
+			lines = append(lines, "-F "+chain)
 		}
 	}
-	for _, r := range c.add {
-		if r.Table == table {
+	for _, r := range rest {
+		if again(r.Chain) {
+			lines = append(lines, r.String())
+		}
+	}
+	for _, r := range ofTable(c.remove, table) {
+		if !again(r.Chain) {
+			lines = append(lines, "-D "+r.words())
+		}
+	}
+	return lines
+}
+
+// rest returns dcni's rules in a table that a change leaves, in their order.
+func (c *Change) rest(table string) (rules []Rule) {
+	gone := map[Rule]int{}
+	for _, r := range ofTable(c.remove, table) {
+		gone[r.anywhere()]++
+	}
+	for _, r := range ofTable(c.have.Rules, table) {
+		if k := r.anywhere(); gone[k] > 0 {
+			gone[k]--
+		} else if r.ours() {
 			rules = append(rules, r)
 		}
 	}
 	return rules
+}
+
+func ofTable(rules []Rule, table string) []Rule {
+	return slices.DeleteFunc(slices.Clone(rules), func(r Rule) bool { return r.Table != table })
 }
 
 // needed returns the chains that have rules or are jumped to, dcni's and the users', sorted.
