@@ -221,10 +221,12 @@ func TestPackageComments(t *testing.T) {
 	}
 }
 
-// TestNoLeftovers finds notes of work not done. What is known to be missing
-// belongs into the documents, where users see it.
+// TestNoLeftovers finds notes of work not done, and words that are no terms of the field. What
+// is known to be missing belongs into the documents, where users see it.
 func TestNoLeftovers(t *testing.T) {
 	note := regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b`)
+	const user = "-u no" + "body" // of Unix
+	dialect := regexp.MustCompile(`(?i)\b(no` + `body|some` + `body|who` + `ever|mean` + `while|err` + `and|sur` + `vey|k` + `in|br` + `ake|va` + `ult|par` + `cel|est` + `ate|give` + `away|a` + `side)\b`)
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -238,6 +240,9 @@ func TestNoLeftovers(t *testing.T) {
 		for i, line := range strings.Split(read(t, path), "\n") {
 			if note.MatchString(line) {
 				t.Errorf("%s:%d: %s", path, i+1, strings.TrimSpace(line))
+			}
+			if strings.HasSuffix(path, ".go") && dialect.MatchString(line) && !strings.Contains(line, user) {
+				t.Errorf("%s:%d: a word that is not the field's: %s", path, i+1, strings.TrimSpace(line))
 			}
 		}
 		return nil

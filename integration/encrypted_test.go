@@ -162,7 +162,7 @@ func (lab *encryptedLab) node(ts *testscript.TestScript, name string) (*encrypte
 	if n.cert, err = lab.ca.Sign(&n.key.PublicKey, name, nil, time.Now()); err != nil {
 		return nil, err
 	}
-	// The sockets that are opened here are the node's, whoever uses them.
+	// The sockets that are opened here are the node's for all callers.
 	err = n.script.visit(n.session, func() error {
 		if n.host, err = host.New(records.Default()); err != nil {
 			return err

@@ -43,10 +43,10 @@ type portRow struct {
 // people are those who reach a port.
 type people []string
 
-// String names them; "nobody" where there is none.
+// String names them, or says why there are none.
 func (p people) String() string {
 	if len(p) == 0 {
-		return "nobody: the network is internal"
+		return "none: the network is internal"
 	}
 	return strings.Join(p, ", ")
 }

@@ -97,7 +97,7 @@ func (a *app) stats(words []string, o statsOptions) error {
 }
 
 // counters returns a row for each interface of the containers that words name, or of all.
-// One that goes meanwhile is left out.
+// One that goes while they are read is left out.
 func (a *app) counters(words []string) (rows []any, err error) {
 	attached, err := a.store.List("")
 	if err != nil { // the other records were read all the same

@@ -22,7 +22,7 @@ func TestDonorAddresses(t *testing.T) {
 	donations := []network.Donation{
 		{Network: "broken", Result: json.RawMessage(`{"cniVersion": "1.1.0", "ips": [null]}`)},
 		{Network: "none"},
-		{Network: "vault", Result: json.RawMessage(`{"cniVersion": "1.1.0", "interfaces": [{"name": "eth0", "sandbox": "/x"}],
+		{Network: "strongroom", Result: json.RawMessage(`{"cniVersion": "1.1.0", "interfaces": [{"name": "eth0", "sandbox": "/x"}],
 			"ips": [{"interface": 0, "address": "10.1.0.2/24"}, {"interface": 0, "address": "fd00:1::2/64"}]}`)},
 		{Network: "web", Result: json.RawMessage(`{"cniVersion": "1.0.0", "interfaces": [{"name": "br0"}, {"name": "eth1", "sandbox": "/x"}],
 			"ips": [{"interface": 1, "address": "10.2.0.2/24", "gateway": "10.2.0.1"}, {"interface": 0, "address": "10.2.0.1/24"}],

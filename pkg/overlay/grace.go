@@ -58,7 +58,7 @@ func (c Cluster) NoteDeaths(ctx context.Context, grace int64) (nodes int, err er
 }
 
 // Return takes back that this node has died. It does so before it looks at what it has: from
-// then on nobody takes that away.
+// then on no node takes that away.
 func (c Cluster) Return(ctx context.Context) error {
 	_, _, err := c.Store.Commit(ctx, Txn{Then: []Change{remove(c.Keys.Dead(c.Node))}})
 	return err

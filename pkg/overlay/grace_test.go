@@ -116,7 +116,7 @@ func TestGrace(t *testing.T) {
 	}
 }
 
-// A node that comes back after its time has what nobody needed.
+// A node that comes back after its time has what no node needed.
 func TestGraceUnneeded(t *testing.T) {
 	m := newMortal(t, 2)
 	a, b := m.cluster[0], m.cluster[1]

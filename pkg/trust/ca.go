@@ -5,7 +5,7 @@
 //
 // Keys are ECDSA on P-256. A node's certificate names the node (CN) and its addresses,
 // and serves both ends of a connection: as client and as server. Nodes trust one another:
-// whoever has a certificate of the CA may do all that a node may.
+// a holder of a certificate of the CA may do all that a node may.
 package trust
 
 import (

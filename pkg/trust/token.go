@@ -91,7 +91,7 @@ type Grant struct {
 	Expires int64  `json:"expires"` // seconds since 1970
 }
 
-// GrantKept is how long the store keeps a grant that has expired, in seconds: whoever
+// GrantKept is how long the store keeps a grant that has expired, in seconds: a node that
 // comes with it is told so, and not that it is unknown.
 const GrantKept = 24 * 3600
 

@@ -16,7 +16,7 @@ const localTime = 2 * time.Second
 // AwaitLocal waits until packets to a link's IPv6 addresses are delivered. The kernel
 // adds an address's route in table local later than the address: from a work queue, which
 // waits for what all of rtnetlink waits for (addrconf_dad_work in its
-// net/ipv6/addrconf.c). It drops packets until then and tells nobody. After localTime the
+// net/ipv6/addrconf.c). It drops packets until then and sends no event. After localTime the
 // caller goes on: the kernel has the work to do, and will do it.
 func (r *Conn) AwaitLocal(index int) error {
 	payloads, err := r.Request(unix.RTM_GETADDR, unix.NLM_F_DUMP, func(m *Message) {

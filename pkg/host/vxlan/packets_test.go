@@ -156,7 +156,7 @@ func TestPackets(t *testing.T) {
 			}
 			before := sent(a)
 			if ping(netip.MustParseAddr("10.0.0.99")) == nil || sent(a) != before {
-				t.Errorf("what nobody has is asked for on other nodes: %s packets, then %s", before, sent(a))
+				t.Errorf("what no node has is asked for on other nodes: %s packets, then %s", before, sent(a))
 			}
 			if err := reach(netip.MustParseAddr("10.0.0.1")); err != nil || sent(a) != before {
 				t.Errorf("the gateway is the node's own: %v", err)

@@ -89,12 +89,12 @@ func TestDenied(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	nobody := &clientv3.UserAddOptions{NoPassword: true}
+	unguarded := &clientv3.UserAddOptions{NoPassword: true}
 	must(root.RoleAdd(t.Context(), "dcni"))
 	must(root.RoleGrantPermission(t.Context(), "dcni", "/dcni/1/own/", clientv3.GetPrefixRangeEnd("/dcni/1/own/"), clientv3.PermissionType(clientv3.PermReadWrite)))
-	must(root.UserAddWithOptions(t.Context(), "node", "", nobody))
+	must(root.UserAddWithOptions(t.Context(), "node", "", unguarded))
 	must(root.UserGrantRole(t.Context(), "node", "dcni"))
-	must(root.UserAddWithOptions(t.Context(), "root", "", nobody))
+	must(root.UserAddWithOptions(t.Context(), "root", "", unguarded))
 	must(root.UserGrantRole(t.Context(), "root", "root"))
 	must(root.AuthEnable(t.Context()))
 	node := s.open("node")

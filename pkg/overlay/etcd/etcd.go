@@ -41,7 +41,7 @@ const (
 	pingTimeout = 3 * time.Second
 
 	// A request that finds no connection, as the one before did, waits no longer for one
-	// than this: whoever asks has other things to do, as a container to stop.
+	// than this: the caller has other things to do, as a container to stop.
 	awayTimeout = time.Second
 	// No member knew a leader: they choose one within a second or two.
 	leaderPause = 50 * time.Millisecond

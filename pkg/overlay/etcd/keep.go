@@ -47,7 +47,7 @@ type keeper struct {
 	renewed time.Time // when the last renewal that succeeded was asked for
 }
 
-// errLost says that the entry is another's by now, or nobody's.
+// errLost says that the entry is another's by now, or gone.
 var errLost = errors.New("was deleted, or written by another")
 
 // renew renews the entry until the context ends, or its time is over.

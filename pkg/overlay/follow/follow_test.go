@@ -386,7 +386,7 @@ func TestPutsBack(t *testing.T) {
 }
 
 // TestStoreAway leaves all as it is while the store is away, also in a dnetd that
-// starts meanwhile.
+// starts while it waits.
 func TestStoreAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newOverlayLab(t)

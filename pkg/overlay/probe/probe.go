@@ -3,7 +3,7 @@
 // and clouds drop both without a word.
 //
 // A probe is a packet that looks like the real ones to whatever is on the way, and that
-// nobody takes for one: VXLAN of a VNI that no network has, with a frame that no bridge
+// no receiver takes for one: VXLAN of a VNI that no network has, with a frame that no bridge
 // takes; ESP with an SPI that no state has. Behind the headers all have the same body, of 32
 // bytes in network order:
 //

@@ -1,7 +1,7 @@
 // Package join is how a host becomes a node of a cluster that runs its own store. A node
 // that has the CA's key listens at TCP port 2378 (the join door), with TLS 1.3:
 //
-//	POST /join    [Request] -> [Welcome]           whoever has a token
+//	POST /join    [Request] -> [Welcome]           a holder of a token
 //	POST /renew   [RenewRequest] -> [Renewed]      nodes, by their certificate
 //	POST /ca      [AuthorityRequest] -> [Authority] nodes with a member of the store, likewise
 //

@@ -1,7 +1,7 @@
 // Package member runs a member of an etcd cluster inside this process.
 //
-// etcd ends the process itself (os.Exit) where it can't go on, as on a full disk: whoever
-// runs a member has a process for it alone.
+// etcd ends the process itself (os.Exit) where it can't go on, as on a full disk: the caller of
+// [Run] has a process for it alone.
 package member
 
 import (

@@ -366,7 +366,7 @@ func TestStoreAway(t *testing.T) {
 	})
 }
 
-// A kernel without ESP makes nobody believe in states that are not there.
+// A kernel without ESP makes no node believe in states that are not there.
 func TestKernelRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, "n1", "n2")
