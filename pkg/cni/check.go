@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -44,7 +45,7 @@ func (e *Engine) Check(r *Request) error {
 	own := e.inSandbox(rec, plan.Own)
 	return errors.Join(
 		e.checkDonor(rec), wire.Check(e.Host, plan.Host), e.checkNetwork(rec, plan.Network), wire.Check(e.Host, own),
-		sameResult(r, rec), e.noOtherWay(r, own), k.source(e, d).Check(r, rec.Addresses))
+		e.lacksChained(rec), sameResult(r, rec), e.noOtherWay(r, own), k.source(e, d).Check(r, rec.Addresses))
 }
 
 // checkNetwork compares the network's objects. Where its file has changed since the attachment
@@ -146,8 +147,8 @@ func (e *Engine) attached(r *Request, d network.Description) (*records.Record, e
 }
 
 // inSandbox returns an attachment's own objects as they are to be by now: without IPv6
-// where the sandbox's owner has switched it off, and where one is not as ADD left it,
-// as plugins further down the chain may have set them.
+// where the sandbox's owner has switched it off, and where one is not as ADD left it, or the
+// interface was made again, as plugins further down the chain had set them.
 func (e *Engine) inSandbox(rec *records.Record, own []wire.Object) []wire.Object {
 	if off, err := e.Sandboxes.IPv6Off(rec.NetNS, rec.IfName); err == nil && off {
 		own = wire.WithoutIPv6(own)
@@ -159,9 +160,30 @@ func (e *Engine) inSandbox(rec *records.Record, own []wire.Object) []wire.Object
 		}
 		return false
 	}
-	if !slices.ContainsFunc(own, differs) {
+	if !rec.Remade && !slices.ContainsFunc(own, differs) {
 		return own
 	}
-	chain := e.Records.ChainOf(rec.Attachment)
-	return network.ChainedBehind(e.Plugin.Type, rec.IfName, chain.List, chain.Result).Apply(own)
+	return e.chained(rec).Apply(own)
+}
+
+// chained returns what plugins behind this one have set.
+func (e *Engine) chained(rec *records.Record) network.Chained {
+	return e.Records.ChainOf(rec.Attachment).Behind(e.Plugin.Type, rec.IfName)
+}
+
+// lacksChained tells of an interface that was made again without what plugins behind had given
+// it.
+func (e *Engine) lacksChained(rec *records.Record) error {
+	if !rec.Remade {
+		return nil
+	}
+	return e.lacks(rec, e.chained(rec).Others)
+}
+
+func (e *Engine) lacks(rec *records.Record, others []string) error {
+	if len(others) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s was made again after it was deleted, and lacks what plugins behind %s gave it: %s; to attach the container again brings it back",
+		rec.IfName, e.Plugin.Type, strings.Join(others, ", "))
 }

@@ -338,6 +338,7 @@ func (h *healer) own(rec *records.Record, there bool, report reporter) {
 	own := plan.Own
 	if there {
 		own = h.inSandbox(rec, own)
+		defer h.remaking(rec, own, report)()
 	} else {
 		own = wire.Outside(own)
 	}
@@ -346,6 +347,51 @@ func (h *healer) own(rec *records.Record, there bool, report reporter) {
 		_, own = wire.NeedAddresses(own)
 	}
 	wire.Heal(h.Host, own, h.exceptIPv6Off(rec, report))
+}
+
+// remaking records that an interface is about to be made again which plugins behind have set
+// something of: they are not called for that, and if healing dies in between, the next one
+// knows. It returns what is to be called once the interface is made.
+func (h *healer) remaking(rec *records.Record, own []wire.Object, report reporter) (made func()) {
+	link, isMade := linkOf(own)
+	if link == nil || h.Host.Check(link) == nil {
+		return func() {}
+	}
+	chained, before := h.chained(rec), rec.Remade
+	if !chained.Any() {
+		return func() {}
+	}
+	put := func(remade bool) {
+		if rec.Remade == remade {
+			return
+		}
+		rec.Remade = remade
+		if err := h.Records.Put(rec); err != nil {
+			report(link, nil, err)
+		}
+	}
+	put(true)
+	return func() {
+		if !*isMade { // it was repaired where it is, or can't be made
+			put(before)
+		} else if err := h.lacks(rec, chained.Others); err != nil {
+			report(link, nil, err)
+		}
+	}
+}
+
+// linkOf returns the object of an attachment's interface, nil where there is none, and where that
+// says that it was made.
+func linkOf(own []wire.Object) (link wire.Object, made *bool) {
+	for _, o := range own {
+		switch o := o.(type) {
+		case *wire.Veth:
+			return o, &o.Made
+		case *wire.Child:
+			return o, &o.Made
+		}
+	}
+	return nil, nil
 }
 
 // exceptIPv6Off reports all but what can't be put back because IPv6 has been switched off

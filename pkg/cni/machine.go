@@ -107,7 +107,7 @@ type Records interface {
 	OneOfEach() ([]*records.Record, error)
 	// ChainOf returns the list of plugins that an attachment was made by, nothing where
 	// none is found.
-	ChainOf(a wire.Attachment) records.Chain
+	ChainOf(a wire.Attachment) network.Chain
 	// Others reports whether a network, "" for any, has attachments besides one.
 	Others(network string, besides wire.Attachment) (bool, error)
 	// Unused returns those of the keys of the host's objects that no attachment needs

@@ -74,7 +74,7 @@ func (h *Host) Close() {
 
 func (h *Host) kind(o wire.Object) wire.Kind {
 	switch o := o.(type) {
-	case *wire.Bridge, *wire.Veth, *wire.RateLimit, *wire.Up, *wire.Addr, *wire.NoAddr, *wire.Route, *wire.SourceRoutes, *wire.Sysctl, *wire.Autoconf, *wire.Borrowed:
+	case *wire.Bridge, *wire.Veth, *wire.RateLimit, *wire.Up, *wire.Addr, *wire.NoAddr, *wire.Route, *wire.SourceRoutes, *wire.MovedRoutes, *wire.Sysctl, *wire.Autoconf, *wire.Borrowed:
 		return h.links.Of(o)
 	case *wire.Parent, *wire.SharedLink, *wire.Child, *wire.HostAccess:
 		return h.parents.Of(o)

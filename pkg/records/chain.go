@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"dcni/pkg/network"
 	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
@@ -16,12 +17,6 @@ const (
 	libcniResults = "/var/lib/cni/results"
 	networkLists  = "/etc/cni/net.d"
 )
-
-// A Chain is what is known of the list of plugins that an attachment was made by.
-type Chain struct {
-	List   json.RawMessage // the list, or nil
-	Result json.RawMessage // what came of all its plugins, or nil where that was not kept
-}
 
 // Kept returns what libcni keeps of an attachment that a runtime made, with what DEL needs to
 // be told but for where the plugins are; nil where that is not kept.
@@ -52,16 +47,19 @@ func keptIn(results string, a wire.Attachment) *Connection {
 }
 
 // ChainOf returns the list of plugins of an attachment, nothing where none is found.
-func (s Store) ChainOf(a wire.Attachment) Chain { return chainIn(libcniResults, networkLists, a) }
+func (s Store) ChainOf(a wire.Attachment) network.Chain {
+	return chainIn(libcniResults, networkLists, a)
+}
 
-func chainIn(results, lists string, a wire.Attachment) Chain {
+func chainIn(results, lists string, a wire.Attachment) network.Chain {
 	var kept struct {
 		Config []byte          `json:"config"`
 		Result json.RawMessage `json:"result"`
+		Values json.RawMessage `json:"capabilityArgs"`
 	}
 	name := strings.Join([]string{a.Network, a.Container, a.IfName}, "-")
 	if data, err := disk.ReadFile(filepath.Join(results, name)); err == nil && json.Unmarshal(data, &kept) == nil && len(kept.Config) > 0 {
-		return Chain{kept.Config, kept.Result}
+		return network.Chain{List: kept.Config, Result: kept.Result, Values: kept.Values}
 	}
 	entries, _ := os.ReadDir(lists)
 	for _, entry := range entries {
@@ -75,8 +73,8 @@ func chainIn(results, lists string, a wire.Attachment) Chain {
 			Name string `json:"name"`
 		}
 		if err == nil && json.Unmarshal(data, &list) == nil && list.Name == a.Network {
-			return Chain{List: data}
+			return network.Chain{List: data}
 		}
 	}
-	return Chain{}
+	return network.Chain{}
 }

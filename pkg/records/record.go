@@ -98,6 +98,10 @@ type Record struct {
 	Resolver  *names.Resolver    `json:"resolver,omitempty"`  // what dnetd answers the sandbox
 	Result    json.RawMessage    `json:"result,omitempty"`    // what ADD printed, as CNI 1.1.0
 
+	// Remade says that healing has made the interface again, or has begun to, and that plugins
+	// further down the chain had set something of it.
+	Remade bool `json:"remade,omitempty"`
+
 	BridgePort *firewall.BridgePort `json:"bridgePort,omitempty"` // as the rules of frames know the host's end
 }
 

@@ -93,10 +93,13 @@ func (b *NetNSBind) Outside() Object { return nil }
 func WithoutIPv6(objects []Object) []Object {
 	list := slices.Clone(objects)
 	for i, o := range list {
-		if s, ok := o.(*SourceRoutes); ok {
-			four := *s
-			four.Addresses = slices.DeleteFunc(slices.Clone(s.Addresses), netip.Addr.Is6)
+		switch o := o.(type) {
+		case *SourceRoutes:
+			four := *o
+			four.Addresses = slices.DeleteFunc(slices.Clone(o.Addresses), netip.Addr.Is6)
 			list[i] = &four
+		case *MovedRoutes:
+			list[i] = o.without6()
 		}
 	}
 	return slices.DeleteFunc(list, func(o Object) bool {

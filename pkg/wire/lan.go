@@ -39,7 +39,7 @@ func (a *Announcement) String() string {
 func NeedAddresses(objects []Object) (need, rest []Object) {
 	for _, o := range objects {
 		switch o.(type) {
-		case *Addr, *Route, *SourceRoutes, *Announcement:
+		case *Addr, *Route, *SourceRoutes, *MovedRoutes, *Announcement:
 			need = append(need, o)
 		default:
 			rest = append(rest, o)

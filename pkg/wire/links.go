@@ -32,6 +32,8 @@ type Child struct {
 	Flag   string // of an ipvlan: bridge, private or vepa; else ""
 	MAC    string // "": the parent's
 	MTU    int    // bytes; where the parent's has become less, that; 0: the parent's
+	Tuned  Tuning // that it is made with besides, but for the MTU; not compared
+	Made   bool   // set by Ensure: it was not there
 }
 
 // Key names the sandbox's interface: it has no other name.
@@ -58,6 +60,7 @@ func (c *Child) String() string {
 	if c.MTU != 0 {
 		b.WriteString(" mtu " + strconv.Itoa(c.MTU))
 	}
+	b.WriteString(c.Tuned.String())
 	fmt.Fprintf(&b, " alias %q type %s mode %s", c.Alias(), c.Kind, c.Mode)
 	if c.Flag != "" {
 		b.WriteString(" " + c.Flag)

@@ -50,6 +50,10 @@ type Veth struct {
 	// Fixed says that the bridge learns nothing of what the port sends: where which MAC is, an
 	// [FDB] says.
 	Fixed bool
+	// Tuned is what the peer is made with besides. Another program may change it later, or its
+	// MAC: that is not compared.
+	Tuned Tuning
+	Made  bool // set by Ensure: the pair was not there
 }
 
 // Key returns the host end's name.
@@ -72,7 +76,7 @@ func (v *Veth) String() string {
 	if v.Fixed {
 		s += " learning off"
 	}
-	return s + fmt.Sprintf(" alias %q type veth peer %s address %s in sandbox", v.Alias, v.Peer, v.MAC)
+	return s + fmt.Sprintf(" alias %q type veth peer %s address %s%s in sandbox", v.Alias, v.Peer, v.MAC, v.Tuned)
 }
 
 // Up says that a link is up. It comes after what must be set before.

@@ -95,6 +95,8 @@ type store struct {
 	w *World
 }
 
+func (s store) ChainOf(wire.Attachment) network.Chain { return s.w.Chain }
+
 func (s store) LockAttachment(a wire.Attachment) (*records.Lock, error) {
 	return s.lock(func() (*records.Lock, bool, error) { return s.Store.TryLockAttachment(a) })
 }

@@ -37,6 +37,8 @@ type World struct {
 	// Others are the addresses that other machines have on the LAN of the networks, with
 	// their MACs.
 	Others map[netip.Addr]string
+	// Chain is what is known of the list of plugins of each attachment.
+	Chain network.Chain
 	// Cluster is the store of the cluster that the machine is a node of.
 	Cluster *memory.Store
 

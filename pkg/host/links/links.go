@@ -37,6 +37,8 @@ func (h *Links) Of(o wire.Object) wire.Kind {
 		return route{h, o}
 	case *wire.SourceRoutes:
 		return sourceRoutes{h, o}
+	case *wire.MovedRoutes:
+		return movedRoutes{h, o}
 	case *wire.Borrowed:
 		return borrowed{h, o}
 	}

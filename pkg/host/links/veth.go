@@ -1,6 +1,7 @@
 package links
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -45,6 +46,7 @@ func (v veth) Ensure() (bool, error) {
 	if err != nil {
 		return false, v.explain(err)
 	}
+	v.o.Made = true
 	return true, v.finish()
 }
 
@@ -142,10 +144,10 @@ func (v veth) create() error {
 		m.Raw(unix.IFLA_INFO_KIND, []byte("veth"))
 		data := m.Open(unix.IFLA_INFO_DATA)
 		peer := m.Open(vethInfoPeer)
-		m.IfInfo(0, 0, 0)
+		m.TunedInfo(v.o.Tuned)
 		m.Str(unix.IFLA_IFNAME, v.o.Peer)
 		m.Raw(unix.IFLA_ADDRESS, mac)
-		m.Native(unix.IFLA_MTU, uint32(v.o.MTU))
+		m.Native(unix.IFLA_MTU, uint32(cmp.Or(v.o.Tuned.MTU, v.o.MTU)))
 		m.Native(unix.IFLA_NET_NS_FD, uint32(sb.NS.Fd()))
 		m.Close(peer)
 		m.Close(data)

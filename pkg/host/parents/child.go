@@ -116,7 +116,7 @@ func (c child) create() (bool, error) {
 	}
 	defer c.h.Changed()
 	err = c.h.Root.RT.Change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *rtnl.Message) {
-		m.IfInfo(0, 0, 0)
+		m.TunedInfo(c.o.Tuned)
 		m.Str(unix.IFLA_IFNAME, c.o.Owner.HostLink())
 		m.Native(unix.IFLA_LINK, uint32(on.Index))
 		m.Native(unix.IFLA_NET_NS_FD, uint32(sb.NS.Fd()))
@@ -131,6 +131,7 @@ func (c child) create() (bool, error) {
 	if err != nil {
 		return false, c.explain(err, on)
 	}
+	c.o.Made = true
 	// dnetd hears of namespaces that have a number; a veth would have brought one.
 	l, err := sb.RT.LinkByName(c.o.Owner.HostLink())
 	if err != nil {

@@ -105,6 +105,44 @@ func TestChild(t *testing.T) {
 	})
 }
 
+// An interface is made with what plugins behind had set of it, in one step: it never is without.
+func TestTuned(t *testing.T) {
+	onParent(t, func(h machine, path string, cookie uint64) {
+		hosttest.Shell(t, "ip link add br0 type bridge")
+		length := 77
+		tuned := wire.Tuning{Promisc: true, AllMulti: true, TxQueueLen: &length}
+		child := &wire.Child{
+			Owner: wire.Attachment{Network: "lan", Container: "c1", IfName: "eth0"}, NetNS: path, Cookie: cookie,
+			Name: "eth0", Kind: wire.KindMacvlan, Parent: "p0", Mode: "bridge", MTU: 1400, Tuned: tuned,
+		}
+		tuned.MTU = 1400
+		pair := &wire.Veth{Name: "v1", Bridge: "br0", NetNS: path, Peer: "eth1", MAC: "02:42:00:00:00:07", MTU: 1500, Tuned: tuned}
+		for name, o := range map[string]wire.Object{"eth0": child, "eth1": pair} {
+			if changed, err := h.Ensure(o); !changed || err != nil || h.Check(o) != nil {
+				t.Fatalf("%s: %t, %v, %v", name, changed, err, h.Check(o))
+			}
+			got, err := exec.Command("nsenter", "--net="+strings.Replace(path, "self", strconv.Itoa(os.Getpid()), 1), "ip", "-o", "link", "show", name).CombinedOutput()
+			for _, word := range []string{"PROMISC", "ALLMULTI", "mtu 1400 ", "qlen 77"} {
+				if err != nil || !strings.Contains(string(got), word) {
+					t.Errorf("no %s: %s, %v", word, got, err)
+				}
+			}
+		}
+		if !child.Made || !pair.Made {
+			t.Errorf("made: %t and %t", child.Made, pair.Made)
+		}
+		child.Made, pair.Made = false, false
+		for _, o := range []wire.Object{child, pair} {
+			if changed, err := h.Ensure(o); changed || err != nil {
+				t.Errorf("again: %t, %v", changed, err)
+			}
+		}
+		if child.Made || pair.Made {
+			t.Error("made again")
+		}
+	})
+}
+
 // What an ADD left that died before the interface got its name is removed, too.
 func TestChildWithoutName(t *testing.T) {
 	onParent(t, func(h machine, path string, cookie uint64) {

@@ -33,6 +33,22 @@ func (m *Message) ChildInfo(o *wire.Child) {
 	m.Close(info)
 }
 
+// TunedInfo appends the struct ifinfomsg of a new link, and the length of its queue. The flags
+// are those that don't raise it.
+func (m *Message) TunedInfo(t wire.Tuning) {
+	var flags uint32
+	if t.Promisc {
+		flags |= unix.IFF_PROMISC
+	}
+	if t.AllMulti {
+		flags |= unix.IFF_ALLMULTI
+	}
+	m.IfInfo(0, flags, flags)
+	if t.TxQueueLen != nil {
+		m.Native(unix.IFLA_TXQLEN, uint32(*t.TxQueueLen))
+	}
+}
+
 // IpvlanMode returns the mode and flag that an ipvlan has, which are its parent's: "" for
 // what dcni does not know.
 func (i *Link) IpvlanMode() (mode, flag string) {

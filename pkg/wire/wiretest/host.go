@@ -95,6 +95,12 @@ func (h *Host) ensure(o wire.Object) (bool, error) {
 	}
 	remember(o, have)
 	h.there[key] = want
+	switch o := o.(type) {
+	case *wire.Veth:
+		o.Made = !ok
+	case *wire.Child:
+		o.Made = !ok
+	}
 	return true, nil
 }
 
