@@ -13,7 +13,7 @@ func TestIPTables(t *testing.T) { run(t) }
 // about what rules have no part in.
 func runsByIPTables(name string) bool {
 	return slices.Contains(strings.Fields(`
-		bridge_adopt bridge_changed bridge_conflicts bridge_ephemeral bridge_frames bridge_icc bridge_internal bridge_isolated bridge_isolation
+		bridge_adopt bridge_changed bridge_conflicts bridge_ephemeral bridge_frames bridge_icc bridge_internal bridge_internal_raw bridge_isolated bridge_isolation
 		bridge_loopback_ports bridge_masquerade bridge_modes bridge_moved bridge_ports bridge_remade bridge_resubnet
 		bridge_shared_ports bridge_snat bridge_trusted bridge_two_networks bridge_udp bridge_uplink bridge_uplink_anew
 		link_default link_isolated`), name)

@@ -179,9 +179,10 @@ func inside(id string) string { return "DCNI-IN-" + id } // on a bridge of anoth
 // idOf is what a network's chains are named by.
 func idOf(network string) string { return wire.Attachment{Network: network}.ID() }
 
-// Has reports whether the network has addresses of a family.
+// Has reports whether the network has rules of a family: that of its addresses, and IPv4, which the
+// host routes for every bridge, where containers of an internal one may give themselves such addresses.
 func Has(n *firewall.Network, six bool) bool {
-	return slices.ContainsFunc(n.Subnets, func(s netip.Prefix) bool { return s.Addr().Unmap().Is6() == six })
+	return n.Internal && !n.Adopted && !six || slices.ContainsFunc(n.Subnets, func(s netip.Prefix) bool { return s.Addr().Unmap().Is6() == six })
 }
 
 // Network returns the rules of a network in a family.
