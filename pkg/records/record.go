@@ -355,10 +355,13 @@ func (s Store) OfContainer(container string) ([]*Record, error) { return s.read(
 // Siblings returns the records of the other attachments of an attachment's
 // container. One that can't be read is not among them: it answers for nothing.
 func (s Store) Siblings(a wire.Attachment) []*Record {
-	list, _ := s.OfContainer(a.Container)
+	keys, _ := s.keys("*", a.Container, "*")
 	var siblings []*Record
-	for _, r := range list {
-		if r.Attachment != a {
+	for _, key := range keys {
+		if key.Attachment == a {
+			continue // its own, which no caller wants: to decode the first record is a tenth of an ADD
+		}
+		if r, err := s.find(key); err == nil {
 			siblings = append(siblings, r)
 		}
 	}

@@ -318,3 +318,24 @@ func TestWrongContent(t *testing.T) {
 		}
 	}
 }
+
+// A container on one network has no siblings, and that is found out without decoding its own
+// record: each ADD asks.
+func TestSiblingsOfOne(t *testing.T) {
+	s := Store{Run: t.TempDir(), Lib: t.TempDir()}
+	a := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
+	r := &Record{Attachment: a, Plugin: "dbridge", State: Up, NetNS: "/run/netns/c1", Config: json.RawMessage(`{"name": "web"}`)}
+	for n := range 100 { // to decode a name is an allocation
+		r.Names = append(r.Names, strings.Repeat("n", n+1))
+	}
+	if err := s.Put(r); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(5, func() {
+		if list := s.Siblings(a); len(list) > 0 {
+			t.Fatalf("siblings: %+v", list)
+		}
+	}); n > 100 {
+		t.Errorf("%v allocations: the record was decoded", n)
+	}
+}
