@@ -117,7 +117,8 @@ func classified(err error) error {
 	return err
 }
 
-// Watch tells of what comes and goes, as `dnet events` does.
+// Watch tells of networks that come and go, as `dnet events` does. Docker has no events of
+// what starts and ends of itself.
 func (b apiBackend) Watch() func() ([]engineapi.Event, error) {
 	store := records.NewCachedStore(b.store)
 	var before scene
@@ -128,7 +129,9 @@ func (b apiBackend) Watch() func() ([]engineapi.Event, error) {
 		}
 		if before != nil {
 			for _, e := range changes(before, now, time.Now()) {
-				list = append(list, engineapi.Event(e))
+				if e.Type == "network" {
+					list = append(list, engineapi.Event(e))
+				}
 			}
 		}
 		before = now
