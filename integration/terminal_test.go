@@ -92,3 +92,20 @@ func TestRunTerminal(t *testing.T) {
 		}
 	}
 }
+
+// TestWaiting has dnet say on a terminal what takes longer than a second, and nothing of it is
+// left there. What is no terminal gets nothing of it.
+func TestWaiting(t *testing.T) {
+	dnetFixture(t)
+	const deaf = `dnet run -d --rm --name deaf sh -c 'trap : TERM; while :; do sleep 0.1; done' >/dev/null; sleep 0.5; `
+	for what, c := range map[string]struct{ script, want string }{
+		"slow":          {deaf + "dnet stop -t 2 deaf", "stopping container deaf ...\x1b[K\x1b[Kdeaf\n"},
+		"quick":         {deaf + "dnet stop -t 0 deaf", "deaf\n"},
+		"no terminal":   {deaf + "dnet stop -t 2 deaf 2>waits; cat waits; rm waits", "deaf\n"},
+		"for a cluster": {"dnet cluster status; echo =$?", "=1\n"},
+	} {
+		if shown := typed(t, c.script); !strings.HasSuffix(shown, c.want) || what != "slow" && strings.Contains(shown, "\x1b[K") {
+			t.Errorf("%s: shown is %q, want %q", what, shown, c.want)
+		}
+	}
+}

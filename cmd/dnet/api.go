@@ -51,6 +51,7 @@ func newAPICommand(a *app) *cobra.Command {
 
 // serveAPI serves until a signal ends it, or until nothing was asked for long enough.
 func (a *app) serveAPI(o apiOptions) error {
+	a.waits = nil // what clients wait for is no matter of the server's terminal
 	if o.idle < 0 {
 		return &statusErr{statusUsage, fmt.Errorf("--idle %s: must be 0 or more", o.idle)}
 	}

@@ -123,6 +123,8 @@ func (a *app) dialCluster(begin bool) (*remote.Client, error) {
 
 // askCluster asks dclusterd.
 func (a *app) askCluster(start bool, verb string, args, into any) error {
+	a.waiting("waiting for the cluster: %s", verb)
+	defer a.waits.clear()
 	c, err := a.dialCluster(start)
 	if err != nil {
 		return err

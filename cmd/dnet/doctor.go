@@ -41,7 +41,9 @@ func newDoctorCommand(a *app) *cobra.Command {
 // doctor prints what is wrong with the host. What could not be read is a warning: what
 // is wrong there is not found.
 func (a *app) doctor(asJSON bool) error {
+	a.waiting("looking at the host")
 	facts, err := a.facts()
+	a.waits.clear()
 	if err != nil {
 		return err
 	}

@@ -17,10 +17,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"dcni/pkg/cni"
+	"dcni/pkg/container"
 	"dcni/pkg/doctor"
 	"dcni/pkg/host"
 	"dcni/pkg/host/condition"
@@ -51,6 +54,7 @@ type app struct {
 	stderr *os.File
 	root   string // the host's files are below it
 	unsaid unsaid // what could not be written to stdout
+	waits  *waits // the line on a terminal that says what is being waited for; nil: none
 	// detached says that this process does in the background what another dnet
 	// was asked for.
 	detached bool
@@ -110,7 +114,7 @@ func main() {
 	a := &app{
 		store: records.Default(), conf: records.DefaultConfDir,
 		args: os.Args[1:], env: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		root: "/", detached: sandbox.IsDetached(), openHost: openHost, condition: condition.Read,
+		waits: &waits{}, root: "/", detached: sandbox.IsDetached(), openHost: openHost, condition: condition.Read,
 	}
 	os.Exit(a.run())
 }
@@ -122,6 +126,7 @@ func (a *app) run() int {
 	}
 	root := a.command()
 	root.SetArgs(a.args)
+	defer a.waits.clear()
 	err := root.Execute()
 	if a.unsaid.err != nil && (err == nil || errors.Is(err, a.unsaid.err)) {
 		a.printError(&a.unsaid)
@@ -165,6 +170,7 @@ type sayer struct {
 }
 
 func (o sayer) Write(data []byte) (int, error) {
+	o.waits.clear()
 	n, err := o.stdout.Write(data)
 	if err != nil && o.unsaid.err == nil {
 		o.unsaid = unsaid{err, o.did}
@@ -178,6 +184,7 @@ func (o sayer) Write(data []byte) (int, error) {
 // printError prints an error to stderr. If permission was missing, it adds what
 // would help.
 func (a *app) printError(err error) {
+	a.waits.clear()
 	hint := ""
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 		hint = ": run as root"
@@ -187,7 +194,73 @@ func (a *app) printError(err error) {
 
 // warn prints a warning to stderr.
 func (a *app) warn(format string, args ...any) {
+	a.waits.clear()
 	fmt.Fprintf(a.stderr, "dnet: warning: "+format+"\n", args...)
+}
+
+// waits is a line at the end of a terminal that says what takes long. It is erased before all
+// else that is written, and at the end.
+type waits struct {
+	mu    sync.Mutex
+	to    *os.File
+	text  string
+	since time.Time // when the first wait began
+	timer *time.Timer
+	shown bool
+}
+
+// showAfter is how long a command may take before it says what it waits for, and lineWidth how
+// many letters of that are shown: a line that a terminal breaks can't be erased.
+const (
+	showAfter = time.Second
+	lineWidth = 70
+)
+
+// waiting shows what the command is at, on a terminal, once the command has waited for longer
+// than a moment.
+func (a *app) waiting(format string, args ...any) {
+	w := a.waits
+	if w == nil || !sandbox.IsTerminal(a.stderr) {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.to, w.text = a.stderr, container.Shorten(fmt.Sprintf(format, args...), lineWidth)
+	if w.since.IsZero() {
+		w.since = time.Now()
+	}
+	w.stop()
+	w.timer = time.AfterFunc(showAfter-time.Since(w.since), w.show)
+}
+
+// stop stops the timer. The caller holds the lock.
+func (w *waits) stop() {
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
+func (w *waits) show() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.text != "" {
+		w.shown = true
+		fmt.Fprintf(w.to, "\r%s ...\x1b[K", w.text)
+	}
+}
+
+// clear erases the line.
+func (w *waits) clear() {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stop()
+	if w.shown {
+		fmt.Fprint(w.to, "\r\x1b[K")
+	}
+	w.shown, w.text = false, ""
 }
 
 // more are commands of a dnet that is built with tags.

@@ -53,6 +53,7 @@ func (a *app) passedOver(err error) { a.warn("passed over, as it can't be read: 
 // createOverlay creates a network of the cluster. It returns once this node's file of it is
 // there.
 func (a *app) createOverlay(o *catalog.Options) error {
+	a.waiting("creating network %s on the cluster", o.Name)
 	want, err := wantedOverlay(o)
 	if err != nil {
 		return network.Refused(network.InvalidParameter, err)

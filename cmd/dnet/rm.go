@@ -48,7 +48,8 @@ func (a *app) removeAll(words []string, force bool) error {
 	}
 	defer m.Close()
 	status := 0
-	for _, word := range words {
+	for i, word := range words {
+		a.waiting("removing %s (%d of %d)", word, i+1, len(words))
 		err := a.removeWord(m, all, word)
 		if notFound := (*catalog.NotFoundError)(nil); errors.As(err, &notFound) {
 			if _, none := a.container(word); none == nil {

@@ -74,6 +74,7 @@ func (a *app) stop(o *stopOptions, word string) error {
 	if err != nil {
 		return err
 	}
+	a.waiting("stopping container %s", c.Name)
 	lock, err := a.end(c, o.seconds)
 	if err != nil {
 		return fmt.Errorf("cannot stop container %s: %w", word, err)
