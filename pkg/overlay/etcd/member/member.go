@@ -1,7 +1,7 @@
 // Package member runs a member of an etcd cluster inside this process.
 //
 // etcd ends the process itself (os.Exit) where it can't go on, as on a full disk: the caller of
-// [Run] has a process for it alone.
+// [Start] has a process for it alone.
 package member
 
 import (
