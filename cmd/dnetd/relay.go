@@ -65,7 +65,7 @@ func (p *ports) restore() {
 		p.log.Error("not all records can be read", "error", err)
 	}
 	p.seen = written
-	slices.SortStableFunc(list, func(a, b *records.Record) int { return a.Since.Compare(b.Since) })
+	slices.SortStableFunc(list, (*records.Record).Compare)
 	of := map[string][]*records.Record{}
 	for _, r := range list {
 		of[r.Container] = append(of[r.Container], r)

@@ -61,7 +61,7 @@ func (e *Engine) checkNetwork(rec *records.Record, objects []wire.Object) error 
 	}
 	youngest := rec
 	for _, other := range list {
-		if other.State == records.Up && other.Plugin == e.Plugin.Type && other.Since.After(youngest.Since) {
+		if other.State == records.Up && other.Plugin == e.Plugin.Type && other.Compare(youngest) > 0 {
 			youngest = other
 		}
 	}

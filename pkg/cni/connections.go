@@ -115,7 +115,7 @@ func (c *Connections) reap(container string) (ended []wire.Attachment, err error
 // gone reports whether the sandbox of a connection is gone for good: not at its path, and
 // used by no process.
 func (c *Connections) gone(l *records.Connection) bool {
-	if time.Since(l.Since) < Grace || c.Sandboxes.NetNSAlive(l.NetNS, l.Cookie) {
+	if time.Since(l.Since).Abs() < Grace || c.Sandboxes.NetNSAlive(l.NetNS, l.Cookie) {
 		return false
 	}
 	used, err := c.Sandboxes.ReferencedNetNS()

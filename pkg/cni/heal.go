@@ -246,7 +246,7 @@ func (h *healer) shared(list []*records.Record) (host, network []wire.Object) {
 		}
 		return to
 	}
-	youngest := slices.SortedStableFunc(slices.Values(list), func(a, b *records.Record) int { return b.Since.Compare(a.Since) })
+	youngest := slices.SortedStableFunc(slices.Values(list), func(a, b *records.Record) int { return b.Compare(a) })
 	for _, rec := range youngest {
 		if rec.State != records.Up {
 			continue
@@ -480,7 +480,7 @@ func (h *healer) reap(rec *records.Record) bool {
 	if rec.State == records.Lost {
 		event.Was = "its record is lost, and its interface is gone"
 	}
-	if time.Since(rec.Since) < Grace {
+	if rec.Age() < Grace {
 		event.Did = wire.Left
 	} else if err := h.detachOrphan(rec); err != nil {
 		event.Error = err.Error()
@@ -510,7 +510,7 @@ func (h *healer) orphaned(rec *records.Record) (bool, error) {
 	if there, err := h.Sandboxes.HasLink("", rec.HostLink()); there || err != nil {
 		return false, err
 	}
-	if !h.counted.After(rec.Since) {
+	if h.counted.IsZero() || rec.Age() <= time.Since(h.counted) {
 		now := time.Now()
 		referenced, err := h.Namespaces.ReferencedNetNS()
 		if err != nil {

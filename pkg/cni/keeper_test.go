@@ -117,7 +117,7 @@ func TestKeeperReaped(t *testing.T) {
 	} {
 		w, r, file, leased := kept(t)
 		w.Vanish("c1")
-		changed(t, w, r.Attachment, func(rec *records.Record) { rec.Since = rec.Since.Add(-time.Minute) })
+		changed(t, w, r.Attachment, func(rec *records.Record) { rec.SinceBoot -= time.Minute })
 		if err := c.spoil(file); err != nil {
 			t.Fatal(err)
 		}

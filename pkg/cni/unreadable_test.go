@@ -91,7 +91,7 @@ func TestReapNot(t *testing.T) {
 			t.Fatal(err)
 		}
 		changed(t, w, r.Attachment, func(rec *records.Record) {
-			rec.Since = rec.Since.Add(-time.Minute)
+			rec.SinceBoot -= time.Minute
 			if c.change != nil {
 				c.change(rec)
 			}

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strings"
-	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
@@ -134,10 +133,11 @@ func (e *Engine) begin(r *Request, d network.Description) (*records.Record, erro
 		return nil, err
 	}
 	rec := &records.Record{
-		Attachment: r.Attachment, Plugin: e.Plugin.Type, State: records.Adding, Creator: r.creator(),
-		NetNS: r.NetNS, Cookie: found.Cookie, Config: r.Conf, Since: time.Now().UTC(), Program: e.Program,
+		Attachment: r.Attachment, Plugin: e.Plugin.Type, Creator: r.creator(),
+		NetNS: r.NetNS, Cookie: found.Cookie, Config: r.Conf, Program: e.Program,
 		Name: r.Name, Names: e.names(r, d), Links: r.Links, Exposed: r.Exposed, Sysctls: r.Sysctls, Bandwidth: r.Bandwidth, Info: d.Info,
 	}
+	rec.Enter(records.Adding)
 	r.claimed = rec.Names
 	return rec, kindOf(e.Plugin).validate(e, r, d, rec)
 }
@@ -467,7 +467,7 @@ func (e *Engine) remove(r *Request, rec *records.Record, d network.Description) 
 		if own := e.recorded(&known); own != nil {
 			roots = own
 		}
-		rec.State, rec.Since = records.Deleting, time.Now().UTC()
+		rec.Enter(records.Deleting)
 		unsaid = e.Records.Put(rec)
 	}
 	return unsaid, wire.Del(e.Host, roots)

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,6 +61,9 @@ type Record struct {
 	Creator Creator   `json:"creator"`
 	Program string    `json:"program,omitempty"` // absolute path of the plugin, for dnetd
 	Since   time.Time `json:"since"`             // when this state was entered
+	// SinceBoot is Since by the clock that counts from the machine's start and is never set: records
+	// are compared by it. 0: not known.
+	SinceBoot time.Duration `json:"sinceBoot,omitempty"` // nanoseconds
 
 	NetNS  string `json:"netns"`            // CNI_NETNS
 	Cookie uint64 `json:"cookie"`           // SO_NETNS_COOKIE: a path may come to mean another namespace
@@ -109,6 +113,36 @@ type Record struct {
 type IPAM struct {
 	Type    string `json:"type"`
 	DataDir string `json:"dataDir,omitempty"` // of dipam
+}
+
+// Enter has the record enter a state now.
+func (r *Record) Enter(s State) {
+	r.State, r.Since, r.SinceBoot = s, time.Now().UTC(), sinceBoot()
+}
+
+// Age returns how long ago the record's state was entered. The time of day may have been set back
+// since.
+func (r *Record) Age() time.Duration {
+	if r.SinceBoot == 0 {
+		return time.Since(r.Since).Abs()
+	}
+	return sinceBoot() - r.SinceBoot
+}
+
+// Compare orders records by when their states were entered, the oldest first. Those that
+// don't know it by the clock that is never set are of an older version, so they are older.
+func (r *Record) Compare(o *Record) int {
+	return cmp.Or(cmp.Compare(r.SinceBoot, o.SinceBoot), r.Since.Compare(o.Since))
+}
+
+// sinceBoot returns how long ago the machine was started, suspension included; 0 if the kernel
+// does not say.
+func sinceBoot() time.Duration {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
 }
 
 // AddressesThere returns the addresses that are in the sandbox.

@@ -128,7 +128,7 @@ func (m matrix) brokenHeal(t *testing.T) {
 func (m matrix) age(t *testing.T, w *World, container string, more ...func(*records.Record)) {
 	t.Helper()
 	rec := m.record(t, w, container)
-	rec.Since = rec.Since.Add(-cni.Grace - time.Second)
+	rec.Since, rec.SinceBoot = rec.Since.Add(-cni.Grace-time.Second), 0
 	for _, change := range more {
 		change(rec)
 	}
