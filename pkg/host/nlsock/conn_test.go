@@ -1,6 +1,7 @@
 package nlsock
 
 import (
+	"errors"
 	"os"
 	"testing"
 
@@ -30,6 +31,41 @@ func TestLongMessage(t *testing.T) {
 	}
 	if replies, err := c.RoundTrip(m.B); err != nil || len(replies) != times {
 		t.Errorf("%d replies, %v", len(replies), err)
+	}
+}
+
+// TestLostAnswers asks for more than the socket has room for. That is an error, never a part of the answer
+// that passes for all of it, and the next exchange is as good as any.
+func TestLostAnswers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	c, err := Dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := unix.SetsockoptInt(c.FD, unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil { // the least that there is: 2304 bytes
+		t.Fatal(err)
+	}
+	ask := func(times int) ([]Reply, error) {
+		var m Message
+		for range times {
+			at := m.Begin(unix.RTM_GETLINK, 0, c.Next())
+			m.B = append(m.B, make([]byte, unix.SizeofIfInfomsg)...)
+			m.Str(unix.IFLA_IFNAME, "lo")
+			m.End(at)
+		}
+		return c.RoundTrip(m.B)
+	}
+	if replies, err := ask(100); !errors.Is(err, unix.ENOBUFS) || len(replies) >= 100 {
+		t.Errorf("%d replies, %v", len(replies), err)
+	}
+	if err := unix.SetsockoptInt(c.FD, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, SocketBuffer); err != nil {
+		t.Fatal(err)
+	}
+	if replies, err := ask(100); err != nil || len(replies) != 100 || replies[0].Seq != 101 {
+		t.Errorf("the next exchange: %d replies, %v", len(replies), err)
 	}
 }
 
