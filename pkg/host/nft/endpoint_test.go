@@ -56,6 +56,33 @@ func TestEndpointElements(t *testing.T) {
 	})
 }
 
+// TestRefusedInTheMiddle: the kernel refuses one element of many, which another program has in the
+// way. None of the others is there then, and the error names it; without it all are.
+func TestRefusedInTheMiddle(t *testing.T) {
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
+		f := newFirewall(t)
+		e := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("0.0.0.0", 8079, "tcp", 80), hosttest.Port("0.0.0.0", 8080, "tcp", 80), hosttest.Port("0.0.0.0", 8081, "tcp", 80))
+		element := []string{"element", "inet", "dcni", firewall.MapPorts4, "{ tcp . 8080 : 10.9.9.9 . 80 }"}
+		hosttest.NFT(t, append([]string{"add"}, element...)...)
+		before := hosttest.NFT(t, "list", "table", "inet", "dcni")
+		_, err := f.EnsureEndpoint(e)
+		if err == nil || !strings.Contains(err.Error(), "8080") {
+			t.Errorf("error %v", err)
+		}
+		if got := hosttest.NFT(t, "list", "table", "inet", "dcni"); got != before {
+			t.Errorf("the rules are\n%s\nand were\n%s", got, before)
+		}
+		if err := f.RemoveEndpoint(e); err != nil {
+			t.Error(err)
+		}
+		hosttest.NFT(t, append([]string{"delete"}, element...)...)
+		if changed, err := f.EnsureEndpoint(e); !changed || err != nil {
+			t.Errorf("changed %v, error %v", changed, err)
+		}
+	})
+}
+
 func TestEndpointsClash(t *testing.T) {
 	hosttest.InNewNS(t, func() {
 		hosttest.LoUp(t)
