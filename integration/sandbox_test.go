@@ -33,7 +33,7 @@ func sandboxPath(name string) (string, error) {
 	if _, err := os.Stat(testhost.NetNSPath(name)); name == "host" || err == nil {
 		return name, nil
 	}
-	list, _, err := records.Default().Containers()
+	list, err := records.Default().Containers()
 	if err != nil {
 		return "", err
 	}

@@ -190,13 +190,15 @@ func (b apiBackend) Containers() ([]engineapi.Container, error) {
 			up[r.Container] = append(up[r.Container], r)
 		}
 	}
-	containers, _, err := b.store.Containers()
+	containers, err := b.store.Containers()
 	if err != nil {
 		return nil, err
 	}
 	own := map[string]*records.Container{} // by ID
 	for _, c := range containers {
-		own[c.ID] = c
+		if c.Unreadable == nil { // of others no more is known than of another runtime's
+			own[c.ID] = c
+		}
 	}
 	var list []engineapi.Container
 	for i := range donors {

@@ -115,7 +115,7 @@ func byName(names []string) []string {
 
 // runNames are those of containers of run.
 func (a *app) runNames() (names []string) {
-	list, _, _ := a.store.Containers()
+	list, _ := a.store.Containers()
 	for _, c := range list {
 		names = append(names, c.Name+"\t"+string(c.Stage))
 	}

@@ -140,12 +140,15 @@ func newContainerRemoveCommand(a *app) *cobra.Command {
 
 // removeContainer forgets a container that has ended; with force it is killed first if it runs.
 func (a *app) removeContainer(word string, force bool) error {
-	c, err := a.container(word)
+	c, err := a.findContainer(word)
 	if err != nil {
 		return err
 	}
 	if c.Stage != records.Exited && !force {
 		return fmt.Errorf("cannot remove container %q: container is %s: stop the container before removing or force remove", "/"+c.Name, c.Stage)
+	}
+	if c.Unreadable != nil {
+		return a.removeUnreadable(c, force)
 	}
 	return a.stop(&stopOptions{remove: true, force: force}, c.ID)
 }
@@ -169,7 +172,7 @@ func (a *app) pruneContainers(force bool) error {
 		return errors.New("container prune has been cancelled: nothing was removed; -f does not ask")
 	}
 	a.heal()
-	list, _, err := a.store.Containers()
+	list, err := a.store.Containers()
 	if err != nil {
 		return err
 	}

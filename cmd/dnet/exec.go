@@ -82,9 +82,18 @@ func (a *app) exec(o *execOptions, word string, args []string) error {
 	return err
 }
 
-// container returns the container that a word means, see [container.Find].
+// container returns the container that a word means. One whose record can't be read is an error.
 func (a *app) container(word string) (*records.Container, error) {
-	list, _, err := a.store.Containers()
+	c, err := a.findContainer(word)
+	if err == nil && c.Unreadable != nil {
+		return nil, unreadable(c)
+	}
+	return c, err
+}
+
+// findContainer returns the container that a word means, see [container.Find].
+func (a *app) findContainer(word string) (*records.Container, error) {
+	list, err := a.store.Containers()
 	if err != nil {
 		return nil, err
 	}

@@ -2,14 +2,11 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
-	"path/filepath"
 	"time"
 
 	"dcni/pkg/host/sandbox"
 	"dcni/pkg/records"
-	"dcni/pkg/records/disk"
 )
 
 // heal cleans up after containers whose dnet was killed. It knows them by their
@@ -17,14 +14,9 @@ import (
 // prints a warning and goes on. Without permission to read records, heal does
 // nothing.
 func (a *app) heal() {
-	list, broken, err := a.store.Containers()
+	list, err := a.store.Containers()
 	if errors.Is(err, fs.ErrPermission) {
 		return
-	}
-	for _, b := range broken {
-		if err := a.healBroken(b); err != nil {
-			a.warn("%v", err)
-		}
 	}
 	for _, err := range []error{err, a.store.SweepContainers()} {
 		if err != nil {
@@ -32,6 +24,12 @@ func (a *app) heal() {
 		}
 	}
 	for _, c := range list {
+		if c.Unreadable != nil {
+			if err := a.healUnreadable(c); err != nil {
+				a.warn("%v", err)
+			}
+			continue
+		}
 		if c.Stage == records.Exited {
 			continue
 		}
@@ -61,35 +59,6 @@ func (a *app) healConnections() error {
 	defer m.Close()
 	_, err = a.connectionsOf(m).Reap()
 	return err
-}
-
-// healBroken cleans up after a container whose record can't be read, unless its dnet
-// still runs, or the record is of a newer version. The records of its attachments tell
-// what there is to clean up.
-func (a *app) healBroken(broken error) error {
-	unread, is := errors.AsType[*disk.UnreadableError](broken)
-	if !is || unread.Newer {
-		return broken
-	}
-	id := filepath.Base(filepath.Dir(unread.Path))
-	lock, free, err := a.store.TryLockContainer(id)
-	if err != nil || !free {
-		return err
-	}
-	defer lock.Unlock()
-	list, err := a.store.OfContainer(id)
-	if err != nil {
-		return err
-	}
-	for _, r := range list {
-		if !a.orphaned(r) {
-			return fmt.Errorf("%w; it stays until %s is gone", broken, r.Attachment)
-		}
-		if err := a.deleteOrphan(nil, r); err != nil {
-			return errors.Join(broken, err)
-		}
-	}
-	return a.store.ForgetBroken(id, broken)
 }
 
 // healOne cleans up after a container unless its dnet still runs.
@@ -139,7 +108,7 @@ func (a *app) endConnections(c *records.Container, netns string) error {
 // last its record. A container that is not to be forgotten is recorded as exited.
 func (a *app) finish(c *records.Container, netns string) error {
 	err := errors.Join(
-		sandbox.Sweep(c.Process, "/containers/"+c.ID+"/"),
+		sandbox.Sweep(c.Process, sandbox.Marker(c.ID)),
 		a.endConnections(c, netns),
 		a.detach(c, netns))
 	if err != nil {

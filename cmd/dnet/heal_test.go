@@ -76,7 +76,7 @@ func TestHealBroken(t *testing.T) {
 	someContainers(f)
 	f.must(os.WriteFile(f.dir+"/run/containers/"+idOld+"/config.json", []byte("{"), 0o600))
 	f.check([]call{
-		{"ps -a --format {{.Names}}", 0, "new\nweb\n", "dnet: warning: DIR/run/containers/" + idOld + "/config.json can't be read: unexpected end of JSON input\n"},
+		{"ps -a --format '{{.Names}} {{.Status}}'", 0, idOld[:12] + " Exited (its record can't be read)\nnew Created\nweb Up 2 minutes\n", "dnet: warning: DIR/run/containers/" + idOld + "/config.json can't be read: unexpected end of JSON input\n"},
 		{"rm -f nosuch", 0, "", ""}, {"ps -a --format {{.Names}}", 0, "new\nweb\n", ""},
 	})
 	if _, err := os.Stat(f.dir + "/run/unreadable/containers+" + idOld + "+config.json"); err != nil {

@@ -119,6 +119,9 @@ func (a *app) inspectWord(all []Network, word string, o *inspectOptions) (any, e
 
 // inspectContainer describes a container of whichever runtime.
 func (a *app) inspectContainer(word string) (any, error) {
+	if own, err := a.findContainer(word); err == nil && own.Unreadable != nil {
+		return nil, unreadable(own)
+	}
 	list, err := apiBackend{a}.Containers()
 	if err != nil {
 		return nil, err
@@ -235,12 +238,13 @@ func (a *app) inspect(n Network) (*catalog.Inspection, error) {
 // onHostNetwork are the containers of dnet run that have the host's network: no plugin is asked
 // for them, so there is no attachment on record.
 func (a *app) onHostNetwork(name string) ([]catalog.ShownEndpoint, error) {
-	list, broken, err := a.store.Containers()
-	for _, err := range broken {
-		a.warn("%v", err)
-	}
+	list, err := a.store.Containers()
 	var shown []catalog.ShownEndpoint
 	for _, c := range list {
+		if c.Unreadable != nil { // whether it is there, is not known
+			a.warn("%v", c.Unreadable)
+			continue
+		}
 		if c.Process.NetNS == 0 && a.present(c) && c.Stage == records.Running {
 			shown = append(shown, catalog.ShownEndpoint{Attachment: wire.Attachment{Network: name, Container: c.ID}, Name: c.Name})
 		}

@@ -78,7 +78,7 @@ func (a *app) linked(l names.Link, rec *records.Record) container.Linked {
 
 // followAllLinks is followLinks for all containers. What can't be done is a warning.
 func (a *app) followAllLinks() {
-	list, _, err := a.store.Containers()
+	list, err := a.store.Containers()
 	if err == nil {
 		err = a.followLinks(list)
 	}

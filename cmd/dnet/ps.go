@@ -82,12 +82,14 @@ func (a *app) ps(o *psOptions) error {
 		o.last = 1
 	}
 	all = all || o.last > 0
-	list, broken, err := a.store.Containers()
+	list, err := a.store.Containers()
 	if err != nil {
 		return err
 	}
-	for _, err := range broken {
-		a.warn("%v", err)
+	for _, c := range list {
+		if c.Unreadable != nil {
+			a.warn("%v", c.Unreadable)
+		}
 	}
 	l := psListing(o)
 	for _, c := range list { // the newest first
@@ -195,7 +197,7 @@ func (a *app) networkNames(c *records.Container) []string {
 	if c.Donor != "" {
 		return []string{"container:" + container.ShortID(c.Donor)}
 	}
-	if c.Process.NetNS == 0 && len(c.Networks) == 0 {
+	if c.Process.NetNS == 0 && len(c.Networks) == 0 && c.Unreadable == nil {
 		return []string{"host"}
 	}
 	var names []string
@@ -213,6 +215,12 @@ func since(t, now time.Time) string { return container.Ago(int64(now.Sub(t) / ti
 
 // status describes a container's state in Docker's words.
 func status(c *records.Container, now time.Time) string {
+	switch {
+	case c.Unreadable != nil && c.Stage == records.Running:
+		return "Up (its record can't be read)"
+	case c.Unreadable != nil:
+		return "Exited (its record can't be read)"
+	}
 	switch c.Stage {
 	case records.Running:
 		return "Up " + since(c.Started, now)

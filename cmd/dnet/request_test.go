@@ -62,7 +62,7 @@ func TestRunRefuses(t *testing.T) {
 		{"run --nosuch true", 125, "", "dnet: unknown flag: --nosuch\n..."},
 		{"run --help", 0, "Run a command in a network sandbox of its own, on the host's file system\n...", ""},
 	})
-	if list, _, err := f.store.Containers(); err != nil || len(list) != 0 {
+	if list, err := f.store.Containers(); err != nil || len(list) != 0 {
 		t.Errorf("containers are %v, %v", list, err)
 	}
 }

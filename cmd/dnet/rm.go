@@ -52,7 +52,7 @@ func (a *app) removeAll(words []string, force bool) error {
 		a.waiting("removing %s (%d of %d)", word, i+1, len(words))
 		err := a.removeWord(m, all, word)
 		if notFound := (*catalog.NotFoundError)(nil); errors.As(err, &notFound) {
-			if _, none := a.container(word); none == nil {
+			if _, none := a.findContainer(word); none == nil {
 				err = a.removeEnded(word)
 			} else if force {
 				continue
@@ -83,7 +83,7 @@ func (a *app) removeWord(m machine, all []Network, word string) error {
 // meantContainer returns the container that a word is the name or the whole ID of, nil if
 // there is none or a network is called so.
 func (a *app) meantContainer(all []Network, word string) *records.Container {
-	c, err := a.container(word)
+	c, err := a.findContainer(word)
 	if err != nil || c.Name != word && c.ID != word {
 		return nil
 	}
@@ -96,7 +96,7 @@ func (a *app) meantContainer(all []Network, word string) *records.Container {
 // removeEnded forgets a container that has ended. A word of `dnet rm` may be a network's that is
 // gone: it ends no container that runs, with -f either.
 func (a *app) removeEnded(word string) error {
-	if c, err := a.container(word); err == nil && c.Stage != records.Exited {
+	if c, err := a.findContainer(word); err == nil && c.Stage != records.Exited {
 		return fmt.Errorf("cannot remove container %q: container is %s: stop the container before removing or force remove: "+
 			"dnet container rm -f %s; no network has the name", "/"+c.Name, c.Stage, c.Name)
 	}
@@ -253,7 +253,7 @@ func (a *app) foreignUnused(r *removal) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	list, _, err := a.store.Containers()
+	list, err := a.store.Containers()
 	if err != nil {
 		return err
 	}

@@ -23,11 +23,7 @@ const (
 func (s Store) Kept(a wire.Attachment) *Connection { return keptIn(libcniResults, a) }
 
 func keptIn(results string, a wire.Attachment) *Connection {
-	var kept struct {
-		keptAttachment
-		Config []byte         `json:"config"`
-		Values map[string]any `json:"capabilityArgs"`
-	}
+	var kept keptAttachment
 	var list struct {
 		CNIVersion string `json:"cniVersion"`
 	}

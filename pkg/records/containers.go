@@ -16,6 +16,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/names"
+	"dcni/pkg/network"
 	"dcni/pkg/records/disk"
 )
 
@@ -64,6 +65,10 @@ type Container struct {
 	Output  bool              `json:"output,omitempty"` // what it prints is kept, see package output
 	// Options are the flags of `dnet run`, in dnet's own form, for a start once more.
 	Options json.RawMessage `json:"options,omitempty"`
+
+	// Unreadable is why the record can't be read. No more is known then than ID, Name, Stage, Networks and when its
+	// folder changed last (Created).
+	Unreadable error `json:"-"`
 }
 
 // NeverRan reports whether a container's command has not run, this time or before.
@@ -118,7 +123,7 @@ func (s Store) AddContainer(c *Container, free func(others []*Container) error) 
 		return err
 	}
 	defer lock.Unlock()
-	others, _, err := s.Containers()
+	others, err := s.readContainers(s.isContainer)
 	if err != nil {
 		return err
 	}
@@ -128,12 +133,12 @@ func (s Store) AddContainer(c *Container, free func(others []*Container) error) 
 	return s.PutContainer(c)
 }
 
-// SweepContainers removes folders without a record. A dnet leaves one if it dies
+// SweepContainers removes folders that no container has. A dnet leaves one if it dies
 // while it writes the first record or removes the last one. Folders are made under
 // the lock of the list only; SweepContainers takes that lock only if there is one to
 // remove.
 func (s Store) SweepContainers() error {
-	if len(s.recordless()) == 0 {
+	if len(s.abandoned()) == 0 {
 		return nil
 	}
 	lock, err := s.lock(kindContainerList, "")
@@ -142,22 +147,32 @@ func (s Store) SweepContainers() error {
 	}
 	defer lock.Unlock()
 	var errs []error
-	for _, dir := range s.recordless() {
+	for _, dir := range s.abandoned() {
 		errs = append(errs, os.RemoveAll(dir))
 	}
 	return errors.Join(errs...)
 }
 
-// recordless lists the folders without a record.
-func (s Store) recordless() []string {
+// abandoned lists the folders without a record that no container has.
+func (s Store) abandoned() []string {
 	var dirs []string
 	entries, _ := os.ReadDir(s.containers()) // none yet
 	for _, e := range entries {
-		if _, err := os.Lstat(s.containerPath(e.Name())); errors.Is(err, fs.ErrNotExist) {
+		if !s.isContainer(e.Name()) {
 			dirs = append(dirs, s.ContainerDir(e.Name()))
 		}
 	}
 	return dirs
+}
+
+// isContainer reports whether a folder is a container's. One without a record is if its dnet
+// runs, or if it is attached to a network. The caller holds the lock of the list if it must know.
+func (s Store) isContainer(id string) bool {
+	if _, err := os.Lstat(s.containerPath(id)); !errors.Is(err, fs.ErrNotExist) {
+		return true
+	}
+	keys, err := s.keys("*", id, "*")
+	return disk.Exists(s.ContainerDir(id)) && (err != nil || len(keys) > 0 || s.ContainerLocked(id) || len(s.keptOf(id)) > 0)
 }
 
 // PutContainer writes a container's record whole.
@@ -195,28 +210,83 @@ func (s Store) Container(id string) (*Container, error) {
 	return c, nil
 }
 
-// Containers lists the containers, the newest first. It leaves out those whose
-// record can't be read, so that one broken record does not hide the others; their
-// errors are in broken.
-func (s Store) Containers() (list []*Container, broken []error, err error) {
+// Containers lists the containers, the newest first. Of one whose record can't be read,
+// or is not there, Unreadable is set.
+func (s Store) Containers() ([]*Container, error) {
+	return s.readContainers(func(id string) bool {
+		// Between a folder and its record, and between their removals, there is the lock of the list. Nothing else is
+		// asked for under that lock, so it can be asked for under any other.
+		lock, err := s.lockToRead(kindContainerList, "")
+		if err != nil {
+			return false // not root: what is not there can't be told from what comes
+		}
+		defer lock.Unlock()
+		return s.isContainer(id)
+	})
+}
+
+// errNoRecord is why there is nothing to read. It is no fs.ErrNotExist, which means that there is
+// no container.
+var errNoRecord = errors.New("no such file")
+
+// readContainers is Containers. there is asked whether one without a record is a container.
+func (s Store) readContainers(there func(id string) bool) (list []*Container, err error) {
 	entries, err := os.ReadDir(s.containers())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, err
+		return nil, err
 	}
 	for _, e := range entries {
-		c, err := s.Container(e.Name())
+		id := e.Name()
+		c, err := s.Container(id)
+		if errors.Is(err, fs.ErrNotExist) && there(id) {
+			if c, err = s.Container(id); errors.Is(err, fs.ErrNotExist) { // it may be written by now
+				err = &disk.UnreadableError{Path: s.containerPath(id), Err: errNoRecord}
+			}
+		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // not written yet, or gone
+			continue
 		case disk.IsUnreadable(err):
-			broken = append(broken, err)
+			c = s.unreadable(id, err)
 		case err != nil:
-			return nil, nil, err
-		default:
-			list = append(list, c)
+			return nil, err
 		}
+		list = append(list, c)
 	}
 	slices.SortStableFunc(list, func(a, b *Container) int { return b.Created.Compare(a.Created) })
-	return list, broken, nil
+	return list, nil
+}
+
+// unreadable returns what is known of a container whose record can't be read: by the lock that
+// its dnet holds, what libcni has kept in its folder, and the records of its attachments.
+func (s Store) unreadable(id string, why error) *Container {
+	c := &Container{ID: id, Name: id[:min(len(id), network.ShortID)], Stage: Exited, Unreadable: why}
+	if s.ContainerLocked(id) {
+		c.Stage = Running
+	}
+	if info, err := os.Stat(s.ContainerDir(id)); err == nil {
+		c.Created = info.ModTime()
+	}
+	for _, k := range s.keptOf(id) {
+		c.Networks = append(c.Networks, Attachment{
+			Network: k.NetworkName, IfName: k.IfName, Conf: k.Config, Args: k.Args, Values: k.Values,
+		})
+		for _, arg := range k.Args {
+			if arg[0] == "DNET_NAME" {
+				c.Name = arg[1]
+			}
+		}
+	}
+	attached, _ := s.OfContainer(id) // of what can't be read either, no more is known
+	for _, r := range attached {
+		if r.Name != "" {
+			c.Name = r.Name
+		}
+		if !slices.ContainsFunc(c.Networks, func(at Attachment) bool { return at.Network == r.Attachment.Network && at.IfName == r.IfName }) {
+			c.Networks = append(c.Networks, Attachment{Network: r.Attachment.Network, IfName: r.IfName})
+		}
+	}
+	return c
 }
 
 // statusFile is the name of a container's file that has its exit status where its record is
@@ -252,25 +322,44 @@ func ReadStatus(f *os.File) (status int, ok bool) {
 // RemoveContainer forgets a container, whose lock the caller holds. It removes the
 // record first: SweepContainers removes a folder without one.
 func (s Store) RemoveContainer(id string) error {
-	if err := os.Remove(s.containerPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return s.forgetContainer(id, func(path string) error {
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
+}
+
+// ForgetUnreadable is RemoveContainer for a container whose record can't be read: the
+// record is moved away.
+func (s Store) ForgetUnreadable(id string, why error) error {
+	return s.forgetContainer(id, func(path string) error { return s.Root(s.Run).Quarantine(path, why) })
+}
+
+func (s Store) forgetContainer(id string, remove func(path string) error) error {
+	lock, err := s.lock(kindContainerList, "")
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if err := remove(s.containerPath(id)); err != nil {
 		return err
 	}
 	return os.RemoveAll(s.ContainerDir(id))
 }
 
-// ForgetBroken is RemoveContainer for a container whose record can't be read: the
-// record is moved away.
-func (s Store) ForgetBroken(id string, why error) error {
-	if err := s.Root(s.Run).Quarantine(s.containerPath(id), why); err != nil {
-		return err
-	}
-	return os.RemoveAll(s.ContainerDir(id))
+// resultsDir is where libcni keeps what it attached, in a container's folder.
+const resultsDir = "results"
+
+// keptOf returns what libcni has kept of a container, in its folder.
+func (s Store) keptOf(id string) []keptAttachment {
+	return slices.DeleteFunc(keptFiles(filepath.Join(s.ContainerDir(id), resultsDir)), func(k keptAttachment) bool { return k.ContainerID != id })
 }
 
 // CheckResults removes from what libcni remembers of a container, whose lock the caller
 // holds, what is no regular file: libcni would wait for what is at its other end.
 func (s Store) CheckResults(id string) error {
-	dir := filepath.Join(s.ContainerDir(id), "results")
+	dir := filepath.Join(s.ContainerDir(id), resultsDir)
 	files, err := disk.NamesIn(dir)
 	if err != nil {
 		return nil //nolint:nilerr // libcni finds none, and can do without

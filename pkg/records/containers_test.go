@@ -34,7 +34,7 @@ func TestContainers(t *testing.T) {
 	}); !errors.Is(err, taken) {
 		t.Errorf("a container whose name is taken: %v", err)
 	}
-	list, _, err := s.Containers()
+	list, err := s.Containers()
 	if err != nil || len(list) != 2 || list[0].ID != "bb" {
 		t.Errorf("%v, %v: want bb before aa", list, err)
 	}
@@ -53,7 +53,7 @@ func TestContainers(t *testing.T) {
 	}
 }
 
-// TestBrokenRecord leaves one that can't be read out, and the others in.
+// TestBrokenRecord: one that can't be read hides no other.
 func TestBrokenRecord(t *testing.T) {
 	s := Store{Run: filepath.Join(t.TempDir(), "run")}
 	if err := s.PutContainer(&Container{ID: "aa"}); err != nil {
@@ -69,9 +69,14 @@ func TestBrokenRecord(t *testing.T) {
 	if err := os.WriteFile(s.ContainerDir("file"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	list, broken, err := s.Containers()
-	if err != nil || len(list) != 1 || list[0].ID != "aa" || len(broken) != 2 {
-		t.Errorf("%v, %v, %v: want aa, and what is wrong with bb and file", list, broken, err)
+	list, err := s.Containers()
+	if err != nil || len(list) != 3 {
+		t.Fatalf("%v, %v: want aa, bb and file", list, err)
+	}
+	for _, c := range list {
+		if readable := c.ID == "aa"; readable != (c.Unreadable == nil) {
+			t.Errorf("%s: %v", c.ID, c.Unreadable)
+		}
 	}
 	if err := s.AddContainer(&Container{ID: "cc"}, func([]*Container) error { return nil }); err != nil {
 		t.Error(err)
@@ -99,6 +104,69 @@ func TestSweepContainers(t *testing.T) {
 	}
 	if _, err := s.Container("aa"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNoRecord: a folder without a record is a container's that runs or is attached, of which that much is
+// known, and else it is nothing.
+func TestNoRecord(t *testing.T) {
+	const id = "0123456789abcdef"
+	kept := `{"kind": "cniCacheV1", "containerId": "` + id + `", "networkName": "lab", "ifName": "eth1", "config": "e30=",
+		"cniArgs": [["DNET_NAME", "kept"]], "capabilityArgs": {"mac": "02:42:00:00:00:01"}}`
+	for name, c := range map[string]struct {
+		make func(t *testing.T, s Store) error
+		want string // name, stage, networks
+	}{
+		"nothing": {func(*testing.T, Store) error { return nil }, ""},
+		"locked": {func(t *testing.T, s Store) error {
+			lock, err := s.LockContainer(id)
+			t.Cleanup(lock.Unlock)
+			return err
+		}, "0123456789ab running"},
+		"attached": {func(_ *testing.T, s Store) error {
+			return s.Put(&Record{Attachment: owner(id), Plugin: "dbridge", State: Up, Name: "web"})
+		}, "web exited web/eth0"},
+		"kept": {func(_ *testing.T, s Store) error {
+			dir := filepath.Join(s.ContainerDir(id), resultsDir)
+			return errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "lab-"+id+"-eth1"), []byte(kept), 0o600))
+		}, "kept exited lab/eth1={}"},
+		"another's kept": {func(_ *testing.T, s Store) error {
+			dir := filepath.Join(s.ContainerDir(id), resultsDir)
+			other := strings.Replace(kept, id, "other", 1)
+			return errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "lab-other-eth1"), []byte(other), 0o600))
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := Store{Run: filepath.Join(t.TempDir(), "run")}
+			if err := errors.Join(os.MkdirAll(s.ContainerDir(id), 0o755), c.make(t, s)); err != nil {
+				t.Fatal(err)
+			}
+			list, err := s.Containers()
+			if err == nil {
+				err = s.SweepContainers()
+			}
+			if err != nil || (len(list) > 0) != (c.want != "") || disk.Exists(s.ContainerDir(id)) != (c.want != "") {
+				t.Fatalf("%v, %v; want %q, and the folder with it", list, err, c.want)
+			}
+			var others int
+			must := s.AddContainer(&Container{ID: "new"}, func(list []*Container) error { others = len(list); return nil })
+			if must != nil || others != len(list) {
+				t.Errorf("a new container sees %d others, %v", others, must)
+			}
+			if len(list) == 0 {
+				return
+			}
+			got := list[0].Name + " " + string(list[0].Stage)
+			for _, at := range list[0].Networks {
+				got += " " + at.Network + "/" + at.IfName
+				if at.Conf != nil {
+					got += "=" + string(at.Conf)
+				}
+			}
+			if got != c.want || !disk.IsUnreadable(list[0].Unreadable) {
+				t.Errorf("%s: %v, want %s", got, list[0].Unreadable, c.want)
+			}
+		})
 	}
 }
 
@@ -175,7 +243,7 @@ func TestRemoveContainer(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, why := s.Container("bb")
-	if err := s.ForgetBroken("bb", why); err != nil {
+	if err := s.ForgetUnreadable("bb", why); err != nil {
 		t.Error(err)
 	}
 	for _, id := range []string{"aa", "bb"} {

@@ -28,7 +28,7 @@ func (s Store) Donors() ([]network.Donor, error) {
 	}
 	all.connected(s)
 	all.kept(libcniResults)
-	containers, _, err := s.Containers()
+	containers, err := s.Containers()
 	for _, c := range containers {
 		all.container(c)
 	}
@@ -124,6 +124,8 @@ type keptAttachment struct {
 	IfName      string          `json:"ifName"`
 	NetNS       string          `json:"netns"`
 	Args        [][2]string     `json:"cniArgs"`
+	Values      map[string]any  `json:"capabilityArgs"`
+	Config      []byte          `json:"config"` // the network's configuration list
 	Result      json.RawMessage `json:"result"`
 }
 
@@ -132,14 +134,23 @@ const maxKept = 1 << 20
 
 // kept adds what libcni has kept in a directory.
 func (d *donors) kept(dir string) {
+	for _, k := range keptFiles(dir) {
+		d.keptOne(k)
+	}
+}
+
+// keptFiles returns what libcni has kept in a directory.
+func keptFiles(dir string) (list []keptAttachment) {
 	names, _ := disk.NamesIn(dir) // none: libcni is not in use
+	slices.Sort(names)
 	for _, name := range names {
 		data, err := disk.ReadLimited(filepath.Join(dir, name), 0, maxKept)
 		var k keptAttachment
 		if err == nil && json.Unmarshal(data, &k) == nil && k.Kind == "cniCacheV1" && k.ContainerID != "" {
-			d.keptOne(k)
+			list = append(list, k)
 		}
 	}
+	return list
 }
 
 func (d *donors) keptOne(k keptAttachment) {
@@ -201,6 +212,9 @@ func (k keptAttachment) addresses() (list []netip.Addr) {
 func (d *donors) container(c *Container) {
 	one := d.of(c.ID)
 	addName(one, c.Name)
+	if c.Unreadable != nil {
+		return // the records of its attachments tell where it is
+	}
 	one.State = string(c.Stage)
 	one.Namespaces = nil // also of a record that a dnet left which was killed
 	if c.Stage == Running {

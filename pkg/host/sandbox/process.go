@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/host/proc"
+	"dcni/pkg/netns"
 	"dcni/pkg/records"
 )
 
@@ -132,3 +134,36 @@ func inNamespaceOf(q proc.Process, p records.Process) bool {
 // hasMarker reports whether a process sees one of the sandbox's own mounts. A
 // process that makes itself a mount namespace (unshare -m) keeps them.
 func hasMarker(q proc.Process, marker string) bool { return strings.Contains(q.Mounts(), marker) }
+
+// Marker is a word that only the mounts of one container contain, see [Sweep].
+func Marker(container string) string { return "/containers/" + container + "/" }
+
+// Find finds the first process of a container by its mounts: the oldest one that has them and, if
+// there are cookies, is in a network namespace of one of these. The zero Process is none.
+func Find(container string, cookies []uint64) (found records.Process) {
+	const digits = 64
+	if len(container) != digits {
+		return found // such a folder is of no dnet: other programs' mounts may have the name
+	}
+	host, _ := proc.Process(os.Getpid()).NamespaceInode("net") // this process is alive, so there is one
+	for q := range proc.All() {
+		if !hasMarker(q, Marker(container)) {
+			continue
+		}
+		c := Child{Process: records.Process{PID: int(q)}}
+		if err := c.identify(true); err != nil {
+			continue // it has ended
+		}
+		cookie, err := netns.CookieAt(q.NetNS())
+		if len(cookies) > 0 && (err != nil || !slices.Contains(cookies, cookie)) {
+			continue
+		}
+		if c.NetNS == host {
+			c.NetNS = 0
+		}
+		if found.PID == 0 || c.Start < found.Start {
+			found = c.Process
+		}
+	}
+	return found
+}
