@@ -170,6 +170,24 @@ func TestPreferenceEnds(t *testing.T) {
 	})
 }
 
+// TestPreferenceByStopwatch has a preference end by the upstream's own clock, which does not
+// move when the host's is set: by that one, no time passes here.
+func TestPreferenceByStopwatch(t *testing.T) {
+	u := NewUpstream([]netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53"), netip.MustParseAddrPort("192.0.2.2:53")}, nil)
+	now := time.Hour
+	u.now = func() time.Duration { return now }
+	u.prefer(1)
+	for _, c := range []struct {
+		now  time.Duration
+		want string
+	}{{time.Hour, "[1 0]"}, {time.Hour + preferredFor - 1, "[1 0]"}, {time.Hour + preferredFor, "[0 1]"}} {
+		now = c.now
+		if got := fmt.Sprint(u.order()); got != c.want {
+			t.Errorf("at %v: order %s, want %s", c.now, got, c.want)
+		}
+	}
+}
+
 // TestStreamsReturned has each TCP connection make place for the next one.
 func TestStreamsReturned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -43,13 +43,16 @@ func NewServer(c Config) *Server {
 	if c.Cache == 0 {
 		c.Cache = DefaultCache
 	}
-	start := time.Now()
-	s := &Server{
-		cache: newCache(c.Cache), flights: map[string]*flight{},
-		now: func() time.Duration { return time.Since(start) },
-	}
+	s := &Server{cache: newCache(c.Cache), flights: map[string]*flight{}, now: stopwatch()}
 	s.turns.now = func() time.Duration { return s.now() }
 	return s
+}
+
+// stopwatch returns a clock that begins now. It is the monotonic one: setting the host's clock
+// does not move it.
+func stopwatch() func() time.Duration {
+	start := time.Now()
+	return func() time.Duration { return time.Since(start) }
 }
 
 // Forget drops all answers of upstreams, those that are under way too: they may be

@@ -42,7 +42,8 @@ type Upstream struct {
 	dial    Dialer
 	streams chan struct{} // a semaphore of TCP connections
 	first   atomic.Int32  // index of the server to ask first
-	until   atomic.Int64  // until when, in Unix nanoseconds
+	until   atomic.Int64  // until when by now, in nanoseconds
+	now     func() time.Duration
 }
 
 // upstreams counts Upstreams. The number is part of the cache's keys.
@@ -53,7 +54,7 @@ var upstreams atomic.Uint32
 // the query back to us. The first eight count. Without a dialer the servers are dialled from the
 // namespace of the process, the host's.
 func NewUpstream(servers []netip.AddrPort, dial Dialer, own ...netip.Addr) *Upstream {
-	u := &Upstream{id: upstreams.Add(1), dial: dial, streams: make(chan struct{}, maxUpstreamTCP), longest: maxLife}
+	u := &Upstream{id: upstreams.Add(1), dial: dial, streams: make(chan struct{}, maxUpstreamTCP), longest: maxLife, now: stopwatch()}
 	if dial == nil {
 		u.dial = new(net.Dialer).DialContext
 	}
@@ -136,7 +137,7 @@ func good(m *mdns.Msg) bool {
 func (u *Upstream) order() []int {
 	var order []int
 	first := -1
-	if time.Now().UnixNano() < u.until.Load() {
+	if int64(u.now()) < u.until.Load() {
 		first = int(u.first.Load())
 		order = append(order, first)
 	}
@@ -151,10 +152,10 @@ func (u *Upstream) order() []int {
 // prefer has a server asked first for a while. Its later answers do not make that
 // longer: the first of the list may work again.
 func (u *Upstream) prefer(server int) {
-	now := time.Now()
-	if int(u.first.Load()) == server && (server == 0 || now.UnixNano() < u.until.Load()) {
+	now := u.now()
+	if int(u.first.Load()) == server && (server == 0 || int64(now) < u.until.Load()) {
 		return
 	}
 	u.first.Store(int32(server))
-	u.until.Store(now.Add(preferredFor).UnixNano())
+	u.until.Store(int64(now + preferredFor))
 }
