@@ -3,6 +3,7 @@ package rtnl
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -115,16 +116,48 @@ func (r *Conn) RouteTo(a netip.Addr) (index int, source netip.Addr, err error) {
 
 // A Way is how packets to an address leave.
 type Way struct {
-	Index  int        // of the link
-	Source netip.Addr // that they carry
-	MTU    int        // bytes, of the route itself; 0: it has none
+	Index   int        // of the link
+	Source  netip.Addr // that they carry
+	Gateway netip.Addr // the zero Addr: the destination is on the link
+	MTU     int        // bytes, of the route itself; 0: it has none
+}
+
+// String names what leads packets there, but not their size.
+func (w Way) String() string {
+	if w.Index == 0 {
+		return "nowhere"
+	}
+	s := fmt.Sprintf("%v by link %d", w.Source, w.Index)
+	if w.Gateway.IsValid() {
+		s += " via " + w.Gateway.String()
+	}
+	return s
 }
 
 // WayTo returns how packets to an address leave.
 func (r *Conn) WayTo(a netip.Addr) (way Way, err error) {
+	return r.WayToPort(netip.AddrPortFrom(a, 0))
+}
+
+// WayToPort returns how UDP datagrams to a port leave, which rules of routing may name. Port 0 is
+// none: how any packets leave. Zones are names of links.
+func (r *Conn) WayToPort(to netip.AddrPort) (way Way, err error) {
+	var zone *Link
+	if name := to.Addr().Zone(); name != "" {
+		if zone, err = r.LinkByName(name); err != nil {
+			return way, err
+		}
+	}
 	payloads, err := r.Request(unix.RTM_GETROUTE, 0, func(m *Message) {
-		m.B = append(m.B, Family(a), byte(a.BitLen()), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) // struct rtmsg
-		m.Raw(unix.RTA_DST, a.AsSlice())
+		m.B = append(m.B, Family(to.Addr()), byte(to.Addr().BitLen()), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) // struct rtmsg
+		m.Raw(unix.RTA_DST, to.Addr().AsSlice())
+		if to.Port() != 0 {
+			m.Raw(unix.RTA_IP_PROTO, []byte{unix.IPPROTO_UDP})
+			m.Raw(unix.RTA_DPORT, binary.BigEndian.AppendUint16(nil, to.Port()))
+		}
+		if zone != nil {
+			m.Native(unix.RTA_OIF, uint32(zone.Index))
+		}
 	})
 	if err != nil {
 		return way, err
@@ -148,6 +181,10 @@ func (w *Way) parse(b []byte) {
 			w.Index = int(binary.NativeEndian.Uint32(data))
 		case typ == unix.RTA_PREFSRC:
 			w.Source, _ = netip.AddrFromSlice(data)
+		case typ == unix.RTA_GATEWAY:
+			w.Gateway, _ = netip.AddrFromSlice(data)
+		case typ == unix.RTA_VIA && len(data) > 2: // struct rtvia: the family, in the host's byte order, and an address of that
+			w.Gateway, _ = netip.AddrFromSlice(data[2:])
 		case typ == unix.RTA_METRICS:
 			nlsock.Attributes(data, func(typ uint16, data []byte) {
 				if typ == unix.RTAX_MTU && len(data) >= 4 {
