@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
 
 	"dcni/pkg/dns"
+	"dcni/pkg/host/rtnl"
 	"dcni/pkg/names"
 	"dcni/pkg/records/disk"
 )
@@ -20,12 +20,12 @@ const lookEvery = 500 * time.Millisecond
 // see it.
 type upstream struct {
 	servers []netip.AddrPort
-	sources []netip.Addr // the host's addresses that each is asked from: a VPN changes them
+	ways    []rtnl.Way // by which each is reached: a VPN changes them. Zero: it is not reached
 }
 
 // equal reports whether both would get the same answers.
 func (u upstream) equal(o upstream) bool {
-	return slices.Equal(u.servers, o.servers) && slices.Equal(u.sources, o.sources)
+	return slices.Equal(u.servers, o.servers) && slices.Equal(u.ways, o.ways)
 }
 
 // watchUpstream reads the host's resolv.conf again and again.
@@ -57,9 +57,9 @@ func (d *dnetd) readUpstream() {
 	text, err := disk.ReadLimited(d.resolvConf, 0, names.MaxResolvConf)
 	var is upstream
 	for _, a := range names.ParseResolvConf(string(text)).Addresses() {
-		server := netip.AddrPortFrom(a, names.DNSPort)
-		is.servers, is.sources = append(is.servers, server), append(is.sources, sourceOf(server))
+		is.servers = append(is.servers, netip.AddrPortFrom(a.Unmap(), names.DNSPort))
 	}
+	is.ways = waysTo(is.servers)
 	if d.upstream != nil && d.upstream.equal(is) {
 		return
 	}
@@ -68,7 +68,7 @@ func (d *dnetd) readUpstream() {
 	if err != nil {
 		d.log.Warn("the host has no name servers", "error", err)
 	}
-	d.log.Info("upstream", "servers", is.servers, "from", is.sources)
+	d.log.Info("upstream", "servers", is.servers, "from", is.ways)
 	u := dns.NewUpstream(is.servers, nil)
 	if is.onHost() {
 		u.KeepBriefly()
@@ -83,20 +83,27 @@ func (d *dnetd) readUpstream() {
 // serves the LAN, too: the kernel sends from that address to itself.
 func (u *upstream) onHost() bool {
 	for i, server := range u.servers {
-		if u.sources[i] == server.Addr() {
+		if u.ways[i].Source == server.Addr().WithZone("") {
 			return true
 		}
 	}
 	return false
 }
 
-// sourceOf returns the address that the kernel sends from to a server, the zero Addr if
-// it is not reached. A connected UDP socket tells; it sends nothing.
-func sourceOf(server netip.AddrPort) netip.Addr {
-	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(server))
+// waysTo returns how datagrams to each server leave the host, as the kernel says: nothing is
+// sent. Which MTU the route has changes no answer, and is left out.
+func waysTo(servers []netip.AddrPort) []rtnl.Way {
+	ways := make([]rtnl.Way, len(servers))
+	rt, err := rtnl.Dial()
 	if err != nil {
-		return netip.Addr{}
+		return ways
 	}
-	defer func() { _ = c.Close() }() // nothing was sent
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
+	defer rt.Close()
+	for i, server := range servers {
+		if way, err := rt.WayToPort(server); err == nil {
+			way.MTU = 0
+			ways[i] = way
+		}
+	}
+	return ways
 }
