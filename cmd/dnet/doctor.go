@@ -17,6 +17,7 @@ import (
 	"dcni/pkg/netns"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/records/disk"
 	"dcni/pkg/records/leases"
 	"dcni/pkg/wire"
 )
@@ -117,10 +118,25 @@ func (a *app) facts() (doctor.Facts, error) {
 	facts.Servers = m.Nameservers()
 	facts.Agent = a.agentSays()
 	facts.Cluster = a.clusterFacts()
+	facts.Unreadable = a.unreadableChanges()
 	if facts.Listeners, err = condition.Listeners(facts.Attachments); err != nil {
 		a.warn("listeners are not known: %v", err)
 	}
 	return facts, nil
+}
+
+// unreadableChanges are the records of what dcni changed of the host that can't be read.
+func (a *app) unreadableChanges() (list []doctor.Unreadable) {
+	changes, err := a.store.Changes()
+	if err != nil {
+		a.warn("what dcni changed of the host is not known: %v", err)
+	}
+	for _, c := range changes {
+		if unread, is := errors.AsType[*disk.UnreadableError](a.store.CheckChange(c.Key)); is {
+			list = append(list, doctor.Unreadable{Key: c.Key, File: unread.Path, Why: unread.Err.Error()})
+		}
+	}
+	return list
 }
 
 // clusterFacts are those of the cluster that the host is a node of, if it is one.

@@ -39,6 +39,7 @@ const (
 	Tunnel        = "tunnel"         // what overlay networks send does not pass to another node
 	Checksums     = "checksums"      // the NIC computes checksums of overlay networks wrongly
 	Neighbours    = "neighbours"     // the kernel's neighbour table is nearly full
+	HostRecord    = "host-record"    // a record of what dcni changed of the host can't be read
 )
 
 // A Finding is one thing that is wrong.
@@ -71,6 +72,7 @@ type Facts struct {
 	AgentUnit   bool         // systemd runs, and has a unit of dnetd's
 	Listeners   []Listener
 	Neighbours  []NeighbourTable
+	Unreadable  []Unreadable
 	Cluster     Cluster
 }
 
@@ -149,11 +151,18 @@ type NeighbourTable struct {
 	Entries, Limit int // the limit is gc_thresh3
 }
 
+// An Unreadable is the record of something of the host's that dcni changed, which can't be read.
+type Unreadable struct {
+	Key  string // of the object that made the change: "forwarding 4"
+	File string
+	Why  string
+}
+
 // Findings returns what is wrong, in an order that is always the same.
 func Findings(f Facts) []Finding {
 	var all []Finding
 	for _, check := range []func(Facts) []Finding{
-		kernel, forwarding, rules, dropping, competing, managed, networkd, mtu, overlaps, routeOverlaps, leases, orphans, agent, loops, held, neighbours, cluster,
+		kernel, forwarding, rules, dropping, competing, managed, networkd, mtu, overlaps, routeOverlaps, leases, orphans, agent, loops, held, neighbours, unreadable, cluster,
 	} {
 		all = append(all, check(f)...)
 	}
@@ -402,6 +411,30 @@ func neighbours(f Facts) (list []Finding) {
 			fmt.Sprintf("the kernel's IPv%d neighbour table has %d entries of %d, and containers here have %d addresses", t.Family, t.Entries, t.Limit, need),
 			"once it is full, the host and containers reach no neighbour that they don't know already",
 			fmt.Sprintf("sysctl -w %s3=%d %[1]s2=%[3]d", key, limit, limit/2),
+		})
+	}
+	return list
+}
+
+// unreadable finds records whose loss breaks something. Of the other kinds it counts that the file
+// is there, and DEL needs no more.
+func unreadable(f Facts) (list []Finding) {
+	for _, u := range f.Unreadable {
+		kind, of, _ := strings.Cut(u.Key, " ")
+		var breaks, fix string
+		switch {
+		case kind == "forwarding" && !strings.HasSuffix(of, " for all"):
+			breaks, fix = fmt.Sprintf("CHECK of the containers that use IPv%s fails", of), healing
+		case kind == "link":
+			breaks, fix = fmt.Sprintf("CHECK of the containers on it fails, and a link %s that its owner made since is deleted with the last of them", of), healing
+		case kind == "borrowed":
+			// How it was is lost. Without the file, what is there counts as its owner's.
+			breaks, fix = "what dcni changed stays when the last container goes: "+of, "rm -r "+quote(u.File)
+		default:
+			continue
+		}
+		list = append(list, Finding{
+			HostRecord, u.Key, fmt.Sprintf("the record of %s, %s, can't be read: %s", u.Key, u.File, u.Why), breaks, fix,
 		})
 	}
 	return list

@@ -194,6 +194,14 @@ func TestFindings(t *testing.T) {
 		}, []string{"port-held 8080/tcp: ss -lnp 'sport = :8080'"}},
 		{"a full neighbour table", func(f *Facts) { f.Neighbours[1].Entries = 900 },
 			[]string{"neighbours IPv6: sysctl -w net.ipv6.neigh.default.gc_thresh3=4096 net.ipv6.neigh.default.gc_thresh2=2048"}},
+		{"records of the host's that can't be read", func(f *Facts) {
+			for _, key := range []string{"borrowed addr 10.7.0.1/24 dev br_1", "borrowed up br_1", "encrypted 4787", "forwarding 4", "forwarding 6 for all", "link eth0.10", "permit br_1", "table bridge dcni", "underlay 4789"} {
+				f.Unreadable = append(f.Unreadable, Unreadable{key, "/run/dcni/host/x y.json", "is not JSON"})
+			}
+		}, []string{
+			"host-record borrowed addr 10.7.0.1/24 dev br_1: rm -r '/run/dcni/host/x y.json'", "host-record borrowed up br_1: rm -r '/run/dcni/host/x y.json'",
+			"host-record forwarding 4: dnetd --once", "host-record link eth0.10: dnetd --once",
+		}},
 		{"more containers than it takes", func(f *Facts) { f.Neighbours[0].Limit = 1 },
 			[]string{"neighbours IPv4: sysctl -w net.ipv4.neigh.default.gc_thresh3=256 net.ipv4.neigh.default.gc_thresh2=128"}},
 	} {

@@ -10,6 +10,7 @@ import (
 	"dcni/pkg/host/rtnl"
 	"dcni/pkg/host/spaces"
 	"dcni/pkg/records"
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -181,6 +182,9 @@ func (s sharedLink) Check() error {
 	}
 	if err != nil {
 		return err
+	}
+	if err := s.h.Records.CheckChange(s.o.Key()); disk.IsUnreadable(err) {
+		return err // Ensure writes it again
 	}
 	if mtu := s.h.vlanMTU(l); mtu != 0 && mtu != l.MTU {
 		return fmt.Errorf("has mtu %d instead of %d", l.MTU, mtu)
