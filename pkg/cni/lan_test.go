@@ -10,8 +10,10 @@ import (
 
 	"dcni/pkg/cni"
 	"dcni/pkg/cni/cnitest"
+	"dcni/pkg/ipam"
 	"dcni/pkg/mode/macvlan"
 	"dcni/pkg/network"
+	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
@@ -110,6 +112,46 @@ func TestConflictRefused(t *testing.T) {
 			}
 			if after := w.State(t); after != before {
 				t.Errorf("left:\n%s\nbefore:\n%s", after, before)
+			}
+		})
+	}
+}
+
+// An address that a container of another network on the same parent has is refused by the name of
+// that one: whether the LAN or the kernel tells of it.
+func TestTakenByOwn(t *testing.T) {
+	for name, c := range map[string]struct {
+		parent string // of the other network
+		kernel bool   // it tells
+		want   string
+	}{
+		"heard on the LAN": {"eth0", false, "Address already in use: 10.1.0.9 is leased to other c0/eth0"},
+		"another parent":   {"eth1", false, "Address already in use: 10.1.0.9 is used by 02:00:00:00:00:99 on the LAN"},
+		"the kernel's":     {"eth0", true, "Address already in use: 10.1.0.9 is leased to other c0/eth0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := cnitest.NewWorld(t, macvlan.Plugin)
+			err := w.Store.Put(&records.Record{
+				Attachment: wire.Attachment{Network: "other", Container: "c0", IfName: "eth0"}, Plugin: "dmacvlan", State: records.Up,
+				Parent:    &network.Parent{Kind: wire.KindMacvlan, Name: c.parent, Mode: "bridge"},
+				Addresses: []ipam.Assigned{{Address: netip.MustParsePrefix("10.1.0.9/24")}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.kernel {
+				w.Host.Step = func(verb string, o wire.Object) error {
+					if a, ok := o.(*wire.Addr); ok && verb == "ensure" {
+						return &wire.Error{Code: wire.CodeAddressTaken, Msg: "another's", Taken: a.Prefix.Addr()}
+					}
+					return nil
+				}
+			} else {
+				w.Others = others("10.1.0.9")
+			}
+			_, err = w.Engine.Add(w.Request(t, "c1", fmt.Sprintf(lanConf, `"ips": ["10.1.0.9"]`)))
+			if err == nil || err.Error() != c.want {
+				t.Errorf("error %v; want %s", err, c.want)
 			}
 		})
 	}

@@ -31,6 +31,13 @@ func (a *addition) ensureOwn() ([]wire.Object, error) {
 		if c, found := a.beside(err); found && len(made) == 0 {
 			taken, err = []wire.Conflict{c}, nil
 		}
+		if coded := (*wire.Error)(nil); errors.As(err, &coded) && coded.Taken.IsValid() {
+			err = a.nameOwner(coded.Taken, err)
+		} else if coded != nil && coded.Code == wire.CodeAddressTaken { // the MAC, which may be made of an address
+			for _, own := range a.endpoint.Addresses {
+				err = a.nameOwner(own.Address.Addr(), err)
+			}
+		}
 		if err != nil || len(taken) == 0 {
 			return made, err
 		}
@@ -151,7 +158,7 @@ func (a *addition) replace(taken []wire.Conflict, try int) error {
 	source, can := a.source.(Replacer)
 	for _, c := range taken {
 		if !can || slices.Contains(a.r.Static, c.Address) {
-			return ipam.InUse(c.Address, "used by "+c.Holder())
+			return a.nameOwner(c.Address, ipam.InUse(c.Address, "used by "+c.Holder()))
 		}
 		fmt.Fprintf(a.Log, "%s: %s: address %s is used by %s\n", a.Plugin.Type, a.r.Attachment, c.Address, c.Holder())
 	}
@@ -163,6 +170,22 @@ func (a *addition) replace(taken []wire.Conflict, try int) error {
 		return err
 	}
 	return a.makePlan()
+}
+
+// nameOwner returns the error about an address that an interface has beside the attachment's: it
+// names the container, where that is one on the same parent, of whichever network.
+func (a *addition) nameOwner(address netip.Addr, err error) error {
+	list, _ := a.Index.List("") // what can't be read names nothing
+	for _, r := range list {
+		on := a.mode.Describe().Parent
+		if r.Attachment == a.r.Attachment || r.Parent == nil || on == nil || r.Parent.Name != on.Name {
+			continue
+		}
+		if slices.ContainsFunc(r.AddressesThere(), func(has ipam.Assigned) bool { return has.Address.Addr() == address }) {
+			return ipam.InUse(address, "leased to "+r.Attachment.String())
+		}
+	}
+	return err
 }
 
 // mayLackIPv6 reports whether there are addresses that the sandbox can't have if its
