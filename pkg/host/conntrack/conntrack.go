@@ -129,7 +129,14 @@ func FlushPorts(ports []firewall.Port) error {
 			return false
 		}
 		for _, p := range byPort[f.orig.dstPort] {
-			if p.Family(f.orig.dst.Is6()) && (p.HostIP.Unmap() == f.orig.dst || p.Any() && hostports.IsLocal(local, f.orig.dst)) {
+			if !p.Family(f.orig.dst.Is6()) {
+				continue
+			}
+			ours := p.HostIP.Unmap() == f.orig.dst
+			if !ours && p.Any() {
+				ours, _ = hostports.IsLocal(local, f.orig.dst) // left alone where that is not to be learnt
+			}
+			if ours {
 				return true
 			}
 		}

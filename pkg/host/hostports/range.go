@@ -14,15 +14,21 @@ import (
 )
 
 // IsLocal reports whether the host takes packets to ip for its own, and keeps
-// the answer in known.
-func IsLocal(known map[netip.Addr]bool, ip netip.Addr) bool {
+// the answer in known. An address without a route is not the host's; the error says that
+// the kernel could not be asked.
+func IsLocal(known map[netip.Addr]bool, ip netip.Addr) (bool, error) {
 	local, ok := known[ip]
 	if !ok {
 		routes, err := netlink.RouteGet(ip.AsSlice())
+		for _, short := range []error{unix.ENOMEM, unix.ENOBUFS, unix.EMFILE, unix.ENFILE} {
+			if errors.Is(err, short) {
+				return false, fmt.Errorf("look up the route to %s: %w", ip, err)
+			}
+		}
 		local = err == nil && slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Type == unix.RTN_LOCAL })
 		known[ip] = local
 	}
-	return local
+	return local, nil
 }
 
 // Ephemeral returns the ports the host may choose from, in order.

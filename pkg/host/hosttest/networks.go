@@ -39,7 +39,10 @@ func NewNetworks(t *testing.T, isolate bool) *Topology {
 	Sysctl(t, "net/ipv4/conf/out0/route_localnet", "1")
 	l.Host.V4, l.Host.V6 = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 	// An IPv6 address is the host's once its link has seen a carrier.
-	for i := 0; !hostports.IsLocal(map[netip.Addr]bool{}, l.Host.V6); i++ {
+	for i := 0; ; i++ {
+		if local, err := hostports.IsLocal(map[netip.Addr]bool{}, l.Host.V6); local || err != nil {
+			break
+		}
 		if i == 200 {
 			t.Fatalf("%s is not local", l.Host.V6)
 		}

@@ -117,10 +117,15 @@ func (a *allocator) isSibling(comment string) bool { return slices.Contains(a.si
 
 // hostAddress refuses an address that is not the host's.
 func (a *allocator) hostAddress(p firewall.Port) error {
-	if ip := p.HostIP.Unmap(); !p.Any() && !hostports.IsLocal(a.local, ip) {
-		return wire.Invalid("hostIP", ip.String(), "must be an address of this host, or empty for any")
+	if p.Any() {
+		return nil
 	}
-	return nil
+	ip := p.HostIP.Unmap()
+	local, err := hostports.IsLocal(a.local, ip)
+	if err == nil && !local {
+		err = wire.Invalid("hostIP", ip.String(), "must be an address of this host, or empty for any")
+	}
+	return err
 }
 
 // unused returns Docker's error where a program of the host listens at a port, or, at a new one,

@@ -161,10 +161,11 @@ func (s *allocator) hostAddress(b binding) error {
 	if s.local == nil {
 		s.local = make(map[netip.Addr]bool)
 	}
-	if !hostports.IsLocal(s.local, ip) {
-		return wire.Invalid("hostIP", ip.String(), "must be an address of this host, or empty for any")
+	local, err := hostports.IsLocal(s.local, ip)
+	if err == nil && !local {
+		err = wire.Invalid("hostIP", ip.String(), "must be an address of this host, or empty for any")
 	}
-	return nil
+	return err
 }
 
 // singles lists the claims of a set that is short, by port.
