@@ -58,7 +58,7 @@ func under(path string, roots ...string) bool {
 // part of the standard library that touches nothing.
 var pure = []string{
 	"dcni/pkg/wire", "dcni/pkg/mode", "dcni/pkg/network", "dcni/pkg/firewall", "dcni/pkg/ipam", "dcni/pkg/names",
-	"dcni/pkg/jsonenc", "dcni/pkg/container", "dcni/pkg/overlay", "dcni/pkg/doctor", "dcni/pkg/graph", "dcni/pkg/migrate",
+	"dcni/pkg/jsonenc", "dcni/pkg/container", "dcni/pkg/overlay", "dcni/pkg/doctor", "dcni/pkg/graph", "dcni/pkg/migrate", "dcni/pkg/service",
 }
 
 // stores are below a pure package and carry its interface out.

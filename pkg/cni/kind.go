@@ -12,6 +12,7 @@ import (
 	"dcni/pkg/mode/names"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/service"
 	"dcni/pkg/wire"
 )
 
@@ -45,14 +46,18 @@ func kindOf(p *network.Plugin) kind {
 }
 
 // parse reads a configuration. A plugin that makes an interface sees to names as
-// well, where its network has them.
+// well, where its network has them, and on a bridge to services.
 func parse(p *network.Plugin, conf network.Conf) (network.Mode, error) {
 	mode, err := p.Parse(conf)
 	if err != nil || p.Kind != network.MakesInterface {
 		return mode, err
 	}
-	if n := mode.Describe().Names; n != nil {
-		return named{mode, n}, nil
+	d := mode.Describe()
+	if d.Names != nil {
+		mode = named{mode, d.Names}
+	}
+	if d.Bridge != nil {
+		mode = served{mode}
 	}
 	return mode, nil
 }
@@ -79,6 +84,26 @@ func (n named) Plan(e network.Endpoint) (wire.Plan, error) {
 	resolver, err := names.Objects(n.names, e)
 	plan.Own = slices.Concat(plan.Own, resolver)
 	return plan, err
+}
+
+// served is a mode whose containers find services at their virtual addresses.
+type served struct{ network.Mode }
+
+// Plan adds the services to what is the attachment's own.
+func (s served) Plan(e network.Endpoint) (wire.Plan, error) {
+	plan, err := s.Mode.Plan(e)
+	if err != nil {
+		return plan, err
+	}
+	plan.Own = append(slices.Clip(plan.Own), clientOf(e))
+	return plan, nil
+}
+
+// clientOf returns an attachment as a client of services.
+func clientOf(e network.Endpoint) *service.Client {
+	return &service.Client{NetNS: e.NetNS, Cookie: e.Cookie, Endpoint: service.Endpoint{
+		Owner: e.Attachment, Name: e.Name, Names: e.Names, Addresses: e.IPs(),
+	}}
 }
 
 // makesInterface is a plugin that makes an interface, with addresses of an IPAM

@@ -65,7 +65,8 @@ func NewEngine(p *network.Plugin, store records.Store, machine *host.Host) *Engi
 		Plugin: p, Host: machine, Namespaces: machine, Sandboxes: machine, Facts: machine, Donors: machine,
 		Locks: store, Records: store, Index: store,
 		Source: Source(store, machine, openCluster(store, machine.StartCluster)), Relay: host.RefreshRelay, Log: os.Stderr,
-		Follow: NewConnections(store, machine).Follow,
+		Announce: machine.AnnounceTasks,
+		Follow:   NewConnections(store, machine).Follow,
 	}
 }
 

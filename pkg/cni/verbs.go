@@ -73,6 +73,9 @@ type Engine struct {
 	// Relay tells dnetd, which holds published ports and relays what netfilter can't
 	// publish, that ports of an attachment came or went; nil: there is no relay.
 	Relay func(a wire.Attachment) error
+	// Announce has the services of a network have the tasks that are on record now; nil: there
+	// are no services.
+	Announce func(network string) error
 	// Follow ends what dnet connected a container to when the runtime has detached it from
 	// its last network. netns is CNI_NETNS. nil: dnet connects nothing.
 	Follow func(gone wire.Attachment, netns string)
@@ -213,6 +216,7 @@ func (e *Engine) attach(r *Request, mode network.Mode, rec *records.Record) (*ty
 	result, made, err := a.make()
 	if err == nil {
 		e.relay(rec)
+		e.announce(rec)
 		return result, nil
 	}
 	if undo := e.unmake(r, a.source, a.lease, made); undo != nil {
@@ -445,7 +449,19 @@ func (e *Engine) takeAway(r *Request, rec *records.Record, d network.Description
 		return errors.Join(err, unsaid)
 	}
 	e.relay(rec)
+	e.announce(rec)
 	return nil
+}
+
+// announce has others know of an attachment that came or went, and may be a task of a service.
+// It is no error where that can't be: dnetd looks at the records now and then.
+func (e *Engine) announce(rec *records.Record) {
+	if e.Announce == nil || e.Plugin.Kind != network.MakesInterface {
+		return
+	}
+	if err := e.Announce(rec.Network); err != nil {
+		fmt.Fprintf(e.Log, "%s: services of network %s: %v\n", e.Plugin.Type, rec.Network, err)
+	}
 }
 
 // remove removes the kernel's part of an attachment. What may still be there on an
@@ -460,6 +476,9 @@ func (e *Engine) remove(r *Request, rec *records.Record, d network.Description) 
 	roots := e.Plugin.Roots(endpoint)
 	if d.Names != nil && e.Plugin.Kind == network.MakesInterface {
 		roots = append(roots, names.Roots(endpoint)...)
+	}
+	if d.Bridge != nil && e.Plugin.Kind == network.MakesInterface {
+		roots = append(roots, clientOf(endpoint))
 	}
 	if rec != nil {
 		known := *rec

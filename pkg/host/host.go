@@ -2,7 +2,7 @@
 // through the packages below it, which are of one subject each: spaces (the namespaces that
 // are open), links (links, addresses, routes, settings), parents (macvlans and ipvlans),
 // rules (the firewall, with locks and records), shared (namespaces that containers share),
-// nameserver, vxlan and xfrm. Below those are the kernel's languages: rtnl, nlsock, nft,
+// nameserver, services, vxlan and xfrm. Below those are the kernel's languages: rtnl, nlsock, nft,
 // nstable, conntrack, proc; and agent, which talks to dnetd. Two programs are started: dnetd,
 // where none runs, and the reaper of a bind, which outlives its plugin.
 //
@@ -23,11 +23,13 @@ import (
 	"dcni/pkg/host/parents"
 	"dcni/pkg/host/permit"
 	"dcni/pkg/host/rules"
+	"dcni/pkg/host/services"
 	"dcni/pkg/host/shared"
 	"dcni/pkg/host/spaces"
 	"dcni/pkg/host/xfrm"
 	"dcni/pkg/names"
 	"dcni/pkg/records"
+	"dcni/pkg/service"
 	"dcni/pkg/wire"
 )
 
@@ -78,6 +80,8 @@ func (h *Host) kind(o wire.Object) wire.Kind {
 		return h.links.Of(o)
 	case *wire.Parent, *wire.SharedLink, *wire.Child, *wire.HostAccess:
 		return h.parents.Of(o)
+	case *service.Client:
+		return h.services().Of(o)
 	case *wire.NetNSBind, *wire.SharedLo:
 		return h.shared().Of(o)
 	case *names.Resolver:
@@ -162,4 +166,9 @@ func (h *Host) permits() permit.Permits {
 // resolvers are the name servers of sandboxes.
 func (h *Host) resolvers() nameserver.Resolvers {
 	return nameserver.Resolvers{Set: h.spaces, Records: h.records, Dnetd: h.dnetd()}
+}
+
+// services are the virtual addresses of services in sandboxes.
+func (h *Host) services() services.Services {
+	return services.Services{Set: h.spaces, Records: h.records}
 }

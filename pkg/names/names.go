@@ -10,6 +10,7 @@
 // them it finds
 //
 //   - the names of its containers, also as name.network;
+//   - the names of its services, which come before those of containers;
 //   - host.docker.internal and gateway.docker.internal, the network's gateway;
 //   - extra hosts of the network's configuration, which come before names of
 //     containers, as /etc/hosts comes before a name server.

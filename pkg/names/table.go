@@ -37,8 +37,9 @@ func key(container, ifname string) string { return container + "/" + ifname }
 
 // A Table has the names of all networks. The zero Table is empty.
 type Table struct {
-	zones   map[string]*zone // by the network's name
-	subnets []netip.Prefix   // of all of them
+	zones    map[string]*zone            // by the network's name
+	subnets  []netip.Prefix              // of all of them
+	services map[string]map[string]*node // of networks, by name; also of those without a zone
 }
 
 // Add returns a table with an attachment more. One of the same container and
@@ -68,6 +69,29 @@ func (t *Table) Remove(network, container, ifname string) *Table {
 	return t.with(network, z.remove(key(container, ifname)))
 }
 
+// WithServices returns a table with these names of services on a network, and no others: they
+// come before names of containers.
+func (t *Table) WithServices(network string, hosts []HostEntry) *Table {
+	out := *t
+	out.services = maps.Clone(t.services)
+	if out.services == nil {
+		out.services = map[string]map[string]*node{}
+	}
+	delete(out.services, network)
+	if len(hosts) > 0 {
+		nodes := make(map[string]*node, len(hosts))
+		for _, h := range hosts {
+			nodes[strings.ToLower(h.Name)] = newNode(nil, h.Addresses)
+		}
+		out.services[network] = nodes
+	}
+	if z := t.zones[network]; z != nil {
+		same := *z
+		return out.with(network, &same)
+	}
+	return &out
+}
+
 // zone returns that of a network, as the network is now.
 func (t *Table) zone(n Network) *zone {
 	z := t.zones[n.Name]
@@ -88,10 +112,11 @@ func (t *Table) with(network string, z *zone) *Table {
 		zones = map[string]*zone{}
 	}
 	zones[network] = z
+	z.services = t.services[network]
 	if z.entries.n == 0 {
 		delete(zones, network)
 	}
-	return &Table{zones, subnetsOf(zones, t, network)}
+	return &Table{zones, subnetsOf(zones, t, network), t.services}
 }
 
 // subnetsOf returns the subnets of all zones. They are those of the table before unless
@@ -117,12 +142,14 @@ const gatewayName = "gateway.docker.internal"
 
 // A zone is one network's names.
 type zone struct {
-	net     Network
-	suffix  string           // "." and the network's name, in lower case
-	fixed   map[string]*node // names that are no container's
-	entries shards[*Entry]   // by key
-	names   shards[*node]    // of containers
-	owners  shards[[]*Entry] // by address; the newest owner is the last
+	net    Network
+	suffix string           // "." and the network's name, in lower case
+	fixed  map[string]*node // names that are no container's
+	// services are names of the network's services; nil: none
+	services map[string]*node
+	entries  shards[*Entry]   // by key
+	names    shards[*node]    // of containers
+	owners   shards[[]*Entry] // by address; the newest owner is the last
 }
 
 func newZone(n Network) *zone {
@@ -186,6 +213,9 @@ func (z *zone) remove(key string) *zone {
 // find returns what a name means in this network, or nil.
 func (z *zone) find(name []byte) *node {
 	if node := z.fixed[string(name)]; node != nil {
+		return node
+	}
+	if node := z.services[string(name)]; node != nil {
 		return node
 	}
 	if z.net.NoNames {

@@ -267,7 +267,7 @@ func TestModel(t *testing.T) {
 		network, container, _ := strings.Cut(key, " ")
 		table = table.Remove(network, container, "eth0")
 	}
-	if fmt.Sprint(table) != "&{map[] []}" {
+	if fmt.Sprint(table) != "&{map[] [] map[]}" {
 		t.Errorf("after all is removed: %v", table)
 	}
 }

@@ -27,7 +27,7 @@ import (
 // Two names may share a byte, with a chance of one in 2^59: then one waits for
 // the other for no reason. A process that held the first and asked for the second would
 // wait for itself, so no process holds two locks of one kind. The order of kinds is
-// API, agent, container, its connections, list of containers, attachment, host, network, firewall, registry, sandbox,
+// API, agent, container, its connections, list of containers, attachment, services, host, network, firewall, registry, sandbox,
 // epoch, start of the agent: a lock is asked for only under locks of kinds before it.
 type kind int64
 
@@ -45,6 +45,7 @@ const (
 	kindEpoch
 	kindConnections
 	kindAPI
+	kindServices
 )
 
 const kindShift = 59 // offsets are positive 64-bit numbers

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -151,6 +152,14 @@ func (r *Record) AddressesThere() []ipam.Assigned {
 		return network.Endpoint{Addresses: r.Addresses}.WithoutIPv6().Addresses
 	}
 	return r.Addresses
+}
+
+// IPsThere returns the same without prefixes.
+func (r *Record) IPsThere() (list []netip.Addr) {
+	for _, a := range r.AddressesThere() {
+		list = append(list, a.Address.Addr())
+	}
+	return list
 }
 
 func (s Store) attachments() string { return filepath.Join(s.Run, "attachments") }
@@ -507,6 +516,9 @@ func Interfaces(list []*Record) []*Record {
 
 // Has reports whether an attachment is on record. One whose records can't be read may be.
 func (s Store) Has(a wire.Attachment) bool {
+	if a.Container == ServiceOwner {
+		return s.HasService(a.Network, a.IfName)
+	}
 	keys, err := s.keys(a.Network, a.Container, a.IfName)
 	return err != nil || len(keys) > 0
 }

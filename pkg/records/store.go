@@ -10,6 +10,7 @@
 //	/run/dcni/epoch     a random word made once per boot, and epoch.copy
 //	/run/dcni/tmp/      files being written, before they are renamed
 //	/run/dcni/host/     what was changed of the host's own, as it was, see [Change]
+//	/run/dcni/drained/, healthy/    what is known of tasks of services
 //	/run/dcni/nodes.json    the addresses of a cluster's nodes, from which VXLAN is taken
 //
 // # Leases
@@ -47,6 +48,10 @@
 // and are in no file; "conf" is the file, where dnet made it.
 //
 // The networks themselves are files that all CNI runtimes read, see [ConfDir].
+//
+// # Services
+//
+//	/var/lib/dcni/services/web/api.json    the service api of network web, see [Service]
 //
 // # Containers
 //

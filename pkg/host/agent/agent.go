@@ -56,6 +56,9 @@ const (
 	// other nodes, as Peers says where, and keep it so. The reply comes when that is
 	// there. With Peers, Forget ends it, and Know asks whether dnetd is at it.
 	Sync Op = "sync"
+	// Services has dnetd make the services of Attachment's network as they are to be, in all
+	// their clients. The reply comes when that is done.
+	Services Op = "services"
 	// Cluster has dnetd start dclusterd, where none answers and the host is a node of a
 	// cluster. The reply comes when one answers.
 	Cluster Op = "cluster"

@@ -73,6 +73,16 @@ func FlushAddresses(addrs []netip.Addr) error {
 	return flushFlows(match, addressFilters(plain, countConnections())...)
 }
 
+// FlushTo forgets the connections to an address that is rewritten to another than these, in
+// the network namespace of the calling thread.
+func FlushTo(to netip.Addr, kept []netip.Addr) error {
+	f := ctFilter{family: unix.AF_INET}
+	if to.Is6() {
+		f.family = unix.AF_INET6
+	}
+	return flushFlows(func(f flow) bool { return f.orig.dst == to && !slices.Contains(kept, f.answer.src) }, f)
+}
+
 // addressFilters lists what some addresses take part in, among n connections.
 // Kernels have the comparison of IPv6 addresses upside down (seen in 6.18: all
 // are listed but those asked for), so there the family has to do.

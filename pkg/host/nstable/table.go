@@ -2,14 +2,14 @@
 // nf_tables for each family, and policy routes.
 //
 // A table is composed of parts. Each part has an owner and chains of its own, and
-// a change of one part leaves the others as they are. The DNS redirect is the
-// first part.
+// a change of one part leaves the others as they are. The DNS redirect is one part, and
+// each virtual address of a service another.
 package nstable
 
 import (
-	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -17,6 +17,7 @@ import (
 	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/rtnl"
+	"dcni/pkg/service"
 )
 
 // Table is a sandbox's table of one family. A chain in it that belongs to no part
@@ -36,14 +37,18 @@ func New(conn *nlsock.Conn, rt *rtnl.Conn, six bool) Table {
 // The owners of parts.
 const (
 	partDNS      = "dns"
-	partServices = "services" // addresses of services: nothing installs them yet
+	partServices = "services" // virtual addresses of services
 )
 
-// partOf says which part a chain belongs to.
-var partOf = map[string]string{
-	chainRewrite:   partDNS,
-	chainIntercept: partDNS,
-	"services":     partServices,
+// partOf says which part a chain belongs to; "": to none.
+func partOf(chain string) string {
+	switch {
+	case chain == chainRewrite || chain == chainIntercept:
+		return partDNS
+	case strings.HasPrefix(chain, service.ChainPrefix):
+		return partServices
+	}
+	return ""
 }
 
 // A share is what the table has of one part.
@@ -57,22 +62,14 @@ type share struct {
 
 // intruded reports whether a chain of no part is there.
 func (s share) intruded() bool {
-	return slices.ContainsFunc(s.chains, func(chain string) bool { return partOf[chain] == "" })
+	return slices.ContainsFunc(s.chains, func(chain string) bool { return partOf(chain) == "" })
 }
 
 // read returns what the table has of a part.
 func (t Table) read(part string) (share, error) {
-	var m nlsock.Message
-	at := m.Begin(nft.MessageType(unix.NFT_MSG_GETRULE), unix.NLM_F_DUMP, t.conn.Next())
-	m.NFHeader(family(t.six), 0)
-	m.Str(unix.NFTA_RULE_TABLE, firewall.TableName)
-	m.End(at)
-	payloads, err := t.conn.Dump(m.B)
-	if errors.Is(err, unix.ENOENT) {
-		return share{}, nil
-	}
-	if err != nil {
-		return share{}, fmt.Errorf("list rules: %w", nft.UnsupportedSubsystem(err))
+	payloads, err := t.rules()
+	if err != nil || len(payloads) == 0 {
+		return share{}, err
 	}
 	s := share{same: true}
 	for _, p := range payloads {
@@ -83,7 +80,7 @@ func (t Table) read(part string) (share, error) {
 
 // add counts one rule.
 func (s *share) add(part, chain, note string) {
-	owner := partOf[chain]
+	owner := partOf(chain)
 	if owner != "" && owner != part {
 		s.others = true
 		return
@@ -134,8 +131,13 @@ func (t Table) clear(b *nft.Batch, have share) {
 		deleteTable(b)
 		return
 	}
+	deleteChain(b, have.chains...)
+}
+
+// deleteChain appends that chains go, with their rules.
+func deleteChain(b *nft.Batch, chains ...string) {
 	for _, msg := range []uint16{unix.NFT_MSG_DELRULE, unix.NFT_MSG_DELCHAIN} { // a chain that is jumped to can't be deleted
-		for _, chain := range have.chains {
+		for _, chain := range chains {
 			b.Change(msg, 0, func(m *nlsock.Message) {
 				m.Str(unix.NFTA_RULE_TABLE, firewall.TableName) // NFTA_CHAIN_TABLE has the same number
 				m.Str(chainAttribute[msg], chain)

@@ -153,7 +153,7 @@ func (l Leases) ReleaseExcept(valid func(wire.Attachment) bool) ([]wire.Attachme
 		}
 		var errs []error
 		for _, owner := range owners {
-			if valid(owner) {
+			if valid(owner) || owner.Container == records.ServiceOwner && s.l.store.Has(owner) {
 				continue
 			}
 			had, err := s.release(owner)

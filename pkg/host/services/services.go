@@ -1,0 +1,218 @@
+// Package services gives sandboxes the virtual addresses of services: rules in the sandbox
+// that lead them to tasks, as package service says from what is on record.
+package services
+
+import (
+	"errors"
+	"fmt"
+
+	"dcni/pkg/host/conntrack"
+	"dcni/pkg/host/nft"
+	"dcni/pkg/host/nstable"
+	"dcni/pkg/host/spaces"
+	"dcni/pkg/records"
+	"dcni/pkg/service"
+	"dcni/pkg/wire"
+)
+
+// Services works on the clients of services.
+type Services struct {
+	*spaces.Set
+	Records records.Store
+}
+
+// Of returns the kind of a client.
+func (h Services) Of(o *service.Client) wire.Kind { return client{h, o} }
+
+// client is a [service.Client]. All that changes it is done under the lock of the network's
+// services, and under that of the sandbox, whose table it shares with the name server.
+type client struct {
+	h Services
+	o *service.Client
+}
+
+// Ensure makes the client's rules so. Where the network has no services it looks for one
+// directory. The attachment counts as a task before it is on record, for its own connections;
+// others have it when it is up, see [Services.Sync].
+func (c client) Ensure() (changed bool, err error) {
+	network := c.o.Owner.Network
+	if !c.h.Records.HasServices(network) {
+		return false, nil
+	}
+	lock, err := c.h.Records.LockServices(network)
+	if err != nil {
+		return false, err
+	}
+	defer lock.Unlock()
+	n, err := c.view()
+	if err != nil {
+		return false, err
+	}
+	if err := n.Crowded(c.o.Endpoint); err != nil {
+		return false, err
+	}
+	return c.h.apply(c.o, n)
+}
+
+// view returns the network's services with the client as it is to be.
+func (c client) view() (service.Network, error) {
+	n, err := c.h.Records.ServicesOf(c.o.Owner.Network)
+	for _, e := range n.Endpoints {
+		if e.Owner == c.o.Owner { // it is known better than the object says
+			return n, err
+		}
+	}
+	return n.With(c.o.Endpoint), err
+}
+
+// Check compares the client's rules.
+func (c client) Check() error {
+	if !c.h.Records.HasServices(c.o.Owner.Network) {
+		return nil
+	}
+	n, err := c.view()
+	if err != nil {
+		return err
+	}
+	return c.h.eachTable(c.o, func(t nstable.Table, six bool) error {
+		return t.CheckServices(service.ChainsOf(n.Name), n.Balanced(c.o.Owner, six))
+	})
+}
+
+// Remove takes the client's rules away, where the sandbox stays, and what is known of the
+// attachment as a task.
+func (c client) Remove() error {
+	network := c.o.Owner.Network
+	err := c.h.Records.ForgetTask(c.o.Owner)
+	if !c.h.Records.HasServices(network) || c.o.NetNS == "" || c.h.shared(c.o) {
+		return err
+	}
+	lock, e := c.h.Records.LockServices(network)
+	if e != nil {
+		return errors.Join(err, e)
+	}
+	defer lock.Unlock()
+	_, e = c.h.apply(c.o, service.Network{Name: network})
+	if gone(e) {
+		e = nil
+	}
+	return errors.Join(err, e)
+}
+
+// Probe finds nothing missing: the network may have no services.
+func (c client) Probe() error { return nil }
+
+// shared reports whether another attachment of the sandbox is on the same network.
+func (h Services) shared(c *service.Client) bool {
+	for _, r := range h.Records.Siblings(c.Owner) {
+		if r.Network == c.Owner.Network && r.Cookie == c.Cookie && r.State == records.Up {
+			return true
+		}
+	}
+	return false
+}
+
+// apply makes a client's rules as its network has them, and has it forget connections to
+// tasks that are gone. The caller has the lock of the network's services.
+func (h Services) apply(c *service.Client, n service.Network) (changed bool, err error) {
+	lock, err := h.Records.LockSandbox(c.Cookie)
+	if err != nil {
+		return false, err
+	}
+	defer lock.Unlock()
+	var all []service.Balanced
+	err = h.eachTable(c, func(t nstable.Table, six bool) error {
+		want := n.Balanced(c.Owner, six)
+		all = append(all, want...)
+		did, err := t.InstallServices(service.ChainsOf(n.Name), want)
+		changed = changed || did
+		return err
+	})
+	if err != nil {
+		return changed, err
+	}
+	return changed, h.forget(c, all)
+}
+
+// eachTable calls f with the table of each family of a client's sandbox.
+func (h Services) eachTable(c *service.Client, f func(t nstable.Table, six bool) error) error {
+	s, err := h.sandbox(c)
+	if err != nil {
+		return err
+	}
+	conn, err := s.Netfilter()
+	if err != nil {
+		return nft.Unsupported(err)
+	}
+	var errs []error
+	for _, six := range []bool{false, true} {
+		errs = append(errs, f(nstable.New(conn, s.RT, six), six))
+	}
+	return errors.Join(errs...)
+}
+
+// sandbox opens a client's sandbox, if it is still at its path.
+func (h Services) sandbox(c *service.Client) (*spaces.Space, error) {
+	found, err := h.Sandbox(c.NetNS)
+	if err == nil && (found.Cookie != c.Cookie || found.Own) {
+		err = wire.Errorf(wire.CodeNetNS, "CNI_NETNS %q: is another network namespace than the one attached", c.NetNS)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return h.In(c.NetNS)
+}
+
+// forget has a client forget its connections to tasks that are gone, once the rules lead
+// elsewhere.
+func (h Services) forget(c *service.Client, list []service.Balanced) error {
+	if len(list) == 0 {
+		return nil
+	}
+	s, err := h.sandbox(c)
+	if err != nil {
+		return err
+	}
+	return s.Do(func() error {
+		var errs []error
+		for _, b := range list {
+			errs = append(errs, conntrack.FlushTo(b.VIP, b.Keep))
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// gone reports whether a sandbox is not there any more.
+func gone(err error) bool {
+	coded := (*wire.Error)(nil)
+	return errors.As(err, &coded) && coded.Code == wire.CodeNetNS || spaces.Gone(err)
+}
+
+// Sync makes the rules of all clients of a network so that are up, and returns what the
+// network has of services. What is being attached or deleted is left to the plugin that does
+// so, which asks for this again when it is done: a DEL says on record that it begins, and then
+// waits for the lock.
+func (h Services) Sync(network string) (service.Network, error) {
+	lock, err := h.Records.LockServices(network)
+	if err != nil {
+		return service.Network{}, err
+	}
+	defer lock.Unlock()
+	n, err := h.Records.ServicesOf(network)
+	if err != nil {
+		return n, err
+	}
+	list, err := h.Records.List(network)
+	errs := []error{err}
+	for _, r := range list {
+		if r.IPAM.Type == "" || r.State != records.Up || r.Firewall == nil {
+			continue
+		}
+		c := &service.Client{NetNS: r.NetNS, Cookie: r.Cookie, Endpoint: service.Endpoint{Owner: r.Attachment}}
+		if _, err := h.apply(c, n); err != nil && !gone(err) {
+			errs = append(errs, fmt.Errorf("services of %s: %w", r.Attachment, err))
+		}
+		h.Forget(r.NetNS)
+	}
+	return n, errors.Join(errs...)
+}

@@ -1,0 +1,257 @@
+package records
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dcni/pkg/records/disk"
+	"dcni/pkg/service"
+	"dcni/pkg/wire"
+)
+
+// This file is about the services of networks that are this host's alone.
+//
+// A service is <Lib>/services/<network>/<service>.json: it outlives the boot, as its network's
+// file does. What is known of tasks goes with the boot: an empty file
+// <Run>/drained/<network>/<container>:<ifname> says that a task is drained, and
+// <Run>/healthy/<network>/<service>/<container>:<ifname> that its check has succeeded. No word
+// has a colon.
+
+// ServiceOwner stands for a container's ID in the leases of virtual addresses. The service's
+// name stands for its interface's there. No runtime has such an ID: they begin with a letter or
+// a digit.
+const ServiceOwner = "_service"
+
+// A Service is a service as it is on disk.
+type Service struct {
+	Version int `json:"version"` // of this format
+	service.Service
+	Created time.Time `json:"created"`
+}
+
+// Owner returns what owns the leases of the service's virtual addresses.
+func (s *Service) Owner() wire.Attachment {
+	return wire.Attachment{Network: s.Network, Container: ServiceOwner, IfName: s.Name}
+}
+
+// LockServices waits until it gets the lock under which a network's services, and what its
+// containers have of them, change.
+func (s Store) LockServices(network string) (*Lock, error) { return s.lock(kindServices, network) }
+
+func (s Store) servicesDir(network string) string { return filepath.Join(s.Lib, "services", network) }
+
+func (s Store) servicePath(network, name string) string {
+	return filepath.Join(s.servicesDir(network), name+".json")
+}
+
+// HasServices reports whether a network may have services: each ADD and DEL asks it.
+func (s Store) HasServices(network string) bool { return disk.Exists(s.servicesDir(network)) }
+
+// HasService reports whether a network has a service.
+func (s Store) HasService(network, name string) bool {
+	return CheckWords(wire.Attachment{Network: network, Container: ServiceOwner, IfName: name}) == nil &&
+		disk.Exists(s.servicePath(network, name))
+}
+
+// PutService writes a service whole. The caller holds the lock of the network's services, as
+// for the next.
+func (s Store) PutService(v *Service) error {
+	if err := CheckWords(v.Owner()); err != nil {
+		return err
+	}
+	v.Version = disk.Format
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("service %s of network %s: %w", v.Name, v.Network, err)
+	}
+	return s.Root(s.Lib).Replace(s.servicePath(v.Network, v.Name), append(data, '\n'), true)
+}
+
+// RemoveService forgets a service, with what is known of its tasks.
+func (s Store) RemoveService(network, name string) error {
+	err := os.RemoveAll(filepath.Join(s.healthyDir(network), name))
+	_ = unix.Rmdir(s.healthyDir(network)) // not empty: of other services
+	_ = unix.Rmdir(filepath.Dir(s.healthyDir(network)))
+	if e := os.Remove(s.servicePath(network, name)); e != nil && !errors.Is(e, fs.ErrNotExist) {
+		return errors.Join(err, e)
+	}
+	_ = unix.Rmdir(s.servicesDir(network)) // not empty: there are others
+	_ = unix.Rmdir(filepath.Dir(s.servicesDir(network)))
+	return err
+}
+
+// ServiceNetworks lists the networks that have services, sorted.
+func (s Store) ServiceNetworks() ([]string, error) {
+	list, err := disk.NamesIn(filepath.Join(s.Lib, "services"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	slices.Sort(list)
+	return list, err
+}
+
+// Services lists a network's services by name. One that can't be read hides no other.
+func (s Store) Services(network string) (list []*Service, err error) {
+	files, err := disk.NamesIn(s.servicesDir(network))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	slices.Sort(files)
+	errs := []error{err}
+	for _, file := range files {
+		name, is := strings.CutSuffix(file, ".json")
+		if !is {
+			continue
+		}
+		v, err := s.Service(network, name)
+		switch {
+		case err == nil:
+			list = append(list, v)
+		case !errors.Is(err, fs.ErrNotExist):
+			errs = append(errs, err)
+		}
+	}
+	return list, errors.Join(errs...)
+}
+
+// Service reads a service. The error is fs.ErrNotExist where there is none.
+func (s Store) Service(network, name string) (*Service, error) {
+	path := s.servicePath(network, name)
+	data, err := disk.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	v := &Service{}
+	err = json.Unmarshal(data, v)
+	if e := disk.Newer(path, v.Version); e != nil {
+		return nil, e
+	}
+	if err == nil && (v.Network != network || v.Name != name) {
+		err = fmt.Errorf("it is %s of network %s", v.Name, v.Network)
+	}
+	if err != nil {
+		return nil, &disk.UnreadableError{Path: path, Err: err}
+	}
+	return v, nil
+}
+
+// ServicesOf returns what a network has of services, with the containers that are attached.
+func (s Store) ServicesOf(network string) (service.Network, error) {
+	n := service.Network{Name: network}
+	list, err := s.Services(network)
+	if len(list) == 0 {
+		return n, err
+	}
+	for _, v := range list {
+		n.Services = append(n.Services, v.Service)
+	}
+	attached, unread := s.List(network)
+	drained, healthy := s.marks(s.drainedDir(network)), map[string][]string{}
+	for _, v := range list {
+		if v.Health != "" {
+			for mark := range s.marks(filepath.Join(s.healthyDir(network), v.Name)) {
+				healthy[mark] = append(healthy[mark], v.Name)
+			}
+		}
+	}
+	for _, r := range attached {
+		if r.State == Up && r.IPAM.Type != "" {
+			mark := taskMark(r.Attachment)
+			n.Endpoints = append(n.Endpoints, service.Endpoint{
+				Owner: r.Attachment, Name: r.Name, Names: r.Names, Addresses: r.IPsThere(), Drained: drained[mark], Healthy: healthy[mark],
+			})
+		}
+	}
+	return n, errors.Join(err, unread)
+}
+
+func (s Store) drainedDir(network string) string { return filepath.Join(s.Run, "drained", network) }
+
+func (s Store) healthyDir(network string) string { return filepath.Join(s.Run, "healthy", network) }
+
+func taskMark(a wire.Attachment) string { return a.Container + ":" + a.IfName }
+
+// marks returns the names in a directory; none where it is not there.
+func (s Store) marks(dir string) map[string]bool {
+	list, _ := disk.NamesIn(dir)
+	names := make(map[string]bool, len(list))
+	for _, name := range list {
+		names[name] = true
+	}
+	return names
+}
+
+// Drain notes that an attachment is to get no more connections as a task, or that it is to
+// get some again.
+func (s Store) Drain(a wire.Attachment, drained bool) error {
+	return s.mark(s.drainedDir(a.Network), a, drained)
+}
+
+// SetHealthy notes whether a service's last check of a task has succeeded.
+func (s Store) SetHealthy(service string, a wire.Attachment, healthy bool) error {
+	if err := CheckWords(wire.Attachment{Network: a.Network, Container: a.Container, IfName: service}); err != nil {
+		return err
+	}
+	dir := filepath.Join(s.healthyDir(a.Network), service)
+	err := s.mark(dir, a, healthy)
+	if !healthy {
+		_ = unix.Rmdir(s.healthyDir(a.Network)) // not empty: of other services
+		_ = unix.Rmdir(filepath.Dir(s.healthyDir(a.Network)))
+	}
+	return err
+}
+
+// mark makes an empty file in a directory of marks, or removes it, with directories that it
+// leaves empty.
+func (s Store) mark(dir string, a wire.Attachment, on bool) error {
+	if err := CheckWords(a); err != nil {
+		return err
+	}
+	path := filepath.Join(dir, taskMark(a))
+	if on {
+		return s.writeFile(path, nil)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	_ = unix.Rmdir(dir) // not empty: of other containers
+	_ = unix.Rmdir(filepath.Dir(dir))
+	return nil
+}
+
+// ForgetTask removes all marks of an attachment that goes.
+func (s Store) ForgetTask(a wire.Attachment) error {
+	errs := []error{s.Drain(a, false)}
+	for service := range s.marks(s.healthyDir(a.Network)) {
+		errs = append(errs, s.SetHealthy(service, a, false))
+	}
+	return errors.Join(errs...)
+}
+
+// TaskSince returns when a task came into its state: when it was attached, or drained, or
+// its check succeeded first.
+func (s Store) TaskSince(v service.Service, t service.Task) (since time.Time) {
+	list, _ := s.OfAttachment(t.Owner)
+	for _, r := range list {
+		if r.Since.After(since) {
+			since = r.Since
+		}
+	}
+	path := filepath.Join(s.drainedDir(v.Network), taskMark(t.Owner))
+	if t.State != service.Draining {
+		path = filepath.Join(s.healthyDir(v.Network), v.Name, taskMark(t.Owner))
+	}
+	if info, err := os.Lstat(path); err == nil && info.ModTime().After(since) {
+		since = info.ModTime()
+	}
+	return since
+}

@@ -1,0 +1,136 @@
+package service
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"dcni/pkg/wire"
+)
+
+// A Balanced is what a client has of one service in one family: a chain of its own in the
+// table of its network namespace.
+//
+// Only the first packet of a connection is looked at, as always where addresses are
+// rewritten, so a running connection stays with its task. When that is gone, the client's
+// connections to it are forgotten (see Keep): the next packet then is a first one. One of
+// UDP goes to another task. One of TCP that begins no connection is answered by a reset.
+type Balanced struct {
+	Chain string
+	VIP   netip.Addr
+	Tasks []netip.Addr // in the order of their turns; none: the address is refused
+	Keep  []netip.Addr // connections to others than these are forgotten
+}
+
+// Balanced returns what a client has of the network's services in one family.
+func (n Network) Balanced(client wire.Attachment, six bool) (list []Balanced) {
+	for _, s := range n.Services {
+		vip := s.vip(six)
+		if s.Removing || !vip.IsValid() {
+			continue
+		}
+		tasks := n.Tasks(s)
+		b := Balanced{Chain: Chain(n.Name, s.Name), VIP: vip, Keep: addresses(tasks, six, Ready, Draining)}
+		b.Tasks = turned(client, addresses(tasks, six, Ready))
+		if s.Affinity == ClientAffinity {
+			b.Tasks = chosen(client, b.Tasks)
+		}
+		list = append(list, b)
+	}
+	return list
+}
+
+// ChainPrefix begins the names of the chains of all services.
+const ChainPrefix = "vip-"
+
+// ChainsOf begins the names of the chains of a network's services: a sandbox may be on
+// several networks that each have a service of one name.
+func ChainsOf(network string) string {
+	const digits = 8
+	sum := sha256.Sum256([]byte(network))
+	return ChainPrefix + hex.EncodeToString(sum[:])[:digits] + "-"
+}
+
+// Chain returns the name of a service's chain, at most 77 bytes of the 127 that a chain's
+// name may have.
+func Chain(network, service string) string { return ChainsOf(network) + service }
+
+// Lines returns the rules of the chain as nft(8) lists them: what resets is for TCP alone. The
+// chain is of type nat, at the output hook.
+func (b Balanced) Lines() []string {
+	family := "ip"
+	if b.VIP.Is6() {
+		family = "ip6"
+	}
+	to := fmt.Sprintf("%s daddr %s ", family, b.VIP)
+	switch len(b.Tasks) {
+	case 0:
+		return []string{to + "reject with tcp reset", to + "reject"}
+	case 1:
+		return []string{to + "tcp flags ! syn reject with tcp reset", to + "dnat to " + b.Tasks[0].String()}
+	}
+	turns := make([]string, len(b.Tasks))
+	for i, a := range b.Tasks {
+		turns[i] = fmt.Sprintf("%d : %s", i, a)
+	}
+	return []string{
+		to + "tcp flags ! syn reject with tcp reset",
+		fmt.Sprintf("%sdnat to numgen inc mod %d map { %s }", to, len(b.Tasks), strings.Join(turns, ", ")),
+	}
+}
+
+// Comment returns the comment of all rules of the chain, by which they are known again: a
+// hash of what they say.
+func (b Balanced) Comment() string {
+	const digits = 16
+	sum := sha256.Sum256([]byte(strings.Join(b.Lines(), "\n")))
+	return "vip-1 " + hex.EncodeToString(sum[:])[:digits]
+}
+
+// A Client is a container that finds services at their virtual addresses. Which they are,
+// and which tasks they have, is looked up when the object is ensured.
+//
+// It is an object of the plan of every interface on a bridge. On a network without services
+// it is nothing.
+type Client struct {
+	NetNS  string // path of the sandbox
+	Cookie uint64 // of its namespace
+	Endpoint
+}
+
+// Key names the attachment; see [wire.Object].
+func (c *Client) Key() string { return "services " + c.Owner.String() }
+
+// Root marks the client as something DEL removes by itself: the sandbox may stay.
+func (c *Client) Root() {}
+
+// Outside returns nil: all of it is in the sandbox.
+func (c *Client) Outside() wire.Object { return nil }
+
+func (c *Client) String() string { return "services of network " + c.Owner.Network + " in sandbox" }
+
+// With returns the network with an endpoint in place of the one of its attachment, or besides.
+func (n Network) With(e Endpoint) Network {
+	i := slices.IndexFunc(n.Endpoints, func(o Endpoint) bool { return o.Owner == e.Owner })
+	n.Endpoints = slices.Clone(n.Endpoints)
+	if i < 0 {
+		n.Endpoints = append(n.Endpoints, e)
+	} else {
+		n.Endpoints[i] = e
+	}
+	return n
+}
+
+// Crowded returns an error if a service would have too many tasks with an endpoint.
+func (n Network) Crowded(e Endpoint) error {
+	for _, s := range n.Services {
+		if e.Bears(s.Name) && len(n.With(e).Tasks(s)) > MaxTasks {
+			return wire.Errorf(wire.CodeConfig, "service %q of network %s has %d tasks, the most that a service may have: this container would be one more",
+				s.Name, n.Name, MaxTasks)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,189 @@
+// Package service decides what a service is: a name with an address of its network, behind
+// which are tasks.
+//
+// A task is a container of the network that bears the service's name, as its own or as an
+// alias. Nothing here starts tasks: a runtime does. The containers of the network are the
+// service's clients, its own tasks among them. Each finds the service under its name, and
+// its virtual address is rewritten to a task's in the client's own network namespace: see
+// [Network.Balanced].
+package service
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"dcni/pkg/names"
+	"dcni/pkg/wire"
+)
+
+// MaxTasks is how many tasks a service may have: the map of its turns is one message of
+// elements for each 250 of them, and so many bounds what a client has.
+const MaxTasks = 256
+
+// Modes of services, as `docker service create --endpoint-mode` calls them.
+const (
+	VIP   = "vip"   // the name is the virtual address
+	DNSRR = "dnsrr" // the name is the addresses of the tasks that are ready
+)
+
+// Affinities of services.
+const (
+	NoAffinity     = "none"   // a client's connections go to the tasks by turns
+	ClientAffinity = "client" // all of a client's connections go to one task
+)
+
+// A Service is one service of a network.
+type Service struct {
+	Name     string       `json:"name"`
+	Network  string       `json:"network"`
+	Mode     string       `json:"mode"`              // [VIP] or [DNSRR]
+	VIPs     []netip.Addr `json:"vips,omitempty"`    // one of each family of the network; none for [DNSRR]
+	Affinity string       `json:"affinity"`          // [NoAffinity] or [ClientAffinity]
+	Health   string       `json:"health,omitempty"`  // how tasks are checked, see [ParseHealth]; "": they are ready at once
+	Removing bool         `json:"removing,omitzero"` // it is on its way out: it has no names, and no rules
+}
+
+// vip returns its virtual address of a family, the zero Addr where it has none.
+func (s Service) vip(six bool) netip.Addr {
+	for _, a := range s.VIPs {
+		if a.Is6() == six {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// An Endpoint is a container on the network, as far as services are concerned.
+type Endpoint struct {
+	Owner     wire.Attachment
+	Name      string   // of the container, as the runtime calls it
+	Names     []string // see [names.Identity.Names]
+	Addresses []netip.Addr
+	Drained   bool     // it is to get no more connections
+	Healthy   []string // the services whose last check of it has succeeded
+}
+
+// Bears reports whether the container is a task of a service of that name.
+func (e Endpoint) Bears(service string) bool {
+	is := func(name string) bool { return strings.EqualFold(name, service) }
+	return is(e.Name) || slices.ContainsFunc(e.Names, is)
+}
+
+// State is how a task is.
+type State string
+
+// The states of tasks.
+const (
+	Ready     State = "ready"     // it gets connections
+	Draining  State = "draining"  // it gets no more, and keeps those it has
+	Unhealthy State = "unhealthy" // its check has not succeeded, or does not any more
+)
+
+// A Task is a container that is one of a service's.
+type Task struct {
+	Endpoint
+	State State
+}
+
+// Address returns the task's first address of a family, the zero Addr where it has none.
+func (t Task) Address(six bool) netip.Addr {
+	for _, a := range t.Addresses {
+		if a.Is6() == six {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// A Network is all that is known of a network's services.
+type Network struct {
+	Name      string
+	Services  []Service
+	Endpoints []Endpoint
+}
+
+// Tasks returns a service's tasks, in the order of their containers' IDs.
+func (n Network) Tasks(s Service) (tasks []Task) {
+	for _, e := range n.Endpoints {
+		if !e.Bears(s.Name) {
+			continue
+		}
+		state := Ready
+		switch {
+		case e.Drained:
+			state = Draining
+		case s.Health != "" && !slices.Contains(e.Healthy, s.Name):
+			state = Unhealthy
+		}
+		tasks = append(tasks, Task{e, state})
+	}
+	slices.SortFunc(tasks, func(a, b Task) int { return strings.Compare(a.Owner.String(), b.Owner.String()) })
+	return tasks
+}
+
+// addresses returns the addresses of a family of tasks in one of the states.
+func addresses(tasks []Task, six bool, states ...State) (list []netip.Addr) {
+	for _, t := range tasks {
+		if a := t.Address(six); a.IsValid() && slices.Contains(states, t.State) && !slices.Contains(list, a) {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// Hosts returns the names that services have on the network, in place of those of
+// containers: the service's name, and tasks.NAME for the addresses of all its tasks.
+func (n Network) Hosts() (hosts []names.HostEntry) {
+	for _, s := range n.Services {
+		if s.Removing {
+			continue
+		}
+		tasks := n.Tasks(s)
+		own, all := slices.Clone(s.VIPs), []netip.Addr(nil)
+		for _, six := range []bool{false, true} {
+			if s.Mode == DNSRR {
+				own = append(own, addresses(tasks, six, Ready)...)
+			}
+			all = append(all, addresses(tasks, six, Ready, Draining, Unhealthy)...)
+		}
+		hosts = append(hosts, names.HostEntry{Name: s.Name, Addresses: own}, names.HostEntry{Name: "tasks." + s.Name, Addresses: all})
+	}
+	return hosts
+}
+
+// turned returns tasks beginning with another one for each client: many clients that make
+// one connection each reach all tasks.
+func turned(client wire.Attachment, tasks []netip.Addr) []netip.Addr {
+	if len(tasks) < 2 {
+		return tasks
+	}
+	first := int(weight(client.String(), "") % uint64(len(tasks)))
+	return slices.Concat(tasks[first:], tasks[:first])
+}
+
+// chosen returns the one task of a client with affinity: the one of the greatest weight for
+// it (rendezvous hashing). When another task comes or goes, only clients move that it has the
+// greatest weight for.
+func chosen(client wire.Attachment, tasks []netip.Addr) []netip.Addr {
+	if len(tasks) < 2 {
+		return tasks
+	}
+	return []netip.Addr{slices.MaxFunc(tasks, func(a, b netip.Addr) int {
+		wa, wb := weight(client.String(), a.String()), weight(client.String(), b.String())
+		switch {
+		case wa < wb:
+			return -1
+		case wa > wb:
+			return 1
+		}
+		return a.Compare(b)
+	})}
+}
+
+func weight(client, task string) uint64 {
+	sum := sha256.Sum256([]byte(client + "\x00" + task))
+	return binary.BigEndian.Uint64(sum[:])
+}
