@@ -271,10 +271,10 @@ func TestMakefile(t *testing.T) {
 func TestSizes(t *testing.T) {
 	const mostBytes, mostFiles, readmeLines = 256 << 10, 20, 79
 	larger := map[string]int{ // packages, and how many files they may have
-		"cmd/dnet":      40, // one for each command
-		"cmd/dnetd":     26, // a file for each task of the agent
+		"cmd/dnet":      43, // one for each command
+		"cmd/dnetd":     27, // a file for each task of the agent
 		"cmd/dclusterd": 27, // likewise
-		"pkg/cni":       24, // the verbs, for three kinds of plugin
+		"pkg/cni":       25, // the verbs, for three kinds of plugin
 	}
 	files := map[string]int{}
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {

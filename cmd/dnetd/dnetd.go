@@ -32,6 +32,7 @@ type dnetd struct {
 	socketStore socketStore
 	ports       *ports
 	healer      *healer
+	services    *services
 	overlays    *follow.Networks
 	// startCluster starts dclusterd where none answers.
 	startCluster func() error
@@ -72,6 +73,7 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, claimTime: claimTime,
 	}
 	d.registry = newRegistry(server, d.socketStore)
+	d.services = newServices(store, log, d.registry.setServices)
 	d.startCluster = clusterStarter(store)
 	d.overlays = &follow.Networks{
 		Log: log, Kept: store, Open: openCluster(store, d.startCluster), Host: openHost(store),
@@ -79,7 +81,7 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 	}
 	d.encryption = &encryption{store: store, log: log}
 	d.healer.run = engineRunner(cached, func(machine *host.Host, e *cni.Engine) {
-		machine.NeverStartDnetd, e.Relay = true, d.refreshPorts
+		machine.NeverStartDnetd, e.Relay, e.Announce = true, d.refreshPorts, d.announce
 	})
 	return d, nil
 }
@@ -105,7 +107,7 @@ func (d *dnetd) run(ctx context.Context) error {
 	var tasks sync.WaitGroup
 	tasks.Go(debug.FreeOSMemory) // reading the records took memory that is not needed again
 	for _, task := range []func(context.Context){
-		d.listen, d.watchUpstream, d.watchRecords, d.healer.serve, d.overlays.Serve, d.encryption.serve, d.awaitIdle, d.serveHTTP, d.cleanStore, d.notifySystemd,
+		d.listen, d.watchUpstream, d.watchRecords, d.healer.serve, d.services.serve, d.overlays.Serve, d.encryption.serve, d.awaitIdle, d.serveHTTP, d.cleanStore, d.notifySystemd,
 	} {
 		tasks.Go(func() { task(ctx) })
 	}
@@ -126,6 +128,7 @@ func (d *dnetd) begin() error {
 	}
 	defer lock.Unlock()
 	start := time.Now()
+	d.services.showAll() // before the first container is answered
 	err = d.takeOver()
 	if errors.Is(err, agent.ErrAbsent) {
 		if d.listener, err = openListener(d.options.socket, d.manager.listener); err != nil {

@@ -35,9 +35,9 @@ func (d *dnetd) awaitIdle(ctx context.Context) {
 }
 
 // busy reports whether a container needs dnetd, for its names, for ports that are
-// relayed or for an overlay network's entries, or is just about to.
+// relayed, for an overlay network's entries or for services, or is just about to.
 func (d *dnetd) busy() bool {
-	return d.registry.count() > 0 || d.ports.relay.Stats().Ports > 0 || len(d.overlays.Names()) > 0
+	return d.registry.count() > 0 || d.ports.relay.Stats().Ports > 0 || len(d.overlays.Names()) > 0 || d.services.busy()
 }
 
 // endIdle ends dnetd, unless a request came just now. The plugin of a later one

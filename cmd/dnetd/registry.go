@@ -220,6 +220,15 @@ func closeAll(list []*sandbox) {
 	}
 }
 
+// setServices has the containers of a network find its services by these names.
+func (reg *registry) setServices(network string, hosts []names.HostEntry) {
+	reg.mu.Lock()
+	reg.table = reg.table.WithServices(network, hosts)
+	reg.changed[network] = true
+	reg.mu.Unlock()
+	reg.publish()
+}
+
 // count returns how many sandboxes there are.
 func (reg *registry) count() int {
 	reg.mu.Lock()

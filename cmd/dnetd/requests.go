@@ -72,6 +72,11 @@ func (d *dnetd) perform(req agent.Request, files []int) (agent.Reply, error) {
 		return d.forget(req.Attachment)
 	case agent.Refresh:
 		return agent.Reply{}, d.refresh(req.Attachment)
+	case agent.Services:
+		if req.Attachment == nil {
+			return agent.Reply{}, wire.Errorf(wire.CodeDecode, "attachment: missing")
+		}
+		return agent.Reply{}, d.services.make(req.Attachment.Network)
 	case agent.Cluster:
 		return agent.Reply{}, d.startCluster()
 	case agent.Events:
@@ -200,6 +205,14 @@ func (d *dnetd) forget(a *wire.Attachment) (agent.Reply, error) {
 func (d *dnetd) refreshPorts(a wire.Attachment) error {
 	_, err := agent.Call(d.options.socket, requestTimeout, agent.Request{Op: agent.Refresh, Attachment: &a})
 	return err
+}
+
+// announce has the services of a network have the tasks that are on record now.
+func (d *dnetd) announce(network string) error {
+	if !d.store.HasServices(network) {
+		return nil
+	}
+	return d.services.make(network)
 }
 
 // refresh reads an attachment's records again, for the ports that it publishes.

@@ -88,7 +88,7 @@ func (r *Request) identity(bundle names.Identity) names.Identity {
 		Container: cmp.Or(bundle.Container, r.Container),
 		Name:      cmp.Or(r.Args["DNET_NAME"], r.annotated.Name, r.Args["K8S_POD_NAME"], bundle.Name),
 		Hostname:  cmp.Or(r.Args["DNET_HOSTNAME"], r.annotated.Hostname, bundle.Hostname, r.Args["NERDCTL_CNI_DHCP_HOSTNAME"]),
-		Aliases:   slices.Concat(r.Aliases, r.annotated.Aliases, bundle.Aliases),
+		Aliases:   slices.Concat(r.Aliases, r.annotated.Aliases, bundle.Aliases, r.Services),
 	}
 }
 
@@ -116,7 +116,7 @@ func (r *Request) names() []string {
 	if r.Name != "" {
 		names = append(names, r.Name)
 	}
-	return append(names, r.Aliases...)
+	return slices.Concat(names, r.Aliases, r.Services)
 }
 
 // exampleNames returns the names of a container for example.

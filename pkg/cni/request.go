@@ -34,6 +34,8 @@ type Request struct {
 	Aliases []string
 	Links   []names.Link       // of the container on the network
 	Sysctls []network.Setting  // of the interface
+	// Services are those that the container is to be a task of.
+	Services []string
 	Exposed []firewall.Exposed // of the container to those which link to it
 	// Bandwidth is what the container may receive and send; nil for no limit.
 	Bandwidth *network.Bandwidth
@@ -125,6 +127,9 @@ func (r *Request) readRuntime() error {
 // links reads what CNI_ARGS says of links.
 func (r *Request) links() (err error) {
 	if r.Links, err = names.ParseLinks(r.Args[names.ArgLinks]); err != nil {
+		return err
+	}
+	if err := r.services(); err != nil {
 		return err
 	}
 	for _, word := range splitList(r.Args[names.ArgExpose]) {

@@ -33,6 +33,7 @@ type Endpoint struct {
 	Name      string       // of the container, as the runtime calls it
 	Names     []string     // of the container
 	Links     []names.Link // of the container, on this network
+	Services  []string     // that the container is to be a task of, where ADD says
 	Exposed   []firewall.Exposed
 	Sysctls   []Setting       // of the interface, as they are asked for
 	Bandwidth *Bandwidth      // that the runtime allows the container; nil for no limit

@@ -98,7 +98,21 @@ func (b Balanced) Comment() string {
 type Client struct {
 	NetNS  string // path of the sandbox
 	Cookie uint64 // of its namespace
+	// Wanted are the services that the runtime says the container is a task of, see
+	// [ArgService]. They must be there.
+	Wanted []string
 	Endpoint
+}
+
+// Lacking returns an error if the network lacks a service that the client is to be a task of.
+func (c *Client) Lacking(n Network) error {
+	for _, name := range c.Wanted {
+		is := func(s Service) bool { return strings.EqualFold(s.Name, name) && !s.Removing }
+		if !slices.ContainsFunc(n.Services, is) {
+			return wire.Errorf(wire.CodeConfig, "%s %q: %v: make it with dnet service create", ArgService, name, &NotFoundError{name, c.Owner.Network})
+		}
+	}
+	return nil
 }
 
 // Key names the attachment; see [wire.Object].

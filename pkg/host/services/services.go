@@ -37,7 +37,7 @@ type client struct {
 func (c client) Ensure() (changed bool, err error) {
 	network := c.o.Owner.Network
 	if !c.h.Records.HasServices(network) {
-		return false, nil
+		return false, c.o.Lacking(service.Network{})
 	}
 	lock, err := c.h.Records.LockServices(network)
 	if err != nil {
@@ -48,7 +48,7 @@ func (c client) Ensure() (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := n.Crowded(c.o.Endpoint); err != nil {
+	if err := errors.Join(c.o.Lacking(n), n.Crowded(c.o.Endpoint)); err != nil {
 		return false, err
 	}
 	return c.h.apply(c.o, n)

@@ -39,6 +39,9 @@ func (l lease) ownerText() string {
 	if l.owner.Container == "" {
 		return "an unknown owner: its link can't be read"
 	}
+	if l.owner.Container == records.ServiceOwner {
+		return "service " + l.owner.IfName
+	}
 	return l.owner.String()
 }
 
