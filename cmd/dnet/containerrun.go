@@ -62,6 +62,9 @@ func (r *containerRun) run() (int, error) {
 		r.requests, err = r.networkRequests(r.spec)
 	}
 	if err == nil {
+		err = r.addServices(r.requests, r.opts.services)
+	}
+	if err == nil {
 		r.user, err = r.findUser(r.spec.User)
 	}
 	if err != nil {

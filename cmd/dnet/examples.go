@@ -40,6 +40,14 @@ var examples = map[string]string{
 	"container inspect": "  dnet container inspect -f '{{.NetworkSettings.IPAddress}}' shop",
 	"container prune":   "  dnet container prune -f",
 
+	"service":         "  dnet service create --network web api\n  dnet run -d --network web --service api busybox httpd -f\n  dnet service ps api",
+	"service create":  "  dnet service create --network web api\n  dnet service create --network web --vip 10.20.0.100 --health http:8080/healthz shop",
+	"service ls":      "  dnet service ls\n  dnet service ls -q",
+	"service ps":      "  dnet service ps api",
+	"service inspect": "  dnet service inspect api\n  dnet service inspect -f '{{.VIPs}}' api",
+	"service rm":      "  dnet service rm api",
+	"service drain":   "  dnet service drain shop-1\n  dnet service drain --undo shop-1",
+
 	"cluster": "  dnet cluster init\n  dnet cluster token\n  dnet cluster join n1:2378 --token dcni1....",
 
 	"cluster init":     "  dnet cluster init\n  dnet cluster init --advertise eth1 --node n1\n  dnet cluster init --etcd https://etcd1:2379 --etcd-ca ca.pem",

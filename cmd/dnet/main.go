@@ -310,6 +310,7 @@ func (a *app) command() *cobra.Command {
 		newWaitCommand(a),
 		newContainerCommand(a),
 		newClusterCommand(a),
+		newServiceCommand(a),
 		newDoctorCommand(a),
 		newGraphCommand(a),
 		newPortCommand(a),

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
@@ -20,6 +21,7 @@ import (
 	"dcni/pkg/network"
 	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
+	"dcni/pkg/service"
 )
 
 // A networkRequest is a network that a container is to be attached to, and how.
@@ -29,6 +31,7 @@ type networkRequest struct {
 	found     Network             // what list was before it got a priority
 	ports     []container.Publish // of the gateway network only
 	exposed   []firewall.Exposed
+	services  []string           // that the container is a task of
 	linked    []container.Linked // on the default bridge, of a container that runs
 	dns       container.DNS
 	candidate network.Candidate
@@ -191,6 +194,9 @@ func (r *networkRequest) attachment(args [][2]string, ifname string, path []stri
 	}
 	if len(r.exposed) > 0 {
 		at.Args = append(at.Args, [2]string{names.ArgExpose, firewall.JoinExposed(r.exposed)})
+	}
+	if len(r.services) > 0 {
+		at.Args = append(at.Args, [2]string{service.ArgService, strings.Join(r.services, ",")})
 	}
 	var ips []string
 	for _, ip := range []netip.Addr{r.IPv4, r.IPv6} {

@@ -188,7 +188,20 @@ func (a *app) unused(r *removal) error {
 	if len(attached) > 0 {
 		return network.Refused(network.Forbidden, &catalog.InUseError{Network: r.name, Endpoints: endpointList(attached)})
 	}
-	return network.Refused(network.Forbidden, a.foreignUnused(r))
+	return network.Refused(network.Forbidden, errors.Join(a.foreignUnused(r), a.unserved(r.name)))
+}
+
+// unserved refuses the removal of a network that has services.
+func (a *app) unserved(name string) error {
+	list, err := a.store.Services(name)
+	var names []string
+	for _, v := range list {
+		names = append(names, v.Name)
+	}
+	if len(names) > 0 {
+		return fmt.Errorf("network %s has services: %s: dnet service rm comes first", name, strings.Join(names, ", "))
+	}
+	return err
 }
 
 // removeFile removes a network's file. A dnet that attaches a container writes a record first and

@@ -16,6 +16,7 @@ type runOptions struct {
 	container.Options
 	detach, remove        bool
 	interactive, terminal bool
+	services              []string
 	envFiles, labelFiles  []string // paths
 	cidFile               string
 }
@@ -48,6 +49,7 @@ func (o *runOptions) declare(cmd *cobra.Command) {
 	f.StringVar(&o.IP6, "ip6", "", "IPv6 address (e.g., 2001:db8::33)")
 	f.StringVar(&o.MAC, "mac-address", "", "Container MAC address (e.g., 92:d0:c6:0a:29:33)")
 	f.StringArrayVar(&o.Aliases, "network-alias", nil, "Add network-scoped alias for the container")
+	f.StringArrayVar(&o.services, "service", nil, "Be a task of a service; repeat it for more")
 	f.StringArrayVar(&o.Links, "link", nil, "Add link to another container")
 	f.StringArrayVar(&o.Expose, "expose", nil, "Expose a port or a range of ports to containers that link to this one")
 	f.StringVarP(&o.Hostname, "hostname", "h", "", "Container host name")

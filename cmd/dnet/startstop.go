@@ -75,6 +75,7 @@ func (a *app) stop(o *stopOptions, word string) error {
 		return err
 	}
 	a.waiting("stopping container %s", c.Name)
+	a.drainBeforeStop(c.ID)
 	lock, err := a.end(c, o.seconds)
 	if err != nil {
 		return fmt.Errorf("cannot stop container %s: %w", word, err)

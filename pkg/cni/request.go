@@ -32,11 +32,11 @@ type Request struct {
 	MAC     string
 	Ports   []firewall.Port
 	Aliases []string
-	Links   []names.Link       // of the container on the network
-	Sysctls []network.Setting  // of the interface
+	Links   []names.Link      // of the container on the network
+	Sysctls []network.Setting // of the interface
 	// Services are those that the container is to be a task of.
 	Services []string
-	Exposed []firewall.Exposed // of the container to those which link to it
+	Exposed  []firewall.Exposed // of the container to those which link to it
 	// Bandwidth is what the container may receive and send; nil for no limit.
 	Bandwidth *network.Bandwidth
 

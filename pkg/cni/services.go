@@ -46,4 +46,3 @@ func ReleaseVIPs(store records.Store, i network.IPAM, s service.Service) error {
 	owner := records.Service{Service: s}
 	return leases.Of(store, i.Own.DataDir, s.Network).Release(owner.Owner())
 }
-

@@ -1,0 +1,404 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dcni/pkg/cni"
+	"dcni/pkg/container"
+	"dcni/pkg/host/agent"
+	"dcni/pkg/mode/bridge"
+	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
+	"dcni/pkg/records"
+	"dcni/pkg/service"
+	"dcni/pkg/wire"
+)
+
+func newServiceCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "service COMMAND",
+		Short: "Manage services: names with an address of their own, behind which are several containers",
+		Args:  noCommand,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(
+		newServiceCreateCommand(a), newServiceListCommand(a), newServicePsCommand(a), newServiceInspectCommand(a),
+		newServiceRemoveCommand(a), newServiceDrainCommand(a),
+		notOurs("scale SERVICE=N", "Say who starts tasks", func(service string) string {
+			return "dcni starts no tasks: start them with your runtime under the alias " + service + ", as with dnet run --service " + service
+		}),
+		notOurs("update SERVICE", "Say who changes tasks", func(service string) string {
+			return "dcni changes no tasks: start new ones with your runtime under the alias " + service + ", and drain the old ones with dnet service drain"
+		}),
+	)
+	return cmd
+}
+
+// notOurs is a command of Docker's that is for another program to do. It says so.
+func notOurs(use, short string, why func(service string) string) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: atLeast(1), DisableFlagParsing: true, DisableFlagsInUseLine: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			word, _, _ := strings.Cut(args[len(args)-1], "=")
+			return errors.New(why(word))
+		},
+	}
+}
+
+func newServiceCreateCommand(a *app) *cobra.Command {
+	var w service.Wish
+	var on string
+	cmd := &cobra.Command{
+		Use:   "create [OPTIONS] SERVICE",
+		Short: "Create a service on a network", Args: exactly(1), DisableFlagsInUseLine: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			w.Name = args[0]
+			return a.createService(w, on)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&on, "network", "", "The network on which containers are its tasks, and find it")
+	f.StringVar(&w.Mode, "mode", service.VIP, "vip: the name is an address of its own; dnsrr: the addresses of tasks that are ready")
+	f.StringVar(&w.Mode, "endpoint-mode", service.VIP, "")
+	f.Lookup("endpoint-mode").Hidden = true // Docker's word
+	f.StringArrayVar(&w.VIPs, "vip", nil, "The address of its own, at most one of each family (default: a free one)")
+	f.StringVar(&w.Affinity, "affinity", service.NoAffinity, "client: all connections of a client go to one task; none: by turns")
+	f.StringVar(&w.Health, "health", "", "How tasks are checked: tcp:PORT or http:PORT/PATH (default: they are ready at once)")
+	return cmd
+}
+
+// createService makes a service. It is on disk last, so that one that was killed is none.
+func (a *app) createService(w service.Wish, on string) error {
+	s, err := w.Parse()
+	if err != nil {
+		return err
+	}
+	if on == "" {
+		return errors.New("--network must be given: a service is one network's")
+	}
+	n, d, err := a.serviceNetwork(on)
+	if err != nil {
+		return err
+	}
+	s.Network = n.Name
+	lock, err := a.store.LockServices(n.Name)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if err := a.serviceFree(s); err != nil {
+		return err
+	}
+	m, err := a.openHost(a.store)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if s.Mode == service.VIP {
+		if s.VIPs, err = cni.ClaimVIPs(a.store, m, d, s); err != nil {
+			return err
+		}
+	}
+	err = a.store.PutService(&records.Service{Service: s, Created: time.Now().UTC()})
+	if err == nil {
+		err = a.stillThere(n)
+	}
+	if err != nil {
+		return errors.Join(err, a.forgetService(s, d.IPAM))
+	}
+	lock.Unlock()
+	fmt.Fprintln(a.out(true), s.Name)
+	a.spreadServices(n.Name)
+	return nil
+}
+
+// serviceNetwork finds a network that can have services.
+func (a *app) serviceNetwork(word string) (Network, network.Description, error) {
+	list, err := a.networks()
+	if err != nil {
+		return Network{}, network.Description{}, err
+	}
+	n, err := find(list, word)
+	if err != nil {
+		return n, network.Description{}, err
+	}
+	switch {
+	case isOverlay(n.Raw):
+		return n, network.Description{}, fmt.Errorf("network %s is an overlay network: only bridge networks of one host have services", n.Name)
+	case n.Main != bridge.Plugin:
+		return n, network.Description{}, fmt.Errorf("network %s is of the driver %s: only bridge networks have services", n.Name, n.Driver)
+	case catalog.Predefined(n.Name):
+		return n, network.Description{}, fmt.Errorf("network %s has no names, by which a service is found: take one that dnet create makes", n.Name)
+	}
+	d, err := n.Main.Describe(n.Name, n.Plugins[0])
+	if err != nil {
+		return n, d, err
+	}
+	const icc = "com.docker.network.bridge.enable_icc"
+	if f, err := n.Facts(nil); err == nil && f.Options[icc] == "false" {
+		return n, d, fmt.Errorf("network %s has %s=false: its containers reach no task", n.Name, icc)
+	}
+	return n, d, nil
+}
+
+// serviceFree refuses a name that is in use: by another service, or as a container's own.
+func (a *app) serviceFree(s service.Service) error {
+	old, err := a.store.Service(s.Network, s.Name)
+	switch {
+	case err == nil && !old.Removing:
+		return fmt.Errorf("service %s exists already on network %s", s.Name, s.Network)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	list, err := a.store.List(s.Network)
+	for _, r := range records.Interfaces(list) {
+		if strings.EqualFold(r.Name, s.Name) || strings.HasPrefix(r.Container, s.Name) && len(s.Name) >= network.ShortID {
+			return fmt.Errorf("service name %q is the own name of container %s on network %s, which it would hide: give the service another name, and the container that as an alias",
+				s.Name, container.ShortID(r.Container), s.Network)
+		}
+	}
+	return err
+}
+
+// forgetService gives a service's addresses back, and then forgets it.
+func (a *app) forgetService(s service.Service, i network.IPAM) error {
+	if err := cni.ReleaseVIPs(a.store, i, s); err != nil {
+		return err
+	}
+	return a.store.RemoveService(s.Network, s.Name)
+}
+
+// spreadServices has dnetd make the rules of all clients of a network as its services are. Where
+// no container is on the network there is nothing to make.
+func (a *app) spreadServices(name string) {
+	attached, err := a.store.Attached(name)
+	client := agent.Client{Store: a.store, NeverStart: err == nil && !attached}
+	_, err = client.Ask(agent.Request{Op: agent.Services, Attachment: &wire.Attachment{Network: name}})
+	if err != nil && !(client.NeverStart && errors.Is(err, agent.ErrAbsent)) {
+		a.warn("services of network %s are not with all containers yet: %v", name, err)
+	}
+}
+
+func newServiceRemoveCommand(a *app) *cobra.Command {
+	var on string
+	cmd := &cobra.Command{
+		Use: "rm SERVICE [SERVICE...]", Aliases: []string{"remove"}, Short: "Remove services; their tasks go on", Args: atLeast(1), DisableFlagsInUseLine: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.eachWord(args, func(word string) error { return a.removeService(word, on) })
+		},
+	}
+	networkFlag(cmd, &on)
+	return cmd
+}
+
+// networkFlag declares the network of a service, where its name alone does not tell.
+func networkFlag(cmd *cobra.Command, on *string) {
+	cmd.Flags().StringVar(on, "network", "", "The service's network, where several have one of the name")
+}
+
+// eachWord does something for each word, goes on past errors and prints the words that it was
+// done for.
+func (a *app) eachWord(words []string, do func(word string) error) error {
+	failed := false
+	for _, word := range words {
+		if err := do(word); err != nil {
+			failed = true
+			a.printError(err)
+			continue
+		}
+		fmt.Fprintln(a.out(true), word)
+	}
+	if failed {
+		return &statusErr{status: statusError}
+	}
+	return nil
+}
+
+// removeService removes a service. It is first on its way out, so that no name and no rule is
+// left when its address may become another's, whenever dnet is killed.
+func (a *app) removeService(word, on string) error {
+	v, err := a.findService(word, on, true)
+	if err != nil {
+		return err
+	}
+	lock, err := a.store.LockServices(v.Network)
+	if err != nil {
+		return err
+	}
+	if !v.Removing {
+		v.Removing = true
+		err = a.store.PutService(v)
+	}
+	lock.Unlock()
+	if err != nil {
+		return err
+	}
+	a.spreadServices(v.Network)
+	if lock, err = a.store.LockServices(v.Network); err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return a.forgetService(v.Service, a.ipamOf(v.Network))
+}
+
+// ipamOf returns where a network's addresses are; in the usual place where it is gone.
+func (a *app) ipamOf(name string) network.IPAM {
+	list, _, _ := a.readNetworks()
+	for _, n := range list {
+		if n.Name == name && n.Main != nil {
+			if d, err := n.Main.Describe(n.Name, n.Plugins[0]); err == nil {
+				return d.IPAM
+			}
+		}
+	}
+	return network.IPAM{Type: "dipam"}
+}
+
+// services returns all services, by name and network.
+func (a *app) services(removing bool) (list []*records.Service, err error) {
+	networks, err := a.store.ServiceNetworks()
+	errs := []error{err}
+	for _, name := range networks {
+		of, err := a.store.Services(name)
+		errs = append(errs, err)
+		list = append(list, slices.DeleteFunc(of, func(v *records.Service) bool { return v.Removing && !removing })...)
+	}
+	slices.SortStableFunc(list, func(a, b *records.Service) int { return catalog.Natural(a.Name, b.Name) })
+	return list, errors.Join(errs...)
+}
+
+// findService finds the service that a word names, on one network or, for "", on any.
+func (a *app) findService(word, on string, removing bool) (*records.Service, error) {
+	list, err := a.services(removing)
+	var found []*records.Service
+	for _, v := range list {
+		if strings.EqualFold(v.Name, word) && (on == "" || on == v.Network) {
+			found = append(found, v)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case err != nil:
+		return nil, err
+	case len(found) == 0:
+		return nil, network.Refused(network.NotFound, &service.NotFoundError{Service: word, Network: on})
+	}
+	var networks []string
+	for _, v := range found {
+		networks = append(networks, v.Network)
+	}
+	return nil, fmt.Errorf("service %s is on networks %s: say --network", word, strings.Join(networks, ", "))
+}
+
+func newServiceDrainCommand(a *app) *cobra.Command {
+	var undo bool
+	cmd := &cobra.Command{
+		Use: "drain [OPTIONS] CONTAINER [CONTAINER...]", Short: "Send no more connections to a task; those that it has go on", Args: atLeast(1), DisableFlagsInUseLine: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.eachWord(args, func(word string) error { return a.drainWord(word, !undo) })
+		},
+	}
+	cmd.Flags().BoolVar(&undo, "undo", false, "Send connections to it again")
+	return cmd
+}
+
+// drainWord drains the container that a word means: by its ID, the beginning of that, or its
+// name.
+func (a *app) drainWord(word string, drained bool) error {
+	tasks, err := a.tasks("")
+	if err != nil {
+		return err
+	}
+	var all []container.Named
+	networks, _ := a.store.ServiceNetworks()
+	for _, name := range networks {
+		list, _ := a.store.List(name)
+		for _, r := range records.Interfaces(list) {
+			all = append(all, container.Named{ID: r.Container, Name: containerName(r)})
+		}
+	}
+	slices.SortFunc(all, func(a, b container.Named) int { return strings.Compare(a.ID, b.ID) })
+	all = slices.CompactFunc(all, func(a, b container.Named) bool { return a.ID == b.ID })
+	i, err := container.Find(all, word)
+	if err != nil {
+		return err
+	}
+	tasks = slices.DeleteFunc(tasks, func(t service.Task) bool { return t.Owner.Container != all[i].ID })
+	if len(tasks) == 0 {
+		return fmt.Errorf("container %s is a task of no service: it bears the name of none, as its own or as an alias", word)
+	}
+	return a.drain(tasks, drained)
+}
+
+// tasks returns the tasks of all services, or those that are one container's.
+func (a *app) tasks(id string) (tasks []service.Task, err error) {
+	networks, err := a.store.ServiceNetworks()
+	for _, name := range networks {
+		n, unread := a.store.ServicesOf(name)
+		err = errors.Join(err, unread)
+		for _, s := range n.Services {
+			for _, t := range n.Tasks(s) {
+				if id == "" || t.Owner.Container == id {
+					tasks = append(tasks, t)
+				}
+			}
+		}
+	}
+	return tasks, err
+}
+
+// drain notes that tasks are to get no more connections, or some again, and has it done.
+func (a *app) drain(tasks []service.Task, drained bool) error {
+	var networks []string
+	for _, t := range tasks {
+		if err := a.store.Drain(t.Owner, drained); err != nil {
+			return err
+		}
+		if !slices.Contains(networks, t.Owner.Network) {
+			networks = append(networks, t.Owner.Network)
+		}
+	}
+	for _, name := range networks {
+		a.spreadServices(name)
+	}
+	return nil
+}
+
+// drainBeforeStop drains a container that is about to be stopped, if it is a task.
+func (a *app) drainBeforeStop(id string) {
+	tasks, err := a.tasks(id)
+	if err == nil && len(tasks) > 0 {
+		err = a.drain(tasks, true)
+	}
+	if err != nil {
+		a.warn("container %s is not drained: %v", container.ShortID(id), err)
+	}
+}
+
+// addServices has a container be a task of services, each on those of its networks that have it.
+func (a *app) addServices(requests []networkRequest, words []string) error {
+	for _, word := range words {
+		found := false
+		var names []string
+		for i := range requests {
+			name := requests[i].list.Name
+			names = append(names, name)
+			if v, err := a.store.Service(name, strings.ToLower(word)); err == nil && !v.Removing {
+				found = true
+				requests[i].services = append(requests[i].services, v.Name)
+			}
+		}
+		if !found {
+			return fmt.Errorf("%w: dnet service create makes it", &service.NotFoundError{Service: word, Network: strings.Join(names, ", ")})
+		}
+	}
+	return nil
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dcni/pkg/network/catalog"
+	"dcni/pkg/records"
+	"dcni/pkg/service"
+)
+
+func newServiceListCommand(a *app) *cobra.Command {
+	var quiet bool
+	var format string
+	cmd := &cobra.Command{
+		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List services", Args: exactly(0), DisableFlagsInUseLine: true,
+		RunE: func(*cobra.Command, []string) error { return a.listServices(quiet, format) },
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Only display names")
+	cmd.Flags().StringVar(&format, "format", "", "table, table TEMPLATE, raw, json, or a Go template")
+	return cmd
+}
+
+// A serviceRow is a service as the templates of service ls have it.
+type serviceRow struct {
+	Name, Network, Mode, VIP, Tasks, Ports string
+}
+
+func (a *app) listServices(quiet bool, format string) error {
+	list, err := a.services(false)
+	if err != nil {
+		a.warn("%v", err)
+	}
+	l := listing{
+		table: "{{.Name}}\t{{.Network}}\t{{.Mode}}\t{{.VIP}}\t{{.Tasks}}\t{{.Ports}}",
+		raw:   "name: {{.Name}}\nnetwork: {{.Network}}\nmode: {{.Mode}}\nvip: {{.VIP}}\ntasks: {{.Tasks}}\nports: {{.Ports}}\n",
+		heads: headers{"Name": "NAME", "Network": "NETWORK", "Mode": "MODE", "VIP": "VIP", "Tasks": "READY/TASKS", "Ports": "PORTS"},
+	}
+	if quiet && (format == "" || format == "table") {
+		format = "{{.Name}}"
+	}
+	for _, v := range list {
+		n, err := a.store.ServicesOf(v.Network)
+		if err != nil {
+			a.warn("%v", err)
+		}
+		tasks, ready := n.Tasks(v.Service), 0
+		for _, t := range tasks {
+			if t.State == service.Ready {
+				ready++
+			}
+		}
+		l.rows = append(l.rows, serviceRow{
+			Name: v.Name, Network: v.Network, Mode: v.Mode, VIP: addressWords(v.VIPs), Tasks: fmt.Sprintf("%d/%d", ready, len(tasks)),
+		})
+	}
+	return l.print(a.out(false), format)
+}
+
+// addressWords are addresses with commas between.
+func addressWords(list []netip.Addr) string {
+	var words []string
+	for _, a := range list {
+		words = append(words, a.String())
+	}
+	return strings.Join(words, ",")
+}
+
+func newServicePsCommand(a *app) *cobra.Command {
+	var on, format string
+	cmd := &cobra.Command{
+		Use: "ps [OPTIONS] SERVICE [SERVICE...]", Short: "List the tasks of services", Args: atLeast(1), DisableFlagsInUseLine: true,
+		RunE: func(_ *cobra.Command, args []string) error { return a.listTasks(args, on, format) },
+	}
+	networkFlag(cmd, &on)
+	cmd.Flags().StringVar(&format, "format", "", "table, table TEMPLATE, raw, json, or a Go template")
+	return cmd
+}
+
+// A taskRow is a task as the templates of service ps and inspect have it.
+type taskRow struct {
+	Node, Container, Name, Address, State, Since string
+}
+
+func (a *app) listTasks(words []string, on, format string) error {
+	l := listing{
+		table: "{{.Node}}\t{{.Name}}\t{{.Address}}\t{{.State}}\t{{.Since}}",
+		raw:   "node: {{.Node}}\ncontainer: {{.Name}}\naddress: {{.Address}}\nstate: {{.State}}\nsince: {{.Since}}\n",
+		heads: headers{"Node": "NODE", "Container": "CONTAINER ID", "Name": "CONTAINER", "Address": "ADDRESS", "State": "STATE", "Since": "SINCE"},
+	}
+	for _, word := range words {
+		v, err := a.findService(word, on, false)
+		if err != nil {
+			return err
+		}
+		rows, err := a.taskRows(v, func(t time.Time) string { return since(t, time.Now()) + " ago" })
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			l.rows = append(l.rows, r)
+		}
+	}
+	return l.print(a.out(false), format)
+}
+
+// taskRows describes a service's tasks.
+func (a *app) taskRows(v *records.Service, when func(time.Time) string) ([]taskRow, error) {
+	n, err := a.store.ServicesOf(v.Network)
+	if err != nil {
+		return nil, err
+	}
+	node, err := os.Hostname()
+	rows := []taskRow{}
+	for _, t := range n.Tasks(v.Service) {
+		r := taskRow{Node: node, Container: t.Owner.Container, Name: t.Name, Address: addressWords(t.Addresses), State: string(t.State), Since: when(a.store.TaskSince(v.Service, t))}
+		r.Name = cmp.Or(r.Name, r.Container)
+		rows = append(rows, r)
+	}
+	slices.SortStableFunc(rows, func(a, b taskRow) int { return catalog.Natural(a.Name, b.Name) })
+	return rows, err
+}
+
+func newServiceInspectCommand(a *app) *cobra.Command {
+	var on, format string
+	cmd := &cobra.Command{
+		Use: "inspect [OPTIONS] SERVICE [SERVICE...]", Short: "Display detailed information on services", Args: atLeast(1), DisableFlagsInUseLine: true,
+		RunE: func(_ *cobra.Command, args []string) error { return a.inspectServices(args, on, format) },
+	}
+	networkFlag(cmd, &on)
+	cmd.Flags().StringVarP(&format, "format", "f", "", "json, or a Go template")
+	return cmd
+}
+
+// A serviceInspection is what inspect prints of a service.
+type serviceInspection struct {
+	Name, Network, Mode string
+	VIPs                []string
+	Affinity, Health    string
+	CreatedAt           time.Time
+	Tasks               []taskRow
+}
+
+func (a *app) inspectServices(words []string, on, format string) error {
+	show, err := inspector(format)
+	if err != nil {
+		return &statusErr{statusTemplate, err}
+	}
+	var list []any
+	for _, word := range words {
+		v, err := a.findService(word, on, false)
+		if err != nil {
+			return err
+		}
+		i := serviceInspection{Name: v.Name, Network: v.Network, Mode: v.Mode, VIPs: []string{}, Affinity: v.Affinity, Health: v.Health, CreatedAt: v.Created}
+		for _, vip := range v.VIPs {
+			i.VIPs = append(i.VIPs, vip.String())
+		}
+		if i.Tasks, err = a.taskRows(v, func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }); err != nil {
+			return err
+		}
+		list = append(list, i)
+	}
+	text, err := show(list)
+	if err != nil {
+		return err
+	}
+	_, err = a.out(false).Write(text)
+	return err
+}
