@@ -59,7 +59,10 @@ func ChainsOf(network string) string {
 func Chain(network, service string) string { return ChainsOf(network) + service }
 
 // Lines returns the rules of the chain as nft(8) lists them: what resets is for TCP alone. The
-// chain is of type nat, at the output hook.
+// chain is of type nat, at the output hook. The kernel tracks connections as long as a rule needs
+// it: that is what "ct state new" is for, which all packets there are. Without it, connections
+// to the last task that drains would end, and the chain of a service without tasks would be
+// passed by.
 func (b Balanced) Lines() []string {
 	family := "ip"
 	if b.VIP.Is6() {
@@ -68,7 +71,7 @@ func (b Balanced) Lines() []string {
 	to := fmt.Sprintf("%s daddr %s ", family, b.VIP)
 	switch len(b.Tasks) {
 	case 0:
-		return []string{to + "reject with tcp reset", to + "reject"}
+		return []string{to + "reject with tcp reset", to + "ct state new reject"}
 	case 1:
 		return []string{to + "tcp flags ! syn reject with tcp reset", to + "dnat to " + b.Tasks[0].String()}
 	}

@@ -62,7 +62,7 @@ func TestServices(t *testing.T) {
 name web [10.9.0.100]
 name tasks.web []
 ip daddr 10.9.0.100 reject with tcp reset
-ip daddr 10.9.0.100 reject
+ip daddr 10.9.0.100 ct state new reject
 keep []`},
 		{"by name, by alias, in any case", Network{"net", []Service{web}, []Endpoint{endpoint("c2", "WEB"), endpoint("c1", "web"), endpoint("c3", "webs")}}, `
 task of web: c1 ready

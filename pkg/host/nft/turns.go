@@ -83,6 +83,11 @@ func (c *Compiler) IsTCP() {
 	c.Compare(false, []byte{unix.IPPROTO_TCP})
 }
 
+// IsNew compares that a packet begins a connection.
+func (c *Compiler) IsNew() {
+	c.bit(&expr.Ct{Register: Reg0, Key: expr.CtKeySTATE}, expr.CtStateBitNEW)
+}
+
 // Reset refuses a packet of TCP.
 func (c *Compiler) Reset() { c.Add(&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}) }
 

@@ -143,6 +143,7 @@ func (t Table) rulesOf(id uint32, w service.Balanced) [][]expr.Any {
 	first.Reset()
 	switch len(w.Tasks) {
 	case 0:
+		second.IsNew()
 		second.PortUnreachable()
 	case 1:
 		second.ToAddress(w.Tasks[0])
