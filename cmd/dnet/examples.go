@@ -46,6 +46,8 @@ var examples = map[string]string{
 	"service ps":      "  dnet service ps api",
 	"service inspect": "  dnet service inspect api\n  dnet service inspect -f '{{.VIPs}}' api",
 	"service rm":      "  dnet service rm api",
+	"service scale":   "  dnet service scale api=3",
+	"service update":  "  dnet service update api",
 	"service drain":   "  dnet service drain shop-1\n  dnet service drain --undo shop-1",
 
 	"cluster": "  dnet cluster init\n  dnet cluster token\n  dnet cluster join n1:2378 --token dcni1....",

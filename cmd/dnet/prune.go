@@ -81,6 +81,9 @@ func (a *app) pruneNetworks(passes func(c *catalog.Conflist, created time.Time) 
 		if catalog.Predefined(n.Name) || !made || !passes(n.Conflist, n.Created) {
 			continue
 		}
+		if a.unserved(n.Name) != nil {
+			continue // in use
+		}
 		a.waiting("removing network %s", n.Name)
 		err := a.remove(m, n.Name)
 		_, inUse := errors.AsType[*catalog.InUseError](err)

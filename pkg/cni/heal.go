@@ -551,7 +551,9 @@ func (h *healer) detachOrphan(rec *records.Record) error {
 	if err := source.Release(r); err != nil {
 		return err
 	}
-	return h.deleteRecord(rec, d.Leftovers)
+	err = h.deleteRecord(rec, d.Leftovers)
+	h.announce(rec)
+	return err
 }
 
 // A reporter reports one object: how it was, and why it still is so.

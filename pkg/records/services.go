@@ -84,7 +84,10 @@ func (s Store) RemoveService(network, name string) error {
 	if e := os.Remove(s.servicePath(network, name)); e != nil && !errors.Is(e, fs.ErrNotExist) {
 		return errors.Join(err, e)
 	}
-	_ = unix.Rmdir(s.servicesDir(network)) // not empty: there are others
+	if unix.Rmdir(s.servicesDir(network)) == nil { // else it is not empty: there are others
+		err = errors.Join(err, os.RemoveAll(s.drainedDir(network)))
+		_ = unix.Rmdir(filepath.Dir(s.drainedDir(network)))
+	}
 	_ = unix.Rmdir(filepath.Dir(s.servicesDir(network)))
 	return err
 }

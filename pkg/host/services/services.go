@@ -83,8 +83,11 @@ func (c client) Check() error {
 // attachment as a task.
 func (c client) Remove() error {
 	network := c.o.Owner.Network
+	if !c.h.Records.HasServices(network) {
+		return nil
+	}
 	err := c.h.Records.ForgetTask(c.o.Owner)
-	if !c.h.Records.HasServices(network) || c.o.NetNS == "" || c.h.shared(c.o) {
+	if c.o.NetNS == "" || c.h.shared(c.o) {
 		return err
 	}
 	lock, e := c.h.Records.LockServices(network)
