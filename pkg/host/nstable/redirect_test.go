@@ -150,8 +150,8 @@ func TestRedirectNotices(t *testing.T) {
 func TestPartsStayApart(t *testing.T) {
 	hosttest.InNewNS(t, func() {
 		table := tableHere(t, false)
-		const services = "table ip dcni {\n\tchain services {\n\t\tcounter packets 0 bytes 0 accept\n\t}\n"
-		hosttest.NFT(t, "add table ip dcni; add chain ip dcni services; add rule ip dcni services counter accept")
+		const services = "table ip dcni {\n\tchain vip-0-api {\n\t\tcounter packets 0 bytes 0 accept\n\t}\n"
+		hosttest.NFT(t, "add table ip dcni; add chain ip dcni vip-0-api; add rule ip dcni vip-0-api counter accept")
 		hosttest.NFT(t, "add chain ip dcni other; add rule ip dcni other drop")
 		for _, want := range []Redirect{plainRedirect, interceptRedirect, {}} {
 			var err error
@@ -172,7 +172,7 @@ func TestPartsStayApart(t *testing.T) {
 				hosttest.NFT(t, "add chain ip dcni other; add rule ip dcni other drop")
 			}
 		}
-		hosttest.NFT(t, "flush chain ip dcni services")
+		hosttest.NFT(t, "flush chain ip dcni vip-0-api")
 		if err := table.Install(plainRedirect); err != nil {
 			t.Fatal(err)
 		}
