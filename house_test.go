@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io"
@@ -332,4 +333,27 @@ func read(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+// TestInterfaces: an interface of the engine is about one thing.
+func TestInterfaces(t *testing.T) {
+	const most = 6
+	files, err := filepath.Glob("pkg/cni/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, path := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if spec, is := n.(*ast.TypeSpec); is {
+				if i, is := spec.Type.(*ast.InterfaceType); is && i.Methods.NumFields() > most {
+					t.Errorf("%s: %s has %d methods, more than %d", path, spec.Name, i.Methods.NumFields(), most)
+				}
+			}
+			return true
+		})
+	}
 }

@@ -26,14 +26,14 @@ func (kept) Status(*Request) error                              { return nil }
 // presentAddresses are those of interfaces that are there already.
 type presentAddresses struct {
 	kept
-	sandboxes Sandboxes
+	addresses NetNSAddresses
 	network   network.Description
 }
 
 func (p presentAddresses) Claim(r *Request) (*Lease, error) {
-	of, addresses := p.network.Shares, p.sandboxes.Addresses
+	of, addresses := p.network.Shares, p.addresses.Addresses
 	if of == "" {
-		of, addresses = r.NetNS, p.sandboxes.Loopback
+		of, addresses = r.NetNS, p.addresses.Loopback
 	}
 	list, err := addresses(of)
 	return &Lease{Addresses: assigned(list), DNS: p.network.DNS}, err

@@ -168,7 +168,7 @@ func (e *Engine) inSandbox(rec *records.Record, own []wire.Object) []wire.Object
 
 // chained returns what plugins behind this one have set.
 func (e *Engine) chained(rec *records.Record) network.Chained {
-	return e.Records.ChainOf(rec.Attachment).Behind(e.Plugin.Type, rec.IfName)
+	return e.Chains.ChainOf(rec.Attachment).Behind(e.Plugin.Type, rec.IfName)
 }
 
 // lacksChained tells of an interface that was made again without what plugins behind had given

@@ -140,7 +140,7 @@ func (e *Engine) orphans() ([]wire.Orphan, error) {
 	if e.Plugin.Kind != network.MakesInterface {
 		return nil, nil
 	}
-	return e.Facts.Orphans()
+	return e.Owned.Orphans()
 }
 
 // sweep removes roots that belong to no record.

@@ -69,7 +69,7 @@ func (e *Engine) checkDonor(rec *records.Record) error {
 func (e *Engine) checkDonated(rec *records.Record, path string) error {
 	isLo := func(p netip.Prefix) bool { return p.Addr().IsLoopback() }
 	given := slices.DeleteFunc(prefixesOf(rec.Addresses), isLo)
-	have, err := e.Sandboxes.Addresses(path)
+	have, err := e.NetNSAddresses.Addresses(path)
 	if err != nil || len(given) == 0 || len(slices.DeleteFunc(have, isLo)) > 0 {
 		return err
 	}
@@ -95,7 +95,7 @@ type donorAddresses struct {
 // others, IPv4 first. Where no network is known to have given it these addresses, they are
 // all that is known.
 func (p donorAddresses) Claim(r *Request) (*Lease, error) {
-	list, err := p.sandboxes.Addresses(r.source)
+	list, err := p.addresses.Addresses(r.source)
 	if err != nil {
 		return nil, err
 	}

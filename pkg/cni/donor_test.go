@@ -11,7 +11,7 @@ import (
 
 // fixedAddresses are those by which every namespace speaks to others.
 type fixedAddresses struct {
-	Sandboxes
+	NetNSAddresses
 	list []netip.Prefix
 }
 
@@ -50,7 +50,7 @@ func TestDonorAddresses(t *testing.T) {
 			f.list = append(f.list, netip.MustParsePrefix(p))
 		}
 		r := &Request{donor: &network.Donor{Attachments: donations}}
-		l, err := donorAddresses{presentAddresses{sandboxes: f, network: network.Description{DNS: c.dns}}}.Claim(r)
+		l, err := donorAddresses{presentAddresses{addresses: f, network: network.Description{DNS: c.dns}}}.Claim(r)
 		if err != nil {
 			t.Fatal(err)
 		}

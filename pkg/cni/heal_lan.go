@@ -42,7 +42,7 @@ func (h *healer) askLAN() {
 			waiters[i] = q
 		}
 		h.alone(wire.Attachment{}, func() {
-			for i, found := range h.Sandboxes.WaitAll(waiters) {
+			for i, found := range h.LAN.WaitAll(waiters) {
 				h.alone(asked[i].rec.Attachment, func() { h.putBack(asked[i], found) })
 			}
 		})
@@ -86,7 +86,7 @@ func (h *healer) ask(a wire.Attachment) (asked *question) {
 		wire.Heal(h.Host, q.need, h.exceptIPv6Off(rec, h.reporter(a)))
 		return nil
 	}
-	if q.Waiter, err = h.Sandboxes.Detect(h.detection(rec, away)); err != nil {
+	if q.Waiter, err = h.LAN.Detect(h.detection(rec, away)); err != nil {
 		h.reporter(a)(nil, nil, fmt.Errorf("ask the LAN for %v: %w", away, err))
 		return nil
 	}

@@ -288,7 +288,7 @@ func (noInterface) attached(_ *Engine, _ *Request, found wire.Sandbox, rec *reco
 }
 
 func (noInterface) source(e *Engine, d network.Description) Addresses {
-	present := presentAddresses{sandboxes: e.Sandboxes, network: d}
+	present := presentAddresses{addresses: e.NetNSAddresses, network: d}
 	if d.Joins != "" {
 		return donorAddresses{present}
 	}
@@ -322,7 +322,7 @@ func (m meta) validate(e *Engine, r *Request, _ network.Description, rec *record
 	if r.Prev == nil {
 		return errNoPrev(m.Type + " comes behind a plugin that makes the interface")
 	}
-	rec.Info, err = e.Records.InfoFromChain(r.Attachment, m.Type)
+	rec.Info, err = e.Chains.InfoFromChain(r.Attachment, m.Type)
 	if err == nil && rec.Info.Names {
 		err = wire.Errorf(wire.CodeConfig, `names: a plugin before %s in network %s has the key "names" and sees to names already; give one of them`,
 			m.Type, r.Network)

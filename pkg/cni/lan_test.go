@@ -36,7 +36,7 @@ func TestConflictNextAddress(t *testing.T) {
 	w := cnitest.NewWorld(t, macvlan.Plugin)
 	w.Others = others("10.1.0.2", "10.1.0.3", "fd00:1::4")
 	var again []bool
-	w.Engine.Sandboxes = asking{w.Engine.Sandboxes, func(d wire.Detection) { again = append(again, d.Again) }}
+	w.Engine.LAN = asking{w.Engine.LAN, func(d wire.Detection) { again = append(again, d.Again) }}
 	for _, c := range []struct{ container, want string }{
 		{"c1", "10.1.0.4/24 fd00:1::2/64"},
 		{"c2", "10.1.0.5/24 fd00:1::3/64"},
@@ -67,13 +67,13 @@ func TestConflictNextAddress(t *testing.T) {
 
 // asking tells what the LAN is asked.
 type asking struct {
-	cni.Sandboxes
+	cni.LAN
 	what func(wire.Detection)
 }
 
 func (a asking) Detect(d wire.Detection) (wire.Waiter, error) {
 	a.what(d)
-	return a.Sandboxes.Detect(d)
+	return a.LAN.Detect(d)
 }
 
 // An ADD that can't have another address fails, and leaves nothing.
@@ -183,8 +183,8 @@ func TestTakenBeside(t *testing.T) {
 // While the LAN is asked, what needs no address is made, and no address is there.
 func TestConflictBeside(t *testing.T) {
 	w := cnitest.NewWorld(t, macvlan.Plugin)
-	asked, waits, before := "", 0, w.Engine.Sandboxes
-	w.Engine.Sandboxes = sandboxes{before, func() { asked = w.Host.String(); waits++ }}
+	asked, waits, before := "", 0, w.Engine.LAN
+	w.Engine.LAN = sandboxes{before, func() { asked = w.Host.String(); waits++ }}
 	if _, err := w.Engine.Add(w.Request(t, "c1", fmt.Sprintf(lanConf, ""))); err != nil {
 		t.Fatal(err)
 	}
@@ -203,12 +203,12 @@ func TestConflictBeside(t *testing.T) {
 
 // sandboxes calls a function when ADD waits for a LAN.
 type sandboxes struct {
-	cni.Sandboxes
+	cni.LAN
 	waits func()
 }
 
 func (s sandboxes) Detect(d wire.Detection) (wire.Waiter, error) {
-	w, err := s.Sandboxes.Detect(d)
+	w, err := s.LAN.Detect(d)
 	return waiter{w, s.waits}, err
 }
 
@@ -231,9 +231,9 @@ func TestHealAsksLAN(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	before, asked := w.Host.String(), w.Engine.Sandboxes
+	before, asked := w.Host.String(), w.Engine.LAN
 	waits := 0
-	w.Engine.Sandboxes = sandboxes{asked, func() { waits++ }}
+	w.Engine.LAN = sandboxes{asked, func() { waits++ }}
 	heal := func() (list []string) {
 		if err := w.Engine.Heal(cni.Scope{}, func(e wire.HealEvent) { list = append(list, e.Container+" "+e.Object+": "+e.Error) }); err != nil {
 			t.Fatal(err)

@@ -45,12 +45,20 @@ type Sandboxes interface {
 	NetNSInfo(netns string) (wire.NetNSInfo, error)
 	// ProcessesIn lists the processes in a namespace, as "12 (sleep)".
 	ProcessesIn(netns string) ([]string, error)
+}
+
+// NetNSAddresses tells what addresses a namespace has.
+type NetNSAddresses interface {
 	// Addresses returns the addresses by which a namespace speaks to others,
 	// at most one of each family; lo's where it can't, for "" the host's own.
 	Addresses(netns string) ([]netip.Prefix, error)
 	// Loopback returns the addresses that a namespace's lo has once it is up,
 	// at most one of each family: 127.0.0.1/8 and ::1/128.
 	Loopback(netns string) ([]netip.Prefix, error)
+}
+
+// LAN asks machines on a LAN.
+type LAN interface {
 	// Detect begins to ask a LAN for addresses. The link is up.
 	Detect(d wire.Detection) (wire.Waiter, error)
 	// WaitAll waits for several of those at the same time, and returns what each has found.
@@ -67,14 +75,18 @@ type HostFacts interface {
 	// PortHolder returns the runtime's program if that binds the ports that it has
 	// published; else "".
 	PortHolder() string
+	// Parent returns what the first of the links is like that is there, for one that is
+	// to have children. The error says why it can't, or that there is none.
+	Parent(names ...string) (wire.LinkInfo, error)
+}
+
+// Owned tells what on the host is dcni's.
+type Owned interface {
 	// HostObjects lists the host's objects that dcni made and that go with their last
 	// user.
 	HostObjects() ([]wire.Object, error)
 	// Adopts reports whether a bridge is there and is not dcni's: another owner made it.
 	Adopts(b *wire.Bridge) (bool, error)
-	// Parent returns what the first of the links is like that is there, for one that is
-	// to have children. The error says why it can't, or that there is none.
-	Parent(names ...string) (wire.LinkInfo, error)
 	// Orphans lists roots on the machine that look like ours, each with its
 	// owner as far as that can be told, for garbage collection.
 	Orphans() ([]wire.Orphan, error)
@@ -100,19 +112,27 @@ type Records interface {
 	// read.
 	Replace(a wire.Attachment, plugin string, why error) (*records.Record, error)
 	Delete(a wire.Attachment, plugin string) error
-	// InfoFromChain returns what the other plugins of the attachment's chain have
-	// recorded of the network.
-	InfoFromChain(a wire.Attachment, plugin string) (network.Info, error)
+}
+
+// Sharers tells which attachments use what several share.
+type Sharers interface {
 	// OneOfEach returns one record of each network.
 	OneOfEach() ([]*records.Record, error)
-	// ChainOf returns the list of plugins that an attachment was made by, nothing where
-	// none is found.
-	ChainOf(a wire.Attachment) network.Chain
 	// Others reports whether a network, "" for any, has attachments besides one.
 	Others(network string, besides wire.Attachment) (bool, error)
 	// Unused returns those of the keys of the host's objects that no attachment needs
 	// besides one.
 	Unused(keys []string, besides wire.Attachment) ([]string, error)
+}
+
+// Chains tells what is known of the list of plugins that made an attachment.
+type Chains interface {
+	// InfoFromChain returns what the other plugins of the attachment's chain have
+	// recorded of the network.
+	InfoFromChain(a wire.Attachment, plugin string) (network.Info, error)
+	// ChainOf returns the list of plugins that an attachment was made by, nothing where
+	// none is found.
+	ChainOf(a wire.Attachment) network.Chain
 }
 
 // Index tells which records there are.

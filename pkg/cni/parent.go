@@ -31,7 +31,7 @@ func (e *Engine) validateParent(r *Request, d network.Description) error {
 	if on.MTU > 0 && d.MTU > on.MTU {
 		return wire.Invalid("mtu", d.MTU, fmt.Sprintf("must be at most %d, which parent %s has", on.MTU, on.Name))
 	}
-	others, err := e.Records.OneOfEach()
+	others, err := e.Sharers.OneOfEach()
 	if err != nil {
 		return err
 	}

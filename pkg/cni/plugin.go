@@ -62,8 +62,9 @@ func Main(p *network.Plugin) {
 // NewEngine returns an engine that works on the real machine.
 func NewEngine(p *network.Plugin, store records.Store, machine *host.Host) *Engine {
 	return &Engine{
-		Plugin: p, Host: machine, Namespaces: machine, Sandboxes: machine, Facts: machine, Donors: machine,
-		Locks: store, Records: store, Index: store,
+		Plugin: p, Host: machine, Namespaces: machine, Sandboxes: machine, NetNSAddresses: machine, LAN: machine,
+		Facts: machine, Owned: machine, Donors: machine,
+		Locks: store, Records: store, Sharers: store, Chains: store, Index: store,
 		Source: Source(store, machine, openCluster(store, machine.StartCluster)), Relay: host.RefreshRelay, Log: os.Stderr,
 		Announce: machine.AnnounceTasks,
 		Follow:   NewConnections(store, machine).Follow,

@@ -184,7 +184,7 @@ func (e *Engine) deleteRecord(rec *records.Record, leftovers []wire.Object) erro
 			return err
 		}
 		defer lock.Unlock()
-		others, err := e.Records.Others(rec.Network, rec.Attachment)
+		others, err := e.Sharers.Others(rec.Network, rec.Attachment)
 		if err == nil && !others {
 			e.Namespaces.CloseNetNS("") // links may have changed by now
 			err = wire.Undo(e.Host, leftovers)
@@ -199,7 +199,7 @@ func (e *Engine) deleteRecord(rec *records.Record, leftovers []wire.Object) erro
 // deleteLast is deleteRecord for what is the host's.
 func (e *Engine) deleteLast(rec *records.Record) error {
 	// What another ADD makes from now on, that one's record says it needs.
-	if objects, err := e.Facts.HostObjects(); err != nil || len(objects) == 0 {
+	if objects, err := e.Owned.HostObjects(); err != nil || len(objects) == 0 {
 		return errors.Join(err, e.Records.Delete(rec.Attachment, rec.Plugin))
 	}
 	lock, err := e.Locks.LockHost()
@@ -216,13 +216,13 @@ func (e *Engine) deleteLast(rec *records.Record) error {
 // removeUnused removes the host's objects that no attachment needs but one. The
 // caller holds the host's lock.
 func (e *Engine) removeUnused(besides wire.Attachment) error {
-	return removeUnused(e.Host, e.Facts, e.Records, besides)
+	return removeUnused(e.Host, e.Owned, e.Sharers, besides)
 }
 
 // collectHost removes the host's objects that no attachment needs any more. Mostly there
 // are none: the last DEL removes them. But the records may have been lost.
 func (e *Engine) collectHost() error {
-	return CollectHost(e.Host, e.Facts, e.Locks.LockHost, e.Records)
+	return CollectHost(e.Host, e.Owned, e.Locks.LockHost, e.Sharers)
 }
 
 // A Changes lists what dcni made of the host's own.
@@ -230,7 +230,7 @@ type Changes interface {
 	HostObjects() ([]wire.Object, error)
 }
 
-// Users knows which of the host's objects attachments need, see [Records].
+// Users knows which of the host's objects attachments need, see [Sharers].
 type Users interface {
 	Unused(keys []string, besides wire.Attachment) ([]string, error)
 }
@@ -270,7 +270,7 @@ func (e *Engine) unmake(r *Request, source Addresses, l *Lease, made shared) err
 	if err != nil {
 		return err
 	}
-	others, err := e.Records.Others(r.Network, r.Attachment)
+	others, err := e.Sharers.Others(r.Network, r.Attachment)
 	if err == nil && !others {
 		err = wire.Undo(e.Host, made.network)
 	}

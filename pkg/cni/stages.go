@@ -64,7 +64,7 @@ func (a *addition) askForHost() error {
 	if len(d.Addresses) == 0 {
 		return nil
 	}
-	w, err := a.Sandboxes.Detect(d)
+	w, err := a.LAN.Detect(d)
 	if err != nil {
 		return fmt.Errorf("detect address conflicts through %s: %w", d.Link, err)
 	}
@@ -140,7 +140,7 @@ func (a *addition) ensureStages(try int) (made []wire.Object, taken []wire.Confl
 func (a *addition) detect(objects []wire.Object, again bool) (left, made []wire.Object, taken []wire.Conflict, err error) {
 	d := detectionThrough(a.mode.Describe().Parent,
 		wire.Detection{NetNS: a.r.NetNS, Link: a.r.IfName, Addresses: a.endpoint.IPs(), Again: again})
-	w, err := a.Sandboxes.Detect(d)
+	w, err := a.LAN.Detect(d)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("detect address conflicts through %s: %w", d.Link, err)
 	}

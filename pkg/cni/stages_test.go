@@ -131,7 +131,7 @@ func TestCheckDonor(t *testing.T) {
 		for _, p := range c.given {
 			rec.Addresses = append(rec.Addresses, ipam.Assigned{Address: netip.MustParsePrefix(p)})
 		}
-		err := (&Engine{Donors: donors{path: c.path}, Sandboxes: have}).checkDonor(rec)
+		err := (&Engine{Donors: donors{path: c.path}, NetNSAddresses: have}).checkDonor(rec)
 		if (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %s", name, err, c.want)
 		}

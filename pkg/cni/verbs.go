@@ -58,14 +58,19 @@ type Replacer interface {
 type Engine struct {
 	Plugin *network.Plugin
 
-	Host       wire.Host // the machine, as are the next four: the real one is [host.Host]
-	Namespaces Namespaces
-	Sandboxes  Sandboxes
-	Facts      HostFacts
-	Donors     Donors
+	Host           wire.Host // the machine, as are the next four: the real one is [host.Host]
+	Namespaces     Namespaces
+	Sandboxes      Sandboxes
+	NetNSAddresses NetNSAddresses
+	LAN            LAN
+	Facts          HostFacts
+	Owned          Owned
+	Donors         Donors
 
 	Locks   Locks
 	Records Records
+	Sharers Sharers
+	Chains  Chains
 	Index   Index
 
 	// Source returns where a network's addresses come from.
@@ -284,7 +289,7 @@ func (a *addition) makePlan() (err error) {
 		Routed: d.Routed, Overlay: l.Overlay,
 	}
 	if d.Bridge != nil {
-		if a.endpoint.Adopted, err = a.Facts.Adopts(d.Bridge); err != nil {
+		if a.endpoint.Adopted, err = a.Owned.Adopts(d.Bridge); err != nil {
 			return err
 		}
 		a.endpoint.Info.OwnSubnets = !a.endpoint.Adopted

@@ -73,8 +73,8 @@ func NewWorld(t testing.TB, plugin *network.Plugin) *World {
 	source, m, s := cni.Source(w.Store, noHost{}, w.openCluster), machine{w.Host, w}, store{w.Store, w}
 	w.Engine = &cni.Engine{
 		Plugin: w.noted(plugin),
-		Host:   m, Namespaces: m, Sandboxes: m, Facts: m, Donors: m,
-		Locks: s, Records: s, Index: s,
+		Host:   m, Namespaces: m, Sandboxes: m, NetNSAddresses: m, LAN: m, Facts: m, Owned: m, Donors: m,
+		Locks: s, Records: s, Sharers: s, Chains: s, Index: s,
 		Source: func(d network.Description) cni.Addresses {
 			d.IPAM.Own.DataDir = w.Store.Lib
 			return addresses{source(d), w, d.IPAM.Type == network.IPAMCluster}
