@@ -31,7 +31,9 @@ func newStopCommand(a *app) *cobra.Command {
 		Short:                 "Stop containers, and with --rm forget them",
 		DisableFlagsInUseLine: true,
 		Args:                  atLeast(1),
-		RunE:                  func(_ *cobra.Command, args []string) error { return a.stopAll(o, args) },
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.eachDone(args, func(word string) error { return a.stop(o, word) })
+		},
 	}
 	f := cmd.Flags()
 	o.declareTimeout(cmd)
@@ -47,24 +49,6 @@ func (o *stopOptions) declareTimeout(cmd *cobra.Command) {
 	f.IntVarP(&o.seconds, "timeout", "t", patience, "Seconds to wait before killing the container (-1: for ever)")
 	f.IntVar(&o.seconds, "time", patience, "")
 	f.Lookup("time").Hidden = true
-}
-
-// stopAll stops containers one after the other, and goes on past errors.
-func (a *app) stopAll(o *stopOptions, words []string) error {
-	failed := false
-	for _, word := range words {
-		err := a.stop(o, word)
-		if err != nil {
-			failed = true
-			a.printError(err)
-			continue
-		}
-		fmt.Fprintln(a.out(true), word)
-	}
-	if failed {
-		return &statusErr{statusError, nil}
-	}
-	return nil
 }
 
 // stop ends a container. When it returns without an error, nothing of the container
@@ -192,7 +176,7 @@ func newRestartCommand(a *app) *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Args:                  atLeast(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.eachStarted(args, func(word string) error { return a.restart(o, word) })
+			return a.eachDone(args, func(word string) error { return a.restart(o, word) })
 		},
 	}
 	o.declareTimeout(cmd)
@@ -213,11 +197,11 @@ func (a *app) startAll(o *startOptions, words []string) error {
 		return a.startHere(c, o.interactive)
 	}
 	a.heal()
-	return a.eachStarted(words, a.start)
+	return a.eachDone(words, a.start)
 }
 
-// eachStarted does the same for all words, and prints each that it is done for.
-func (a *app) eachStarted(words []string, do func(word string) error) error {
+// eachDone does the same for all words, and prints each that it is done for.
+func (a *app) eachDone(words []string, do func(word string) error) error {
 	return a.each(words, func(word string) error {
 		err := do(word)
 		if err == nil {

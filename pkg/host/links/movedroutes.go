@@ -21,18 +21,7 @@ type movedRoutes struct {
 
 // Ensure copies the routes to the tables before it deletes them from main.
 func (m movedRoutes) Ensure() (changed bool, err error) {
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		d, err := m.differences(family)
-		if err != nil {
-			return changed, err
-		}
-		did, err := d.apply()
-		changed = changed || did
-		if err != nil {
-			return changed, err
-		}
-	}
-	return changed, nil
+	return applyEach(m.differences)
 }
 
 // differences returns what of one family is to be moved, as sbr does it: a route goes to the

@@ -76,8 +76,13 @@ func sourceRoutesOf(rec *records.Record, netns string) *wire.SourceRoutes {
 
 // install makes routes, then rules that lead there, and removes what is there besides.
 func (s sourceRoutes) install(o *wire.SourceRoutes) (changed bool, err error) {
+	return applyEach(func(family int) (sourceDiff, error) { return s.differences(o, family) })
+}
+
+// applyEach changes what differs of each family.
+func applyEach(differences func(family int) (sourceDiff, error)) (changed bool, err error) {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		d, err := s.differences(o, family)
+		d, err := differences(family)
 		if err != nil {
 			return changed, err
 		}
