@@ -216,13 +216,20 @@ func (o *overlayRun) handMade(mtu int) error {
 	return nil
 }
 
+// A connection's throughput depends on which processors its two ends come to run on, so
+// that of many short ones tells more than that of few long ones.
+const (
+	transfers    = 61
+	transferSpan = 300 * time.Millisecond
+)
+
 // traffic compares the two ways from container to container.
 func (o *overlayRun) traffic() error {
-	sent, err := inTurns(11, func(way int) (float64, error) {
+	sent, err := inTurns(transfers, func(way int) (float64, error) {
 		if way == 0 {
-			return transfer(o.byHand[0], o.byHand[1])
+			return transferFor(transferSpan, o.byHand[0], o.byHand[1])
 		}
-		return transfer(o.containers[0], o.containers[1])
+		return transferFor(transferSpan, o.containers[0], o.containers[1])
 	})
 	if err != nil {
 		return err
@@ -248,11 +255,11 @@ func (o *overlayRun) wayOut() error {
 		what  string
 		limit float64
 	}{{"way out, TCP, to dbridge of the same MTU", 0.97}, {"... to dbridge of MTU 1500", 0}} {
-		sent, err := inTurns(11, func(way int) (float64, error) {
+		sent, err := inTurns(transfers, func(way int) (float64, error) {
 			if way == 0 {
-				return transfer(o.beside[i], o.outside)
+				return transferFor(transferSpan, o.beside[i], o.outside)
 			}
-			return transfer(o.containers[0], o.outside)
+			return transferFor(transferSpan, o.containers[0], o.outside)
 		})
 		if err != nil {
 			return err

@@ -77,11 +77,11 @@ func (o *overlayRun) swarmTraffic(manager *docker) error {
 			return errors.Join(err, worker.stop())
 		}
 	}
-	sent, err := inTurns(11, func(way int) (float64, error) {
+	sent, err := inTurns(transfers, func(way int) (float64, error) {
 		if way == 0 {
-			return transfer(theirs[0], theirs[1])
+			return transferFor(transferSpan, theirs[0], theirs[1])
 		}
-		return transfer(o.containers[0], o.containers[1])
+		return transferFor(transferSpan, o.containers[0], o.containers[1])
 	})
 	if err = errors.Join(err, worker.stop()); err == nil {
 		o.table.overlay("node to node, TCP, to a Swarm's", "%.2f GB/s", sent, higher, 0)
