@@ -84,7 +84,7 @@ func TestHealBesideStorm(t *testing.T) {
 		r.netns(fmt.Sprintf("s%d", i))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	dnetd := exec.CommandContext(ctx, binaries+"/dnetd", "--metrics=", "--log-level=debug")
+	dnetd := exec.CommandContext(ctx, binaries+"/dnetd", "serve", "--metrics=", "--log-level=debug")
 	var log strings.Builder
 	dnetd.Stderr = &log
 	if err := dnetd.Start(); err != nil {

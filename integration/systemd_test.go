@@ -35,7 +35,7 @@ var stubs = map[string]string{
 	"basic.target":    "[Unit]\nDefaultDependencies=no\n",
 	"sockets.target":  "[Unit]\nDefaultDependencies=no\n",
 	"shutdown.target": "[Unit]\nDefaultDependencies=no\n",
-	"dnetd.service.d/test.conf": "[Service]\nExecStart=\nExecStart=" + binaries + "/dnetd --metrics=\n" +
+	"dnetd.service.d/test.conf": "[Service]\nExecStart=\nExecStart=" + binaries + "/dnetd serve --metrics=\n" +
 		"StandardError=append:" + systemdRun + "/dnetd.log\n",
 	// It ends soon when nothing is asked.
 	"dnet-api.service.d/test.conf": "[Service]\nExecStart=\nExecStart=" + binaries + "/dnet api --idle 2s\n" +

@@ -61,7 +61,7 @@ func child(dir string, args []string) int {
 	}()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	o, err := parse(args, os.Stdout)
+	o, err := parse(append([]string{"serve"}, args...), os.Stdout)
 	var d *dnetd
 	if err == nil {
 		d, err = newDnetd(o, records.Store{Run: dir, Lib: dir}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.level})))

@@ -33,6 +33,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -50,14 +51,20 @@ type options struct {
 	socket   string
 	metrics  string // address to serve HTTP at; "": none
 	level    slog.Level
+	serve    bool // be the node's agent
 	once     bool // put back what the records say, and end
 	onDemand bool // a plugin started it: end with the last container
 	version  bool
 }
 
-// parse reads the command line.
+// parse reads the command line. Only the word serve has dnetd serve: a runtime may run each
+// program that lies among its plugins, as Nomad does to learn their versions.
 func parse(args []string, stdout io.Writer) (options, error) {
-	o := options{}
+	o := options{serve: len(args) > 0 && args[0] == "serve"}
+	bare := len(args) == 0
+	if o.serve {
+		args = args[1:]
+	}
 	f, version := usage.Flags("dnetd")
 	f.StringVar(&o.socket, "socket", agent.DefaultSocket, "`path` of the unix socket for plugins")
 	f.StringVar(&o.metrics, "metrics", defaultMetrics, "`address` to serve metrics and health at, empty for none")
@@ -67,7 +74,10 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	if err := usage.Parse(f, args, stdout); err != nil {
 		return o, err
 	}
-	o.version = *version
+	o.version = *version || bare
+	if !o.serve && !o.once && !o.version {
+		return o, errors.New("say dnetd serve, with these flags, to have it be the node's agent")
+	}
 	if len(o.socket) == 0 || len(o.socket) >= len(syscall.RawSockaddrUnix{}.Path) {
 		return o, fmt.Errorf("--socket %q: must be 1 to %d bytes", o.socket, len(syscall.RawSockaddrUnix{}.Path)-1)
 	}

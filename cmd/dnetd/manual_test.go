@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"maps"
 	"os"
 	"regexp"
@@ -58,4 +59,21 @@ func TestFlagsTable(t *testing.T) {
 	}
 	delete(want, "on-demand")
 	same(t, "README.md", matches(t, "README.md", `--([a-z][a-z-]+)`), want)
+}
+
+// TestServesWhenTold has dnetd serve by the word only. Without any it says its version.
+func TestServesWhenTold(t *testing.T) {
+	for args, want := range map[string]string{
+		"": "", "--version": "", "--once": "", "serve": "", "serve --log-level debug": "",
+		"--metrics 127.0.0.1:9273": "say dnetd serve", "--on-demand": "say dnetd serve",
+		"work": `unknown argument "work"`, "--metrics= serve": `unknown argument "serve"`,
+	} {
+		o, err := parse(strings.Fields(args), io.Discard)
+		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", args, err, want)
+		}
+		if serves := err == nil && !o.once && !o.version; serves != strings.HasPrefix(args, "serve") {
+			t.Errorf("%q: serves: %v", args, serves)
+		}
+	}
 }

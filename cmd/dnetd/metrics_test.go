@@ -234,7 +234,7 @@ func TestMetricsFlag(t *testing.T) {
 		"": true, "127.0.0.1:9273": true, ":9273": true, "[::1]:9273": true, "localhost:0": true,
 		"9273": false, "127.0.0.1": false, "127.0.0.1:metrics": false, "127.0.0.1:65536": false, "host:9273": false,
 	} {
-		_, err := parse([]string{"--metrics", address}, io.Discard)
+		_, err := parse([]string{"serve", "--metrics", address}, io.Discard)
 		want := fmt.Sprintf("--metrics %q: must be ADDRESS:PORT, or empty for none", address)
 		if ok && err != nil || !ok && (err == nil || err.Error() != want) {
 			t.Errorf("%q: %v", address, err)

@@ -211,7 +211,7 @@ func (b *run) agentReopens() error {
 		return err
 	}
 	start := time.Now()
-	cmd := exec.Command(filepath.Join(b.bin, "dnetd"), "--log-level", "error", "--metrics", "")
+	cmd := exec.Command(filepath.Join(b.bin, "dnetd"), "serve", "--log-level", "error", "--metrics", "")
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return err

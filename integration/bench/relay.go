@@ -57,7 +57,7 @@ func relaySize(dnetd string, ports int) (kib int, err error) {
 	if err := store.Put(&records.Record{Attachment: owner, Plugin: "dbridge", State: records.Up, Endpoint: e}); err != nil {
 		return 0, err
 	}
-	cmd := exec.Command(dnetd, "--metrics=", "--log-level=error")
+	cmd := exec.Command(dnetd, "serve", "--metrics=", "--log-level=error")
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return 0, err

@@ -46,7 +46,7 @@ func (w *World) AttachDCNI(n *Network, keys string) (stop func(), err error) {
 
 // startAgent starts dnetd in the host.
 func startAgent() (stop func(), err error) {
-	cmd := exec.Command("/opt/cni/bin/dnetd", "--metrics=")
+	cmd := exec.Command("/opt/cni/bin/dnetd", "serve", "--metrics=")
 	if err := cmd.Start(); err != nil {
 		return func() {}, err
 	}

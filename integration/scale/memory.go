@@ -140,7 +140,7 @@ func (r *rig) measure(ctx context.Context) (m memory, err error) {
 	if err := r.startCluster(ctx); err != nil {
 		return m, err
 	}
-	if err := r.start("dnetd", agentSocket, "--metrics", ""); err != nil {
+	if err := r.start("dnetd", agentSocket, "serve", "--metrics", ""); err != nil {
 		return m, err
 	}
 	time.Sleep(settleTime)

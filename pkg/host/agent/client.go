@@ -149,7 +149,7 @@ func (c Client) spawn(program string, deadline time.Time) error {
 	}
 	defer log.Close()
 	p, err := detach.Command{
-		Path: program, Args: []string{"dnetd", "--on-demand", "--socket", c.socket()},
+		Path: program, Args: []string{"dnetd", "serve", "--on-demand", "--socket", c.socket()},
 		Env: []string{"PATH=" + os.Getenv("PATH")}, Dir: "/", Files: []*os.File{nil, log, log},
 	}.Start()
 	if err != nil {
