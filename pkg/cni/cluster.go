@@ -237,7 +237,8 @@ func (c clusterSource) Collect(r *Request, valid func(wire.Attachment) bool) err
 	return c.do(func(ctx context.Context, n *ClusterNode) error { return n.ReleaseExcept(ctx, r.Network, valid) })
 }
 
-// Status tells whether the store answers, knows the network, and has an address left.
+// Status tells whether the store answers, knows the network, and has an address left: if it
+// has none, by an [ipam.ExhaustedError].
 func (c clusterSource) Status(r *Request) error {
 	err := c.do(func(ctx context.Context, n *ClusterNode) error {
 		e, err := n.Network(ctx, r.Network)
@@ -249,8 +250,8 @@ func (c clusterSource) Status(r *Request) error {
 		}
 		return err
 	})
-	if err == nil {
-		return nil
+	if err == nil || ipam.IsExhausted(err) {
+		return err
 	}
 	return &wire.Error{Code: wire.CodeUnavailable, Msg: "network " + r.Network + " can't be served", Err: err}
 }

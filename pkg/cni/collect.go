@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"dcni/pkg/ipam"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -174,7 +175,8 @@ func (e *Engine) collectAddresses(r *Request, list []*records.Record, valid func
 }
 
 // Status tells whether ADD could be served: nil, or an error of code 50 with
-// everything that is missing.
+// everything that is missing. That no address is free it only writes to the log: DEL is what
+// gives some back, and Nomad sends no DEL as long as STATUS fails.
 func (e *Engine) Status(r *Request) error {
 	mode, err := parse(e.Plugin, r.conf)
 	if err != nil {
@@ -193,5 +195,27 @@ func (e *Engine) Status(r *Request) error {
 	if err := errors.Join(e.Index.Probe(leases...), wire.Probe(e.Host, objects)); err != nil {
 		return &wire.Error{Code: wire.CodeUnavailable, Msg: "network " + d.Name + " can't be served", Err: err}
 	}
-	return k.source(e, d).Status(r)
+	err = k.source(e, d).Status(r)
+	if ipam.IsExhausted(err) && e.reclaim(r) {
+		err = k.source(e, d).Status(r)
+	}
+	if ipam.IsExhausted(err) {
+		fmt.Fprintf(e.Log, "%s: %v\n", e.Plugin.Type, err)
+		return nil
+	}
+	return err
+}
+
+// reclaim deletes the network's attachments whose sandboxes are gone, as healing does, and
+// reports whether there were any: a runtime may end containers without a DEL, and no dnetd may
+// run that collects them.
+func (e *Engine) reclaim(r *Request) (any bool) {
+	h := &healer{Engine: e, report: func(was wire.HealEvent) { any = any || was.Did == wire.Reaped && was.Error == "" }}
+	list, _ := e.Index.List(r.Network) // one that can't be read hides no other
+	for _, rec := range list {
+		if rec.Plugin == e.Plugin.Type && rec.Attachment != r.Attachment {
+			h.reclaim(rec.Attachment)
+		}
+	}
+	return any
 }

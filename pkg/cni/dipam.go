@@ -137,7 +137,8 @@ func (p *ipamPlugin) GC(r *Request) error {
 	})
 }
 
-// Status tells whether an address is free: an error of code 50 if none is.
+// Status tells whether the network can be served. That no address is free it leaves to ADD, see
+// [Engine.Status].
 func (p *ipamPlugin) Status(r *Request) error {
 	o, err := p.open(r)
 	if err != nil {
@@ -146,6 +147,9 @@ func (p *ipamPlugin) Status(r *Request) error {
 	err = p.store.Probe(o.network.IPAM.Own.DataDir)
 	if err == nil {
 		err = o.Status(r)
+	}
+	if ipam.IsExhausted(err) {
+		return nil
 	}
 	if err != nil {
 		var coded *wire.Error

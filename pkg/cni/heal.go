@@ -323,6 +323,23 @@ func (h *healer) attachment(a wire.Attachment) {
 	h.own(rec, there, report)
 }
 
+// reclaim deletes an attachment if its sandbox is gone.
+func (h *healer) reclaim(a wire.Attachment) {
+	lock, free, err := h.Locks.TryLockAttachment(a)
+	if err != nil || !free {
+		return
+	}
+	defer lock.Unlock()
+	rec, err := h.Records.Get(a, h.Plugin.Type)
+	if err != nil {
+		return // a DEL was faster, or healing tells of it
+	}
+	defer h.Namespaces.CloseNetNS(rec.NetNS)
+	if found, err := h.Namespaces.OpenNetNS(rec.NetNS); err != nil || !at(rec, found) {
+		h.reap(rec)
+	}
+}
+
 // own puts back what is one attachment's own, without its sandbox that of the host's.
 func (h *healer) own(rec *records.Record, there bool, report reporter) {
 	if there {

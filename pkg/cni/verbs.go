@@ -212,7 +212,11 @@ func (e *Engine) attach(r *Request, mode network.Mode, rec *records.Record) (*ty
 	a := addition{Engine: e, r: r, mode: mode, rec: rec, source: kindOf(e.Plugin).source(e, r.withoutParents(mode.Describe()))}
 	var err error
 	leftovers := mode.Describe().Leftovers
-	if a.lease, err = a.source.Claim(r); err != nil {
+	a.lease, err = a.source.Claim(r)
+	if ipam.IsExhausted(err) && e.reclaim(r) {
+		a.lease, err = a.source.Claim(r)
+	}
+	if err != nil {
 		return nil, errors.Join(err, e.deleteRecord(rec, leftovers))
 	}
 	if rec.IPAM, rec.Overlay = a.lease.From, a.lease.Overlay; rec.Overlay != nil {

@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -160,10 +161,23 @@ func InUse(a netip.Addr, owner string) error {
 	return wire.Errorf(wire.CodeAddressTaken, "Address already in use: %s is %s", a, owner)
 }
 
-// Exhausted is the error for a network without a free address: code 11 and
-// Docker's words.
-func Exhausted(family, network string) error {
-	return wire.Errorf(wire.CodeTryAgain, "no available %s addresses on this network's address pools: %s", family, network)
+// An ExhaustedError says that a network has no free address: code 11 and Docker's words.
+type ExhaustedError struct{ Family, Network string }
+
+func (e *ExhaustedError) Error() string { return e.Unwrap().Error() }
+
+// Unwrap returns the error with its code.
+func (e *ExhaustedError) Unwrap() error {
+	return wire.Errorf(wire.CodeTryAgain, "no available %s addresses on this network's address pools: %s", e.Family, e.Network)
+}
+
+// Exhausted returns an [ExhaustedError].
+func Exhausted(family, network string) error { return &ExhaustedError{family, network} }
+
+// IsExhausted reports whether an error is that a network has no free address.
+func IsExhausted(err error) bool {
+	full := (*ExhaustedError)(nil)
+	return errors.As(err, &full)
 }
 
 // Sort puts addresses into the order of the result: families as configured, and

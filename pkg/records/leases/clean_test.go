@@ -206,7 +206,7 @@ func TestForeignPage(t *testing.T) {
 	if err := os.Truncate(page, 10); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Full(cfg); code(err) != wire.CodeUnavailable {
+	if err := l.Full(cfg); code(err) != wire.CodeTryAgain {
 		t.Errorf("a reader of a full network says %v", err)
 	}
 	if _, err := os.Stat(empty); err != nil {

@@ -171,8 +171,8 @@ func (l Leases) ReleaseExcept(valid func(wire.Attachment) bool) ([]wire.Attachme
 	return gone, err
 }
 
-// Full returns nil if a plain request would get its addresses, and an error of
-// code 50 that names the family if not. It changes nothing.
+// Full returns nil if a plain request would get its addresses, and an
+// [ipam.ExhaustedError] if not. It changes nothing.
 func (l Leases) Full(cfg ipam.Config) error {
 	plan, err := cfg.Plan(ipam.Request{})
 	if err != nil {
@@ -189,7 +189,7 @@ func (l Leases) Full(cfg ipam.Config) error {
 				return err
 			}
 			if !a.Address.IsValid() {
-				return &wire.Error{Code: wire.CodeUnavailable, Msg: ipam.Exhausted(set.Family(), l.network).Error()}
+				return ipam.Exhausted(set.Family(), l.network)
 			}
 		}
 		return nil

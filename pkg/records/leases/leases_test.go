@@ -66,7 +66,7 @@ func TestAllOrNothing(t *testing.T) {
 	l := Of(s, "", "web")
 	want(t, claimText(l, request("c1"), cfg), "10.1.0.2/24 fd00:1::2/126")
 	want(t, claimText(l, request("c2"), cfg), "10.1.0.3/24 fd00:1::3/126")
-	if err := l.Full(cfg); code(err) != wire.CodeUnavailable {
+	if err := l.Full(cfg); code(err) != wire.CodeTryAgain {
 		t.Fatalf("Full: %v", err)
 	}
 	const full = "error 11: no available IPv6 addresses on this network's address pools: web"

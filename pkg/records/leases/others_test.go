@@ -46,7 +46,7 @@ func TestOthersPassedOver(t *testing.T) {
 	want(t, claimText(l, request("c3"), cfg), "10.1.0.6/29")
 	const full = "error 11: no available IPv4 addresses on this network's address pools: web"
 	want(t, claimText(l, request("c4"), cfg), full)
-	if err := l.Full(cfg); code(err) != wire.CodeUnavailable {
+	if err := l.Full(cfg); code(err) != wire.CodeTryAgain {
 		t.Errorf("Full: %v", err)
 	}
 	age(t, l, "10.1.0.4", othersAtLeast)
