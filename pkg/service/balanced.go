@@ -104,6 +104,10 @@ type Client struct {
 	// Wanted are the services that the runtime says the container is a task of, see
 	// [ArgService]. They must be there.
 	Wanted []string
+	// OfCluster says that the network is a cluster's: which services it has is known when
+	// dnetd has seen the cluster's store. Whether it has those that are wanted was looked up
+	// when the container claimed its addresses.
+	OfCluster bool
 	Endpoint
 }
 
@@ -131,7 +135,7 @@ func (c *Client) String() string { return "services of network " + c.Owner.Netwo
 
 // With returns the network with an endpoint in place of the one of its attachment, or besides.
 func (n Network) With(e Endpoint) Network {
-	i := slices.IndexFunc(n.Endpoints, func(o Endpoint) bool { return o.Owner == e.Owner })
+	i := slices.IndexFunc(n.Endpoints, e.is)
 	n.Endpoints = slices.Clone(n.Endpoints)
 	if i < 0 {
 		n.Endpoints = append(n.Endpoints, e)

@@ -9,6 +9,7 @@
 package service
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
@@ -58,13 +59,19 @@ func (s Service) vip(six bool) netip.Addr {
 
 // An Endpoint is a container on the network, as far as services are concerned.
 type Endpoint struct {
-	Owner     wire.Attachment
-	Name      string   // of the container, as the runtime calls it
-	Names     []string // see [names.Identity.Names]
-	Addresses []netip.Addr
-	Drained   bool     // it is to get no more connections
-	Healthy   []string // the services whose last check of it has succeeded
+	Owner     wire.Attachment `json:"owner"`
+	Node      string          `json:"node,omitempty"`  // of a cluster, where the container is; "": this host
+	Name      string          `json:"name,omitempty"`  // of the container, as the runtime calls it
+	Names     []string        `json:"names,omitempty"` // see [names.Identity.Names]
+	Addresses []netip.Addr    `json:"addresses"`
+	Starting  bool            `json:"starting,omitzero"` // its ADD has not ended: it is no task yet
+	Drained   bool            `json:"drained,omitzero"`  // it is to get no more connections
+	Healthy   []string        `json:"healthy,omitempty"` // the services whose last check of it has succeeded
+	Since     int64           `json:"since,omitempty"`   // seconds since 1970: when that became so; 0: see its record
 }
+
+// is reports whether two are the same container.
+func (e Endpoint) is(o Endpoint) bool { return e.Owner == o.Owner && e.Node == o.Node }
 
 // Bears reports whether the container is a task of a service of that name.
 func (e Endpoint) Bears(service string) bool {
@@ -100,15 +107,69 @@ func (t Task) Address(six bool) netip.Addr {
 
 // A Network is all that is known of a network's services.
 type Network struct {
-	Name      string
-	Services  []Service
-	Endpoints []Endpoint
+	Name      string     `json:"name"`
+	Services  []Service  `json:"services,omitempty"`
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+}
+
+// A Picture is what a node of a cluster knows of an overlay network's services, and of their
+// tasks on all nodes: as the cluster's store had it last.
+type Picture struct {
+	Node    string `json:"node"`             // this one
+	Drained bool   `json:"drained,omitzero"` // its tasks are to get no more connections, also those that come
+	Network
+}
+
+// Join returns the network with the node's own containers as their records have them, in place
+// of what the store says of these: a record is there sooner, and also while the store is away.
+// What the store alone knows is whether they are drained.
+func (p Picture) Join(own []Endpoint) Network {
+	n := p.Network
+	n.Endpoints = nil
+	drained := map[wire.Attachment]bool{}
+	for _, e := range p.Endpoints {
+		if e.Node == p.Node {
+			drained[e.Owner] = e.Drained
+		} else {
+			n.Endpoints = append(n.Endpoints, e)
+		}
+	}
+	for _, e := range own {
+		e.Drained = p.Drained || drained[e.Owner]
+		n.Endpoints = append(n.Endpoints, e)
+	}
+	return n
+}
+
+// DrainedAlone reports whether one of the node's own containers is drained, and not the node.
+func (p Picture) DrainedAlone(a wire.Attachment) bool {
+	return !p.Drained && slices.ContainsFunc(p.Endpoints, func(e Endpoint) bool {
+		return e.Owner == a && e.Node == p.Node && e.Drained
+	})
+}
+
+// Untold returns the node's own containers of which the store has not yet that they have
+// started, or which checks have succeeded. What the store does not have at all is not among them.
+func (p Picture) Untold(n Network) (list []Endpoint) {
+	told := map[wire.Attachment]Endpoint{}
+	for _, e := range p.Endpoints {
+		if e.Node == p.Node {
+			told[e.Owner] = e
+		}
+	}
+	for _, e := range n.Endpoints {
+		t, known := told[e.Owner]
+		if e.Node == "" && known && (t.Starting || !slices.Equal(t.Healthy, e.Healthy)) {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 // Tasks returns a service's tasks, in the order of their containers' IDs.
 func (n Network) Tasks(s Service) (tasks []Task) {
 	for _, e := range n.Endpoints {
-		if !e.Bears(s.Name) {
+		if e.Starting || !e.Bears(s.Name) {
 			continue
 		}
 		state := Ready
@@ -120,7 +181,9 @@ func (n Network) Tasks(s Service) (tasks []Task) {
 		}
 		tasks = append(tasks, Task{e, state})
 	}
-	slices.SortFunc(tasks, func(a, b Task) int { return strings.Compare(a.Owner.String(), b.Owner.String()) })
+	slices.SortFunc(tasks, func(a, b Task) int {
+		return cmp.Or(strings.Compare(a.Owner.String(), b.Owner.String()), strings.Compare(a.Node, b.Node))
+	})
 	return tasks
 }
 

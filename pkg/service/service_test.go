@@ -217,3 +217,61 @@ func TestParse(t *testing.T) {
 		t.Errorf("%v, %v", h, err)
 	}
 }
+
+// TestJoin wants a node's own containers as its records have them, drained as the store says,
+// and those of other nodes as the store has them.
+func TestJoin(t *testing.T) {
+	at := func(node, id string, change ...func(*Endpoint)) Endpoint {
+		e := endpoint(id, "web")
+		e.Node = node
+		for _, f := range change {
+			f(&e)
+		}
+		return e
+	}
+	drained := func(e *Endpoint) { e.Drained = true }
+	starting := func(e *Endpoint) { e.Starting = true }
+	well := func(e *Endpoint) { e.Healthy = []string{"web"} }
+	for _, c := range []struct {
+		name   string
+		p      Picture
+		own    []Endpoint
+		want   string // with states
+		untold string // what the store is to hear
+	}{
+		{"nothing", Picture{Node: "a"}, nil, "", ""},
+		{"a record is there first", Picture{Node: "a"}, []Endpoint{at("", "c1")}, "/c1 ready", ""},
+		{"its ADD has ended", Picture{Node: "a", Network: Network{Endpoints: []Endpoint{at("a", "c1", starting)}}}, []Endpoint{at("", "c1")}, "/c1 ready", "c1"},
+		{"its record is gone first", Picture{Node: "a", Network: Network{Endpoints: []Endpoint{at("a", "c1")}}}, nil, "", ""},
+		{"on another node, in its ADD", Picture{Node: "a", Network: Network{Endpoints: []Endpoint{at("b", "c2", starting)}}}, nil, "", ""},
+		{"drained", Picture{Node: "a", Network: Network{Endpoints: []Endpoint{at("a", "c1", drained), at("b", "c2", drained)}}}, []Endpoint{at("", "c1")}, "/c1 draining, b/c2 draining", ""},
+		{"the node is, with what comes", Picture{Node: "a", Drained: true}, []Endpoint{at("", "c1")}, "/c1 draining", ""},
+		{"checked here", Picture{Node: "a", Network: Network{Endpoints: []Endpoint{at("a", "c1")}}}, []Endpoint{at("", "c1", well)}, "/c1 ready", "c1"},
+		{"as the store has it", Picture{Node: "a", Network: Network{Endpoints: []Endpoint{at("a", "c1", well)}}}, []Endpoint{at("", "c1", well)}, "/c1 ready", ""},
+		{"two of one ID", Picture{Node: "a", Network: Network{Endpoints: []Endpoint{at("a", "c1", well), at("b", "c1", drained)}}}, []Endpoint{at("", "c1", well)}, "/c1 ready, b/c1 draining", ""},
+	} {
+		n := c.p.Join(c.own)
+		var tasks, untold []string
+		for _, task := range n.Tasks(Service{Name: "web"}) {
+			tasks = append(tasks, task.Node+"/"+task.Owner.Container+" "+string(task.State))
+		}
+		for _, e := range c.p.Untold(n) {
+			untold = append(untold, e.Owner.Container)
+		}
+		if got := strings.Join(tasks, ", "); got != c.want {
+			t.Errorf("%s: tasks %s, want %s", c.name, got, c.want)
+		}
+		if got := strings.Join(untold, ", "); got != c.untold {
+			t.Errorf("%s: untold %s, want %s", c.name, got, c.untold)
+		}
+	}
+	p := Picture{Node: "a", Network: Network{Endpoints: []Endpoint{at("a", "c1", drained), at("a", "c2"), at("b", "c3", drained)}}}
+	for id, want := range map[string]bool{"c1": true, "c2": false, "c3": false} {
+		if p.DrainedAlone(endpoint(id).Owner) != want {
+			t.Errorf("%s drained alone: %t", id, !want)
+		}
+	}
+	if p.Drained = true; p.DrainedAlone(endpoint("c1").Owner) {
+		t.Error("the node is drained, and that is no word of its containers")
+	}
+}
