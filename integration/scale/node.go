@@ -15,6 +15,7 @@ import (
 	"dcni/pkg/overlay"
 	"dcni/pkg/overlay/etcd"
 	"dcni/pkg/overlay/follow"
+	"dcni/pkg/service"
 	"dcni/pkg/wire"
 )
 
@@ -67,7 +68,7 @@ func newNode(ctx context.Context, url string, i int, on []int, c *counts) (*node
 			return &follow.Store{Store: counting{client, c}, Keys: keys, Node: name, Close: func() error { return nil }}, nil
 		},
 		Host: func() (follow.Host, func(), error) { return n.host, func() {}, nil },
-		Show: func(string, []names.Entry) {},
+		Show: func(string, []names.Entry) {}, Served: func(string) {},
 	}
 	n.follow.Begin(ctx)
 	go n.follow.Serve(ctx)
@@ -142,6 +143,9 @@ type keptNames struct{ *counts }
 func (k keptNames) PutPeerNames(string, []names.Entry) error { k.kept.Add(1); return nil }
 func (k keptNames) PeerNames(string) ([]names.Entry, error)  { return nil, fs.ErrNotExist }
 func (k keptNames) DeletePeerNames(string) error             { return nil }
+func (k keptNames) PutServed(service.Picture) error          { return nil }
+func (k keptNames) Served(string) (service.Picture, error)   { return service.Picture{}, fs.ErrNotExist }
+func (k keptNames) DeleteServed(string) error                { return nil }
 
 // A countingHost has the entries that it is given, and notes when it first got those of
 // an endpoint on another node.

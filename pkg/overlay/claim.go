@@ -25,7 +25,7 @@ type Claim struct {
 	MAC        string       // asked for; "": from the address
 	Name       string       // the container's
 	Names      []string     // by which others find it
-	Ready      bool
+	Ready      bool         // for connections, see [Endpoint]
 	// Subnets are the network's in a configuration that was written for Generation, nil
 	// where none was. The network is then read while the claim is made by these, and not
 	// before.
@@ -139,21 +139,10 @@ func (s *search) owner() Owner { return Owner{s.Node, AttachmentKey(s.Attachment
 // try claims what is free as far as it knows. It returns nil where that was not so, and
 // knows more then.
 func (s *search) try(ctx context.Context) (*Claimed, error) {
-	assigned := slices.Clone(s.plan.Fixed)
-	for _, set := range s.plan.Sets {
-		a, ok := s.pick(set)
-		if !ok && s.tries < probes { // what was used a moment ago may be free, and is not known to be
-			return nil, s.listUsed(ctx)
-		}
-		if !ok {
-			if freed, err := s.freeLapsed(ctx, set.Contains); freed || err != nil {
-				return nil, err
-			}
-			return nil, ipam.Exhausted(set.Family(), s.net.Name)
-		}
-		assigned = append(assigned, a)
+	assigned, ok, err := s.assign(ctx)
+	if !ok || err != nil {
+		return nil, err
 	}
-	s.plan.Sort(assigned)
 	ep := s.endpoint(assigned)
 	free := make([]Entry, len(ep.Addresses))
 	for i, a := range ep.Addresses {
@@ -169,6 +158,27 @@ func (s *search) try(ctx context.Context) (*Claimed, error) {
 	return s.learn(ctx, assigned)
 }
 
+// assign chooses addresses that are free as far as it knows. It is not ok where none are, and
+// knows more then.
+func (s *search) assign(ctx context.Context) (assigned []ipam.Assigned, ok bool, err error) {
+	assigned = slices.Clone(s.plan.Fixed)
+	for _, set := range s.plan.Sets {
+		a, found := s.pick(set)
+		if !found && s.tries < probes { // what was used a moment ago may be free, and is not known to be
+			return nil, false, s.listUsed(ctx)
+		}
+		if !found {
+			if freed, err := s.freeLapsed(ctx, set.Contains); freed || err != nil {
+				return nil, false, err
+			}
+			return nil, false, ipam.Exhausted(set.Family(), s.net.Name)
+		}
+		assigned = append(assigned, a)
+	}
+	s.plan.Sort(assigned)
+	return assigned, true, nil
+}
+
 func (s *search) key() string {
 	return s.Keys.Endpoint(s.net.Name, s.Node, AttachmentKey(s.Attachment))
 }
@@ -178,7 +188,7 @@ func (s *search) endpoint(assigned []ipam.Assigned) Endpoint {
 	ep := network.Endpoint{Attachment: s.Attachment, MAC: s.MAC, Addresses: assigned}
 	return Endpoint{
 		Addresses: ep.IPs(), MAC: ep.SandboxMAC(), Container: s.Attachment.Container, IfName: s.Attachment.IfName,
-		Name: s.Name, Names: s.Names, Ready: s.Ready,
+		Name: s.Name, Names: s.Names, Ready: s.Ready, Since: s.now(),
 	}
 }
 
@@ -230,12 +240,8 @@ func start(span ipam.Span, owner string) netip.Addr {
 // learn finds out why a transaction was not done. It returns what the attachment has, if
 // it has it: of an ADD that was killed.
 func (s *search) learn(ctx context.Context, assigned []ipam.Assigned) (*Claimed, error) {
-	n, err := s.Network(ctx, s.net.Name)
-	if err != nil {
+	if err := s.still(ctx); err != nil {
 		return nil, err
-	}
-	if n.Generation != s.net.Generation {
-		return nil, wire.Errorf(wire.CodeConfig, "network %q: it was removed and made again just now", n.Name)
 	}
 	own, err := s.get(ctx, s.key())
 	if err != nil {
@@ -244,20 +250,34 @@ func (s *search) learn(ctx context.Context, assigned []ipam.Assigned) (*Claimed,
 	if own.Modified != 0 {
 		return s.takeOver(ctx, own)
 	}
+	return nil, s.learnUsed(ctx, assigned)
+}
+
+// still returns an error if the network is not the one that it was.
+func (s *search) still(ctx context.Context) error {
+	n, err := s.Network(ctx, s.net.Name)
+	if err == nil && n.Generation != s.net.Generation {
+		err = wire.Errorf(wire.CodeConfig, "network %q: it was removed and made again just now", n.Name)
+	}
+	return err
+}
+
+// learnUsed finds out which addresses were not free. Of one that was asked for it is an error.
+func (s *search) learnUsed(ctx context.Context, assigned []ipam.Assigned) error {
 	for _, a := range s.plan.Fixed {
 		if err := s.checkAsked(ctx, a.Address.Addr()); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if s.tries++; s.tries >= probes {
-		return nil, s.listUsed(ctx)
+		return s.listUsed(ctx)
 	}
 	for _, a := range assigned {
 		if !slices.Contains(s.plan.Fixed, a) {
 			s.used[a.Address.Addr()] = Owner{}
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 // checkAsked returns an error if an address is another's, unless that one's node has been dead
@@ -277,6 +297,9 @@ func (s *search) checkAsked(ctx context.Context, a netip.Addr) error {
 
 // describe names an owner for people.
 func (c Cluster) describe(ctx context.Context, network string, o Owner) string {
+	if o.OfService() {
+		return "service " + o.Attachment
+	}
 	e, err := c.Store.Get(ctx, c.Keys.Endpoint(network, o.Node, o.Attachment))
 	if err == nil {
 		if p, err := c.Keys.placed(network, e); err == nil && p.OfNode() {

@@ -16,7 +16,7 @@ import (
 // A Cluster is what a node does with the store. Each method is done as a whole or not at
 // all, by a transaction, however many nodes are at it. Where the store is not available,
 // the error is [ErrUnavailable], wrapped, and what was asked for may have been done: every
-// method but CreateNetwork may be called again.
+// method but CreateNetwork and CreateService may be called again.
 type Cluster struct {
 	Store Store
 	Keys  Keys

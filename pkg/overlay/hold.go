@@ -115,15 +115,21 @@ func (c Cluster) recover(ctx context.Context, n Existing, ep Endpoint) (conflict
 	a := ep.attachment(n.Name)
 	key := c.Keys.Endpoint(n.Name, c.Node, AttachmentKey(a))
 	own, err := c.get(ctx, key)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, false, err
-	case own.Modified == 0:
+	}
+	if own.Modified == 0 {
+		ep.Since = c.now()
 		return c.hold(ctx, n, ep, own)
+	}
+	was, unread := read[Endpoint](own)
+	if unread == nil { // what is said of it as a task stays
+		ep.Drained, ep.Healthy, ep.Since = was.Drained, was.Healthy, was.Since
+	}
+	switch {
 	case string(own.Value) == string(put(key, ep).Value):
 		return nil, true, nil
-	}
-	if was, err := read[Endpoint](own); err == nil && slices.Equal(was.Addresses, ep.Addresses) {
+	case unread == nil && slices.Equal(was.Addresses, ep.Addresses):
 		return c.hold(ctx, n, ep, own)
 	}
 	return nil, false, c.Release(ctx, a) // what it has no more must not stay its own

@@ -10,7 +10,7 @@ import (
 )
 
 // The values in the store, as JSON, but for those of VNIs, addresses and uses, which are
-// plain words. None but those of package keys is longer than 400 bytes.
+// plain words. None but those of package keys is longer than some 400 bytes.
 
 // Meta is what the whole cluster has.
 type Meta struct {
@@ -30,6 +30,7 @@ type Node struct {
 	Address netip.Addr `json:"address"` // of the underlay, where other nodes send to
 	MTU     int        `json:"mtu"`     // bytes, of the underlay
 	Version string     `json:"version,omitempty"`
+	Drained bool       `json:"drained,omitempty"` // its tasks of services get no more connections, also those that come
 }
 
 // Alive is there as long as a node's dclusterd renews it.
@@ -75,9 +76,12 @@ type Endpoint struct {
 	MAC       string       `json:"mac"`
 	Container string       `json:"container"` // CNI_CONTAINERID; "": it is the node's own
 	IfName    string       `json:"ifName"`
-	Name      string       `json:"name,omitempty"`  // the container's
-	Names     []string     `json:"names,omitempty"` // by which others find it
-	Ready     bool         `json:"ready"`
+	Name      string       `json:"name,omitempty"`    // the container's
+	Names     []string     `json:"names,omitempty"`   // by which others find it
+	Ready     bool         `json:"ready"`             // false: its ADD has not ended, and it is no task of a service yet
+	Drained   bool         `json:"drained,omitempty"` // as a task it gets no more connections
+	Healthy   []string     `json:"healthy,omitempty"` // services whose check of it its node saw succeed last
+	Since     int64        `json:"since,omitempty"`   // seconds since 1970: when it was claimed, or the last three changed
 }
 
 // UDP ports of VXLAN, unless [Meta] has others.
@@ -114,7 +118,8 @@ func (k Keys) Network(name string) string { return k.Prefix + "net/" + name }
 // VNI is a key whose value is a network's name.
 func (k Keys) VNI(vni int) string { return fmt.Sprintf("%svni/%d", k.Prefix, vni) }
 
-// Addr is a key whose value is the address's [Owner]; the prefix of all of a network
+// Addr is a key whose value is the address's [Owner], an attachment's or, see
+// [ServiceOwner], a service's; the prefix of all of a network
 // for the zero address.
 func (k Keys) Addr(network string, a netip.Addr) string {
 	if !a.IsValid() {
@@ -182,6 +187,7 @@ func RouterMAC(node, network string) string {
 }
 
 // An Owner is an attachment of a node, as values of addresses have it: "NODE/ATTACHMENT".
+// That of a service has no node: "/SERVICE".
 type Owner struct{ Node, Attachment string }
 
 func (o Owner) String() string { return o.Node + "/" + o.Attachment }

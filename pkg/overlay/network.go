@@ -364,8 +364,8 @@ func (n Network) IPAM() ipam.Config {
 	return c
 }
 
-// RemoveNetwork removes a network that no node has a container on. A claim that is made
-// at the same time is either seen, and the network stays, or fails.
+// RemoveNetwork removes a network that no node has a container on, and that has no services.
+// A claim that is made at the same time is either seen, and the network stays, or fails.
 func (c Cluster) RemoveNetwork(ctx context.Context, name string) error {
 	return again("network "+name, func() (bool, error) { return c.removeNetwork(ctx, name) })
 }
@@ -395,7 +395,10 @@ func (c Cluster) removeNetwork(ctx context.Context, name string) (done bool, err
 	if len(eps) > 0 {
 		return false, network.Refused(network.Forbidden, &catalog.InUseError{Network: name, Endpoints: endpointList(name, eps)})
 	}
-	// Nodes have these, or a node that was removed left them.
+	if err := c.serviceless(ctx, name); err != nil {
+		return false, err
+	}
+	// Nodes have these, or a node or a service that was removed left them.
 	left := make([]Condition, 0, len(addrs))
 	for _, e := range addrs {
 		left = append(left, unchanged(e))

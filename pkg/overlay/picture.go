@@ -17,8 +17,8 @@ import (
 	"dcni/pkg/wire"
 )
 
-// A Picture is what a node knows of a network: which nodes there are, and which endpoints
-// on them. It is fed with entries and changes of the keys of [Picture.Prefixes]. It is
+// A Picture is what a node knows of a network: which nodes there are, which endpoints on
+// them, and which services. It is fed with entries and changes of the keys of [Picture.Prefixes]. It is
 // not to be used by several goroutines at once.
 type Picture struct {
 	Keys    Keys
@@ -30,6 +30,7 @@ type Picture struct {
 
 	nodes     map[string]Node
 	endpoints map[Owner]*Placed // what they point to never changes
+	services  map[string]Service
 
 	order      []Owner                  // of endpoints, sorted
 	claimants  map[netip.Addr][]*Placed // of an address, the newest first, which has it
@@ -44,10 +45,10 @@ type Picture struct {
 	renamed map[Owner]bool // endpoints that Names is to look at
 }
 
-// Prefixes are those of the keys that the picture is made of: of nodes, and of endpoints.
-// Each node that comes after them has all of these looked at.
+// Prefixes are those of the keys that the picture is made of: of nodes, of endpoints and of
+// services. Each node that comes after endpoints has all of these looked at.
 func (p *Picture) Prefixes() []string {
-	return []string{p.Keys.Node(""), p.Keys.Endpoint(p.Network, "", "")}
+	return []string{p.Keys.Node(""), p.Keys.Endpoint(p.Network, "", ""), p.Keys.Service(p.Network, "")}
 }
 
 // Reset takes what a list of a prefix returned: what is not in it is gone. It goes on past
@@ -77,6 +78,12 @@ func (p *Picture) keysOf(prefix string) (list []string) {
 		}
 		return list
 	}
+	if prefix == p.Keys.Service(p.Network, "") {
+		for name := range p.services {
+			list = append(list, prefix+name)
+		}
+		return list
+	}
 	for _, o := range p.order {
 		list = append(list, p.Keys.Endpoint(p.Network, o.Node, o.Attachment))
 	}
@@ -86,12 +93,15 @@ func (p *Picture) keysOf(prefix string) (list []string) {
 // Apply takes a change. A value that can't be read changes nothing.
 func (p *Picture) Apply(e Event) error {
 	if p.nodes == nil {
-		p.nodes, p.endpoints = map[string]Node{}, map[Owner]*Placed{}
+		p.nodes, p.endpoints, p.services = map[string]Node{}, map[Owner]*Placed{}, map[string]Service{}
 		p.told, p.changed, p.renamed = map[Owner][]wire.Object{}, map[Owner]bool{}, map[Owner]bool{}
 		p.claimants, p.bearers = map[netip.Addr][]*Placed{}, map[string][]*Placed{}
 	}
 	if name, ok := strings.CutPrefix(e.Key, p.Keys.Node("")); ok {
 		return p.applyNode(name, e)
+	}
+	if name, ok := strings.CutPrefix(e.Key, p.Keys.Service(p.Network, "")); ok {
+		return p.applyService(name, e)
 	}
 	owner, ok := strings.CutPrefix(e.Key, p.Keys.Endpoint(p.Network, "", ""))
 	if !ok {

@@ -18,6 +18,7 @@ import (
 	"dcni/pkg/names"
 	"dcni/pkg/overlay"
 	"dcni/pkg/overlay/memory"
+	"dcni/pkg/service"
 	"dcni/pkg/wire"
 )
 
@@ -110,6 +111,8 @@ type lab struct {
 
 	listed  int           // how often endpoints were
 	written int           // how often names were
+	served  string        // what is kept of services
+	told    int           // how often others were told of that
 	slow    time.Duration // how long that takes
 }
 
@@ -153,6 +156,29 @@ func (l *lab) DeletePeerNames(network string) error {
 	return nil
 }
 
+func (l *lab) PutServed(p service.Picture) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var lines []string
+	for _, s := range p.Services {
+		lines = append(lines, s.Name)
+	}
+	for _, e := range p.Endpoints {
+		lines = append(lines, fmt.Sprintf("%s/%s %s%s", e.Node, e.Owner.Container, e.Addresses[0], map[bool]string{true: " drained"}[e.Drained]))
+	}
+	l.served = strings.Join(lines, ", ")
+	return nil
+}
+
+func (l *lab) Served(string) (service.Picture, error) { return service.Picture{}, fs.ErrNotExist }
+
+func (l *lab) DeleteServed(string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.served = "nothing"
+	return nil
+}
+
 func newOverlayLab(t *testing.T) *lab {
 	store := memory.New()
 	l := &lab{
@@ -181,6 +207,11 @@ func (l *lab) begin() (end func()) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.shown = list
+		},
+		Served: func(string) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.told++
 		},
 	}
 	ctx, cancel := context.WithCancel(l.Context())
@@ -276,6 +307,49 @@ func TestFollows(t *testing.T) {
 			t.Errorf("left: %v, %v", l.Networks.Names(), l.kept)
 		}
 		l.want("forgotten", "10.0.0.3", "") // the plugin removes the links and entries
+	})
+}
+
+// TestServed has services kept with their tasks, and others told of each change, but not where
+// there are none.
+func TestServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newOverlayLab(t)
+		l.endpoint("n2", "c2", "10.0.0.2")
+		if err := l.Sync(l.peers); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			step string
+			do   func()
+			want string
+			told bool
+		}{
+			{"no services", func() {}, "", false},
+			{"a container", func() { l.endpoint("n2", "c4", "10.0.0.4") }, "", false},
+			{"a service", func() {
+				l.put(l.keys.Service("web", "c2"), service.Service{Name: "c2", Network: "web", Mode: service.VIP, Affinity: service.NoAffinity})
+			}, "c2, n2/c2 10.0.0.2", true},
+			{"a task of nothing", func() { l.endpoint("n3", "c3", "10.0.0.3") }, "c2, n2/c2 10.0.0.2", false},
+			{"the node is drained", func() {
+				l.put(l.keys.Node("n2"), overlay.Node{ID: "n2", Address: netip.AddrFrom4([4]byte{192, 0, 2, 2}), MTU: 1500, Drained: true})
+			}, "c2, n2/c2 10.0.0.2 drained", true},
+			{"the node is dead", func() { l.commit(overlay.Change{Key: l.keys.Alive("n2"), Delete: true}) }, "c2", true},
+			{"and back", func() { l.put(l.keys.Alive("n2"), overlay.Alive{}) }, "c2, n2/c2 10.0.0.2 drained", true},
+			{"unreadable", func() { l.commit(overlay.Change{Key: l.keys.Service("web", "c4"), Value: []byte("no JSON")}) }, "c2, n2/c2 10.0.0.2 drained", false},
+			{"the store away", func() { l.client.Cut() }, "c2, n2/c2 10.0.0.2 drained", false},
+			{"forgotten", func() { l.Forget("web") }, "nothing", true},
+		} {
+			before := l.told
+			c.do()
+			time.Sleep(serveLongest)
+			synctest.Wait()
+			l.mu.Lock()
+			if l.served != c.want || l.told > before != c.told {
+				t.Errorf("%s: kept %q, and told %d times; want %q, %t", c.step, l.served, l.told-before, c.want, c.told)
+			}
+			l.mu.Unlock()
+		}
 	})
 }
 

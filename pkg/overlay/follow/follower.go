@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"dcni/pkg/names"
 	"dcni/pkg/overlay"
+	"dcni/pkg/service"
 	"dcni/pkg/wire"
 )
 
@@ -31,9 +33,12 @@ type follower struct {
 	named []names.Entry // what is shown
 	saved []names.Entry // what is kept
 
-	gather          time.Duration // how long changes are gathered after others were applied
-	applied         time.Time     // when they were
-	naming, keeping pace
+	served *service.Picture // what is kept of services; nil: nothing, or not all
+
+	gather  time.Duration // how long changes are gathered after others were applied
+	applied time.Time     // when they were
+
+	naming, keeping, serving pace
 }
 
 // A pace has something done no more often than takes a share of the time.
@@ -101,6 +106,9 @@ func (f *follower) run(ctx context.Context) {
 		f.named, f.saved = list, list
 		f.Show(f.peers.Network, list) // until the store answers
 	}
+	if p, err := f.Kept.Served(f.peers.Network); err == nil {
+		f.served = &p
+	}
 	pause, said := pauseFirst, ""
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -146,7 +154,8 @@ func (f *follower) watch(ctx context.Context) error {
 	f.current.Store(true)
 	defer f.current.Store(false)
 	defer f.keep()
-	f.naming, f.keeping = pace{longest: nameLongest}, pace{longest: keepLongest}
+	defer f.serve(v)
+	f.naming, f.keeping, f.serving = pace{longest: nameLongest}, pace{longest: keepLongest}, pace{longest: serveLongest}
 	for {
 		began := time.Now()
 		_ = f.apply(v) // is logged, and tried again
@@ -156,6 +165,7 @@ func (f *follower) watch(ctx context.Context) error {
 		f.asked = 0
 		f.applied = time.Now()
 		f.gather = min(gatherShare*f.applied.Sub(began), gatherLongest)
+		f.serving.do(serveShare, func() { f.serve(v) }) // first: connections depend on it
 		if f.naming.do(nameShare, func() { f.name(v) }) {
 			f.keeping.do(keepShare, f.keep)
 		}
@@ -173,6 +183,23 @@ func (f *follower) name(v *view) {
 	}
 	f.named = v.names(time.Now())
 	f.Show(f.peers.Network, f.named)
+}
+
+// serve keeps what the picture has of services, if it is something else than before.
+func (f *follower) serve(v *view) {
+	now := v.services(time.Now())
+	before := f.served
+	if before != nil && reflect.DeepEqual(*before, now) {
+		return
+	}
+	f.served = &now
+	if err := f.Kept.PutServed(now); err != nil {
+		f.Log.Warn("services of an overlay network are not kept", "network", f.peers.Network, "error", err)
+		f.served = nil // once more, at the next change
+	}
+	if len(now.Services) > 0 || before != nil && len(before.Services) > 0 {
+		f.Served(f.peers.Network)
+	}
 }
 
 // keep keeps the names for the next process.
@@ -200,6 +227,10 @@ func (f *follower) next(ctx context.Context, v *view, events <-chan event, tick 
 			return v.take(e, events, time.After(f.gather-time.Since(f.applied)))
 		case <-v.changes():
 			return nil
+		case <-f.serving.again():
+			if f.serving.due() {
+				return nil
+			}
 		case <-f.naming.again():
 			if f.naming.due() {
 				return nil

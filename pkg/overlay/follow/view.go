@@ -10,6 +10,7 @@ import (
 
 	"dcni/pkg/names"
 	"dcni/pkg/overlay"
+	"dcni/pkg/service"
 	"dcni/pkg/wire"
 )
 
@@ -195,6 +196,12 @@ func (v *view) names(t time.Time) []names.Entry {
 		v.until = time.NewTimer(v.start.Add(time.Duration(until) * time.Millisecond).Sub(t))
 	}
 	return v.picture.Names(named)
+}
+
+// services returns the services with their tasks on all nodes that have names.
+func (v *view) services(t time.Time) service.Picture {
+	named, _ := v.living.Named(v.now(t))
+	return v.picture.Services(named)
 }
 
 // changes has a value when names change by themselves.
