@@ -7,8 +7,11 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"dcni/pkg/names"
 	"dcni/pkg/records/disk"
+	"dcni/pkg/service"
 )
 
 // peerNamesPath is where the names are that an overlay network's containers on other
@@ -44,4 +47,59 @@ func (s Store) DeletePeerNames(network string) error {
 		return nil
 	}
 	return err
+}
+
+// servedPath is where a node keeps what it knows of an overlay network's services. The file is
+// there as long as dnetd follows the network, and empty if that has none.
+func (s Store) servedPath(network string) string {
+	return filepath.Join(s.Run, "served", network+".json")
+}
+
+// PutServed keeps what the cluster's store says of a network's services until the host boots:
+// plugins and dnetd have it from here, also while the store is away. What was known of checks
+// of services that are gone goes.
+func (s Store) PutServed(p service.Picture) error {
+	var data []byte
+	checked := map[string]bool{}
+	if len(p.Services) > 0 {
+		var err error
+		if data, err = json.Marshal(p); err != nil {
+			return err
+		}
+	}
+	for _, v := range p.Services {
+		checked[v.Name] = v.Health != ""
+	}
+	errs := []error{s.Root(s.Run).Replace(s.servedPath(p.Name), data, false)}
+	for name := range s.marks(s.healthyDir(p.Name)) {
+		if !checked[name] {
+			errs = append(errs, s.forgetChecks(p.Name, name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Served returns it; fs.ErrNotExist where nothing is known.
+func (s Store) Served(network string) (p service.Picture, err error) {
+	data, err := disk.ReadFile(s.servedPath(network))
+	if err == nil && len(data) > 0 {
+		err = json.Unmarshal(data, &p)
+	}
+	p.Name = network
+	return p, err
+}
+
+// KnowsServices reports whether it is known which services an overlay network has, be it none.
+func (s Store) KnowsServices(network string) bool { return disk.Exists(s.servedPath(network)) }
+
+// DeleteServed deletes it, when dnetd follows the network no more. It is no error if there is
+// nothing.
+func (s Store) DeleteServed(network string) error {
+	errs := []error{os.RemoveAll(s.healthyDir(network))}
+	_ = unix.Rmdir(filepath.Dir(s.healthyDir(network))) // not empty: of other networks
+	if err := os.Remove(s.servedPath(network)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	_ = unix.Rmdir(filepath.Dir(s.servedPath(network)))
+	return errors.Join(errs...)
 }

@@ -18,13 +18,14 @@ import (
 	"dcni/pkg/wire"
 )
 
-// This file is about the services of networks that are this host's alone.
+// This file is about the services of networks: of those that are this host's alone, which are
+// here, and of a cluster's, of which [Store.PutServed] keeps what is known.
 //
-// A service is <Lib>/services/<network>/<service>.json: it outlives the boot, as its network's
+// A service of this host's is <Lib>/services/<network>/<service>.json: it outlives the boot, as its network's
 // file does. What is known of tasks goes with the boot: an empty file
 // <Run>/drained/<network>/<container>:<ifname> says that a task is drained, and
-// <Run>/healthy/<network>/<service>/<container>:<ifname> that its check has succeeded. No word
-// has a colon.
+// <Run>/healthy/<network>/<service>/<container>:<ifname> that its check has succeeded, which is
+// of this host's tasks of a cluster's service as well. No word has a colon.
 
 // ServiceOwner stands for a container's ID in the leases of virtual addresses. The service's
 // name stands for its interface's there. No runtime has such an ID: they begin with a letter or
@@ -54,7 +55,12 @@ func (s Store) servicePath(network, name string) string {
 }
 
 // HasServices reports whether a network may have services: each ADD and DEL asks it.
-func (s Store) HasServices(network string) bool { return disk.Exists(s.servicesDir(network)) }
+func (s Store) HasServices(network string) bool {
+	if info, err := os.Stat(s.servedPath(network)); err == nil {
+		return info.Size() > 0
+	}
+	return disk.Exists(s.servicesDir(network))
+}
 
 // HasService reports whether a network has a service.
 func (s Store) HasService(network, name string) bool {
@@ -78,9 +84,7 @@ func (s Store) PutService(v *Service) error {
 
 // RemoveService forgets a service, with what is known of its tasks.
 func (s Store) RemoveService(network, name string) error {
-	err := os.RemoveAll(filepath.Join(s.healthyDir(network), name))
-	_ = unix.Rmdir(s.healthyDir(network)) // not empty: of other services
-	_ = unix.Rmdir(filepath.Dir(s.healthyDir(network)))
+	err := s.forgetChecks(network, name)
 	if e := os.Remove(s.servicePath(network, name)); e != nil && !errors.Is(e, fs.ErrNotExist) {
 		return errors.Join(err, e)
 	}
@@ -92,17 +96,31 @@ func (s Store) RemoveService(network, name string) error {
 	return err
 }
 
-// ServiceNetworks lists the networks that have services, sorted.
+// forgetChecks forgets what is known of a service's checks.
+func (s Store) forgetChecks(network, service string) error {
+	err := os.RemoveAll(filepath.Join(s.healthyDir(network), service))
+	_ = unix.Rmdir(s.healthyDir(network)) // not empty: of other services
+	_ = unix.Rmdir(filepath.Dir(s.healthyDir(network)))
+	return err
+}
+
+// ServiceNetworks lists the networks that have services, sorted: this host's, and those of a
+// cluster that it has containers on.
 func (s Store) ServiceNetworks() ([]string, error) {
 	list, err := disk.NamesIn(filepath.Join(s.Lib, "services"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		err = nil
+	}
+	for file := range s.marks(filepath.Dir(s.servedPath(""))) {
+		if name, is := strings.CutSuffix(file, ".json"); is && s.HasServices(name) {
+			list = append(list, name)
+		}
 	}
 	slices.Sort(list)
-	return list, err
+	return slices.Compact(list), err
 }
 
-// Services lists a network's services by name. One that can't be read hides no other.
+// Services lists the services of a network of this host's by name. One that can't be read hides no other.
 func (s Store) Services(network string) (list []*Service, err error) {
 	files, err := disk.NamesIn(s.servicesDir(network))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -147,8 +165,20 @@ func (s Store) Service(network, name string) (*Service, error) {
 	return v, nil
 }
 
-// ServicesOf returns what a network has of services, with the containers that are attached.
+// ServicesOf returns what a network has of services, with the containers that are attached. Of
+// a cluster's network it has the tasks on other nodes as well.
 func (s Store) ServicesOf(network string) (service.Network, error) {
+	if s.KnowsServices(network) {
+		p, err := s.Served(network)
+		if errors.Is(err, fs.ErrNotExist) { // its last container here went just now
+			err = nil
+		}
+		if err != nil || len(p.Services) == 0 {
+			return service.Network{Name: network}, err
+		}
+		own, err := s.endpoints(network, p.Services)
+		return p.Join(own), err
+	}
 	n := service.Network{Name: network}
 	list, err := s.Services(network)
 	if len(list) == 0 {
@@ -157,9 +187,16 @@ func (s Store) ServicesOf(network string) (service.Network, error) {
 	for _, v := range list {
 		n.Services = append(n.Services, v.Service)
 	}
-	attached, unread := s.List(network)
+	own, unread := s.endpoints(network, n.Services)
+	n.Endpoints = own
+	return n, errors.Join(err, unread)
+}
+
+// endpoints returns this host's containers on a network, as far as its services are concerned.
+func (s Store) endpoints(network string, services []service.Service) (list []service.Endpoint, err error) {
+	attached, err := s.List(network)
 	drained, healthy := s.marks(s.drainedDir(network)), map[string][]string{}
-	for _, v := range list {
+	for _, v := range services {
 		if v.Health != "" {
 			for mark := range s.marks(filepath.Join(s.healthyDir(network), v.Name)) {
 				healthy[mark] = append(healthy[mark], v.Name)
@@ -169,12 +206,12 @@ func (s Store) ServicesOf(network string) (service.Network, error) {
 	for _, r := range attached {
 		if r.State == Up && r.IPAM.Type != "" {
 			mark := taskMark(r.Attachment)
-			n.Endpoints = append(n.Endpoints, service.Endpoint{
+			list = append(list, service.Endpoint{
 				Owner: r.Attachment, Name: r.Name, Names: r.Names, Addresses: r.IPsThere(), Drained: drained[mark], Healthy: healthy[mark],
 			})
 		}
 	}
-	return n, errors.Join(err, unread)
+	return list, err
 }
 
 func (s Store) drainedDir(network string) string { return filepath.Join(s.Run, "drained", network) }

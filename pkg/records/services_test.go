@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"dcni/pkg/ipam"
@@ -77,5 +78,77 @@ func TestServicesOnDisk(t *testing.T) {
 	}
 	if s.HasService("../web", "api") || s.HasService("web", "../api") {
 		t.Error("a service elsewhere")
+	}
+}
+
+// TestServedOnDisk wants what is known of a cluster's network to come back, with this host's
+// containers as they are on record, and nothing to be left when the network goes.
+func TestServedOnDisk(t *testing.T) {
+	s := Store{Run: t.TempDir(), Lib: t.TempDir()}
+	a := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
+	far := wire.Attachment{Network: "web", Container: "c2", IfName: "eth0"}
+	address := netip.MustParsePrefix("10.1.0.2/24")
+	if s.KnowsServices("web") || s.HasServices("web") {
+		t.Error("something is known before")
+	}
+	must := func(errs ...error) {
+		t.Helper()
+		for _, err := range errs {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	must(s.PutServed(service.Picture{Node: "n1", Network: service.Network{Name: "web"}}))
+	if list, err := s.ServiceNetworks(); !s.KnowsServices("web") || s.HasServices("web") || len(list) > 0 || err != nil {
+		t.Errorf("a network without services: %t, %v, %v", s.HasServices("web"), list, err)
+	}
+	p := service.Picture{Node: "n1", Network: service.Network{
+		Name: "web", Services: []service.Service{{Name: "api", Network: "web", Mode: service.VIP, Health: "tcp:80"}},
+		Endpoints: []service.Endpoint{
+			{Owner: a, Node: "n1", Names: []string{"api"}, Addresses: []netip.Addr{address.Addr()}, Drained: true},
+			{Owner: far, Node: "n2", Names: []string{"api"}, Addresses: []netip.Addr{address.Addr().Next()}, Healthy: []string{"api"}, Since: 7},
+		},
+	}}
+	must(s.PutServed(p), s.SetHealthy("api", a, true), s.SetHealthy("old", a, true), s.Put(&Record{
+		Attachment: a, Plugin: "doverlay", State: Up, NetNS: "/run/netns/c1", Name: "c1", Names: []string{"c1", "api"}, IPAM: IPAM{Type: "cluster"},
+		Addresses: []ipam.Assigned{{Address: address}},
+	}))
+	want := "/c1 draining, n2/c2 ready"
+	shown := func() string {
+		n, err := s.ServicesOf("web")
+		must(err)
+		var list []string
+		for _, v := range n.Services {
+			for _, task := range n.Tasks(v) {
+				list = append(list, task.Node+"/"+task.Owner.Container+" "+string(task.State))
+			}
+		}
+		return strings.Join(list, ", ")
+	}
+	if got := shown(); got != want {
+		t.Errorf("tasks %s, want %s", got, want)
+	}
+	if list, err := s.ServiceNetworks(); !s.HasServices("web") || fmt.Sprint(list) != "[web]" || err != nil {
+		t.Errorf("networks with services: %v, %v", list, err)
+	}
+	p.Endpoints[0].Drained = false
+	must(s.PutServed(p))
+	if got, want := shown(), "/c1 ready, n2/c2 ready"; got != want {
+		t.Errorf("tasks %s, want %s", got, want)
+	}
+	if left := s.marks(s.healthyDir("web")); len(left) != 1 || !left["api"] {
+		t.Errorf("checks are known of %v", left)
+	}
+	p.Services[0].Health = ""
+	must(s.PutServed(p))
+	if left := s.marks(s.healthyDir("web")); len(left) != 0 {
+		t.Errorf("checks are known of %v", left)
+	}
+	must(s.SetHealthy("api", a, true), s.DeleteServed("web"), s.DeleteServed("web"))
+	for _, dir := range []string{"served", "healthy"} {
+		if _, err := os.Lstat(filepath.Join(s.Run, dir)); err == nil {
+			t.Errorf("%s is left", dir)
+		}
 	}
 }

@@ -11,6 +11,7 @@
 //	/run/dcni/tmp/      files being written, before they are renamed
 //	/run/dcni/host/     what was changed of the host's own, as it was, see [Change]
 //	/run/dcni/drained/, healthy/    what is known of tasks of services
+//	/run/dcni/overlay/, served/     what overlay networks have on other nodes: names, and services
 //	/run/dcni/nodes.json    the addresses of a cluster's nodes, from which VXLAN is taken
 //
 // # Leases
