@@ -44,7 +44,7 @@ func Source(store records.Store, f Facts, open OpenCluster) func(network.Descrip
 	return func(n network.Description) Addresses {
 		switch n.IPAM.Type {
 		case network.IPAMCluster:
-			return clusterSource{open: open, queue: store.Cluster(), network: n}
+			return clusterSource{open: open, store: store, queue: store.Cluster(), network: n}
 		case "dipam", "":
 			return dipamSource{store: store, facts: f, network: n}
 		}

@@ -40,6 +40,7 @@ const storeTimeout = 5 * time.Second
 // waits on disk, for dclusterd to send it.
 type clusterSource struct {
 	open    OpenCluster
+	store   records.Store
 	queue   records.Cluster
 	network network.Description
 }
@@ -88,10 +89,14 @@ func (c clusterSource) claim(ctx context.Context, n *ClusterNode, r *Request) (*
 	if err != nil {
 		return nil, err
 	}
+	ready, err := c.ready(ctx, n, r)
+	if err != nil {
+		return nil, err
+	}
 	meta := n.readMeta(ctx)
 	got, err := n.Claim(ctx, overlay.Claim{
 		Attachment: r.Attachment, Generation: c.network.IPAM.Generation, Asked: r.Static, Ranges: ranges,
-		MAC: r.MAC, Name: r.Name, Names: r.claimed, Ready: true, Subnets: c.network.IPAM.Own.Subnets,
+		MAC: r.MAC, Name: r.Name, Names: r.claimed, Ready: ready, Subnets: c.network.IPAM.Own.Subnets,
 	})
 	if away(err) { // it may have been done
 		return nil, errors.Join(err, c.queue.QueueRelease(r.Attachment))

@@ -101,7 +101,7 @@ func (s served) Plan(e network.Endpoint) (wire.Plan, error) {
 
 // clientOf returns an attachment as a client of services.
 func clientOf(e network.Endpoint) *service.Client {
-	return &service.Client{NetNS: e.NetNS, Cookie: e.Cookie, Wanted: e.Services, Endpoint: service.Endpoint{
+	return &service.Client{NetNS: e.NetNS, Cookie: e.Cookie, Wanted: e.Services, OfCluster: e.Overlay != nil, Endpoint: service.Endpoint{
 		Owner: e.Attachment, Name: e.Name, Names: e.Names, Addresses: e.IPs(),
 	}}
 }

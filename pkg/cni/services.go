@@ -1,11 +1,15 @@
 package cni
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"dcni/pkg/names"
 	"dcni/pkg/network"
+	"dcni/pkg/overlay"
 	"dcni/pkg/records"
 	"dcni/pkg/records/leases"
 	"dcni/pkg/service"
@@ -23,6 +27,29 @@ func (r *Request) services() error {
 		}
 	}
 	return nil
+}
+
+// ready reports whether a container is ready for connections with its claim. A task of a service
+// is when its ADD has ended: dnetd says so then to other nodes. Which services there are is known
+// to dnetd, but before it has seen the cluster's store for the node's first container on the
+// network. Those that the runtime names are looked up in the store.
+func (c clusterSource) ready(ctx context.Context, n *ClusterNode, r *Request) (bool, error) {
+	p, err := c.store.Served(r.Network)
+	if err != nil || len(r.Services) > 0 {
+		list, err := n.Services(ctx, r.Network)
+		if _, unread := errors.AsType[*overlay.UnreadableError](err); err != nil && !unread {
+			return false, err
+		}
+		p.Services = nil
+		for _, v := range list {
+			p.Services = append(p.Services, v.Service)
+		}
+	}
+	task := service.Endpoint{Owner: r.Attachment, Name: r.Name, Names: r.claimed}
+	if err := (&service.Client{Wanted: r.Services, Endpoint: task}).Lacking(p.Network); err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(p.Services, func(s service.Service) bool { return task.Bears(s.Name) }), nil
 }
 
 // ClaimVIPs leases a service's virtual addresses, one of each family of its network: those

@@ -19,6 +19,8 @@ import (
 type Services struct {
 	*spaces.Set
 	Records records.Store
+	// Await waits until dnetd has seen the cluster's store, or a while, where it was asked to.
+	Await func()
 }
 
 // Of returns the kind of a client.
@@ -36,8 +38,11 @@ type client struct {
 // others have it when it is up, see [Services.Sync].
 func (c client) Ensure() (changed bool, err error) {
 	network := c.o.Owner.Network
+	if c.o.OfCluster && !c.h.Records.KnowsServices(network) {
+		c.h.Await() // it is the network's first container here
+	}
 	if !c.h.Records.HasServices(network) {
-		return false, c.o.Lacking(service.Network{})
+		return false, c.lacking(service.Network{})
 	}
 	lock, err := c.h.Records.LockServices(network)
 	if err != nil {
@@ -48,17 +53,25 @@ func (c client) Ensure() (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := errors.Join(c.o.Lacking(n), n.Crowded(c.o.Endpoint)); err != nil {
+	if err := errors.Join(c.lacking(n), n.Crowded(c.o.Endpoint)); err != nil {
 		return false, err
 	}
 	return c.h.apply(c.o, n)
+}
+
+// lacking returns an error if the network lacks a service that is wanted.
+func (c client) lacking(n service.Network) error {
+	if c.o.OfCluster {
+		return nil
+	}
+	return c.o.Lacking(n)
 }
 
 // view returns the network's services with the client as it is to be.
 func (c client) view() (service.Network, error) {
 	n, err := c.h.Records.ServicesOf(c.o.Owner.Network)
 	for _, e := range n.Endpoints {
-		if e.Owner == c.o.Owner { // it is known better than the object says
+		if e.Owner == c.o.Owner && e.Node == "" { // it is known better than the object says
 			return n, err
 		}
 	}
