@@ -37,6 +37,7 @@ type dnetd struct {
 	// startCluster starts dclusterd where none answers.
 	startCluster func() error
 	encryption   *encryption
+	tasks        *taskReporter
 
 	manager manager
 
@@ -75,10 +76,13 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 	d.registry = newRegistry(server, d.socketStore)
 	d.services = newServices(store, log, d.registry.setServices)
 	d.startCluster = clusterStarter(store)
+	open := openCluster(store, d.startCluster)
 	d.overlays = &follow.Networks{
-		Log: log, Kept: store, Open: openCluster(store, d.startCluster), Host: openHost(store),
-		Show: d.registry.setRemote, Trim: debug.FreeOSMemory,
+		Log: log, Kept: store, Open: open, Host: openHost(store),
+		Show: d.registry.setRemote, Served: d.services.notice, Trim: debug.FreeOSMemory,
 	}
+	d.tasks = newTaskReporter(store, log, open)
+	d.services.report = d.tasks.wakeUp
 	d.encryption = &encryption{store: store, log: log}
 	d.healer.run = engineRunner(cached, func(machine *host.Host, e *cni.Engine) {
 		machine.NeverStartDnetd, e.Relay, e.Announce = true, d.refreshPorts, d.announce
@@ -107,7 +111,7 @@ func (d *dnetd) run(ctx context.Context) error {
 	var tasks sync.WaitGroup
 	tasks.Go(debug.FreeOSMemory) // reading the records took memory that is not needed again
 	for _, task := range []func(context.Context){
-		d.listen, d.watchUpstream, d.watchRecords, d.healer.serve, d.services.serve, d.overlays.Serve, d.encryption.serve, d.awaitIdle, d.serveHTTP, d.cleanStore, d.notifySystemd,
+		d.listen, d.watchUpstream, d.watchRecords, d.healer.serve, d.services.serve, d.tasks.serve, d.overlays.Serve, d.encryption.serve, d.awaitIdle, d.serveHTTP, d.cleanStore, d.notifySystemd,
 	} {
 		tasks.Go(func() { task(ctx) })
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -38,14 +39,53 @@ type services struct {
 	sync func(network string) (service.Network, error)
 	// check asks a task whether it is well.
 	check func(ctx context.Context, h service.Health, a netip.Addr) error
+	// report has the cluster's store told of tasks. It waits for nothing.
+	report func()
 
 	mu      sync.Mutex
 	made    map[string]string // by network, what was made last, as text
 	clients int               // containers on networks with services
+
+	noticed noticed
+}
+
+// noticed are networks whose services are to be made, of which several may be known before the
+// first is.
+type noticed struct {
+	wake     chan struct{} // has a value when there are some
+	mu       sync.Mutex
+	networks map[string]bool
 }
 
 func newServices(store records.Store, log *slog.Logger, show func(string, []names.HostEntry)) *services {
-	return &services{store: store, log: log, show: show, sync: syncServices(store), check: checkTask, made: map[string]string{}}
+	return &services{
+		store: store, log: log, show: show, sync: syncServices(store), check: checkTask, report: func() {},
+		made: map[string]string{}, noticed: noticed{wake: make(chan struct{}, 1), networks: map[string]bool{}},
+	}
+}
+
+// notice has what a network has of services made so soon. It waits for nothing.
+func (s *services) notice(name string) {
+	s.noticed.mu.Lock()
+	s.noticed.networks[name] = true
+	s.noticed.mu.Unlock()
+	select {
+	case s.noticed.wake <- struct{}{}:
+	default:
+	}
+}
+
+// makeNoticed makes so what was noticed.
+func (s *services) makeNoticed() {
+	s.noticed.mu.Lock()
+	list := slices.Sorted(maps.Keys(s.noticed.networks))
+	clear(s.noticed.networks)
+	s.noticed.mu.Unlock()
+	for _, name := range list {
+		if err := s.make(name); err != nil {
+			s.log.Warn("services are not as they are to be", "network", name, "error", err)
+		}
+	}
 }
 
 // syncServices returns what makes the rules of a network's clients on this host.
@@ -94,17 +134,31 @@ func (s *services) makeLocked(name string) error {
 	if len(n.Services) == 0 || err != nil {
 		delete(s.made, name)
 	}
+	s.report()
 	return err
 }
 
 // serve makes everything so, and then what has changed, until the context ends.
 func (s *services) serve(ctx context.Context) {
 	const looks = 5 // checks between two looks at the records
+	var noticing sync.WaitGroup
+	defer noticing.Wait()
+	noticing.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.noticed.wake:
+				s.makeNoticed()
+			}
+		}
+	})
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
 	for i := 0; ; i++ {
 		if i%looks == 0 {
 			s.look()
+			s.report()
 		}
 		s.checkAll(ctx)
 		select {
@@ -130,7 +184,11 @@ func (s *services) look() {
 	for _, name := range list {
 		n, err := s.store.ServicesOf(name)
 		errs = append(errs, err)
-		s.clients += len(n.Endpoints)
+		for _, e := range n.Endpoints {
+			if e.Node == "" {
+				s.clients++
+			}
+		}
 		if before, known := s.made[name]; err == nil && (!known || before != fmt.Sprint(n)) {
 			errs = append(errs, s.makeLocked(name))
 		}
@@ -147,33 +205,36 @@ func (s *services) busy() bool {
 	return s.clients > 0
 }
 
-// checkAll checks the tasks of all services that are to be checked, all at the same time.
+// checkAll checks this host's tasks of all services that are to be checked, those of a network
+// at the same time.
 func (s *services) checkAll(ctx context.Context) {
 	list, _ := s.store.ServiceNetworks() // look says what is wrong
 	for _, name := range list {
 		n, err := s.store.ServicesOf(name)
-		if err == nil && s.checkNetwork(ctx, n) && ctx.Err() == nil {
-			err = s.make(name)
-		}
-		if err != nil {
+		if err == nil {
+			s.checkNetwork(ctx, n)
+		} else {
 			s.log.Warn("tasks of services can't be checked", "network", name, "error", err)
 		}
 	}
 }
 
-// checkNetwork checks the tasks of a network, notes what has changed, and reports whether
-// anything has.
-func (s *services) checkNetwork(ctx context.Context, n service.Network) (changed bool) {
+// checkNetwork checks the tasks of a network, and notes what has changed. That is made so at
+// once: another task may let its check wait for as long as it may.
+func (s *services) checkNetwork(ctx context.Context, n service.Network) {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	var checks sync.WaitGroup
-	var mu sync.Mutex
+	var writing sync.Mutex // the last mark of a service takes its directory along, and the first makes it
 	for _, v := range n.Services {
 		h, err := service.ParseHealth(v.Health)
 		if v.Health == "" || v.Removing || err != nil {
 			continue
 		}
 		for _, t := range n.Tasks(v) {
+			if t.Node != "" {
+				continue // its own node checks it
+			}
 			checks.Go(func() {
 				was := slices.Contains(t.Healthy, v.Name)
 				err := s.checkOne(ctx, h, t)
@@ -181,17 +242,17 @@ func (s *services) checkNetwork(ctx context.Context, n service.Network) (changed
 					return
 				}
 				s.log.Info("a task has changed", "service", v.Name, "task", t.Owner, "healthy", err == nil, "error", err)
+				writing.Lock()
 				err = s.store.SetHealthy(v.Name, t.Owner, err == nil)
-				mu.Lock()
-				defer mu.Unlock()
-				if changed = true; err != nil {
+				writing.Unlock()
+				if err != nil { // it is checked again
 					s.log.Warn("a task's state can't be written", "task", t.Owner, "error", err)
 				}
+				s.notice(n.Name)
 			})
 		}
 	}
 	checks.Wait()
-	return changed
 }
 
 // checkOne checks a task at its first address.

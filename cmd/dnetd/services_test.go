@@ -58,6 +58,7 @@ func TestServices(t *testing.T) {
 		}
 		s.look()
 		s.checkAll(t.Context())
+		s.makeNoticed()
 		if got := fmt.Sprint(shown); made != wantMade || got != want {
 			t.Errorf("%s: made %d times, names %s; want %d, %s", name, made, got, wantMade, want)
 		}
