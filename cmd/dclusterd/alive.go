@@ -154,6 +154,7 @@ func (n *node) place(ctx context.Context) error {
 	}
 	var have overlay.Node
 	unread := json.Unmarshal(e.Value, &have)
+	want.Drained = have.Drained // which `dnet service drain` says
 	switch {
 	case unread != nil: // this node alone writes it
 	case have.ID != want.ID:

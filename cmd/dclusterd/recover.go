@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -81,6 +82,9 @@ func (n *node) recoverNetworks(ctx context.Context) error {
 		if err == nil {
 			_, err = n.cluster().RecoverNetwork(ctx, name, want)
 		}
+		if err == nil {
+			err = n.recoverServices(ctx, name)
+		}
 		if errors.Is(err, overlay.ErrUnavailable) {
 			return err
 		}
@@ -89,6 +93,20 @@ func (n *node) recoverNetworks(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// recoverServices makes the services of a network again that this node knows of: it has
+// containers on the network.
+func (n *node) recoverServices(ctx context.Context, network string) error {
+	p, err := n.locks().Served(network)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, v := range p.Services {
+		errs = append(errs, n.cluster().RecoverService(ctx, v))
+	}
+	return errors.Join(errs...)
 }
 
 // networkOf returns the network that a file describes.
@@ -171,6 +189,9 @@ func (n *node) claimOne(ctx context.Context, a wire.Attachment) ([]string, error
 	ep := overlay.Endpoint{MAC: r.MAC, Container: a.Container, IfName: a.IfName, Name: r.Name, Names: r.Names, Ready: true}
 	for _, assigned := range r.Addresses {
 		ep.Addresses = append(ep.Addresses, assigned.Address.Addr())
+	}
+	if p, err := n.locks().Served(a.Network); err == nil { // where it is claimed already, the store knows better
+		ep.Drained = p.DrainedAlone(a)
 	}
 	conflicts, err := n.cluster().Recover(ctx, a.Network, []overlay.Endpoint{ep})
 	if err == nil && r.Overlay != nil && len(r.Overlay.NodeAddresses) > 0 {
