@@ -18,6 +18,8 @@ import (
 	"dcni/pkg/network/catalog"
 	"dcni/pkg/overlay"
 	"dcni/pkg/overlay/remote"
+	"dcni/pkg/records"
+	"dcni/pkg/service"
 )
 
 // overlayDriver is Docker's driver of networks that span hosts. They are the cluster's:
@@ -308,4 +310,154 @@ func (a *app) endpointsOfAllNodes(name string) (list []catalog.InspectedRemote, 
 		list = append(list, catalog.InspectedRemote{Node: e.Node, Container: e.Container, Name: e.Name, Addresses: e.Addresses})
 	}
 	return list, err
+}
+
+// createOverlayService makes a service of a cluster's network.
+func (a *app) createOverlayService(s service.Service) error {
+	ctx, cancel := context.WithTimeout(context.Background(), overlayTimeout)
+	defer cancel()
+	client, c, err := a.openCluster(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }()
+	endpoints, err := c.Endpoints(ctx, s.Network)
+	if err != nil {
+		return err
+	}
+	for _, e := range endpoints {
+		if err := hides(s, e.Name, e.Container); err != nil && !e.OfNode() {
+			return err
+		}
+	}
+	if _, err := c.CreateService(ctx, overlay.Service{Service: s, Made: time.Now().UTC().Format(time.RFC3339)}); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.out(true), s.Name)
+	return nil
+}
+
+// removeOverlayService removes one.
+func (a *app) removeOverlayService(network, name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), overlayTimeout)
+	defer cancel()
+	client, c, err := a.openCluster(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }()
+	return c.RemoveService(ctx, network, name)
+}
+
+// overlayServices returns the services of the cluster's networks. Where its store is away, they
+// are those of networks that this node has containers on, as it heard of them last, and an error.
+func (a *app) overlayServices() ([]*listed, error) {
+	if !a.store.Cluster().Joined() {
+		return nil, nil
+	}
+	list, err := a.askServices()
+	if err == nil {
+		return list, nil
+	}
+	networks, unread := a.store.ServiceNetworks()
+	for _, name := range networks {
+		if !a.store.KnowsServices(name) {
+			continue
+		}
+		n, e := a.store.ServicesOf(name)
+		unread = errors.Join(unread, e)
+		list = append(list, listedOf(n, nil)...)
+	}
+	return list, errors.Join(err, unread)
+}
+
+// askServices asks the store for them.
+func (a *app) askServices() (list []*listed, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	client, c, err := a.openCluster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = client.Close() }()
+	networks, err := c.ServiceNetworks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range networks {
+		p, err := c.Serving(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		made := map[string]time.Time{}
+		services, err := c.Services(ctx, name)
+		if _, unread := errors.AsType[*overlay.UnreadableError](err); err != nil && !unread { // Serving has warned of that
+			return nil, err
+		}
+		for _, v := range services {
+			made[v.Name], _ = time.Parse(time.RFC3339, v.Made)
+		}
+		list = append(list, listedOf(p.Network, made)...)
+	}
+	return list, nil
+}
+
+// listedOf lists the services of a cluster's network, which were made at these times.
+func listedOf(n service.Network, made map[string]time.Time) (list []*listed) {
+	for _, s := range n.Services {
+		list = append(list, &listed{Service: &records.Service{Service: s, Created: made[s.Name]}, tasks: n.Tasks(s), ofCluster: true})
+	}
+	return list
+}
+
+// drainOverlay drains tasks of the cluster's networks, on whichever node they are.
+func (a *app) drainOverlay(tasks []service.Task, drained bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	client, c, err := a.openCluster(ctx)
+	if err == nil {
+		defer func() { _ = client.Close() }()
+	}
+	for _, t := range tasks {
+		if err != nil {
+			break
+		}
+		o := overlay.Owner{Node: cmp.Or(t.Node, c.Node), Attachment: overlay.AttachmentKey(t.Owner)}
+		err = c.ChangeTask(ctx, t.Owner.Network, o, func(ep *overlay.Endpoint) bool {
+			changed := ep.Drained != drained
+			ep.Drained = drained
+			return changed
+		})
+		if errors.Is(err, overlay.ErrNotFound) {
+			err = nil // it has gone
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("tasks of a cluster's networks stay as they are: %w", err)
+	}
+	return nil
+}
+
+// drainUnless drains the node that a word names. Where there is none it returns missing.
+func (a *app) drainUnless(word string, drained bool, missing error) error {
+	if !a.store.Cluster().Joined() {
+		return missing
+	}
+	err := a.drainNode(word, drained)
+	if errors.Is(err, overlay.ErrNotFound) {
+		return missing
+	}
+	return err
+}
+
+// drainNode drains all tasks of a node, also those that come later.
+func (a *app) drainNode(word string, drained bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	client, c, err := a.openCluster(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }()
+	return c.DrainNode(ctx, word, drained)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"dcni/pkg/container"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/mode/bridge"
+	overlaymode "dcni/pkg/mode/overlay"
 	"dcni/pkg/network"
 	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
@@ -88,6 +90,9 @@ func (a *app) createService(w service.Wish, on string) error {
 		return err
 	}
 	s.Network = n.Name
+	if isOverlay(n.Raw) {
+		return a.createOverlayService(s)
+	}
 	lock, err := a.store.LockServices(n.Name)
 	if err != nil {
 		return err
@@ -130,10 +135,10 @@ func (a *app) serviceNetwork(word string) (Network, network.Description, error) 
 		return n, network.Description{}, err
 	}
 	switch {
-	case isOverlay(n.Raw):
-		return n, network.Description{}, fmt.Errorf("network %s is an overlay network: only bridge networks of one host have services", n.Name)
-	case n.Main != bridge.Plugin:
-		return n, network.Description{}, fmt.Errorf("network %s is of the driver %s: only bridge networks have services", n.Name, n.Driver)
+	case n.Main == overlaymode.Plugin && !isOverlay(n.Raw):
+		return n, network.Description{}, fmt.Errorf("network %s is in a file that the cluster did not write: a service is of a network that dnet create -d overlay makes", n.Name)
+	case n.Main != bridge.Plugin && n.Main != overlaymode.Plugin:
+		return n, network.Description{}, fmt.Errorf("network %s is of the driver %s: only bridge and overlay networks have services", n.Name, n.Driver)
 	case catalog.Predefined(n.Name):
 		return n, network.Description{}, fmt.Errorf("network %s has no names, by which a service is found: take one that dnet create makes", n.Name)
 	}
@@ -159,12 +164,20 @@ func (a *app) serviceFree(s service.Service) error {
 	}
 	list, err := a.store.List(s.Network)
 	for _, r := range records.Interfaces(list) {
-		if strings.EqualFold(r.Name, s.Name) || strings.HasPrefix(r.Container, s.Name) && len(s.Name) >= network.ShortID {
-			return fmt.Errorf("service name %q is the own name of container %s on network %s, which it would hide: give the service another name, and the container that as an alias",
-				s.Name, container.ShortID(r.Container), s.Network)
+		if err := hides(s, r.Name, r.Container); err != nil {
+			return err
 		}
 	}
 	return err
+}
+
+// hides refuses a service whose name is a container's own on its network.
+func hides(s service.Service, name, id string) error {
+	if strings.EqualFold(name, s.Name) || strings.HasPrefix(id, s.Name) && len(s.Name) >= network.ShortID {
+		return fmt.Errorf("service name %q is the own name of container %s on network %s, which it would hide: give the service another name, and the container that as an alias",
+			s.Name, container.ShortID(id), s.Network)
+	}
+	return nil
 }
 
 // forgetService gives a service's addresses back, and then forgets it.
@@ -224,10 +237,14 @@ func (a *app) eachWord(words []string, do func(word string) error) error {
 // removeService removes a service. It is first on its way out, so that no name and no rule is
 // left when its address may become another's, whenever dnet is killed.
 func (a *app) removeService(word, on string) error {
-	v, err := a.findService(word, on, true)
+	found, err := a.findService(word, on, true)
 	if err != nil {
 		return err
 	}
+	if found.ofCluster {
+		return a.removeOverlayService(found.Network, found.Name)
+	}
+	v := found.Service
 	lock, err := a.store.LockServices(v.Network)
 	if err != nil {
 		return err
@@ -261,23 +278,40 @@ func (a *app) ipamOf(name string) network.IPAM {
 	return network.IPAM{Type: "dipam"}
 }
 
-// services returns all services, by name and network.
-func (a *app) services(removing bool) (list []*records.Service, err error) {
+// A listed is a service with its tasks.
+type listed struct {
+	*records.Service
+	tasks     []service.Task
+	ofCluster bool // it is of a cluster's network
+}
+
+// services returns all services, by name and network: this host's, and the cluster's.
+func (a *app) services(removing bool) (list []*listed, err error) {
 	networks, err := a.store.ServiceNetworks()
 	errs := []error{err}
 	for _, name := range networks {
+		if a.store.KnowsServices(name) {
+			continue // of the cluster's the store knows more
+		}
 		of, err := a.store.Services(name)
-		errs = append(errs, err)
-		list = append(list, slices.DeleteFunc(of, func(v *records.Service) bool { return v.Removing && !removing })...)
+		n, unread := a.store.ServicesOf(name)
+		errs = append(errs, err, unread)
+		for _, v := range of {
+			if !v.Removing || removing {
+				list = append(list, &listed{Service: v, tasks: n.Tasks(v.Service)})
+			}
+		}
 	}
-	slices.SortStableFunc(list, func(a, b *records.Service) int { return catalog.Natural(a.Name, b.Name) })
-	return list, errors.Join(errs...)
+	of, err := a.overlayServices()
+	list = append(list, of...)
+	slices.SortStableFunc(list, func(a, b *listed) int { return catalog.Natural(a.Name, b.Name) })
+	return list, errors.Join(append(errs, err)...)
 }
 
 // findService finds the service that a word names, on one network or, for "", on any.
-func (a *app) findService(word, on string, removing bool) (*records.Service, error) {
+func (a *app) findService(word, on string, removing bool) (*listed, error) {
 	list, err := a.services(removing)
-	var found []*records.Service
+	var found []*listed
 	for _, v := range list {
 		if strings.EqualFold(v.Name, word) && (on == "" || on == v.Network) {
 			found = append(found, v)
@@ -300,24 +334,35 @@ func (a *app) findService(word, on string, removing bool) (*records.Service, err
 
 func newServiceDrainCommand(a *app) *cobra.Command {
 	var undo bool
+	var nodes bool
 	cmd := &cobra.Command{
-		Use: "drain [OPTIONS] CONTAINER [CONTAINER...]", Short: "Send no more connections to a task; those that it has go on", Args: atLeast(1), DisableFlagsInUseLine: true,
+		Use: "drain [OPTIONS] CONTAINER|NODE [CONTAINER|NODE...]", Short: "Send no more connections to a task, or to all tasks of a node; those that run go on", Args: atLeast(1), DisableFlagsInUseLine: true,
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.eachWord(args, func(word string) error { return a.drainWord(word, !undo) })
+			return a.eachWord(args, func(word string) error {
+				if nodes {
+					return a.drainNode(word, !undo)
+				}
+				return a.drainWord(word, !undo)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&undo, "undo", false, "Send connections to it again")
+	cmd.Flags().BoolVar(&nodes, "node", false, "It is a node's name, where a container has that too")
 	return cmd
 }
 
-// drainWord drains the container that a word means: by its ID, the beginning of that, or its
-// name.
+// drainWord drains the container that a word means, by its ID, the beginning of that, or its
+// name, or else the node of that name.
 func (a *app) drainWord(word string, drained bool) error {
-	tasks, err := a.tasks("")
-	if err != nil {
-		return err
-	}
+	services, away := a.services(false)
+	var tasks []service.Task
 	var all []container.Named
+	for _, v := range services {
+		for _, t := range v.tasks {
+			tasks = append(tasks, t)
+			all = append(all, container.Named{ID: t.Owner.Container, Name: cmp.Or(t.Name, t.Owner.Container)})
+		}
+	}
 	networks, _ := a.store.ServiceNetworks()
 	for _, name := range networks {
 		list, _ := a.store.List(name)
@@ -325,11 +370,14 @@ func (a *app) drainWord(word string, drained bool) error {
 			all = append(all, container.Named{ID: r.Container, Name: containerName(r)})
 		}
 	}
-	slices.SortFunc(all, func(a, b container.Named) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortStableFunc(all, func(a, b container.Named) int { return strings.Compare(a.ID, b.ID) })
 	all = slices.CompactFunc(all, func(a, b container.Named) bool { return a.ID == b.ID })
 	i, err := container.Find(all, word)
+	if err != nil && away != nil {
+		return fmt.Errorf("%s: is no task of this host's, and of other nodes nothing is known: %w", word, away)
+	}
 	if err != nil {
-		return err
+		return a.drainUnless(word, drained, err)
 	}
 	tasks = slices.DeleteFunc(tasks, func(t service.Task) bool { return t.Owner.Container != all[i].ID })
 	if len(tasks) == 0 {
@@ -338,27 +386,16 @@ func (a *app) drainWord(word string, drained bool) error {
 	return a.drain(tasks, drained)
 }
 
-// tasks returns the tasks of all services, or those that are one container's.
-func (a *app) tasks(id string) (tasks []service.Task, err error) {
-	networks, err := a.store.ServiceNetworks()
-	for _, name := range networks {
-		n, unread := a.store.ServicesOf(name)
-		err = errors.Join(err, unread)
-		for _, s := range n.Services {
-			for _, t := range n.Tasks(s) {
-				if id == "" || t.Owner.Container == id {
-					tasks = append(tasks, t)
-				}
-			}
-		}
-	}
-	return tasks, err
-}
-
-// drain notes that tasks are to get no more connections, or some again, and has it done.
+// drain notes that tasks are to get no more connections, or some again, and has it done. Those
+// of the cluster's networks may be on any node.
 func (a *app) drain(tasks []service.Task, drained bool) error {
 	var networks []string
+	var ofCluster []service.Task
 	for _, t := range tasks {
+		if t.Node != "" || a.store.KnowsServices(t.Owner.Network) {
+			ofCluster = append(ofCluster, t)
+			continue
+		}
 		if err := a.store.Drain(t.Owner, drained); err != nil {
 			return err
 		}
@@ -369,12 +406,27 @@ func (a *app) drain(tasks []service.Task, drained bool) error {
 	for _, name := range networks {
 		a.spreadServices(name)
 	}
-	return nil
+	if len(ofCluster) == 0 {
+		return nil
+	}
+	return a.drainOverlay(ofCluster, drained)
 }
 
 // drainBeforeStop drains a container that is about to be stopped, if it is a task.
 func (a *app) drainBeforeStop(id string) {
-	tasks, err := a.tasks(id)
+	networks, err := a.store.ServiceNetworks()
+	var tasks []service.Task
+	for _, name := range networks {
+		n, unread := a.store.ServicesOf(name)
+		err = errors.Join(err, unread)
+		for _, s := range n.Services {
+			for _, t := range n.Tasks(s) {
+				if t.Node == "" && t.Owner.Container == id {
+					tasks = append(tasks, t)
+				}
+			}
+		}
+	}
 	if err == nil && len(tasks) > 0 {
 		err = a.drain(tasks, true)
 	}
@@ -385,16 +437,24 @@ func (a *app) drainBeforeStop(id string) {
 
 // addServices has a container be a task of services, each on those of its networks that have it.
 func (a *app) addServices(requests []networkRequest, words []string) error {
+	if len(words) == 0 {
+		return nil
+	}
+	services, err := a.services(false)
 	for _, word := range words {
 		found := false
 		var names []string
 		for i := range requests {
 			name := requests[i].list.Name
 			names = append(names, name)
-			if v, err := a.store.Service(name, strings.ToLower(word)); err == nil && !v.Removing {
+			is := func(v *listed) bool { return v.Network == name && strings.EqualFold(v.Name, word) }
+			if at := slices.IndexFunc(services, is); at >= 0 {
 				found = true
-				requests[i].services = append(requests[i].services, v.Name)
+				requests[i].services = append(requests[i].services, services[at].Name)
 			}
+		}
+		if !found && err != nil {
+			return err
 		}
 		if !found {
 			return fmt.Errorf("%w: dnet service create makes it", &service.NotFoundError{Service: word, Network: strings.Join(names, ", ")})

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"dcni/pkg/network/catalog"
-	"dcni/pkg/records"
 	"dcni/pkg/service"
 )
 
@@ -47,18 +46,14 @@ func (a *app) listServices(quiet bool, format string) error {
 		format = "{{.Name}}"
 	}
 	for _, v := range list {
-		n, err := a.store.ServicesOf(v.Network)
-		if err != nil {
-			a.warn("%v", err)
-		}
-		tasks, ready := n.Tasks(v.Service), 0
-		for _, t := range tasks {
+		ready := 0
+		for _, t := range v.tasks {
 			if t.State == service.Ready {
 				ready++
 			}
 		}
 		l.rows = append(l.rows, serviceRow{
-			Name: v.Name, Network: v.Network, Mode: v.Mode, VIP: addressWords(v.VIPs), Tasks: fmt.Sprintf("%d/%d", ready, len(tasks)),
+			Name: v.Name, Network: v.Network, Mode: v.Mode, VIP: addressWords(v.VIPs), Tasks: fmt.Sprintf("%d/%d", ready, len(v.tasks)),
 		})
 	}
 	return l.print(a.out(false), format)
@@ -112,15 +107,15 @@ func (a *app) listTasks(words []string, on, format string) error {
 }
 
 // taskRows describes a service's tasks.
-func (a *app) taskRows(v *records.Service, when func(time.Time) string) ([]taskRow, error) {
-	n, err := a.store.ServicesOf(v.Network)
-	if err != nil {
-		return nil, err
-	}
+func (a *app) taskRows(v *listed, when func(time.Time) string) ([]taskRow, error) {
 	node, err := os.Hostname()
 	rows := []taskRow{}
-	for _, t := range n.Tasks(v.Service) {
-		r := taskRow{Node: node, Container: t.Owner.Container, Name: t.Name, Address: addressWords(t.Addresses), State: string(t.State), Since: when(a.store.TaskSince(v.Service, t))}
+	for _, t := range v.tasks {
+		since := time.Unix(t.Since, 0)
+		if t.Since == 0 {
+			since = a.store.TaskSince(v.Service.Service, t)
+		}
+		r := taskRow{Node: cmp.Or(t.Node, node), Container: t.Owner.Container, Name: t.Name, Address: addressWords(t.Addresses), State: string(t.State), Since: when(since)}
 		r.Name = cmp.Or(r.Name, r.Container)
 		rows = append(rows, r)
 	}
