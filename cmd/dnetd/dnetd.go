@@ -75,6 +75,8 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 	}
 	d.registry = newRegistry(server, d.socketStore)
 	d.services = newServices(store, log, d.registry.setServices)
+	d.services.hold, d.services.turns = ports.hold, ports.turns
+	d.healer.services = d.services.makeAgain
 	d.startCluster = clusterStarter(store)
 	open := openCluster(store, d.startCluster)
 	d.overlays = &follow.Networks{

@@ -83,6 +83,8 @@ type healer struct {
 	blocked func() ([]string, error)
 	// lost tells whether something of what networks have by iptables is not there.
 	lost func() (bool, error)
+	// services puts back the ports of services, which no record of an attachment has; nil: there are none.
+	services func() error
 
 	mu     sync.Mutex
 	events map[watch.Event]bool
@@ -358,12 +360,23 @@ func (h *healer) healDue(ctx context.Context) {
 	if slices.Contains(list, healKey{}) {
 		clear(h.queue) // everything has all of them
 		h.heal(ctx, keys, []healKey{{}})
+		h.healServices(ctx)
 		h.reapConnections(ctx)
 		h.add(healKey{}, max(healEvery, healShare*time.Since(now)))
 		return
 	}
 	list = slices.DeleteFunc(list, func(k healKey) bool { return !h.ready(k, keys) })
 	h.heal(ctx, keys, list)
+}
+
+// healServices puts back the ports of services.
+func (h *healer) healServices(ctx context.Context) {
+	if h.services == nil || ctx.Err() != nil {
+		return
+	}
+	if err := recovered(h.services); err != nil {
+		h.logOnce(err)
+	}
 }
 
 // ready reports whether a key is on record and no plugin is at work on it. A key

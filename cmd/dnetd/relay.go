@@ -18,6 +18,8 @@ import (
 	"dcni/pkg/host/agent"
 	"dcni/pkg/records"
 	"dcni/pkg/relay"
+	"dcni/pkg/service"
+	"dcni/pkg/wire"
 )
 
 // ports are the published ports, which dnetd holds, container by container: which
@@ -31,6 +33,7 @@ type ports struct {
 	seen map[records.RecordKey]time.Time // records that reconcile has dealt with, and when they were written
 	web  net.Listener                    // of metrics, which yields to ports; nil: none
 
+	turns     *turns                   // of services' ports
 	published map[string][]publication // by container, as its records said when they could be read
 	unknown   map[string]bool          // containers with a lost record that this dnetd has not read before
 }
@@ -44,12 +47,13 @@ type publication struct {
 
 func newPorts(store *records.CachedStore, log *slog.Logger) (*ports, error) {
 	access := &accessCheck{store: store.Store, log: log}
-	r, err := relay.New(relay.Config{Log: log, Mark: agent.Mark, Allowed: access.allowed, LinkTo: access.linkTo})
+	next := &turns{}
+	r, err := relay.New(relay.Config{Log: log, Mark: agent.Mark, Allowed: access.allowed, LinkTo: access.linkTo, Turn: next.turn})
 	if err != nil {
 		return nil, err
 	}
 	return &ports{
-		relay: r, store: store, log: log, seen: map[records.RecordKey]time.Time{},
+		relay: r, store: store, log: log, turns: next, seen: map[records.RecordKey]time.Time{},
 		published: map[string][]publication{}, unknown: map[string]bool{},
 	}, nil
 }
@@ -77,7 +81,77 @@ func (p *ports) restore() {
 			delete(of, r.Container)
 		}
 	}
+	p.holdServices()
 	p.closeAdopted()
+}
+
+// holdServices holds the ports of all services.
+func (p *ports) holdServices() {
+	networks, err := p.store.ServiceNetworks()
+	for _, name := range networks {
+		list, unread := p.store.Services(name)
+		err = errors.Join(err, unread)
+		for _, v := range list {
+			if claims := v.Claims(); len(claims) > 0 && !v.Removing {
+				p.serveService(firewall.OfService(name, v.Name), firewall.Relays(claims...))
+			}
+		}
+	}
+	if err != nil {
+		p.log.Error("not all services can be read", "error", err)
+	}
+}
+
+// hold has the relay hold exactly these ports of a service.
+func (p *ports) hold(service wire.Attachment, relays []firewall.Relay) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.serveService(service, relays)
+}
+
+// serveService holds the ports of a service. The relay says what can't be had.
+func (p *ports) serveService(service wire.Attachment, relays []firewall.Relay) {
+	owner := service.String()
+	p.makeWay(owner, relays)
+	_, _ = p.relay.Set(owner, relays)
+}
+
+// turns are the tasks to which the relay passes on what comes to services' ports, for each virtual
+// address and port.
+type turns struct {
+	mu   sync.Mutex
+	of   map[string]map[netip.AddrPort][]netip.AddrPort // by network
+	next int
+}
+
+// set notes the tasks of a network's services.
+func (t *turns) set(n service.Network) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.of == nil {
+		t.of = map[string]map[netip.AddrPort][]netip.AddrPort{}
+	}
+	if t.of[n.Name] = n.Reached(); len(t.of[n.Name]) == 0 {
+		delete(t.of, n.Name)
+	}
+}
+
+// turn returns where a connection goes that is for a virtual address: to the next task, and nowhere
+// if none is ready. What is no service's goes where it is for.
+func (t *turns) turn(target netip.AddrPort) netip.AddrPort {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, services := range t.of {
+		tasks, is := services[target]
+		if is && len(tasks) == 0 {
+			return netip.AddrPort{}
+		}
+		if is {
+			t.next++
+			return tasks[t.next%len(tasks)]
+		}
+	}
+	return target
 }
 
 // closeAdopted closes the predecessor's sockets that no container needs. As long as it

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/host"
 	"dcni/pkg/names"
 	"dcni/pkg/network"
@@ -35,17 +36,24 @@ type services struct {
 	store records.Store
 	log   *slog.Logger
 	show  func(network string, hosts []names.HostEntry)
-	// sync makes the rules of a network's clients so.
-	sync func(network string) (service.Network, error)
+	// hold has the relay hold the ports of a service, and pass on to its tasks what rules leave.
+	hold func(service wire.Attachment, relays []firewall.Relay)
+	// sync makes the rules of a network's clients so, and the ports of its services; first: what a dnetd
+	// that died left undone is done as well.
+	sync func(network string, first bool) (service.Network, *firewall.RefusedError, error)
 	// check asks a task whether it is well.
 	check func(ctx context.Context, h service.Health, a netip.Addr) error
 	// report has the cluster's store told of tasks. It waits for nothing.
 	report func()
 
 	mu      sync.Mutex
-	made    map[string]string // by network, what was made last, as text
-	clients int               // containers on networks with services
+	made    map[string]string            // by network, what was made last, as text
+	begun   map[string]bool              // networks that this dnetd has dealt with
+	refused map[string]string            // by network, why ports of services can't be had
+	held    map[string][]wire.Attachment // by network, services whose ports are held
+	clients int                          // containers on networks with services
 
+	turns   *turns
 	noticed noticed
 }
 
@@ -59,8 +67,9 @@ type noticed struct {
 
 func newServices(store records.Store, log *slog.Logger, show func(string, []names.HostEntry)) *services {
 	return &services{
-		store: store, log: log, show: show, sync: syncServices(store), check: checkTask, report: func() {},
-		made: map[string]string{}, noticed: noticed{wake: make(chan struct{}, 1), networks: map[string]bool{}},
+		store: store, log: log, show: show, hold: func(wire.Attachment, []firewall.Relay) {}, sync: syncServices(store), check: checkTask, report: func() {},
+		made: map[string]string{}, begun: map[string]bool{}, refused: map[string]string{}, held: map[string][]wire.Attachment{}, turns: &turns{},
+		noticed: noticed{wake: make(chan struct{}, 1), networks: map[string]bool{}},
 	}
 }
 
@@ -88,16 +97,17 @@ func (s *services) makeNoticed() {
 	}
 }
 
-// syncServices returns what makes the rules of a network's clients on this host.
-func syncServices(store records.Store) func(network string) (service.Network, error) {
-	return func(network string) (service.Network, error) {
+// syncServices returns what makes the rules of a network's clients, and its services' ports, on this
+// host.
+func syncServices(store records.Store) func(network string, first bool) (service.Network, *firewall.RefusedError, error) {
+	return func(network string, first bool) (service.Network, *firewall.RefusedError, error) {
 		machine, err := host.New(store)
 		if err != nil {
-			return service.Network{}, err
+			return service.Network{}, nil, err
 		}
 		defer machine.Close()
 		machine.NeverStartDnetd = true
-		return machine.SyncServices(network)
+		return machine.SyncServices(network, first)
 	}
 }
 
@@ -108,6 +118,7 @@ func (s *services) showAll() {
 		n, unread := s.store.ServicesOf(name)
 		err = errors.Join(err, unread)
 		s.show(name, n.Hosts())
+		s.turns.set(n)
 	}
 	if err != nil {
 		s.log.Warn("not all services can be read", "error", err)
@@ -125,17 +136,66 @@ func (s *services) make(name string) error {
 }
 
 func (s *services) makeLocked(name string) error {
-	n, err := s.sync(name)
+	n, refused, err := s.sync(name, !s.begun[name])
 	if err != nil && len(n.Services) == 0 {
 		return err
 	}
 	s.show(name, n.Hosts())
-	s.made[name] = fmt.Sprint(n)
+	s.turns.set(n)
+	s.holdPorts(n, refused)
+	s.made[name], s.begun[name] = fmt.Sprint(n), true
 	if len(n.Services) == 0 || err != nil {
 		delete(s.made, name)
 	}
 	s.report()
 	return err
+}
+
+// holdPorts has the ports held that a network's services have, but for those that can't be had.
+func (s *services) holdPorts(n service.Network, refused *firewall.RefusedError) {
+	before := s.held[n.Name]
+	delete(s.held, n.Name)
+	for _, v := range n.Services {
+		var held []*firewall.Endpoint
+		for _, claim := range v.Claims() {
+			if !v.Removing && !refused.Has(claim) {
+				held = append(held, claim)
+			}
+		}
+		owner := firewall.OfService(n.Name, v.Name)
+		s.hold(owner, firewall.Relays(held...))
+		before = slices.DeleteFunc(before, func(a wire.Attachment) bool { return a == owner })
+		if len(held) > 0 {
+			s.held[n.Name] = append(s.held[n.Name], owner)
+		}
+	}
+	for _, gone := range before {
+		s.hold(gone, nil)
+	}
+	why := ""
+	if refused != nil {
+		why = refused.Error()
+	}
+	if why != s.refused[n.Name] && why != "" {
+		s.log.Warn("ports of services can't be had, and will be tried again", "network", n.Name, "error", why)
+	}
+	if s.refused[n.Name] = why; why == "" {
+		delete(s.refused, n.Name)
+	}
+}
+
+// makeAgain makes the ports of all services so, where rules may be lost.
+func (s *services) makeAgain() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list, err := s.store.ServiceNetworks()
+	errs := []error{err}
+	for _, name := range list {
+		if n, err := s.store.ServicesOf(name); err == nil && n.Publishes() {
+			errs = append(errs, s.makeLocked(name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // serve makes everything so, and then what has changed, until the context ends.
@@ -189,7 +249,7 @@ func (s *services) look() {
 				s.clients++
 			}
 		}
-		if before, known := s.made[name]; err == nil && (!known || before != fmt.Sprint(n)) {
+		if before, known := s.made[name]; err == nil && (!known || before != fmt.Sprint(n) || s.refused[name] != "") {
 			errs = append(errs, s.makeLocked(name))
 		}
 	}

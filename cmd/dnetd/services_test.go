@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
 	"dcni/pkg/names"
 	"dcni/pkg/records"
@@ -30,9 +31,17 @@ func TestServices(t *testing.T) {
 			shown[h.Name] = len(h.Addresses)
 		}
 	})
-	s.sync = func(network string) (service.Network, error) {
+	var refused *firewall.RefusedError
+	s.sync = func(network string, _ bool) (service.Network, *firewall.RefusedError, error) {
 		made++
-		return store.ServicesOf(network)
+		n, err := store.ServicesOf(network)
+		return n, refused, err
+	}
+	held := map[wire.Attachment]int{}
+	s.hold = func(service wire.Attachment, relays []firewall.Relay) {
+		if held[service] = len(relays); len(relays) == 0 {
+			delete(held, service)
+		}
 	}
 	s.check = func(_ context.Context, h service.Health, a netip.Addr) error {
 		if h.Port != 80 || !well[a] {
@@ -87,6 +96,39 @@ func TestServices(t *testing.T) {
 	step("again", nil, 0, "map[]")
 	if s.busy() {
 		t.Error("there are no services, and dnetd is busy")
+	}
+	v.Mode, v.Health, v.Ports = service.VIP, "", []service.Port{{Published: 8080, Target: 80, Protocol: "tcp"}}
+	v.VIPs = []netip.Addr{netip.MustParseAddr("10.9.0.100")}
+	step("one with a port", func() {
+		if err := store.PutService(v); err != nil {
+			t.Fatal(err)
+		}
+	}, 1, "map[tasks.web:2 web:1]")
+	owner, vip := firewall.OfService("net", "web"), netip.MustParseAddrPort("10.9.0.100:80")
+	if held[owner] != 2 { // IPv6 is relayed
+		t.Errorf("held are %v", held)
+	}
+	if one, two := s.turns.turn(vip), s.turns.turn(vip); one == two || one.Addr() == vip.Addr() {
+		t.Errorf("turns %s, %s", one, two)
+	}
+	if far := netip.MustParseAddrPort("10.9.0.100:81"); s.turns.turn(far) != far {
+		t.Error("what is no service's does not go where it is for")
+	}
+	refused = &firewall.RefusedError{Claims: v.Claims(), Errs: []error{errors.New("taken")}}
+	step("it can't be had", func() { v.Affinity = service.ClientAffinity; _ = store.PutService(v) }, 1, "map[tasks.web:2 web:1]")
+	if len(held) > 0 {
+		t.Errorf("what can't be had is held: %v", held)
+	}
+	step("again", nil, 1, "map[tasks.web:2 web:1]")
+	refused = nil
+	step("it can be had", nil, 1, "map[tasks.web:2 web:1]")
+	step("again", nil, 0, "map[tasks.web:2 web:1]")
+	if held[owner] != 2 {
+		t.Errorf("held are %v", held)
+	}
+	step("it goes", func() { _ = store.RemoveService("net", "web") }, 1, "map[]")
+	if len(held) > 0 || s.turns.turn(vip) != vip {
+		t.Errorf("held are %v", held)
 	}
 	if err := s.make("../net"); err == nil {
 		t.Error("a network elsewhere")

@@ -70,11 +70,20 @@ func (c Claim) SamePort(d Claim) bool {
 func (c Claim) Allocated(others []Claim, sibling func(comment string) bool) error {
 	for _, d := range others {
 		if c.Excludes(d) && !(c.SamePort(d) && sibling(d.Owner)) {
-			return wire.Errorf(wire.CodePortTaken, "Bind for %s failed: port is already allocated",
-				netip.AddrPortFrom(c.Addr, c.Port))
+			return AllocatedTo(netip.AddrPortFrom(c.Addr, c.Port).String(), c.Owner, d.Owner)
 		}
 	}
 	return nil
+}
+
+// AllocatedTo returns Docker's error for a port of the host that another has, by the comments of both.
+// Where one of them is a service, it says who that is.
+func AllocatedTo(at, wants, has string) error {
+	by := ""
+	if IsOfService(wants) || IsOfService(has) {
+		by = " to " + OwnerWords(has)
+	}
+	return wire.Errorf(wire.CodePortTaken, "Bind for %s failed: port is already allocated%s", at, by)
 }
 
 // ImpliedRelay returns the claim that a port has without an element: a port of both

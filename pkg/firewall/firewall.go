@@ -40,6 +40,7 @@
 //     binding to that address, then the one to any. ::1 is left alone: the kernel
 //     can't route it off lo, a relay serves it. So are link-local IPv6 sources and
 //     broadcasts.
+//   - A published port of a service leads to its tasks by turns, in a chain of its own, see [Turn].
 //   - 127.0.0.0/8 and ::1 stay on lo. route_localnet, which a port published on
 //     127.0.0.1 needs, would otherwise open the host's loopback services.
 package firewall

@@ -68,7 +68,7 @@ const (
 // Version identifies the present rules. ADD installs them again where it finds another
 // version. It is the hash of their text, written down because hashing them would cost
 // each ADD more than looking them up. A test compares the two.
-const Version = "rules 80e976b16aac9be2"
+const Version = "rules 24301d3c50178cd6"
 
 // ChainUses is how often each chain is used when all rules are there: by its
 // rules, and by jumps to it, as the kernel counts (NFTA_CHAIN_USE). The users' chain is
@@ -77,7 +77,7 @@ var ChainUses = []struct {
 	Chain string
 	Times uint32
 }{
-	{"foreign", 11}, {"forward", 27}, {"host", 3}, {"input", 1}, {"invalid", 12}, {"outgoing", 7}, {"output", 1}, {"postrouting", 17}, {"prerouting", 1}, {"publish", 8}, {"opened", 11}, {"raw", 3},
+	{"foreign", 11}, {"forward", 27}, {"host", 3}, {"input", 1}, {"invalid", 12}, {"outgoing", 7}, {"output", 1}, {"postrouting", 17}, {"prerouting", 1}, {"publish", 10}, {"opened", 11}, {"raw", 3},
 	{"routed", 4}, {"version", 1},
 }
 
@@ -128,7 +128,7 @@ func table() Table {
 
 func sets() []Set {
 	anyKey, to4 := []Type{TypeProto, TypeService}, []Type{TypeIPv4, TypeService}
-	to6 := []Type{TypeIPv6, TypeService}
+	to6, verdict := []Type{TypeIPv6, TypeService}, []Type{TypeVerdict}
 	return []Set{
 		{Name: SetBridges, Key: []Type{TypeIfName}},
 		{Name: SetAdopted, Key: []Type{TypeIfName, TypeIfName}},
@@ -158,6 +158,8 @@ func sets() []Set {
 		{Name: MapPorts4Addr, Key: append([]Type{TypeIPv4}, anyKey...), Value: to4},
 		{Name: MapPorts6, Key: anyKey, Value: to6},
 		{Name: MapPorts6Addr, Key: append([]Type{TypeIPv6}, anyKey...), Value: to6},
+		{Name: MapIngress4, Key: anyKey, Value: verdict},
+		{Name: MapIngress6, Key: anyKey, Value: verdict},
 		{Name: SetGuarded4, Key: anyKey},
 		{Name: SetGuarded4Addr, Key: append([]Type{TypeIPv4}, anyKey...)},
 		{Name: SetGuarded6, Key: anyKey},
@@ -195,15 +197,18 @@ const (
 
 func toPublish() []Rule { return []Rule{rule(Jump("publish"), Local)} }
 
-// publishChain sends packets for a published port to the container. Packets without
-// these fields (ICMP has no port) match no element.
+// publishChain sends packets for a published port to the container, or to a task of the service. Packets
+// without these fields (ICMP has no port) match no element. A service's port is claimed in the map
+// of containers' ports, and so is looked up before.
 func publishChain() Chain {
 	return Chain{"publish", nil, []Rule{
 		rule(DNAT{false, []Field{FieldDst4, FieldProto, FieldDstSvc}, MapPorts4Addr}),
+		rule(VMap{[]Field{FieldProto, FieldDstSvc}, MapIngress4}, Family4),
 		rule(DNAT{false, []Field{FieldProto, FieldDstSvc}, MapPorts4}),
 		rule(Return, AddrIn{FieldDst6, false, netip.MustParsePrefix("::1/128")}),
 		rule(Return, AddrIn{FieldSrc6, false, netip.MustParsePrefix("fe80::/10")}),
 		rule(DNAT{true, []Field{FieldDst6, FieldProto, FieldDstSvc}, MapPorts6Addr}),
+		rule(VMap{[]Field{FieldProto, FieldDstSvc}, MapIngress6}, Family6),
 		rule(DNAT{true, []Field{FieldProto, FieldDstSvc}, MapPorts6}),
 	}}
 }

@@ -27,6 +27,7 @@ const (
 	TypeService Type = "inet_service"
 	TypeFamily  Type = "nf_proto"
 	TypeMAC     Type = "ether_addr"
+	TypeVerdict Type = "verdict"
 )
 
 // Set is a named set, or a map if it has a Value.
@@ -214,7 +215,7 @@ type Input string
 // and not what a bridge passes from port to port.
 const Forwarded Input = "iif != 0"
 
-// Verdict is one of [Do], [Jump], [DNAT], [SNAT], [Update].
+// Verdict is one of [Do], [Jump], [VMap], [DNAT], [SNAT], [Update].
 type Verdict interface{ fmt.Stringer }
 
 // Do is a verdict without an argument.
@@ -231,6 +232,13 @@ const (
 
 // Jump goes on in another chain and comes back.
 type Jump string
+
+// VMap looks the fields up in a map of verdicts, and does what is there; the rule does nothing if
+// there is nothing.
+type VMap struct {
+	Fields []Field
+	Map    string
+}
 
 // DNAT looks the fields up in a map and sends the connection to what is there;
 // the rule does nothing if there is nothing.
@@ -269,6 +277,7 @@ func (m Direction) String() string { return "ct direction " + string(m) }
 func (v Update) String() string    { return "update @" + v.Set + " { " + concatFields(v.Fields) + " }" }
 func (v Do) String() string        { return string(v) }
 func (v Jump) String() string      { return "jump " + string(v) }
+func (v VMap) String() string      { return concatFields(v.Fields) + " vmap @" + v.Map }
 
 func (m AddrIn) String() string {
 	what := m.Prefix.String()

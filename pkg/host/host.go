@@ -170,5 +170,5 @@ func (h *Host) resolvers() nameserver.Resolvers {
 
 // services are the virtual addresses of services in sandboxes.
 func (h *Host) services() services.Services {
-	return services.Services{Set: h.spaces, Records: h.records, Await: h.Finish}
+	return services.Services{Set: h.spaces, Records: h.records, Await: h.Finish, Ports: h.rules}
 }

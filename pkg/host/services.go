@@ -1,14 +1,20 @@
 package host
 
 import (
+	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/service"
 	"dcni/pkg/wire"
 )
 
 // SyncServices is [services.Services.Sync].
-func (h *Host) SyncServices(network string) (service.Network, error) {
-	return h.services().Sync(network)
+func (h *Host) SyncServices(network string, first bool) (service.Network, *firewall.RefusedError, error) {
+	return h.services().Sync(network, first)
+}
+
+// EnsureIngress is [rules.Rules.EnsureIngress].
+func (h *Host) EnsureIngress(n service.Network) (*firewall.RefusedError, error) {
+	return h.rules.EnsureIngress(n, false)
 }
 
 // AnnounceTasks has dnetd make the services of a network as they are to be, with the tasks that

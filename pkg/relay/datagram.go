@@ -115,7 +115,7 @@ func (r *Relay) begin(s *socket, c client, link int) *session {
 		return nil
 	}
 	r.makeRoom(s)
-	fd, err := connect(cl.Target)
+	fd, err := connect(r.turn(cl.Target))
 	if err == nil && tooHigh(fd) {
 		_ = unix.Close(fd)
 		err = unix.EMFILE
@@ -150,6 +150,9 @@ func (r *Relay) begin(s *socket, c client, link int) *session {
 // connect returns a UDP socket that is connected to a container. An address of
 // this host is refused: this relay may listen there.
 func connect(target netip.AddrPort) (int, error) {
+	if !target.IsValid() {
+		return -1, unix.ECONNREFUSED
+	}
 	family := unix.AF_INET
 	if target.Addr().Is6() {
 		family = unix.AF_INET6

@@ -68,6 +68,18 @@ type Config struct {
 	// for SCTP, where the kernel does not tell by which link a client came: the
 	// handshake's answers went by that one. If it is nil, Allowed gets 0.
 	LinkTo func(client netip.Addr) int
+	// Turn returns where a client of a target is passed on to, as a task of a service; the zero
+	// AddrPort: nowhere, it is refused. nil: to the target. It is called for each connection, and each
+	// client of UDP, as Allowed is.
+	Turn func(target netip.AddrPort) netip.AddrPort
+}
+
+// turn returns where a client of a target is passed on to.
+func (r *Relay) turn(target netip.AddrPort) netip.AddrPort {
+	if r.Turn == nil {
+		return target
+	}
+	return r.Turn(target)
 }
 
 // A Relay listens on ports and passes on what comes.

@@ -146,7 +146,7 @@ func (r *Relay) serve(cl *claim, fd int) {
 // run connects to the container and passes on. It reports whether the container
 // could not be reached: the client's connection is reset then.
 func (c *conn) run(fd int) (refused bool) {
-	target, err := dial(c.ctx, c.claim.Protocol, c.claim.Target)
+	target, err := dial(c.ctx, c.claim.Protocol, c.relay.turn(c.claim.Target))
 	if err != nil {
 		reset(fd)
 		return true

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -51,12 +52,14 @@ func ParseHealth(s string) (h Health, err error) {
 type Wish struct {
 	Name, Mode, Affinity, Health string
 	VIPs                         []string
+	Ports                        []Port
+	Local                        bool
 }
 
 // Parse checks the words of a wish, and returns the service without its network and with the
 // virtual addresses that are asked for.
 func (w Wish) Parse() (s Service, err error) {
-	s = Service{Name: strings.ToLower(w.Name), Mode: w.Mode, Affinity: w.Affinity, Health: w.Health}
+	s = Service{Name: strings.ToLower(w.Name), Mode: w.Mode, Affinity: w.Affinity, Health: w.Health, Ports: w.Ports, Local: w.Local}
 	const longest = 63 // letters of a label, RFC 1035
 	switch {
 	case names.Check("name", s.Name) != nil || strings.Contains(s.Name, ".") || len(s.Name) > longest:
@@ -67,6 +70,10 @@ func (w Wish) Parse() (s Service, err error) {
 		return s, fmt.Errorf("affinity %q: must be %s or %s", s.Affinity, NoAffinity, ClientAffinity)
 	case s.Mode == DNSRR && s.Affinity != NoAffinity:
 		return s, fmt.Errorf("affinity %q: needs mode %s: with %s a client chooses among addresses by itself", s.Affinity, VIP, DNSRR)
+	case s.Mode == DNSRR && len(s.Ports) > 0: // Docker's words
+		return s, fmt.Errorf("port published with ingress mode can't be used with %s mode", DNSRR)
+	case s.Local && len(s.Ports) == 0:
+		return s, errors.New("--local: needs a published port, -p PUBLISHED:TARGET")
 	case s.Mode == DNSRR && len(w.VIPs) > 0:
 		return s, fmt.Errorf("vip %s: needs mode %s: with %s the name has the tasks' addresses", w.VIPs[0], VIP, DNSRR)
 	}

@@ -44,6 +44,8 @@ type Service struct {
 	VIPs     []netip.Addr `json:"vips,omitempty"`    // one of each family of the network; none for [DNSRR]
 	Affinity string       `json:"affinity"`          // [NoAffinity] or [ClientAffinity]
 	Health   string       `json:"health,omitempty"`  // how tasks are checked, see [ParseHealth]; "": they are ready at once
+	Ports    []Port       `json:"ports,omitempty"`   // of the host that lead to its tasks
+	Local    bool         `json:"local,omitzero"`    // its ports lead to tasks of the same node only
 	Removing bool         `json:"removing,omitzero"` // it is on its way out: it has no names, and no rules
 }
 

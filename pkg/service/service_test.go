@@ -199,6 +199,8 @@ func TestParse(t *testing.T) {
 		`affinity "ip": must be none or client`:                                  func(w *Wish) { w.Affinity = "ip" },
 		`affinity "client": needs mode vip`:                                      func(w *Wish) { w.Mode = DNSRR },
 		`vip 10.9.0.100: needs mode vip`:                                         func(w *Wish) { w.Mode, w.Affinity = DNSRR, NoAffinity },
+		`port published with ingress mode can't be used with dnsrr mode`:         func(w *Wish) { w.Mode, w.Affinity, w.VIPs, w.Ports = DNSRR, NoAffinity, nil, []Port{{8080, 80, "tcp"}} },
+		`--local: needs a published port`:                                        func(w *Wish) { w.Local = true },
 		`health "icmp": must be tcp:PORT or http:PORT/PATH, as tcp:5432`:         func(w *Wish) { w.Health = "icmp" },
 		`health "tcp:0": must be`:                                                func(w *Wish) { w.Health = "tcp:0" },
 		`health "tcp:80/": must be`:                                              func(w *Wish) { w.Health = "tcp:80/" },

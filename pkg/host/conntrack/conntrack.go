@@ -83,6 +83,27 @@ func FlushTo(to netip.Addr, kept []netip.Addr) error {
 	return flushFlows(func(f flow) bool { return f.orig.dst == to && !slices.Contains(kept, f.answer.src) }, f)
 }
 
+// FlushIngress forgets the connections to ports of the host that lead to others than the port's.
+// Those that lead nowhere, as to a program of the host, are left alone. It walks the table once.
+func FlushIngress(kept map[firewall.HostPort][]netip.Addr) error {
+	if len(kept) == 0 {
+		return nil
+	}
+	protocols := map[byte]string{}
+	for name, number := range hostports.Protocols {
+		protocols[number] = name
+	}
+	local := map[netip.Addr]bool{}
+	return flushFlows(func(f flow) bool {
+		to, is := kept[firewall.HostPort{V6: f.orig.dst.Is6(), Protocol: protocols[f.orig.proto], Port: f.orig.dstPort}]
+		if !is || f.answer.src == f.orig.dst || slices.Contains(to, f.answer.src) {
+			return false
+		}
+		ours, _ := hostports.IsLocal(local, f.orig.dst) // left alone where that is not to be learnt
+		return ours
+	}, ctFilter{})
+}
+
 // addressFilters lists what some addresses take part in, among n connections.
 // Kernels have the comparison of IPv6 addresses upside down (seen in 6.18: all
 // are listed but those asked for), so there the family has to do.

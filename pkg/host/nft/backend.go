@@ -34,6 +34,8 @@ func (f *Firewall) Ensure(o wire.Object) (changed bool, err error) {
 		return f.ensureFrames(o)
 	case *firewall.BridgePort:
 		return f.ensurePort(o)
+	case *firewall.Ingress:
+		return f.ensureIngress(o)
 	}
 	return false, errors.ErrUnsupported
 }
@@ -63,6 +65,8 @@ func (f *Firewall) Check(o wire.Object) error {
 		return f.checkFrames()
 	case *firewall.BridgePort:
 		return f.checkPort(o)
+	case *firewall.Ingress:
+		return f.checkIngress(o)
 	}
 	return errors.ErrUnsupported
 }
@@ -88,6 +92,8 @@ func (f *Firewall) Remove(o wire.Object) error {
 		return f.removeFrames()
 	case *firewall.BridgePort:
 		return f.removePort(o)
+	case *firewall.Ingress:
+		return f.removeIngress(o)
 	case firewall.Installation:
 		return f.uninstall()
 	case *firewall.Encrypted:

@@ -277,6 +277,9 @@ func (c *Compiler) Verdict(v firewall.Verdict) {
 	switch v := v.(type) {
 	case firewall.Jump:
 		c.Add(&expr.Verdict{Kind: expr.VerdictJump, Chain: string(v)})
+	case firewall.VMap:
+		c.load(v.Fields)
+		c.Add(&expr.Lookup{SourceRegister: Reg0, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true, SetName: v.Map})
 	case firewall.DNAT:
 		c.dnat(v)
 	case firewall.SNAT:

@@ -21,6 +21,7 @@ type element struct {
 	key     []byte
 	keyEnd  []byte // last key of a range, in concatenations
 	data    []byte // nil in a set
+	verdict string // in a map of verdicts, the chain that is jumped to
 	end     bool   // the first key behind a range, in sets of plain addresses
 	comment string
 }
@@ -65,6 +66,10 @@ func encode(e firewall.Element) []element {
 		}
 	}
 	for _, part := range e.Value {
+		if to, is := part.(firewall.Jump); is {
+			k.verdict = string(to)
+			continue
+		}
 		first, _ := encodePart(part)
 		k.data = append(k.data, first...)
 	}
@@ -175,6 +180,9 @@ func appendElementsIn(m *nlsock.Message, table string, list []element) {
 		if e.data != nil {
 			appendValue(m, unix.NFTA_SET_ELEM_DATA, e.data)
 		}
+		if e.verdict != "" {
+			appendJump(m, e.verdict)
+		}
 		if e.end {
 			m.U32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
 		}
@@ -190,6 +198,32 @@ func appendValue(m *nlsock.Message, typ uint16, data []byte) {
 	at := m.Open(typ)
 	m.Raw(unix.NFTA_DATA_VALUE, data)
 	m.Close(at)
+}
+
+// appendJump appends a verdict.
+func appendJump(m *nlsock.Message, chain string) {
+	data := m.Open(unix.NFTA_SET_ELEM_DATA)
+	verdict := m.Open(unix.NFTA_DATA_VERDICT)
+	jump := int32(unix.NFT_JUMP)
+	m.U32(unix.NFTA_VERDICT_CODE, uint32(jump))
+	m.Str(unix.NFTA_VERDICT_CHAIN, chain)
+	m.Close(verdict)
+	m.Close(data)
+}
+
+// jumpOf reads the chain of a verdict, "" for other data.
+func jumpOf(data []byte) (chain string) {
+	nlsock.Attributes(data, func(typ uint16, verdict []byte) {
+		if typ != unix.NFTA_DATA_VERDICT {
+			return
+		}
+		nlsock.Attributes(verdict, func(typ uint16, data []byte) {
+			if typ == unix.NFTA_VERDICT_CHAIN {
+				chain = nlsock.CString(data)
+			}
+		})
+	})
+	return chain
 }
 
 // decodeElements reads the elements of one NEWSETELEM message.
@@ -220,7 +254,7 @@ func decodeElement(b []byte) (e element) {
 		case elemKeyEnd:
 			e.keyEnd = dataValue(data)
 		case unix.NFTA_SET_ELEM_DATA:
-			e.data = dataValue(data)
+			e.data, e.verdict = dataValue(data), jumpOf(data)
 		case unix.NFTA_SET_ELEM_FLAGS:
 			e.end = len(data) == 4 && binary.BigEndian.Uint32(data)&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		case unix.NFTA_SET_ELEM_USERDATA:

@@ -234,9 +234,12 @@ func (s *allocator) takesOver(b binding) bool {
 	return s.f.IsGatewayEndpoint != nil && s.f.IsGatewayEndpoint(s.endpoint.Owner, b.v6)
 }
 
-// allocated is Docker's text for a port that another container publishes.
+// allocated is Docker's text for a port that another container publishes, or a service.
 func allocated(b binding) error {
-	return wire.Errorf(wire.CodePortTaken, "Bind for %s failed: port is already allocated", b.port.HostAddr(b.v6))
+	if b.have == nil {
+		b.have = &element{}
+	}
+	return firewall.AllocatedTo(b.port.HostAddr(b.v6), b.comment, b.have.comment)
 }
 
 // mostSaid is how many ports that differ are told one by one.

@@ -207,7 +207,7 @@ func (f *Firewall) checkRouter(o *firewall.Router) error {
 	return errors.Join(errs...)
 }
 
-// uninstall deletes the table if no network is in it, it closes the host for no family,
+// uninstall deletes the table if no network is in it and no service has a port, it closes the host for no family,
 // and the users' chain has no rule. The caller holds the lock of the firewall.
 func (f *Firewall) uninstall() error {
 	bridges, err := f.list(firewall.SetBridges, firewall.SetAdopted)
@@ -216,6 +216,10 @@ func (f *Firewall) uninstall() error {
 	}
 	if err != nil {
 		return err
+	}
+	ports, err := f.list(ingressMaps()...)
+	if err != nil || len(ports) > 0 {
+		return err // services keep their ports
 	}
 	closed, err := f.list(firewall.SetClosed)
 	if err != nil || len(closed) > 0 {

@@ -24,7 +24,11 @@ var types = map[firewall.Type]struct{ id, length uint32 }{
 	firewall.TypeService: {13, 2},
 	firewall.TypeFamily:  {2, 1},
 	firewall.TypeMAC:     {9, 6},
+	firewall.TypeVerdict: {verdictType, verdictLen},
 }
+
+// What the kernel has for verdicts: NFT_DATA_VERDICT, and the length that it gives them.
+const verdictType, verdictLen = 0xffffff00, 16
 
 // typeOf returns the number and length of a concatenation: six bits a type.
 func typeOf(concat []firewall.Type) (id, length uint32) {

@@ -21,25 +21,35 @@ const integerType = 4
 // Turns appends the map from a number to the address of each turn. It has the ID by which
 // [Compiler.ToTurn] knows it, other than those of all other maps of the batch.
 func (b *Batch) Turns(table string, id uint32, addresses []netip.Addr) {
-	of := types[firewall.TypeIPv4]
+	of := firewall.TypeIPv4
 	if addresses[0].Is6() {
-		of = types[firewall.TypeIPv6]
+		of = firewall.TypeIPv6
 	}
+	values := make([][]byte, len(addresses))
+	for i, a := range addresses {
+		values[i] = a.AsSlice()
+	}
+	b.turns(table, id, []firewall.Type{of}, values)
+}
+
+// turns is Turns for values of any type.
+func (b *Batch) turns(table string, id uint32, of []firewall.Type, values [][]byte) {
 	b.Change(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, func(m *nlsock.Message) {
 		const host = 1 // nft's enum byteorder
+		dataType, dataLen := typeOf(of)
 		m.Str(unix.NFTA_SET_TABLE, table)
 		m.Str(unix.NFTA_SET_NAME, turnsMap)
 		m.U32(unix.NFTA_SET_FLAGS, unix.NFT_SET_ANONYMOUS|unix.NFT_SET_CONSTANT|unix.NFT_SET_MAP)
 		m.U32(unix.NFTA_SET_KEY_TYPE, integerType)
 		m.U32(unix.NFTA_SET_KEY_LEN, 4)
-		m.U32(unix.NFTA_SET_DATA_TYPE, of.id)
-		m.U32(unix.NFTA_SET_DATA_LEN, of.length)
+		m.U32(unix.NFTA_SET_DATA_TYPE, dataType)
+		m.U32(unix.NFTA_SET_DATA_LEN, dataLen)
 		m.U32(unix.NFTA_SET_ID, id)
 		m.Raw(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, host))
 	})
-	elements := make([]element, len(addresses))
-	for i, a := range addresses {
-		elements[i] = element{set: turnsMap, key: nlsock.Native32(uint32(i)), data: a.AsSlice()}
+	elements := make([]element, len(values))
+	for i, value := range values {
+		elements[i] = element{set: turnsMap, key: nlsock.Native32(uint32(i)), data: value}
 	}
 	for len(elements) > 0 {
 		part := elements[:min(len(elements), perMessage)]

@@ -120,7 +120,13 @@ func (h *Rules) RemoveUnused() error {
 // desired returns what the records say is up and a backend carries out: what its rules must have when
 // another program flushed them.
 func (h *Rules) desired(backend firewall.Backend) (*firewall.Desired, error) {
-	return h.up(func(network string) bool { return h.backend(network) == backend })
+	up, err := h.up(func(network string) bool { return h.backend(network) == backend })
+	if err != nil || backend != h.nft {
+		return up, err
+	}
+	claims, err := h.claimsOfServices()
+	up.Endpoints = append(up.Endpoints, claims...)
+	return up, err
 }
 
 // up returns what the records say is up on some networks.

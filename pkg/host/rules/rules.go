@@ -6,6 +6,7 @@ package rules
 
 import (
 	"errors"
+	"sync"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/iptables"
@@ -23,6 +24,9 @@ type Rules struct {
 	nft       firewall.Backend
 	ipt       *iptables.Firewall
 	installed bool // nftables' rules were missing, and were installed
+
+	mu      sync.Mutex
+	checked map[string]error // what CheckIngress has said of a network: each of its containers asks
 }
 
 // New returns the rules of the host. The records are what elements are installed from

@@ -27,6 +27,21 @@ func (h *Rules) siblingAttachments(a wire.Attachment) []wire.Attachment {
 // endpoint returns what the owner with a comment publishes, or nil. It reads all
 // records: a comment may be cut.
 func (h *Rules) endpoint(comment string) *firewall.Endpoint {
+	if firewall.IsOfService(comment) {
+		claims, _ := h.claimsOfServices() // those that can be read
+		i := slices.IndexFunc(claims, func(e *firewall.Endpoint) bool { return firewall.Comment(e.Owner) == comment })
+		if i < 0 {
+			return nil
+		}
+		all := *claims[i]
+		all.Ports = nil
+		for _, e := range claims {
+			if e.Owner == all.Owner {
+				all.Ports = append(all.Ports, e.Ports...)
+			}
+		}
+		return &all
+	}
 	list, _ := h.Records.List("")
 	for _, r := range list {
 		if r.Endpoint != nil && firewall.Comment(r.Attachment) == comment {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/host/conntrack"
 	"dcni/pkg/host/nft"
 	"dcni/pkg/host/nstable"
@@ -21,6 +22,16 @@ type Services struct {
 	Records records.Store
 	// Await waits until dnetd has seen the cluster's store, or a while, where it was asked to.
 	Await func()
+	Ports Ports
+}
+
+// Ports are the ports of the host that services have.
+type Ports interface {
+	// EnsureIngress makes them so, and returns those that can't be had; first: what a process that died
+	// left undone is done as well.
+	EnsureIngress(n service.Network, first bool) (*firewall.RefusedError, error)
+	// CheckIngress tells how they differ.
+	CheckIngress(n service.Network) error
 }
 
 // Of returns the kind of a client.
@@ -56,7 +67,17 @@ func (c client) Ensure() (changed bool, err error) {
 	if err := errors.Join(c.lacking(n), n.Crowded(c.o.Endpoint)); err != nil {
 		return false, err
 	}
-	return c.h.apply(c.o, n)
+	changed, err = c.h.apply(c.o, n)
+	if err != nil || !n.Publishes() {
+		return changed, err
+	}
+	// What it leads to is on record: others have this one as a task when it is up.
+	up, err := c.h.Records.ServicesOf(network)
+	if err != nil || c.h.Ports.CheckIngress(up) == nil {
+		return changed, err
+	}
+	_, err = c.h.Ports.EnsureIngress(up, false)
+	return true, err
 }
 
 // lacking returns an error if the network lacks a service that is wanted.
@@ -78,7 +99,7 @@ func (c client) view() (service.Network, error) {
 	return n.With(c.o.Endpoint), err
 }
 
-// Check compares the client's rules.
+// Check compares the client's rules, and those of the ports of the network's services.
 func (c client) Check() error {
 	if !c.h.Records.HasServices(c.o.Owner.Network) {
 		return nil
@@ -87,9 +108,9 @@ func (c client) Check() error {
 	if err != nil {
 		return err
 	}
-	return c.h.eachTable(c.o, func(t nstable.Table, six bool) error {
+	return errors.Join(c.h.eachTable(c.o, func(t nstable.Table, six bool) error {
 		return t.CheckServices(service.ChainsOf(n.Name), n.Balanced(c.o.Owner, six))
-	})
+	}), c.h.Ports.CheckIngress(n))
 }
 
 // Remove takes the client's rules away, where the sandbox stays, and what is known of the
@@ -204,19 +225,18 @@ func gone(err error) bool {
 	return errors.As(err, &coded) && coded.Code == wire.CodeNetNS || spaces.Gone(err)
 }
 
-// Sync makes the rules of all clients of a network so that are up, and returns what the
-// network has of services. What is being attached or deleted is left to the plugin that does
+// Sync makes the rules of all clients of a network so that are up, and the ports of its services, and
+// returns what the network has of services, and which ports can't be had. What is being attached or deleted is left to the plugin that does
 // so, which asks for this again when it is done: a DEL says on record that it begins, and then
 // waits for the lock.
-func (h Services) Sync(network string) (service.Network, error) {
+func (h Services) Sync(network string, first bool) (n service.Network, refused *firewall.RefusedError, err error) {
 	lock, err := h.Records.LockServices(network)
 	if err != nil {
-		return service.Network{}, err
+		return n, nil, err
 	}
 	defer lock.Unlock()
-	n, err := h.Records.ServicesOf(network)
-	if err != nil {
-		return n, err
+	if n, err = h.Records.ServicesOf(network); err != nil {
+		return n, nil, err
 	}
 	list, err := h.Records.List(network)
 	errs := []error{err}
@@ -230,5 +250,9 @@ func (h Services) Sync(network string) (service.Network, error) {
 		}
 		h.Forget(r.NetNS)
 	}
-	return n, errors.Join(errs...)
+	if n.Publishes() {
+		refused, err = h.Ports.EnsureIngress(n, first)
+		errs = append(errs, err)
+	}
+	return n, refused, errors.Join(errs...)
 }

@@ -1,0 +1,123 @@
+package nft
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"dcni/pkg/firewall"
+	"dcni/pkg/host/hosttest"
+)
+
+// web returns what a service has at a port, with tasks.
+func ingressOf(name string, port uint16, sticky bool, four ...string) *firewall.Ingress {
+	owner := firewall.OfService("web", name)
+	in := &firewall.Ingress{Network: "web", Owners: []string{firewall.Comment(owner)}, Claims: []*firewall.Endpoint{{
+		Owner: owner, Addresses: []netip.Addr{netip.MustParseAddr("10.9.0.100"), netip.MustParseAddr("fd00::64")},
+		Ports: []firewall.Port{{HostPort: port, Protocol: "tcp", ContainerPort: 80}},
+	}}}
+	for _, six := range []bool{false, true} {
+		turn := firewall.Turn{Owner: in.Owners[0], V6: six, Protocol: "tcp", Port: port, Sticky: sticky}
+		for _, a := range four {
+			to := netip.MustParseAddr(a)
+			if six {
+				to = netip.MustParseAddr("fd00::" + a[strings.LastIndexByte(a, '.')+1:])
+			}
+			turn.Tasks = append(turn.Tasks, netip.AddrPortFrom(to, 80))
+		}
+		in.Turns = append(in.Turns, turn)
+	}
+	return in
+}
+
+// TestIngress wants what is in the kernel to be listed as the rules are said, changed where it differs
+// and only there, and gone with the service.
+func TestIngress(t *testing.T) {
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
+		f := newFirewall(t)
+		before := hosttest.NFT(t, "list", "table", "inet", "dcni")
+		for _, in := range []*firewall.Ingress{
+			ingressOf("api", 8080, false), ingressOf("api", 8080, false, "10.9.0.1"), ingressOf("api", 8080, false, "10.9.0.1", "10.9.0.2"),
+			ingressOf("api", 8080, true, "10.9.0.1", "10.9.0.2"), ingressOf("api", 8081, false, "10.9.0.1", "10.9.0.3"),
+		} {
+			if err := f.Check(in); err == nil {
+				t.Errorf("%s: nothing is missing", in)
+			}
+			for i, want := range []bool{true, false} {
+				if changed, err := f.Ensure(in); changed != want || err != nil {
+					t.Errorf("%s: ensure %d: changed %v, error %v", in, i, changed, err)
+				}
+			}
+			if err := f.Check(in); err != nil {
+				t.Errorf("%s: %v", in, err)
+			}
+			got := hosttest.NFT(t, "list", "table", "inet", "dcni")
+			for _, turn := range in.Turns {
+				lines := turn.Lines()
+				chain := "chain " + turn.Chain() + " {\n"
+				for _, line := range lines {
+					chain += "\t\t" + line + " comment \"" + turn.Comment() + "\"\n"
+				}
+				if plain := strings.ReplaceAll(strings.ReplaceAll(got, ",\n\t\t\t     ", ", "), "\n\t\t\t", ""); !turn.Sticky && !strings.Contains(plain, chain) {
+					t.Errorf("no\n%s in\n%s", chain, got)
+				}
+			}
+			if n := strings.Count(got, "chain ingress"); n != 2 {
+				t.Errorf("%d chains in\n%s", n, got)
+			}
+		}
+		in := ingressOf("api", 8081, false, "10.9.0.1", "10.9.0.3")
+		other := ingressOf("other", 9090, false, "10.9.0.1")
+		other.Network = "lab"
+		if _, err := f.Ensure(other); err != nil {
+			t.Error(err)
+		}
+		// Another program takes parts of it.
+		for _, loss := range [][]string{
+			{"flush", "chain", "inet", "dcni", "ingress4-tcp-8081"}, {"delete", "element", "inet", "dcni", "ingress4", "{ tcp . 8081 }"},
+			{"delete", "element", "inet", "dcni", "ports6", "{ tcp . 8081 }"}, {"delete", "element", "inet", "dcni", "guarded4", "{ tcp . 8081 }"},
+			{"add", "rule", "inet", "dcni", "ingress6-tcp-8081", "accept"}, {"add", "chain", "inet", "dcni", "ingress4-tcp-7"},
+		} {
+			hosttest.NFT(t, loss...)
+			if err := f.Check(in); err == nil && loss[1] != "chain" {
+				t.Errorf("%v: nothing is missing", loss)
+			}
+			if _, err := f.Ensure(in); err != nil {
+				t.Errorf("%v: %v", loss, err)
+			}
+			if err := errors.Join(f.Check(in), f.Check(other)); err != nil {
+				t.Errorf("%v: %v", loss, err)
+			}
+		}
+		hosttest.NFT(t, "delete", "chain", "inet", "dcni", "ingress4-tcp-7")
+		// A container can't have the port, nor another service.
+		_, err := f.EnsureEndpoint(hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("127.0.0.1", 8081, "tcp", 80)))
+		if err == nil || !strings.Contains(err.Error(), "port is already allocated to service api of network web") {
+			t.Errorf("error %v", err)
+		}
+		if _, err := f.EnsureEndpoint(hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("127.0.0.1", 8082, "tcp", 80))); err != nil {
+			t.Error(err)
+		}
+		refused := (*firewall.RefusedError)(nil)
+		wants := ingressOf("third", 8082, false)
+		if _, err := f.Ensure(wants); !errors.As(err, &refused) || !strings.Contains(err.Error(), "allocated to container c1 on network web") {
+			t.Errorf("error %v", err)
+		}
+		if err := f.Check(wants); err != nil {
+			t.Errorf("what can't be had is a difference: %v", err)
+		}
+		for _, in := range []*firewall.Ingress{in, other, wants} {
+			if err := f.Remove(in); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := f.RemoveEndpoint(hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("127.0.0.1", 8082, "tcp", 80))); err != nil {
+			t.Error(err)
+		}
+		if got := hosttest.NFT(t, "list", "table", "inet", "dcni"); got != before {
+			t.Errorf("after removal:\n%s", got)
+		}
+	})
+}
