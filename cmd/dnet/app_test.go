@@ -14,10 +14,12 @@ import (
 	"time"
 
 	"dcni/pkg/cni"
+	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/records/registry"
+	"dcni/pkg/service"
 	"dcni/pkg/wire"
 	"dcni/pkg/wire/wiretest"
 )
@@ -62,10 +64,14 @@ func (m *memoryHost) alive(cookie uint64) bool {
 	return slices.Contains(slices.Collect(maps.Values(m.running)), cookie)
 }
 
-func (m *memoryHost) Routes() ([]ipam.HostRoute, error)   { return m.routes, nil }
-func (m *memoryHost) Nameservers() []netip.Addr           { return m.nameservers }
-func (m *memoryHost) ID() string                          { return "host" }
-func (m *memoryHost) RemoveUnusedRules() error            { m.rulesRemoved++; return nil }
+func (m *memoryHost) Routes() ([]ipam.HostRoute, error) { return m.routes, nil }
+func (m *memoryHost) Nameservers() []netip.Addr         { return m.nameservers }
+func (m *memoryHost) ID() string                        { return "host" }
+func (m *memoryHost) RemoveUnusedRules() error          { m.rulesRemoved++; return nil }
+func (m *memoryHost) EnsureIngress(service.Network) (*firewall.RefusedError, error) {
+	return nil, nil
+}
+
 func (m *memoryHost) HostObjects() ([]wire.Object, error) { return nil, nil }
 func (m *memoryHost) Donors() ([]network.Donor, error)    { return m.donors, nil }
 func (m *memoryHost) Close()                              { m.still-- }

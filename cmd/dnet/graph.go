@@ -21,7 +21,7 @@ func newGraphCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "graph [OPTIONS] [NETWORK...]",
 		Short: "Draw networks with their containers, addresses and published ports",
-		Long: "Draw the networks of this host, or those that are named, with their containers, addresses, published ports and gateway networks. " +
+		Long: "Draw the networks of this host, or those that are named, with their containers, addresses, published ports, services and gateway networks. " +
 			"Networks that have neither a file nor containers are left out.",
 		Example: "  dnet graph\n" +
 			"  dnet graph -o svg >networks.svg\n" +
@@ -106,6 +106,9 @@ func (a *app) drawn(list []Network, all bool) (graph.Graph, error) {
 		return graph.Graph{}, err
 	}
 	g := graph.Of(found, links, gateways)
+	for i := range g.Networks {
+		g.Networks[i].Services = a.serviceWords(g.Networks[i].Name)
+	}
 	if g.Host, err = os.Hostname(); err != nil {
 		g.Host = "host"
 	}
@@ -115,6 +118,26 @@ func (a *app) drawn(list []Network, all bool) (graph.Graph, error) {
 	}
 	g.Uplink = facts.Uplink.Name
 	return g, nil
+}
+
+// serviceWords describes a network's services, each in a few words.
+func (a *app) serviceWords(name string) (list []string) {
+	n, err := a.store.ServicesOf(name)
+	if err != nil {
+		a.warn("%v", err)
+	}
+	for _, s := range n.Services {
+		if s.Removing {
+			continue
+		}
+		ready, all := readyOf(n.Tasks(s))
+		words := append([]string{fmt.Sprintf("%d/%d ready", ready, all)}, strings.Fields(strings.ReplaceAll(addressWords(s.VIPs), ",", " "))...)
+		if ports := portWords(s.Ports); ports != "" {
+			words = append(words, ports)
+		}
+		list = append(list, "service "+s.Name+": "+strings.Join(words, ", "))
+	}
+	return list
 }
 
 // gateways returns the gateway networks of each container, one for each family: often one

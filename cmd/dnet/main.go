@@ -25,10 +25,12 @@ import (
 	"dcni/pkg/cni"
 	"dcni/pkg/container"
 	"dcni/pkg/doctor"
+	"dcni/pkg/firewall"
 	"dcni/pkg/host"
 	"dcni/pkg/host/condition"
 	"dcni/pkg/host/sandbox"
 	"dcni/pkg/records"
+	"dcni/pkg/service"
 	"dcni/pkg/wire"
 )
 
@@ -76,6 +78,8 @@ type machine interface {
 	cni.Changes
 	// RemoveUnusedRules deletes the base rules if no network is in them.
 	RemoveUnusedRules() error
+	// EnsureIngress makes the ports of a network's services so, and returns those that can't be had.
+	EnsureIngress(n service.Network) (*firewall.RefusedError, error)
 	Close()
 }
 

@@ -21,7 +21,7 @@ func newPortsCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ports [OPTIONS] [CONTAINER...]",
 		Short: "List published ports, and who reaches them",
-		Long: "List the published ports of containers of whichever runtime, by address family: which container has them, and who reaches them. " +
+		Long: "List the published ports of containers of whichever runtime, and of services, by address family: who has them, and who reaches them. " +
 			"\"host\" are programs on this host, \"networks\" containers on networks that are not internal, \"outside\" other hosts that reach the address. A port that is reached by the container's own address has that as its host.",
 		Example: "  dnet ports\n" +
 			"  dnet ports shop\n" +
@@ -80,6 +80,11 @@ func (a *app) ports(words []string, format string) error {
 	for _, row := range publishedRows(attached, gateways) {
 		l.rows = append(l.rows, row)
 	}
+	if len(words) == 0 {
+		for _, row := range a.serviceRows() {
+			l.rows = append(l.rows, row)
+		}
+	}
 	slices.SortStableFunc(l.rows, func(x, y any) int {
 		return catalog.Natural(x.(*portRow).order(), y.(*portRow).order())
 	})
@@ -112,6 +117,26 @@ func publishedRows(attached []*records.Record, gateways map[string][]string) (ro
 				continue
 			}
 			rows = append(rows, &portRow{host.String(), p.Protocol, containerName(r), r.Network, p.To.String(), by, p.From, p})
+		}
+	}
+	return rows
+}
+
+// serviceRows returns a row for each published port of services, in each family.
+func (a *app) serviceRows() (rows []*portRow) {
+	list, err := a.services(false)
+	if err != nil {
+		a.warn("%v", err)
+	}
+	for _, v := range list {
+		for _, claim := range v.Claims() {
+			for _, p := range claim.Published(firewall.Network{}) {
+				by := "rules"
+				if p.Relayed {
+					by = "dnetd"
+				}
+				rows = append(rows, &portRow{p.Host.String(), p.Protocol, "service " + v.Name, v.Network, p.To.String(), by, p.From, p})
+			}
 		}
 	}
 	return rows

@@ -13,6 +13,7 @@ import (
 
 	"dcni/pkg/cni"
 	"dcni/pkg/container"
+	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
 	"dcni/pkg/mode/bridge"
 	overlaymode "dcni/pkg/mode/overlay"
@@ -57,11 +58,16 @@ func notOurs(use, short string, why func(service string) string) *cobra.Command 
 func newServiceCreateCommand(a *app) *cobra.Command {
 	var w service.Wish
 	var on string
+	var publish []string
 	cmd := &cobra.Command{
 		Use:   "create [OPTIONS] SERVICE",
 		Short: "Create a service on a network", Args: exactly(1), DisableFlagsInUseLine: true,
 		RunE: func(_ *cobra.Command, args []string) error {
-			w.Name = args[0]
+			ports, host, err := container.ServicePorts(publish)
+			if err != nil {
+				return err
+			}
+			w.Name, w.Ports, w.Local = args[0], ports, w.Local || host
 			return a.createService(w, on)
 		},
 	}
@@ -72,6 +78,8 @@ func newServiceCreateCommand(a *app) *cobra.Command {
 	f.Lookup("endpoint-mode").Hidden = true // Docker's word
 	f.StringArrayVar(&w.VIPs, "vip", nil, "The address of its own, at most one of each family (default: a free one)")
 	f.StringVar(&w.Affinity, "affinity", service.NoAffinity, "client: all connections of a client go to one task; none: by turns")
+	f.StringArrayVarP(&publish, "publish", "p", nil, "A port of the host that leads to its tasks: PUBLISHED:TARGET[/tcp|udp|sctp]")
+	f.BoolVar(&w.Local, "local", false, "Published ports lead to tasks of the same node only")
 	f.StringVar(&w.Health, "health", "", "How tasks are checked: tcp:PORT or http:PORT/PATH (default: they are ready at once)")
 	return cmd
 }
@@ -90,8 +98,14 @@ func (a *app) createService(w service.Wish, on string) error {
 		return err
 	}
 	s.Network = n.Name
+	if isOverlay(n.Raw) && len(s.Ports) > 0 {
+		return fmt.Errorf("-p %d: network %s is an overlay network, whose services have no ports of hosts", s.Ports[0].Published, n.Name)
+	}
 	if isOverlay(n.Raw) {
 		return a.createOverlayService(s)
+	}
+	if err := a.publishable(n, d, s); err != nil {
+		return err
 	}
 	lock, err := a.store.LockServices(n.Name)
 	if err != nil {
@@ -115,13 +129,51 @@ func (a *app) createService(w service.Wish, on string) error {
 	if err == nil {
 		err = a.stillThere(n)
 	}
+	if err == nil && len(s.Ports) > 0 {
+		err = a.publishService(m, s)
+	}
 	if err != nil {
-		return errors.Join(err, a.forgetService(s, d.IPAM))
+		return errors.Join(err, a.forgetService(m, s, d.IPAM))
 	}
 	lock.Unlock()
 	fmt.Fprintln(a.out(true), s.Name)
 	a.spreadServices(n.Name)
 	return nil
+}
+
+// publishable refuses ports of a service where the network publishes none, or others.
+func (a *app) publishable(n Network, d network.Description, s service.Service) error {
+	if len(s.Ports) == 0 {
+		return nil
+	}
+	byIPTables := a.store.ByIPTables(n.Name)
+	if f, err := n.Facts(nil); err == nil {
+		byIPTables = byIPTables || f.Options["firewall"] == firewall.IPTables
+	}
+	switch {
+	case d.Info.Internal || d.Ports.Ignore:
+		return fmt.Errorf("-p %d: network %s is internal: nothing of it is published", s.Ports[0].Published, n.Name)
+	case d.Ports.Default.IsValid():
+		return fmt.Errorf("-p %d: network %s publishes at %s (host_binding_ipv4), and a service's port is on all addresses", s.Ports[0].Published, n.Name, d.Ports.Default)
+	case byIPTables:
+		return fmt.Errorf("-p %d: network %s has its rules by iptables: services have ports where nftables has them", s.Ports[0].Published, n.Name)
+	}
+	return nil
+}
+
+// publishService takes a new service's ports, all of them or none.
+func (a *app) publishService(m machine, s service.Service) error {
+	n, err := a.store.ServicesOf(s.Network)
+	if err != nil {
+		return err
+	}
+	refused, err := m.EnsureIngress(n)
+	for _, claim := range s.Claims() {
+		if err == nil && refused.Has(claim) {
+			err = refused
+		}
+	}
+	return err
 }
 
 // serviceNetwork finds a network that can have services.
@@ -180,8 +232,21 @@ func hides(s service.Service, name, id string) error {
 	return nil
 }
 
-// forgetService gives a service's addresses back, and then forgets it.
-func (a *app) forgetService(s service.Service, i network.IPAM) error {
+// forgetService gives a service's ports and addresses back, and then forgets it. The caller holds the lock
+// of the network's services.
+func (a *app) forgetService(m machine, s service.Service, i network.IPAM) error {
+	if len(s.Ports) > 0 {
+		n, err := a.store.ServicesOf(s.Network)
+		for j := range n.Services {
+			n.Services[j].Removing = n.Services[j].Removing || n.Services[j].Name == s.Name
+		}
+		if err == nil {
+			_, err = m.EnsureIngress(n)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if err := cni.ReleaseVIPs(a.store, i, s); err != nil {
 		return err
 	}
@@ -192,7 +257,8 @@ func (a *app) forgetService(s service.Service, i network.IPAM) error {
 // no container is on the network there is nothing to make.
 func (a *app) spreadServices(name string) {
 	attached, err := a.store.Attached(name)
-	client := agent.Client{Store: a.store, NeverStart: err == nil && !attached}
+	n, unread := a.store.ServicesOf(name) // their ports are held in any case
+	client := agent.Client{Store: a.store, NeverStart: err == nil && !attached && unread == nil && !n.Publishes()}
 	_, err = client.Ask(agent.Request{Op: agent.Services, Attachment: &wire.Attachment{Network: name}})
 	if err != nil && !(client.NeverStart && errors.Is(err, agent.ErrAbsent)) {
 		a.warn("services of network %s are not with all containers yet: %v", name, err)
@@ -262,7 +328,12 @@ func (a *app) removeService(word, on string) error {
 		return err
 	}
 	defer lock.Unlock()
-	return a.forgetService(v.Service, a.ipamOf(v.Network))
+	m, err := a.openHost(a.store)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return a.forgetService(m, v.Service, a.ipamOf(v.Network))
 }
 
 // ipamOf returns where a network's addresses are; in the usual place where it is gone.

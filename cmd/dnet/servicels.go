@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/network/catalog"
 	"dcni/pkg/service"
 )
@@ -46,17 +47,22 @@ func (a *app) listServices(quiet bool, format string) error {
 		format = "{{.Name}}"
 	}
 	for _, v := range list {
-		ready := 0
-		for _, t := range v.tasks {
-			if t.State == service.Ready {
-				ready++
-			}
-		}
+		ready, all := readyOf(v.tasks)
 		l.rows = append(l.rows, serviceRow{
-			Name: v.Name, Network: v.Network, Mode: v.Mode, VIP: addressWords(v.VIPs), Tasks: fmt.Sprintf("%d/%d", ready, len(v.tasks)),
+			Name: v.Name, Network: v.Network, Mode: v.Mode, VIP: addressWords(v.VIPs), Tasks: fmt.Sprintf("%d/%d", ready, all), Ports: portWords(v.Ports),
 		})
 	}
 	return l.print(a.out(false), format)
+}
+
+// readyOf counts tasks, and those that are ready.
+func readyOf(tasks []service.Task) (ready, all int) {
+	for _, t := range tasks {
+		if t.State == service.Ready {
+			ready++
+		}
+	}
+	return ready, len(tasks)
 }
 
 // addressWords are addresses with commas between.
@@ -66,6 +72,15 @@ func addressWords(list []netip.Addr) string {
 		words = append(words, a.String())
 	}
 	return strings.Join(words, ",")
+}
+
+// portWords are ports with commas between, as `docker service ls` has them.
+func portWords(list []service.Port) string {
+	var words []string
+	for _, p := range list {
+		words = append(words, p.String())
+	}
+	return strings.Join(words, ", ")
 }
 
 func newServicePsCommand(a *app) *cobra.Command {
@@ -102,8 +117,49 @@ func (a *app) listTasks(words []string, on, format string) error {
 		for _, r := range rows {
 			l.rows = append(l.rows, r)
 		}
+		if len(v.Ports) > 0 {
+			a.warnRefused(v)
+		}
 	}
 	return l.print(a.out(false), format)
+}
+
+// warnRefused tells which of a service's ports this node does not have, and why. It tries again: another
+// program may have gone.
+func (a *app) warnRefused(v *listed) {
+	node, err := os.Hostname()
+	if err != nil {
+		node = "this node"
+	}
+	refused, err := a.refusedPorts(v.Network)
+	if err != nil {
+		a.warn("%v", err)
+	}
+	for i, claim := range v.Claims() {
+		if refused.Has(claim) {
+			at := slices.IndexFunc(refused.Claims, func(e *firewall.Endpoint) bool { return e.Owner == claim.Owner && e.Ports[0] == claim.Ports[0] })
+			a.warn("service %s: %s is not published on %s: %v", v.Name, v.Ports[i], node, refused.Errs[at])
+		}
+	}
+}
+
+// refusedPorts makes the ports of a network's services so, and returns those that can't be had.
+func (a *app) refusedPorts(name string) (*firewall.RefusedError, error) {
+	lock, err := a.store.LockServices(name)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Unlock()
+	n, err := a.store.ServicesOf(name)
+	if err != nil {
+		return nil, err
+	}
+	m, err := a.openHost(a.store)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	return m.EnsureIngress(n)
 }
 
 // taskRows describes a service's tasks.
@@ -139,6 +195,8 @@ type serviceInspection struct {
 	Name, Network, Mode string
 	VIPs                []string
 	Affinity, Health    string
+	Ports               []service.Port
+	Local               bool
 	CreatedAt           time.Time
 	Tasks               []taskRow
 }
@@ -154,7 +212,7 @@ func (a *app) inspectServices(words []string, on, format string) error {
 		if err != nil {
 			return err
 		}
-		i := serviceInspection{Name: v.Name, Network: v.Network, Mode: v.Mode, VIPs: []string{}, Affinity: v.Affinity, Health: v.Health, CreatedAt: v.Created}
+		i := serviceInspection{Name: v.Name, Network: v.Network, Mode: v.Mode, VIPs: []string{}, Affinity: v.Affinity, Health: v.Health, Ports: append([]service.Port{}, v.Ports...), Local: v.Local, CreatedAt: v.Created}
 		for _, vip := range v.VIPs {
 			i.VIPs = append(i.VIPs, vip.String())
 		}

@@ -30,6 +30,7 @@ type Network struct {
 	Link         string   // its bridge, or the parent of its interfaces; "" if it has none
 	Subnets      []string // with the gateway: "172.18.0.0/16, gateway 172.18.0.1"
 	Nodes        []string // other nodes that have containers on it
+	Services     []string // as "service web: 2/2 ready, 10.88.0.100, *:8080->80/tcp"
 }
 
 // A Container is one with its places on networks, the gateway network's first.

@@ -98,7 +98,7 @@ func (n Network) lines() []string {
 	if len(n.Nodes) > 0 {
 		lines = append(lines, "nodes "+strings.Join(n.Nodes, ", "))
 	}
-	return lines
+	return append(lines, n.Services...)
 }
 
 // ports are all that a container publishes.

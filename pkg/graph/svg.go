@@ -200,7 +200,7 @@ func (b box) headLines() []string {
 	if len(b.n.Nodes) > 0 {
 		lines = append(lines, "nodes "+strings.Join(b.n.Nodes, ", "))
 	}
-	return lines
+	return append(lines, b.n.Services...)
 }
 
 func (b box) headWidth() int {

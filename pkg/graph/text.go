@@ -48,6 +48,7 @@ func (n Network) line() string {
 	if len(n.Nodes) > 0 {
 		parts = append(parts, "nodes "+strings.Join(n.Nodes, ", "))
 	}
+	parts = append(parts, n.Services...)
 	return strings.Join(parts, "; ")
 }
 
