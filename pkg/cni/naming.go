@@ -102,6 +102,11 @@ func (e *Engine) names(r *Request, d network.Description) []string {
 		return r.names()
 	}
 	i := r.identity(e.Facts.Bundle(r.Container))
+	for _, key := range d.Names.FromArgs {
+		if name := r.Args[key]; name != "" {
+			i.Aliases = append(i.Aliases, name)
+		}
+	}
 	for _, name := range append(i.Aliases, i.Name, i.Hostname) {
 		if name != "" && names.Check("", name) != nil {
 			fmt.Fprintf(e.Log, "%s: name %q of container %s is left out: it is no domain name\n", e.Plugin.Type, name, r.Container)

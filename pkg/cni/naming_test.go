@@ -40,13 +40,17 @@ func TestNames(t *testing.T) {
 		{"null", "", `"aliases": null, "io.kubernetes.cri.pod-annotations": null`, names.Identity{}, "0123456789ab", ""},
 		{"no domain name", "DNET_NAME=a b;DNET_HOSTNAME=ok", ``, names.Identity{}, "0123456789ab ok",
 			`ddns: name "a b" of container 0123456789abcdef0123 is left out: it is no domain name`},
+		{"Nomad", "IgnoreUnknown=true;NOMAD_REGION=global;NOMAD_JOB_ID=Shop;NOMAD_GROUP_NAME=web;NOMAD_ALLOC_ID=5e5e-1", ``,
+			names.Identity{}, "web shop 5e5e-1 0123456789ab", ""},
+		{"a job that is no domain name", "NOMAD_JOB_ID=a/b;NOMAD_GROUP_NAME=web", ``, names.Identity{}, "web 0123456789ab",
+			`ddns: name "a/b" of container 0123456789abcdef0123 is left out: it is no domain name`},
 		{"others' requests", "IP=nonsense;MAC=nonsense", `"ips": 5, "mac": 5, "portMappings": 5, "bandwidth": {"ingressRate": 1}`,
 			names.Identity{}, "0123456789ab", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var log bytes.Buffer
 			e := &Engine{Plugin: &network.Plugin{Type: "ddns", Kind: network.Meta}, Facts: namer{bundle: c.bundle}, Log: &log}
-			d := network.Description{Names: &network.Names{}}
+			d := network.Description{Names: &network.Names{FromArgs: names.ArgsOfNomad}}
 			r := aRequest(t, c.args, `"runtimeConfig": {`+c.runtime+`}`)
 			if err := kindOf(e.Plugin).readRuntime(r, d); err != nil {
 				t.Fatal(err)

@@ -10,6 +10,10 @@ const (
 	AnnotationAliases  = "dcni-aliases" // joined by commas
 )
 
+// ArgsOfNomad are the keys of CNI_ARGS by which Nomad says whose a container is: the task group,
+// which several may be of, the job, and the allocation.
+var ArgsOfNomad = []string{"NOMAD_GROUP_NAME", "NOMAD_JOB_ID", "NOMAD_ALLOC_ID"}
+
 // Annotated returns a container's names as annotations give them, unchecked. It
 // ignores other annotations.
 func Annotated(all map[string]string) Identity {

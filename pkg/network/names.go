@@ -24,6 +24,7 @@ type rawNames struct {
 	TTL       *int64          `json:"ttl"`
 	Intercept bool            `json:"intercept"`
 	Hosts     json.RawMessage `json:"hosts"`
+	FromArgs  *[]string       `json:"fromArgs"`
 }
 
 // rawDDNS mirrors what else a ddns configuration has.
@@ -50,6 +51,7 @@ type Names struct {
 	Intercept bool             // queries to any other name server are answered, too
 	Given     *bool            // whether the network's containers have names; nil: as the network is
 	DNS       *DNS             // the result's
+	FromArgs  []string         // keys of CNI_ARGS whose values are names of the container
 
 	hosts []string
 }
@@ -122,8 +124,16 @@ type dnsElsewhere struct {
 
 // typed checks what is said. The path is as for [Keys].
 func (r *rawNames) typed(path string, more dnsElsewhere) (*Names, error) {
-	n := &Names{TTL: names.DefaultTTL, Intercept: r.Intercept}
+	n := &Names{TTL: names.DefaultTTL, Intercept: r.Intercept, FromArgs: names.ArgsOfNomad}
 	var err error
+	if r.FromArgs != nil {
+		n.FromArgs = *r.FromArgs
+	}
+	for i, key := range n.FromArgs {
+		if key == "" || strings.ContainsAny(key, "=;") {
+			return nil, wire.Invalid(fmt.Sprintf("%s[%d]", join(path, "fromArgs"), i), key, "must be a key of CNI_ARGS, such as "+names.ArgsOfNomad[0])
+		}
+	}
 	if r.TTL != nil {
 		if n.TTL, err = names.CheckTTL(join(path, "ttl"), *r.TTL); err != nil {
 			return nil, err
