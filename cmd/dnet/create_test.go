@@ -33,7 +33,7 @@ func TestCreate(t *testing.T) {
 	if c.Name != "web" || c.Labels["tier"] != "back" || len(c.Labels) != 2 || !c.Attachable {
 		t.Errorf("the file is\n%s", data)
 	}
-	const plugin = `{"type":"dbridge","capabilities":{"aliases":true,"bandwidth":true,"dns":true,"io.kubernetes.cri.pod-annotations":true,"ipRanges":true,"ips":true,"mac":true,"portMappings":true},"internal":true,` +
+	const plugin = `{"type":"dbridge","capabilities":{"aliases":true,"bandwidth":true,"dns":true,"io.kubernetes.cri.pod-annotations":true,"ips":true,"mac":true,"portMappings":true},"internal":true,` +
 		`"options":{"com.docker.network.bridge.enable_icc":"false","com.docker.network.driver.mtu":"1400"},"names":{},` +
 		`"ipam":{"type":"dipam","subnets":[{"subnet":"10.20.0.0/16","ipRange":"10.20.5.0/24","gateway":"10.20.0.9","auxAddresses":{"nas":"10.20.5.1"}},` +
 		`{"subnet":"fd00:20::/64"}],"allocation":"lowest","sticky":true}}`

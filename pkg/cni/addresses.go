@@ -140,6 +140,9 @@ func (o dipamSource) Abandon(r *Request, l *Lease) error {
 
 func (o dipamSource) claimFrom(r *Request, cfg ipam.Config) (*Lease, error) {
 	ranges, err := cfg.Ranges(r.Ranges)
+	if err == nil {
+		err = o.inside(ranges)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +156,22 @@ func (o dipamSource) claimFrom(r *Request, cfg ipam.Config) (*Lease, error) {
 		From:   records.IPAM{Type: "dipam", DataDir: cfg.DataDir},
 		Reused: len(r.Static) > 0 || cfg.Sticky || cfg.Allocation == ipam.Lowest,
 	}, nil
+}
+
+// inside refuses ranges outside of the subnets that the network's configuration names: their
+// addresses would reach nothing. Where it names none, the ranges say what the network's are, as
+// the kubelet's of its node do.
+func (o dipamSource) inside(ranges []ipam.Set) error {
+	own := o.network.IPAM.Own.Subnets
+	if len(own) == 0 {
+		return nil
+	}
+	for _, span := range slices.Concat(ranges...) {
+		if !slices.ContainsFunc(own, func(s ipam.Subnet) bool { return s.Prefix == span.Subnet }) {
+			return wire.Invalid("runtimeConfig.ipRanges", span.Subnet, "must be of a subnet of the network")
+		}
+	}
+	return nil
 }
 
 // withRanges adds the subnets that only the runtime's ranges name.

@@ -383,17 +383,22 @@ func TestGCReplacesLost(t *testing.T) {
 }
 
 // TestRangesOfRuntime: an address of a range that only the runtime names comes with that
-// range's subnet and gateway.
+// range's subnet and gateway. Where the network has subnets, it is of one of them.
 func TestRangesOfRuntime(t *testing.T) {
-	for ranges, want := range map[string]string{
-		`{"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.40"}`: "10.1.0.40/24 by 10.1.0.1",
-		`{"subnet": "10.9.0.0/24", "gateway": "10.9.0.254"}`:   "10.9.0.1/24 by 10.9.0.254",
+	const open = `{"cniVersion": "1.1.0", "name": "web", "type": "dbridge", %s "ipam": {"type": "dipam"}}`
+	for ranges, c := range map[string]struct{ conf, want string }{
+		`{"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.40"}`: {bridgeConf("%s"), "10.1.0.40/24 by 10.1.0.1"},
+		`{"subnet": "10.9.0.0/24", "gateway": "10.9.0.254"}`:   {open, "10.9.0.1/24 by 10.9.0.254"},
+		`{"subnet": "10.9.0.0/24"}`:                            {bridgeConf("%s"), `7 runtimeConfig.ipRanges "10.9.0.0/24": must be of a subnet of the network`},
 	} {
-		w := cnitest.NewWorld(t, bridge.Plugin)
-		r := w.Request(t, "c1", bridgeConf(`"runtimeConfig": {"ipRanges": [[`+ranges+`]]},`))
+		w, want := cnitest.NewWorld(t, bridge.Plugin), c.want
+		before := w.State(t)
+		r := w.Request(t, "c1", strings.Replace(c.conf, "%s", `"runtimeConfig": {"ipRanges": [[`+ranges+`]]},`, 1))
 		result, err := w.Engine.Add(r)
 		if err != nil {
-			t.Errorf("%s: %v", ranges, err)
+			if refusal(err) != want || w.State(t) != before {
+				t.Errorf("%s: %v, want %s; there is\n%s", ranges, err, want, w.State(t))
+			}
 			continue
 		}
 		if got := fmt.Sprint(result.IPs[0].Address.String(), " by ", result.IPs[0].Gateway); got != want || len(result.IPs) != 1 {

@@ -48,7 +48,7 @@ func (n Existing) Conflist() ([]byte, error) {
 		Type: PluginType, VNI: n.VNI, MTU: n.MTU, Internal: n.Internal, Encrypted: n.Encrypted, Flood: n.Flood,
 		NodeAddresses: n.NodeAddresses, Options: n.Options, Names: &struct{}{},
 		Capabilities: map[string]bool{
-			"aliases": true, "bandwidth": true, "dns": true, "io.kubernetes.cri.pod-annotations": true, "ipRanges": true, "ips": true, "mac": true, "portMappings": true,
+			"aliases": true, "bandwidth": true, "dns": true, "io.kubernetes.cri.pod-annotations": true, "ips": true, "mac": true, "portMappings": true,
 		},
 		IPAM: conflistIPAM{Type: IPAMType, Generation: n.Generation},
 	}

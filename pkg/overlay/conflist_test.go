@@ -46,7 +46,6 @@ func TestConflist(t *testing.T) {
         "bandwidth": true,
         "dns": true,
         "io.kubernetes.cri.pod-annotations": true,
-        "ipRanges": true,
         "ips": true,
         "mac": true,
         "portMappings": true

@@ -85,7 +85,7 @@ func (driver) Configure(o *catalog.Options, addresses ipam.Raw, ipv6 *bool) (any
 	}
 	c := created{
 		Type: Plugin.Type, Internal: o.Internal, IPv6: ipv6, Options: o.DriverOptions, IPAM: addresses,
-		Capabilities: map[string]bool{"aliases": true, "bandwidth": true, "ipRanges": true, "ips": true, "mac": true, "portMappings": true},
+		Capabilities: map[string]bool{"aliases": true, "bandwidth": true, "ips": true, "mac": true, "portMappings": true},
 	}
 	if isDefault, _ := strconv.ParseBool(o.DriverOptions[defaultBridge]); !isDefault {
 		c.Names = &struct{}{}

@@ -13,8 +13,8 @@ import (
 
 // TestConfigure wants names on every network but the default bridge.
 func TestConfigure(t *testing.T) {
-	const capabilities = `"aliases":true,"bandwidth":true,"ipRanges":true,"ips":true,"mac":true,"portMappings":true`
-	const withNames = `"aliases":true,"bandwidth":true,"dns":true,"io.kubernetes.cri.pod-annotations":true,"ipRanges":true,"ips":true,"mac":true,"portMappings":true`
+	const capabilities = `"aliases":true,"bandwidth":true,"ips":true,"mac":true,"portMappings":true`
+	const withNames = `"aliases":true,"bandwidth":true,"dns":true,"io.kubernetes.cri.pod-annotations":true,"ips":true,"mac":true,"portMappings":true`
 	yes := true
 	for _, c := range []struct {
 		o    catalog.Options

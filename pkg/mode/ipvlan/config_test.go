@@ -126,7 +126,7 @@ func TestConfigure(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := `{"type":"dipvlan","capabilities":{"aliases":true,"dns":true,"io.kubernetes.cri.pod-annotations":true,"ipRanges":true,"ips":true,"mac":true,"portMappings":true},` +
+		want := `{"type":"dipvlan","capabilities":{"aliases":true,"dns":true,"io.kubernetes.cri.pod-annotations":true,"ips":true,"mac":true,"portMappings":true},` +
 			`"options":{"ipvlan_flag":"` + c.flag + `","ipvlan_mode":"` + c.mode + `","parent":"eth0"},"names":{},"ipam":{"type":"dipam"}}`
 		if string(raw) != want {
 			t.Errorf("%s, want\n%s", raw, want)

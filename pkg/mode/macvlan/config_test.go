@@ -171,7 +171,7 @@ func TestDriver(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, err := json.Marshal(conf)
-	const want = `{"type":"dmacvlan","capabilities":{"aliases":true,"dns":true,"io.kubernetes.cri.pod-annotations":true,"ipRanges":true,"ips":true,"mac":true,"portMappings":true},` +
+	const want = `{"type":"dmacvlan","capabilities":{"aliases":true,"dns":true,"io.kubernetes.cri.pod-annotations":true,"ips":true,"mac":true,"portMappings":true},` +
 		`"internal":true,"options":{"macvlan_mode":"private","parent":"eth0.10"},"names":{},"ipam":{"type":"dipam","subnet":"192.0.2.0/24"}}`
 	if err != nil || string(text) != want {
 		t.Errorf("%v\n%s, want\n%s", err, text, want)

@@ -23,7 +23,7 @@ func CreateOnParent(cniType string, o *Options, addresses ipam.Raw, ipv6 *bool) 
 		Type: cniType, Internal: o.Internal, IPv6: ipv6, Options: o.DriverOptions, IPAM: addresses,
 		Capabilities: map[string]bool{
 			"aliases": true, "dns": true, "io.kubernetes.cri.pod-annotations": true,
-			"ipRanges": true, "ips": true, "mac": true, "portMappings": true,
+			"ips": true, "mac": true, "portMappings": true,
 		},
 	}
 }

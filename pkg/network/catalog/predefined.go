@@ -12,7 +12,7 @@ var predefined = []struct{ name, conflist string }{
   "plugins": [
     {
       "type": "dbridge",
-      "capabilities": {"aliases": true, "bandwidth": true, "ipRanges": true, "ips": true, "mac": true, "portMappings": true},
+      "capabilities": {"aliases": true, "bandwidth": true, "ips": true, "mac": true, "portMappings": true},
       "defaultBridge": true,
       "ipam": {"type": "dipam"}
     }
