@@ -75,7 +75,7 @@ func ddnsConf(more string) []byte {
 
 func TestParseDDNSErrors(t *testing.T) {
 	for _, c := range []struct{ conf, want string }{
-		{`"zzzzzzzzzzzz": 1`, `unknown key "zzzzzzzzzzzz": known are args, capabilities, cniVersion, cniVersions, comment, dns, hosts, intercept, ipam, name, names, options,`},
+		{`"zzzzzzzzzzzz": 1`, `unknown key "zzzzzzzzzzzz": known are args, capabilities, cniVersion, cniVersions, comment, dns, fromArgs, hosts, intercept, ipam, name, names, options,`},
 		{`"server": []`, `unknown key "server": did you mean "servers"?`},
 		{`"interceptt": true`, `unknown key "interceptt": did you mean "intercept"?`},
 		{`"servers": "192.0.2.53"`, `servers "192.0.2.53": must be a list of strings`},

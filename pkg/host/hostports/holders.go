@@ -14,12 +14,32 @@ import (
 // Reserved reports whether a listener only keeps its port for the container.
 // Podman's conmon holds a socket for each published port of its container, and
 // its command line names that. nerdctl, where that is our parent, has started
-// one before it calls the plugins. Neither ever reads from the socket.
+// one before it calls the plugins. Neither ever reads from the socket. A caller may also hold
+// the port itself, as Apptainer does.
 //
 // What no process here is seen to hold is not reserved.
 func Reserved(l Listener, container string) bool {
+	if heldByCaller(l) {
+		return true
+	}
 	for p := range proc.All() {
 		if reserves(p, container) && p.HoldsSocket(l.inode) {
+			return true
+		}
+	}
+	return false
+}
+
+// heldByCaller reports whether the program that called this plugin has the listener open, be it
+// in a process further up. What dnetd holds is not for the container that it heals.
+func heldByCaller(l Listener) bool {
+	caller := proc.Process(os.Getppid())
+	program := caller.Executable()
+	if program == "" || filepath.Base(program) == "dnetd" {
+		return false
+	}
+	for p := caller; p > 1 && p.Executable() == program; p = p.Parent() {
+		if p.HoldsSocket(l.inode) {
 			return true
 		}
 	}

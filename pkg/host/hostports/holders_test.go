@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"dcni/pkg/firewall"
@@ -76,4 +78,52 @@ func heldBy(t *testing.T, name string) (held Listener, pid int) {
 		t.Fatalf("%s is not in %v: %v", l.Addr(), list, err)
 	}
 	return list[i], cmd.Process.Pid
+}
+
+// TestHeldByCaller: a port that the caller's program holds is no obstacle, be it in a process
+// further up; what another program up there holds is. The child looks for the listener.
+func TestHeldByCaller(t *testing.T) {
+	const port, depth = "HELD_PORT", "HELD_DEPTH"
+	if p, err := strconv.ParseUint(os.Getenv(port), 10, 16); err == nil {
+		if os.Getenv(depth) == "2" {
+			fmt.Println(childOf(t, port+"="+os.Getenv(port), depth+"=1"))
+			return
+		}
+		list, err := Listeners("tcp")
+		i := slices.IndexFunc(list, func(found Listener) bool { return found.Port == uint16(p) })
+		if err != nil || i < 0 {
+			t.Fatal(list, err)
+		}
+		fmt.Printf("reserved: %t\n", Reserved(list[i], "c1"))
+		return
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	held := fmt.Sprintf("%s=%d", port, l.Addr().(*net.TCPAddr).Port)
+	for _, d := range []string{"1", "2"} {
+		if out := childOf(t, held, depth+"="+d); !strings.Contains(out, "reserved: true") {
+			t.Errorf("depth %s: %s", d, out)
+		}
+	}
+	if os.Geteuid() == 0 { // others' sockets are not seen
+		other, _ := heldBy(t, "nginx")
+		if out := childOf(t, fmt.Sprintf("%s=%d", port, other.Port), depth+"=1"); !strings.Contains(out, "reserved: false") {
+			t.Errorf("another's: %s", out)
+		}
+	}
+}
+
+// childOf runs TestHeldByCaller in a process of its own, and returns what it prints.
+func childOf(t *testing.T, env ...string) string {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestHeldByCaller$")
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return string(out)
 }
