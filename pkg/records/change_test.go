@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -245,6 +246,48 @@ func TestFirstSays(t *testing.T) {
 		keys := []string{"forwarding 4", "forwarding 6", "link br1"}
 		if got, err := unusedIn(filepath.Join(s.attachments(), "web"), "", keys, onlyFirst); err != nil || fmt.Sprint(got) != want {
 			t.Errorf("the first alone %t: %v, %v, want %s", onlyFirst, got, err, want)
+		}
+	}
+}
+
+// TestChangeTypes: a file that is JSON and has a field of another type can't be read, whichever
+// field that is, and what is wrong with it is told.
+func TestChangeTypes(t *testing.T) {
+	s := Store{Run: t.TempDir()}
+	c := &Change{Key: "forwarding 4", Family: 4}
+	if err := s.PutChange(c); err != nil {
+		t.Fatal(err)
+	}
+	path := s.changePath(c.Key)
+	fields := reflect.TypeFor[Change]()
+	for i := range fields.NumField() {
+		name, _, _ := strings.Cut(fields.Field(i).Tag.Get("json"), ",")
+		if name == "-" {
+			continue
+		}
+		for _, wrong := range []string{`{"a": [1]}`, `[[1]]`, `1.5`} {
+			text := fmt.Sprintf(`{"key": "forwarding 4", %q: %s}`, name, wrong)
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			unread, is := errors.AsType[*disk.UnreadableError](s.CheckChange(c.Key))
+			if !is || !strings.HasPrefix(unread.Err.Error(), name+" is "+wrong+": must be ") {
+				t.Errorf("%s: %v", text, s.CheckChange(c.Key))
+			}
+			if got, err := s.Change(c.Key); err != nil || !got.Unreadable {
+				t.Errorf("%s: %+v, %v", text, got, err)
+			}
+		}
+	}
+	for text, want := range map[string]string{
+		`[]`: "has no key", `null`: "has no key", `{"key": null}`: "has no key", `{"key": ""}`: "has no key", `{`: "is not JSON",
+		`{"key": "forwarding 4", "family": "four"}`: `family is "four": must be a number`,
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if unread, is := errors.AsType[*disk.UnreadableError](s.CheckChange(c.Key)); !is || unread.Err.Error() != want {
+			t.Errorf("%s: %v, want %s", text, s.CheckChange(c.Key), want)
 		}
 	}
 }
