@@ -12,11 +12,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"dcni/pkg/cni"
+	"dcni/pkg/mode/bridge"
 	"dcni/pkg/network"
 	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
 	"dcni/pkg/records/disk"
 	"dcni/pkg/records/registry"
+	"dcni/pkg/wire"
 )
 
 // createFlags are the flags whose values have to be converted to options of a
@@ -150,6 +152,7 @@ func pairs(words []string) map[string]string {
 
 // createNetwork creates a network, of this host or of the cluster, and returns its ID.
 func (a *app) createNetwork(o *catalog.Options) (id string, err error) {
+	a.waiting("creating network %s", o.Name)
 	unlock, err := a.configureFrom(o)
 	if err != nil {
 		return "", err
@@ -194,7 +197,46 @@ func (a *app) create(o *catalog.Options) error {
 		return err
 	}
 	c := creation{app: a, draft: draft, name: o.Name, registry: registry.Of(a.store, "")}
-	return c.run(m)
+	if err := c.run(m); err != nil {
+		return err
+	}
+	if err := a.showDocker(m, o.Name); err != nil {
+		a.warn("network %s: dockerd does not see its subnet until a container is on it: %v", o.Name, err)
+	}
+	return nil
+}
+
+// dockerBridge is the link by which a Docker engine on this host is known.
+const dockerBridge = "docker0"
+
+// showDocker makes a new network's bridge with its addresses where a Docker engine is on the host:
+// that knows the routes of the host, and would else give the subnet to one of its own networks. The
+// caller holds the network's lock.
+func (a *app) showDocker(m machine, name string) error {
+	if m.Check(&wire.Up{Dev: dockerBridge}) != nil {
+		return nil
+	}
+	list, _, err := a.readNetworks()
+	if err != nil {
+		return err
+	}
+	n, err := find(list, name)
+	if err != nil || n.Main == nil {
+		return err // another suite's plugin makes it
+	}
+	conf, err := network.Named(n.Name, n.Plugins[0])
+	if err != nil {
+		return err
+	}
+	mode, err := n.Main.Parse(conf)
+	if err != nil {
+		return err
+	}
+	f, err := n.Facts(a.registered(n))
+	if bridge, is := mode.(*bridge.Bridge); is && err == nil {
+		_, err = wire.Ensure(m, bridge.Seen(f.Subnets))
+	}
+	return err
 }
 
 // createConfiguration creates a configuration network, and returns its ID.
@@ -203,6 +245,7 @@ func (a *app) createConfiguration(o *catalog.Options) (id string, err error) {
 	if err != nil {
 		return "", network.Refused(network.Forbidden, err)
 	}
+	a.waiting("creating configuration network %s", o.Name)
 	lock, err := a.store.LockNetwork(o.Name)
 	if err != nil {
 		return "", err

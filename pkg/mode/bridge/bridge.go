@@ -11,8 +11,10 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"dcni/pkg/firewall"
+	"dcni/pkg/ipam"
 	"dcni/pkg/network"
 	"dcni/pkg/wire"
 )
@@ -106,6 +108,16 @@ func (b *Bridge) network(e network.Endpoint) []wire.Object {
 		Name: b.Name, Bridge: b.Link, Subnets: e.Prefixes(), Adopted: e.Adopted,
 		ICC: b.ICC, Internal: b.Internal, Masquerade: b.Masquerade && !b.Internal, SNAT: b.SNAT,
 		Unprotected: b.in(e, Unprotected), Routed: b.in(e, Routed), Trusted: b.Trusted, Backend: b.Firewall,
+	})
+}
+
+// Seen is what other programs can see on the host of a network that has no container yet: the
+// bridge with its addresses, as the first ADD makes it, without what the network allows.
+func (b *Bridge) Seen(subnets []ipam.Subnet) []wire.Object {
+	e := network.Endpoint{Subnets: subnets, MTU: b.MTU}
+	return slices.DeleteFunc(b.network(e), func(o wire.Object) bool {
+		_, rules := o.(*firewall.Network)
+		return rules
 	})
 }
 
