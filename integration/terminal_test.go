@@ -1,9 +1,11 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,4 +110,101 @@ func TestWaiting(t *testing.T) {
 			t.Errorf("%s: shown is %q, want %q", what, shown, c.want)
 		}
 	}
+}
+
+// TestWaitingForLocks: each command that changes something says what it waits for while another one
+// holds a lock that it needs. In pairs of a command and what it says; those of one list run at once.
+func TestWaitingForLocks(t *testing.T) {
+	dnetFixture(t)
+	const setup = `set -e; for n in lab aux old; do dnet create $n; done; dnet create --config-only plan; dnet service create --network lab web
+		dnet run -d --name shop --network lab sleep 1000; dnet run -d --name peer --network aux sleep 1000; dnet connect lab peer
+		for c in ended again gone; do dnet run --name $c --network lab true; done
+		echo '{"name": "shop", "services": {}, "networks": {"front": {}}}' >/run/compose.json`
+	log, err := os.Create(filepath.Join(t.TempDir(), "log")) // a file: containers keep it open
+	if err != nil {
+		t.Fatal(err)
+	}
+	prepare := exec.Command("sh", "-c", setup)
+	prepare.Env = append(os.Environ(), "PATH="+binaries+":"+os.Getenv("PATH"), "CNI_PATH="+pluginDir)
+	prepare.Stdout, prepare.Stderr = log, log
+	if err := prepare.Run(); err != nil {
+		text, _ := os.ReadFile(log.Name())
+		t.Fatalf("%v: %s", err, text)
+	}
+	for _, list := range [][][2]string{
+		{
+			{"dnet create new", "creating network new"},
+			{"dnet create --config-only planned", "creating configuration network planned"},
+			{"dnet import -p shop /run/compose.json", "creating network shop_front"},
+			{"dnet rm old", "removing old (1 of 1)"},
+			{"dnet rm plan", "removing plan (1 of 1)"},
+			{"dnet run --rm --network lab true", "starting container true"},
+			{"dnet run -d --rm --name job --network lab true", "starting container job"},
+			{"dnet start ended", "starting container ended"},
+			{"dnet start -a again", "starting container again"},
+			{"dnet restart -t 0 gone", "starting container gone"},
+			{"dnet connect aux shop", "connecting container shop to network aux"},
+			{"dnet disconnect lab peer", "disconnecting container peer from network lab"},
+			{"dnet service create --network lab db", "creating service db on network lab"},
+			{"dnet service rm web", "removing service web"},
+		},
+		{
+			{"dnet restart -t 0 shop", "stopping container shop"},
+			{"dnet stop -t 0 --rm peer", "stopping container peer"},
+			{"dnet container rm again", "cleaning up container again"},
+		},
+		{
+			{"dnet container prune -f", "cleaning up container gone"},
+			{"dnet prune -f", "removing network "},
+		},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		free := lockAll(t)
+		shown := make([]strings.Builder, len(list))
+		commands := make([]*exec.Cmd, len(list))
+		for i, c := range list {
+			// script has a terminal of its own for each.
+			commands[i] = exec.CommandContext(ctx, "script", "-q", "-e", "-c", c[0], "/dev/null")
+			commands[i].WaitDelay = time.Second // what runs in the background may have its output
+			commands[i].Env = append(os.Environ(), "PATH="+binaries+":"+os.Getenv("PATH"), "CNI_PATH="+pluginDir)
+			commands[i].Stdout = &shown[i]
+			if err := commands[i].Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(4 * time.Second) // the commands have begun by then, and a second more has passed
+		free()
+		for i, c := range list {
+			err := commands[i].Wait()
+			text := strings.ReplaceAll(shown[i].String(), "\r", "")
+			_, after, is := strings.Cut(text, c[1])
+			if _, after, erased := strings.Cut(after, " ...\x1b[K"); err != nil || !is || !erased || !strings.Contains(after, "\x1b[K") {
+				t.Errorf("%s: %v, shown is %q, want %q", c[0], err, text, c[1]+" ...\x1b[K\x1b[K")
+			}
+		}
+		cancel()
+	}
+}
+
+// lockAll takes all locks of dcni's until free but for those that are held for long: of containers,
+// by their dnet, and of dnetd.
+func lockAll(t *testing.T) (free func()) {
+	t.Helper()
+	file, err := os.OpenFile("/run/dcni/lock", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const shift = 59 // the kind is above it: package records, lock.go
+	for _, kind := range []int64{1, 2, 3, 4, 6, 8, 10, 12, 14} {
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			err := unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: kind << shift, Len: 1 << shift})
+			if err == nil {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("locks of kind %d: %v", kind, err)
+			}
+		}
+	}
+	return func() { _ = file.Close() } // which frees them
 }

@@ -91,7 +91,7 @@ func TestAPI(t *testing.T) {
 		Attachment: owner("web", id, "eth0"), Name: "shop", Names: []string{"shop"}, MAC: "02:42:0a:01:00:02", NetNS: "/proc/self/ns/net", Cookie: ownCookie(t), Since: created,
 		Addresses: []ipam.Assigned{{Address: subnet("10.1.0.0/24").Prefix, Gateway: subnet("10.1.0.0/24").Gateway}},
 	})
-	f.host.running = map[string]uint64{id: cmp.Or(ownCookie(t), 7)}
+	f.host.running, f.host.links = map[string]uint64{id: cmp.Or(ownCookie(t), 7)}, []string{"lo", "eth0", "eth1"}
 	f.host.donors = []network.Donor{
 		{Container: "gone", State: network.Exited},
 		{Container: id, Names: []string{"shop"}, Attachments: []network.Donation{

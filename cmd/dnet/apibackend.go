@@ -233,10 +233,16 @@ func (b apiBackend) describe(m machine, d *network.Donor, up []*records.Record, 
 		b.describeOwn(&c, own)
 		asked = own.Networks
 	}
-	// One that joined another container has that one's networks and none of its own, and one that has ended has none.
-	if own == nil || own.Donor == "" && own.Stage != records.Exited {
-		c.Endpoints = endpointsOf(d, up)
+	switch { // one that joined another container has that one's networks and none of its own
+	case own == nil || own.Donor == "" && own.Stage != records.Exited:
+		there := *d
+		there.Attachments = slices.DeleteFunc(slices.Clone(d.Attachments), func(at network.Donation) bool {
+			return c.NetNS != "" && isLeft(m, c.NetNS, up, at)
+		})
+		c.Endpoints = endpointsOf(&there, up)
 		b.asked(&c, asked)
+	case own.Stage == records.Exited:
+		c.Endpoints = wantedEndpoints(own)
 	}
 	if c.Mode == "" && len(c.Endpoints) > 0 {
 		c.Mode = c.Endpoints[0].Network
@@ -283,6 +289,23 @@ func endpointsOf(d *network.Donor, attached []*records.Record) (list []engineapi
 		}
 	}
 	slices.SortStableFunc(list, func(x, y engineapi.Endpoint) int { return catalog.Natural(x.IfName, y.IfName) })
+	return list
+}
+
+// wantedEndpoints returns what a container that has ended is to have when it is started.
+func wantedEndpoints(own *records.Container) (list []engineapi.Endpoint) {
+	w, _, _ := wanted(own) // of what can't be read, nothing is known
+	for _, n := range w {
+		e := engineapi.Endpoint{IPv4: n.IPv4, IPv6: n.IPv6, Aliases: n.Aliases}
+		e.Attachment = wire.Attachment{Network: n.Name, Container: own.ID}
+		for _, l := range n.Links {
+			e.Links = append(e.Links, l.Target+":"+l.Alias)
+		}
+		if n.GwPriority != nil {
+			e.GwPriority = *n.GwPriority
+		}
+		list = append(list, e)
+	}
 	return list
 }
 

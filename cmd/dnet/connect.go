@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -30,7 +31,7 @@ func newConnectCommand(a *app) *cobra.Command {
 	o := &connectOptions{}
 	cmd := &cobra.Command{
 		Use:   "connect [OPTIONS] NETWORK CONTAINER",
-		Short: "Connect a running container to a network, whichever runtime's it is",
+		Short: "Connect a container to a network, whichever runtime's it is",
 		Example: `  dnet connect lab shop
   dnet connect --ip 10.20.0.9 --alias db lab 3f2a
   dnet connect --link postgres:db lab shop
@@ -101,8 +102,8 @@ func (a *app) connect(o *connectOptions, word, name string) error {
 	return a.connectNetwork(n, name, o.netns)
 }
 
-// connectNetwork attaches to one more network the running container that a word means, or that
-// whose network namespace is at a path.
+// connectNetwork attaches to one more network the container that a word means, or that whose
+// network namespace is at a path. One of dnet's that has ended is attached when it is started.
 func (a *app) connectNetwork(n container.Network, name, netns string) error {
 	a.heal()
 	m, err := a.openHost(a.store)
@@ -110,9 +111,33 @@ func (a *app) connectNetwork(n container.Network, name, netns string) error {
 		return err
 	}
 	defer m.Close()
+	return a.runningOrStopped("connect", func() error { return a.connectRunning(m, n, name, netns) },
+		func(c *records.Container) (bool, error) { return a.connectStopped(c, n) })
+}
+
+// runningOrStopped does the one thing for a container that runs, and the other for one of dnet's
+// that has ended. It may be started or end between the two.
+func (a *app) runningOrStopped(verb string, running func() error, stopped func(*records.Container) (done bool, err error)) error {
+	for {
+		err := running()
+		if err == nil {
+			return nil
+		}
+		c, err := a.stopped(err)
+		if err != nil {
+			return notRunning(verb, err)
+		}
+		if done, err := stopped(c); done || err != nil {
+			return err
+		}
+	}
+}
+
+// connectRunning attaches a running container to one more network.
+func (a *app) connectRunning(m machine, n container.Network, name, netns string) error {
 	t, err := a.findTarget(m, name, netns) // Docker looks for the container first
 	if err != nil {
-		return notRunning("connect", err)
+		return err
 	}
 	if err := a.connectLocked(m, t, n, netns); err != nil {
 		return err
@@ -125,6 +150,7 @@ func (a *app) connectNetwork(n container.Network, name, netns string) error {
 
 // connectLocked attaches a container under its lock of connections.
 func (a *app) connectLocked(m machine, t *target, n container.Network, netns string) error {
+	a.waiting("connecting container %s to network %s", t.Title(), n.Name)
 	lock, err := a.store.LockConnections(t.Container)
 	if err != nil {
 		return err
@@ -132,7 +158,7 @@ func (a *app) connectLocked(m machine, t *target, n container.Network, netns str
 	defer lock.Unlock()
 	// Another connect may have come first, or the container's end.
 	if t, err = a.findTarget(m, t.Container, t.again(netns)); err != nil {
-		return notRunning("connect", err)
+		return err
 	}
 	request, err := a.connectRequest(t, n)
 	if err != nil {
@@ -188,16 +214,32 @@ func (a *app) connectRequest(t *target, n container.Network) (*networkRequest, e
 		return nil, err
 	}
 	ports, _ := t.published()
-	if len(ports) == 0 && t.own != nil { // none of its networks publishes any, so only that is known
-		ports = t.own.Ports
-		if len(t.own.Kept) > 0 {
-			ports = t.own.Kept
-		}
+	if len(ports) == 0 { // none of its networks publishes any
+		ports = a.keptPorts(t)
 	}
 	if r.publishes() {
 		r.publish(ports)
 	}
 	return r, nil
+}
+
+// keptPorts returns what a container published on the last network that did, or what one of dnet's
+// was to publish.
+func (a *app) keptPorts(t *target) []firewall.Port {
+	switch {
+	case t.own == nil:
+		k, err := a.store.KeptPorts(t.Container)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			a.warn("container %s publishes no ports: %v", t.Title(), err)
+		}
+		if err != nil || k.Cookie != t.cookie { // or it is that of the container before it was started again
+			return nil
+		}
+		return k.Ports
+	case len(t.own.Kept) > 0:
+		return t.own.Kept
+	}
+	return t.own.Ports
 }
 
 // publish has the network publish ports.
@@ -213,11 +255,19 @@ func canConnect(t *target, list Network) error {
 	if _, is := t.on(list.Name); is {
 		return network.Refuse(network.Forbidden, "endpoint with name %s already exists in network %s", t.Title(), list.Name)
 	}
-	_, isolated := t.on("none")
+	var on []string
+	for _, at := range t.Attachments {
+		on = append(on, at.Network)
+	}
+	return canBeBeside(list, on)
+}
+
+// canBeBeside refuses a network that the container can't be on beside those that it is on.
+func canBeBeside(list Network, on []string) error {
 	switch {
 	case list.Driver == "host":
 		return network.Refuse(network.InvalidParameter, "cannot connect container to host network - container must be created in host network mode")
-	case list.Driver == "null" && len(t.Attachments) > 0, isolated:
+	case list.Driver == "null" && len(on) > 0, slices.Contains(on, "none"):
 		return network.Refuse(network.InvalidParameter, "container cannot be connected to multiple networks with one of the networks in private (none) mode")
 	}
 	return nil
@@ -261,7 +311,7 @@ func (a *app) connectTo(t *target, r *networkRequest) error {
 		return err
 	}
 	if err := a.addConnection(t, l, r); err != nil {
-		undone := a.undoConnection(t.machine, l)
+		undone := a.undoConnection(t, l)
 		if undone == nil && r.chooseAgain(t.own, container.Taken(err)) {
 			return a.connectTo(t, r)
 		}
@@ -304,6 +354,9 @@ func (a *app) addConnection(t *target, l *records.Connection, r *networkRequest)
 	if err := result.PrintTo(&text); err != nil {
 		return err
 	}
+	if err := a.wantConnected(t.own, r.Network); err != nil { // first: what is up is connected again after a start
+		return err
+	}
 	l.Up, l.Result = true, []byte(text.String())
 	if err := errors.Join(a.store.PutConnection(l), a.stillThere(r.found)); err != nil {
 		return err
@@ -316,8 +369,8 @@ func (a *app) addConnection(t *target, l *records.Connection, r *networkRequest)
 }
 
 // undoConnection removes what an ADD that failed has left.
-func (a *app) undoConnection(m machine, l *records.Connection) error {
-	err := a.connectionsOf(m).Disconnect(l, l.NetNS)
+func (a *app) undoConnection(t *target, l *records.Connection) error {
+	err := errors.Join(a.connectionsOf(t.machine).Disconnect(l, l.NetNS), a.unwantConnected(t.own, l.Network))
 	if err != nil {
 		return fmt.Errorf("it is undone by the next dnet: %w", err)
 	}

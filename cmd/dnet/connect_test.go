@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"dcni/pkg/network"
+	"dcni/pkg/records"
 )
 
 // connectFixture is a fixture with the container c1 of another runtime, which is called shop,
@@ -49,6 +50,7 @@ func TestConnectDisconnect(t *testing.T) {
 	}
 
 	f.host.donors[0].Attachments = append(f.host.donors[0].Attachments, network.Donation{Network: "lab", IfName: "eth1"})
+	f.host.links = append(f.host.links, "eth1")
 	f.must(f.disconnect(&disconnectOptions{}, "lab", "c1"))
 	if got, want := f.calls(), "first DEL c1 eth1 /run/netns/7\n"; got != want {
 		t.Errorf("plugins called: %s, want %s", got, want)
@@ -82,5 +84,19 @@ func TestConnectUndone(t *testing.T) {
 	}
 	if got := f.calls(); got != "" {
 		t.Errorf("plugins called: %s", got)
+	}
+}
+
+// TestIsLeft: what libcni keeps of a network that the container has left does not count, also where
+// another network's interface has the name by now.
+func TestIsLeft(t *testing.T) {
+	f := connectFixture(t)
+	attached := []*records.Record{{Attachment: owner("lab", "c1", "eth0")}}
+	for at, want := range map[[2]string]bool{
+		{"lab", "eth0"}: false, {"web", "eth0"}: true, {"web", "lo"}: false, {"web", "eth1"}: true,
+	} {
+		if got := isLeft(f.host, "/run/netns/7", attached, network.Donation{Network: at[0], IfName: at[1]}); got != want {
+			t.Errorf("%s by %s: %t, want %t", at[0], at[1], got, want)
+		}
 	}
 }

@@ -2,18 +2,22 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"dcni/pkg/cni"
 	"dcni/pkg/container"
+	"dcni/pkg/ipam"
 	"dcni/pkg/network"
+	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -145,4 +149,181 @@ func (a *app) hostsLines(c *records.Container, result *types100.Result) []string
 // asks reports whether a resolv.conf names one of the servers.
 func asks(text string, servers []string) bool {
 	return slices.ContainsFunc(servers, func(s string) bool { return strings.Contains(text, "nameserver "+s+"\n") })
+}
+
+// What follows is about the networks that a container of dnet's is to be on when it is started
+// again. They are on record, so one that has ended is connected and disconnected there (moby,
+// daemon/container_operations.go, ConnectToNetwork).
+
+// wanted reads the networks that a container of dnet's is to be on when it is started again. known
+// is false where that is not on record: an older dnet made the container, or it is in another
+// container's network namespace.
+func wanted(c *records.Container) (w container.Wanted, known bool, err error) {
+	if w, known, err = container.ParseWanted(c.Wanted); err != nil {
+		err = fmt.Errorf("record of container %s: %w", c.Name, err)
+	}
+	return w, known, err
+}
+
+// changeWanted changes the networks that a container is to be on, in its record.
+func changeWanted(c *records.Container, change func(container.Wanted) container.Wanted) error {
+	w, known, err := wanted(c)
+	if err == nil && known {
+		c.Wanted, err = change(w).Encode()
+	}
+	return err
+}
+
+// wantConnected records that a container is to be on a network. c is nil for another runtime's
+// container. The caller holds the container's lock of connections, as for the next.
+func (a *app) wantConnected(c *records.Container, n container.Network) error {
+	if c == nil {
+		return nil
+	}
+	err := changeWanted(c, func(w container.Wanted) container.Wanted { return w.With(n) })
+	if err != nil {
+		return err
+	}
+	return a.store.PutContainer(c)
+}
+
+// unwantConnected records that a container is not to be on a network any more.
+func (a *app) unwantConnected(c *records.Container, name string) error {
+	if c == nil {
+		return nil
+	}
+	err := changeWanted(c, func(w container.Wanted) container.Wanted { return w.Without(name) })
+	if err != nil {
+		return err
+	}
+	return a.store.PutContainer(c)
+}
+
+// stopped finds the container of dnet's that does not run, by the error of finding it. It returns
+// the error where there is none.
+func (a *app) stopped(err error) (*records.Container, error) {
+	not, is := errors.AsType[*network.NotRunningError](err)
+	if !is {
+		return nil, err
+	}
+	c, none := a.store.Container(not.Container)
+	if errors.Is(none, fs.ErrNotExist) { // it is another runtime's, which starts it as it likes
+		return nil, err
+	}
+	return c, none
+}
+
+// changeStopped changes the record of a container that has ended, under its lock: it is not started
+// at the same time. done is false if it was started before that.
+func (a *app) changeStopped(id string, change func(c *records.Container) error) (done bool, err error) {
+	for end := time.Now().Add(startTime); ; time.Sleep(lockEvery) {
+		lock, free, err := a.store.TryLockContainer(id)
+		if err != nil {
+			return false, err
+		}
+		c, err := a.store.Container(id)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			err = &network.NoContainerError{Word: id}
+		case err != nil:
+		case free && c.Stage == records.Exited:
+			if err = change(c); err == nil {
+				err = a.store.PutContainer(c)
+			}
+			done = err == nil
+		case free: // its dnet was killed
+			err = a.healLocked(id)
+		case c.Stage == records.Running:
+			lock.Unlock()
+			return false, nil
+		case time.Now().After(end):
+			err = fmt.Errorf("container %s is %s", c.Name, c.Stage)
+		}
+		lock.Unlock()
+		if done || err != nil {
+			return done, err
+		}
+	}
+}
+
+// connectStopped has a container be connected to a network when it is started. Docker does nothing
+// where it is connected already.
+func (a *app) connectStopped(c *records.Container, n container.Network) (done bool, err error) {
+	known, err := a.networks()
+	if err != nil {
+		return false, err
+	}
+	list, err := find(known, n.Name)
+	if err != nil {
+		return false, a.noEndpoints(n.Name, err)
+	}
+	n.Name = list.Name
+	if err := container.CheckNetworks([]container.Network{n}); err != nil {
+		return false, network.Refused(network.InvalidParameter, err)
+	}
+	r := &networkRequest{Network: n, list: list}
+	if err := errors.Join(r.read(), checkInstalled(list, a.pluginPath()), a.inSubnets(r)); err != nil {
+		return false, err
+	}
+	return a.changeStopped(c.ID, func(c *records.Container) error {
+		on, known, err := wanted(c)
+		switch {
+		case err != nil:
+			return err
+		case c.Donor != "" || on.Has("host"):
+			return sharesNamespace()
+		case !known:
+			return fmt.Errorf("cannot connect container %s: it was made by an older dnet, which did not record its networks: start it first", c.Name)
+		case on.Has(n.Name):
+			return nil
+		}
+		if err := canBeBeside(list, on.Names()); err != nil {
+			return err
+		}
+		c.Wanted, err = on.With(n).Encode()
+		return err
+	})
+}
+
+// inSubnets refuses an address that no subnet of the network has.
+func (a *app) inSubnets(r *networkRequest) error {
+	facts, err := r.found.Facts(a.registered(r.found))
+	if err != nil || len(facts.Subnets) == 0 {
+		return nil //nolint:nilerr // what is wrong with the network, ADD will say
+	}
+	for _, ip := range []netip.Addr{r.IPv4, r.IPv6} {
+		inOne := slices.ContainsFunc(facts.Subnets, func(s ipam.Subnet) bool { return s.Prefix.Contains(ip) })
+		if ip.IsValid() && !inOne {
+			return network.Refuse(network.InvalidParameter, "network %s: no configured subnet contains IP address %s", r.list.Name, ip)
+		}
+	}
+	return nil
+}
+
+// disconnectStopped has a container not be connected to a network any more when it is started. The
+// network may be gone.
+func (a *app) disconnectStopped(c *records.Container, word string) (done bool, err error) {
+	name := word
+	known, err := a.networks()
+	if err != nil {
+		return false, err
+	}
+	n, err := find(known, word)
+	if notFound := (*catalog.NotFoundError)(nil); err != nil && !errors.As(err, &notFound) {
+		return false, err
+	}
+	if err == nil {
+		name = n.Name
+	}
+	return a.changeStopped(c.ID, func(c *records.Container) error {
+		on, _, err := wanted(c)
+		if err == nil && !on.Has(name) {
+			err = fmt.Errorf("container %s is not connected to the network %s", c.ID, name)
+		}
+		if err != nil {
+			return err
+		}
+		c.Wanted, err = on.Without(name).Encode()
+		return err
+	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -54,7 +55,11 @@ const killed = 128 + int(syscall.SIGKILL)
 func (r *containerRun) run() (int, error) {
 	r.catchSignals()
 	r.heal()
-	var err error
+	r.waiting("starting container %s", cmp.Or(r.spec.Name, r.args[0]))
+	err := r.takeFormer()
+	if err != nil {
+		return statusUsage, err
+	}
 	if word := r.spec.Donor(); word != "" {
 		r.donor, err = r.findDonor(word, r.spec.Name)
 		defer func() { r.donor.close() }()
@@ -126,9 +131,6 @@ func (r *containerRun) identify() (err error) {
 		Labels: r.spec.Labels, User: r.spec.User, Exposed: r.spec.AllExposed(), Workdir: r.spec.Workdir, Output: r.opts.detach,
 	}
 	if r.former != nil {
-		if err := r.lockFormer(); err != nil {
-			return err
-		}
 		f := r.former
 		r.c.ID, r.c.Name, r.c.Created, r.c.Started, r.c.Options, r.c.Output = f.ID, f.Name, f.Created, f.Started, f.Options, r.c.Output || f.Output
 		return nil
@@ -252,6 +254,11 @@ func (r *containerRun) record() error {
 		}
 		r.c.Networks = append(r.c.Networks, at)
 	}
+	if r.donor == nil {
+		if r.c.Wanted, err = container.Wanted(r.spec.Networks).Encode(); err != nil {
+			return err
+		}
+	}
 	err = r.store.AddContainer(r.c, func(others []*records.Container) error { return nameTaken(r.c, others) })
 	if err != nil {
 		return err
@@ -309,6 +316,7 @@ func nameTaken(c *records.Container, others []*records.Container) error {
 // until the command ends.
 func (r *containerRun) work() (int, error) {
 	for i := range r.c.Networks {
+		r.waiting("connecting container %s to network %s", r.c.Name, r.c.Networks[i].Network)
 		result, err := r.connect(i, r.child.NetNSPath())
 		if err != nil && r.child.Ended() {
 			return r.wait() // `dnet stop` ended the child, and that made the plugin fail
@@ -334,6 +342,7 @@ func (r *containerRun) work() (int, error) {
 			return statusUsage, err
 		}
 	}
+	r.waits.clear() // the terminal is the command's now
 	err = r.child.Run(sandbox.Command{
 		Args: r.args, Env: environment(r.variables(), r.c.Hostname, r.user, r.spec.Env), Dir: dir, Hostname: r.c.Hostname, Files: files,
 		User: credential(r.user),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +28,7 @@ func newDisconnectCommand(a *app) *cobra.Command {
 	o := &disconnectOptions{}
 	cmd := &cobra.Command{
 		Use:                   "disconnect [OPTIONS] NETWORK CONTAINER",
-		Short:                 "Disconnect a running container from a network",
+		Short:                 "Disconnect a container from a network",
 		Example:               "  dnet disconnect lab shop\n  dnet disconnect -f lab shop",
 		DisableFlagsInUseLine: true,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -43,7 +44,8 @@ func newDisconnectCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// disconnect detaches a running container from a network, whatever attached it.
+// disconnect detaches a container from a network, whatever attached it. One of dnet's that has
+// ended is not attached any more when it is started.
 func (a *app) disconnect(o *disconnectOptions, word, name string) error {
 	a.heal()
 	m, err := a.openHost(a.store)
@@ -51,26 +53,36 @@ func (a *app) disconnect(o *disconnectOptions, word, name string) error {
 		return err
 	}
 	defer m.Close()
+	return a.runningOrStopped("disconnect", func() error { return a.disconnectRunning(m, o, word, name) },
+		func(c *records.Container) (bool, error) { return a.disconnectStopped(c, word) })
+}
+
+// disconnectRunning detaches a running container from a network.
+func (a *app) disconnectRunning(m machine, o *disconnectOptions, word, name string) error {
 	t, err := a.findTarget(m, name, o.netns)
 	if err != nil && o.force {
 		return a.forget(word, name, err)
 	}
 	if err != nil {
-		return notRunning("disconnect", err)
+		return err
 	}
+	a.waiting("disconnecting container %s from network %s", t.Title(), word)
 	lock, err := a.store.LockConnections(t.Container)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
 	if t, err = a.findTarget(m, t.Container, t.again(o.netns)); err != nil {
-		return notRunning("disconnect", err)
+		return err
 	}
 	network, err := a.networkOf(t, word)
 	if err != nil {
 		return err
 	}
 	ifName, is := t.on(network)
+	if !is && t.wants(network) { // whose connect was killed
+		return a.unwantConnected(t.own, network)
+	}
 	if !is {
 		return fmt.Errorf("container %s is not connected to network %s", t.Container, network)
 	}
@@ -84,7 +96,7 @@ func (a *app) disconnect(o *disconnectOptions, word, name string) error {
 // networkOf returns the name of a network that a word means. A network whose file is gone can
 // be left by its name.
 func (a *app) networkOf(t *target, word string) (string, error) {
-	if _, is := t.on(word); is {
+	if _, is := t.on(word); is || t.wants(word) {
 		return word, nil
 	}
 	known, err := a.networks()
@@ -122,11 +134,14 @@ func (a *app) disconnectFrom(t *target, at wire.Attachment, force bool) error {
 		}
 	case err != nil:
 	case t.own != nil:
-		err = a.leaveOwn(t, at)
+		return a.leaveOwn(t, at)
 	default:
 		err = a.leaveRuntimes(t, at)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return a.unwantConnected(t.own, at.Network)
 }
 
 // leaveOwn detaches a container of dnet's from a network that it was started with.
@@ -140,7 +155,7 @@ func (a *app) leaveOwn(t *target, at wire.Attachment) error {
 		return err
 	}
 	c.Networks = slices.Delete(c.Networks, i, i+1)
-	return a.store.PutContainer(c)
+	return a.unwantConnected(c, at.Network)
 }
 
 // leaveRuntimes detaches another runtime's container from a network that the runtime attached
@@ -189,7 +204,9 @@ func (a *app) keepPorts(t *target, leaving wire.Attachment) error {
 		t.own.Kept = ports // for the network that comes next
 		return a.store.PutContainer(t.own)
 	}
-	return nil
+	return a.store.PutKeptPorts(&records.KeptPorts{
+		Container: t.Container, Names: t.Names, NetNS: t.path, Cookie: t.cookie, Since: time.Now().UTC(), Ports: ports,
+	})
 }
 
 // publish has an attachment publish ports as well.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"time"
 
+	"dcni/pkg/container"
 	"dcni/pkg/host/sandbox"
 	"dcni/pkg/records"
 	"dcni/pkg/records/disk"
@@ -20,6 +21,7 @@ func (a *app) heal() {
 	if errors.Is(err, fs.ErrPermission) {
 		return
 	}
+	defer a.waits.clear()
 	for _, err := range []error{err, a.store.SweepContainers()} {
 		if err != nil {
 			a.warn("%v", err)
@@ -70,6 +72,7 @@ func (a *app) healOne(id string) error {
 		return err
 	}
 	defer lock.Unlock()
+	a.waiting("cleaning up container %s", container.ShortID(id))
 	return a.healLocked(id)
 }
 
@@ -118,6 +121,20 @@ func (a *app) finish(c *records.Container, netns string) error {
 	}
 	if c.Remove {
 		return a.forgetContainer(c)
+	}
+	return a.putExited(c)
+}
+
+// putExited records that a container has ended, with what other dnet put into its record that
+// connected or disconnected it. Under their lock, none of them writes its record of a running one later.
+func (a *app) putExited(c *records.Container) error {
+	lock, err := a.store.LockConnections(c.ID)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if now, err := a.store.Container(c.ID); err == nil { // else what is known is written once more
+		c.Wanted, c.Kept, c.Links = now.Wanted, now.Kept, now.Links
 	}
 	c.Stage, c.Finished = records.Exited, time.Now().UTC()
 	return a.store.PutContainer(c)

@@ -109,6 +109,7 @@ func (a *app) inspectWord(all []Network, word string, o *inspectOptions) (any, e
 	}
 	out, err := a.inspect(n)
 	if err == nil && o.verbose && isOverlay(n.Raw) {
+		a.waiting("asking the nodes of network %s", n.Name)
 		if out.Endpoints, err = a.endpointsOfAllNodes(n.Name); err != nil {
 			a.warn("%s: the other nodes' part is not known: %v", n.Name, err)
 		}

@@ -117,6 +117,7 @@ func (a *app) checkImports(s migrate.Source) error {
 	}
 	for i := range s.Networks {
 		n := &s.Networks[i]
+		a.waiting("checking network %s (%d of %d)", n.Name, i+1, len(s.Networks))
 		if there(n.Name) {
 			return fmt.Errorf("%w: nothing was changed; remove it first (dnet rm %s), or take it out of the file", alreadyExists(n.Name), n.Name)
 		}

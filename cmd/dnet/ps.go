@@ -191,11 +191,14 @@ func labelWords(labels map[string]string) string {
 }
 
 // networkNames returns the names of a container's networks, those that it was connected to
-// later behind the others. One without a network namespace of its own uses the host's network,
-// or another container's.
+// later behind the others; of one that has ended, those that it is to be on when it is started. One
+// without a network namespace of its own uses the host's network, or another container's.
 func (a *app) networkNames(c *records.Container) []string {
 	if c.Donor != "" {
 		return []string{"container:" + container.ShortID(c.Donor)}
+	}
+	if w, known, err := wanted(c); known && err == nil && c.Stage == records.Exited {
+		return w.Names()
 	}
 	if c.Process.NetNS == 0 && len(c.Networks) == 0 && c.Unreadable == nil {
 		return []string{"host"}

@@ -91,6 +91,9 @@ func (a *app) networkRequests(spec *container.Spec) ([]networkRequest, error) {
 		}
 		candidates[i] = requests[i].candidate
 	}
+	if len(requests) == 0 { // it has left all
+		return nil, nil
+	}
 	gateway := &requests[network.Gateway(candidates)]
 	gateway.ports = spec.Ports
 	if len(spec.Ports) > 0 && !gateway.hasCapability("portMappings") {
@@ -117,6 +120,9 @@ func (a *app) resolve(spec *container.Spec) ([]Network, error) {
 			return nil, a.noEndpoints(n.Name, err)
 		}
 		n.Name = lists[i].Name
+	}
+	if spec.Again {
+		return lists, nil
 	}
 	return lists, container.CheckNetworks(spec.Networks)
 }

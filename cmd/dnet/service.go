@@ -98,6 +98,7 @@ func (a *app) createService(w service.Wish, on string) error {
 		return err
 	}
 	s.Network = n.Name
+	a.waiting("creating service %s on network %s", s.Name, n.Name)
 	if isOverlay(n.Raw) && len(s.Ports) > 0 {
 		return fmt.Errorf("-p %d: network %s is an overlay network, whose services have no ports of hosts", s.Ports[0].Published, n.Name)
 	}
@@ -270,7 +271,10 @@ func newServiceRemoveCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rm SERVICE [SERVICE...]", Aliases: []string{"remove"}, Short: "Remove services; their tasks go on", Args: atLeast(1), DisableFlagsInUseLine: true,
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.eachWord(args, func(word string) error { return a.removeService(word, on) })
+			return a.eachWord(args, func(word string) error {
+				a.waiting("removing service %s", word)
+				return a.removeService(word, on)
+			})
 		},
 	}
 	networkFlag(cmd, &on)

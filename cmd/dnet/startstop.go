@@ -58,7 +58,11 @@ func (a *app) stop(o *stopOptions, word string) error {
 	if err != nil {
 		return err
 	}
-	a.waiting("stopping container %s", c.Name)
+	if c.Stage == records.Exited {
+		a.waiting("cleaning up container %s", c.Name)
+	} else {
+		a.waiting("stopping container %s", c.Name)
+	}
 	a.drainBeforeStop(c.ID)
 	lock, err := a.end(c, o.seconds)
 	if err != nil {
@@ -135,11 +139,12 @@ func sendSignal(c *records.Container, sig syscall.Signal) error {
 type savedRun struct {
 	container.Options
 	Interactive bool
+	Services    []string `json:",omitempty"`
 }
 
 // save returns the flags for the container's record, with the directory that is meant.
 func (o *runOptions) save() (json.RawMessage, error) {
-	saved := savedRun{o.Options, o.interactive}
+	saved := savedRun{o.Options, o.interactive, o.services}
 	if saved.Workdir == "" {
 		dir, err := os.Getwd()
 		if err != nil {
@@ -217,6 +222,7 @@ func (a *app) start(word string) error {
 	if err != nil || c.Stage == records.Running {
 		return err
 	}
+	a.waits.clear() // the second dnet has the terminal
 	id, _, err := sandbox.Detach([]string{"--conf-dir", string(a.conf), "start", c.ID}, a.stderr)
 	if err == nil && id == "" {
 		err = fmt.Errorf("container %s was not started", word) // the second dnet said why
@@ -253,7 +259,11 @@ func (a *app) startHere(c *records.Container, interactive bool) error {
 	if err != nil {
 		return &statusErr{statusUsage, err}
 	}
-	o := &runOptions{Options: saved.Options, detach: a.detached, interactive: interactive || a.detached && saved.Interactive}
+	o := &runOptions{
+		Options: saved.Options, services: saved.Services,
+		detach: a.detached, interactive: interactive || a.detached && saved.Interactive,
+	}
+	spec.Name = c.Name // which dnet run may have made
 	r := &containerRun{app: a, spec: spec, opts: o, args: c.Command, former: c}
 	if status, err := r.run(); err != nil || status != 0 {
 		return &statusErr{status, err}
@@ -263,6 +273,25 @@ func (a *app) startHere(c *records.Container, interactive bool) error {
 
 // startTime is how long a dnet that starts a container waits for others that look after it.
 const startTime = 20 * time.Second
+
+// takeFormer takes the lock of a container that is started again. It is to be on the networks that
+// it was on last.
+func (r *containerRun) takeFormer() error {
+	if r.former == nil {
+		return nil
+	}
+	if err := r.lockFormer(); err != nil {
+		return err
+	}
+	w, known, err := wanted(r.former)
+	if err != nil {
+		return err
+	}
+	if known {
+		r.spec.Networks, r.spec.Again = w, true
+	}
+	return nil
+}
 
 // lockFormer takes the lock of a container that has ended, and reads its record again. The dnet
 // of one that runs holds it to the end.

@@ -65,7 +65,7 @@ func (a *app) refresh(t *target) error {
 }
 
 // forgetFormer leaves out what is on record of a namespace that the container had before it
-// was started again.
+// was started again, and what libcni keeps of networks that it has left.
 func (t *target) forgetFormer() {
 	former := func(r *records.Record) bool { return r.Cookie != 0 && r.Cookie != t.cookie && r.Target != t.cookie }
 	t.Attachments = slices.DeleteFunc(slices.Clone(t.Attachments), func(at network.Donation) bool {
@@ -74,6 +74,18 @@ func (t *target) forgetFormer() {
 		})
 	})
 	t.records = slices.DeleteFunc(t.records, former)
+	t.Attachments = slices.DeleteFunc(t.Attachments, func(at network.Donation) bool { return isLeft(t.machine, t.path, t.records, at) })
+}
+
+// isLeft reports whether libcni keeps an attachment that the container in a sandbox has left:
+// nothing is on record of it, and its interface is not there or another attachment's.
+func isLeft(m machine, path string, attached []*records.Record, at network.Donation) bool {
+	i := slices.IndexFunc(attached, func(r *records.Record) bool { return r.IfName == at.IfName })
+	if i >= 0 {
+		return !slices.ContainsFunc(attached, func(r *records.Record) bool { return r.IfName == at.IfName && r.Attachment.Network == at.Network })
+	}
+	there, err := m.HasLink(path, at.IfName)
+	return err == nil && !there
 }
 
 // find finds a container by a word.
@@ -137,15 +149,29 @@ func (t *target) on(name string) (ifName string, is bool) {
 	return "", false
 }
 
+// wants reports whether a container of dnet's is to be on a network when it is started again.
+func (t *target) wants(name string) bool {
+	if t.own == nil {
+		return false
+	}
+	w, _, err := wanted(t.own)
+	return err == nil && w.Has(name)
+}
+
 // checkOwnNamespace refuses a container that has no network namespace of its own, in Docker's
 // words.
 func (t *target) checkOwnNamespace() error {
 	shared := t.path == network.HostNetNS || t.own != nil && t.own.Donor != "" ||
 		slices.ContainsFunc(t.records, func(r *records.Record) bool { return r.Target != 0 })
 	if shared {
-		return network.Refuse(network.InvalidParameter, "container sharing network namespace with another container or host cannot be connected to any other network")
+		return sharesNamespace()
 	}
 	return nil
+}
+
+// sharesNamespace is Docker's error of connecting such a container.
+func sharesNamespace() error {
+	return network.Refuse(network.InvalidParameter, "container sharing network namespace with another container or host cannot be connected to any other network")
 }
 
 // hasLink reports whether the sandbox has a link of a name.

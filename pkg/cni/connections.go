@@ -18,6 +18,7 @@ import (
 
 	"dcni/pkg/host"
 	"dcni/pkg/records"
+	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
 
@@ -64,7 +65,11 @@ func (c *Connections) Follow(gone wire.Attachment, netns string) {
 		return
 	}
 	defer lock.Unlock()
-	_, err = c.end(gone.Container, path(netns), func(l *records.Connection) bool { return netns == "" || !c.inhabited(l) })
+	ends := func(at string, cookie uint64) bool { return netns == "" || !c.inhabited(at, cookie) }
+	_, err = c.end(gone.Container, path(netns), func(l *records.Connection) bool { return ends(l.NetNS, l.Cookie) })
+	if k, none := c.Store.KeptPorts(gone.Container); none == nil && ends(k.NetNS, k.Cookie) {
+		err = errors.Join(err, c.Store.ForgetKeptPorts(gone.Container))
+	}
 	if err != nil {
 		fmt.Fprintf(c.Log, "connections of container %s: %v\n", gone.Container, err)
 	}
@@ -73,12 +78,12 @@ func (c *Connections) Follow(gone wire.Attachment, netns string) {
 // isOwn reports whether an attachment is the runtime's own.
 func isOwn(r *records.Record) bool { return r.Creator != records.ByConnect }
 
-// inhabited reports whether the sandbox of a connection is there and has a process in it.
-func (c *Connections) inhabited(l *records.Connection) bool {
-	if !c.Sandboxes.NetNSAlive(l.NetNS, l.Cookie) {
+// inhabited reports whether a sandbox is there and has a process in it.
+func (c *Connections) inhabited(netns string, cookie uint64) bool {
+	if !c.Sandboxes.NetNSAlive(netns, cookie) {
 		return false
 	}
-	in, err := c.Sandboxes.ProcessesIn(l.NetNS)
+	in, err := c.Sandboxes.ProcessesIn(netns)
 	return err != nil || len(in) > 0
 }
 
@@ -108,18 +113,22 @@ func (c *Connections) reap(container string) (ended []wire.Attachment, err error
 		}
 		return ""
 	}
-	ended, err = c.end(container, there, func(l *records.Connection) bool { return !l.Up || c.gone(l) })
+	ended, err = c.end(container, there, func(l *records.Connection) bool { return !l.Up || c.gone(l.NetNS, l.Cookie, l.Since) })
+	k, none := c.Store.KeptPorts(container)
+	if newer := (*disk.UnreadableError)(nil); errors.As(none, &newer) && !newer.Newer || none == nil && c.gone(k.NetNS, k.Cookie, k.Since) {
+		err = errors.Join(err, c.Store.ForgetKeptPorts(container))
+	}
 	return ended, errors.Join(err, c.Store.ForgetConnections(container))
 }
 
-// gone reports whether the sandbox of a connection is gone for good: not at its path, and
+// gone reports whether a sandbox that was there at a time is gone for good: not at its path, and
 // used by no process.
-func (c *Connections) gone(l *records.Connection) bool {
-	if time.Since(l.Since).Abs() < Grace || c.Sandboxes.NetNSAlive(l.NetNS, l.Cookie) {
+func (c *Connections) gone(netns string, cookie uint64, since time.Time) bool {
+	if time.Since(since).Abs() < Grace || c.Sandboxes.NetNSAlive(netns, cookie) {
 		return false
 	}
 	used, err := c.Sandboxes.ReferencedNetNS()
-	return err == nil && !used[l.Cookie]
+	return err == nil && !used[cookie]
 }
 
 // End ends all connections of a container, whose lock of connections the caller holds. netns

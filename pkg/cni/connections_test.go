@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
@@ -237,5 +238,59 @@ func TestDisconnectKilled(t *testing.T) {
 	}
 	if n := strings.Count(called(), "ns=/run/netns/c1 "); n != 3 { // the last plugin's, and both again
 		t.Errorf("%d calls with the sandbox:\n%s", n, called())
+	}
+}
+
+// TestKeptPorts: ports that are kept go when the container ends, by DEL or without one, and not
+// before. What can't be read is moved away.
+func TestKeptPorts(t *testing.T) {
+	own := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
+	long := time.Now().Add(-2 * Grace)
+	for name, c := range map[string]struct {
+		since time.Time
+		in    inhabitants
+		netns string
+		spoil string
+		kept  [2]bool // after Follow, and then after Reap
+	}{
+		"gone":      {since: long, netns: "/run/netns/c1"},
+		"said":      {since: long, in: inhabitants{alive: true, processes: []string{"1 (sleep)"}}},
+		"inhabited": {since: long, netns: "/run/netns/c1", in: inhabitants{alive: true, processes: []string{"1 (sleep)"}}, kept: [2]bool{true, true}},
+		"bad":       {since: long, netns: "/run/netns/c1", in: inhabitants{alive: true, processes: []string{"1 (sleep)"}}, spoil: "{", kept: [2]bool{true, false}},
+		"newer":     {since: long, netns: "/run/netns/c1", in: inhabitants{alive: true, processes: []string{"1 (sleep)"}}, spoil: `{"version": 99}`, kept: [2]bool{true, true}},
+	} {
+		dir := t.TempDir()
+		connections := &Connections{Store: records.Store{Run: dir, Lib: dir}, Sandboxes: c.in, Log: &bytes.Buffer{}}
+		k := &records.KeptPorts{Container: "c1", NetNS: "/run/netns/c1", Cookie: 7, Since: c.since, Ports: []firewall.Port{{HostPort: 8080}}}
+		if err := connections.Store.PutKeptPorts(k); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(connections.Store.ConnectionDir("c1"), "ports")
+		if c.spoil != "" {
+			if err := os.WriteFile(path, []byte(c.spoil), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		} else if got, err := connections.Store.KeptPorts("c1"); err != nil || got.Cookie != 7 || len(got.Ports) != 1 || got.Ports[0].HostPort != 8080 {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+		connections.Follow(own, c.netns)
+		after := [2]bool{connections.Store.HasConnections("c1")}
+		_, err := connections.Reap()
+		after[1] = connections.Store.HasConnections("c1")
+		if after != c.kept || err != nil {
+			t.Errorf("%s: kept %v, want %v; %v", name, after, c.kept, err)
+		}
+	}
+	// A container that died without a DEL, and one whose record was just made.
+	for name, since := range map[string]time.Time{"dead": long, "new": time.Now()} {
+		dir := t.TempDir()
+		connections := &Connections{Store: records.Store{Run: dir, Lib: dir}, Log: &bytes.Buffer{}, Sandboxes: inhabitants{}}
+		if err := connections.Store.PutKeptPorts(&records.KeptPorts{Container: "c1", NetNS: "/n", Cookie: 7, Since: since}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := connections.Reap()
+		if kept := connections.Store.HasConnections("c1"); kept != (name == "new") || err != nil {
+			t.Errorf("%s: kept %t, %v", name, kept, err)
+		}
 	}
 }

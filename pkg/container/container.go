@@ -48,21 +48,27 @@ type Spec struct {
 	Hostname string // "": the short ID, or the host's on the network host
 	Workdir  string // "": the working directory of dnet
 	Env      []string
-	Networks []Network // at least one; the first is eth0
+	Networks []Network // the first is eth0; none only of a container that left all and is started again
 	Ports    []Publish
 	Exposed  []firewall.Exposed
 	Hosts    []HostEntry
 	DNS      DNS
 	User     string // as typed; "": root
 	Labels   map[string]string
+	Again    bool // it is started again, on networks that it was run on or connected to: they may be together
 }
 
 // HostNetwork reports whether the container is to have the host's network.
-func (s *Spec) HostNetwork() bool { return s.Networks[0].Name == "host" }
+func (s *Spec) HostNetwork() bool { return len(s.Networks) > 0 && s.Networks[0].Name == "host" }
 
 // Donor returns the container whose network namespace the container is to join, by ID,
 // the beginning of that, or name; "" for none.
-func (s *Spec) Donor() string { return s.Networks[0].donor() }
+func (s *Spec) Donor() string {
+	if len(s.Networks) == 0 {
+		return ""
+	}
+	return s.Networks[0].donor()
+}
 
 // Parse reads the options.
 func (o *Options) Parse() (*Spec, error) {

@@ -66,7 +66,10 @@ type endpointIPAM struct {
 // settings describes an endpoint.
 func (e Endpoint) settings() endpointSettings {
 	out := endpointSettings{
-		Links: e.Links, Aliases: e.Aliases, MacAddress: e.MAC, GwPriority: e.GwPriority, NetworkID: network.ID(e.Network), EndpointID: e.EndpointID(), DNSNames: e.DNSNames,
+		Links: e.Links, Aliases: e.Aliases, MacAddress: e.MAC, GwPriority: e.GwPriority, NetworkID: network.ID(e.Network), DNSNames: e.DNSNames,
+	}
+	if e.IfName != "" { // else it is not attached yet
+		out.EndpointID = e.EndpointID()
 	}
 	if e.IPv4.IsValid() || e.IPv6.IsValid() {
 		out.IPAMConfig = &endpointIPAM{}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/records/disk"
 	"dcni/pkg/wire"
 )
@@ -84,17 +85,95 @@ func (s Store) PutConnection(c *Connection) error {
 	return nil
 }
 
-// RemoveConnection forgets a connection, and with the last one the folder.
+// RemoveConnection forgets a connection, and the folder when nothing else is in it.
 func (s Store) RemoveConnection(c *Connection) error {
 	err := os.Remove(s.connectionPath(c.Container, c.Network))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	left, err := s.connectionFiles(c.Container)
-	if err != nil || len(left) > 0 {
+	return s.removeConnectionDir(c.Container)
+}
+
+// removeConnectionDir removes the folder of a container's connections where neither a connection is
+// in it nor ports are that are kept.
+func (s Store) removeConnectionDir(container string) error {
+	left, err := s.connectionFiles(container)
+	if err != nil || len(left) > 0 || disk.Exists(s.keptPortsPath(container)) {
 		return err
 	}
-	return os.RemoveAll(s.ConnectionDir(c.Container))
+	return os.RemoveAll(s.ConnectionDir(container))
+}
+
+// KeptPorts are what a container of another runtime published when it left the last network that
+// published anything, with the numbers that were chosen. They are for the network that it is
+// connected to next, and go when the container ends. They are
+// <Run>/connections/<container>/ports.
+type KeptPorts struct {
+	Version int `json:"version"` // of this format
+
+	Container string          `json:"container"`
+	Names     []string        `json:"names,omitempty"` // of the container
+	NetNS     string          `json:"netns"`           // path of its network namespace
+	Cookie    uint64          `json:"cookie"`          // of that namespace
+	Since     time.Time       `json:"since"`
+	Ports     []firewall.Port `json:"ports"`
+}
+
+func (s Store) keptPortsPath(container string) string {
+	return filepath.Join(s.ConnectionDir(container), "ports")
+}
+
+// PutKeptPorts writes the ports of a container whole. The caller holds the container's lock of
+// connections, as for the next two.
+func (s Store) PutKeptPorts(k *KeptPorts) error {
+	k.Version = disk.Format
+	data, err := json.MarshalIndent(k, "", "  ")
+	if err == nil {
+		path := s.keptPortsPath(k.Container)
+		err = s.Root(s.Run).ReplaceFrom(path+".new", path, append(data, '\n'), 0o600, false)
+	}
+	if err != nil {
+		return fmt.Errorf("ports of container %s: %w", k.Container, err)
+	}
+	return nil
+}
+
+// KeptPorts reads the ports of a container, fs.ErrNotExist if none are kept.
+func (s Store) KeptPorts(container string) (*KeptPorts, error) {
+	path := s.keptPortsPath(container)
+	data, err := disk.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	k := &KeptPorts{}
+	err = json.Unmarshal(data, k)
+	if e := disk.Newer(path, k.Version); e != nil {
+		return nil, e
+	}
+	if err == nil && k.Container != container {
+		err = fmt.Errorf("it is of container %q", k.Container)
+	}
+	if err != nil {
+		return nil, &disk.UnreadableError{Path: path, Err: err}
+	}
+	return k, nil
+}
+
+// ForgetKeptPorts removes the ports of a container, moves them away if they can't be read, and
+// removes the folder when nothing else is in it.
+func (s Store) ForgetKeptPorts(container string) error {
+	path := s.keptPortsPath(container)
+	_, bad := s.KeptPorts(container)
+	var err error
+	if disk.IsUnreadable(bad) {
+		err = s.Root(s.Run).Quarantine(path, bad)
+	} else if err = os.Remove(path); errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.removeConnectionDir(container)
 }
 
 // ForgetConnections removes the folder of a container's connections where no connection
@@ -108,11 +187,10 @@ func (s Store) ForgetConnections(container string) error {
 			err = errors.Join(err, s.Root(s.Run).Quarantine(unread.Path, bad))
 		}
 	}
-	files, unlisted := s.connectionFiles(container)
-	if err = errors.Join(err, unlisted); err != nil || len(files) > 0 {
+	if err != nil {
 		return err
 	}
-	return os.RemoveAll(s.ConnectionDir(container))
+	return s.removeConnectionDir(container)
 }
 
 // connectionFiles lists the networks that a container is connected to.

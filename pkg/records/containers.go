@@ -65,6 +65,9 @@ type Container struct {
 	Output  bool              `json:"output,omitempty"` // what it prints is kept, see package output
 	// Options are the flags of `dnet run`, in dnet's own form, for a start once more.
 	Options json.RawMessage `json:"options,omitempty"`
+	// Wanted are the networks that it is to be on when it is started once more, in dnet's own form. Nothing: those of
+	// Options, or it is in another one's network namespace.
+	Wanted json.RawMessage `json:"wanted,omitempty"`
 
 	// Unreadable is why the record can't be read. No more is known then than ID, Name, Stage, Networks and when its
 	// folder changed last (Created).

@@ -99,11 +99,18 @@ func addName(one *network.Donor, name string) {
 }
 
 // connected adds the networks of other suites' plugins that dnet has connected containers to:
-// they have no record.
+// they have no record. It adds the containers that dnet has disconnected and whose ports it keeps.
 func (d *donors) connected(s Store) {
 	containers, _ := s.Connected() // none, or what can't be read hides no other
 	for _, id := range containers {
 		list, _ := s.Connections(id)
+		if k, err := s.KeptPorts(id); err == nil { // it may be on no network now
+			one := d.of(id)
+			one.Namespaces = append(one.Namespaces, network.Namespace{Path: k.NetNS, Cookie: k.Cookie})
+			for _, name := range k.Names {
+				addName(one, name)
+			}
+		}
 		for _, l := range list {
 			if d.recorded[l.Of()] || !l.Up {
 				continue
