@@ -261,8 +261,8 @@ func TestPictureServices(t *testing.T) {
 		{"a task of nothing", claimAs(1, "c3", "10.9.0.4", true, "c3"), "api [10.9.0.100]: a/c1 [API] 10.9.0.2; b/c2 [api] 10.9.0.3 [api]"},
 		{"drained", change("a", "c1", func(ep *overlay.Endpoint) { ep.Drained = true }), "api [10.9.0.100]: a/c1 [API] 10.9.0.2 drained; b/c2 [api] 10.9.0.3 [api]"},
 		{"the node is", func() { must(t, c[0].DrainNode(t.Context(), "b", true)) }, "api [10.9.0.100]: a/c1 [API] 10.9.0.2 drained; b/c2 [api] 10.9.0.3 drained [api]"},
-		{"the node is dead", func() { dead["b"] = true }, "api [10.9.0.100]: a/c1 [API] 10.9.0.2 drained"},
-		{"this one is", func() { dead["a"] = true }, "api [10.9.0.100]: a/c1 [API] 10.9.0.2 drained"},
+		{"the node is dead", func() { dead["b"] = true }, "api [10.9.0.100]: a/c1 [API] 10.9.0.2 drained; b/c2 [api] 10.9.0.3 dead drained [api]"},
+		{"this one is", func() { dead["a"] = true }, "api [10.9.0.100]: a/c1 [API] 10.9.0.2 drained; b/c2 [api] 10.9.0.3 dead drained [api]"},
 		{"another service", func() {
 			clear(dead)
 			serve(t, c[0], "c3", "10.9.0.101")
@@ -279,9 +279,12 @@ func TestPictureServices(t *testing.T) {
 		}
 		for _, e := range got.Endpoints {
 			line := fmt.Sprintf("%s/%s %s %s", e.Node, e.Owner.Container, e.Names, e.Addresses[0])
-			for word, is := range map[string]bool{" starting": e.Starting, " drained": e.Drained} {
-				if is {
-					line += word
+			for _, is := range []struct {
+				so   bool
+				word string
+			}{{e.Starting, " starting"}, {e.Dead, " dead"}, {e.Drained, " drained"}} {
+				if is.so {
+					line += is.word
 				}
 			}
 			if len(e.Healthy) > 0 {
@@ -298,7 +301,7 @@ func TestPictureServices(t *testing.T) {
 			t.Errorf("%s: %s: %s, want %s", step.name, got.Node, text, step.want)
 		}
 	}
-	// A node that asks the store itself sees the same, with those alone that are alive.
+	// A node that asks the store itself sees the same, and which nodes are alive.
 	serve(t, c[0], "api", "10.9.0.100")
 	write(t, c[0].Store, keys.Alive("a"), overlay.Alive{})
 	got, err := c[1].Serving(t.Context(), "web")
@@ -306,7 +309,7 @@ func TestPictureServices(t *testing.T) {
 		t.Errorf("the store has %+v, %v", got, err)
 	}
 	got, err = c[0].Serving(t.Context(), "web")
-	if err != nil || len(got.Endpoints) != 1 || got.Endpoints[0].Node != "a" {
+	if err != nil || len(got.Endpoints) != 2 || got.Endpoints[0].Dead || !got.Endpoints[1].Dead {
 		t.Errorf("the store has %+v, %v", got, err)
 	}
 }

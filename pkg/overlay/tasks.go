@@ -26,7 +26,7 @@ func (p *Picture) applyService(name string, e Event) error {
 }
 
 // Services returns what package service has to know of the network: its services, and the
-// endpoints that are tasks of them, of this node and of others that are named, see
+// endpoints that are tasks of them. Those on other nodes are dead unless these are named, see
 // [Living.Named]. Of the names of an endpoint it has those that are services'.
 func (p *Picture) Services(named func(node string) bool) service.Picture {
 	out := service.Picture{Node: p.Self, Drained: p.nodes[p.Self].Drained, Network: service.Network{Name: p.Network}}
@@ -36,18 +36,18 @@ func (p *Picture) Services(named func(node string) bool) service.Picture {
 	for _, name := range slices.Sorted(maps.Keys(p.services)) {
 		out.Services = append(out.Services, p.services[name].Service)
 	}
-	node, shown := "", false
+	node, alive := "", false
 	for e := range p.current() {
 		if e.Node != node {
-			node, shown = e.Node, e.Node == p.Self || named(e.Node)
+			node, alive = e.Node, e.Node == p.Self || named(e.Node)
 		}
-		if !shown || e.OfNode() {
+		if e.OfNode() {
 			continue
 		}
 		if names, is := p.served(e); is {
 			out.Endpoints = append(out.Endpoints, service.Endpoint{
 				Owner: e.attachment(p.Network), Node: e.Node, Name: e.Name, Names: names, Addresses: e.Addresses,
-				Starting: !e.Ready, Drained: e.Drained || p.nodes[e.Node].Drained, Healthy: e.Healthy, Since: e.Since,
+				Starting: !e.Ready, Dead: !alive, Drained: e.Drained || p.nodes[e.Node].Drained, Healthy: e.Healthy, Since: e.Since,
 			})
 		}
 	}
@@ -65,8 +65,7 @@ func (p *Picture) served(e *Placed) (names []string, is bool) {
 	return names, len(names) > 0 || of(e.Name)
 }
 
-// Serving returns the services of a network with their tasks on all nodes that are alive, as the
-// store is now. Values that can't be read are passed over.
+// Serving returns the services of a network with their tasks on all nodes, as the store is now. Values that can't be read are passed over.
 func (c Cluster) Serving(ctx context.Context, network string) (service.Picture, error) {
 	p := Picture{Keys: c.Keys, Self: c.Node, Network: network}
 	for _, prefix := range p.Prefixes() {

@@ -148,7 +148,11 @@ func (n Network) With(e Endpoint) Network {
 // Crowded returns an error if a service would have too many tasks with an endpoint.
 func (n Network) Crowded(e Endpoint) error {
 	for _, s := range n.Services {
-		if e.Bears(s.Name) && len(n.With(e).Tasks(s)) > MaxTasks {
+		if !e.Bears(s.Name) {
+			continue
+		}
+		tasks := slices.DeleteFunc(n.With(e).Tasks(s), func(t Task) bool { return t.State == Unreachable })
+		if len(tasks) > MaxTasks {
 			return wire.Errorf(wire.CodeConfig, "service %q of network %s has %d tasks, the most that a service may have: this container would be one more",
 				s.Name, n.Name, MaxTasks)
 		}

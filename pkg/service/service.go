@@ -67,6 +67,7 @@ type Endpoint struct {
 	Names     []string        `json:"names,omitempty"` // see [names.Identity.Names]
 	Addresses []netip.Addr    `json:"addresses"`
 	Starting  bool            `json:"starting,omitzero"` // its ADD has not ended: it is no task yet
+	Dead      bool            `json:"dead,omitzero"`     // its node is not alive
 	Drained   bool            `json:"drained,omitzero"`  // it is to get no more connections
 	Healthy   []string        `json:"healthy,omitempty"` // the services whose last check of it has succeeded
 	Since     int64           `json:"since,omitempty"`   // seconds since 1970: when that became so; 0: see its record
@@ -89,6 +90,9 @@ const (
 	Ready     State = "ready"     // it gets connections
 	Draining  State = "draining"  // it gets no more, and keeps those it has
 	Unhealthy State = "unhealthy" // its check has not succeeded, or does not any more
+
+	// Unreachable is one whose node does not say that it is alive. It may be cut off.
+	Unreachable State = "unreachable"
 )
 
 // A Task is a container that is one of a service's.
@@ -176,6 +180,8 @@ func (n Network) Tasks(s Service) (tasks []Task) {
 		}
 		state := Ready
 		switch {
+		case e.Dead:
+			state = Unreachable
 		case e.Drained:
 			state = Draining
 		case s.Health != "" && !slices.Contains(e.Healthy, s.Name):

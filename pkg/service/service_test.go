@@ -184,6 +184,10 @@ func TestCrowded(t *testing.T) {
 	if err := n.Crowded(endpoint("c2", "web")); err == nil || !strings.Contains(err.Error(), "has 256 tasks") {
 		t.Errorf("one more: %v", err)
 	}
+	n.Endpoints[0].Dead = true
+	if err := n.Crowded(endpoint("c2", "web")); err != nil {
+		t.Errorf("in place of one whose node is dead: %v", err)
+	}
 }
 
 func TestParse(t *testing.T) {
@@ -233,6 +237,7 @@ func TestJoin(t *testing.T) {
 	}
 	drained := func(e *Endpoint) { e.Drained = true }
 	starting := func(e *Endpoint) { e.Starting = true }
+	dead := func(e *Endpoint) { e.Dead = true }
 	well := func(e *Endpoint) { e.Healthy = []string{"web"} }
 	for _, c := range []struct {
 		name   string
@@ -247,6 +252,7 @@ func TestJoin(t *testing.T) {
 		{"its record is gone first", Picture{Node: "a", Network: Network{Endpoints: []Endpoint{at("a", "c1")}}}, nil, "", ""},
 		{"on another node, in its ADD", Picture{Node: "a", Network: Network{Endpoints: []Endpoint{at("b", "c2", starting)}}}, nil, "", ""},
 		{"drained", Picture{Node: "a", Network: Network{Endpoints: []Endpoint{at("a", "c1", drained), at("b", "c2", drained)}}}, []Endpoint{at("", "c1")}, "/c1 draining, b/c2 draining", ""},
+		{"its node is dead", Picture{Node: "a", Network: Network{Endpoints: []Endpoint{at("b", "c2", drained, dead)}}}, nil, "b/c2 unreachable", ""},
 		{"the node is, with what comes", Picture{Node: "a", Drained: true}, []Endpoint{at("", "c1")}, "/c1 draining", ""},
 		{"checked here", Picture{Node: "a", Network: Network{Endpoints: []Endpoint{at("a", "c1")}}}, []Endpoint{at("", "c1", well)}, "/c1 ready", "c1"},
 		{"as the store has it", Picture{Node: "a", Network: Network{Endpoints: []Endpoint{at("a", "c1", well)}}}, []Endpoint{at("", "c1", well)}, "/c1 ready", ""},

@@ -164,7 +164,7 @@ func (l *lab) PutServed(p service.Picture) error {
 		lines = append(lines, s.Name)
 	}
 	for _, e := range p.Endpoints {
-		lines = append(lines, fmt.Sprintf("%s/%s %s%s", e.Node, e.Owner.Container, e.Addresses[0], map[bool]string{true: " drained"}[e.Drained]))
+		lines = append(lines, fmt.Sprintf("%s/%s %s%s", e.Node, e.Owner.Container, e.Addresses[0], map[bool]string{true: " drained"}[e.Drained]+map[bool]string{true: " dead"}[e.Dead]))
 	}
 	l.served = strings.Join(lines, ", ")
 	return nil
@@ -334,7 +334,7 @@ func TestServed(t *testing.T) {
 			{"the node is drained", func() {
 				l.put(l.keys.Node("n2"), overlay.Node{ID: "n2", Address: netip.AddrFrom4([4]byte{192, 0, 2, 2}), MTU: 1500, Drained: true})
 			}, "c2, n2/c2 10.0.0.2 drained", true},
-			{"the node is dead", func() { l.commit(overlay.Change{Key: l.keys.Alive("n2"), Delete: true}) }, "c2", true},
+			{"the node is dead", func() { l.commit(overlay.Change{Key: l.keys.Alive("n2"), Delete: true}) }, "c2, n2/c2 10.0.0.2 drained dead", true},
 			{"and back", func() { l.put(l.keys.Alive("n2"), overlay.Alive{}) }, "c2, n2/c2 10.0.0.2 drained", true},
 			{"unreadable", func() { l.commit(overlay.Change{Key: l.keys.Service("web", "c4"), Value: []byte("no JSON")}) }, "c2, n2/c2 10.0.0.2 drained", false},
 			{"the store away", func() { l.client.Cut() }, "c2, n2/c2 10.0.0.2 drained", false},
