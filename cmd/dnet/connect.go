@@ -25,6 +25,7 @@ import (
 type connectOptions struct {
 	ip, ip6, mac, priority, netns string
 	aliases, links, driverOpts    []string
+	linkLocal                     []string
 }
 
 func newConnectCommand(a *app) *cobra.Command {
@@ -48,6 +49,7 @@ func newConnectCommand(a *app) *cobra.Command {
 	f.StringVar(&o.mac, "mac-address", "", "MAC address of the container on the network (e.g., 92:d0:c6:0a:29:33)")
 	f.StringArrayVar(&o.aliases, "alias", nil, "Add network-scoped alias for the container")
 	f.StringArrayVar(&o.links, "link", nil, "Add link to another container")
+	f.StringArrayVar(&o.linkLocal, "link-local-ip", nil, "Refused: an interface has one link-local address of each family")
 	f.StringArrayVar(&o.driverOpts, "driver-opt", nil, "driver options for the network")
 	f.StringVar(&o.priority, "gw-priority", "", "Highest gw-priority provides the default gateway. Accepts positive and negative values.")
 	f.StringVar(&o.netns, "netns", "", "Path of the container's network namespace; CONTAINER is then its name, if it has none yet, or left out")
@@ -66,7 +68,10 @@ func (o *connectOptions) args(cmd *cobra.Command, args []string) error {
 func (o *connectOptions) network(name string) (container.Network, error) {
 	n := container.Network{Name: name, Aliases: o.aliases}
 	var err error
-	if o.ip != "" {
+	if len(o.linkLocal) > 0 {
+		err = fmt.Errorf("--link-local-ip %s: is not supported: leave it out, IPv6 has such an address by itself", o.linkLocal[0])
+	}
+	if err == nil && o.ip != "" {
 		n.IPv4, err = container.ParseIP(o.ip, false)
 	}
 	if err == nil && o.ip6 != "" {

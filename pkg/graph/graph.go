@@ -43,8 +43,10 @@ type Container struct {
 type Place struct {
 	Network   string
 	Addresses []string
-	Ports     []string // published: "8080 to 80/tcp"; without a port of the host: "80/tcp"
-	Gateway   bool     // the container's default route leads by this network
+	// Ports are published, "8080 to 80/tcp", or "80/tcp" without a port of the host. All of a container's
+	// networks may have them; they are those of the first place.
+	Ports   []string
+	Gateway bool // the container's default route leads by this network
 }
 
 // Of returns the graph of networks as they are inspected. links are the networks' bridges
@@ -70,10 +72,23 @@ func Of(list []*catalog.Inspection, links map[string]string, gateways map[string
 		slices.SortStableFunc(c.Places, func(a, b Place) int {
 			return cmp.Or(before(a.Gateway, b.Gateway), catalog.Natural(a.Network, b.Network))
 		})
+		c.sharePorts()
 		g.Containers = append(g.Containers, *c)
 	}
 	slices.SortStableFunc(g.Containers, func(a, b Container) int { return catalog.Natural(a.Name, b.Name) })
 	return g
+}
+
+// sharePorts leaves a port that several places have to the first of them.
+func (c *Container) sharePorts() {
+	seen := map[string]bool{}
+	for i := range c.Places {
+		p := &c.Places[i]
+		p.Ports = slices.DeleteFunc(p.Ports, func(port string) bool { return seen[port] })
+		for _, port := range p.Ports {
+			seen[port] = true
+		}
+	}
 }
 
 // before orders what is before what is not.

@@ -26,7 +26,8 @@ func small() Graph {
 	web.IPAM.Config = []catalog.InspectedSubnet{{Subnet: catalog.ShownPrefix{Prefix: netip.MustParsePrefix("10.1.0.0/24")}, Gateway: catalog.ShownAddr{Addr: netip.MustParseAddr("10.1.0.1")}}}
 	lab := &catalog.Inspection{Name: "lab<&>", Driver: "overlay", Internal: true, Peers: []catalog.InspectedPeer{{Name: "n1"}, {Name: "n2"}},
 		Containers: map[string]catalog.InspectedEndpoint{
-			"id1": {Name: "shop", IPv4Address: catalog.ShownPrefix{Prefix: netip.MustParsePrefix("10.2.0.2/24")}, IPv6Address: catalog.ShownPrefix{Prefix: netip.MustParsePrefix("fd00::2/64")}},
+			"id1": {Name: "shop", IPv4Address: catalog.ShownPrefix{Prefix: netip.MustParsePrefix("10.2.0.2/24")}, IPv6Address: catalog.ShownPrefix{Prefix: netip.MustParsePrefix("fd00::2/64")},
+				Ports: map[string][]catalog.InspectedPort{"80/tcp": {{HostIP: "0.0.0.0", HostPort: "8080"}, {HostIP: "::", HostPort: "8080"}}}}, // as on web
 		}}
 	lab.IPAM.Config = []catalog.InspectedSubnet{{Subnet: catalog.ShownPrefix{Prefix: netip.MustParsePrefix("10.2.0.0/24")}}, {}}
 	g := Of([]*catalog.Inspection{web, lab}, map[string]string{"web": "br-web"}, map[string][]string{"id1": {"web"}, "id2": {"web"}})
