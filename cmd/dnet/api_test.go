@@ -88,7 +88,7 @@ func TestAPI(t *testing.T) {
 	f.network("broken.conflist", `{`)
 	id := strings.Repeat("ab", 32)
 	f.attached(records.Record{
-		Attachment: owner("web", id, "eth0"), Name: "shop", Names: []string{"shop"}, MAC: "02:42:0a:01:00:02", NetNS: "/proc/self/ns/net", Cookie: ownCookie(t), Since: created,
+		Attachment: owner("web", id, "eth0"), Name: "shop", Names: []string{"shop"}, MAC: "02:42:0a:01:00:02", NetNS: "/proc/self/ns/net", Cookie: ownCookie(t), Moment: records.Moment{Since: created},
 		Addresses: []ipam.Assigned{{Address: subnet("10.1.0.0/24").Prefix, Gateway: subnet("10.1.0.0/24").Gateway}},
 	})
 	f.host.running, f.host.links = map[string]uint64{id: cmp.Or(ownCookie(t), 7)}, []string{"lo", "eth0", "eth1"}

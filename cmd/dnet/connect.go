@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/containernetworking/cni/libcni"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -307,7 +306,7 @@ func (a *app) connectTo(t *target, r *networkRequest) error {
 		return fmt.Errorf("network %s: %w", at.Network, err)
 	}
 	l := &records.Connection{
-		Container: t.Container, Attachment: at, CNIVersion: list.CNIVersion, NetNS: t.path, Cookie: t.cookie, Since: time.Now().UTC(),
+		Container: t.Container, Attachment: at, CNIVersion: list.CNIVersion, NetNS: t.path, Cookie: t.cookie, Moment: records.Now(),
 	}
 	if err := a.endFormer(t, at.Network); err != nil {
 		return err

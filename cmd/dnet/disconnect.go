@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -205,7 +204,7 @@ func (a *app) keepPorts(t *target, leaving wire.Attachment) error {
 		return a.store.PutContainer(t.own)
 	}
 	return a.store.PutKeptPorts(&records.KeptPorts{
-		Container: t.Container, Names: t.Names, NetNS: t.path, Cookie: t.cookie, Since: time.Now().UTC(), Ports: ports,
+		Container: t.Container, Names: t.Names, NetNS: t.path, Cookie: t.cookie, Moment: records.Now(), Ports: ports,
 	})
 }
 

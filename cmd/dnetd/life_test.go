@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -148,7 +149,8 @@ func TestReconcileLeavesLocks(t *testing.T) {
 	}
 }
 
-// A record that was not written again is not read again.
+// A record that was not written again is not read again. The clock may be set back between
+// two records of a chain, so that the one that is written later has the older time.
 func TestReconcileReadsWhatChanged(t *testing.T) {
 	r := newFixture(t)
 	b := r.netNS()
@@ -156,6 +158,10 @@ func TestReconcileReadsWhatChanged(t *testing.T) {
 	path := filepath.Join(r.store.Run, "attachments/web/one-id/eth0/dbridge.json")
 	d, soon := r.newHere(), time.Now().Add(time.Hour)
 	defer func() { d.registry.remove(resolver.Owner) }()
+	r.recordOf("dmeta", resolver.Owner, nil, records.Up)
+	if err := os.Chtimes(filepath.Join(filepath.Dir(path), "dmeta.json"), soon, soon); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		resolver *names.Resolver
 		written  time.Time
@@ -166,7 +172,8 @@ func TestReconcileReadsWhatChanged(t *testing.T) {
 		{resolver, time.Unix(1001, 0), 1},
 		{nil, time.Unix(1001, 0), 1},
 		{nil, soon, 0},
-		{resolver, soon, 1}, // so young that it may have been written again at the same time
+		{resolver, soon, 0}, // its time is to come: written again, it has another
+		{resolver, time.Unix(1002, 0), 1},
 	} {
 		r.recordOf("dbridge", resolver.Owner, c.resolver, records.Up)
 		if err := os.Chtimes(path, c.written, c.written); err != nil {
@@ -175,6 +182,31 @@ func TestReconcileReadsWhatChanged(t *testing.T) {
 		d.reconcile(t.Context())
 		if is := d.registry.count(); is != c.want {
 			t.Errorf("resolver %t, written at %s: %d sandboxes, want %d", c.resolver != nil, c.written, is, c.want)
+		}
+	}
+}
+
+// A record that is so young that it may have been written again at the same time is read
+// again; one of a time to come is not, as after the clock was set back.
+func TestSettled(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		ages []time.Duration
+		want bool
+	}{
+		{nil, true},
+		{[]time.Duration{time.Second}, true},
+		{[]time.Duration{-time.Hour}, true},
+		{[]time.Duration{settleTime / 2}, false},
+		{[]time.Duration{-settleTime / 2}, false},
+		{[]time.Duration{time.Hour, settleTime / 2, time.Second}, false},
+	} {
+		r := onRecord{}
+		for i, age := range c.ages {
+			r[fmt.Sprint("plugin", i)] = now.Add(-age)
+		}
+		if is := r.settled(now); is != c.want {
+			t.Errorf("written %v ago: settled is %t", c.ages, is)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -66,10 +67,20 @@ func (d *dnetd) redirectMoved(ctx context.Context) {
 	d.moved = nil
 }
 
-// onRecord are the records of one attachment, which were not read.
-type onRecord struct {
-	count   int
-	written time.Time // the newest
+// onRecord are the records of one attachment, which were not read: when that of each
+// plugin was written. The newest time alone would not do: after the clock was set back, a record that is
+// written has an older one.
+type onRecord map[string]time.Time
+
+// settled reports whether each record is sure to have another time when it is written
+// again: its own is some time ago, or to come, as the clock was set back.
+func (r onRecord) settled(now time.Time) bool {
+	for _, written := range r {
+		if now.Sub(written).Abs() <= settleTime {
+			return false
+		}
+	}
+	return true
 }
 
 // seenRecords are records that reconcile has dealt with.
@@ -102,13 +113,13 @@ func (d *dnetd) reconcile(ctx context.Context) {
 	for _, a := range d.registry.attachments() {
 		registered[a] = true
 		if _, there := all[a]; !there {
-			all[a] = onRecord{} // without a record, too
+			all[a] = nil // without a record, too
 		}
 	}
 	seen := make(map[wire.Attachment]seenRecords, len(all))
 	for a, now := range all {
-		before := d.seen[a]
-		if before.count == now.count && before.written.Equal(now.written) && before.hasResolver == registered[a] {
+		before, known := d.seen[a]
+		if known && maps.EqualFunc(before.onRecord, now, time.Time.Equal) && before.hasResolver == registered[a] {
 			seen[a] = before
 			continue
 		}
@@ -116,7 +127,7 @@ func (d *dnetd) reconcile(ctx context.Context) {
 		switch {
 		case err != nil:
 			d.log.Debug("a record is looked at again", "attachment", a, "error", err)
-		case begun.Sub(now.written) > settleTime:
+		case now.settled(begun):
 			seen[a] = seenRecords{now, hasResolver}
 		}
 	}
@@ -129,12 +140,10 @@ func (d *dnetd) onRecord() (map[wire.Attachment]onRecord, error) {
 	written, err := d.store.ModTimes()
 	all := make(map[wire.Attachment]onRecord, len(written))
 	for key, at := range written {
-		r := all[key.Attachment]
-		r.count++
-		if at.After(r.written) {
-			r.written = at
+		if all[key.Attachment] == nil {
+			all[key.Attachment] = onRecord{}
 		}
-		all[key.Attachment] = r
+		all[key.Attachment][key.Plugin] = at
 	}
 	return all, err
 }

@@ -74,7 +74,7 @@ func spoil(t *testing.T, store records.Store, a wire.Attachment) {
 func record(t *testing.T, store records.Store, a wire.Attachment, state records.State, port firewall.Port) {
 	t.Helper()
 	err := store.Put(&records.Record{
-		Attachment: a, Plugin: publisher, State: state, Since: time.Now(),
+		Attachment: a, Plugin: publisher, State: state, Moment: records.Moment{Since: time.Now()},
 		Endpoint: &firewall.Endpoint{
 			Owner: a, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, Ports: []firewall.Port{port},
 		},

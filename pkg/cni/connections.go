@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -113,9 +112,9 @@ func (c *Connections) reap(container string) (ended []wire.Attachment, err error
 		}
 		return ""
 	}
-	ended, err = c.end(container, there, func(l *records.Connection) bool { return !l.Up || c.gone(l.NetNS, l.Cookie, l.Since) })
+	ended, err = c.end(container, there, func(l *records.Connection) bool { return !l.Up || c.gone(l.NetNS, l.Cookie, l.Moment) })
 	k, none := c.Store.KeptPorts(container)
-	if newer := (*disk.UnreadableError)(nil); errors.As(none, &newer) && !newer.Newer || none == nil && c.gone(k.NetNS, k.Cookie, k.Since) {
+	if newer := (*disk.UnreadableError)(nil); errors.As(none, &newer) && !newer.Newer || none == nil && c.gone(k.NetNS, k.Cookie, k.Moment) {
 		err = errors.Join(err, c.Store.ForgetKeptPorts(container))
 	}
 	return ended, errors.Join(err, c.Store.ForgetConnections(container))
@@ -123,8 +122,8 @@ func (c *Connections) reap(container string) (ended []wire.Attachment, err error
 
 // gone reports whether a sandbox that was there at a time is gone for good: not at its path, and
 // used by no process.
-func (c *Connections) gone(netns string, cookie uint64, since time.Time) bool {
-	if time.Since(since).Abs() < Grace || c.Sandboxes.NetNSAlive(netns, cookie) {
+func (c *Connections) gone(netns string, cookie uint64, since records.Moment) bool {
+	if since.Age() < Grace || c.Sandboxes.NetNSAlive(netns, cookie) {
 		return false
 	}
 	used, err := c.Sandboxes.ReferencedNetNS()

@@ -41,7 +41,7 @@ func connected(t *testing.T, since time.Time, own ...string) (*Connections, func
 	}
 	c := &Connections{Store: records.Store{Run: dir, Lib: dir}, Sandboxes: inhabitants{}, Log: &bytes.Buffer{}}
 	l := &records.Connection{
-		Container: "c1", CNIVersion: "1.0.0", NetNS: "/run/netns/c1", Cookie: 7, Up: true, Since: since, Result: []byte(`{"cniVersion":"1.0.0"}`),
+		Container: "c1", CNIVersion: "1.0.0", NetNS: "/run/netns/c1", Cookie: 7, Up: true, Moment: records.Moment{Since: since}, Result: []byte(`{"cniVersion":"1.0.0"}`),
 		Attachment: records.Attachment{
 			Network: "lab", IfName: "eth1", Path: []string{"/nosuch", dir}, Args: [][2]string{{"DNET_CREATOR", "connect"}, {"A", "B"}},
 			Values: map[string]any{"mac": "m", "ips": "not asked for"},
@@ -112,8 +112,12 @@ func TestReap(t *testing.T) {
 		ends   bool
 		fails  bool
 	}{
-		"gone":      {since: long, ends: true},
-		"just now":  {since: time.Now()},
+		"gone":     {since: long, ends: true},
+		"just now": {since: time.Now()},
+		"just now, the clock set forth": {since: long, change: func(_ *Connections, l *records.Connection) {
+			l.Moment = records.Now()
+			l.Since = long
+		}},
 		"alive":     {since: long, in: inhabitants{alive: true}},
 		"elsewhere": {since: long, in: inhabitants{used: true}},
 		"half made": {since: time.Now(), in: inhabitants{alive: true}, change: func(_ *Connections, l *records.Connection) { l.Up = false }, ends: true},
@@ -261,7 +265,7 @@ func TestKeptPorts(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		connections := &Connections{Store: records.Store{Run: dir, Lib: dir}, Sandboxes: c.in, Log: &bytes.Buffer{}}
-		k := &records.KeptPorts{Container: "c1", NetNS: "/run/netns/c1", Cookie: 7, Since: c.since, Ports: []firewall.Port{{HostPort: 8080}}}
+		k := &records.KeptPorts{Container: "c1", NetNS: "/run/netns/c1", Cookie: 7, Moment: records.Moment{Since: c.since}, Ports: []firewall.Port{{HostPort: 8080}}}
 		if err := connections.Store.PutKeptPorts(k); err != nil {
 			t.Fatal(err)
 		}
@@ -285,7 +289,7 @@ func TestKeptPorts(t *testing.T) {
 	for name, since := range map[string]time.Time{"dead": long, "new": time.Now()} {
 		dir := t.TempDir()
 		connections := &Connections{Store: records.Store{Run: dir, Lib: dir}, Log: &bytes.Buffer{}, Sandboxes: inhabitants{}}
-		if err := connections.Store.PutKeptPorts(&records.KeptPorts{Container: "c1", NetNS: "/n", Cookie: 7, Since: since}); err != nil {
+		if err := connections.Store.PutKeptPorts(&records.KeptPorts{Container: "c1", NetNS: "/n", Cookie: 7, Moment: records.Moment{Since: since}}); err != nil {
 			t.Fatal(err)
 		}
 		_, err := connections.Reap()

@@ -153,6 +153,6 @@ func (w *cacheWalk) read(dir string) (contents, error) {
 	slices.SortFunc(names, cmp.Compare)
 	return contents{
 		names: names, changed: st.Mtim, inode: st.Ino,
-		settled: begun.Sub(time.Unix(st.Mtim.Unix())) > settleTime,
+		settled: begun.Sub(time.Unix(st.Mtim.Unix())).Abs() > settleTime, // the clock may have been set back
 	}, err
 }

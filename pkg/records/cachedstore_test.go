@@ -85,6 +85,17 @@ func TestCachedStoreRemembers(t *testing.T) {
 	expect("forged")
 	put("ddns")
 	expect("dbridge", "ddns")
+
+	// Of a time to come, as after the clock was set back: the next change has another.
+	soon := time.Now().Add(time.Hour)
+	if err := os.Chtimes(dir, soon, soon); err != nil {
+		t.Fatal(err)
+	}
+	expect("dbridge", "ddns")
+	forge()
+	expect("forged")
+	put("dmeta")
+	expect("dbridge", "ddns", "dmeta")
 }
 
 func TestKeys(t *testing.T) {

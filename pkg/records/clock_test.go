@@ -23,8 +23,25 @@ func TestClockSet(t *testing.T) {
 			t.Errorf("clock set by %s: the order is %s, %s, %s", step, list[0].Plugin, list[1].Plugin, list[2].Plugin)
 		}
 	}
-	future := &Record{Since: time.Now().Add(24 * time.Hour)}
+	future := Moment{Since: time.Now().Add(24 * time.Hour)}
 	if age := future.Age(); age < time.Hour {
 		t.Errorf("of a record of an older version, the clock set back since: the age is %s", age)
+	}
+}
+
+// TestConnectionsClockSet: connections are listed in the order in which they were made, also where the time
+// of day was set between them.
+func TestConnectionsClockSet(t *testing.T) {
+	s := Store{Run: t.TempDir()}
+	for i, network := range []string{"web", "lab"} {
+		c := connection(network, 0)
+		c.Moment = Now()
+		c.Since = c.Since.Add(time.Duration(-i) * time.Hour)
+		if err := s.PutConnection(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err := s.Connections("c1"); err != nil || len(list) != 2 || list[0].Network != "web" {
+		t.Errorf("%v, %v", list, err)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +30,7 @@ type Connection struct {
 	NetNS      string          `json:"netns"`      // path of the container's network namespace
 	Cookie     uint64          `json:"cookie"`     // of that namespace, see [Record]
 	Up         bool            `json:"up"`         // ADD is done, and DEL has not begun
-	Since      time.Time       `json:"since"`      // when ADD began
+	Moment                     // when ADD began
 	Result     json.RawMessage `json:"result,omitempty"`
 }
 
@@ -111,12 +110,12 @@ func (s Store) removeConnectionDir(container string) error {
 type KeptPorts struct {
 	Version int `json:"version"` // of this format
 
-	Container string          `json:"container"`
-	Names     []string        `json:"names,omitempty"` // of the container
-	NetNS     string          `json:"netns"`           // path of its network namespace
-	Cookie    uint64          `json:"cookie"`          // of that namespace
-	Since     time.Time       `json:"since"`
-	Ports     []firewall.Port `json:"ports"`
+	Container string   `json:"container"`
+	Names     []string `json:"names,omitempty"` // of the container
+	NetNS     string   `json:"netns"`           // path of its network namespace
+	Cookie    uint64   `json:"cookie"`          // of that namespace
+	Moment
+	Ports []firewall.Port `json:"ports"`
 }
 
 func (s Store) keptPortsPath(container string) string {
@@ -222,7 +221,7 @@ func (s Store) Connections(container string) (list []*Connection, err error) {
 			errs = append(errs, err)
 		}
 	}
-	slices.SortStableFunc(list, func(a, b *Connection) int { return a.Since.Compare(b.Since) })
+	slices.SortStableFunc(list, func(a, b *Connection) int { return a.Moment.Compare(b.Moment) })
 	return list, errors.Join(errs...)
 }
 

@@ -16,7 +16,7 @@ import (
 func connection(network string, since int) *Connection {
 	return &Connection{
 		Container: "c1", Attachment: Attachment{Network: network, IfName: "eth1", Conf: []byte(`{"name": "` + network + `"}`)},
-		Since: time.Unix(int64(since), 0).UTC(), Result: []byte(`{"ips": []}`),
+		Moment: Moment{Since: time.Unix(int64(since), 0).UTC()}, Result: []byte(`{"ips": []}`),
 	}
 }
 

@@ -1,7 +1,6 @@
 package records
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,14 +56,11 @@ const (
 type Record struct {
 	Version int `json:"version"` // of this format
 	wire.Attachment
-	Plugin  string    `json:"plugin"`
-	State   State     `json:"state"`
-	Creator Creator   `json:"creator"`
-	Program string    `json:"program,omitempty"` // absolute path of the plugin, for dnetd
-	Since   time.Time `json:"since"`             // when this state was entered
-	// SinceBoot is Since by the clock that counts from the machine's start and is never set: records
-	// are compared by it. 0: not known.
-	SinceBoot time.Duration `json:"sinceBoot,omitempty"` // nanoseconds
+	Plugin  string  `json:"plugin"`
+	State   State   `json:"state"`
+	Creator Creator `json:"creator"`
+	Program string  `json:"program,omitempty"` // absolute path of the plugin, for dnetd
+	Moment          // when this state was entered
 
 	NetNS  string `json:"netns"`            // CNI_NETNS
 	Cookie uint64 `json:"cookie"`           // SO_NETNS_COOKIE: a path may come to mean another namespace
@@ -118,33 +114,11 @@ type IPAM struct {
 
 // Enter has the record enter a state now.
 func (r *Record) Enter(s State) {
-	r.State, r.Since, r.SinceBoot = s, time.Now().UTC(), sinceBoot()
+	r.State, r.Moment = s, Now()
 }
 
-// Age returns how long ago the record's state was entered. The time of day may have been set back
-// since.
-func (r *Record) Age() time.Duration {
-	if r.SinceBoot == 0 {
-		return time.Since(r.Since).Abs()
-	}
-	return sinceBoot() - r.SinceBoot
-}
-
-// Compare orders records by when their states were entered, the oldest first. Those that
-// don't know it by the clock that is never set are of an older version, so they are older.
-func (r *Record) Compare(o *Record) int {
-	return cmp.Or(cmp.Compare(r.SinceBoot, o.SinceBoot), r.Since.Compare(o.Since))
-}
-
-// sinceBoot returns how long ago the machine was started, suspension included; 0 if the kernel
-// does not say.
-func sinceBoot() time.Duration {
-	var ts unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
-		return 0
-	}
-	return time.Duration(ts.Nano())
-}
+// Compare orders records by when their states were entered, the oldest first.
+func (r *Record) Compare(o *Record) int { return r.Moment.Compare(o.Moment) }
 
 // AddressesThere returns the addresses that are in the sandbox.
 func (r *Record) AddressesThere() []ipam.Assigned {
@@ -256,7 +230,7 @@ func (s Store) find(key RecordKey) (*Record, error) {
 
 // lost returns the record of an attachment of which no more is known.
 func (s Store) lost(key RecordKey) *Record {
-	r := &Record{Attachment: key.Attachment, Plugin: key.Plugin, State: Lost, Creator: ByCNI, Since: time.Now().UTC()}
+	r := &Record{Attachment: key.Attachment, Plugin: key.Plugin, State: Lost, Creator: ByCNI, Moment: Moment{Since: time.Now().UTC()}}
 	if _, err := os.Lstat(s.ContainerDir(key.Container)); err == nil {
 		r.Creator = ByDnet
 	}

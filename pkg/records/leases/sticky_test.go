@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"dcni/pkg/ipam"
 	"dcni/pkg/records/disk"
@@ -60,6 +61,31 @@ func TestStickyTakeOver(t *testing.T) {
 	verify(t, l)
 	want(t, claimText(l, sticky("z", "z"), cfg), "error 11: no available IPv4 addresses on this network's address pools: web")
 	verify(t, l)
+}
+
+// TestStickyClockSet: where the clock was set between, another name's address may go first, but none that is in use,
+// and what is kept for a name is still that name's.
+func TestStickyClockSet(t *testing.T) {
+	for _, step := range []time.Duration{time.Hour, -time.Hour, 24 * time.Hour, -24 * time.Hour} {
+		s, cfg := testStore(t), config(t, "10.1.0.0/29")
+		cfg.Sticky = true
+		l := Of(s, "", "web")
+		for _, name := range []string{"a", "b", "c", "d", "e"} {
+			claimText(l, sticky(name, name), cfg)
+		}
+		for _, name := range []string{"b", "c"} {
+			l.Release(owner(name))
+		}
+		for _, name := range []string{"a", "b"} { // of before the clock was set
+			if err := l.session(true, func(s *session) error { return s.touch(name, "eth0", time.Now().Add(-step)) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want(t, claimText(l, sticky("c2", "c"), cfg), "10.1.0.4/29")
+		want(t, claimText(l, sticky("x", "x"), cfg), "10.1.0.3/29")
+		want(t, claimText(l, sticky("y", "y"), cfg), "error 11: no available IPv4 addresses on this network's address pools: web")
+		verify(t, l)
+	}
 }
 
 // TestStickyReserved has addresses that are kept for names and then become the gateway
