@@ -113,8 +113,11 @@ func (a *app) facts() (doctor.Facts, error) {
 			facts.Stale = append(facts.Stale, a.staleLeases(n)...)
 		}
 	}
-	facts.Missing = a.missing(m, list, facts.Networks)
+	facts.Missing, facts.Taken = a.missing(m, list, facts.Networks)
 	facts.Rules = rulesDiffer(m, attached)
+	if facts.Rules != "" && facts.Taken == "" {
+		facts.Taken = taken(m, attached)
+	}
 	facts.Servers = m.Nameservers()
 	facts.Agent = a.agentSays()
 	facts.Cluster = a.clusterFacts()
@@ -289,8 +292,9 @@ func parts(n Network) (list []part) {
 	return list
 }
 
-// missing asks the kernel for what networks in use need.
-func (a *app) missing(m machine, all []Network, used []doctor.Network) (list []doctor.Missing) {
+// missing asks the kernel for what networks in use need. taken is why dcni can't have its own
+// table of nf_tables, "" if it can.
+func (a *app) missing(m machine, all []Network, used []doctor.Network) (list []doctor.Missing, taken string) {
 	at := map[string]int{}
 	for _, n := range all {
 		if !inUse(used, n.Name) {
@@ -301,13 +305,16 @@ func (a *app) missing(m machine, all []Network, used []doctor.Network) (list []d
 				list[i].Networks = append(list[i].Networks, n.Name)
 				continue
 			}
-			if err := m.Probe(p.object); errors.Is(err, errors.ErrUnsupported) {
+			switch err := m.Probe(p.object); {
+			case errors.Is(err, firewall.ErrTaken):
+				taken = err.Error()
+			case errors.Is(err, errors.ErrUnsupported):
 				at[p.what] = len(list)
 				list = append(list, doctor.Missing{What: p.what, Module: p.module, Networks: []string{n.Name}, Why: err.Error()})
 			}
 		}
 	}
-	return list
+	return list, taken
 }
 
 func inUse(used []doctor.Network, name string) bool {
@@ -317,6 +324,19 @@ func inUse(used []doctor.Network, name string) bool {
 		}
 	}
 	return false
+}
+
+// taken tells why the table of nf_tables that attachments need is another program's; "": it is not.
+func taken(m machine, attached []*records.Record) string {
+	for _, r := range attached {
+		if r.Firewall == nil {
+			continue
+		}
+		if err := m.Probe(r.Firewall); errors.Is(err, firewall.ErrTaken) {
+			return err.Error()
+		}
+	}
+	return ""
 }
 
 // rulesDiffer tells how the rules differ from what is up.

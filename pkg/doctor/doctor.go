@@ -60,6 +60,7 @@ type Facts struct {
 	Missing     []Missing
 	Forwards    map[int]bool    // by family, 4 and 6: whether the host forwards; none where the kernel lacks it
 	Rules       string          // how dcni's own rules differ from what is up; "": not at all
+	Taken       string          // why dcni can't have its own table; "": it can
 	Chains      []foreign.Chain // of other programs' rules
 	Managed     []string        // links that NetworkManager manages
 	Networkd    []Configured    // links that systemd-networkd manages
@@ -213,6 +214,14 @@ func forwarding(f Facts) (list []Finding) {
 const healing = "dnetd --once"
 
 func rules(f Facts) []Finding {
+	if f.Taken != "" {
+		return []Finding{{
+			Rules, firewall.TableName,
+			f.Taken,
+			"no container can be attached to a network with a bridge; what is attached is not kept apart, and published ports are closed",
+			"nft delete table inet " + firewall.TableName + " && " + healing,
+		}}
+	}
 	if f.Rules == "" {
 		return nil
 	}

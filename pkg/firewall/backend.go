@@ -33,6 +33,9 @@ type Backend interface {
 	Close()
 }
 
+// ErrTaken says why dcni can't have the sets and chains that it needs.
+var ErrTaken = errors.New("its sets or chains are not dcni's")
+
 // The backends, by the names that configurations have for them.
 const (
 	NFTables = "nftables"

@@ -204,6 +204,9 @@ const beforeNetfilter = -200
 // frameNote is what each of the table's rules has as comment.
 const frameNote = "frames 1"
 
+// IsFrameNote reports whether a comment is that of such a rule, of whichever dcni.
+func IsFrameNote(comment string) bool { return strings.HasPrefix(comment, "frames ") }
+
 // notIn returns a match of fields that are no element of a set.
 func notIn(set string, fields ...Field) Match { return InSet{Fields: fields, Set: set, Not: true} }
 

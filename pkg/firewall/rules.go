@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"strings"
 )
 
 // TableName is the table of the inet family that holds everything.
@@ -69,6 +70,9 @@ const (
 // version. It is the hash of their text, written down because hashing them would cost
 // each ADD more than looking them up. A test compares the two.
 const Version = "rules 24301d3c50178cd6"
+
+// IsVersion reports whether a comment is a version of the rules, of whichever dcni.
+func IsVersion(comment string) bool { return strings.HasPrefix(comment, "rules ") }
 
 // ChainUses is how often each chain is used when all rules are there: by its
 // rules, and by jumps to it, as the kernel counts (NFTA_CHAIN_USE). The users' chain is

@@ -107,24 +107,13 @@ func (f *Firewall) Probe() error {
 	if err != nil {
 		return err
 	}
-	unlock, err := f.lock()
-	if err != nil {
+	if err = f.probe(packetTable.family, ruleset(), older); err == nil {
+		return nil
+	}
+	if err = f.taken(packetTable.family, ruleset(), err); errors.Is(err, firewall.ErrTaken) {
 		return err
 	}
-	defer unlock()
-	b := NewBatch(f.conn)
-	b.replaceable(firewall.TableName, older)
-	if err := b.table(ruleset()); err != nil {
-		return err
-	}
-	if err := b.send(); err != nil {
-		why := "it may lack nft_nat, nft_masq, nft_fib, nft_ct or nft_reject"
-		if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EPERM) {
-			why = "a table of that name is another program's"
-		}
-		return fmt.Errorf("kernel can't take the rules of table inet %s: %s: %w", firewall.TableName, why, Unsupported(err))
-	}
-	return nil
+	return fmt.Errorf("kernel can't take the rules of table inet %s: it may lack nft_nat, nft_masq, nft_fib, nft_ct or nft_reject: %w", firewall.TableName, Unsupported(err))
 }
 
 // request returns one message that asks for something.
@@ -374,10 +363,10 @@ func (f *Firewall) install(up *firewall.Desired) error {
 	}
 	err = f.commit(with(elements))
 	if err == nil || len(elements) == 0 || !errors.Is(err, unix.EEXIST) {
-		return wrap("install rules", err)
+		return wrap("install rules", f.taken(packetTable.family, ruleset(), err))
 	}
 	if err := f.commit(with(nil)); err != nil {
-		return wrap("install rules", err)
+		return wrap("install rules", f.taken(packetTable.family, ruleset(), err))
 	}
 	return f.Restore(up)
 }
@@ -438,7 +427,7 @@ func (f *Firewall) commitIn(family uint8, fill func(b *Batch) error) error {
 	if err := fill(b); err != nil {
 		return err
 	}
-	return Unsupported(b.Commit())
+	return full(tableID{family, firewall.TableName}, Unsupported(b.Commit()))
 }
 
 func wrap(what string, err error) error {

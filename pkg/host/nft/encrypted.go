@@ -21,6 +21,9 @@ func (f *Firewall) ensureEncrypted(e *firewall.Encrypted) (changed bool, err err
 		t.Chains[i].Rules[0].Comment = encryptedNote(e)
 	}
 	err = f.commit(func(b *Batch) error { return b.table(t) })
+	if err = f.taken(packetTable.family, t, err); errors.Is(err, firewall.ErrTaken) {
+		return false, err
+	}
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOENT) {
 		return false, &wire.Error{Code: wire.CodeUnavailable, Msg: "kernel can't take the rules of table inet " + t.Name, Err: err}
 	}

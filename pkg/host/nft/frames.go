@@ -35,15 +35,30 @@ func (f *Firewall) ensureFrames(o *firewall.FrameRules) (changed bool, err error
 		b.elementsIn(frameTable.name, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, grouped(elements))
 		return nil
 	})
-	return err == nil, withoutBridge(err)
+	return err == nil, f.withoutBridge(err)
 }
 
-// withoutBridge says what an error means that a kernel without the bridge family gives.
-func withoutBridge(err error) error {
+// withoutBridge says what an error means that a kernel without the bridge family gives, or
+// one where another program has a table of this name.
+func (f *Firewall) withoutBridge(err error) error {
+	if err = f.taken(frameTable.family, firewall.FrameTable(), err); errors.Is(err, firewall.ErrTaken) {
+		return err
+	}
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOENT) {
 		return &wire.Error{Code: wire.CodeUnavailable, Msg: "kernel can't take the rules of table bridge " + frameTable.name, Err: err}
 	}
 	return wrap("rules of table bridge "+frameTable.name, err)
+}
+
+// frameRules lists the rules of the table, as they are dumped. The caller holds the lock.
+func (f *Firewall) frameRules() ([][]byte, error) {
+	payloads, err := f.conn.Dump(f.requestIn(frameTable.family, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(m *nlsock.Message) {
+		m.Str(unix.NFTA_RULE_TABLE, frameTable.name)
+	}))
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return nil, fmt.Errorf("list rules: %w", UnsupportedSubsystem(err))
+	}
+	return payloads, nil
 }
 
 // checkFrames wants the rules with their comments, and no others beside them.
@@ -53,11 +68,9 @@ func (f *Firewall) checkFrames() error {
 		return err
 	}
 	defer unlock()
-	payloads, err := f.conn.Dump(f.requestIn(frameTable.family, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(m *nlsock.Message) {
-		m.Str(unix.NFTA_RULE_TABLE, frameTable.name)
-	}))
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("list rules: %w", UnsupportedSubsystem(err))
+	payloads, err := f.frameRules()
+	if err != nil {
+		return err
 	}
 	rules, note := 0, ""
 	for _, c := range firewall.FrameTable().Chains {
@@ -72,8 +85,22 @@ func (f *Firewall) checkFrames() error {
 	return f.dormantIn(frameTable)
 }
 
-// removeFrames deletes the table, unless ports are in it that no record tells of.
+// hasFrameRules reports whether a rule in the table is dcni's, of whichever version.
+func (f *Firewall) hasFrameRules() (bool, error) {
+	unlock, err := f.lock()
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	rules, err := f.frameRules()
+	return slices.ContainsFunc(rules, func(r []byte) bool { return firewall.IsFrameNote(RuleComment(r)) }), err
+}
+
+// removeFrames deletes the table, unless it is another program's, or ports are in it that no record tells of.
 func (f *Firewall) removeFrames() error {
+	if ours, err := f.hasFrameRules(); err != nil || !ours {
+		return err
+	}
 	ports, err := f.listOf(frameTable, firewall.SetApartPorts, firewall.SetChecked)
 	if err != nil || len(ports) > 0 {
 		return err
@@ -93,17 +120,7 @@ func (f *Firewall) ProbeFrames() error {
 	if f.checkFrames() == nil {
 		return nil
 	}
-	unlock, err := f.lock()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	b := NewBatch(f.conn)
-	b.Family = frameTable.family
-	if err := b.table(firewall.FrameTable()); err != nil {
-		return err
-	}
-	return withoutBridge(b.send())
+	return f.withoutBridge(f.probe(frameTable.family, firewall.FrameTable(), nil))
 }
 
 // portChange returns which of a port's elements are missing, and which are there and must not

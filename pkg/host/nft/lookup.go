@@ -22,6 +22,14 @@ type tableID struct {
 	name   string
 }
 
+// String returns it as nft names it.
+func (t tableID) String() string {
+	if t.family == unix.NFPROTO_BRIDGE {
+		return "bridge " + t.name
+	}
+	return "inet " + t.name
+}
+
 // packetTable is that of the constant rules.
 var packetTable = tableID{unix.NFPROTO_INET, firewall.TableName}
 
@@ -66,6 +74,8 @@ func (f *Firewall) getSome(table tableID, elements []element) ([]*element, error
 		i := r.Seq - first
 		switch {
 		case i >= uint32(len(elements)) || errors.Is(r.Err, unix.ENOENT):
+		case errors.Is(r.Err, unix.EINVAL):
+			// The set has keys of another kind, so it is another program's. DEL must get by.
 		case r.Err != nil:
 			return nil, r.Err
 		default:

@@ -208,7 +208,7 @@ func (f *Firewall) checkRouter(o *firewall.Router) error {
 }
 
 // uninstall deletes the table if no network is in it and no service has a port, it closes the host for no family,
-// and the users' chain has no rule. The caller holds the lock of the firewall.
+// the users' chain has no rule, and the table is dcni's. The caller holds the lock of the firewall.
 func (f *Firewall) uninstall() error {
 	bridges, err := f.list(firewall.SetBridges, firewall.SetAdopted)
 	if errors.Is(err, unix.ENOENT) || len(bridges) > 0 {
@@ -225,8 +225,8 @@ func (f *Firewall) uninstall() error {
 	if err != nil || len(closed) > 0 {
 		return err // the host would become a router
 	}
-	users, err := f.userRules()
-	if err != nil || users > 0 {
+	users, version, err := f.userRules()
+	if err != nil || users > 0 || !firewall.IsVersion(version) && !f.hasChains() {
 		return err
 	}
 	err = f.commit(func(b *Batch) error {
@@ -239,19 +239,30 @@ func (f *Firewall) uninstall() error {
 	return wrap("delete table", err)
 }
 
-// userRules counts the rules that users have added.
-func (f *Firewall) userRules() (int, error) {
+// hasChains reports whether the table has all of dcni's chains, as it has after its rules were flushed.
+func (f *Firewall) hasChains() bool {
 	unlock, err := f.lock()
 	if err != nil {
-		return 0, err
+		return false
+	}
+	defer unlock()
+	have, err := f.state()
+	return err == nil && len(have.uses) == len(firewall.ChainUses)
+}
+
+// userRules counts the rules that users have added, and returns the rules' version.
+func (f *Firewall) userRules() (count int, version string, err error) {
+	unlock, err := f.lock()
+	if err != nil {
+		return 0, "", err
 	}
 	defer unlock()
 	payloads, err := f.conn.Dump(f.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(m *nlsock.Message) {
 		m.Str(unix.NFTA_RULE_TABLE, firewall.TableName)
 	}))
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return 0, fmt.Errorf("list rules: %w", Unsupported(err))
+		return 0, "", fmt.Errorf("list rules: %w", Unsupported(err))
 	}
-	count, _ := countRules(payloads)
-	return count[firewall.UserChain], nil
+	counts, version := countRules(payloads)
+	return counts[firewall.UserChain], version, nil
 }

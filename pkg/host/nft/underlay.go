@@ -24,7 +24,7 @@ func (f *Firewall) ensureUnderlay(u *firewall.Underlay) (changed bool, err error
 			grouped(encodeAll(append(u.Elements(), firewall.NodeElements(u.Known...)...))))
 		return nil
 	})
-	return err == nil, wrap("rules of table inet "+firewall.TableUnderlay, err)
+	return err == nil, wrap("rules of table inet "+firewall.TableUnderlay, f.taken(packetTable.family, firewall.UnderlayTable(), err))
 }
 
 // checkUnderlay wants the rules with their comments, no others beside them, and the port.
