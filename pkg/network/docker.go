@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,8 +92,8 @@ func (t DockerOptions) Replace(keys Object) error {
 		return nil
 	}
 	delete(keys, "options")
-	var given map[string]string
-	if err := json.Unmarshal(raw, &given); err != nil {
+	given, err := split(raw)
+	if err != nil {
 		return wire.Errorf(wire.CodeConfig, "options: must be an object of strings, as in docker network create -o")
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
@@ -100,9 +101,13 @@ func (t DockerOptions) Replace(keys Object) error {
 		if !ok {
 			return UnknownKey("options", name, slices.Sorted(maps.Keys(t)))
 		}
-		value, err := option.JSON(given[name])
+		var text string
+		if err := decodeValue(given[name], "options."+name, reflect.ValueOf(&text).Elem()); err != nil {
+			return err
+		}
+		value, err := option.JSON(text)
 		if err != nil {
-			return wire.Invalid("options."+name, given[name], option.Allowed)
+			return wire.Invalid("options."+name, text, option.Allowed)
 		}
 		if option.Key == "" {
 			continue

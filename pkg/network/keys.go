@@ -320,10 +320,15 @@ func (o Object) Merge(key string, value json.RawMessage, name string) error {
 // Quote returns a string as JSON.
 func Quote(s string) json.RawMessage { return fmt.Appendf(nil, "%q", s) }
 
-// Alias takes another word for a key. Both with different values are an error.
-func (o Object) Alias(key, word string) error {
-	if v, ok := o[word]; ok {
-		return o.Merge(key, v, word)
+// Alias takes another word for a key, whose values are of the type that like points to. Both with different values are
+// an error.
+func (o Object) Alias(key, word string, like any) error {
+	v, ok := o[word]
+	if !ok {
+		return nil
 	}
-	return nil
+	if err := decodeValue(v, word, reflect.ValueOf(like).Elem()); err != nil {
+		return err
+	}
+	return o.Merge(key, v, word)
 }

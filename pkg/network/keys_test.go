@@ -105,6 +105,8 @@ func TestReplace(t *testing.T) {
 		`{"options": {"a.mtu": "x"}}`:                                     `options.a.mtu "x": must be a whole number`,
 		`{"options": {"a.mtv": "5"}}`:                                     `unknown key "options.a.mtv": did you mean "options.a.mtu"?`,
 		`{"options": ["a.mtu"]}`:                                          "options: must be an object of strings, as in docker network create -o",
+		`{"options": {"a.mtu": 5}}`:                                       "options.a.mtu 5: must be a string",
+		`{"options": {"b.icc": null}}`:                                    `options.b.icc "": must be true or false`,
 		`{"options": {"c.prefix": ""}}`:                                   "map[]",
 		`{"options": {"c.prefix": "a/b"}}`:                                `options.c.prefix "a/b": must be the beginning of a link name`,
 		`{"options": {"c.prefix": "abcdefghijklm"}}`:                      "map[]",

@@ -63,7 +63,7 @@ func (p ParentReader) Read(conf Conf, own, foreign any) (n OnParent, detection *
 	if err := p.Options.Replace(keys); err != nil {
 		return n, nil, err
 	}
-	if err := keys.Alias("parent", "master"); err != nil { // the reference plugins' word
+	if err := keys.Alias("parent", "master", new(string)); err != nil { // the reference plugins' word
 		return n, nil, err
 	}
 	var raw RawOnParent

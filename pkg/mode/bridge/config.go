@@ -143,7 +143,7 @@ func readBridge(conf network.Conf, keys network.Object, addresses func(json.RawM
 	if err := options.Replace(keys); err != nil {
 		return nil, err
 	}
-	if err := keys.Alias("masquerade", "ipMasq"); err != nil {
+	if err := keys.Alias("masquerade", "ipMasq", new(bool)); err != nil {
 		return nil, err
 	}
 	var raw rawBridge

@@ -136,6 +136,7 @@ func TestBridgeErrors(t *testing.T) {
 		{`"snatIPv6": "2001:db8::9", "internal": true`, 7, `snatIPv6 "2001:db8::9": must not "internal": nothing leaves`},
 		{`"ipv6": false, "ipam": {"type": "dipam", "subnet": "fd00:1::/64"}`, 7, `ipv6 false: IPv6 subnet`},
 		{`"ipv6": true, "mtu": 1279`, 7, `mtu 1279: 1280`},
+		{`"ipMasq": "yes"`, 7, `ipMasq "yes": must be true or false`},
 		{`"ipMasq": true, "masquerade": false`, 7, `ipMasq true: masquerade false`},
 		{`"mtu": 1500, "MTU": 1400`, 7, `mtu: twice`},
 		{`"mtu": 1500, "options": {"com.docker.network.driver.mtu": "1400"}`, 7, `options.com.docker.network.driver.mtu 1400: mtu 1500`},
