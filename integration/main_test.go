@@ -106,7 +106,8 @@ func (s suite) setup(env *testscript.Env) error {
 	all := newScript(s, host)
 	env.Values[scriptKey{}] = all
 	env.Defer(all.close)
-	env.Setenv("PATH", strings.Join([]string{binaries, binaries + "/test", binaries + "/test/docker/usr/bin", binaries + "/test/clients", env.Getenv("PATH"), "/usr/sbin", "/sbin"}, ":"))
+	env.Setenv("PATH", strings.Join([]string{binaries, binaries + "/test", binaries + "/test/docker/usr/bin", binaries + "/test/clients",
+		binaries + "/test/networkmanager/usr/bin", binaries + "/test/networkmanager/usr/sbin", env.Getenv("PATH"), "/usr/sbin", "/sbin"}, ":"))
 	env.Setenv("CNI_PATH", "/opt/cni/bin")
 	dir, _ := filepath.Abs(examples) // the test runs in this folder
 	env.Setenv("EXAMPLES", dir)
