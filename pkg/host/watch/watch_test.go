@@ -353,7 +353,7 @@ func TestWatchLoss(t *testing.T) {
 		"links": {func(w *Watcher) *eventSocket { return w.route }, "for i in $(seq 50); do echo link set lo up; echo link set lo down; done | ip -batch -"},
 		"rules": {func(w *Watcher) *eventSocket { return w.rules }, `nft 'table ip other { chain a { }; }
 			table inet dcni { chain forward { }; }'
-			for i in $(seq 200); do echo add rule ip other a counter comment $i; done | nft -f -
+			for i in $(seq 200); do echo add rule ip other a counter comment x$i; done | nft -f -
 			nft delete table inet dcni`},
 	} {
 		t.Run(name, func(t *testing.T) { testWatchLoss(t, flood.socket, flood.script) })
