@@ -60,10 +60,11 @@ func read(begins func(*nftables.Chain) bool) ([]foreign.Chain, error) {
 	if !some {
 		return nil, nil
 	}
-	c, err := nftables.New()
+	c, err := nftables.New(nftables.AsLasting()) // one socket for all requests: to open one takes as long as to ask
 	if err != nil {
 		return nil, err
 	}
+	defer func() { _ = c.CloseLasting() }() // nothing is lost
 	all, err := c.ListChains()
 	if err != nil {
 		return nil, fmt.Errorf("list chains: %w", err)
