@@ -73,6 +73,13 @@ func (f *Firewall) Check(o wire.Object) error {
 
 // Remove takes a network, an endpoint, a member, or all of an owner away.
 func (f *Firewall) Remove(o wire.Object) error {
+	if err := f.remove(o); !lacksNFTables(err) {
+		return err
+	}
+	return nil
+}
+
+func (f *Firewall) remove(o wire.Object) error {
 	switch o := o.(type) {
 	case *firewall.Network:
 		return f.RemoveNetwork(o)

@@ -78,19 +78,28 @@ func (f *Firewall) lock() (unlock func(), err error) {
 	return f.mu.Unlock, nil
 }
 
+const noNFTables = "kernel has no nf_tables"
+
+// lacksNFTables reports whether an error is of [Unsupported] or [UnsupportedSubsystem]: then nothing of
+// dcni's is there either.
+func lacksNFTables(err error) bool {
+	e, is := errors.AsType[*wire.Error](err)
+	return is && e.Msg == noNFTables
+}
+
 // Unsupported says what errors mean that a kernel without nf_tables gives.
 func Unsupported(err error) error {
 	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
-		return &wire.Error{Code: wire.CodeUnavailable, Msg: "kernel has no nf_tables", Err: err}
+		return &wire.Error{Code: wire.CodeUnavailable, Msg: noNFTables, Err: err}
 	}
 	return err
 }
 
-// UnsupportedSubsystem is noNFTables for a first request: where nfnetlink is there and
+// UnsupportedSubsystem is Unsupported for what is asked for, not changed: where nfnetlink is there and
 // nf_tables is not, it refuses the subsystem with EINVAL.
 func UnsupportedSubsystem(err error) error {
 	if errors.Is(err, unix.EINVAL) {
-		return &wire.Error{Code: wire.CodeUnavailable, Msg: "kernel has no nf_tables", Err: err}
+		err = unix.EOPNOTSUPP // as it says of changes
 	}
 	return Unsupported(err)
 }
@@ -256,7 +265,7 @@ func (f *Firewall) closeRouter(o *firewall.Router) error {
 		b.closeFamilies(o.Closed)
 		return nil
 	})
-	if errors.Is(err, unix.ENOENT) {
+	if errors.Is(err, unix.ENOENT) || len(o.Closed) == 0 && lacksNFTables(err) {
 		return nil
 	}
 	return wrap("close families", err)

@@ -96,6 +96,9 @@ func (f *Firewall) list(sets ...string) ([]element, error) { return f.listOf(pac
 // listOf is list for any table.
 func (f *Firewall) listOf(table tableID, sets ...string) ([]element, error) {
 	unlock, err := f.lock()
+	if lacksNFTables(err) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +111,7 @@ func (f *Firewall) listIn(table string, sets ...string) ([]element, error) {
 	return f.elementsOfTable(tableID{unix.NFPROTO_INET, table}, sets...)
 }
 
-// elementsOfTable returns all elements of sets. Where there is no such table, its sets are
+// elementsOfTable returns all elements of sets. Where there is no such table, or no nf_tables, its sets are
 // empty. The caller holds the lock.
 func (f *Firewall) elementsOfTable(table tableID, sets ...string) ([]element, error) {
 	var elements []element
@@ -117,8 +120,8 @@ func (f *Firewall) elementsOfTable(table tableID, sets ...string) ([]element, er
 			m.Str(unix.NFTA_SET_ELEM_LIST_TABLE, table.name)
 			m.Str(unix.NFTA_SET_ELEM_LIST_SET, set)
 		}))
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return nil, fmt.Errorf("list %s: %w", set, Unsupported(err))
+		if err != nil && !errors.Is(err, unix.ENOENT) && !lacksNFTables(UnsupportedSubsystem(err)) {
+			return nil, fmt.Errorf("list %s: %w", set, err)
 		}
 		for _, p := range payloads {
 			elements = append(elements, decodeElements(p)...)

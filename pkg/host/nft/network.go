@@ -261,7 +261,7 @@ func (f *Firewall) userRules() (count int, version string, err error) {
 		m.Str(unix.NFTA_RULE_TABLE, firewall.TableName)
 	}))
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return 0, "", fmt.Errorf("list rules: %w", Unsupported(err))
+		return 0, "", fmt.Errorf("list rules: %w", UnsupportedSubsystem(err))
 	}
 	counts, version := countRules(payloads)
 	return counts[firewall.UserChain], version, nil
