@@ -34,7 +34,7 @@ func (r *Request) services() error {
 // to dnetd, but before it has seen the cluster's store for the node's first container on the
 // network. Those that the runtime names are looked up in the store.
 func (c clusterSource) ready(ctx context.Context, n *ClusterNode, r *Request) (bool, error) {
-	p, err := c.store.Served(r.Network)
+	p, err := c.store.ServedAlone(r.Network)
 	if err != nil || len(r.Services) > 0 {
 		list, err := n.Services(ctx, r.Network)
 		if _, unread := errors.AsType[*overlay.UnreadableError](err); err != nil && !unread {

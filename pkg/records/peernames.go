@@ -1,6 +1,7 @@
 package records
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -49,8 +50,9 @@ func (s Store) DeletePeerNames(network string) error {
 	return err
 }
 
-// servedPath is where a node keeps what it knows of an overlay network's services. The file is
-// there as long as dnetd follows the network, and empty if that has none.
+// servedPath is where a node keeps what it knows of an overlay network's services: two lines of
+// JSON, the services and their tasks. The file is there as long as dnetd follows the network, and
+// empty if that has no services.
 func (s Store) servedPath(network string) string {
 	return filepath.Join(s.Run, "served", network+".json")
 }
@@ -59,18 +61,20 @@ func (s Store) servedPath(network string) string {
 // plugins and dnetd have it from here, also while the store is away. What was known of checks
 // of services that are gone goes.
 func (s Store) PutServed(p service.Picture) error {
-	var data []byte
+	var file bytes.Buffer
 	checked := map[string]bool{}
 	if len(p.Services) > 0 {
-		var err error
-		if data, err = json.Marshal(p); err != nil {
+		first := p
+		first.Endpoints = nil
+		values := json.NewEncoder(&file)
+		if err := errors.Join(values.Encode(first), values.Encode(p.Endpoints)); err != nil {
 			return err
 		}
 	}
 	for _, v := range p.Services {
 		checked[v.Name] = v.Health != ""
 	}
-	errs := []error{s.Root(s.Run).Replace(s.servedPath(p.Name), data, false)}
+	errs := []error{s.Root(s.Run).Replace(s.servedPath(p.Name), file.Bytes(), false)}
 	for name := range s.marks(s.healthyDir(p.Name)) {
 		if !checked[name] {
 			errs = append(errs, s.forgetChecks(p.Name, name))
@@ -80,10 +84,18 @@ func (s Store) PutServed(p service.Picture) error {
 }
 
 // Served returns it; fs.ErrNotExist where nothing is known.
-func (s Store) Served(network string) (p service.Picture, err error) {
+func (s Store) Served(network string) (service.Picture, error) { return s.served(network, true) }
+
+// ServedAlone is Served without the tasks, which it does not read: they may be a thousand.
+func (s Store) ServedAlone(network string) (service.Picture, error) { return s.served(network, false) }
+
+func (s Store) served(network string, tasks bool) (p service.Picture, err error) {
 	data, err := disk.ReadFile(s.servedPath(network))
 	if err == nil && len(data) > 0 {
-		err = json.Unmarshal(data, &p)
+		values := json.NewDecoder(bytes.NewReader(data))
+		if err = values.Decode(&p); err == nil && tasks {
+			err = values.Decode(&p.Endpoints)
+		}
 	}
 	p.Name = network
 	return p, err

@@ -25,20 +25,55 @@ type Balanced struct {
 	Keep  []netip.Addr // connections to others than these are forgotten
 }
 
-// Balanced returns what a client has of the network's services in one family.
-func (n Network) Balanced(client wire.Attachment, six bool) (list []Balanced) {
-	for _, s := range n.Services {
-		vip := s.vip(six)
-		if s.Removing || !vip.IsValid() {
-			continue
+// A Balancer has what is the same for all clients of a network's services.
+type Balancer struct {
+	Network  string
+	families [2][]balancer // IPv4, IPv6
+}
+
+// A balancer is a service in one family; its tasks begin with no client's first one.
+type balancer struct {
+	Balanced
+	affinity bool
+}
+
+// Balancer returns what the network's services are for its clients.
+func (n Network) Balancer() Balancer {
+	b, all := Balancer{Network: n.Name}, n.tasks()
+	for f, six := range []bool{false, true} {
+		for i, s := range n.Services {
+			if vip := s.vip(six); !s.Removing && vip.IsValid() {
+				b.families[f] = append(b.families[f], balancer{Balanced{
+					Chain: Chain(n.Name, s.Name), VIP: vip, Tasks: addresses(all[i], six, Ready), Keep: addresses(all[i], six, Ready, Draining),
+				}, s.Affinity == ClientAffinity})
+			}
 		}
-		tasks := n.Tasks(s)
-		b := Balanced{Chain: Chain(n.Name, s.Name), VIP: vip, Keep: addresses(tasks, six, Ready, Draining)}
-		b.Tasks = turned(client, addresses(tasks, six, Ready))
-		if s.Affinity == ClientAffinity {
-			b.Tasks = chosen(client, b.Tasks)
+	}
+	return b
+}
+
+// Kept returns, by virtual address, the tasks to which connections are kept.
+func (b Balancer) Kept() map[netip.Addr][]netip.Addr {
+	kept := map[netip.Addr][]netip.Addr{}
+	for _, list := range b.families {
+		for _, s := range list {
+			kept[s.VIP] = s.Keep
 		}
-		list = append(list, b)
+	}
+	return kept
+}
+
+// Of returns what a client has of the services in one family.
+func (b Balancer) Of(client wire.Attachment, six bool) (list []Balanced) {
+	f := 0
+	if six {
+		f = 1
+	}
+	for _, s := range b.families[f] {
+		if s.Tasks = turned(client, s.Tasks); s.affinity {
+			s.Tasks = chosen(client, s.Tasks)
+		}
+		list = append(list, s.Balanced)
 	}
 	return list
 }

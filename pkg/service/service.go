@@ -175,24 +175,55 @@ func (p Picture) Untold(n Network) (list []Endpoint) {
 // Tasks returns a service's tasks, in the order of their containers' IDs.
 func (n Network) Tasks(s Service) (tasks []Task) {
 	for _, e := range n.Endpoints {
-		if e.Starting || !e.Bears(s.Name) {
+		if !e.Starting && e.Bears(s.Name) {
+			tasks = append(tasks, e.of(s))
+		}
+	}
+	slices.SortFunc(tasks, inOrder)
+	return tasks
+}
+
+// of returns the container as a task of a service.
+func (e Endpoint) of(s Service) Task {
+	switch {
+	case e.Dead:
+		return Task{e, Unreachable}
+	case e.Drained:
+		return Task{e, Draining}
+	case s.Health != "" && !slices.Contains(e.Healthy, s.Name):
+		return Task{e, Unhealthy}
+	}
+	return Task{e, Ready}
+}
+
+func inOrder(a, b Task) int {
+	return cmp.Or(strings.Compare(a.Owner.String(), b.Owner.String()), strings.Compare(a.Node, b.Node))
+}
+
+// tasks returns the tasks of each service, as [Network.Tasks] does, with one look at each
+// container.
+func (n Network) tasks() [][]Task {
+	all := make([][]Task, len(n.Services))
+	named := make(map[string]int, len(n.Services))
+	for i, s := range n.Services {
+		named[strings.ToLower(s.Name)] = i
+	}
+	for _, e := range n.Endpoints {
+		if e.Starting {
 			continue
 		}
-		state := Ready
-		switch {
-		case e.Dead:
-			state = Unreachable
-		case e.Drained:
-			state = Draining
-		case s.Health != "" && !slices.Contains(e.Healthy, s.Name):
-			state = Unhealthy
+		var of []int
+		for _, name := range append([]string{e.Name}, e.Names...) {
+			if i, is := named[strings.ToLower(name)]; is && !slices.Contains(of, i) {
+				of = append(of, i)
+				all[i] = append(all[i], e.of(n.Services[i]))
+			}
 		}
-		tasks = append(tasks, Task{e, state})
 	}
-	slices.SortFunc(tasks, func(a, b Task) int {
-		return cmp.Or(strings.Compare(a.Owner.String(), b.Owner.String()), strings.Compare(a.Node, b.Node))
-	})
-	return tasks
+	for _, tasks := range all {
+		slices.SortFunc(tasks, inOrder)
+	}
+	return all
 }
 
 // addresses returns the addresses of a family of tasks in one of the states.
@@ -208,19 +239,20 @@ func addresses(tasks []Task, six bool, states ...State) (list []netip.Addr) {
 // Hosts returns the names that services have on the network, in place of those of
 // containers: the service's name, and tasks.NAME for the addresses of all its tasks.
 func (n Network) Hosts() (hosts []names.HostEntry) {
-	for _, s := range n.Services {
+	all := n.tasks()
+	for i, s := range n.Services {
 		if s.Removing {
 			continue
 		}
-		tasks := n.Tasks(s)
-		own, all := slices.Clone(s.VIPs), []netip.Addr(nil)
+		tasks := all[i]
+		own, each := slices.Clone(s.VIPs), []netip.Addr(nil)
 		for _, six := range []bool{false, true} {
 			if s.Mode == DNSRR {
 				own = append(own, addresses(tasks, six, Ready)...)
 			}
-			all = append(all, addresses(tasks, six, Ready, Draining, Unhealthy)...)
+			each = append(each, addresses(tasks, six, Ready, Draining, Unhealthy)...)
 		}
-		hosts = append(hosts, names.HostEntry{Name: s.Name, Addresses: own}, names.HostEntry{Name: "tasks." + s.Name, Addresses: all})
+		hosts = append(hosts, names.HostEntry{Name: s.Name, Addresses: own}, names.HostEntry{Name: "tasks." + s.Name, Addresses: each})
 	}
 	return hosts
 }

@@ -33,7 +33,7 @@ func shown(n Network, client wire.Attachment) string {
 		lines = append(lines, fmt.Sprint("name ", h.Name, " ", h.Addresses))
 	}
 	for _, six := range []bool{false, true} {
-		for _, b := range n.Balanced(client, six) {
+		for _, b := range n.Balancer().Of(client, six) {
 			lines = append(lines, b.Lines()...)
 			lines = append(lines, fmt.Sprint("keep ", b.Keep))
 		}
@@ -117,7 +117,7 @@ func TestAffinity(t *testing.T) {
 		n.Endpoints = append(n.Endpoints, endpoint(fmt.Sprintf("c%d", i+1), "web"))
 	}
 	at := func(n Network, i int) netip.Addr {
-		list := n.Balanced(wire.Attachment{Network: "net", Container: fmt.Sprint("client", i), IfName: "eth0"}, false)[0].Tasks
+		list := n.Balancer().Of(wire.Attachment{Network: "net", Container: fmt.Sprint("client", i), IfName: "eth0"}, false)[0].Tasks
 		if len(list) != 1 {
 			t.Fatalf("client %d is at %v", i, list)
 		}
@@ -157,7 +157,7 @@ func TestFirstTurn(t *testing.T) {
 	n := Network{Name: "net", Services: []Service{{Name: "web", Network: "net", Mode: VIP, VIPs: vips[:1]}}, Endpoints: []Endpoint{endpoint("c1", "web"), endpoint("c2", "web"), endpoint("c3", "web")}}
 	first := map[netip.Addr]bool{}
 	for i := range 50 {
-		list := n.Balanced(wire.Attachment{Network: "net", Container: fmt.Sprint("client", i), IfName: "eth0"}, false)[0].Tasks
+		list := n.Balancer().Of(wire.Attachment{Network: "net", Container: fmt.Sprint("client", i), IfName: "eth0"}, false)[0].Tasks
 		first[list[0]] = true
 		if len(list) != 3 {
 			t.Fatal(list)

@@ -73,14 +73,16 @@ func FlushAddresses(addrs []netip.Addr) error {
 	return flushFlows(match, addressFilters(plain, countConnections())...)
 }
 
-// FlushTo forgets the connections to an address that is rewritten to another than these, in
-// the network namespace of the calling thread.
-func FlushTo(to netip.Addr, kept []netip.Addr) error {
-	f := ctFilter{family: unix.AF_INET}
-	if to.Is6() {
-		f.family = unix.AF_INET6
+// FlushTo forgets the connections to addresses that are rewritten to others than each one's, in
+// the network namespace of the calling thread. It walks the table once.
+func FlushTo(kept map[netip.Addr][]netip.Addr) error {
+	if len(kept) == 0 {
+		return nil
 	}
-	return flushFlows(func(f flow) bool { return f.orig.dst == to && !slices.Contains(kept, f.answer.src) }, f)
+	return flushFlows(func(f flow) bool {
+		to, is := kept[f.orig.dst]
+		return is && !slices.Contains(to, f.answer.src)
+	}, ctFilter{})
 }
 
 // FlushIngress forgets the connections to ports of the host that lead to others than the port's.

@@ -67,7 +67,7 @@ func (c client) Ensure() (changed bool, err error) {
 	if err := errors.Join(c.lacking(n), n.Crowded(c.o.Endpoint)); err != nil {
 		return false, err
 	}
-	changed, err = c.h.apply(c.o, n)
+	changed, err = c.h.apply(c.o, n.Balancer())
 	if err != nil || !n.Publishes() {
 		return changed, err
 	}
@@ -109,7 +109,7 @@ func (c client) Check() error {
 		return err
 	}
 	return errors.Join(c.h.eachTable(c.o, func(t nstable.Table, six bool) error {
-		return t.CheckServices(service.ChainsOf(n.Name), n.Balanced(c.o.Owner, six))
+		return t.CheckServices(service.ChainsOf(n.Name), n.Balancer().Of(c.o.Owner, six))
 	}), c.h.Ports.CheckIngress(n))
 }
 
@@ -129,7 +129,7 @@ func (c client) Remove() error {
 		return errors.Join(err, e)
 	}
 	defer lock.Unlock()
-	_, e = c.h.apply(c.o, service.Network{Name: network})
+	_, e = c.h.apply(c.o, service.Balancer{Network: network})
 	if gone(e) {
 		e = nil
 	}
@@ -151,24 +151,27 @@ func (h Services) shared(c *service.Client) bool {
 
 // apply makes a client's rules as its network has them, and has it forget connections to
 // tasks that are gone. The caller has the lock of the network's services.
-func (h Services) apply(c *service.Client, n service.Network) (changed bool, err error) {
+func (h Services) apply(c *service.Client, b service.Balancer) (changed bool, err error) {
+	changed, err = h.install(c, b)
+	if err != nil {
+		return changed, err
+	}
+	return changed, h.forget(c, b)
+}
+
+// install makes a client's rules.
+func (h Services) install(c *service.Client, b service.Balancer) (changed bool, err error) {
 	lock, err := h.Records.LockSandbox(c.Cookie)
 	if err != nil {
 		return false, err
 	}
 	defer lock.Unlock()
-	var all []service.Balanced
 	err = h.eachTable(c, func(t nstable.Table, six bool) error {
-		want := n.Balanced(c.Owner, six)
-		all = append(all, want...)
-		did, err := t.InstallServices(service.ChainsOf(n.Name), want)
+		did, err := t.InstallServices(service.ChainsOf(b.Network), b.Of(c.Owner, six))
 		changed = changed || did
 		return err
 	})
-	if err != nil {
-		return changed, err
-	}
-	return changed, h.forget(c, all)
+	return changed, err
 }
 
 // eachTable calls f with the table of each family of a client's sandbox.
@@ -202,21 +205,16 @@ func (h Services) sandbox(c *service.Client) (*spaces.Space, error) {
 
 // forget has a client forget its connections to tasks that are gone, once the rules lead
 // elsewhere.
-func (h Services) forget(c *service.Client, list []service.Balanced) error {
-	if len(list) == 0 {
+func (h Services) forget(c *service.Client, b service.Balancer) error {
+	kept := b.Kept()
+	if len(kept) == 0 {
 		return nil
 	}
 	s, err := h.sandbox(c)
 	if err != nil {
 		return err
 	}
-	return s.Do(func() error {
-		var errs []error
-		for _, b := range list {
-			errs = append(errs, conntrack.FlushTo(b.VIP, b.Keep))
-		}
-		return errors.Join(errs...)
-	})
+	return s.Do(func() error { return conntrack.FlushTo(kept) })
 }
 
 // gone reports whether a sandbox is not there any more.
@@ -240,15 +238,22 @@ func (h Services) Sync(network string, first bool) (n service.Network, refused *
 	}
 	list, err := h.Records.List(network)
 	errs := []error{err}
-	for _, r := range list {
-		if r.IPAM.Type == "" || r.State != records.Up || r.Firewall == nil {
-			continue
+	balancer := n.Balancer()
+	// Connections to come before those to be forgotten: all clients are to lead elsewhere soon.
+	for _, step := range []func(*service.Client) error{
+		func(c *service.Client) error { _, err := h.install(c, balancer); return err },
+		func(c *service.Client) error { return h.forget(c, balancer) },
+	} {
+		for _, r := range list {
+			if r.IPAM.Type == "" || r.State != records.Up || r.Firewall == nil {
+				continue
+			}
+			c := &service.Client{NetNS: r.NetNS, Cookie: r.Cookie, Endpoint: service.Endpoint{Owner: r.Attachment}}
+			if err := step(c); err != nil && !gone(err) {
+				errs = append(errs, fmt.Errorf("services of %s: %w", r.Attachment, err))
+			}
+			h.Forget(r.NetNS)
 		}
-		c := &service.Client{NetNS: r.NetNS, Cookie: r.Cookie, Endpoint: service.Endpoint{Owner: r.Attachment}}
-		if _, err := h.apply(c, n); err != nil && !gone(err) {
-			errs = append(errs, fmt.Errorf("services of %s: %w", r.Attachment, err))
-		}
-		h.Forget(r.NetNS)
 	}
 	if n.Publishes() {
 		refused, err = h.Ports.EnsureIngress(n, first)
