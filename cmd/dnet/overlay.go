@@ -445,7 +445,7 @@ func (a *app) drainUnless(word string, drained bool, missing error) error {
 	}
 	err := a.drainNode(word, drained)
 	if errors.Is(err, overlay.ErrNotFound) {
-		return missing
+		return fmt.Errorf("%w, nor a node of that name", missing)
 	}
 	return err
 }

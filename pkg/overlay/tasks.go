@@ -110,7 +110,7 @@ func (c Cluster) DrainNode(ctx context.Context, node string, drained bool) error
 	return again("node "+node, func() (bool, error) {
 		e, err := c.Store.Get(ctx, c.Keys.Node(node))
 		if errors.Is(err, ErrNotFound) {
-			return false, fmt.Errorf("node %s: %w", node, err)
+			return false, fmt.Errorf("%w: no node of the cluster is called %s", ErrNotFound, node)
 		}
 		if err != nil {
 			return false, err
