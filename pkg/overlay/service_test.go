@@ -56,6 +56,8 @@ func TestCreateService(t *testing.T) {
 	if fmt.Sprint(v.VIPs) != "[10.9.0.3]" {
 		t.Errorf("it has %s", v.VIPs)
 	}
+	bare := asService("api")
+	bare.Mode = service.DNSRR // it needs nothing that is another's
 	before := entries(t, c[0].Store, keys.Prefix)
 	for _, w := range []struct {
 		service overlay.Service
@@ -63,6 +65,7 @@ func TestCreateService(t *testing.T) {
 		text    string
 	}{
 		{asService("api"), 0, "service api exists already on network web"},
+		{bare, 0, "service api exists already on network web"},
 		{asService("far", "10.8.0.1"), wire.CodeConfig, "vip: no configured subnet contains IP address 10.8.0.1"},
 		{asService("gate", "10.9.0.1"), wire.CodeAddressTaken, "vip: Address already in use: 10.9.0.1 is the gateway"},
 		{asService("box", "10.9.0.2"), wire.CodeAddressTaken, "vip: Address already in use: 10.9.0.2 is claimed by c1/eth0 on node b"},
