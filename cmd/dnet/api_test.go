@@ -116,6 +116,9 @@ func TestAPI(t *testing.T) {
 		{"GET", "/containers/gone/json", "", 200, []string{`"Status":"exited"`, `"Networks":{}`}},
 		{"POST", "/networks/create", `{"Name": "lab", "IPAM": {"Config": [{"Subnet": "10.2.0.0/24", "Gateway": "10.2.0.9"}]}}`, 201, []string{network.ID("lab")}},
 		{"GET", "/networks/lab", "", 200, []string{`"Config":[{"Subnet":"10.2.0.0/24","Gateway":"10.2.0.9"}]`}},
+		{"POST", "/networks/create", `{"Name": "bare", "IPAM": {"Config": [{"Subnet": "10.3.0.0/24"}]}}`, 201, nil},
+		{"GET", "/networks/bare", "", 200, []string{`"Config":[{"Subnet":"10.3.0.0/24"}]`}},
+		{"GET", "/networks?filters=%7B%22name%22:%5B%22bare%22%5D%7D", "", 200, []string{`"Config":[{"Subnet":"10.3.0.0/24"}]`}},
 		{"POST", "/networks/create", `{"Name": "lab"}`, 409, []string{"network with name lab already exists"}},
 		{"POST", "/networks/create", `{"Name": ""}`, 400, []string{"invalid name: name is empty"}},
 		{"POST", "/networks/create", `{"Name": "host"}`, 403, []string{"operation is not permitted on predefined host network"}},
@@ -133,7 +136,7 @@ func TestAPI(t *testing.T) {
 		{"POST", "/networks/web/connect", `{"Container": "shop"}`, 403, []string{"endpoint with name shop already exists in network web"}},
 		{"POST", "/networks/host/connect", `{"Container": "shop"}`, 400, []string{"cannot connect container to host network"}},
 		{"POST", "/networks/lab/disconnect", `{"Container": "shop"}`, 500, []string{"is not connected to network lab"}},
-		{"POST", "/networks/prune", "", 200, []string{`{"NetworksDeleted":["lab"]}`}},
+		{"POST", "/networks/prune", "", 200, []string{`{"NetworksDeleted":["bare","lab"]}`}},
 		{"GET", "/networks/lab", "", 404, []string{"network lab not found"}},
 		{"GET", "/info", "", 200, []string{`"Containers":2,"ContainersRunning":1`, `"Network":["bridge","ipvlan","macvlan"]`}},
 	} {

@@ -43,16 +43,31 @@ func (b apiBackend) Networks() ([]engineapi.Network, error) {
 				attached, err := b.store.Attached(n.Name)
 				return err != nil || attached
 			},
-			Describe: func(detail bool) (*catalog.Inspection, error) {
+			Describe: func(detail bool) (out *catalog.Inspection, err error) {
 				if detail {
-					return b.inspect(n)
+					out, err = b.inspect(n)
+				} else {
+					f, _ := n.Facts(b.registered(n)) // inspect and ADD report the error
+					out = n.Inspect(n.Created, f, nil, nil)
 				}
-				f, _ := n.Facts(b.registered(n)) // inspect and ADD report the error
-				return n.Inspect(n.Created, f, nil, nil), nil
+				if err == nil {
+					hideGateways(n, out)
+				}
+				return out, err
 			},
 		})
 	}
 	return out, err
+}
+
+// hideGateways leaves out the gateways that were not asked for, as a Docker engine does: Terraform's
+// provider makes a network anew, each time, that has one which its configuration does not name.
+func hideGateways(n Network, out *catalog.Inspection) {
+	for i := range out.IPAM.Config {
+		if c := &out.IPAM.Config[i]; slices.Contains(n.NoGateway, c.Subnet.String()) {
+			c.Gateway = catalog.ShownAddr{}
+		}
+	}
 }
 
 // Create creates a network.

@@ -121,7 +121,7 @@ type createRequest struct {
 // options returns what the request asks for.
 func (r createRequest) options(v apiVersion) *catalog.Options {
 	o := &catalog.Options{
-		Name: r.Name, Driver: r.Driver, DriverOptions: r.Options, Labels: r.Labels, Internal: r.Internal, Attachable: r.Attachable,
+		Name: r.Name, Driver: r.Driver, DriverOptions: r.Options, Labels: r.Labels, Internal: r.Internal, Attachable: r.Attachable, ByAPI: true,
 		IPv4: r.EnableIPv4, IPv6: r.EnableIPv6, IPAMDriver: "default",
 	}
 	if o.Driver == "" {

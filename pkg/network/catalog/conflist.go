@@ -31,6 +31,9 @@ type Conflist struct {
 	// all others.
 	Configuration *Configuration
 	ConfigFrom    string // the configuration network that it was made by; "" for none
+	// NoGateway are subnets, "10.1.0.0/24", that a client of Docker's API gave without a gateway: it expects to
+	// find none when it looks.
+	NoGateway []string
 }
 
 // ID returns the network's ID, see [ID].
@@ -55,6 +58,8 @@ type conflistArgs struct {
 	Dnet struct {
 		Attachable bool   `json:"attachable,omitempty"`
 		ConfigFrom string `json:"configFrom,omitempty"`
+
+		NoGateway []string `json:"noGateway,omitempty"`
 	} `json:"dnet,omitzero"`
 	// Labels are where Podman keeps a network's labels: it shows dnet's, and dnet shows
 	// Podman's.
@@ -90,7 +95,7 @@ func ParseConflist(data []byte, plugins []*network.Plugin) (*Conflist, error) {
 	c := &Conflist{Name: raw.Name, Labels: map[string]string{}, Plugins: raw.Plugins, Raw: data}
 	var args conflistArgs
 	if json.Unmarshal(raw.Args, &args) == nil { // other programs may have anything there
-		c.Attachable, c.ConfigFrom = args.Dnet.Attachable, args.Dnet.ConfigFrom
+		c.Attachable, c.ConfigFrom, c.NoGateway = args.Dnet.Attachable, args.Dnet.ConfigFrom, args.Dnet.NoGateway
 		maps.Copy(c.Labels, args.Labels)
 	}
 	if err := json.Unmarshal(raw.Plugins[0], &first); err != nil {
@@ -120,6 +125,7 @@ type listing struct {
 	labels     map[string]string
 	attachable bool
 	configFrom string
+	noGateway  []string
 }
 
 // encodeList writes a list.
@@ -135,9 +141,9 @@ func encodeList(l listing) ([]byte, error) {
 		}
 		file.Plugins = append(file.Plugins, data)
 	}
-	if args := (conflistArgs{Labels: l.labels}); len(l.labels) > 0 || l.attachable || l.configFrom != "" {
+	if args := (conflistArgs{Labels: l.labels}); len(l.labels) > 0 || l.attachable || l.configFrom != "" || len(l.noGateway) > 0 {
 		var err error
-		args.Dnet.Attachable, args.Dnet.ConfigFrom = l.attachable, l.configFrom
+		args.Dnet.Attachable, args.Dnet.ConfigFrom, args.Dnet.NoGateway = l.attachable, l.configFrom, l.noGateway
 		if file.Args, err = encode(args); err != nil {
 			return nil, err
 		}

@@ -25,6 +25,7 @@ type Options struct {
 	Labels        map[string]string
 	Internal      bool
 	Attachable    bool
+	ByAPI         bool  `json:"-"` // a client of Docker's API creates it, see [Conflist.NoGateway]
 	IPv4, IPv6    *bool // nil: not told
 
 	Subnets     []string
@@ -244,11 +245,15 @@ func (o *Options) ipamOptions(raw *ipam.Raw) error {
 // those given and those chosen, in the order of the registry.
 func (d *Draft) Conflist(subnets []netip.Prefix) ([]byte, error) {
 	list := make([]ipam.RawSubnet, len(subnets))
+	var noGateway []string
 	for i, p := range subnets {
 		list[i] = ipam.RawSubnet{Subnet: p.String()}
 		for _, given := range d.subnets {
-			if given.Subnet == list[i].Subnet {
-				list[i] = given
+			if given.Subnet != list[i].Subnet {
+				continue
+			}
+			if list[i] = given; given.Gateway == "" && d.options.ByAPI {
+				noGateway = append(noGateway, given.Subnet)
 			}
 		}
 	}
@@ -262,6 +267,7 @@ func (d *Draft) Conflist(subnets []netip.Prefix) ([]byte, error) {
 	return encodeList(listing{
 		name: d.options.Name, version: d.version, plugins: append([]any{plugin}, d.behind...),
 		labels: d.options.Labels, attachable: d.options.Attachable, configFrom: d.options.ConfigFrom,
+		noGateway: noGateway,
 	})
 }
 
