@@ -9,7 +9,7 @@ import (
 )
 
 // Element is one element of a set, or of a map if it has a Value. The parts of
-// key and value are an [IfName], [Proto], [Service], [Family], [netip.Addr] or
+// key and value are an [IfName], [Proto], [Service], [Family], [Mark], [MAC], [Jump], [netip.Addr] or
 // [netip.Prefix], in the order of the set's types.
 type Element struct {
 	Set     string
@@ -27,6 +27,11 @@ func (n IfName) String() string { return strconv.Quote(string(n)) }
 type Proto string
 
 func (p Proto) String() string { return string(p) }
+
+// Mark is a mark of packets and connections.
+type Mark uint32
+
+func (m Mark) String() string { return fmt.Sprintf("0x%08x", uint32(m)) }
 
 // Service is a port.
 type Service uint16
@@ -84,6 +89,11 @@ func (n *Network) Elements() []Element {
 	}
 	if n.Overlay {
 		add(SetOverlays, bridge)
+		for _, a := range n.Self {
+			rest = append(rest, Element{
+				Set: byFamily(a.Is6(), MapSelf4, MapSelf6), Key: []fmt.Stringer{bridge}, Value: []fmt.Stringer{a}, Comment: comment,
+			})
+		}
 	}
 	if n.Hosts {
 		add(SetHosts, bridge)

@@ -80,6 +80,9 @@ type Network struct {
 	// which each node has one with the gateway's address, reaches those here only, see
 	// [Member]: an answer from another node would stay there.
 	Overlay bool `json:"overlay,omitempty"`
+	// Self has the addresses, one a family, from which the host sends to tasks of services on other
+	// nodes what comes from itself, and from containers.
+	Self []netip.Addr `json:"self,omitempty"`
 	// Hosts says that other nodes' containers are reached by the host, which has an address
 	// of its own on the network: see [Inside].
 	Hosts bool `json:"hosts,omitempty"`

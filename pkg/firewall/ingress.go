@@ -32,6 +32,18 @@ func OfService(network, service string) wire.Attachment {
 // IsOfService reports whether a comment is that of a service's port.
 func IsOfService(comment string) bool { return strings.HasPrefix(comment, ServiceOwner+" ") }
 
+// IsOfNetwork reports whether a comment is that of a port of a service of the network.
+func (i *Ingress) IsOfNetwork(comment string) bool {
+	return strings.HasPrefix(comment, OfService(i.Network, "").String())
+}
+
+// Fits reports whether the comment of a service's ports is whole: by it they are known as the
+// network's.
+func Fits(network, service string) bool {
+	owner := OfService(network, service)
+	return Comment(owner) == owner.String()
+}
+
 // OwnerWords says who has a port by the comment of its element: "service api of network web", or
 // "container c1 on network web".
 func OwnerWords(comment string) string {
@@ -148,10 +160,7 @@ func (t Turn) Comment() string {
 
 // Ingress is what the services of a network have at the host's ports.
 type Ingress struct {
-	Network string
-	// Owners are the comments of all services of the network. What else one of them has is taken
-	// away.
-	Owners []string
+	Network string // what else its services have is taken away
 	// Claims take the ports, one each, by a virtual address as if that were a container's. Rules
 	// don't come to it: the turns are before.
 	Claims []*Endpoint
@@ -197,4 +206,28 @@ func (e *RefusedError) Unwrap() []error { return e.Errs }
 // Has reports whether a claim is refused.
 func (e *RefusedError) Has(claim *Endpoint) bool {
 	return e != nil && slices.ContainsFunc(e.Claims, func(o *Endpoint) bool { return o.Owner == claim.Owner && o.Ports[0] == claim.Ports[0] })
+}
+
+// Sender is another node of an overlay network whose host sends to containers here: connections that
+// came to it, for a port of a service. What answers them is marked, and so routed back there.
+type Sender struct {
+	Network, Bridge string
+	MAC             string // of the other node's bridge
+	Mark            uint32 // under [MarkMask]
+}
+
+// Key names the bridge and the MAC.
+func (s *Sender) Key() string { return "sender " + s.MAC + " on " + s.Bridge }
+
+// Refers names the network whose rules must be there first.
+func (s *Sender) Refers() []string { return []string{(&Network{Name: s.Network}).Key()} }
+
+// Root marks the element as something that does not go with the bridge.
+func (s *Sender) Root() {}
+
+func (s *Sender) String() string { return joinElements([]Element{s.Element()}) }
+
+// Element returns what puts it into the map.
+func (s *Sender) Element() Element {
+	return Element{Set: MapSenders, Key: []fmt.Stringer{IfName(s.Bridge), MAC(s.MAC)}, Value: []fmt.Stringer{Mark(s.Mark)}, Comment: NetworkComment(s.Network)}
 }

@@ -40,6 +40,9 @@ const (
 	SetOpen6       = "open6"       //
 	SetApart       = "apart"       // bridges of networks that others reach, and whose containers may not talk: each with itself
 	SetClosed      = "closed"      // families that dcni switched forwarding on for
+	MapSenders     = "senders"     // bridge . MAC of another node's, whose host sends to containers, and the node's mark
+	MapSelf4       = "self4"       // bridges of overlay networks, and the address of the host's own packets there
+	MapSelf6       = "self6"       //
 	SetHosts       = "hosts"       // bridges of overlay networks on which the host has an address of its own
 	SetMembers4    = "members4"    // bridge . address of containers on adopted bridges, and of overlay networks
 	SetMembers6    = "members6"    //
@@ -69,7 +72,7 @@ const (
 // Version identifies the present rules. ADD installs them again where it finds another
 // version. It is the hash of their text, written down because hashing them would cost
 // each ADD more than looking them up. A test compares the two.
-const Version = "rules 24301d3c50178cd6"
+const Version = "rules f602ab0d33b7d36f"
 
 // IsVersion reports whether a comment is a version of the rules, of whichever dcni.
 func IsVersion(comment string) bool { return strings.HasPrefix(comment, "rules ") }
@@ -81,7 +84,7 @@ var ChainUses = []struct {
 	Chain string
 	Times uint32
 }{
-	{"foreign", 11}, {"forward", 27}, {"host", 3}, {"input", 1}, {"invalid", 12}, {"outgoing", 7}, {"output", 1}, {"postrouting", 17}, {"prerouting", 1}, {"publish", 10}, {"opened", 11}, {"raw", 3},
+	{"arrived", 2}, {"foreign", 11}, {"forward", 27}, {"host", 4}, {"input", 1}, {"invalid", 12}, {"outgoing", 7}, {"output", 1}, {"postrouting", 26}, {"prerouting", 1}, {"publish", 10}, {"opened", 11}, {"raw", 3},
 	{"routed", 4}, {"version", 1},
 }
 
@@ -109,6 +112,7 @@ func table() Table {
 		Chains: []Chain{
 			{Name: UserChain},
 			rawChain(),
+			arrivedChain(),
 			publishChain(),
 			{"prerouting", &Hook{"nat", "prerouting", beforeDNAT, "dstnat - 1"}, toPublish()},
 			{"output", &Hook{"nat", "output", beforeDNAT, "-101"}, toPublish()},
@@ -146,6 +150,9 @@ func sets() []Set {
 		{Name: MapSNAT4, Key: []Type{TypeIfName}, Value: []Type{TypeIPv4}},
 		{Name: MapSNAT6, Key: []Type{TypeIfName}, Value: []Type{TypeIPv6}},
 		{Name: SetOverlays, Key: []Type{TypeIfName}},
+		{Name: MapSenders, Key: []Type{TypeIfName, TypeMAC}, Value: []Type{TypeMark}},
+		{Name: MapSelf4, Key: []Type{TypeIfName}, Value: []Type{TypeIPv4}},
+		{Name: MapSelf6, Key: []Type{TypeIfName}, Value: []Type{TypeIPv6}},
 		{Name: SetUnprotected, Key: []Type{TypeIfName, TypeFamily}},
 		{Name: SetRouted, Key: []Type{TypeIfName, TypeFamily}},
 		{Name: SetTrusted, Key: []Type{TypeIfName, TypeIfName}},
@@ -189,6 +196,21 @@ func rawChain() Chain {
 		rule(Drop, notLo, AddrIn{FieldDst6, false, netip.MustParsePrefix("::1/128")}),
 	}}
 }
+
+// arrivedChain notes through which node a connection came that its host sent to a container here, as to
+// a task of a service, and has answers routed back there: the client is another host, to which
+// this node's own way would lead with the container's address. The rules of policy routing are
+// about what came in by the bridge: a mark stays on the VXLAN packet too, which the host sends.
+func arrivedChain() Chain {
+	overlay := in(SetOverlays, FieldIIf)
+	return Chain{"arrived", &Hook{"filter", "prerouting", afterTracking, "mangle"}, []Rule{
+		rule(SetCtMark{[]Field{FieldIIf, FieldSrcMAC}, MapSenders}, overlay, New),
+		rule(MarkAsConn, overlay, Reply, Marked),
+	}}
+}
+
+// afterTracking is the priority of what is before routing and knows the connection.
+const afterTracking = -150
 
 // Priorities of the chains that translate addresses: just before those of others (dstnat is
 // -100, srcnat 100). Of chains of one hook and priority the kernel asks the one first that
@@ -349,7 +371,18 @@ func postroutingChain() Chain {
 	not6 := AddrIn{FieldDst6, true, netip.MustParsePrefix("ff00::/8")}
 	snat4, snat6 := SNAT{false, FieldIIf, MapSNAT4}, SNAT{true, FieldIIf, MapSNAT6}
 	fromOurs, member4, member6 := in(SetBridges, FieldIIf), members()[0], members()[1]
+	remote4, remote6 := elsewhere(FieldDst4, SetMembers4), elsewhere(FieldDst6, SetMembers6)
+	self4, self6 := SNAT{false, FieldOIf, MapSelf4}, SNAT{true, FieldOIf, MapSelf6}
+	overlay := in(SetOverlays, FieldOIf)
 	return Chain{"postrouting", &Hook{"nat", "postrouting", beforeSNAT, "srcnat - 1"}, []Rule{
+		rule(self4, overlay, DNATed, remote4, FromUs),
+		rule(self6, overlay, DNATed, remote6, FromUs),
+		rule(self4, overlay, DNATed, remote4, out4), // with bridge netfilter no link is known where it came in
+		rule(self6, overlay, DNATed, remote6, out6),
+		rule(self4, overlay, DNATed, remote4, fromOurs),
+		rule(self6, overlay, DNATed, remote6, fromOurs),
+		rule(self4, overlay, DNATed, remote4, member4.from),
+		rule(self6, overlay, DNATed, remote6, member6.from),
 		rule(Masquerade, toOurs, DNATed, from127),
 		rule(Masquerade, toOurs, DNATed, out4),
 		rule(Masquerade, toOurs, DNATed, out6),
@@ -358,6 +391,7 @@ func postroutingChain() Chain {
 		rule(Masquerade, member6.to, DNATed, out6),
 		rule(Return, out4),
 		rule(Return, out6),
+		rule(Return, in(SetOverlays, FieldIIf), in(SetICC, FieldIIf, FieldOIf)),
 		rule(Return, in(SetRouted, FieldIIf, FieldFamily)),
 		rule(snat4, fromOurs, not4),
 		rule(snat6, fromOurs, not6),
@@ -370,14 +404,21 @@ func postroutingChain() Chain {
 	}}
 }
 
+// elsewhere matches what is for a container on another node, on an overlay network.
+func elsewhere(to Field, members string) Match {
+	return InSet{Fields: []Field{FieldOIf, to}, Set: members, Not: true}
+}
+
 // hostChain refuses what the host itself sends to containers of an overlay network on
-// other nodes: it would carry the gateway's address, which those nodes have as well. Where
+// other nodes: it would carry the gateway's address, which those nodes have as well, but for what is
+// for a port of a service, and carries the node's own. Where
 // the host has an address of its own, it marks what it sends there, see [Inside].
 func hostChain() Chain {
 	overlay := in(SetOverlays, FieldOIf)
 	return Chain{"host", &Hook{"filter", "output", 0, "filter"}, []Rule{
-		rule(Reject, overlay, in(SetSubnets4, FieldOIf, FieldDst4), InSet{Fields: []Field{FieldOIf, FieldDst4}, Set: SetMembers4, Not: true}),
-		rule(Reject, overlay, in(SetSubnets6, FieldOIf, FieldDst6), InSet{Fields: []Field{FieldOIf, FieldDst6}, Set: SetMembers6, Not: true}),
 		rule(SetInside, in(SetHosts, FieldOIf)),
+		rule(Return, DNATed),
+		rule(Reject, overlay, in(SetSubnets4, FieldOIf, FieldDst4), elsewhere(FieldDst4, SetMembers4)),
+		rule(Reject, overlay, in(SetSubnets6, FieldOIf, FieldDst6), elsewhere(FieldDst6, SetMembers6)),
 	}}
 }

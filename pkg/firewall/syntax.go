@@ -28,6 +28,7 @@ const (
 	TypeFamily  Type = "nf_proto"
 	TypeMAC     Type = "ether_addr"
 	TypeVerdict Type = "verdict"
+	TypeMark    Type = "mark"
 )
 
 // Set is a named set, or a map if it has a Value.
@@ -93,7 +94,7 @@ const (
 	FieldIKind  Field = "meta iifkind"
 	FieldOKind  Field = "meta oifkind"
 
-	// Of frames; see [FrameTable].
+	// Of frames; see [FrameTable]. Of packets the first is there where their link is Ethernet.
 	FieldSrcMAC   Field = "ether saddr"
 	FieldARPMAC   Field = "arp saddr ether"
 	FieldARPAddr  Field = "arp saddr ip"
@@ -161,6 +162,7 @@ const (
 	Established State = "established,related"   // of a connection that was accepted
 	Invalid     State = "invalid"               // of none, or not where that is: NAT leaves it as it is
 	NotAccepted State = "invalid,new,untracked" // all others than Established
+	New         State = "new"                   // the first of a connection
 )
 
 // Family4 and Family6 match packets of a family.
@@ -189,6 +191,9 @@ type Direction string
 // Original matches what goes the way that the first packet went.
 const Original Direction = "original"
 
+// Reply matches what goes the other way.
+const Reply Direction = "reply"
+
 // Status is a match of what was done to the connection.
 type Status string
 
@@ -206,6 +211,7 @@ const (
 	Local     FibType = "daddr type local"    // to one of the host's own addresses
 	Unicast   FibType = "daddr type unicast"  // to one other machine
 	NotFromUs FibType = "saddr type != local" // not from one of the host's own addresses
+	FromUs    FibType = "saddr type local"    // from one of them
 )
 
 // Input is a match of the interface by which a packet came; see [Forwarded].
@@ -215,7 +221,18 @@ type Input string
 // and not what a bridge passes from port to port.
 const Forwarded Input = "iif != 0"
 
-// Verdict is one of [Do], [Jump], [VMap], [DNAT], [SNAT], [Update].
+// MarkMask is the part of marks that says which node a connection to a task came through.
+const MarkMask = 0xffff0000
+
+// Marked matches connections that came through another node.
+const Marked CtMark = "!= 0x00000000/16" // of the bits of MarkMask
+
+// CtMark is a match of a connection's mark; see [Marked].
+type CtMark string
+
+func (m CtMark) String() string { return "ct mark " + string(m) }
+
+// Verdict is one of [SetCtMark], [Do], [Jump], [VMap], [DNAT], [SNAT], [Update].
 type Verdict interface{ fmt.Stringer }
 
 // Do is a verdict without an argument.
@@ -228,10 +245,18 @@ const (
 	Return     Do = "return"
 	Masquerade Do = "masquerade"
 	Reject     Do = "reject with icmpx host-unreachable"
+	MarkAsConn Do = "meta mark set ct mark"
 )
 
 // Jump goes on in another chain and comes back.
 type Jump string
+
+// SetCtMark looks the fields up in a map, and gives the connection the mark that is there; the rule does
+// nothing if there is none.
+type SetCtMark struct {
+	Fields []Field
+	Map    string
+}
 
 // VMap looks the fields up in a map of verdicts, and does what is there; the rule does nothing if
 // there is nothing.
@@ -277,7 +302,10 @@ func (m Direction) String() string { return "ct direction " + string(m) }
 func (v Update) String() string    { return "update @" + v.Set + " { " + concatFields(v.Fields) + " }" }
 func (v Do) String() string        { return string(v) }
 func (v Jump) String() string      { return "jump " + string(v) }
-func (v VMap) String() string      { return concatFields(v.Fields) + " vmap @" + v.Map }
+func (v SetCtMark) String() string {
+	return "ct mark set " + concatFields(v.Fields) + " map @" + v.Map
+}
+func (v VMap) String() string { return concatFields(v.Fields) + " vmap @" + v.Map }
 
 func (m AddrIn) String() string {
 	what := m.Prefix.String()

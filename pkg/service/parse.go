@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/names"
 )
 
@@ -76,6 +77,11 @@ func (w Wish) Parse() (s Service, err error) {
 		return s, errors.New("--local: needs a published port, -p PUBLISHED:TARGET")
 	case s.Mode == DNSRR && len(w.VIPs) > 0:
 		return s, fmt.Errorf("vip %s: needs mode %s: with %s the name has the tasks' addresses", w.VIPs[0], VIP, DNSRR)
+	}
+	for _, p := range s.Ports {
+		if p.Published == 0 || p.Target == 0 || !slices.Contains(firewall.Protocols(), p.Protocol) {
+			return s, fmt.Errorf("port %s: must be two ports, 1 to 65535, and tcp, udp or sctp", p)
+		}
 	}
 	if s.Health != "" {
 		if _, err := ParseHealth(s.Health); err != nil {

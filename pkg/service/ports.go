@@ -27,7 +27,6 @@ func (n Network) Publishes() bool {
 func (n Network) Ingress() *firewall.Ingress {
 	in := &firewall.Ingress{Network: n.Name}
 	for _, s := range n.Services {
-		in.Owners = append(in.Owners, firewall.Comment(firewall.OfService(n.Name, s.Name)))
 		if !s.Removing {
 			in.Claims = append(in.Claims, s.Claims()...)
 			in.Turns = append(in.Turns, n.turns(s)...)
@@ -47,6 +46,16 @@ func (s Service) Claims() (list []*firewall.Endpoint) {
 	return list
 }
 
+// near returns the addresses of tasks that are ready: those of this node, or where it has none, those
+// of others, unless local ones only are wanted.
+func near(tasks []Task, six, local bool) []netip.Addr {
+	here := slices.DeleteFunc(slices.Clone(tasks), func(t Task) bool { return t.Node != "" })
+	if list := addresses(here, six, Ready); len(list) > 0 || local {
+		return list
+	}
+	return addresses(tasks, six, Ready)
+}
+
 // turns returns where the service's ports lead, one for each port and family.
 func (n Network) turns(s Service) (list []firewall.Turn) {
 	tasks := n.Tasks(s)
@@ -59,7 +68,7 @@ func (n Network) turns(s Service) (list []firewall.Turn) {
 				Owner: firewall.Comment(firewall.OfService(n.Name, s.Name)), V6: six, Protocol: p.Protocol, Port: p.Published,
 				Sticky: s.Affinity == ClientAffinity,
 			}
-			for _, a := range addresses(tasks, six, Ready) {
+			for _, a := range near(tasks, six, s.Local) {
 				turn.Tasks = append(turn.Tasks, netip.AddrPortFrom(a, p.Target))
 			}
 			list = append(list, turn)

@@ -34,6 +34,8 @@ func (f *Firewall) Ensure(o wire.Object) (changed bool, err error) {
 		return f.ensureFrames(o)
 	case *firewall.BridgePort:
 		return f.ensurePort(o)
+	case *firewall.Sender:
+		return f.ensureSender(o)
 	case *firewall.Ingress:
 		return f.ensureIngress(o)
 	}
@@ -65,6 +67,8 @@ func (f *Firewall) Check(o wire.Object) error {
 		return f.checkFrames()
 	case *firewall.BridgePort:
 		return f.checkPort(o)
+	case *firewall.Sender:
+		return f.checkSender(o)
 	case *firewall.Ingress:
 		return f.checkIngress(o)
 	}
@@ -99,6 +103,8 @@ func (f *Firewall) remove(o wire.Object) error {
 		return f.removeFrames()
 	case *firewall.BridgePort:
 		return f.removePort(o)
+	case *firewall.Sender:
+		return f.removeSender(o)
 	case *firewall.Ingress:
 		return f.removeIngress(o)
 	case firewall.Installation:

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"encoding/binary"
 	"net/netip"
 
 	"github.com/google/nftables/expr"
@@ -50,6 +51,7 @@ func (c *Compiler) Match(m firewall.Match) {
 		bits := map[firewall.State]uint32{
 			firewall.Established: expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED,
 			firewall.Invalid:     expr.CtStateBitINVALID,
+			firewall.New:         expr.CtStateBitNEW,
 			firewall.NotAccepted: expr.CtStateBitINVALID | expr.CtStateBitNEW | expr.CtStateBitUNTRACKED,
 		}[m]
 		c.bit(&expr.Ct{Register: Reg0, Key: expr.CtKeySTATE}, bits)
@@ -64,7 +66,13 @@ func (c *Compiler) Match(m firewall.Match) {
 		c.bit(&expr.Ct{Register: Reg0, Key: expr.CtKeySTATUS}, bit)
 	case firewall.Direction:
 		c.Add(&expr.Ct{Register: Reg0, Key: expr.CtKeyDIRECTION})
-		c.Compare(false, []byte{0})
+		way := byte(0) // IP_CT_DIR_ORIGINAL
+		if m == firewall.Reply {
+			way = 1
+		}
+		c.Compare(false, []byte{way})
+	case firewall.CtMark:
+		c.bit(&expr.Ct{Register: Reg0, Key: expr.CtKeyMARK}, firewall.MarkMask)
 	case firewall.IsProto:
 		c.Add(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: Reg0})
 		c.Compare(false, []byte{protocolNumber(m)})
@@ -117,12 +125,12 @@ func (c *Compiler) noIPsec(m firewall.NoIPsec) {
 
 // fib compares the kind of an address.
 func (c *Compiler) fib(m firewall.FibType) {
-	source, kind := m == firewall.NotFromUs, uint32(unix.RTN_LOCAL)
+	source, kind := m == firewall.NotFromUs || m == firewall.FromUs, uint32(unix.RTN_LOCAL)
 	if m == firewall.Unicast {
 		kind = unix.RTN_UNICAST
 	}
 	c.Add(&expr.Fib{Register: Reg0, ResultADDRTYPE: true, FlagSADDR: source, FlagDADDR: !source})
-	c.Compare(source, nlsock.Native32(kind))
+	c.Compare(m == firewall.NotFromUs, nlsock.Native32(kind))
 }
 
 // bit holds if one of the bits is set in what load loads.
@@ -205,6 +213,10 @@ func (c *Compiler) payload(offset, length, reg uint32) {
 func (c *Compiler) load(fields []firewall.Field) {
 	for _, f := range fields {
 		c.needFamily(f)
+		if f == firewall.FieldSrcMAC && !c.frames {
+			c.Add(&expr.Meta{Key: expr.MetaKeyIIFTYPE, Register: Reg0})
+			c.Compare(false, binary.NativeEndian.AppendUint16(nil, unix.ARPHRD_ETHER))
+		}
 	}
 	reg := uint32(Reg0)
 	for _, f := range fields {
@@ -277,6 +289,10 @@ func (c *Compiler) Verdict(v firewall.Verdict) {
 	switch v := v.(type) {
 	case firewall.Jump:
 		c.Add(&expr.Verdict{Kind: expr.VerdictJump, Chain: string(v)})
+	case firewall.SetCtMark:
+		c.load(v.Fields)
+		c.Add(&expr.Lookup{SourceRegister: Reg0, DestRegister: Reg0, IsDestRegSet: true, SetName: v.Map},
+			&expr.Ct{Register: Reg0, Key: expr.CtKeyMARK, SourceRegister: true})
 	case firewall.VMap:
 		c.load(v.Fields)
 		c.Add(&expr.Lookup{SourceRegister: Reg0, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true, SetName: v.Map})
@@ -293,6 +309,8 @@ func (c *Compiler) Verdict(v firewall.Verdict) {
 			c.Add(&expr.Masq{})
 		case firewall.Reject:
 			c.Add(&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_HOST_UNREACH})
+		case firewall.MarkAsConn:
+			c.Add(&expr.Ct{Register: Reg0, Key: expr.CtKeyMARK}, &expr.Meta{Key: expr.MetaKeyMARK, Register: Reg0, SourceRegister: true})
 		case firewall.SetInside:
 			c.Add(&expr.Immediate{Register: Reg0, Data: nlsock.Native32(firewall.Inside)},
 				&expr.Meta{Key: expr.MetaKeyPRIORITY, Register: Reg0, SourceRegister: true})

@@ -109,6 +109,8 @@ func encodePart(part fmt.Stringer) (first, last []byte) {
 		first = familyBytes(p)
 	case firewall.Service:
 		first = append(binary.BigEndian.AppendUint16(nil, uint16(p)), 0, 0)
+	case firewall.Mark:
+		first = nlsock.Native32(uint32(p))
 	case firewall.MAC:
 		first, _ = net.ParseMAC(string(p))
 	case netip.Addr:

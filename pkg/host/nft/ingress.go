@@ -54,7 +54,7 @@ func (f *Firewall) ingressDiffers(want *firewall.Ingress) (c ingressChange, err 
 	if err != nil {
 		return c, err
 	}
-	ours := func(e element) bool { return slices.Contains(want.Owners, e.comment) }
+	ours := func(e element) bool { return want.IsOfNetwork(e.comment) }
 	led, needed := map[elementID]bool{}, map[string]bool{}
 	for _, turn := range want.Turns {
 		e := encode(turn.Element())[0]
@@ -274,6 +274,12 @@ func (c *Compiler) toTarget() {
 // checkIngress tells how the host differs. That another program has a port is no difference: then it
 // can't be had.
 func (f *Firewall) checkIngress(want *firewall.Ingress) error {
+	if len(want.Turns)+len(want.Claims) == 0 { // as of most networks: nothing may be there
+		maps, err := f.list(ingressMaps()...)
+		if err != nil || !slices.ContainsFunc(maps, func(e element) bool { return want.IsOfNetwork(e.comment) }) {
+			return err
+		}
+	}
 	c, err := f.ingressDiffers(want)
 	if err != nil {
 		return err
@@ -308,6 +314,6 @@ func (f *Firewall) publishable(e *firewall.Endpoint) error {
 
 // removeIngress takes all away that services have.
 func (f *Firewall) removeIngress(o *firewall.Ingress) error {
-	_, err := f.ensureIngress(&firewall.Ingress{Network: o.Network, Owners: o.Owners})
+	_, err := f.ensureIngress(&firewall.Ingress{Network: o.Network})
 	return err
 }

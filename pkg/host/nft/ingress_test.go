@@ -11,14 +11,14 @@ import (
 )
 
 // web returns what a service has at a port, with tasks.
-func ingressOf(name string, port uint16, sticky bool, four ...string) *firewall.Ingress {
-	owner := firewall.OfService("web", name)
-	in := &firewall.Ingress{Network: "web", Owners: []string{firewall.Comment(owner)}, Claims: []*firewall.Endpoint{{
+func ingressOf(network, name string, port uint16, sticky bool, four ...string) *firewall.Ingress {
+	owner := firewall.OfService(network, name)
+	in := &firewall.Ingress{Network: network, Claims: []*firewall.Endpoint{{
 		Owner: owner, Addresses: []netip.Addr{netip.MustParseAddr("10.9.0.100"), netip.MustParseAddr("fd00::64")},
 		Ports: []firewall.Port{{HostPort: port, Protocol: "tcp", ContainerPort: 80}},
 	}}}
 	for _, six := range []bool{false, true} {
-		turn := firewall.Turn{Owner: in.Owners[0], V6: six, Protocol: "tcp", Port: port, Sticky: sticky}
+		turn := firewall.Turn{Owner: firewall.Comment(owner), V6: six, Protocol: "tcp", Port: port, Sticky: sticky}
 		for _, a := range four {
 			to := netip.MustParseAddr(a)
 			if six {
@@ -39,8 +39,8 @@ func TestIngress(t *testing.T) {
 		f := newFirewall(t)
 		before := hosttest.NFT(t, "list", "table", "inet", "dcni")
 		for _, in := range []*firewall.Ingress{
-			ingressOf("api", 8080, false), ingressOf("api", 8080, false, "10.9.0.1"), ingressOf("api", 8080, false, "10.9.0.1", "10.9.0.2"),
-			ingressOf("api", 8080, true, "10.9.0.1", "10.9.0.2"), ingressOf("api", 8081, false, "10.9.0.1", "10.9.0.3"),
+			ingressOf("web", "api", 8080, false), ingressOf("web", "api", 8080, false, "10.9.0.1"), ingressOf("web", "api", 8080, false, "10.9.0.1", "10.9.0.2"),
+			ingressOf("web", "api", 8080, true, "10.9.0.1", "10.9.0.2"), ingressOf("web", "api", 8081, false, "10.9.0.1", "10.9.0.3"),
 		} {
 			if err := f.Check(in); err == nil {
 				t.Errorf("%s: nothing is missing", in)
@@ -68,9 +68,8 @@ func TestIngress(t *testing.T) {
 				t.Errorf("%d chains in\n%s", n, got)
 			}
 		}
-		in := ingressOf("api", 8081, false, "10.9.0.1", "10.9.0.3")
-		other := ingressOf("other", 9090, false, "10.9.0.1")
-		other.Network = "lab"
+		in := ingressOf("web", "api", 8081, false, "10.9.0.1", "10.9.0.3")
+		other := ingressOf("lab", "other", 9090, false, "10.9.0.1")
 		if _, err := f.Ensure(other); err != nil {
 			t.Error(err)
 		}
@@ -101,7 +100,7 @@ func TestIngress(t *testing.T) {
 			t.Error(err)
 		}
 		refused := (*firewall.RefusedError)(nil)
-		wants := ingressOf("third", 8082, false)
+		wants := ingressOf("net", "third", 8082, false)
 		if _, err := f.Ensure(wants); !errors.As(err, &refused) || !strings.Contains(err.Error(), "allocated to container c1 on network web") {
 			t.Errorf("error %v", err)
 		}
@@ -115,6 +114,46 @@ func TestIngress(t *testing.T) {
 		}
 		if err := f.RemoveEndpoint(hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("127.0.0.1", 8082, "tcp", 80))); err != nil {
 			t.Error(err)
+		}
+		if got := hosttest.NFT(t, "list", "table", "inet", "dcni"); got != before {
+			t.Errorf("after removal:\n%s", got)
+		}
+	})
+}
+
+// TestSenders wants another node's MACs to be put in, told of and taken out, those of one bridge.
+func TestSenders(t *testing.T) {
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
+		f := newFirewall(t)
+		before := hosttest.NFT(t, "list", "table", "inet", "dcni")
+		one := &firewall.Sender{Network: "web", Bridge: "br-a", MAC: "02:42:00:00:00:01", Mark: 0x12340000}
+		other := &firewall.Sender{Network: "lab", Bridge: "br-b", MAC: "02:42:00:00:00:01", Mark: 0x12340000}
+		moved := *one
+		moved.Mark = 0x43210000
+		for _, s := range []*firewall.Sender{one, other, &moved} {
+			if err := f.Check(s); err == nil {
+				t.Errorf("%s: nothing is missing", s)
+			}
+			for i, want := range []bool{true, false} {
+				if changed, err := f.Ensure(s); changed != want || err != nil {
+					t.Errorf("%s: ensure %d: changed %v, error %v", s, i, changed, err)
+				}
+			}
+			if err := f.Check(s); err != nil {
+				t.Error(err)
+			}
+			if got := hosttest.NFT(t, "list", "map", "inet", "dcni", "senders"); !strings.Contains(got, strings.TrimSuffix(strings.TrimPrefix(s.Element().String(), "senders { "), " }")) {
+				t.Errorf("no %s in %s", s, got)
+			}
+		}
+		if list, err := f.Senders("br-a"); err != nil || len(list) != 1 || *list[0] != moved {
+			t.Errorf("%v, %v", list, err)
+		}
+		for _, s := range []*firewall.Sender{one, other, one} {
+			if err := f.Remove(s); err != nil {
+				t.Error(err)
+			}
 		}
 		if got := hosttest.NFT(t, "list", "table", "inet", "dcni"); got != before {
 			t.Errorf("after removal:\n%s", got)

@@ -1,9 +1,12 @@
 package nft
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -105,3 +108,52 @@ func (f *Firewall) removeMember(m *firewall.Member) error {
 	}
 	return f.deleteOwn(elements, isComment(comment))
 }
+
+// ensureSender puts another node in, or with another mark.
+func (f *Firewall) ensureSender(s *firewall.Sender) (changed bool, err error) {
+	want := encode(s.Element())
+	found, err := f.get(want)
+	if err != nil || found[0] != nil && bytes.Equal(found[0].data, want[0].data) {
+		return false, err
+	}
+	err = f.commit(func(b *Batch) error {
+		if found[0] != nil {
+			b.elements(unix.NFT_MSG_DELSETELEM, 0, want)
+		}
+		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, want)
+		return nil
+	})
+	return err == nil, wrap("put "+s.Key()+" in", err)
+}
+
+// checkSender tells whether it is in.
+func (f *Firewall) checkSender(s *firewall.Sender) error {
+	want := encode(s.Element())
+	found, err := f.get(want)
+	if err == nil && (found[0] == nil || !bytes.Equal(found[0].data, want[0].data)) {
+		err = errors.New("the rules don't know it")
+	}
+	return err
+}
+
+// removeSender takes it out.
+func (f *Firewall) removeSender(s *firewall.Sender) error {
+	return f.deleteOwn(encode(s.Element()), func(string) bool { return true })
+}
+
+// Senders lists those of a bridge.
+func (f *Firewall) Senders(bridge string) (list []*firewall.Sender, err error) {
+	all, err := f.list(firewall.MapSenders)
+	for _, e := range all {
+		if len(e.key) < unix.IFNAMSIZ+macLen || len(e.data) < 4 || nlsock.CString(e.key[:unix.IFNAMSIZ]) != bridge {
+			continue
+		}
+		list = append(list, &firewall.Sender{
+			Network: e.comment, Bridge: bridge, MAC: net.HardwareAddr(e.key[unix.IFNAMSIZ : unix.IFNAMSIZ+macLen]).String(), Mark: binary.NativeEndian.Uint32(e.data),
+		})
+	}
+	return list, err
+}
+
+// macLen is the length of an Ethernet address.
+const macLen = 6

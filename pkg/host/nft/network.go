@@ -17,7 +17,7 @@ import (
 // networkSets hold what networks put in. masquerade4 and 6 list a range's start
 // and end as elements of their own.
 var networkSets = []string{
-	firewall.SetBridges, firewall.SetAdopted, firewall.SetICC, firewall.SetInternal, firewall.SetMasqueraded, firewall.SetOverlays, firewall.SetHosts,
+	firewall.SetBridges, firewall.SetAdopted, firewall.SetICC, firewall.SetInternal, firewall.SetMasqueraded, firewall.SetOverlays, firewall.SetHosts, firewall.MapSelf4, firewall.MapSelf6,
 	firewall.SetUnprotected, firewall.SetRouted, firewall.SetTrusted, firewall.SetApart,
 	firewall.MapSNAT4, firewall.MapSNAT6, firewall.SetSubnets4, firewall.SetSubnets6, firewall.SetMasquerade4, firewall.SetMasquerade6,
 }

@@ -25,6 +25,7 @@ var types = map[firewall.Type]struct{ id, length uint32 }{
 	firewall.TypeFamily:  {2, 1},
 	firewall.TypeMAC:     {9, 6},
 	firewall.TypeVerdict: {verdictType, verdictLen},
+	firewall.TypeMark:    {19, 4},
 }
 
 // What the kernel has for verdicts: NFT_DATA_VERDICT, and the length that it gives them.
@@ -86,8 +87,16 @@ func (b *Batch) set(table string, s firewall.Set, id uint32) {
 			describeSize(m, s.Size())
 			m.Raw(unix.NFTA_SET_TIMEOUT, binary.BigEndian.AppendUint64(nil, uint64(s.Minutes)*60_000)) // in milliseconds
 		}
+		var notes []byte
 		if order := keyByteOrder(s); order != 0 {
-			m.Raw(unix.NFTA_SET_USERDATA, userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, order))
+			notes = userdata.AppendUint32(notes, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, order)
+		}
+		if len(s.Value) == 1 && s.Value[0] == firewall.TypeMark {
+			const host, dataByteOrder = 1, 1 // nft's enum byteorder, NFTNL_UDATA_SET_DATABYTEORDER
+			notes = userdata.AppendUint32(notes, dataByteOrder, host)
+		}
+		if notes != nil {
+			m.Raw(unix.NFTA_SET_USERDATA, notes)
 		}
 	})
 }

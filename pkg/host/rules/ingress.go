@@ -7,6 +7,7 @@ import (
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/conntrack"
 	"dcni/pkg/service"
+	"dcni/pkg/wire"
 )
 
 // This file is about the ports of the host that lead to services' tasks. They are nftables', and what
@@ -30,6 +31,9 @@ func (h *Rules) EnsureIngress(n service.Network, first bool) (refused *firewall.
 	h.mu.Lock()
 	delete(h.checked, n.Name)
 	h.mu.Unlock()
+	if len(in.Claims) == 0 && h.nft.Check(in) == nil {
+		return nil, nil
+	}
 	lock, err := h.Records.LockFirewall()
 	if err != nil {
 		return nil, err
@@ -90,4 +94,24 @@ func (h *Rules) claimsOfServices() (list []*firewall.Endpoint, err error) {
 		err = fmt.Errorf("services: %w", err)
 	}
 	return list, err
+}
+
+// fwSender is a [firewall.Sender].
+type fwSender struct {
+	h *Rules
+	o *firewall.Sender
+}
+
+func (s fwSender) Ensure() (bool, error) { return s.h.nft.Ensure(s.o) }
+func (s fwSender) Check() error          { return s.h.nft.Check(s.o) }
+func (s fwSender) Remove() error         { return s.h.ifThere(s.h.nft.Remove(s.o)) }
+func (s fwSender) Probe() error          { return nil }
+
+// Senders lists the other nodes that the rules know on a bridge.
+func (h *Rules) Senders(bridge string) (list []wire.Object, err error) {
+	all, err := h.senders(bridge)
+	for _, s := range all {
+		list = append(list, s)
+	}
+	return list, h.ifThere(err)
 }

@@ -22,6 +22,7 @@ type Rules struct {
 	IPsec *xfrm.Kernel
 
 	nft       firewall.Backend
+	senders   func(bridge string) ([]*firewall.Sender, error)
 	ipt       *iptables.Firewall
 	installed bool // nftables' rules were missing, and were installed
 
@@ -36,7 +37,7 @@ func New(l *links.Links, ipsec *xfrm.Kernel) *Rules {
 	nftables := nft.New()
 	nftables.Siblings, nftables.EndpointOf, nftables.IsGatewayEndpoint = h.siblingAttachments, h.endpoint, h.isGatewayEndpoint
 	nftables.Closed, nftables.Others = h.closedByNFTables, h.claimsOfIPTables
-	h.nft = nftables
+	h.nft, h.senders = nftables, nftables.Senders
 	h.ipt = &iptables.Firewall{
 		Siblings: h.siblingAttachments, EndpointOf: h.endpoint, IsGatewayEndpoint: h.isGatewayEndpoint,
 		Families: h.familiesByIPTables, Closed: h.closedFamilies, Others: h.claimsOfNFTables,
@@ -62,6 +63,8 @@ func (h *Rules) Of(o wire.Object) wire.Kind {
 		return fwMember{h, o}
 	case *firewall.Links:
 		return fwLinks{h, o}
+	case *firewall.Sender:
+		return fwSender{h, o}
 	case *firewall.Underlay:
 		return underlay{h, o}
 	case *firewall.Nodes:

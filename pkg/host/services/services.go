@@ -255,9 +255,7 @@ func (h Services) Sync(network string, first bool) (n service.Network, refused *
 			h.Forget(r.NetNS)
 		}
 	}
-	if n.Publishes() {
-		refused, err = h.Ports.EnsureIngress(n, first)
-		errs = append(errs, err)
-	}
+	refused, err = h.Ports.EnsureIngress(n, first)
+	errs = append(errs, err)
 	return n, refused, errors.Join(errs...)
 }
