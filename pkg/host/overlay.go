@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 
@@ -40,11 +41,14 @@ func (h *Host) vxlan() vxlan.Machine {
 	}
 }
 
-// Entries lists the entries of an overlay network, see [vxlan.Machine.Entries]: what is
-// to be compared with those that are wanted.
+// Entries lists the entries of an overlay network, see [vxlan.Machine.Entries], and the ways back
+// to nodes that connections came through: what is to be compared with those that are wanted.
 func (h *Host) Entries(bridge, device string) ([]wire.Object, error) {
 	h.spaces.Changed() // dnetd lives long
-	return h.vxlan().Entries(bridge, device)
+	list, err := h.vxlan().Entries(bridge, device)
+	ways, failed := h.vxlan().Ways(bridge, firewall.MarkMask)
+	senders, unread := h.rules.Senders(bridge)
+	return slices.Concat(list, ways, senders), errors.Join(err, failed, unread)
 }
 
 // PutNodes has VXLAN taken from the nodes at these addresses only.

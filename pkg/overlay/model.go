@@ -186,6 +186,19 @@ func RouterMAC(node, network string) string {
 	return fmt.Sprintf("02:42:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3])
 }
 
+// Self returns the addresses, one a family, from which a node's host sends to tasks on other nodes what
+// comes from itself, and from its containers. Answers come back by the mark of the connection, so
+// that of the family that the underlay does not have needs no route: only the node's own must it be.
+func Self(node string, local netip.Addr) []netip.Addr {
+	sum := sha256.Sum256([]byte(node))
+	four := netip.AddrFrom4([4]byte{169, 254, sum[0] &^ 1, sum[1]}) // never 169.254.169.254, which is a cloud's
+	six := netip.AddrFrom16([16]byte{0: 0xfd, 1: 'd', 2: 'c', 3: 'n', 4: 'i', 12: sum[0], 13: sum[1], 14: sum[2], 15: sum[3]})
+	if local.Is6() {
+		return []netip.Addr{four, local}
+	}
+	return []netip.Addr{local, six}
+}
+
 // An Owner is an attachment of a node, as values of addresses have it: "NODE/ATTACHMENT".
 // That of a service has no node: "/SERVICE".
 type Owner struct{ Node, Attachment string }

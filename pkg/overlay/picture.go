@@ -331,6 +331,9 @@ func (p *Picture) makeUnderlay() []netip.Addr {
 // router MAC), which is also that of the node's own addresses, with an address of
 // 169.254.0.0/16 ([Picture.LinkLocals]) that routes can go through.
 //
+// Where a service of the network has ports of hosts, the host sends to the other node's router MAC, and has
+// a way back to each node, see waysBack.
+//
 // With Flood the device answers nothing. The bridge does, from its own neighbour table.
 // And frames to all go to each other node that has endpoints.
 func (p *Picture) Objects() []wire.Object {
@@ -404,8 +407,14 @@ func (p *Picture) entries(o Owner) []wire.Object {
 	if len(e.Addresses) > 0 && p.hasMAC(e) && !e.OfNode() { // that one's are among the node's
 		objects = p.toMAC(e.MAC, o.Node)
 	}
+	host := e.MAC
+	if p.published() && !e.OfNode() && len(e.Addresses) > 0 && p.hasMAC(e) {
+		// With bridge netfilter, what it sends to a port of its own node goes on with its MAC.
+		host = router
+		objects = append(objects, p.sender(e.MAC, p.LinkLocals()[o.Node]))
+	}
 	for _, a := range e.Addresses {
-		objects = append(objects, p.neighbours(a, e.MAC)...)
+		objects = append(objects, p.neighbours(a, e.MAC, host)...)
 	}
 	return objects
 }
@@ -426,6 +435,9 @@ func (p *Picture) toNode(node, router string, linkLocal netip.Addr) []wire.Objec
 	if p.Flood {
 		objects = append(objects, &wire.FDB{Dev: p.Vxlan, MAC: wire.FloodMAC, Dst: p.nodes[node].Address})
 	}
+	if p.published() {
+		objects = append(objects, p.waysBack(router, linkLocal)...)
+	}
 	return objects
 }
 
@@ -435,8 +447,9 @@ func (p *Picture) toMAC(mac, node string) []wire.Object {
 	return []wire.Object{&wire.FDB{Dev: p.Vxlan, MAC: mac, Dst: p.nodes[node].Address}, &wire.FDB{Dev: p.Vxlan, MAC: mac}}
 }
 
-func (p *Picture) neighbours(a netip.Addr, mac string) []wire.Object {
-	onBridge := &wire.Neigh{Dev: p.Bridge, IP: a, MAC: mac}
+// neighbours says which MAC an address has, for containers, and for what the host itself sends there.
+func (p *Picture) neighbours(a netip.Addr, mac, host string) []wire.Object {
+	onBridge := &wire.Neigh{Dev: p.Bridge, IP: a, MAC: host}
 	if p.Flood {
 		return []wire.Object{onBridge}
 	}

@@ -32,6 +32,12 @@ func (k Keys) Service(network, name string) string {
 	return s
 }
 
+// Port is the key of a port that all nodes publish: its value is the service that has it, as
+// "NETWORK/SERVICE".
+func (k Keys) Port(p service.Port) string {
+	return fmt.Sprintf("%sport/%s/%d", k.Prefix, p.Protocol, p.Published)
+}
+
 // ServiceOwner is the owner of a service's virtual addresses: of no node. So neither the
 // removal of a node, nor its death, nor a runtime's GC gives them back.
 func ServiceOwner(name string) Owner { return Owner{Attachment: name} }
@@ -49,7 +55,7 @@ func (k Keys) service(network string, e Entry) (Service, error) {
 	if e.Key != k.Service(v.Network, v.Name) || v.Network != network {
 		return v, fmt.Errorf("%s: it is service %q of network %q", e.Key, v.Name, v.Network)
 	}
-	w := service.Wish{Name: v.Name, Mode: v.Mode, Affinity: v.Affinity, Health: v.Health}
+	w := service.Wish{Name: v.Name, Mode: v.Mode, Affinity: v.Affinity, Health: v.Health, Ports: v.Ports, Local: v.Local}
 	for _, a := range v.VIPs {
 		if !usable(a) {
 			return v, fmt.Errorf("%s: vip %s: must be an address of the network", e.Key, a)
@@ -104,8 +110,8 @@ func (e *ServiceExistsError) Error() string {
 
 // CreateService makes a service with an address of each family of its network: those that its
 // VIPs name, or free ones. With mode dnsrr it has none. All is one transaction. Errors are of
-// code 7 (no such network, an address outside of it), 101 (an address is another's) and 11
-// (none is left); a [ServiceExistsError] where there is one.
+// code 7 (no such network, an address outside of it), 101 (an address is another's), 102 (a port is
+// another service's) and 11 (none is left); a [ServiceExistsError] where there is one.
 func (c Cluster) CreateService(ctx context.Context, v Service) (Service, error) {
 	if err := names.Check("name", v.Name); err != nil {
 		return v, err
@@ -146,6 +152,10 @@ func (s *search) tryService(ctx context.Context, v Service) (_ Service, done boo
 		t.If = append(t.If, Condition{Key: key})
 		t.Then = append(t.Then, Change{Key: key, Value: []byte(ServiceOwner(v.Name).String())})
 	}
+	for _, port := range v.Ports {
+		t.If = append(t.If, Condition{Key: s.Keys.Port(port)})
+		t.Then = append(t.Then, Change{Key: s.Keys.Port(port), Value: []byte(v.Network + "/" + v.Name)})
+	}
 	t.Then = append(t.Then, put(s.Keys.Service(v.Network, v.Name), v), Change{Key: s.Keys.Use(v.Network), Value: []byte(s.Node)})
 	if done, _, err = s.Store.Commit(ctx, t); done || err != nil {
 		return v, done, err
@@ -157,6 +167,9 @@ func (s *search) tryService(ctx context.Context, v Service) (_ Service, done boo
 	if err == nil && own.Modified != 0 {
 		err = &ServiceExistsError{v.Name, v.Network}
 	}
+	if err == nil {
+		err = s.portsFree(ctx, v.Service)
+	}
 	if err != nil {
 		return v, false, err
 	}
@@ -164,6 +177,20 @@ func (s *search) tryService(ctx context.Context, v Service) (_ Service, done boo
 		return v, false, fmt.Errorf("vip: %w", err)
 	}
 	return v, false, nil
+}
+
+// portsFree returns an error of code 102 where another service has one of the ports.
+func (c Cluster) portsFree(ctx context.Context, v service.Service) error {
+	for _, port := range v.Ports {
+		e, err := c.get(ctx, c.Keys.Port(port))
+		if err != nil {
+			return err
+		}
+		if network, name, _ := strings.Cut(string(e.Value), "/"); e.Modified != 0 {
+			return wire.Errorf(wire.CodePortTaken, "port %d/%s is already published by service %s of network %s", port.Published, port.Protocol, name, network)
+		}
+	}
+	return nil
 }
 
 // RemoveService removes a service, and gives its addresses back, all at once: its names and
@@ -179,6 +206,13 @@ func (c Cluster) RemoveService(ctx context.Context, network, name string) error 
 		if err != nil {
 			return false, err
 		}
+		ports, err := c.portsOf(ctx, network, name)
+		if err != nil {
+			return false, err
+		}
+		for _, port := range ports {
+			t.If, t.Then = append(t.If, unchanged(port)), append(t.Then, remove(port.Key))
+		}
 		for _, a := range addrs {
 			if ParseOwner(a.Value) == ServiceOwner(name) {
 				t.If, t.Then = append(t.If, unchanged(a)), append(t.Then, remove(a.Key))
@@ -187,6 +221,17 @@ func (c Cluster) RemoveService(ctx context.Context, network, name string) error 
 		done, _, err := c.Store.Commit(ctx, t)
 		return done, err
 	})
+}
+
+// portsOf returns the entries of a service's ports.
+func (c Cluster) portsOf(ctx context.Context, network, name string) (list []Entry, err error) {
+	all, err := c.list(ctx, c.Keys.Prefix+"port/")
+	for _, e := range all {
+		if string(e.Value) == network+"/"+name {
+			list = append(list, e)
+		}
+	}
+	return list, err
 }
 
 // addressesOf returns the entries of a service's addresses, or where its value can't be read

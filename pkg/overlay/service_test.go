@@ -316,3 +316,58 @@ func TestPictureServices(t *testing.T) {
 		t.Errorf("the store has %+v, %v", got, err)
 	}
 }
+
+// TestPublishedServices wants a port to be one service's of the cluster, nodes to be reached by their hosts as
+// long as there is one, with a way back to each, and all to be as before then.
+func TestPublishedServices(t *testing.T) {
+	c := newCluster(t, 2)
+	create(t, c[0], "web", "10.9.0.0/24")
+	claim(t, c[1], "web", "c2", "10.9.0.3")
+	p := picture(t, c[0].Store, "a")
+	before := lines(p.Objects())
+	v := asService("api", "10.9.0.100")
+	v.Ports = []service.Port{{Published: 8080, Target: 80, Protocol: "tcp"}, {Published: 53, Target: 53, Protocol: "udp"}}
+	_, err := c[0].CreateService(t.Context(), v)
+	must(t, err)
+	other := asService("other")
+	other.Ports = []service.Port{{Published: 80, Target: 80, Protocol: "tcp"}, {Published: 8080, Target: 81, Protocol: "tcp"}}
+	_, err = c[1].CreateService(t.Context(), other)
+	wantError(t, err, wire.CodePortTaken, "port 8080/tcp is already published by service api of network web")
+	p.list(t)
+	router, linkLocal := overlay.RouterMAC("b", "web"), p.LinkLocals()["b"]
+	var ways []string
+	for _, line := range lines(p.Objects()) {
+		if !slices.Contains(before, line) {
+			ways = append(ways, line)
+		}
+	}
+	at := linkLocal.As4()
+	mark := fmt.Sprintf("%#x", uint32(at[2])<<24|uint32(at[3])<<16)
+	for _, want := range []string{
+		"neigh 10.9.0.3 dev br lladdr " + router + " PERMANENT", `element inet dcni senders { "br" . ` + router + ` comment "web" : ` + mark[:2],
+		"route default via " + linkLocal.String() + " dev br onlink table ", "route -6 default via fe80::a9fe:",
+		"fwmark " + mark + "/0xffff0000 iif br lookup ", "-6 rule pref 4789 fwmark " + mark,
+	} {
+		if !slices.ContainsFunc(ways, func(line string) bool { return strings.Contains(line, want) }) {
+			t.Errorf("no %s in\n%s", want, strings.Join(ways, "\n"))
+		}
+	}
+	must(t, c[1].RemoveService(t.Context(), "web", "api"))
+	p.list(t)
+	if got := lines(p.Objects()); !slices.Equal(got, before) {
+		t.Errorf("without the service:\n%s", strings.Join(got, "\n"))
+	}
+	if left := entries(t, c[0].Store, keys.Prefix+"port/"); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	_, err = c[1].CreateService(t.Context(), other)
+	must(t, err)
+	bad := asService("bad")
+	bad.Ports = []service.Port{{Published: 1, Target: 1, Protocol: "icmp"}}
+	value, err := json.Marshal(bad)
+	must(t, err)
+	must(t, put(t, c[0].Store, keys.Service("web", "bad"), string(value)))
+	if _, err := c[0].Services(t.Context(), "web"); err == nil || !strings.Contains(err.Error(), "must be two ports") {
+		t.Errorf("a port of no protocol: %v", err)
+	}
+}

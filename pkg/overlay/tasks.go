@@ -2,17 +2,31 @@ package overlay
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/service"
+	"dcni/pkg/wire"
 )
 
 // applyService takes a change of a service. One that can't be read stays as it was.
 func (p *Picture) applyService(name string, e Event) error {
+	before := p.published()
+	defer func() {
+		if before == p.published() {
+			return
+		}
+		for _, o := range p.order { // each is reached in another way now
+			p.changed[o], p.changed[Owner{Node: o.Node}] = true, true
+		}
+	}()
 	if e.Deleted {
 		delete(p.services, name)
 		return nil
@@ -23,6 +37,57 @@ func (p *Picture) applyService(name string, e Event) error {
 	}
 	p.services[name] = v
 	return nil
+}
+
+// published reports whether a service of the network has ports of hosts. Then the host of a node that a
+// connection comes to sends it to the host of the task's node: that one knows the way back.
+func (p *Picture) published() bool {
+	for _, v := range p.services {
+		if len(v.Ports) > 0 && !p.Flood {
+			return true
+		}
+	}
+	return false
+}
+
+// wayPriority is the priority of rules of policy routing, before those of the host.
+const wayPriority = 4789
+
+// waysBack returns what leads answers of tasks here to another node, through which their clients came:
+// the mark of what that node's host sends, and a route for each family, by an address on the bridge
+// that stands for the node. The node's number is the last two bytes of its link-local address.
+func (p *Picture) waysBack(router string, linkLocal netip.Addr) []wire.Object {
+	four := linkLocal.As4()
+	mark := markOf(linkLocal)
+	six := netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 12: four[0], 13: four[1], 14: four[2], 15: four[3]})
+	sum := sha256.Sum256([]byte(p.Bridge))
+	table := 1<<30 | int(binary.BigEndian.Uint16(sum[:])>>2)<<16 | int(mark>>16)
+	objects := []wire.Object{
+		&wire.Neigh{Dev: p.Bridge, IP: six, MAC: router},
+		p.sender(router, linkLocal),
+	}
+	for _, via := range []netip.Addr{linkLocal, six} {
+		family, all := 4, netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if via.Is6() {
+			family, all = 6, netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		objects = append(objects,
+			&wire.Route{Dev: p.Bridge, Dst: all, Via: via, Table: table, OnLink: true},
+			&wire.Rule{Family: family, Priority: wayPriority, IIF: p.Bridge, Mark: mark, Mask: firewall.MarkMask, Table: table},
+		)
+	}
+	return objects
+}
+
+// sender is a MAC of another node, by which that sends to tasks here.
+func (p *Picture) sender(mac string, linkLocal netip.Addr) *firewall.Sender {
+	return &firewall.Sender{Network: p.Network, Bridge: p.Bridge, MAC: mac, Mark: markOf(linkLocal)}
+}
+
+// markOf returns the mark of connections that came through a node, by its link-local address.
+func markOf(linkLocal netip.Addr) uint32 {
+	a := linkLocal.As4()
+	return uint32(a[2])<<24 | uint32(a[3])<<16
 }
 
 // Services returns what package service has to know of the network: its services, and the

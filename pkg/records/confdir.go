@@ -55,7 +55,7 @@ func (d ConfDir) list(endings ...string) ([]ConfFile, error) {
 		if !slices.Contains(endings, filepath.Ext(e.Name())) {
 			continue
 		}
-		f := ReadConf(filepath.Join(string(d), e.Name()))
+		f := readConf(filepath.Join(string(d), e.Name()))
 		if !errors.Is(f.Err, fs.ErrNotExist) { // not removed since the directory was read
 			files = append(files, f)
 		}
@@ -63,8 +63,7 @@ func (d ConfDir) list(endings ...string) ([]ConfFile, error) {
 	return files, err
 }
 
-// ReadConf reads a file of the directory.
-func ReadConf(path string) ConfFile {
+func readConf(path string) ConfFile {
 	f := ConfFile{Path: path}
 	info, err := os.Stat(path)
 	if err == nil {
@@ -88,7 +87,7 @@ func (d ConfDir) Configures(name string) bool {
 // Configured reports whether a file, if it is there, configures a network. One that
 // can't be read may.
 func Configured(path, name string) bool {
-	f := ReadConf(path)
+	f := readConf(path)
 	return f.Err != nil && !errors.Is(f.Err, fs.ErrNotExist) || f.Err == nil && !json.Valid(f.Data) || f.Configures(name)
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/host"
 	"dcni/pkg/host/hosttest"
 	"dcni/pkg/records"
@@ -285,6 +286,41 @@ func TestRule(t *testing.T) {
 			if h.Check(&moved) == nil {
 				t.Error("it is still there")
 			}
+		}
+	})
+}
+
+// TestWays wants ways back to other nodes to be listed with an overlay network's entries, its own only, and to
+// be taken away with them, after the bridge as well.
+func TestWays(t *testing.T) {
+	onBridge(t, func(h *host.Host) {
+		four, six := netip.MustParseAddr("169.254.3.4"), netip.MustParseAddr("fe80::3")
+		var ours []wire.Object
+		for _, o := range []struct {
+			family int
+			via    netip.Addr
+			all    string
+		}{{4, four, "0.0.0.0/0"}, {6, six, "::/0"}} {
+			ours = append(ours,
+				&wire.Rule{Family: o.family, Priority: 4789, IIF: "br0", Mark: 0x30000, Mask: firewall.MarkMask, Table: 1003},
+				&wire.Route{Dev: "br0", Dst: netip.MustParsePrefix(o.all), Via: o.via, Table: 1003, OnLink: true})
+		}
+		foreign := &wire.Rule{Family: 4, Priority: 4789, IIF: "br1", Mark: 0x30000, Mask: firewall.MarkMask, Table: 1003}
+		makeOnce(t, h, append(ours, foreign)...)
+		hosttest.Shell(t, "ip route add 192.0.2.0/24 via 169.254.3.4 dev br0 onlink table 1003; ip route add default via 169.254.3.4 dev br0 onlink table 1004")
+		if got, err := h.Entries("br0", "vx0"); err != nil || lines(got) != lines(ours) {
+			t.Errorf("%v; got\n%s\nwant\n%s", err, lines(got), lines(ours))
+		}
+		hosttest.Shell(t, "ip link del br0")
+		if got, err := h.Entries("br0", "vx0"); err != nil || lines(got) != lines([]wire.Object{ours[0], ours[2]}) {
+			t.Errorf("without the bridge: %v; got\n%s", err, lines(got))
+		}
+		if err := h.Remove(&wire.Peers{Network: "web", Bridge: "br0", Vxlan: "vx0"}); err != nil {
+			t.Error(err)
+		}
+		left := hosttest.Shell(t, "ip rule; ip -6 rule")
+		if strings.Contains(left, "br0") || !strings.Contains(left, "br1") {
+			t.Errorf("after removal:\n%s", left)
 		}
 	})
 }

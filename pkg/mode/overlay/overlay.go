@@ -101,6 +101,9 @@ func (n *Network) network(objects []wire.Object, e network.Endpoint) []wire.Obje
 		if fw, ok := object.(*firewall.Network); ok {
 			rules := *fw
 			rules.Overlay, rules.Hosts = len(o.NodeAddresses) == 0, len(o.NodeAddresses) > 0
+			if rules.Overlay {
+				rules.Self = overlay.Self(o.Node, o.Local)
+			}
 			objects[i] = &rules
 		}
 	}
