@@ -330,11 +330,50 @@ func (a *app) createOverlayService(s service.Service) error {
 			return err
 		}
 	}
-	if _, err := c.CreateService(ctx, overlay.Service{Service: s, Made: time.Now().UTC().Format(time.RFC3339)}); err != nil {
+	made, err := c.CreateService(ctx, overlay.Service{Service: s, Made: time.Now().UTC().Format(time.RFC3339)})
+	if err != nil {
 		return err
+	}
+	if err := a.publishHere(made.Service); err != nil {
+		return errors.Join(err, c.RemoveService(ctx, s.Network, s.Name))
 	}
 	fmt.Fprintln(a.out(true), s.Name)
 	return nil
+}
+
+// publishHere takes a new service's ports on this node, all of them or none, if it has the network. On other
+// nodes each does so by itself.
+func (a *app) publishHere(s service.Service) error {
+	if len(s.Ports) == 0 || !a.store.KnowsServices(s.Network) {
+		return nil
+	}
+	lock, err := a.store.LockServices(s.Network)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	n, err := a.store.ServicesOf(s.Network)
+	if err != nil {
+		return err
+	}
+	m, err := a.openHost(a.store)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	n.Name = s.Network
+	before := n
+	if !slices.ContainsFunc(n.Services, func(o service.Service) bool { return o.Name == s.Name }) {
+		n.Services = append(slices.Clone(n.Services), s)
+	}
+	refused, err := m.EnsureIngress(n)
+	for _, claim := range s.Claims() {
+		if err == nil && refused.Has(claim) {
+			_, failed := m.EnsureIngress(before)
+			return errors.Join(refused, failed)
+		}
+	}
+	return err
 }
 
 // removeOverlayService removes one.

@@ -129,6 +129,9 @@ func (a *app) serviceRows() (rows []*portRow) {
 		a.warn("%v", err)
 	}
 	for _, v := range list {
+		if v.ofCluster && !a.store.KnowsServices(v.Network) {
+			continue // this node does not have the network
+		}
 		for _, claim := range v.Claims() {
 			for _, p := range claim.Published(firewall.Network{}) {
 				by := "rules"

@@ -223,9 +223,6 @@ func (e *removedError) Unwrap() error { return &catalog.NotFoundError{Word: e.ne
 // stillThere fails if a network is gone, or another one has its name. It is asked after ADD:
 // see [app.removeFile]. The files of the cluster's networks are dclusterd's, and may change.
 func (a *app) stillThere(was Network) error {
-	if was.Path != "" && bytes.Equal(records.ReadConf(was.Path).Data, was.Raw) {
-		return nil // without a look at all the others
-	}
 	list, _, err := a.readNetworks()
 	if err != nil {
 		return err

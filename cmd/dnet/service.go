@@ -99,14 +99,11 @@ func (a *app) createService(w service.Wish, on string) error {
 	}
 	s.Network = n.Name
 	a.waiting("creating service %s on network %s", s.Name, n.Name)
-	if isOverlay(n.Raw) && len(s.Ports) > 0 {
-		return fmt.Errorf("-p %d: network %s is an overlay network, whose services have no ports of hosts", s.Ports[0].Published, n.Name)
+	if err := a.publishable(n, d, s); err != nil {
+		return err
 	}
 	if isOverlay(n.Raw) {
 		return a.createOverlayService(s)
-	}
-	if err := a.publishable(n, d, s); err != nil {
-		return err
 	}
 	lock, err := a.store.LockServices(n.Name)
 	if err != nil {
@@ -151,7 +148,17 @@ func (a *app) publishable(n Network, d network.Description, s service.Service) e
 	if f, err := n.Facts(nil); err == nil {
 		byIPTables = byIPTables || f.Options["firewall"] == firewall.IPTables
 	}
+	var flood, nodeAddresses bool
+	if m, is := d.Overlay, d.Overlay != nil; is {
+		flood, nodeAddresses = m.Flood, len(m.NodeAddresses) > 0
+	}
 	switch {
+	case !firewall.Fits(n.Name, s.Name):
+		return fmt.Errorf("-p %d: the names of network %s and service %s are too long for that: 110 bytes together at most", s.Ports[0].Published, n.Name, s.Name)
+	case flood:
+		return fmt.Errorf("-p %d: network %s has flood, with which nodes don't send to one another's hosts", s.Ports[0].Published, n.Name)
+	case nodeAddresses:
+		return fmt.Errorf("-p %d: network %s has nodeAddresses, with which nodes don't send to one another's hosts", s.Ports[0].Published, n.Name)
 	case d.Info.Internal || d.Ports.Ignore:
 		return fmt.Errorf("-p %d: network %s is internal: nothing of it is published", s.Ports[0].Published, n.Name)
 	case d.Ports.Default.IsValid():
