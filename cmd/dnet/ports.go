@@ -38,6 +38,7 @@ type portRow struct {
 	Host, Protocol, Container, Network, To, By string
 	From                                       people
 	published                                  firewall.Published
+	gateway                                    bool // the network is the container's gateway network of a family
 }
 
 // people are those who reach a port.
@@ -93,33 +94,55 @@ func (a *app) ports(words []string, format string) error {
 
 // publishedRows returns a row for each published port of attachments, in each family.
 // gateways are containers' networks with their default routes.
-func publishedRows(attached []*records.Record, gateways map[string][]string) (rows []*portRow) {
+func publishedRows(attached []*records.Record, gateways map[string][]string) []*portRow {
+	type place struct{ container, host, protocol string }
+	var rows []*portRow
+	best := map[place]*portRow{} // of those of several networks
 	for _, r := range attached {
 		if r.State != records.Up || r.Endpoint == nil {
 			continue
 		}
-		bySibling := false // its gateway network publishes on the host
-		if via := gateways[r.Container]; len(via) > 0 {
-			bySibling = !slices.Contains(via, r.Network)
-		}
+		via := gateways[r.Container]
 		var n firewall.Network
 		if r.Firewall != nil {
 			n = *r.Firewall
 		}
 		for _, p := range r.Endpoint.Published(n) {
-			by, host := "rules", p.Host
-			if p.Relayed {
-				by = "dnetd"
-			}
+			host := p.Host
 			if !host.IsValid() { // it is the container's
 				host = p.To
-			} else if bySibling {
-				continue
 			}
-			rows = append(rows, &portRow{host.String(), p.Protocol, containerName(r), r.Network, p.To.String(), by, p.From, p})
+			row := &portRow{host.String(), p.Protocol, containerName(r), r.Network, p.To.String(), servedBy(p), p.From, p, slices.Contains(via, r.Network)}
+			at := place{r.Container, row.Host, p.Protocol}
+			if other := best[at]; other == nil || row.before(other) {
+				best[at] = row
+				rows = append(slices.DeleteFunc(rows, func(r *portRow) bool { return r == other }), row)
+			}
 		}
 	}
 	return rows
+}
+
+// servedBy tells by what a port leads to the container.
+func servedBy(p firewall.Published) string {
+	if p.Relayed {
+		return "dnetd"
+	}
+	return "rules"
+}
+
+// before reports whether a network has a port of the host rather than another one of the same
+// container: one that is not internal, then one that need not relay it, then the gateway network.
+func (r *portRow) before(o *portRow) bool {
+	rank := func(r *portRow) (rank int) {
+		for _, is := range []bool{len(r.From) > 0, r.published.Host.Addr().Is6() == r.published.To.Addr().Is6(), r.gateway} {
+			if rank *= 2; is {
+				rank++
+			}
+		}
+		return rank
+	}
+	return rank(r) > rank(o)
 }
 
 // serviceRows returns a row for each published port of services, in each family.
@@ -134,11 +157,7 @@ func (a *app) serviceRows() (rows []*portRow) {
 		}
 		for _, claim := range v.Claims() {
 			for _, p := range claim.Published(firewall.Network{}) {
-				by := "rules"
-				if p.Relayed {
-					by = "dnetd"
-				}
-				rows = append(rows, &portRow{p.Host.String(), p.Protocol, "service " + v.Name, v.Network, p.To.String(), by, p.From, p})
+				rows = append(rows, &portRow{p.Host.String(), p.Protocol, "service " + v.Name, v.Network, p.To.String(), servedBy(p), p.From, p, false})
 			}
 		}
 	}

@@ -29,7 +29,7 @@ type networkRequest struct {
 	container.Network
 	list      Network
 	found     Network             // what list was before it got a priority
-	ports     []container.Publish // of the gateway network only
+	ports     []container.Publish // what the container publishes, where the network can
 	exposed   []firewall.Exposed
 	services  []string           // that the container is a task of
 	linked    []container.Linked // on the default bridge, of a container that runs
@@ -96,6 +96,11 @@ func (a *app) networkRequests(spec *container.Spec) ([]networkRequest, error) {
 	}
 	gateway := &requests[network.Gateway(candidates)]
 	gateway.ports = spec.Ports
+	for _, i := range gatewaysByFamily(candidates) { // that network lacks a family, or is internal
+		if r := &requests[i]; r != gateway && gateway.list.Main != nil && r.publishes() {
+			r.ports = slices.Clone(spec.Ports)
+		}
+	}
 	if len(spec.Ports) > 0 && !gateway.hasCapability("portMappings") {
 		why := fmt.Sprintf("no plugin of network %s has the capability portMappings", gateway.list.Name)
 		if gateway.list.Driver == "null" {
@@ -269,6 +274,9 @@ func (r *networkRequest) addValues(at *records.Attachment, capability, arg strin
 // runs DEL for all networks there.
 func (r *containerRun) connect(i int, netns string) (*types100.Result, error) {
 	at, request := &r.c.Networks[i], &r.requests[i]
+	if err := r.takeNumbers(at, request); err != nil {
+		return nil, err
+	}
 	for {
 		result, err := r.attach(r.c, *at, netns)
 		if err == nil {
@@ -287,4 +295,23 @@ func (r *containerRun) connect(i int, netns string) (*types100.Result, error) {
 		r.c.Networks = r.c.Networks[:i+1]
 		return nil, err
 	}
+}
+
+// takeNumbers has a network publish the ports by the numbers by which one before it does, those
+// that were chosen too.
+func (r *containerRun) takeNumbers(at *records.Attachment, request *networkRequest) error {
+	if len(request.ports) == 0 || len(r.results) == 0 || !request.publishes() {
+		return nil
+	}
+	list, err := r.store.OfContainer(r.c.ID)
+	if err != nil {
+		return err
+	}
+	ports, _ := publishedBy(list)
+	if len(ports) == 0 {
+		return nil
+	}
+	request.publish(ports)
+	at.Values["portMappings"] = firewall.PortMappings(ports)
+	return r.store.PutContainer(r.c)
 }

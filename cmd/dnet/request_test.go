@@ -136,7 +136,8 @@ func TestRequests(t *testing.T) {
 		// the gateway network publishes
 		{flags: "-p 8080:80 --network inner --network lab", values: []string{"inner portMappings=" + none, "lab portMappings=" + port}},
 		{flags: "-p 8080:80 --network lab --network first", values: []string{"lab portMappings=" + none, "first portMappings=" + port}},
-		{flags: "-p 8080:80 --network lab --network name=inner,gw-priority=9", values: []string{"lab portMappings=" + none, "inner portMappings=" + port}},
+		// and that of the default route, if an internal one comes first
+		{flags: "-p 8080:80 --network lab --network name=inner,gw-priority=9", values: []string{"lab portMappings=" + port, "inner portMappings=" + port}},
 		{
 			flags:  "-p 127.0.0.1:8080:80/udp --network foreign",
 			values: []string{`foreign portMappings=[{"hostPort":8080,"containerPort":80,"protocol":"udp","hostIP":"127.0.0.1"}]`},

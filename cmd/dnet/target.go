@@ -208,7 +208,12 @@ func (t *target) annotations() map[string]string {
 // published returns the ports that the container has published, with the host ports that
 // were chosen, and the attachments that have them.
 func (t *target) published() (ports []firewall.Port, by []wire.Attachment) {
-	for _, r := range t.records {
+	return publishedBy(t.records)
+}
+
+// publishedBy does so by a container's records.
+func publishedBy(list []*records.Record) (ports []firewall.Port, by []wire.Attachment) {
+	for _, r := range list {
 		if r.State != records.Up || r.Endpoint == nil {
 			continue
 		}
