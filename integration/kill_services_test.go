@@ -11,7 +11,7 @@ import (
 // whole, or another create makes it so; after rm the machine is what it was before.
 func TestKilledServicePorts(t *testing.T) {
 	r := dnetFixture(t)
-	dnetd := exec.Command(filepath.Join(binaries, "dnetd"), "--metrics=") // or dnet starts one, which is killed with it
+	dnetd := exec.Command(filepath.Join(binaries, "dnetd"), "serve", "--metrics=") // or dnet starts one, which is killed with it
 	if err := dnetd.Start(); err != nil {
 		t.Fatal(err)
 	}

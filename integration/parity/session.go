@@ -58,7 +58,7 @@ func DCNI(binaries string) (*Session, error) {
 }
 
 // startAgent starts dnetd, as systemd does where it is installed.
-const startAgent = "background dnetd --metrics=; until test -S /run/dcni/dnetd.sock; do sleep 0.02; done"
+const startAgent = "background dnetd serve --metrics=; timeout 30 sh -c 'until test -S /run/dcni/dnetd.sock; do sleep 0.02; done'"
 
 // endBackground ends what background of prelude.sh started.
 const endBackground = "test ! -e /run/background || { xargs kill </run/background; rm /run/background; }"
