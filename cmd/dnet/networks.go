@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -40,6 +41,9 @@ func (a *app) readNetworks() (list []Network, broken []error, err error) {
 	for _, f := range files {
 		var c *catalog.Conflist
 		err := f.Err
+		if filepath.Ext(f.Path) == ".conflist" && err == nil {
+			f.Data, err = a.conf.WithSidePlugins(f.Data)
+		}
 		if err == nil {
 			c, err = catalog.ParseConflist(f.Data, mode.All)
 		}

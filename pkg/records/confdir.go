@@ -3,12 +3,15 @@ package records
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
+	"dcni/pkg/network"
 	"dcni/pkg/records/disk"
 )
 
@@ -75,6 +78,49 @@ func readConf(path string) ConfFile {
 	}
 	f.Err = err
 	return f
+}
+
+// WithSidePlugins returns a network's list as libcni reads it from a .conflist of the directory
+// (conf.go, NetworkConfFromFile): behind its own plugins are those of the files NAME/*.conf, by
+// name, unless loadOnlyInlinedPlugins is true. libcni keeps only the list's own for DEL. What can't be
+// read is returned as it is, and one of these files that can't be read is an error.
+func (d ConfDir) WithSidePlugins(list []byte) ([]byte, error) {
+	var known struct {
+		Name    string `json:"name"`
+		Inlined any    `json:"loadOnlyInlinedPlugins"` // true or "true"
+
+		Plugins []json.RawMessage `json:"plugins"`
+	}
+	if json.Unmarshal(list, &known) != nil || !network.ValidName(known.Name) || strings.EqualFold(fmt.Sprint(known.Inlined), "true") {
+		return list, nil
+	}
+	files, err := (d + "/" + ConfDir(known.Name)).list(".conf")
+	if err != nil || len(files) == 0 {
+		return list, nil //nolint:nilerr // a file of that name, for example
+	}
+	for _, f := range files {
+		var plugin struct {
+			Type string `json:"type"`
+		}
+		if f.Err == nil {
+			f.Err = json.Unmarshal(f.Data, &plugin)
+		}
+		if f.Err == nil && plugin.Type == "" {
+			f.Err = errors.New("no type")
+		}
+		if f.Err != nil {
+			return list, fmt.Errorf("%s: %w", f.Path, f.Err)
+		}
+		known.Plugins = append(known.Plugins, f.Data)
+	}
+	var whole map[string]json.RawMessage
+	if err := json.Unmarshal(list, &whole); err != nil {
+		return list, err
+	}
+	if whole["plugins"], err = json.Marshal(known.Plugins); err != nil {
+		return list, err
+	}
+	return json.Marshal(whole)
 }
 
 // Configures reports whether a file of the directory configures a network. An

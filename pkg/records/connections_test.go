@@ -72,12 +72,12 @@ func TestKept(t *testing.T) {
 	}
 	is := connection("web", 0).Of()
 	is.Container, is.IfName = "default-c1", "eth0"
-	c := keptIn(dir, is)
+	c := keptIn(dir, "", is)
 	if c == nil || c.CNIVersion != "1.1.0" || string(c.Conf) != `{"cniVersion": "1.1.0"}` || c.Args[0] != [2]string{"K", "V"} || c.Values["mac"] != "m" || c.NetNS != "/n" {
 		t.Errorf("%+v", c)
 	}
 	is.Network, is.Container = "web-default", "c1" // which makes the same name
-	if c := keptIn(dir, is); c != nil {
+	if c := keptIn(dir, "", is); c != nil {
 		t.Errorf("%+v", c)
 	}
 }

@@ -148,13 +148,13 @@ func TestKeptConnection(t *testing.T) {
 		kept("web", "c1", "eth0", conf)[1:]: false,
 	} {
 		dir := t.TempDir()
-		if got := keptIn(dir, owner("c1")); got != nil {
+		if got := keptIn(dir, "", owner("c1")); got != nil {
 			t.Errorf("nothing was kept: %+v", got)
 		}
 		if err := os.WriteFile(filepath.Join(dir, "web-c1-eth0"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		got := keptIn(dir, owner("c1"))
+		got := keptIn(dir, "", owner("c1"))
 		if (got != nil) != want || got != nil && (got.NetNS != "/ns" || got.CNIVersion != "1.0.0" || got.Container != "c1" || got.Attachment.IfName != "eth0") {
 			t.Errorf("%s: %+v", text, got)
 		}
