@@ -25,7 +25,7 @@ unit: # package tests; those that need root or a kernel's namespaces run as root
 integration: programs # scenarios on the real kernel, as root; RUN=TestParity/dcni/talk runs one
 	RUN='$(or $(RUN),.)' scripts/test scenarios
 bench: build # measure beside the reference plugins; BENCH='-before DIR' has another build beside, '-o FILE' writes it down
-	go build -o bin/test/ ./integration/bench && go test -c -o bin/test/ ./pkg/records
+	go build -o bin/test/ ./integration/bench/... && go test -c -o bin/test/ ./pkg/records
 	scripts/setup && scripts/root bin/test/bench $(BENCH)
 scale: build ; go build -o bin/test/ ./integration/scale && scripts/root bin/test/scale $(SCALE) # measure clusters of up to 200 simulated nodes
 parity: build ; scripts/parity $(PARITY) # sessions from Docker's manual on a Docker engine and on dcni, side by side
@@ -36,5 +36,5 @@ install: build ; scripts/install # plugins to /opt/cni/bin, commands to /usr/loc
 uninstall: # take away what install put there; networks and state stay
 	scripts/install --remove
 programs: build
-	go build -o bin/test/ github.com/containernetworking/cni/cnitool github.com/containernetworking/plugins/plugins/main/loopback github.com/containernetworking/plugins/plugins/ipam/dhcp ./integration/parity/talk
+	go build -o bin/test/ github.com/containernetworking/cni/cnitool github.com/containernetworking/plugins/plugins/main/loopback github.com/containernetworking/plugins/plugins/ipam/dhcp ./integration/parity/talk ./integration/gocni
 	go build -tags man -o bin/test/manual ./cmd/dnet && scripts/nerdctl bin/test/nerdctl && scripts/multus bin/test/plugins/multus

@@ -155,6 +155,15 @@ func TestForbiddenDependencies(t *testing.T) {
 	}
 }
 
+// TestVersionFirst wants each plugin to answer VERSION before the rest of it is initialized.
+func TestVersionFirst(t *testing.T) {
+	for _, p := range packages(t) {
+		if under(p.ImportPath, "dcni/plugins") != slices.Contains(p.Imports, "dcni/pkg/cni/version/first") {
+			t.Errorf("%s: plugins, and no others, import dcni/pkg/cni/version/first", p.ImportPath)
+		}
+	}
+}
+
 // TestDoors wants a depguard rule for each third-party package that is
 // imported: a new dependency gets its one door before it gets used. The linter
 // keeps other packages from using the door.

@@ -36,6 +36,7 @@ type figures struct {
 	Run, NetNS    time.Duration // first output of dnet run, and of ip netns exec
 	List, Inspect time.Duration
 	Line          time.Duration // a Go program that prints a line
+	Version       time.Duration // VERSION of dbridge, which Podman executes at each command
 }
 
 // A build is a directory of programs, measured in a process and a throwaway host

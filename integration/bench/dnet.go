@@ -31,6 +31,8 @@ func (b *run) commandLine() error {
 		addedRow("... what dnet run adds: p50", builds, func(f figures) time.Duration { return f.Run - f.NetNS }),
 		timeRow("dnet ls: p50", builds, func(f figures) time.Duration { return f.List }),
 		ratioRow("... to a program that prints a line", builds, func(f figures) (a, b time.Duration) { return f.List, f.Line }),
+		timeRow("VERSION of a plugin: p50", builds, func(f figures) time.Duration { return f.Version }),
+		ratioRow("... to a program that prints a line", builds, func(f figures) (a, b time.Duration) { return f.Version, f.Line }),
 		timeRow("dnet inspect, of the one: p50", builds, func(f figures) time.Duration { return f.Inspect }),
 	}
 	return nil
@@ -108,6 +110,11 @@ func crowd() error {
 // cliRound measures each command once.
 func (b *run) cliRound() (f figures, err error) {
 	const name = "first"
+	self, err := os.Executable()
+	if err != nil {
+		return f, err
+	}
+	line := filepath.Join(filepath.Dir(self), "line")
 	for _, step := range []struct {
 		took *time.Duration
 		args []string
@@ -115,11 +122,15 @@ func (b *run) cliRound() (f figures, err error) {
 		{&f.NetNS, []string{"sh", "-c", "ip netns add " + name + " && exec ip netns exec " + name + " echo hello"}},
 		{&f.Run, []string{filepath.Join(b.bin, "dnet"), "run", "--rm", "--network", "bench-run", "echo", "hello"}},
 		{&f.List, []string{filepath.Join(b.bin, "dnet"), "ls"}},
-		{&f.Line, []string{"/proc/self/exe", "line", "hello", "-"}},
+		{&f.Line, []string{line}},
+		{&f.Version, []string{filepath.Join(b.bin, "dbridge")}},
 		{&f.Inspect, []string{filepath.Join(b.bin, "dnet"), "inspect", crowded}},
 	} {
 		cmd := exec.Command(step.args[0], step.args[1:]...)
 		cmd.Env = append(os.Environ(), "CNI_PATH="+b.bin)
+		if step.took == &f.Version {
+			cmd.Env = append(cmd.Env, "CNI_COMMAND=VERSION")
+		}
 		cmd.Stderr = os.Stderr
 		first, all, err := untilOutput(cmd)
 		if err != nil {
@@ -148,12 +159,6 @@ func untilOutput(cmd *exec.Cmd) (first, all time.Duration, err error) {
 	_, more := r.WriteTo(io.Discard)
 	err = errors.Join(err, more, cmd.Wait())
 	return first, time.Since(start), err
-}
-
-// line is a Go program that prints a line: `line WORD -`.
-func line(word, _ string) error {
-	_, err := fmt.Println(word)
-	return err
 }
 
 // connects measures what connects a running container to a network and disconnects it,

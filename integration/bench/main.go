@@ -65,7 +65,7 @@ func main() {
 }
 
 // helpers are what bench executes itself for.
-var helpers = map[string]func(string, string) error{"floor": floor, "memory": memory, "build": serveBuild, "cli": serveCLI, "line": line, "dnetd": dnetdSize}
+var helpers = map[string]func(string, string) error{"floor": floor, "memory": memory, "build": serveBuild, "cli": serveCLI, "dnetd": dnetdSize}
 
 func exit(err error) {
 	if err != nil {

@@ -1,13 +1,13 @@
 package cni
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"unicode"
 
+	"dcni/pkg/cni/version"
 	"dcni/pkg/jsonenc"
 	"dcni/pkg/network"
 	"dcni/pkg/wire"
@@ -32,7 +32,7 @@ type Call struct {
 
 // Versions are the versions of the CNI specification that all plugins speak,
 // oldest first.
-var Versions = []string{"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"}
+var Versions = version.Spoken
 
 // since says which version of the specification brought a verb.
 var since = map[string]string{
@@ -140,14 +140,6 @@ func (f *failure) print(w io.Writer) error {
 		_, err = w.Write(append(b, '\n'))
 	}
 	return err
-}
-
-// printVersions answers VERSION.
-func printVersions(w io.Writer) error {
-	return json.NewEncoder(w).Encode(struct {
-		CNIVersion string   `json:"cniVersion"`
-		Supported  []string `json:"supportedVersions"`
-	}{Versions[len(Versions)-1], Versions})
 }
 
 // about is what a call without a command gets, for people.

@@ -24,6 +24,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
+	"dcni/pkg/cni/version"
 	"dcni/pkg/firewall"
 	"dcni/pkg/firewall/iptables"
 	"dcni/pkg/host"
@@ -103,14 +104,14 @@ type process struct {
 // attend carries out the call, and prints what it gives or how it failed.
 func (p process) attend(open func() (verbs, error)) error {
 	c, err := readCall(p.getenv, p.stdin)
-	version := ""
+	spoken := ""
 	if err == nil {
-		version, err = p.run(c, open)
+		spoken, err = p.run(c, open)
 	}
 	if err == nil {
 		return nil
 	}
-	f := report(err, version)
+	f := report(err, spoken)
 	if c.Command == "DEL" {
 		f.notGone()
 	}
@@ -123,7 +124,7 @@ func (p process) attend(open func() (verbs, error)) error {
 // run carries the call out. A panic is an error as others are: a runtime that finds
 // nothing on standard output takes what is on stderr for the error, and reads in a
 // stack what it likes.
-func (p process) run(c *Call, open func() (verbs, error)) (version string, err error) {
+func (p process) run(c *Call, open func() (verbs, error)) (spoken string, err error) {
 	defer func() {
 		if why := recover(); why != nil {
 			err = panicError(why)
@@ -142,9 +143,10 @@ func exit(err error) {
 
 // run carries the call out, and prints what it gives. It returns the version of
 // the configuration, as far as it came.
-func (c *Call) run(open func() (verbs, error), stdout io.Writer) (version string, err error) {
+func (c *Call) run(open func() (verbs, error), stdout io.Writer) (spoken string, err error) {
 	if c.Command == "VERSION" {
-		return "", printVersions(stdout)
+		_, err = io.WriteString(stdout, version.Answer())
+		return "", err
 	}
 	r, err := ParseRequest(c)
 	if err != nil {

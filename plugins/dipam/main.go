@@ -5,6 +5,9 @@
 // README.md beside this file is its manual.
 package main
 
-import "dcni/pkg/cni"
+import (
+	"dcni/pkg/cni"
+	_ "dcni/pkg/cni/version/first"
+)
 
 func main() { cni.MainIPAM("dipam") }
