@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -68,5 +69,30 @@ func TestStartEnvironment(t *testing.T) {
 	}
 	if _, err := (Command{Path: "/no/such/program", Args: []string{"x"}, Files: make([]*os.File, 3)}).Start(); !os.IsNotExist(err) {
 		t.Errorf("a program that is not there: %v", err)
+	}
+}
+
+// TestFind looks in the folders of installations when PATH has nothing, in their order, and takes no folder for a program.
+func TestFind(t *testing.T) {
+	t.Setenv("PATH", "")
+	first, second := t.TempDir(), t.TempDir()
+	before := installed
+	defer func() { installed = before }()
+	installed = []string{first, second}
+	if path, err := Find("tool"); err == nil {
+		t.Errorf("found %s", path)
+	}
+	if err := os.Mkdir(filepath.Join(first, "tool"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	want := filepath.Join(second, "tool")
+	if err := os.WriteFile(want, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if path, err := Find("tool"); path != want {
+		t.Errorf("found %q, %v, want %s", path, err, want)
+	}
+	if before[0] != "/usr/local/bin" || before[1] != "/usr/bin" {
+		t.Errorf("installations are looked for in %v", before)
 	}
 }

@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 )
 
+// installed are the folders that `make install` and packages put commands into.
+var installed = []string{"/usr/local/bin", "/usr/bin"}
+
 // Find looks for a program of ours beside this one, then in PATH, which a runtime may
 // have cut short, then where `make install` puts it.
 func Find(name string) (string, error) {
@@ -19,9 +22,11 @@ func Find(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
 	}
-	installed := "/usr/local/bin/" + name
-	if _, err := os.Stat(installed); err == nil {
-		return installed, nil
+	for _, dir := range installed {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path, nil
+		}
 	}
 	return "", fmt.Errorf("no program %s: neither beside this one nor in PATH %s", name, os.Getenv("PATH"))
 }
