@@ -18,8 +18,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -60,6 +62,28 @@ func Main(p *network.Plugin) {
 	})
 }
 
+// MainAll runs the plugin that the program was called as, for one file with a link for
+// each plugin, and does not return. Called by another name it prints its version: some
+// runtimes execute every file of the plugins' directory. For a configuration that says
+// that name it is no plugin.
+func MainAll(all []*network.Plugin) {
+	name := filepath.Base(os.Args[0])
+	types := []string{"dipam"}
+	for _, p := range all {
+		if p.Type == name {
+			Main(p)
+		}
+		types = append(types, p.Type)
+	}
+	if name == "dipam" {
+		MainIPAM(name)
+	}
+	slices.Sort(types)
+	attend(name, func() (verbs, error) {
+		return nil, wire.Invalid("type", name, "must be one of "+strings.Join(types, ", "))
+	})
+}
+
 // NewEngine returns an engine that works on the real machine.
 func NewEngine(p *network.Plugin, store records.Store, machine *host.Host) *Engine {
 	return &Engine{
@@ -75,14 +99,18 @@ func NewEngine(p *network.Plugin, store records.Store, machine *host.Host) *Engi
 // serve runs one verb on the real machine, and does not return. What it opens
 // is the kernel's to close: the process ends with the verb.
 func serve(name string, of func(records.Store, *host.Host) verbs) {
-	open := func() (verbs, error) {
+	attend(name, func() (verbs, error) {
 		store := records.Default()
 		machine, err := host.New(store)
 		if err != nil {
 			return nil, err
 		}
 		return of(store, machine), nil
-	}
+	})
+}
+
+// attend carries out the call that this process is, and does not return.
+func attend(name string, open func() (verbs, error)) {
 	if os.Getenv("CNI_COMMAND") == "" {
 		about(os.Stderr, name)
 		os.Exit(0)

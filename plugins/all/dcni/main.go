@@ -1,0 +1,10 @@
+// Command dcni is all plugins in one file, which packages have: it is the plugin by whose
+// name it is called. `make build` makes a program of each instead.
+package main
+
+import (
+	"dcni/pkg/cni"
+	"dcni/pkg/mode"
+)
+
+func main() { cni.MainAll(mode.All) }
