@@ -7,7 +7,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -trimpath $(GOFLAGS) # of all, so that builds and tests share what they compile
 export DESTDIR # as it is: the shell would take words of it apart
 
-.PHONY: help setup build demo test unit integration bench scale parity mutate lint install uninstall programs
+.PHONY: help setup build demo test unit integration bench scale parity mutate lint install uninstall dist programs
 help: # list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*# /  make \1\t/p' Makefile | expand -t 20
 
@@ -33,8 +33,8 @@ mutate: ; nice go run ./integration/mutate -show $(PKG) # share of small faults 
 lint: # go vet and the linters of .golangci.yml
 	go vet ./... && go run $(LINT) run ./...
 install: build ; scripts/install # plugins to /opt/cni/bin, commands to /usr/local/bin, below DESTDIR
-uninstall: # take away what install put there; networks and state stay
-	scripts/install --remove
+uninstall: ; scripts/install --remove # take away what install put there; networks and state stay
+dist: ; scripts/dist # packages (.deb, .rpm), tarballs, an SBOM and checksums in bin/dist
 programs: build
 	go build -o bin/test/ github.com/containernetworking/cni/cnitool github.com/containernetworking/plugins/plugins/main/loopback github.com/containernetworking/plugins/plugins/ipam/dhcp ./integration/parity/talk ./integration/gocni
 	go build -tags man -o bin/test/manual ./cmd/dnet && scripts/nerdctl bin/test/nerdctl && scripts/multus bin/test/plugins/multus
