@@ -4,6 +4,7 @@ package main
 
 import (
 	"dcni/pkg/cni"
+	_ "dcni/pkg/cni/version/first"
 	"dcni/pkg/mode"
 )
 
