@@ -54,7 +54,7 @@ func subcommand(c *cobra.Command, name []string) *cobra.Command {
 // completeFlags has shells complete the values of a command's flags, and of those below it.
 func (a *app) completeFlags(c *cobra.Command) {
 	for flag, words := range map[string]completer{
-		"driver": driverNames, "network": a.namesOfNetworks, "link": a.namesOfContainers, "format": fixed("table", "raw", "json"),
+		"driver": func() []string { return append(driverNames(), overlayDriver) }, "network": a.namesOfNetworks, "link": a.namesOfContainers, "format": fixed("table", "raw", "json"),
 		"filter": func() []string { return slices.Concat(filterNames[c.Name()], a.filterValues(c.Name())) },
 		"type":   fixed("network", "container"), "scope": fixed("local", "global"), "restart": fixed("no"),
 		"ipam-driver": fixed("default", "null", "host-local", "static", "dhcp"), "ipam-opt": fixed("allocation=", "allocation=lowest", "allocation=next-fit", "sticky=", "sticky=true"),
@@ -88,7 +88,7 @@ var filterNames = map[string][]string{
 func (a *app) filterValues(command string) (list []string) {
 	for filter, words := range map[string]map[string]completer{
 		"ls": {
-			"driver=": driverNames, "name=": a.namesOfNetworks, "scope=": fixed("local", "global"), "type=": fixed("builtin", "custom"),
+			"driver=": a.driversOfNetworks, "name=": a.namesOfNetworks, "scope=": fixed("local", "global"), "type=": fixed("builtin", "custom"),
 			"dangling=": fixed("true", "false"),
 		},
 		"ps":     {"network=": a.namesOfNetworks, "name=": a.runNames, "status=": fixed("created", "running", "exited")},
@@ -226,6 +226,17 @@ func driverNames() (names []string) {
 	for _, p := range mode.All {
 		if creator, ok := p.Driver.(catalog.Creator); ok {
 			names = append(names, creator.Name())
+		}
+	}
+	return names
+}
+
+// driversOfNetworks are those of the networks that there are.
+func (a *app) driversOfNetworks() (names []string) {
+	list, _, _ := a.readNetworks()
+	for _, n := range list {
+		if !slices.Contains(names, n.Driver) {
+			names = append(names, n.Driver)
 		}
 	}
 	return names

@@ -49,9 +49,9 @@ func TestCompletion(t *testing.T) {
 	f.container(records.Container{ID: idWeb, Name: "late", Stage: records.Exited})
 	f.must(f.store.PutService(&records.Service{Service: service.Service{Name: "db", Network: "web"}}))
 	for words, want := range map[string]string{
-		"inspect we":              "web\tbridge web2\tbridge :4",
-		"rm web we":               "web2\tbridge :4",
-		"create -d m":             "macvlan :4",
+		"inspect we":  "web\tbridge web2\tbridge :4",
+		"rm web we":   "web2\tbridge :4",
+		"create -d m": "macvlan :4", "create -d o": "overlay :4",
 		"create -d macvlan -o pa": "parent= :6", "create -d nosuch -o ": ":4", "create -d overlay -o e": "encrypted= :6",
 		"create -o com.docker.network.bridge.enable_i": "com.docker.network.bridge.enable_icc= com.docker.network.bridge.enable_ip_masquerade= :4",
 		"ls --filter dri":  "driver= :6",
@@ -60,7 +60,7 @@ func TestCompletion(t *testing.T) {
 		"create -o com.docker.network.bridge.gateway_mode_ipv4=r": "com.docker.network.bridge.gateway_mode_ipv4=routed :4",
 		"create -d macvlan -o macvlan_mode=":                      "macvlan_mode=bridge macvlan_mode=private macvlan_mode=vepa macvlan_mode=passthru :4",
 		"create -o com.docker.network.bridge.name=":               ":4", "create --ipam-opt a": "allocation= :6",
-		"ls -f driver=m": "driver=macvlan :4", "ls -f dangling=": "dangling=false dangling=true :4", "ps -f network=we": "network=web\tbridge network=web2\tbridge :4",
+		"ls -f driver=": "driver=bridge driver=host driver=null :4", "ls -f dangling=": "dangling=false dangling=true :4", "ps -f network=we": "network=web\tbridge network=web2\tbridge :4",
 		"connect web ": "late\texited :4", "disconnect web l": "late\texited :4", "start ": "late\texited :4", "container rm ": "late\texited :4",
 		"service rm ": "db\ton web :4", "service create --mode ": "vip dnsrr :4", "run --service d": "db\ton web :4", "stats ": ":4",
 		"create --config-from p": "plan :4", "create --ipam-driver h": "host-local :4", "run --restart ": "no :4",
