@@ -95,7 +95,7 @@ func (a *app) disconnectRunning(m machine, o *disconnectOptions, word, name stri
 // networkOf returns the name of a network that a word means. A network whose file is gone can
 // be left by its name.
 func (a *app) networkOf(t *target, word string) (string, error) {
-	if _, is := t.on(word); is || t.wants(word) {
+	if _, is := t.on(word); is {
 		return word, nil
 	}
 	known, err := a.networks()
@@ -103,13 +103,13 @@ func (a *app) networkOf(t *target, word string) (string, error) {
 		return "", err
 	}
 	n, err := find(known, word)
-	if err != nil {
-		return "", err
-	}
-	if n.Driver == "host" {
+	switch {
+	case err == nil && n.Driver == "host":
 		return "", network.Refuse(network.InvalidParameter, "cannot disconnect container from host network - container was created in host network mode")
+	case t.wants(word):
+		return word, nil
 	}
-	return n.Name, nil
+	return n.Name, err
 }
 
 // disconnectFrom runs DEL of a network's plugins: as connect recorded it, as `dnet run` did,
