@@ -108,8 +108,10 @@ func (a *app) networkOf(t *target, word string) (string, error) {
 		return "", network.Refuse(network.InvalidParameter, "cannot disconnect container from host network - container was created in host network mode")
 	case t.wants(word):
 		return word, nil
+	case err != nil:
+		return "", err
 	}
-	return n.Name, err
+	return n.Name, nil
 }
 
 // disconnectFrom runs DEL of a network's plugins: as connect recorded it, as `dnet run` did,

@@ -108,7 +108,7 @@ func TestRequests(t *testing.T) {
 	f.network("12-first.conflist", `{"cniVersion": "1.0.0", "name": "first", "plugins": [{"type": "dbridge", "gwPriority": 5}, {"type": "portmap", "capabilities": {"portMappings": true}}]}`)
 	f.network("13-foreign.conflist", `{"cniVersion": "1.0.0", "name": "foreign", "plugins": [{"type": "vlan"}]}`)
 	const none, warning = "[]", "WARNING: Published ports are discarded"
-	const port = `[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]`
+	const port = `[{"containerPort":80,"hostPort":8080,"protocol":"tcp"}]`
 	for _, c := range []struct {
 		flags  string
 		values []string // of each network
@@ -140,7 +140,7 @@ func TestRequests(t *testing.T) {
 		{flags: "-p 8080:80 --network lab --network name=inner,gw-priority=9", values: []string{"lab portMappings=" + port, "inner portMappings=" + port}},
 		{
 			flags:  "-p 127.0.0.1:8080:80/udp --network foreign",
-			values: []string{`foreign portMappings=[{"hostPort":8080,"containerPort":80,"protocol":"udp","hostIP":"127.0.0.1"}]`},
+			values: []string{`foreign portMappings=[{"containerPort":80,"hostIP":"127.0.0.1","hostPort":8080,"protocol":"udp"}]`},
 			stderr: warning + ": no plugin of network foreign has the capability portMappings\n",
 		},
 	} {

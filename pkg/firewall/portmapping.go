@@ -11,12 +11,13 @@ import (
 )
 
 // A PortMapping is a published port as CNI runtimes write it (capability portMappings).
-// encoding/json folds the case of its keys, which go-cni capitalises.
+// encoding/json folds the case of its keys, which go-cni capitalises. They are in the order in which
+// a record that is read and written again has them.
 type PortMapping struct {
-	HostPort      int    `json:"hostPort"` // 0: chosen
 	ContainerPort int    `json:"containerPort"`
-	Protocol      string `json:"protocol"` // "": tcp
 	HostIP        string `json:"hostIP,omitempty"`
+	HostPort      int    `json:"hostPort"` // 0: chosen
+	Protocol      string `json:"protocol"` // "": tcp
 }
 
 // PortMappings returns ports as a runtime writes them.
