@@ -17,6 +17,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"dcni/pkg/yaml"
 )
 
 // A pkg is what `go list` says about a package.
@@ -328,6 +330,29 @@ func TestReadmeCommands(t *testing.T) {
 				t.Errorf("%s says make %s, which the Makefile lacks", document, m[1])
 			}
 		}
+	}
+}
+
+// TestWorkflow: what the forge runs is YAML, its actions have fixed versions, and its commands are targets.
+func TestWorkflow(t *testing.T) {
+	text := read(t, ".github/workflows/ci.yml")
+	if _, err := yaml.ToJSON([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	uses := regexp.MustCompile(`uses: (\S+)`).FindAllStringSubmatch(text, -1)
+	for _, m := range uses {
+		if !regexp.MustCompile(`^[a-z-]+/[a-z-]+@v\d+\.\d+\.\d+$`).MatchString(m[1]) {
+			t.Errorf("%s has no fixed version", m[1])
+		}
+	}
+	run := regexp.MustCompile(`run: "?make ([a-z]+)`).FindAllStringSubmatch(text, -1)
+	for _, m := range run {
+		if !hasTarget(read(t, "Makefile"), m[1]) {
+			t.Errorf("the workflow says make %s, which the Makefile lacks", m[1])
+		}
+	}
+	if len(uses) == 0 || len(run) == 0 {
+		t.Error("the workflow does nothing")
 	}
 }
 
