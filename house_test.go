@@ -356,6 +356,31 @@ func TestWorkflow(t *testing.T) {
 	}
 }
 
+// TestRecording: the recording is asciicast v2, and of the session that `make demo` shows now.
+func TestRecording(t *testing.T) {
+	recording := read(t, "docs/demo.cast")
+	var shown strings.Builder
+	for i, line := range strings.Split(strings.TrimSpace(recording), "\n") {
+		var header struct{ Version, Width, Height int }
+		var event []any
+		if i == 0 {
+			if err := json.Unmarshal([]byte(line), &header); err != nil || header.Version != 2 || header.Width == 0 || header.Height == 0 {
+				t.Errorf("line 1: %v: %s", err, line)
+			}
+			continue
+		}
+		if err := json.Unmarshal([]byte(line), &event); err != nil || len(event) != 3 || event[1] != "o" {
+			t.Fatalf("line %d: %v: %s", i+1, err, line)
+		}
+		shown.WriteString(event[2].(string))
+	}
+	for _, comment := range regexp.MustCompile(`(?m)^# .+`).FindAllString(read(t, "integration/testdata/demo/demo.txtar"), -1) {
+		if !strings.Contains(shown.String(), comment) {
+			t.Errorf("docs/demo.cast lacks %q: make demo | scripts/cast > docs/demo.cast", comment)
+		}
+	}
+}
+
 func hasTarget(makefile, target string) bool {
 	return strings.Contains(makefile, "\n"+target+":")
 }
