@@ -123,7 +123,7 @@ func TestHealBesideStorm(t *testing.T) {
 	if strings.Contains(log.String(), "put back") || strings.Contains(log.String(), "level=WARN") {
 		t.Errorf("dnetd: %s", log.String())
 	}
-	if out, _ := exec.Command("sh", "-c", "ls /run/dcni/attachments; ip -o link | grep ': v[0-9a-f]\\{14\\}@'").Output(); len(out) > 0 {
+	if out, _ := exec.Command("sh", "-c", "ls /run/dcni/attachments; ip -o link | grep ': veth[0-9a-z]\\{11\\}@'").Output(); len(out) > 0 {
 		t.Errorf("left: %s", out)
 	}
 }

@@ -166,7 +166,7 @@ func TestKilledFirstAdd(t *testing.T) {
 		r.run("nft", "delete", "table", "inet", "dcni")
 		r.run("iptables", "-F", "FORWARD")
 		r.run("sh", "-c", "ip link del $(ip -o link show type bridge | sed 's/.*: \\(br-[0-9a-f]*\\):.*/\\1/')")
-		r.run("sh", "-c", "rm -rf /run/dcni /var/lib/dcni; for l in $(ls /sys/class/net | grep -x 'v[0-9a-f]\\{14\\}'); do ip link del $l; done")
+		r.run("sh", "-c", "rm -rf /run/dcni /var/lib/dcni; for l in $(ls /sys/class/net | grep -x 'veth[0-9a-z]\\{11\\}'); do ip link del $l; done")
 		dead := p.kill(t, pluginCall("ADD", "dbridge", killConf(killRequest)))
 		r.ok(r.plugin("DEL", "dbridge", killConf(killRequest)))
 		if out := r.run("sh", "-c", "ls /run/dcni/attachments /var/lib/dcni/leases/web 2>&1 || true"); strings.Contains(out, "10.88") || strings.Contains(out, "web\n") {

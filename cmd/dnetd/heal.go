@@ -248,7 +248,7 @@ func (h *healer) resolve(events []watch.Event) {
 	}
 	keys := h.list()
 	for _, r := range keys {
-		if links[r.HostLink()] {
+		if links[r.HostLink()] || links[wire.FormerHostLink(r.HostLink())] {
 			h.add(healKey{r.Attachment}, 0)
 		}
 	}

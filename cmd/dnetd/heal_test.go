@@ -96,7 +96,7 @@ func TestHealKeys(t *testing.T) {
 		{[]watch.Event{{What: watch.Link, Link: c1.HostLink()}, {What: watch.Inside, Link: c2.HostLink()}}, []string{"dbridge web/c1/eth0 web/c2/eth0", "ddns web/c1/eth0"}},
 		{[]watch.Event{{What: watch.Link, Link: "br-db"}}, []string{"dbridge db"}},
 		{[]watch.Event{{What: watch.Link, Link: "br-web"}}, []string{"dbridge web", "ddns web"}},
-		{[]watch.Event{{What: watch.Link, Link: "docker0"}, {What: watch.Link, Link: "v00000000000000"}}, nil}, // not on record
+		{[]watch.Event{{What: watch.Link, Link: "docker0"}, {What: watch.Link, Link: "veth00000000000"}}, nil}, // not on record
 	} {
 		if got := r.after(c.events...); !slices.Equal(got, c.want) {
 			t.Errorf("%v: ran %q, want %q", c.events, got, c.want)

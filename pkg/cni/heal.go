@@ -506,6 +506,15 @@ func (h *healer) reap(rec *records.Record) bool {
 	return true
 }
 
+// hasHostLink reports whether the host has the attachment's link, also by the name of versions before.
+func (h *healer) hasHostLink(a wire.Attachment) (bool, error) {
+	there, err := h.Sandboxes.HasLink("", a.HostLink())
+	if there || err != nil {
+		return there, err
+	}
+	return h.Sandboxes.HasLink("", wire.FormerHostLink(a.HostLink()))
+}
+
 // orphaned reports whether a sandbox is gone for good. A path that leads nowhere
 // does not prove it: the path may lead there in another mount namespace. But a
 // namespace that lives keeps the other end of its veth alive, and so the host's.
@@ -518,13 +527,13 @@ func (h *healer) orphaned(rec *records.Record) (bool, error) {
 		return !there, err
 	}
 	if rec.State == records.Lost {
-		there, err := h.Sandboxes.HasLink("", rec.HostLink())
+		there, err := h.hasHostLink(rec.Attachment)
 		return h.Plugin.Kind == network.MakesInterface && !there, err
 	}
 	if rec.Cookie == 0 || h.Namespaces.NetNSAlive(rec.NetNS, rec.Cookie) {
 		return false, nil
 	}
-	if there, err := h.Sandboxes.HasLink("", rec.HostLink()); there || err != nil {
+	if there, err := h.hasHostLink(rec.Attachment); there || err != nil {
 		return false, err
 	}
 	if h.counted.IsZero() || rec.Age() <= time.Since(h.counted) {

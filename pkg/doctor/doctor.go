@@ -247,7 +247,7 @@ func managed(f Facts) (list []Finding) {
 		NetManager, strings.Join(links, " "),
 		fmt.Sprintf("NetworkManager manages %s, which %s dcni's", named("link", links), areOrIs(len(links))),
 		"it may take their addresses away, or ask for others by DHCP",
-		`printf '[keyfile]\nunmanaged-devices+=interface-name:br-*,interface-name:dcni0,interface-name:v??????????????\n'` +
+		`printf '[keyfile]\nunmanaged-devices+=interface-name:br-*,interface-name:dcni0,interface-name:veth???????????,interface-name:v??????????????\n'` +
 			" >/etc/NetworkManager/conf.d/dcni.conf && nmcli general reload && nmcli device set " +
 			strings.Join(links, " managed no && nmcli device set ") + " managed no",
 	}}
@@ -256,7 +256,7 @@ func managed(f Facts) (list []Finding) {
 // NetworkdNames are dcni's links, as Name= of a [Match] section takes them (systemd.network(5)).
 func NetworkdNames() string {
 	digits := strings.Repeat("[0-9a-f]", 12)
-	return "dcni0 [bdmv][himrx]-" + digits + " v[0-9a-f][0-9a-f]" + digits
+	return "dcni0 [bdmv][himrx]-" + digits + " veth" + strings.Repeat("[0-9a-z]", 11) + " v[0-9a-f][0-9a-f]" + digits
 }
 
 // networkd finds links that are configured by a file which matches more than it should.

@@ -127,9 +127,9 @@ func TestFindings(t *testing.T) {
 		{"dcni's own, of iptables", func(f *Facts) {
 			f.Chains = []foreign.Chain{chain("iptables", "ip", "nat", "DCNI", "", false, foreign.Rule{Protocol: "tcp", Port: 8080, Verdict: foreign.DNAT})}
 		}, nil},
-		{"NetworkManager", func(f *Facts) { f.Managed = []string{"br-web", "eth0", "v0123456789abcd"} },
-			[]string{`networkmanager br-web v0123456789abcd: printf '[keyfile]\nunmanaged-devices+=interface-name:br-*,interface-name:dcni0,interface-name:v??????????????\n'` +
-				" >/etc/NetworkManager/conf.d/dcni.conf && nmcli general reload && nmcli device set br-web managed no && nmcli device set v0123456789abcd managed no"}},
+		{"NetworkManager", func(f *Facts) { f.Managed = []string{"br-web", "eth0", "veth035irk9ux1p"} },
+			[]string{`networkmanager br-web veth035irk9ux1p: printf '[keyfile]\nunmanaged-devices+=interface-name:br-*,interface-name:dcni0,interface-name:veth???????????,interface-name:v??????????????\n'` +
+				" >/etc/NetworkManager/conf.d/dcni.conf && nmcli general reload && nmcli device set br-web managed no && nmcli device set veth035irk9ux1p managed no"}},
 		{"systemd-networkd", func(f *Facts) {
 			f.Networkd = []Configured{{"br-web", "/etc/systemd/network/all.network"}, {"eth0", "/etc/systemd/network/all.network"}}
 		}, []string{`networkd br-web: mkdir -p /etc/systemd/network && printf '[Match]\nName=` + NetworkdNames() + `\n\n[Link]\nUnmanaged=yes\n' >/etc/systemd/network/05-dcni.network && networkctl reload; dnetd --once`}},

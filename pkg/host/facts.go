@@ -41,7 +41,7 @@ func (h *Host) Orphans() ([]wire.Orphan, error) {
 	for _, name := range links {
 		out = append(out, wire.Orphan{
 			Object: &wire.Veth{Name: name},
-			Of:     func(a wire.Attachment) bool { return a.HostLink() == name },
+			Of:     func(a wire.Attachment) bool { return a.HostLink() == name || wire.FormerHostLink(a.HostLink()) == name },
 			// The name tells no network; without a record it has no owner.
 			In: func(string) bool { return true },
 		})

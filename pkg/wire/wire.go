@@ -16,6 +16,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -34,8 +35,7 @@ func (a Attachment) String() string {
 	return a.Network + " " + a.Container + "/" + a.IfName
 }
 
-// ID returns a stable hash of the identity: 14 hexadecimal digits, so that
-// "v" + ID fills the 15 bytes of a link name (IFNAMSIZ - 1).
+// ID returns a stable hash of the identity: 14 hexadecimal digits.
 //
 // The words are joined by a byte that none of them may contain, so that two
 // identities never run together into one.
@@ -48,9 +48,29 @@ func (a Attachment) EndpointID() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// HostLink returns the name of the attachment's host-side link: the name is
-// the proof that a link is ours.
-func (a Attachment) HostLink() string { return "v" + a.ID() }
+// HostLink returns the name of the attachment's host-side link: "veth" and the [Attachment.ID]
+// as 11 digits of base 36, which hold its 56 bits and fill the 15 bytes of a link name
+// (IFNAMSIZ - 1). BuildKit counts the packets of a host's end only by a name that begins so.
+func (a Attachment) HostLink() string {
+	const base, digits, bits = 36, 11, 64
+	id, _ := strconv.ParseUint(a.ID(), 16, bits) // 14 hexadecimal digits
+	number := strconv.FormatUint(id, base)
+	return vethPrefix + strings.Repeat("0", digits-len(number)) + number
+}
+
+const vethPrefix = "veth"
+
+// FormerHostLink returns the name that versions before gave the link that is called name now: "v" and the
+// ID. It is "" for a name that is not of the form of [Attachment.HostLink].
+func FormerHostLink(name string) string {
+	const base, digits, bits, length = 36, 11, 56, 14
+	number, ok := strings.CutPrefix(name, vethPrefix)
+	id, err := strconv.ParseUint(number, base, bits)
+	if !ok || err != nil || len(number) != digits || number != strings.ToLower(number) {
+		return ""
+	}
+	return fmt.Sprintf("v%0*x", length, id)
+}
 
 // An Object is one thing that must be there: a link, an address, a route, what
 // a network allows. Objects are plain values and are compared by Key.
@@ -173,8 +193,11 @@ func (e *OpError) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Objec
 func (e *OpError) Unwrap() error { return e.Err }
 
 // IsHostLink reports whether a link's name has the form that
-// [Attachment.HostLink] gives.
-func IsHostLink(name string) bool {
+// [Attachment.HostLink] gives, or gave before. Another program's veth may have it as well.
+func IsHostLink(name string) bool { return FormerHostLink(name) != "" || IsFormerHostLink(name) }
+
+// IsFormerHostLink reports whether a link's name has the form that versions before gave.
+func IsFormerHostLink(name string) bool {
 	const digits = 14
 	hash, ok := strings.CutPrefix(name, "v")
 	return ok && len(hash) == digits && strings.Trim(hash, "0123456789abcdef") == ""

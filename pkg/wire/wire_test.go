@@ -15,15 +15,18 @@ func TestAttachment(t *testing.T) {
 	if got := a.String(); got != "web c1/eth0" {
 		t.Errorf("owner is %q", got)
 	}
-	if got := a.HostLink(); got != "vab2dddb7a48151" || !wire.IsHostLink(got) {
+	if got := a.HostLink(); got != "vethd6fbofqio9d" || !wire.IsHostLink(got) {
 		t.Errorf("host link is %q", got)
+	}
+	if got := wire.FormerHostLink(a.HostLink()); got != "v"+a.ID() || !wire.IsHostLink(got) || wire.FormerHostLink(got) != "" {
+		t.Errorf("former host link is %q", got)
 	}
 	// The words don't run together.
 	b := wire.Attachment{Network: "we", Container: "bc1", IfName: "eth0"}
 	if a.ID() == b.ID() {
 		t.Error("two attachments have one ID")
 	}
-	for _, name := range []string{"", "v", "veth0", "vab2dddb7a4815", "vab2dddb7a481511", "vAB2DDDB7A48151", "xab2dddb7a48151", "ab2dddb7a48151"} {
+	for _, name := range []string{"", "v", "veth0", "vab2dddb7a4815", "vab2dddb7a481511", "vAB2DDDB7A48151", "xab2dddb7a48151", "ab2dddb7a48151", "veth0123456789", "veth0123456789A", "vethzzzzzzzzzzz", "veth+123456789a"} {
 		if wire.IsHostLink(name) {
 			t.Errorf("%q passes for ours", name)
 		}

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -66,7 +67,8 @@ func (h *Links) DefaultRoutes(netns, link string) (list []*wire.Route, err error
 }
 
 // Veths lists the names of the host's veths that look like ours: the names
-// that [wire.Attachment.HostLink] gives.
+// that [wire.Attachment.HostLink] gives, with the alias of such an attachment, or those that
+// versions before gave.
 func (h *Links) Veths() ([]string, error) {
 	nl, err := h.Handle("")
 	if err != nil {
@@ -75,11 +77,22 @@ func (h *Links) Veths() ([]string, error) {
 	links, err := spaces.Dump(nl.LinkList)
 	var names []string
 	for _, l := range links {
-		if l.Type() == "veth" && wire.IsHostLink(l.Attrs().Name) {
-			names = append(names, l.Attrs().Name)
+		name := l.Attrs().Name
+		if l.Type() == "veth" && wire.IsHostLink(name) && (wire.IsFormerHostLink(name) || isNamedAs(name, l.Attrs().Alias)) {
+			names = append(names, name)
 		}
 	}
 	return names, err
+}
+
+// isNamedAs reports whether a host's end has the name of the attachment that its alias is of: other programs'
+// names may be of the same form. An alias that the kernel cut is taken for the owner's.
+func isNamedAs(name, alias string) bool {
+	const most = 255 // bytes (IFALIASZ - 1)
+	network, container, _ := strings.Cut(alias, " ")
+	container, ifName, ok := strings.Cut(container, "/")
+	owner := wire.Attachment{Network: network, Container: container, IfName: ifName}
+	return len(alias) == most || ok && owner.HostLink() == name
 }
 
 // IsWayOut reports whether a link of a namespace has its default route of a family, the

@@ -271,10 +271,18 @@ func (v veth) paired() error {
 
 func (v veth) Remove() error {
 	defer v.h.Changed()
-	if err := v.h.Root.RT.DelLink(v.o.Name); err != nil && !spaces.Gone(err) {
-		return err
+	return v.h.delHostLink(v.o.Name)
+}
+
+// delHostLink deletes a host's end, also by the name that a version before gave it.
+func (h *Links) delHostLink(name string) error {
+	var errs []error
+	for _, name := range []string{name, wire.FormerHostLink(name)} {
+		if name != "" {
+			errs = append(errs, spaces.UnlessGone(h.Root.RT.DelLink(name)))
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (v veth) Probe() error { return errors.Join(ProbeKind("veth"), ProbeCookie()) }

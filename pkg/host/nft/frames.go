@@ -132,6 +132,9 @@ func (f *Firewall) portChange(p *firewall.BridgePort) (add, stale []element, err
 	others := slices.DeleteFunc(encodeAll(all.Elements()), func(e element) bool {
 		return (e.set != firewall.SetApartPorts || p.Apart) && (e.set != firewall.SetChecked || p.Checked)
 	})
+	if all.Link = wire.FormerHostLink(p.Link); all.Link != "" {
+		others = append(others, encodeAll(all.Elements())...)
+	}
 	found, err := f.getIn(frameTable, append(slices.Clone(want), others...))
 	if err != nil {
 		return nil, nil, err
@@ -186,7 +189,18 @@ func (f *Firewall) removePort(p *firewall.BridgePort) error {
 	if len(p.Addresses) == 0 {
 		return f.removePortOf(p.Comment())
 	}
-	return f.deleteOwnIn(frameTable, encodeAll(p.Elements()), isComment(p.Comment()))
+	elements := encodeAll(p.Elements())
+	former := *p
+	if former.Link = wire.FormerHostLink(p.Link); former.Link != "" {
+		before := encodeAll(former.Elements())
+		found, err := f.getIn(frameTable, before)
+		for i, e := range before {
+			if err == nil && found[i] != nil { // what failed, the deletion tells of
+				elements = append(elements, e)
+			}
+		}
+	}
+	return f.deleteOwnIn(frameTable, elements, isComment(p.Comment()))
 }
 
 // removePortOf takes out all that carries a comment.

@@ -119,8 +119,13 @@ func (p bridgePort) orUnavailable(err error) error {
 // would be open, and a container that is disconnected goes on running.
 func (p bridgePort) Remove() error {
 	if known := len(p.o.Addresses) > 0; wire.IsHostLink(p.o.Link) && (p.o.Checked || !known) {
-		if err := p.h.Root.RT.DelLink(p.o.Link); err != nil && !spaces.Gone(err) {
-			return err
+		for _, name := range []string{p.o.Link, wire.FormerHostLink(p.o.Link)} {
+			if name == "" {
+				continue
+			}
+			if err := p.h.Root.RT.DelLink(name); err != nil && !spaces.Gone(err) {
+				return err
+			}
 		}
 		p.h.Changed()
 	}

@@ -18,7 +18,7 @@ func FuzzEvents(f *testing.F) {
 	var link, rule rtnl.Message
 	var table nlsock.Message
 	link.IfInfo(2, 0, unix.IFF_UP)
-	link.Str(unix.IFLA_IFNAME, "v0123456789abcd")
+	link.Str(unix.IFLA_IFNAME, "veth035irk9ux1p")
 	f.Add(rtnl.Here, uint16(unix.RTM_NEWLINK), link.B)
 	f.Add(nsid, uint16(unix.RTM_NEWLINK), link.B)
 	rule.B = append(rule.B, make([]byte, unix.SizeofRtMsg)...)
@@ -38,7 +38,7 @@ func FuzzEvents(f *testing.F) {
 	f.Add(nsid, nft.MessageType(unix.NFT_MSG_NEWGEN), table.B)
 	f.Fuzz(func(t *testing.T, nsid int, typ uint16, payload []byte) {
 		links := linkWatch{
-			links:   map[int]*rtnl.Link{2: {Index: 2, Kind: "veth", NSID: 3, Peer: 2, Name: "v0123456789abcd"}},
+			links:   map[int]*rtnl.Link{2: {Index: 2, Kind: "veth", NSID: 3, Peer: 2, Name: "veth035irk9ux1p"}},
 			parents: map[int]parentLink{}, ask: func(int) (*rtnl.Link, error) { return nil, errors.New("gone") },
 		}
 		r := nlsock.Reply{Type: typ, Data: payload}

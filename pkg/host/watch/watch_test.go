@@ -210,7 +210,7 @@ func TestWatch(t *testing.T) {
 		go func() { ended <- w.Run() }()
 		defer func() { w.Close(); <-ended }()
 
-		const v, pair = "v0123456789abcd", "ip link add v0123456789abcd mtu 1500 master br0 type veth peer name eth0 netns "
+		const v, pair = "veth035irk9ux1p", "ip link add veth035irk9ux1p mtu 1500 master br0 type veth peer name eth0 netns "
 		pid := fmt.Sprint(sandbox.Process.Pid)
 		attach := pair + pid + "; ip link set " + v + " type bridge_slave hairpin on; ip link set " + v + " up;" +
 			in + "ip link set eth0 up;" + in + "ip addr add 10.9.0.2/24 dev eth0;" + in + "ip route add default via 10.9.0.1"

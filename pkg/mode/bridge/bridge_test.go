@@ -90,7 +90,7 @@ host    addr 2001:db8::1/64 dev br1
 host    link br1 up
 network link br1 type bridge, as its owner made it
 network element inet dcni adopted { "br1" . "br1" comment "lan d3fdf2ab" }; masqueraded { "br1" comment "lan" }; subnets4 { "br1" . 192.0.2.0/24 comment "lan" }; subnets6 { "br1" . 2001:db8::/64 comment "lan" }
-own     element bridge dcni apart { "v9d2fd159c6a84f" comment "lan c1/eth0" }; addresses4 { "v9d2fd159c6a84f" . 192.0.2.2 comment "lan c1/eth0" }; addresses6 { "v9d2fd159c6a84f" . 2001:db8::2 comment "lan c1/eth0" }; addresses6 { "v9d2fd159c6a84f" . fe80::42:c0ff:fe00:202 comment "lan c1/eth0" }
+own     element bridge dcni apart { "vethc3n8os9x3db" comment "lan c1/eth0" }; addresses4 { "vethc3n8os9x3db" . 192.0.2.2 comment "lan c1/eth0" }; addresses6 { "vethc3n8os9x3db" . 2001:db8::2 comment "lan c1/eth0" }; addresses6 { "vethc3n8os9x3db" . fe80::42:c0ff:fe00:202 comment "lan c1/eth0" }
 own     rule pref 32765 from addresses of eth0 lookup 1702827843 in sandbox, beside other networks
 own     element inet dcni members4 { "br1" . 192.0.2.2 comment "lan c1/eth0" }; members6 { "br1" . 2001:db8::2 comment "lan c1/eth0" }; members6 { "br1" . fe80::42:c0ff:fe00:202 comment "lan c1/eth0" }`
 	if text := strings.Join(got, "\n"); text != want {

@@ -327,7 +327,7 @@ func (h *Host) Orphans() []wire.Orphan {
 		out = append(out, wire.Orphan{
 			Object: root,
 			Of: func(a wire.Attachment) bool {
-				return strings.HasSuffix(key, a.String()) || key == "link "+a.HostLink()
+				return strings.HasSuffix(key, a.String()) || key == "link "+a.HostLink() || key == "link "+wire.FormerHostLink(a.HostLink())
 			},
 			In: func(network string) bool {
 				return strings.HasPrefix(key, "link ") || strings.Contains(key, " "+network+" ")
