@@ -3,12 +3,14 @@ package cni_test
 import (
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 
 	"dcni/pkg/cni"
 	"dcni/pkg/cni/cnitest"
 	"dcni/pkg/mode/bridge"
 	"dcni/pkg/network"
+	"dcni/pkg/records"
 	"dcni/pkg/records/registry"
 	"dcni/pkg/wire"
 )
@@ -45,6 +47,62 @@ func TestHealReconfigured(t *testing.T) {
 			t.Errorf("%v: healed, the world is\n%s\nand was\n%s", containers, after, before)
 		}
 	}
+}
+
+// TestHealBesideReconfiguringAdd: what an ADD changes of a network stays, also where healing knows of
+// the attachments from before, and puts their network back while the ADD is under way.
+func TestHealBesideReconfiguringAdd(t *testing.T) {
+	heal := func(e cni.Engine) (events []string) {
+		if err := e.Heal(cni.Scope{}, func(h wire.HealEvent) { events = append(events, h.Container+" "+h.Object+" "+h.Error) }); err != nil {
+			t.Error(err)
+		}
+		return events
+	}
+	for name, beside := range map[string]func(w *cnitest.World, add func()){
+		"before the attachment is up": func(w *cnitest.World, add func()) {
+			healer, looked, added, healed := *w.Engine, make(chan bool), make(chan bool), make(chan bool)
+			healer.Locks = &lateLocks{healer.Locks, []func(){func() {}, func() { close(looked); <-added }}}
+			w.Engine.Host = lateHost{w.Engine.Host, func() {
+				go func() { heal(healer); close(healed) }()
+				<-looked // once, and saw that the network is being changed
+			}}
+			add()
+			close(added)
+			<-healed
+			w.Engine.Host = healer.Host
+		},
+		"with records read before": func(w *cnitest.World, add func()) {
+			healer := *w.Engine
+			w.Host.Lose("firewall network web")
+			late := &lateLocks{healer.Locks, []func(){add}}
+			healer.Locks = late
+			if heal(healer); len(late.before) > 0 {
+				t.Errorf("healing took no lock of what there is:\n%s", strings.Join(w.Host.Keys(), "\n"))
+			}
+		},
+	} {
+		w := cnitest.NewWorld(t, bridge.Plugin)
+		add(t, w, "c1", bridgeConf(""))
+		beside(w, func() { add(t, w, "c2", bridgeConf(`"masquerade": false,`)) })
+		if events := heal(*w.Engine); len(events) > 0 {
+			t.Errorf("%s: the network is not as the ADD made it: %q", name, events)
+		}
+	}
+}
+
+// lateLocks have something done before the lock of a network is taken for the first, second ... time.
+type lateLocks struct {
+	cni.Locks
+	before []func()
+}
+
+func (l *lateLocks) LockNetwork(name string) (*records.Lock, error) {
+	if len(l.before) > 0 {
+		before := l.before[0]
+		l.before = l.before[1:]
+		before()
+	}
+	return l.Locks.LockNetwork(name)
 }
 
 // An ADD that asks more of a network that is known, and fails, leaves the registry

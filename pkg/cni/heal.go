@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -213,15 +214,90 @@ func (h *healer) network(name string, list []*records.Record) {
 		return // all are about to go, or to be attached, and those look as well
 	}
 	defer guard.Unlock()
-	h.healUnder(h.Locks.LockHost, host, report)
-	h.healUnder(func() (*records.Lock, error) { return h.Locks.LockNetwork(name) }, network, report)
+	if len(host) > 0 {
+		h.healUnder(h.Locks.LockHost, func() []wire.Object { return host }, report)
+	}
+	if len(network) > 0 {
+		h.healUnder(func() (*records.Lock, error) { return h.lockUnchanging(name) }, func() []wire.Object {
+			now, _ := h.scope(Scope{Networks: []string{name}}) // what can't be read was reported
+			_, network := h.shared(now)                        // an ADD may have changed it since
+			return network
+		}, report)
+	}
+}
+
+// How long healing waits for an ADD that changes a network, and how often it looks. One that takes longer
+// may hang, and its network is healed all the same.
+const (
+	changeTime  = 5 * time.Second
+	changeEvery = 20 * time.Millisecond
+)
+
+// lockUnchanging takes a network's lock at a time when no ADD is changing the network: until that one's
+// attachment is up, the records say what the network was before, and that would be put back.
+func (h *healer) lockUnchanging(name string) (lock *records.Lock, err error) {
+	for end := time.Now().Add(changeTime); lock == nil && err == nil; {
+		if lock, err = h.tryUnchanging(name, time.Now().After(end)); lock == nil {
+			time.Sleep(changeEvery)
+		}
+	}
+	return lock, err
+}
+
+// tryUnchanging returns the lock, or none if an ADD is changing the network, unless that is no matter.
+func (h *healer) tryUnchanging(name string, anyway bool) (held *records.Lock, err error) {
+	lock, err := h.Locks.LockNetwork(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if held == nil { // also after a panic
+			lock.Unlock()
+		}
+	}()
+	if !anyway && h.changing(name) {
+		return nil, nil
+	}
+	return lock, nil
+}
+
+// changing reports whether an ADD is under way by another configuration than those of the network's
+// attachments that are up.
+func (h *healer) changing(name string) bool {
+	list, _ := h.scope(Scope{Networks: []string{name}}) // what can't be read was reported
+	var last *records.Record
+	for _, rec := range list {
+		if rec.State == records.Up && (last == nil || rec.Compare(last) > 0) {
+			last = rec
+		}
+	}
+	return last != nil && slices.ContainsFunc(list, func(rec *records.Record) bool {
+		if rec.State != records.Adding || bytes.Equal(ofNetworkAlone(rec.Config), ofNetworkAlone(last.Config)) {
+			return false
+		}
+		lock, free, err := h.Locks.TryLockAttachment(rec.Attachment)
+		if free && err == nil {
+			lock.Unlock() // the ADD died
+		}
+		return !free && err == nil
+	})
+}
+
+// ofNetworkAlone returns a configuration without what runtimes put into it for one attachment.
+func ofNetworkAlone(conf []byte) []byte {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(conf, &keys) != nil {
+		return conf
+	}
+	for _, key := range []string{"runtimeConfig", "prevResult", "args"} {
+		delete(keys, key)
+	}
+	text, _ := json.Marshal(keys) // what was JSON is
+	return text
 }
 
 // healUnder puts objects back under a lock.
-func (h *healer) healUnder(take func() (*records.Lock, error), objects []wire.Object, report reporter) {
-	if len(objects) == 0 {
-		return
-	}
+func (h *healer) healUnder(take func() (*records.Lock, error), list func() []wire.Object, report reporter) {
 	lock, err := take()
 	if err != nil {
 		report(nil, nil, err)
@@ -229,7 +305,7 @@ func (h *healer) healUnder(take func() (*records.Lock, error), objects []wire.Ob
 	}
 	defer lock.Unlock()
 	h.Namespaces.CloseNetNS("") // links may have changed by now
-	wire.Heal(h.Host, objects, report)
+	wire.Heal(h.Host, list(), report)
 }
 
 // shared returns what attachments that are up share, the host's and the network's.
