@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -61,7 +62,7 @@ func (a *app) exec(o *execOptions, word string, args []string) error {
 	if c.Stage != records.Running {
 		return stopped
 	}
-	cmd := sandbox.Command{Args: args, Env: environment(a.env, c.Hostname, user, given.Env), Dir: o.workdir, User: credential(user), Join: &c.Process}
+	cmd := sandbox.Command{Args: args, Env: environment(a.env, c.Hostname, user, slices.Concat(c.Env, given.Env)), Dir: o.workdir, User: credential(user), Join: &c.Process}
 	if cmd.Dir == "" {
 		if cmd.Dir, err = os.Getwd(); err != nil {
 			return err
