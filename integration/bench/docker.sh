@@ -4,6 +4,7 @@
 #
 #	names	asker, which is on a network with another one called "name1"
 #	manager	asker, on no network, and name1, on an overlay network of a Swarm
+#	service	asker, on an overlay network of a Swarm, and the one task of its service "api"
 #	worker	far, on the overlay network of the Swarm with the token
 #
 # A manager has a link out1, which is to be moved into the worker's namespace.
@@ -59,6 +60,14 @@ manager)
 	docker network disconnect none asker
 	echo "$(pid asker) $(pid name1)"
 	;;
+service)
+	docker swarm init --advertise-addr $self >/dev/null
+	docker network create -d overlay --attachable bench >/dev/null
+	docker service create -d --name api --network bench bench /bin/busybox sleep 1000 >/dev/null 2>&1
+	container --name asker --network bench
+	until docker service ls --format '{{.Replicas}}' | grep -q 1/1; do sleep 1; done
+	echo "$(pid asker) $(pid "$(docker ps -q -f name=^api)")"
+	;;
 worker)
 	docker swarm join --token "$3" $other:2377 >/dev/null
 	container --name far --network bench
@@ -66,6 +75,7 @@ worker)
 	;;
 esac
 cat >/dev/null
+[ "$mode" != service ] || docker service rm api >/dev/null
 # shellcheck disable=SC2046 # one argument for each container
 docker rm -f $(docker ps -aq) >/dev/null
 kill $daemon

@@ -24,6 +24,9 @@
 // a VXLAN by hand that ESP by hand encrypts; figures of an emulated machine are of use as
 // ratios only.
 //
+// Services are measured with -services alone: beside the same connections without one, and
+// in the virtual machine, whose kernel has IPVS, beside a Docker Swarm's.
+//
 // For names the references are dnsmasq, in the asking container beside dnetd's
 // own server, and where a dockerd is installed, Docker's.
 package main
@@ -56,10 +59,14 @@ func main() {
 	flag.BoolVar(&o.onlyESP, "esp", false, "measure an encrypted network only, in the virtual machine")
 	flag.BoolVar(&o.onlyRules, "rules", false, "measure what rules cost only, beside links with none and with Docker's")
 	flag.BoolVar(&o.onlyLimits, "limits", false, "measure only what ADD takes beside as much as a host is meant to take")
+	flag.BoolVar(&o.onlyServices, "services", false, "measure services only, and beside a Swarm's in the virtual machine")
 	flag.StringVar(&o.before, "before", "", "directory of another build's programs, to be measured beside this one's")
 	flag.Parse()
 	if o.onlyESP {
 		exit(benchESP(o))
+	}
+	if o.onlyServices {
+		exit(benchServices(o))
 	}
 	exit(bench(o))
 }
@@ -86,6 +93,7 @@ type options struct {
 	onlyESP           bool
 	onlyRules         bool
 	onlyLimits        bool
+	onlyServices      bool
 }
 
 // bench measures, prints and writes.

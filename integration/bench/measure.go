@@ -50,6 +50,8 @@ func (b *run) measure() error {
 		return b.rules()
 	case b.onlyLimits:
 		return b.limits()
+	case b.onlyServices:
+		return b.services()
 	case b.onlyOverlay:
 		return errors.Join(b.dnetdSizes(), b.overlays())
 	}

@@ -51,6 +51,11 @@ func transferFor(span time.Duration, from, to end) (float64, error) {
 		return 0, err
 	}
 	defer l.Close()
+	return transferTo(span, from, l, l.Addr())
+}
+
+// transferTo is transferFor to a listener that is reached by an address.
+func transferTo(span time.Duration, from end, l net.Listener, address net.Addr) (float64, error) {
 	got := make(chan int64, 1)
 	go func() {
 		var n int64
@@ -60,7 +65,7 @@ func transferFor(span time.Duration, from, to end) (float64, error) {
 		}
 		got <- n
 	}()
-	c, err := dial(from, l.Addr())
+	c, err := dial(from, address)
 	if err != nil {
 		return 0, err
 	}
