@@ -125,7 +125,7 @@ func bound(kind int, at netip.AddrPort) (int, error) {
 	}
 	err = unix.SetsockoptInt(fd, level, free, 1)
 	if err == nil && kind == unix.SOCK_DGRAM {
-		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
+		err = setReceiveBuffer(fd)
 	}
 	if err == nil && kind == unix.SOCK_STREAM { // connections of a listener that was killed may linger
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
@@ -138,6 +138,16 @@ func bound(kind int, at netip.AddrPort) (int, error) {
 		return -1, fmt.Errorf("bind %s: %w", at, err)
 	}
 	return fd, nil
+}
+
+// setReceiveBuffer sets the buffer of a socket; in a user namespace, whose root may not go beyond
+// net.core.rmem_max, as much as that allows.
+func setReceiveBuffer(fd int) error {
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
+	if errors.Is(err, unix.EPERM) {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+	}
+	return err
 }
 
 func sockaddr(a netip.AddrPort) unix.Sockaddr {
