@@ -16,6 +16,7 @@ import (
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host"
+	hostservices "dcni/pkg/host/services"
 	"dcni/pkg/names"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
@@ -98,8 +99,9 @@ func (s *services) makeNoticed() {
 }
 
 // syncServices returns what makes the rules of a network's clients, and its services' ports, on this
-// host.
+// host. It is called by one at a time.
 func syncServices(store records.Store) func(network string, first bool) (service.Network, *firewall.RefusedError, error) {
+	made := map[string]hostservices.Made{}
 	return func(network string, first bool) (service.Network, *firewall.RefusedError, error) {
 		machine, err := host.New(store)
 		if err != nil {
@@ -107,7 +109,14 @@ func syncServices(store records.Store) func(network string, first bool) (service
 		}
 		defer machine.Close()
 		machine.NeverStartDnetd = true
-		return machine.SyncServices(network, first)
+		if made[network] == nil || first {
+			made[network] = hostservices.Made{}
+		}
+		n, refused, err := machine.SyncServices(network, first, made[network])
+		if len(made[network]) == 0 {
+			delete(made, network)
+		}
+		return n, refused, err
 	}
 }
 

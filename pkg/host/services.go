@@ -3,13 +3,14 @@ package host
 import (
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/agent"
+	"dcni/pkg/host/services"
 	"dcni/pkg/service"
 	"dcni/pkg/wire"
 )
 
 // SyncServices is [services.Services.Sync].
-func (h *Host) SyncServices(network string, first bool) (service.Network, *firewall.RefusedError, error) {
-	return h.services().Sync(network, first)
+func (h *Host) SyncServices(network string, first bool, made services.Made) (service.Network, *firewall.RefusedError, error) {
+	return h.services().Sync(network, first, made)
 }
 
 // EnsureIngress is [rules.Rules.EnsureIngress].

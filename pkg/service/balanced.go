@@ -69,8 +69,9 @@ func (b Balancer) Of(client wire.Attachment, six bool) (list []Balanced) {
 	if six {
 		f = 1
 	}
+	first := weight(client.String(), "")
 	for _, s := range b.families[f] {
-		if s.Tasks = turned(client, s.Tasks); s.affinity {
+		if s.Tasks = turned(first, s.Tasks); s.affinity {
 			s.Tasks = chosen(client, s.Tasks)
 		}
 		list = append(list, s.Balanced)
@@ -121,11 +122,15 @@ func (b Balanced) Lines() []string {
 }
 
 // Comment returns the comment of all rules of the chain, by which they are known again: a
-// hash of what they say.
+// hash of what they are made from. When [Balanced.Lines] says something else of that, the number must be another.
 func (b Balanced) Comment() string {
 	const digits = 16
-	sum := sha256.Sum256([]byte(strings.Join(b.Lines(), "\n")))
-	return "vip-1 " + hex.EncodeToString(sum[:])[:digits]
+	from := b.VIP.AsSlice()
+	for _, a := range b.Tasks {
+		from = append(from, a.AsSlice()...)
+	}
+	sum := sha256.Sum256(from)
+	return "vip-2 " + hex.EncodeToString(sum[:])[:digits]
 }
 
 // A Client is a container that finds services at their virtual addresses. Which they are,

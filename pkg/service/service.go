@@ -259,11 +259,11 @@ func (n Network) Hosts() (hosts []names.HostEntry) {
 
 // turned returns tasks beginning with another one for each client: many clients that make
 // one connection each reach all tasks.
-func turned(client wire.Attachment, tasks []netip.Addr) []netip.Addr {
+func turned(weight uint64, tasks []netip.Addr) []netip.Addr {
 	if len(tasks) < 2 {
 		return tasks
 	}
-	first := int(weight(client.String(), "") % uint64(len(tasks)))
+	first := int(weight % uint64(len(tasks)))
 	return slices.Concat(tasks[first:], tasks[:first])
 }
 

@@ -3,8 +3,10 @@
 package services
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/conntrack"
@@ -223,11 +225,22 @@ func gone(err error) bool {
 	return errors.As(err, &coded) && coded.Code == wire.CodeNetNS || spaces.Gone(err)
 }
 
+// Made has the hash of what the rules of each client of a network were made from last.
+type Made map[madeKey][sha256.Size]byte
+
+// A madeKey is an attachment as it is up now: another ADD of it has another moment.
+type madeKey struct {
+	owner  wire.Attachment
+	cookie uint64
+	up     records.Moment
+}
+
 // Sync makes the rules of all clients of a network so that are up, and the ports of its services, and
 // returns what the network has of services, and which ports can't be had. What is being attached or deleted is left to the plugin that does
 // so, which asks for this again when it is done: a DEL says on record that it begins, and then
-// waits for the lock.
-func (h Services) Sync(network string, first bool) (n service.Network, refused *firewall.RefusedError, err error) {
+// waits for the lock. Clients whose rules were made from the same are passed over, as all others are when
+// a container comes that is no task. What is taken from them is healing's to put back.
+func (h Services) Sync(network string, first bool, made Made) (n service.Network, refused *firewall.RefusedError, err error) {
 	lock, err := h.Records.LockServices(network)
 	if err != nil {
 		return n, nil, err
@@ -237,25 +250,43 @@ func (h Services) Sync(network string, first bool) (n service.Network, refused *
 		return n, nil, err
 	}
 	list, err := h.Records.List(network)
-	errs := []error{err}
-	balancer := n.Balancer()
-	// Connections to come before those to be forgotten: all clients are to lead elsewhere soon.
-	for _, step := range []func(*service.Client) error{
-		func(c *service.Client) error { _, err := h.install(c, balancer); return err },
-		func(c *service.Client) error { return h.forget(c, balancer) },
-	} {
-		for _, r := range list {
-			if r.IPAM.Type == "" || r.State != records.Up || r.Firewall == nil {
-				continue
-			}
-			c := &service.Client{NetNS: r.NetNS, Cookie: r.Cookie, Endpoint: service.Endpoint{Owner: r.Attachment}}
-			if err := step(c); err != nil && !gone(err) {
-				errs = append(errs, fmt.Errorf("services of %s: %w", r.Attachment, err))
-			}
-			h.Forget(r.NetNS)
+	errs := []error{err, h.syncClients(list, n.Balancer(), made)}
+	refused, err = h.Ports.EnsureIngress(n, first)
+	return n, refused, errors.Join(append(errs, err)...)
+}
+
+// syncClients makes the rules of those clients so whose were made from something else.
+func (h Services) syncClients(list []*records.Record, b service.Balancer, made Made) error {
+	text := sha256.Sum256([]byte(fmt.Sprint(b)))
+	clients, up := map[madeKey]*service.Client{}, map[madeKey]bool{}
+	for _, r := range list {
+		if r.IPAM.Type == "" || r.State != records.Up || r.Firewall == nil {
+			continue
+		}
+		key := madeKey{r.Attachment, r.Cookie, r.Moment}
+		if up[key] = true; made[key] != text {
+			clients[key] = &service.Client{NetNS: r.NetNS, Cookie: r.Cookie, Endpoint: service.Endpoint{Owner: r.Attachment}}
 		}
 	}
-	refused, err = h.Ports.EnsureIngress(n, first)
-	errs = append(errs, err)
-	return n, refused, errors.Join(errs...)
+	maps.DeleteFunc(made, func(key madeKey, _ [sha256.Size]byte) bool { return !up[key] })
+	var errs []error
+	// Connections to come before those to be forgotten: all clients are to lead elsewhere soon.
+	for _, step := range []func(*service.Client) error{
+		func(c *service.Client) error { _, err := h.install(c, b); return err },
+		func(c *service.Client) error { return h.forget(c, b) },
+	} {
+		for key, c := range clients {
+			if err := step(c); err == nil {
+				made[key] = text
+			} else {
+				delete(made, key)
+				delete(clients, key)
+				if !gone(err) {
+					errs = append(errs, fmt.Errorf("services of %s: %w", c.Owner, err))
+				}
+			}
+			h.Forget(c.NetNS)
+		}
+	}
+	return errors.Join(errs...)
 }
