@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +29,7 @@ func commands() map[string]scriptCommand {
 		"redirect":   cmdRedirect,
 		"frame":      cmdFrame,
 		"listen":     cmdListen,
+		"occupy":     cmdOccupy,
 		"reach":      cmdReach,
 		"ruleset":    cmdRuleset,
 		"snapshot":   cmdSnapshot,
@@ -137,6 +139,47 @@ func cmdListen(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return err
 	}))
+}
+
+// cmdOccupy has another program hold a port of the host. What this process held would be held by an ancestor of the plugins.
+func cmdOccupy(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: occupy ADDR:PORT[/udp]")
+	}
+	e, err := parseEndpoint(args[0])
+	ts.Check(err)
+	f, err := bound(e)
+	ts.Check(err)
+	defer f.Close()
+	end, err := keep(f)
+	ts.Check(err)
+	ts.Defer(end)
+}
+
+// keep has another process have a file, until end is called.
+func keep(f *os.File) (end func(), err error) {
+	holder := exec.Command("sleep", "1000")
+	holder.ExtraFiles = []*os.File{f}
+	err = holder.Start()
+	return func() { _ = holder.Process.Kill(); _ = holder.Wait() }, err
+}
+
+// bound returns a socket that has an address of TCP, and listens, or of UDP.
+func bound(e endpoint) (*os.File, error) {
+	if e.proto == "udp" {
+		conn, err := net.ListenUDP(e.network(), net.UDPAddrFromAddrPort(e.addr))
+		if err != nil {
+			return nil, err
+		}
+		defer conn.Close() // the file is another copy
+		return conn.File()
+	}
+	l, err := net.ListenTCP(e.network(), net.TCPAddrFromAddrPort(e.addr))
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	return l.File()
 }
 
 // How long to wait for an answer that should come, and for one that should

@@ -43,6 +43,7 @@
 //	                                      claims), mac=ADDR (of its sender); else the sender's own
 //	redirect NS GATEWAY VICTIM DST VIA    send an ICMP redirect as if it were the gateway's
 //	listen NS ADDR:PORT[/PROTO] [TEXT]    answer "TEXT from PEER-ADDRESS" until the script ends; TEXT is NS if left out
+//	occupy ADDR:PORT[/udp]                have another program hold a port of the host until the script ends
 //	reach NS ADDR:PORT[/PROTO] [REGEXP]   ask such a server; the answer is on stdout and must match
 //	cni add NET NAME [IFNAME] [WORD...]   the result is on stdout
 //	cni check|del NET NAME [IFNAME] [WORD...]

@@ -1,7 +1,8 @@
 package integration
 
 import (
-	"net"
+	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -104,7 +105,7 @@ var wrongs = []wrong{
 	{`"hostBinding": "localhost"`, 7, `hostBinding "localhost"`},
 	{`"hostBinding": "10.1.0.0/24"`, 7, `hostBinding "10.1.0.0/24"`},
 	{`"options": {"com.docker.network.bridge.enable_icc": "false"}, "icc": true`, 7, `enable_icc false icc true`},
-	{`"options": {"com.docker.network.bridge.enable_icc": false}`, 7, `options strings`},
+	{`"options": {"com.docker.network.bridge.enable_icc": false}`, 7, `options must be a string`},
 	{`"options": {"com.docker.network.bridge.enable_icc": "nope"}`, 7, `enable_icc "nope" true or false`},
 	{`"options": {"com.docker.network.driver.mtu": "1.5k"}`, 7, `mtu "1.5k" whole number`},
 	{`"options": {"com.docker.network.bridge.nam": "x"}`, 7, `"options.com.docker.network.bridge.nam" did you mean`},
@@ -207,11 +208,15 @@ func TestBadInput(t *testing.T) {
 	r.netns("c0", "c1")
 	r.run("ip", "link", "add", "mv0", "link", "eth0", "type", "macvlan")
 	r.run("ip", "link", "add", "vx0", "type", "vxlan", "id", "7", "dstport", "4789")
-	server, err := net.Listen("tcp", "0.0.0.0:9090")
+	server, err := bound(endpoint{addr: netip.MustParseAddrPort("0.0.0.0:9090"), proto: "tcp"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer server.Close()
+	end, err := keep(server)
+	if err = errors.Join(err, server.Close()); err != nil {
+		t.Fatal(err)
+	}
+	defer end()
 	other := `{"cniVersion": "1.1.0", "name": "other", "type": "dbridge", "ipam": {"type": "dipam", "subnet": "10.99.0.0/24"},
 		"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}}`
 	r.ok(r.plugin("ADD", "dbridge", other, "containerid=c0", "netns=c0"))
