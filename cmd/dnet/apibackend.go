@@ -61,7 +61,7 @@ func (b apiBackend) Networks() ([]engineapi.Network, error) {
 }
 
 // hideGateways leaves out the gateways that were not asked for, as a Docker engine does: Terraform's
-// provider makes a network anew, each time, that has one which its configuration does not name.
+// provider replaces a network at each apply if it has one that the configuration does not name.
 func hideGateways(n Network, out *catalog.Inspection) {
 	for i := range out.IPAM.Config {
 		if c := &out.IPAM.Config[i]; slices.Contains(n.NoGateway, c.Subnet.String()) {

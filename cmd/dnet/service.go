@@ -149,8 +149,8 @@ func (a *app) publishable(n Network, d network.Description, s service.Service) e
 		byIPTables = byIPTables || f.Options["firewall"] == firewall.IPTables
 	}
 	var flood, nodeAddresses bool
-	if m, is := d.Overlay, d.Overlay != nil; is {
-		flood, nodeAddresses = m.Flood, len(m.NodeAddresses) > 0
+	if d.Overlay != nil {
+		flood, nodeAddresses = d.Overlay.Flood, len(d.Overlay.NodeAddresses) > 0
 	}
 	switch {
 	case !firewall.Fits(n.Name, s.Name):
