@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,6 +80,44 @@ func TestRefusedInTheMiddle(t *testing.T) {
 		hosttest.NFT(t, append([]string{"delete"}, element...)...)
 		if changed, err := f.EnsureEndpoint(e); !changed || err != nil {
 			t.Errorf("changed %v, error %v", changed, err)
+		}
+	})
+}
+
+// TestFullSet has a table whose map of ports another program has limited to two elements: what does
+// not fit is one error that says how to mend it, none of it is left, and what was there stays.
+func TestFullSet(t *testing.T) {
+	hosttest.InNewNS(t, func() {
+		hosttest.LoUp(t)
+		file := t.TempDir() + "/rules.nft"
+		head := "map " + firewall.MapPorts4 + " {\n"
+		limited := strings.Replace(firewall.Rules().String(), head, head+"\t\tsize 2\n", 1)
+		if err := os.WriteFile(file, []byte(limited), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		hosttest.NFT(t, "-f", file)
+		f := newFirewall(t)
+		first := hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("0.0.0.0", 8079, "tcp", 80))
+		if _, err := f.EnsureEndpoint(first); err != nil {
+			t.Fatal(err)
+		}
+		before := hosttest.NFT(t, "list", "table", "inet", "dcni")
+		second := hosttest.Endpoint("c2", hosttest.Both, hosttest.Port("0.0.0.0", 8080, "tcp", 80), hosttest.Port("0.0.0.0", 8081, "tcp", 80))
+		_, err := f.EnsureEndpoint(second)
+		hosttest.WantCode(t, err, wire.CodeUnavailable, "a set of table inet dcni is full: another program has limited its size; "+
+			"to have dcni make it again: nft delete table inet dcni")
+		if got := hosttest.NFT(t, "list", "table", "inet", "dcni"); got != before {
+			t.Errorf("the rules are\n%s\nand were\n%s", got, before)
+		}
+		hosttest.NFT(t, "delete", "table", "inet", "dcni")
+		if _, err := f.Install(func() (*firewall.Desired, error) { return &firewall.Desired{Endpoints: []*firewall.Endpoint{first}}, nil }); err != nil {
+			t.Fatal(err)
+		}
+		if changed, err := f.EnsureEndpoint(second); !changed || err != nil {
+			t.Errorf("after the command: changed %v, error %v", changed, err)
+		}
+		if err := f.CheckEndpoint(first); err != nil {
+			t.Error(err)
 		}
 	})
 }
