@@ -110,7 +110,9 @@ func TestFullSet(t *testing.T) {
 			t.Errorf("the rules are\n%s\nand were\n%s", got, before)
 		}
 		hosttest.NFT(t, "delete", "table", "inet", "dcni")
-		if _, err := f.Install(func() (*firewall.Desired, error) { return &firewall.Desired{Endpoints: []*firewall.Endpoint{first}}, nil }); err != nil {
+		if _, err := f.Install(func() (*firewall.Desired, error) {
+			return &firewall.Desired{Endpoints: []*firewall.Endpoint{first}}, nil
+		}); err != nil {
 			t.Fatal(err)
 		}
 		if changed, err := f.EnsureEndpoint(second); !changed || err != nil {
