@@ -173,7 +173,7 @@ func (r *fixture) described(ctx context.Context, c *client.Client, id string, ad
 	}
 	e := one.Container.NetworkSettings.Networks["lab"]
 	if e == nil || e.IPAddress != address || e.NetworkID != id || len(e.Aliases) != 1 || e.Aliases[0] != "db" || e.IPAMConfig == nil || e.IPAMConfig.IPv4Address != address ||
-		one.Container.NetworkSettings.Networks["web"] == nil || one.Container.State.Status != "running" {
+		e.DriverOpts["com.docker.network.endpoint.ifname"] != "back0" || one.Container.NetworkSettings.Networks["web"] == nil || one.Container.State.Status != "running" {
 		r.t.Errorf("container: %+v", e)
 	}
 	all, err := c.ContainerList(ctx, client.ContainerListOptions{Filters: make(client.Filters).Add("network", "lab")})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"net/netip"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"dcni/pkg/cni"
 	"dcni/pkg/container"
 	"dcni/pkg/engineapi"
+	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
 	"dcni/pkg/network/catalog"
@@ -271,6 +273,7 @@ func (b apiBackend) describeOwn(c *engineapi.Container, own *records.Container) 
 	c.Created, c.Started, c.Finished, c.ExitCode = own.Created, own.Started, own.Finished, own.ExitCode
 	c.Files = b.store.ContainerDir(own.ID)
 	c.Labels, c.User, c.Exposed, c.Env, c.Workdir, c.AutoRemove = own.Labels, own.User, own.Exposed, own.Env, own.Workdir, own.Remove
+	c.PortBindings, c.PublishAll = askedPorts(own)
 	if own.Output {
 		c.Output = output.Path(c.Files)
 	}
@@ -286,6 +289,33 @@ func (b apiBackend) describeOwn(c *engineapi.Container, own *records.Container) 
 	if c.Mode == "host" && c.State == string(records.Running) {
 		c.NetNS = network.HostNetNS
 	}
+}
+
+// askedPorts returns the ports that -p of `dnet run` named, by container port: one that was to be
+// chosen has no number, and a range is one. nil: that is not on record. all is that of -P.
+func askedPorts(own *records.Container) (asked map[string][]catalog.InspectedPort, all bool) {
+	var saved savedRun
+	if json.Unmarshal(own.Options, &saved) != nil {
+		return nil, false
+	}
+	asked = map[string][]catalog.InspectedPort{}
+	for _, text := range saved.Publish {
+		list, _ := container.ParsePublish(text) // dnet run has read it
+		for _, p := range list {
+			key, one := firewall.Exposed{Protocol: p.Protocol, Port: p.ContainerPort}.String(), catalog.InspectedPort{}
+			if p.HostIP.IsValid() {
+				one.HostIP = p.HostIP.String()
+			}
+			if p.HostPort != 0 {
+				one.HostPort = strconv.Itoa(int(p.HostPort))
+			}
+			if p.Last != p.HostPort {
+				one.HostPort += "-" + strconv.Itoa(int(p.Last))
+			}
+			asked[key] = append(asked[key], one)
+		}
+	}
+	return asked, saved.PublishAll
 }
 
 // endpointsOf returns a container's attachments by interface. Of another suite's plugins,
@@ -311,7 +341,7 @@ func endpointsOf(d *network.Donor, attached []*records.Record) (list []engineapi
 func wantedEndpoints(own *records.Container) (list []engineapi.Endpoint) {
 	w, _, _ := wanted(own) // of what can't be read, nothing is known
 	for _, n := range w {
-		e := engineapi.Endpoint{IPv4: n.IPv4, IPv6: n.IPv6, Aliases: n.Aliases}
+		e := engineapi.Endpoint{IPv4: n.IPv4, IPv6: n.IPv6, Aliases: n.Aliases, DriverOpts: n.DriverOpts()}
 		e.Attachment = wire.Attachment{Network: n.Name, Container: own.ID}
 		for _, l := range n.Links {
 			e.Links = append(e.Links, l.Target+":"+l.Alias)
@@ -346,7 +376,7 @@ func given(id wire.Attachment, name string, at network.Donation) catalog.ShownEn
 	return e
 }
 
-// asked notes for each endpoint the addresses and aliases that dnet was asked for, at the
+// asked notes for each endpoint the addresses, aliases and options that dnet was asked for, at the
 // container's start or later.
 func (b apiBackend) asked(c *engineapi.Container, asked []records.Attachment) {
 	asked = slices.Clone(asked)
@@ -358,7 +388,7 @@ func (b apiBackend) asked(c *engineapi.Container, asked []records.Attachment) {
 		for i := range c.Endpoints {
 			if e := &c.Endpoints[i]; e.Network == at.Network && e.IfName == at.IfName {
 				was := at.Asked()
-				e.IPv4, e.IPv6, e.Aliases, e.Links = was.IPv4, was.IPv6, was.Aliases, was.Links
+				e.IPv4, e.IPv6, e.Aliases, e.Links, e.DriverOpts = was.IPv4, was.IPv6, was.Aliases, was.Links, was.DriverOpts
 			}
 		}
 	}

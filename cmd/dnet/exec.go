@@ -62,7 +62,8 @@ func (a *app) exec(o *execOptions, word string, args []string) error {
 	if c.Stage != records.Running {
 		return stopped
 	}
-	cmd := sandbox.Command{Args: args, Env: environment(a.env, c.Hostname, user, slices.Concat(c.Env, given.Env)), Dir: o.workdir, User: credential(user), Join: &c.Process}
+	env := environment(setVariables(a.env, a.variablesNow(c)), c.Hostname, user, slices.Concat(c.Env, given.Env))
+	cmd := sandbox.Command{Args: args, Env: env, Dir: o.workdir, User: credential(user), Join: &c.Process}
 	if cmd.Dir == "" {
 		if cmd.Dir, err = os.Getwd(); err != nil {
 			return err

@@ -119,17 +119,42 @@ func (a *app) followLinksOf(c *records.Container, there []*records.Record) error
 		return err
 	}
 	text := was
-	for _, l := range c.Links {
-		i := slices.IndexFunc(there, func(r *records.Record) bool {
-			return r.State == records.Up && r.IPAM.Type != "" && firewall.IsTarget(l.Target, r.Name, r.Container)
-		})
-		if i >= 0 {
-			text = container.ReplaceLinked(text, a.linked(l, there[i]), own)
-		}
+	for _, l := range a.linkedNow(c, there) {
+		text = container.ReplaceLinked(text, l, own)
 	}
 	if text == was {
 		return nil
 	}
 	_, err = a.store.WriteContainerFile(c.ID, "hosts", text)
 	return err
+}
+
+// linkedNow returns what is known now of those containers that one of dnet's links to and that are
+// on the default bridge. there are the records of that.
+func (a *app) linkedNow(c *records.Container, there []*records.Record) (list []container.Linked) {
+	for _, l := range c.Links {
+		i := slices.IndexFunc(there, func(r *records.Record) bool {
+			return r.State == records.Up && r.IPAM.Type != "" && firewall.IsTarget(l.Target, r.Name, r.Container)
+		})
+		if i >= 0 {
+			list = append(list, a.linked(l, there[i]))
+		}
+	}
+	return list
+}
+
+// variablesNow returns the variables by which a container's further commands know those that it
+// links to, as they are now. Docker's exec fails where one of them is gone.
+func (a *app) variablesNow(c *records.Container) (list []string) {
+	if len(c.Links) == 0 {
+		return nil
+	}
+	there, err := a.store.List(defaultNetwork)
+	if err != nil { // the other records were read all the same
+		a.warn("%v", err)
+	}
+	for _, l := range a.linkedNow(c, there) {
+		list = append(list, l.Variables(c.Name)...)
+	}
+	return list
 }

@@ -196,7 +196,7 @@ func (r *networkRequest) attachment(args [][2]string, ifname string, path []stri
 	if err := json.Compact(&conf, r.list.Raw); err != nil {
 		return at, err
 	}
-	at.Conf = conf.Bytes()
+	at.Conf, at.DriverOpts = conf.Bytes(), r.DriverOpts()
 	if len(r.Links) > 0 {
 		at.Args = append(at.Args, [2]string{names.ArgLinks, names.JoinLinks(r.Links)})
 	}

@@ -122,6 +122,21 @@ func (n *Network) SetDriverOpt(s string) error {
 	return nil
 }
 
+// DriverOpts returns the options of the endpoint that are set, as [Network.SetDriverOpt] reads
+// them; nil: none.
+func (n Network) DriverOpts() map[string]string {
+	var out map[string]string
+	for key, value := range map[string]string{optionIfName: n.IfName, optionSysctls: network.JoinSettings(n.Sysctls)} {
+		if value != "" && out == nil {
+			out = map[string]string{}
+		}
+		if value != "" {
+			out[key] = value
+		}
+	}
+	return out
+}
+
 // ParseIP reads the value of --ip, or of --ip6.
 func ParseIP(s string, v6 bool) (netip.Addr, error) {
 	ip, err := netip.ParseAddr(s)

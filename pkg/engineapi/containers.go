@@ -66,7 +66,8 @@ type endpointIPAM struct {
 // settings describes an endpoint.
 func (e Endpoint) settings() endpointSettings {
 	out := endpointSettings{
-		Links: e.Links, Aliases: e.Aliases, MacAddress: e.MAC, GwPriority: e.GwPriority, NetworkID: network.ID(e.Network), DNSNames: e.DNSNames,
+		Links: e.Links, Aliases: e.Aliases, DriverOpts: e.DriverOpts, MacAddress: e.MAC, GwPriority: e.GwPriority,
+		NetworkID: network.ID(e.Network), DNSNames: e.DNSNames,
 	}
 	if e.IfName != "" { // else it is not attached yet
 		out.EndpointID = e.EndpointID()
@@ -314,10 +315,11 @@ type containerDetail struct {
 	ProcessLabel   string
 	ExecIDs        []string
 	HostConfig     struct {
-		NetworkMode   string
-		PortBindings  map[string][]catalog.InspectedPort
-		AutoRemove    bool
-		RestartPolicy struct{ Name string }
+		NetworkMode     string
+		PortBindings    map[string][]catalog.InspectedPort
+		PublishAllPorts bool
+		AutoRemove      bool
+		RestartPolicy   struct{ Name string }
 	}
 	Mounts          []struct{}
 	Config          containerConfig
@@ -424,7 +426,10 @@ func (c Container) detail(v apiVersion) *containerDetail {
 	}
 	out.HostConfig.AutoRemove, out.HostConfig.RestartPolicy.Name = c.AutoRemove, "no"
 	out.NetworkSettings = networkSettings{SandboxID: c.ID, SandboxKey: c.NetNS, Ports: c.ports(), Networks: c.networks()}
-	out.HostConfig.NetworkMode, out.HostConfig.PortBindings = c.Mode, c.ports()
+	out.HostConfig.NetworkMode, out.HostConfig.PortBindings, out.HostConfig.PublishAllPorts = c.Mode, c.PortBindings, c.PublishAll
+	if c.PortBindings == nil {
+		out.HostConfig.PortBindings = c.ports()
+	}
 	if v.before("1.52") {
 		out.NetworkSettings.firstNetwork = &firstNetwork{}
 		if e, is := out.NetworkSettings.Networks["bridge"]; is {

@@ -87,15 +87,21 @@ type Container struct {
 	AutoRemove bool
 	Mode       string // Docker's network mode: a network, host, none, or container:ID
 	Endpoints  []Endpoint
+	// PortBindings are the ports as they were asked for, by container port, "80/tcp". nil: that is
+	// not known, and those that were published count.
+	PortBindings map[string][]catalog.InspectedPort
+	// PublishAll says that the exposed ports were to be published besides.
+	PublishAll bool
 }
 
 // An Endpoint is a container's attachment to a network.
 type Endpoint struct {
 	catalog.ShownEndpoint
-	IPv4, IPv6 netip.Addr // that were asked for
-	Aliases    []string   // that were asked for
-	Links      []string   // that were asked for, NAME:ALIAS
-	DNSNames   []string   // by which others find it
+	IPv4, IPv6 netip.Addr        // that were asked for
+	Aliases    []string          // that were asked for
+	Links      []string          // that were asked for, NAME:ALIAS
+	DriverOpts map[string]string // that were asked for
+	DNSNames   []string          // by which others find it
 	GwPriority int
 }
 

@@ -95,6 +95,8 @@ type Attachment struct {
 	Args    [][2]string     `json:"args,omitempty"`
 	Values  map[string]any  `json:"capabilityArgs,omitempty"`
 	Path    []string        `json:"path"` // CNI_PATH
+	// DriverOpts are the endpoint's options as they were asked for, which the rest says in its way.
+	DriverOpts map[string]string `json:"driverOpts,omitempty"`
 }
 
 // ContainerDir returns the folder of a container.
@@ -392,6 +394,7 @@ type Asked struct {
 	IPv4, IPv6 netip.Addr // zero: any
 	Aliases    []string
 	Links      []string // NAME:ALIAS
+	DriverOpts map[string]string
 }
 
 // Asked returns what the attachment was asked to have.
@@ -405,7 +408,7 @@ func (a Attachment) Asked() Asked {
 	if err == nil {
 		_ = json.Unmarshal(data, &values) // what is of another form was not asked for here
 	}
-	out := Asked{Aliases: values.Aliases[a.Network]}
+	out := Asked{Aliases: values.Aliases[a.Network], DriverOpts: a.DriverOpts}
 	for _, arg := range a.Args {
 		ip, err := netip.ParseAddr(arg[1])
 		switch {
