@@ -36,6 +36,8 @@ var dcni = suite{
 		"BRIDGE": `"type": "dbridge", "capabilities": {"portMappings": true, "ips": true, "mac": true, "aliases": true}`,
 		"IPAM":   `"type": "dipam"`,
 		"PORTS":  ``,
+
+		"FIREWALL": "nftables", // which carries out the rules, where a script says that
 	},
 }
 
@@ -49,6 +51,7 @@ var namesInBridge = func() suite { s := dcni; s.namesInBridge = true; return s }
 var byIPTables = func() suite {
 	s := dcni
 	s.name, s.conf = "iptables", maps.Clone(dcni.conf)
+	s.conf["FIREWALL"] = "iptables"
 	s.conf["BRIDGE"] = `"firewall": "iptables", ` + dcni.conf["BRIDGE"]
 	return s
 }()

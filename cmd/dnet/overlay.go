@@ -127,6 +127,8 @@ func overlayOptions(w *overlay.Wanted, options map[string]string) error {
 			if w.VNI, err = strconv.Atoi(value); err != nil {
 				return fmt.Errorf("%s %q: must be one number, %d to %d: a network has one VNI", name, value, overlay.MinVNI, overlay.MaxVNI)
 			}
+		case "firewall":
+			setOption(w, name, value)
 		default:
 			if err := overlayOption(name); err != nil {
 				return err
@@ -169,7 +171,7 @@ func roomForNodes(w overlay.Wanted) error {
 // overlayOption says what is meant where an option is neither the cluster's nor one of
 // Docker's for bridges.
 func overlayOption(name string) error {
-	near := network.Nearest(name, []string{"antiSpoof", "encrypted", "flood", "nodeAddresses"})
+	near := network.Nearest(name, []string{"antiSpoof", "encrypted", "firewall", "flood", "nodeAddresses"})
 	if strings.HasPrefix(name, "com.docker.network.driver.overlay.") {
 		near = optionVNI
 	}
@@ -177,7 +179,7 @@ func overlayOption(name string) error {
 	case near != "":
 		return fmt.Errorf("unknown option %q: is %q meant?", name, near)
 	case !strings.HasPrefix(name, "com.docker.network."):
-		return fmt.Errorf("unknown option %q: known are antiSpoof, encrypted, flood, nodeAddresses, %s, and com.docker.network... of a bridge network", name, optionVNI)
+		return fmt.Errorf("unknown option %q: known are antiSpoof, encrypted, firewall, flood, nodeAddresses, %s, and com.docker.network... of a bridge network", name, optionVNI)
 	}
 	return nil
 }

@@ -149,7 +149,7 @@ func TestOverlayRefuses(t *testing.T) {
 		"--scope swarm n":           "--scope swarm: must be global: there is no swarm\n",
 		"--ipam-opt sticky=true n":  "--ipam-driver, --ipam-opt: the addresses of an overlay network are the cluster's\n",
 		"-o encrypted=maybe n":      "failed to parse encrypted value: maybe (strconv.ParseBool: parsing \"maybe\": invalid syntax)\n",
-		"-o nosuch=1 n":             "unknown option \"nosuch\": known are antiSpoof, encrypted, flood, nodeAddresses, com.docker.network.driver.overlay.vxlanid_list, and com.docker.network... of a bridge network\n",
+		"-o nosuch=1 n":             "unknown option \"nosuch\": known are antiSpoof, encrypted, firewall, flood, nodeAddresses, com.docker.network.driver.overlay.vxlanid_list, and com.docker.network... of a bridge network\n",
 		"-o nodeAddresses --subnet fd00:7::/127 n": "nodeAddresses: subnet fd00:7::/127 has no room for a gateway, a node's address and a container: must be a /126 or larger\n",
 		"-o encrypt n": "unknown option \"encrypt\": is \"encrypted\" meant?\n",
 		"-o com.docker.network.driver.overlay.vxlanid=5000 n":           "unknown option \"com.docker.network.driver.overlay.vxlanid\": is \"com.docker.network.driver.overlay.vxlanid_list\" meant?\n",

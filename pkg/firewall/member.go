@@ -14,6 +14,8 @@ type Member struct {
 	Owner     wire.Attachment `json:"owner"`
 	Bridge    string          `json:"bridge"`
 	Addresses []netip.Addr    `json:"addresses"`
+	Overlay   bool            `json:"overlay,omitempty"` // of an overlay network, whose bridge is its own
+	Backend   string          `json:"backend,omitempty"` // its network's, for String
 }
 
 // Key names the attachment; see [wire.Object].
@@ -25,8 +27,14 @@ func (m *Member) Root() {}
 // Refers names the network whose rules must be there first.
 func (m *Member) Refers() []string { return []string{(&Network{Name: m.Owner.Network}).Key()} }
 
-// String returns the member's elements on one line.
-func (m *Member) String() string { return joinElements(m.Elements()) }
+// String returns the member's elements on one line, or its addresses where iptables has rules of
+// them.
+func (m *Member) String() string {
+	if m.Backend == IPTables {
+		return fmt.Sprintf("rules of iptables for %v of %s", m.Addresses, m.Owner)
+	}
+	return joinElements(m.Elements())
+}
 
 // Elements returns one element an address.
 func (m *Member) Elements() []Element {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
 	"dcni/pkg/network"
 	"dcni/pkg/network/catalog"
@@ -76,12 +77,13 @@ func WrittenFor(conflist []byte) (name string, generation int64, ok bool) {
 // A Given is what a configuration says of what the cluster has: nil and zero, it says
 // nothing.
 type Given struct {
-	VNI           int   `json:"vni"`
-	MTU           int   `json:"mtu"`
-	Internal      *bool `json:"internal"`
-	Encrypted     *bool `json:"encrypted"`
-	Flood         *bool `json:"flood"`
-	NodeAddresses *bool `json:"nodeAddresses"`
+	VNI           int    `json:"vni"`
+	MTU           int    `json:"mtu"`
+	Internal      *bool  `json:"internal"`
+	Encrypted     *bool  `json:"encrypted"`
+	Flood         *bool  `json:"flood"`
+	NodeAddresses *bool  `json:"nodeAddresses"`
+	Firewall      string `json:"firewall"`
 	Generation    int64
 	Subnets       []ipam.Subnet
 	// GatewayGiven, by the subnet's index, says that a gateway is in the configuration,
@@ -132,6 +134,8 @@ func (n Existing) Check(g Given) error {
 		return differs("vni", g.VNI, n.VNI)
 	case g.MTU != 0 && g.MTU != n.MTU:
 		return differs("mtu", g.MTU, n.MTU)
+	case g.Firewall == firewall.IPTables && n.Options["firewall"] != firewall.IPTables:
+		return differs("firewall", g.Firewall, firewall.NFTables)
 	}
 	for _, f := range []struct {
 		field string

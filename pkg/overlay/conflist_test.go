@@ -116,6 +116,21 @@ func TestWrittenFor(t *testing.T) {
 	}
 }
 
+// What is by iptables was made so, and may be by nftables.
+func TestCheckFirewall(t *testing.T) {
+	n := existing()
+	n.Options = map[string]string{"firewall": "iptables"}
+	for _, text := range []string{`{}`, `{"firewall": "iptables"}`, `{"firewall": "nftables"}`} {
+		given, err := overlay.ParseGiven(json.RawMessage(text))
+		if err == nil {
+			err = n.Check(given)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 func TestCheck(t *testing.T) {
 	for _, c := range []struct{ plugin, want string }{
 		{`{}`, ""},
@@ -128,6 +143,8 @@ func TestCheck(t *testing.T) {
 		{`{"encrypted": false}`, `encrypted false: must be left out or true`},
 		{`{"flood": true}`, `flood true: must be left out or false`},
 		{`{"nodeAddresses": true}`, `nodeAddresses true: must be left out or false`},
+		{`{"firewall": "nftables"}`, ""},
+		{`{"firewall": "iptables"}`, `firewall "iptables": must be left out or nftables`},
 		{`{"ipam": {"generation": 16}}`, `ipam.generation 16: must be left out or 17`},
 		{`{"ipam": {"subnet": "10.0.0.0/23"}}`, `ipam.subnets "10.0.0.0/23": must be left out or [10.0.0.0/24 fd00::/64]`},
 		{`{"ipam": {"subnet": "10.0.0.0/24", "gateway": "10.0.0.2"}}`, `ipam.gateway "10.0.0.2": must be left out or 10.0.0.1`},

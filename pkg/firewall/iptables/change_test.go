@@ -22,7 +22,7 @@ type tables struct {
 
 func newTables(t *testing.T) *tables {
 	h := &tables{t: t, chains: map[string][]string{}}
-	for _, c := range []string{"raw PREROUTING", "filter INPUT", "filter FORWARD", "nat PREROUTING", "nat OUTPUT", "nat POSTROUTING"} {
+	for _, c := range []string{"raw PREROUTING", "filter INPUT", "filter FORWARD", "filter OUTPUT", "nat PREROUTING", "nat OUTPUT", "nat POSTROUTING"} {
 		h.order, h.chains[c] = append(h.order, c), nil
 	}
 	return h
@@ -168,9 +168,50 @@ func TestLife(t *testing.T) {
 	for _, c := range h.order {
 		left = append(left, c+fmt.Sprint(h.chains[c]))
 	}
-	want := "raw PREROUTING[] filter INPUT[] filter FORWARD[ -j DOCKER-USER] nat PREROUTING[] nat OUTPUT[] nat POSTROUTING[] filter DOCKER-USER[]"
+	want := "raw PREROUTING[] filter INPUT[] filter FORWARD[ -j DOCKER-USER] filter OUTPUT[] nat PREROUTING[] nat OUTPUT[] nat POSTROUTING[] filter DOCKER-USER[]"
 	if got := strings.Join(left, " "); got != want {
 		t.Errorf("left is %s\nwant %s", got, want)
+	}
+}
+
+// The host reaches an overlay network's containers that are here, whichever comes or is put again
+// first, and no others.
+func TestOverlay(t *testing.T) {
+	h := newTables(t)
+	h.chains["filter OUTPUT"] = []string{" -j FOREIGN"}
+	web := policies["overlay"].(*firewall.Network)
+	chain := host(idOf("web"))
+	jump, refuse := ` -o br-web -m comment --comment web -j `+chain, ` -d 10.1.0.0/24 -m conntrack ! --ctstate DNAT -m comment --comment web -j REJECT --reject-with icmp-host-unreachable`
+	put := func(container, address string) string {
+		m := &firewall.Member{Owner: owner(container), Bridge: "br-web", Addresses: addresses(address), Overlay: true}
+		h.change(func(c *Change) { c.Member(firewall.Comment(m.Owner), Member(m, false)) })
+		return ` -d ` + address + `/32 -m comment --comment "web ` + container + `/eth0" -j RETURN`
+	}
+	want := func(when string, rules ...string) {
+		t.Helper()
+		if got := h.chains["filter "+chain]; !slices.Equal(got, rules) {
+			t.Errorf("%s: the chain has %q", when, got)
+		}
+		if got := h.chains["filter OUTPUT"]; !slices.Equal(got, []string{jump, " -j FOREIGN"}) {
+			t.Errorf("%s: OUTPUT has %q", when, got)
+		}
+	}
+	network := func() { h.change(func(c *Change) { c.Network("web", Network(web, false)) }) }
+	network()
+	one := put("c1", "10.1.0.2")
+	two := put("c2", "10.1.0.3")
+	want("both here", two, one, refuse)
+	h.chains["filter "+chain] = []string{refuse, two, one}
+	network()
+	want("put again", two, one, refuse)
+	h.chains["filter OUTPUT"] = []string{" -j FOREIGN", jump}
+	network()
+	want("another program before", two, one, refuse)
+	h.change(func(c *Change) { c.Owned("web c1/eth0") })
+	want("one is gone", two, refuse)
+	h.change(func(c *Change) { c.Network("web", nil) })
+	if got := h.save(); strings.Contains(got, "DCNI") {
+		t.Errorf("left is\n%s", got)
 	}
 }
 
@@ -234,6 +275,20 @@ func TestThousandsOfPorts(t *testing.T) {
 		h.change(func(c *Change) { c.Owned("web c4/eth0") })
 		if got := h.save(); got != before {
 			t.Errorf("left is\n%s\nwant\n%s", got, before)
+		}
+	}
+}
+
+// The class of packets is read in each form that iptables has printed.
+func TestParseClass(t *testing.T) {
+	want := Network(policies["hosts"].(*firewall.Network), false)
+	for _, printed := range []string{"12b5:0", "12b5:0000"} {
+		text := "*filter\n"
+		for _, r := range want {
+			text += strings.Replace(r.String(), "12b5:0000", printed, 1) + "\n"
+		}
+		if s := Parse(text + "COMMIT\n"); !slices.ContainsFunc(s.Rules, func(r Rule) bool { return r.Target == classify(firewall.Inside) && r.ours() }) {
+			t.Errorf("%s is read as %+v", printed, s.Rules)
 		}
 	}
 }

@@ -9,7 +9,9 @@
 // Each network has three chains of its own, in each family that it has addresses of: what its
 // containers send ([from]), what comes to them ([to]), and which address that carries
 // ([source]). All packets of its bridge are sent there, on a bridge of another owner's those of
-// the containers alone. Between two owners' rules in one chain the order does not matter.
+// the containers alone. An overlay network has one more, for what the host itself sends to the
+// bridge ([host]). Between two owners' rules in one chain the order does not matter, but for
+// those of containers there: they come first.
 //
 // The package is pure: package iptables below pkg/host runs the programs.
 package iptables
@@ -132,7 +134,7 @@ func Base(six bool, r Router) []Rule {
 	}
 	hook := func(place Place, table, chain, target string, match ...string) {
 		l.add(table, chain, target, match...)
-		l.rules[len(l.rules)-1].Place = place
+		l.place(place)
 	}
 	published := []string{local}
 	if six { // ::1 does not leave lo, and link-local addresses are not forwarded: dnetd serves those
@@ -174,7 +176,8 @@ func (l *list) loopback(side string) string {
 func from(id string) string   { return "DCNI-FROM-" + id }
 func to(id string) string     { return "DCNI-TO-" + id }
 func source(id string) string { return "DCNI-POST-" + id }
-func inside(id string) string { return "DCNI-IN-" + id } // on a bridge of another owner's: containers, as senders
+func inside(id string) string { return "DCNI-IN-" + id }   // on a bridge of another owner's: containers, as senders
+func host(id string) string   { return "DCNI-HOST-" + id } // of an overlay network: what the host sends
 
 // idOf is what a network's chains are named by.
 func idOf(network string) string { return wire.Attachment{Network: network}.ID() }
@@ -198,7 +201,34 @@ func Network(n *firewall.Network, six bool) []Rule {
 	l.from(n, from(id))
 	l.to(n, to(id))
 	l.source(n, source(id))
+	l.host(n, host(id))
 	return l.rules
+}
+
+// place has the rule that was added last stand first or last.
+func (l *list) place(p Place) { l.rules[len(l.rules)-1].Place = p }
+
+// host is about what the host itself sends to an overlay network's bridge. What is for
+// containers on other nodes it refuses: its address is the gateway's, which those nodes have as well.
+// Where the host has an address of its own, its packets are marked, see [firewall.Inside].
+func (l *list) host(n *firewall.Network, chain string) {
+	if !n.Overlay && !n.Hosts {
+		return
+	}
+	l.add("filter", "OUTPUT", chain, "-o "+n.Bridge)
+	l.place(First)
+	if n.Hosts {
+		l.add("filter", chain, classify(firewall.Inside))
+		return
+	}
+	refuse := "REJECT --reject-with icmp-host-unreachable"
+	if l.six {
+		refuse = "REJECT --reject-with icmp6-addr-unreachable"
+	}
+	for _, subnet := range l.subnets(n) {
+		l.add("filter", chain, refuse, "-d "+strings.TrimPrefix(subnet, "-s "), "-m conntrack ! --ctstate DNAT")
+		l.place(Last)
+	}
 }
 
 // jumps sends packets to a network's chains: what has come from its containers, what goes to
@@ -209,7 +239,7 @@ func (l *list) jumps(id, in, out string, sent []string) {
 	l.add("filter", invalid, drop, in)
 	for _, way := range []string{in, out} {
 		l.add("filter", closed, back, way)
-		l.rules[len(l.rules)-1].Place = First
+		l.place(First)
 	}
 	l.add("nat", sources, source(id), out)
 	for _, s := range sent {
@@ -305,7 +335,16 @@ func (l *list) source(n *firewall.Network, chain string) {
 	l.add("nat", chain, target, multicast, "! "+out)
 }
 
-// Member returns the rules of a container's addresses on a bridge of another owner's.
+// classify is the target that sets the priority of packets, as tc has it. iptables prints the
+// second half with zeros in front, or without: see parseRule.
+func classify(priority uint32) string {
+	return fmt.Sprintf("%s%x:%04x", setClass, priority>>16, priority&0xffff)
+}
+
+const setClass = "CLASSIFY --set-class "
+
+// Member returns the rules of a container's addresses on a bridge of another owner's, or of an
+// overlay network, where the host reaches it.
 func Member(m *firewall.Member, six bool) []Rule {
 	l := &list{six: six, comment: firewall.Comment(m.Owner)}
 	id := idOf(m.Owner.Network)
@@ -315,6 +354,11 @@ func Member(m *firewall.Member, six bool) []Rule {
 		}
 		address := netip.PrefixFrom(a, a.BitLen()).String()
 		from, to := "-s "+address, "-d "+address
+		if m.Overlay {
+			l.add("filter", host(id), back, to)
+			l.place(First)
+			continue
+		}
 		l.jumps(id, from+" -i "+m.Bridge, to+" -o "+m.Bridge, []string{from})
 		l.add("filter", inside(id), drop, from)
 	}

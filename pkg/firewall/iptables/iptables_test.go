@@ -39,8 +39,11 @@ var policies = map[string]wire.Object{
 	"internal6": &firewall.Network{Name: "web", Bridge: "br-web", Subnets: prefixes("fd00:1::/64"), ICC: true, Internal: true},
 	"routed": &firewall.Network{Name: "web", Bridge: "br-web", Subnets: prefixes("10.1.0.0/24", "fd00:1::/64"), ICC: true, Masquerade: true,
 		Unprotected: []firewall.Family{4}, Routed: []firewall.Family{6}},
-	"adopted": &firewall.Network{Name: "web", Bridge: "br0", Subnets: prefixes("10.1.0.0/24"), Adopted: true, Masquerade: true},
-	"member":  &firewall.Member{Owner: owner("c1"), Bridge: "br0", Addresses: addresses("10.1.0.2", "fd00:1::2")},
+	"adopted":        &firewall.Network{Name: "web", Bridge: "br0", Subnets: prefixes("10.1.0.0/24"), Adopted: true, Masquerade: true},
+	"member":         &firewall.Member{Owner: owner("c1"), Bridge: "br0", Addresses: addresses("10.1.0.2", "fd00:1::2")},
+	"overlay":        &firewall.Network{Name: "web", Bridge: "br-web", Subnets: prefixes("10.1.0.0/24", "fd00:1::/64"), ICC: true, Masquerade: true, Overlay: true},
+	"hosts":          &firewall.Network{Name: "web", Bridge: "br-web", Subnets: prefixes("10.1.0.0/24"), ICC: true, Masquerade: true, Hosts: true},
+	"overlay_member": &firewall.Member{Owner: owner("c1"), Bridge: "br-web", Addresses: addresses("10.1.0.2", "fd00:1::2"), Overlay: true},
 	"endpoint": &firewall.Endpoint{Owner: owner("c1"), Bridge: "br-web", Addresses: addresses("10.1.0.2", "fd00:1::2"), Trusted: true, Ports: []firewall.Port{
 		{HostPort: 8080, Protocol: "tcp", ContainerPort: 80},
 		{HostPort: 53, Protocol: "udp", ContainerPort: 53, HostIP: netip.MustParseAddr("192.0.2.1")},
@@ -81,12 +84,12 @@ func TestGolden(t *testing.T) {
 
 // TestUses: all chains with rules of the host's, and no others of iptables' own.
 func TestUses(t *testing.T) {
-	for _, r := range Base(false, Router{Closed: true}) {
+	for _, r := range append(Base(false, Router{Closed: true}), Network(policies["overlay"].(*firewall.Network), false)...) {
 		if !Uses(r.Table, r.Chain) {
 			t.Errorf("%s", r)
 		}
 	}
-	for _, c := range []Chain{{"filter", "OUTPUT"}, {"nat", "KUBE-SERVICES"}, {"mangle", "FORWARD"}} {
+	for _, c := range []Chain{{"raw", "OUTPUT"}, {"nat", "KUBE-SERVICES"}, {"mangle", "FORWARD"}} {
 		if Uses(c.Table, c.Name) {
 			t.Errorf("%s", c)
 		}

@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -23,7 +24,7 @@ func Uses(table, chain string) bool {
 	case "raw":
 		return chain == "PREROUTING" || chain == raw
 	case "filter":
-		return chain == "INPUT" || chain == "FORWARD" || Chain{table, chain}.IsOurs()
+		return chain == "INPUT" || chain == "FORWARD" || chain == "OUTPUT" || Chain{table, chain}.IsOurs()
 	case "nat":
 		return chain == "PREROUTING" || chain == "OUTPUT" || chain == "POSTROUTING" || Chain{table, chain}.IsOurs()
 	}
@@ -73,6 +74,10 @@ func parseRule(table, text string) Rule {
 			i += 3
 		case w == "-j":
 			r.Target = strings.Join(words[i+1:], " ")
+			var major, minor uint32
+			if _, err := fmt.Sscanf(r.Target, setClass+"%x:%x", &major, &minor); err == nil {
+				r.Target = classify(major<<16 | minor)
+			}
 			i = len(words)
 		default:
 			match = append(match, w)
@@ -84,7 +89,8 @@ func parseRule(table, text string) Rule {
 
 // ours reports whether a rule is dcni's: in one of its chains, or a jump to one.
 func (r Rule) ours() bool {
-	return (Chain{r.Table, r.Chain}).IsOurs() || r.Comment == "" && (Chain{r.Table, r.Target}).IsOurs()
+	leads := (Chain{r.Table, r.Target}).IsOurs() && (r.Comment == "" || strings.HasPrefix(r.Target, host("")))
+	return (Chain{r.Table, r.Chain}).IsOurs() || leads
 }
 
 // same reports whether two rules are the same, wherever they stand.

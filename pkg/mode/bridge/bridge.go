@@ -240,7 +240,7 @@ func (b *Bridge) port(e network.Endpoint) *firewall.BridgePort {
 // netfilter on, rules keep containers of a network without icc apart, and must know
 // the address that each has of itself.
 func (b *Bridge) member(e network.Endpoint) *firewall.Member {
-	m := &firewall.Member{Owner: e.Attachment, Bridge: b.Link, Addresses: e.IPs()}
+	m := &firewall.Member{Owner: e.Attachment, Bridge: b.Link, Addresses: e.IPs(), Backend: b.Firewall}
 	if own := e.LinkLocal(); (e.Has6() || e.AcceptRA) && !b.ICC && own.IsValid() {
 		m.Addresses = append(m.Addresses, own)
 	}

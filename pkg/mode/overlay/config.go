@@ -1,7 +1,6 @@
 package overlay
 
 import (
-	"dcni/pkg/firewall"
 	"dcni/pkg/mode/bridge"
 	"dcni/pkg/network"
 	"dcni/pkg/overlay"
@@ -31,9 +30,6 @@ func parse(conf network.Conf) (network.Mode, error) {
 	}
 	if b.Mode4 == bridge.Isolated || b.Mode6 == bridge.Isolated || b.InhibitIPv4 {
 		return nil, wire.Errorf(wire.CodeUnsupported, "gatewayModeIPv4, gatewayModeIPv6 isolated and inhibitIPv4: not supported with doverlay: the network's gateway is on each node")
-	}
-	if b.Firewall == firewall.IPTables {
-		return nil, wire.Invalid("firewall", b.Firewall, "must be nftables with doverlay, whose rules are about other nodes as well")
 	}
 	n := &Network{Bridge: b, VNI: own.VNI, Encrypted: own.Encrypted != nil && *own.Encrypted, Flood: own.Flood != nil && *own.Flood}
 	if n.VNI != 0 && (n.VNI < overlay.MinVNI || n.VNI > overlay.MaxVNI) {

@@ -35,9 +35,9 @@ var options = network.DockerOptions{
 	"com.docker.network.driver.overlay.vxlanid_list": network.NumberOption("vni"),
 }
 
-// OptionNames are those that dnet takes: Docker's, and flood.
+// OptionNames are those that dnet takes: Docker's, and dcni's own.
 func (driver) OptionNames() []string {
-	return append([]string{"antiSpoof", "com.docker.network.driver.mtu"}, append(options.Names(), "encrypted", "flood", "nodeAddresses")...)
+	return append([]string{"antiSpoof", "com.docker.network.driver.mtu"}, append(options.Names(), "encrypted", "firewall", "flood", "nodeAddresses")...)
 }
 
 // Link is the bridge of a network on each node.

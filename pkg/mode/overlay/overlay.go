@@ -88,7 +88,7 @@ func (n *Network) Plan(e network.Endpoint) (wire.Plan, error) {
 		plan.Host = append(plan.Host, &firewall.Encrypted{Port: uint16(o.Port), IPv6: o.Local.Is6()})
 	}
 	plan.Network = append(n.network(plan.Network, e), tunnelPort(plan.Own, n.Name)...)
-	plan.Own = own(plan.Own, e, b.Link, len(o.NodeAddresses) > 0)
+	plan.Own = n.own(plan.Own, e, len(o.NodeAddresses) > 0)
 	return plan, nil
 }
 
@@ -149,7 +149,7 @@ func tunnelPort(own []wire.Object, name string) []wire.Object {
 
 // own adds to an attachment's objects that its MAC stays behind its port, and that the
 // host may speak to it.
-func own(objects []wire.Object, e network.Endpoint, link string, all bool) []wire.Object {
+func (n *Network) own(objects []wire.Object, e network.Endpoint, all bool) []wire.Object {
 	at := slices.IndexFunc(objects, func(o wire.Object) bool { _, ok := o.(*wire.Veth); return ok }) + 1
 	if _, there := objects[at].(*wire.FDB); !there {
 		objects = slices.Insert(objects, at, wire.Object(&wire.FDB{Dev: e.HostLink(), MAC: e.SandboxMAC()}))
@@ -157,7 +157,7 @@ func own(objects []wire.Object, e network.Endpoint, link string, all bool) []wir
 	if all {
 		return objects
 	}
-	return append(objects, &firewall.Member{Owner: e.Attachment, Bridge: link, Addresses: e.IPs()})
+	return append(objects, &firewall.Member{Owner: e.Attachment, Bridge: n.Link, Addresses: e.IPs(), Overlay: true, Backend: n.Firewall})
 }
 
 // leftovers are what a network has on a node. The last one is removed first.
