@@ -22,7 +22,7 @@ func (a *app) heal() {
 		return
 	}
 	defer a.waits.clear()
-	for _, err := range []error{err, a.store.SweepContainers()} {
+	for _, err := range []error{err, a.store.SweepContainers(), a.store.SweepConf(a.conf)} {
 		if err != nil {
 			a.warn("%v", err)
 		}

@@ -83,6 +83,8 @@ type healer struct {
 	blocked func() ([]string, error)
 	// lost tells whether something of what networks have by iptables is not there.
 	lost func() (bool, error)
+	// sweep removes what killed writers have left of networks' files.
+	sweep func() error
 	// services puts back the ports of services, which no record of an attachment has; nil: there are none.
 	services func() error
 
@@ -109,6 +111,7 @@ type queueItem struct {
 func newHealer(store *records.CachedStore, log *slog.Logger) *healer {
 	return &healer{
 		store: store, log: log, counts: &healCounts{}, reap: connectionReaper(store.Store), blocked: blockedNetworks(store.Store), lost: lostByIPTables(store.Store), now: time.Now,
+		sweep:  confSweeper(store.Store),
 		events: map[watch.Event]bool{}, woken: make(chan struct{}, 1),
 		queue: map[healKey]*queueItem{}, limiters: map[runKey]*limiter{}, lines: map[runKey]*limiter{}, known: map[string]bool{},
 	}
@@ -362,6 +365,9 @@ func (h *healer) healDue(ctx context.Context) {
 		h.heal(ctx, keys, []healKey{{}})
 		h.healServices(ctx)
 		h.reapConnections(ctx)
+		if err := h.sweep(); err != nil {
+			h.logOnce(err)
+		}
 		h.add(healKey{}, max(healEvery, healShare*time.Since(now)))
 		return
 	}

@@ -179,6 +179,15 @@ func (h *healer) reapConnections(ctx context.Context) {
 	}
 }
 
+// confSweeper returns what removes the files that killed writers have left among the host's networks.
+// Another store's locks say nothing of who writes there.
+func confSweeper(store records.Store) func() error {
+	if store.Run != records.Default().Run {
+		return func() error { return nil }
+	}
+	return func() error { return store.SweepConf(records.DefaultConfDir) }
+}
+
 // healOnce puts everything back as the records say and prints what was done. It
 // returns the exit status. A dnetd that runs is not asked, and need not run.
 func healOnce(ctx context.Context, store records.Store, stdout, stderr io.Writer) int {
@@ -202,7 +211,7 @@ func healOnce(ctx context.Context, store records.Store, stdout, stderr io.Writer
 		}
 	}
 	ended, err := h.reap()
-	errs = append(errs, err)
+	errs = append(errs, err, h.sweep())
 	for _, a := range ended {
 		fmt.Fprintf(stdout, "%s: disconnected (the container is gone)\n", a)
 	}

@@ -155,7 +155,7 @@ func (d ConfDir) Path(name string) string {
 // Write puts a network's file there whole: runtimes watch the directory, and
 // must not read half a file. The temporary name has an ending that runtimes ignore.
 // It is always the same for a network, so a killed writer's file is overwritten by the
-// next one. The caller holds the network's lock, so there is one writer: dnet, or
+// next one, or goes by [Store.SweepConf]. The caller holds the network's lock, so there is one writer: dnet, or
 // dclusterd.
 func (d ConfDir) Write(name string, data []byte) error { return d.write(name, d.Path(name), data) }
 
@@ -170,7 +170,34 @@ func (d ConfDir) WriteConfiguration(name string, data []byte) error {
 }
 
 func (d ConfDir) write(name, path string, data []byte) error {
-	return disk.Root{Path: string(d)}.ReplaceFrom(filepath.Join(string(d), ".dcni-"+name+".tmp"), path, data, 0o644, true)
+	return disk.Root{Path: string(d)}.ReplaceFrom(filepath.Join(string(d), tempBegin+name+tempEnd), path, data, 0o644, true)
+}
+
+// What the temporary name of a network's file begins and ends with.
+const tempBegin, tempEnd = ".dcni-", ".tmp"
+
+// SweepConf removes what writers have left of networks' files that were killed before the rename. A
+// file whose network's lock is held stays: its writer may be at work.
+func (s Store) SweepConf(d ConfDir) error {
+	files, err := disk.NamesIn(string(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, file := range files {
+		name, begins := strings.CutPrefix(file, tempBegin)
+		name, ends := strings.CutSuffix(name, tempEnd)
+		if !begins || !ends || !network.ValidName(name) {
+			continue
+		}
+		lock, free, err := s.TryLockNetwork(name)
+		if free {
+			err = d.Remove(filepath.Join(string(d), file))
+			lock.Unlock()
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // Remove removes a network's file. It is no error if it is not there.

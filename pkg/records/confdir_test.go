@@ -51,3 +51,41 @@ func TestConfDir(t *testing.T) {
 		t.Errorf("removed twice: %v", err)
 	}
 }
+
+// TestSweepConf removes what killed writers left, and nothing of a writer that is at work or of others.
+func TestSweepConf(t *testing.T) {
+	s := Store{Run: t.TempDir(), Lib: t.TempDir()}
+	d := ConfDir(filepath.Join(t.TempDir(), "net.d"))
+	if err := s.SweepConf(d); err != nil {
+		t.Fatalf("a directory that is not there: %v", err)
+	}
+	if err := d.Write("web", []byte(`{"name": "web"}`)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{".dcni-web.tmp", ".dcni-lab.tmp", ".dcni-a b.tmp", "dcni-x.tmp", ".dcni-x.conflist"} {
+		if err := os.WriteFile(filepath.Join(string(d), name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock, err := s.LockNetwork("lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{".dcni-a b.tmp .dcni-lab.tmp .dcni-x.conflist dcni-web.conflist dcni-x.tmp", ".dcni-a b.tmp .dcni-x.conflist dcni-web.conflist dcni-x.tmp"} {
+		if err := s.SweepConf(d); err != nil {
+			t.Fatal(err)
+		}
+		entries, err := os.ReadDir(string(d))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%q is left, want %q", got, want)
+		}
+		lock.Unlock()
+	}
+}
