@@ -106,6 +106,7 @@ func (a *app) facts() (doctor.Facts, error) {
 		a.warn("not all could be looked at: %v", err)
 		facts.Incomplete = true
 	}
+	facts.Closed = map[int]bool{4: a.store.Closed(4), 6: a.store.Closed(6)}
 	facts.Attachments = attachmentFacts(attached)
 	for _, n := range list {
 		if f, used := a.networkFacts(n, attached); used {
@@ -224,7 +225,7 @@ func (a *app) networkFacts(n Network, attached []*records.Record) (doctor.Networ
 		return doctor.Network{}, false
 	}
 	out := doctor.Network{
-		Name: n.Name, Driver: n.Driver, File: n.Path, Link: f.Link, Internal: f.Internal, Options: f.Options, Labels: n.Labels,
+		Name: n.Name, Driver: n.Driver, File: n.Path, Link: f.Link, Internal: f.Internal, Options: f.Options, Labels: n.Labels, Foreign: n.Main == nil,
 	}
 	for _, s := range f.Subnets {
 		out.Subnets = append(out.Subnets, s.Prefix)

@@ -39,6 +39,7 @@ const (
 	Tunnel        = "tunnel"         // what overlay networks send does not pass to another node
 	Checksums     = "checksums"      // the NIC computes checksums of overlay networks wrongly
 	Neighbours    = "neighbours"     // the kernel's neighbour table is nearly full
+	Closed        = "closed"         // the host routes for dcni's networks alone, and another suite's needs it
 	HostRecord    = "host-record"    // a record of what dcni changed of the host can't be read
 )
 
@@ -61,6 +62,8 @@ type Facts struct {
 	Forwards    map[int]bool    // by family, 4 and 6: whether the host forwards; none where the kernel lacks it
 	Rules       string          // how dcni's own rules differ from what is up; "": not at all
 	Taken       string          // why dcni can't have its own table; "": it can
+	Closed      map[int]bool    // by family: the host routes for dcni's networks alone, as dcni switched forwarding on
+	Users       []foreign.Chain // dcni's chain for the rules of users, and what it jumps to; nil: it is not there
 	Chains      []foreign.Chain // of other programs' rules
 	Managed     []string        // links that NetworkManager manages
 	Networkd    []Configured    // links that systemd-networkd manages
@@ -86,6 +89,7 @@ type Network struct {
 	File         string // its configuration; "" if it has none
 	Link         string // its bridge on this host; "" if it has none
 	Internal     bool
+	Foreign      bool // another suite's plugin makes it
 	NoForward    bool // its configuration forbids to switch forwarding on
 	Encrypted    bool // what goes to other nodes is ESP
 	MTU          int  // as configured, in bytes; 0: chosen at ADD
@@ -163,7 +167,7 @@ type Unreadable struct {
 func Findings(f Facts) []Finding {
 	var all []Finding
 	for _, check := range []func(Facts) []Finding{
-		kernel, forwarding, rules, dropping, competing, managed, networkd, mtu, overlaps, routeOverlaps, leases, orphans, agent, loops, held, neighbours, unreadable, cluster,
+		kernel, forwarding, closed, rules, dropping, competing, managed, networkd, mtu, overlaps, routeOverlaps, leases, orphans, agent, loops, held, neighbours, unreadable, cluster,
 	} {
 		all = append(all, check(f)...)
 	}

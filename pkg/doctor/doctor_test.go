@@ -50,6 +50,16 @@ var (
 	reply = foreign.Rule{Established: true, Verdict: foreign.Accept}
 )
 
+// otherSuite adds a network of ptp's with two containers, and one of the reference bridge.
+func otherSuite(f *Facts) {
+	f.Closed, f.Users = map[int]bool{4: true}, []foreign.Chain{chain("nft", "inet", "dcni", "dcni-user", "", false)}
+	f.Networks = append(f.Networks, Network{Name: "routed", Driver: "ptp", Foreign: true, Subnets: prefixes("10.2.0.0/24")},
+		Network{Name: "ref", Driver: "cni:bridge", Foreign: true, Subnets: prefixes("10.3.0.0/24")})
+	for dst, dev := range map[string]string{"10.2.0.2/32": "veth1a", "10.2.0.3/32": "veth2b", "10.3.0.0/24": "cni0"} {
+		f.Routes = append(f.Routes, Route{netip.MustParsePrefix(dst), dev, true})
+	}
+}
+
 // TestFindings has what each finding is made of, and what is none.
 func TestFindings(t *testing.T) {
 	for _, c := range []struct {
@@ -67,6 +77,23 @@ func TestFindings(t *testing.T) {
 			[]string{"forwarding IPv4: sysctl -w net.ipv4.ip_forward=1"}},
 		{"and an internal network", func(f *Facts) { f.Forwards[4], f.Networks[0].Internal = false, true }, nil},
 		{"without IPv6 in the kernel", func(f *Facts) { f.Forwards, f.Networks[0].Subnets = map[int]bool{4: true}, prefixes("fd00::/64") }, nil},
+		{"closed for another suite's networks", func(f *Facts) { otherSuite(f) }, []string{"closed IPv4: " +
+			"nft add rule inet dcni dcni-user iifname 'veth*' oifname 'veth*' accept && nft add rule inet dcni dcni-user iifname 'veth*' oifname eth0 accept && " +
+			"nft add rule inet dcni dcni-user iifname cni0 oifname eth0 accept"}},
+		{"with these rules", func(f *Facts) {
+			otherSuite(f)
+			accept := func(in, out string) foreign.Rule {
+				return foreign.Rule{In: []string{in}, Out: []string{out}, Verdict: foreign.Accept}
+			}
+			f.Users[0].Rules = []foreign.Rule{accept("veth*", "eth0"), accept("veth*", "veth*"), accept("cni0", "eth0")}
+		}, nil},
+		{"with one that asks for addresses", func(f *Facts) {
+			otherSuite(f)
+			f.Users[0].Rules = []foreign.Rule{{Other: true, Verdict: foreign.Accept}}
+		}, nil},
+		{"and not closed", func(f *Facts) { otherSuite(f); f.Closed[4] = false }, nil},
+		{"and no container", func(f *Facts) { otherSuite(f); f.Routes = f.Routes[:4] }, nil},
+		{"and no table of dcni's", func(f *Facts) { otherSuite(f); f.Users = nil }, nil},
 		{"rules flushed", func(f *Facts) { f.Rules = "no table" }, []string{"rules dcni: dnetd --once"}},
 		{"iptables drops", func(f *Facts) {
 			f.Chains = []foreign.Chain{chain("iptables", "ip", "filter", "FORWARD", "forward", true)}

@@ -2,9 +2,11 @@ package doctor
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/firewall/foreign"
 	"dcni/pkg/firewall/iptables"
 )
@@ -87,6 +89,68 @@ func (s ruleset) allow(c *foreign.Chain) (id, why, fix string) {
 	}
 	return ForwardDrop, fmt.Sprintf("the chain %s drops what is forwarded", c),
 		c.Command("$b")
+}
+
+// closed finds networks of other suites that have containers which the host does not route for,
+// as it does for dcni's networks alone. A container of ptp's has a link of its own on the host,
+// by a name that says nothing else.
+func closed(f Facts) (list []Finding) {
+	user := ruleset{f.Users}.Chain(foreign.Chain{Tool: "nft", Family: "inet", Table: firewall.TableName}, firewall.UserChain)
+	if user == nil || f.Uplink.Name == "" {
+		return nil
+	}
+	for _, family := range []int{4, 6} {
+		var names, links []string
+		for _, r := range f.Routes {
+			n := f.networkAt(r, family)
+			if n == nil || !f.Closed[family] {
+				continue
+			}
+			link, to := r.Dev, []string{f.Uplink.Name}
+			if strings.HasPrefix(r.Dev, "veth") {
+				link, to = "'veth*'", append(to, "'veth*'")
+			}
+			packets := []foreign.Packet{{In: r.Dev, Out: f.Uplink.Name}, {In: r.Dev, Out: "veth0"}}[:len(to)]
+			passes := func(p foreign.Packet) bool { return foreign.Ruleset(f.Users).Accepts(user, p) }
+			if !slices.ContainsFunc(packets, func(p foreign.Packet) bool { return !passes(p) }) {
+				continue
+			}
+			names = append(names, n.Name)
+			for _, out := range to {
+				links = append(links, fmt.Sprintf("nft add rule inet %s %s iifname %s oifname %s accept", firewall.TableName, firewall.UserChain, link, out))
+			}
+		}
+		if len(names) == 0 {
+			continue
+		}
+		slices.Sort(names)
+		slices.Sort(links)
+		found := Finding{
+			Closed, fmt.Sprintf("IPv%d", family),
+			fmt.Sprintf("the host routes IPv%d for dcni's networks alone, as dcni switched forwarding on", family),
+			fmt.Sprintf("containers on %s, which another suite's plugin makes, reach nothing outside", named("network", slices.Compact(names))),
+			strings.Join(slices.Compact(links), " && "),
+		}
+		if !slices.ContainsFunc(list, func(o Finding) bool { return o.Fix == found.Fix }) { // it is for both families
+			list = append(list, found)
+		}
+	}
+	return list
+}
+
+// networkAt returns the network of another suite's plugin that has the addresses of a route of a
+// family to the host's own links, nil if there is none.
+func (f Facts) networkAt(r Route, family int) *Network {
+	if !r.OnLink || familyOf(r.Dst.Addr()) != family || f.ownLink(r.Dev) || r.Dev == f.Uplink.Name {
+		return nil
+	}
+	for i, n := range f.Networks {
+		inside := func(p netip.Prefix) bool { return p.Bits() <= r.Dst.Bits() && p.Contains(r.Dst.Addr()) }
+		if n.Foreign && slices.ContainsFunc(n.Subnets, inside) {
+			return &f.Networks[i]
+		}
+	}
+	return nil
 }
 
 func family(c *foreign.Chain) string {

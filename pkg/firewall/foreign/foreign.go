@@ -253,6 +253,12 @@ func (s Ruleset) drops(c *Chain, p Packet) (drops, maybe bool) {
 	return v == Drop || v == None && c.Drops, maybe
 }
 
+// Accepts reports whether a chain accepts a packet, or may by a rule that asks for more.
+func (s Ruleset) Accepts(c *Chain, p Packet) bool {
+	v, maybe := s.decide(c, p, 0)
+	return v == Accept || maybe
+}
+
 // A Bridge is one that is to forward what containers send and get.
 type Bridge struct {
 	Name     string

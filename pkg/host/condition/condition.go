@@ -28,15 +28,16 @@ import (
 )
 
 // Read reads the condition of the host whose network namespace the calling thread is in,
-// as far as it is none of the records': Chains, Managed, Networkd, Forwards, Uplink, Routes, Local,
+// as far as it is none of the records': Chains, Users, Managed, Networkd, Forwards, Uplink, Routes, Local,
 // Neighbours and AgentUnit. What can't be read is left out; the errors tell why.
 func Read() (doctor.Facts, error) {
 	var f doctor.Facts
-	var errs [7]error
+	var errs [8]error
 	f.Chains, errs[0] = foreign.Chains()
 	var legacy []rules.Chain
 	legacy, errs[1] = foreign.Legacy()
 	f.Chains = append(f.Chains, legacy...)
+	f.Users, errs[7] = foreign.Users()
 	f.Forwards = forwards()
 	f.Uplink, errs[2] = uplink()
 	f.Routes, errs[3] = routes()

@@ -29,14 +29,23 @@ var hooks = map[nftables.ChainHook]string{*nftables.ChainHookForward: "forward",
 
 // Chains lists the chains of nf_tables that are not dcni's, in tables that packets of IP
 // go by.
-func Chains() ([]foreign.Chain, error) { return read(func(*nftables.Chain) bool { return true }) }
+func Chains() ([]foreign.Chain, error) {
+	return read(func(c *nftables.Chain) bool { return !isOurs(c.Table.Name) })
+}
+
+// Users lists dcni's chain for the rules of users, and those that they jump to from there.
+func Users() ([]foreign.Chain, error) {
+	return read(func(c *nftables.Chain) bool {
+		return c.Table.Name == firewall.TableName && c.Name == firewall.UserChain
+	})
+}
 
 // Forwarding lists those that packets go by in the forward hook: base chains, and what they
 // jump to; and those of firewalld's panic mode. Where only dcni has any, that is found out by
 // one request.
 func Forwarding() ([]foreign.Chain, error) {
 	list, err := read(func(c *nftables.Chain) bool {
-		return c.Hooknum != nil && (*c.Hooknum == *nftables.ChainHookForward || strings.HasPrefix(c.Table.Name, "firewalld_"))
+		return !isOurs(c.Table.Name) && c.Hooknum != nil && (*c.Hooknum == *nftables.ChainHookForward || strings.HasPrefix(c.Table.Name, "firewalld_"))
 	})
 	if err != nil {
 		return nil, err
@@ -69,7 +78,7 @@ func read(begins func(*nftables.Chain) bool) ([]foreign.Chain, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list chains: %w", err)
 	}
-	all = slices.DeleteFunc(all, func(ch *nftables.Chain) bool { return families[ch.Table.Family] == "" || isOurs(ch.Table.Name) })
+	all = slices.DeleteFunc(all, func(ch *nftables.Chain) bool { return families[ch.Table.Family] == "" })
 	var list []foreign.Chain
 	known := map[*nftables.Chain]bool{}
 	queue := slices.DeleteFunc(slices.Clone(all), func(ch *nftables.Chain) bool { return !begins(ch) })
