@@ -8,11 +8,12 @@ import (
 	"slices"
 	"strings"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/wire"
 )
 
 // A Balanced is what a client has of one service in one family: a chain of its own in the
-// table of its network namespace.
+// table of its network namespace, to which its address leads, see [Layout].
 //
 // Only the first packet of a connection is looked at, as always where addresses are
 // rewritten, so a running connection stays with its task. When that is gone, the client's
@@ -52,6 +53,40 @@ func (n Network) Balancer() Balancer {
 	return b
 }
 
+func (s balancer) same(o balancer) bool {
+	return s.Chain == o.Chain && s.VIP == o.VIP && s.affinity == o.affinity && slices.Equal(s.Tasks, o.Tasks) && slices.Equal(s.Keep, o.Keep)
+}
+
+// Without returns the services that another has not, or has otherwise.
+func (b Balancer) Without(o Balancer) Balancer {
+	for f, list := range b.families {
+		b.families[f] = slices.DeleteFunc(slices.Clone(list), func(s balancer) bool { return slices.ContainsFunc(o.families[f], s.same) })
+	}
+	return b
+}
+
+// Has reports whether there are services in a family.
+func (b Balancer) Has(six bool) bool { return len(b.family(six)) > 0 }
+
+func (b Balancer) family(six bool) []balancer {
+	if six {
+		return b.families[1]
+	}
+	return b.families[0]
+}
+
+// Loses reports whether services that become others have fewer tasks to which connections are kept.
+func (b Balancer) Loses(after Balancer) bool {
+	kept := after.Kept()
+	for vip, tasks := range b.Kept() {
+		now, is := kept[vip]
+		if is && slices.ContainsFunc(tasks, func(a netip.Addr) bool { return !slices.Contains(now, a) }) {
+			return true
+		}
+	}
+	return false
+}
+
 // Kept returns, by virtual address, the tasks to which connections are kept.
 func (b Balancer) Kept() map[netip.Addr][]netip.Addr {
 	kept := map[netip.Addr][]netip.Addr{}
@@ -65,12 +100,8 @@ func (b Balancer) Kept() map[netip.Addr][]netip.Addr {
 
 // Of returns what a client has of the services in one family.
 func (b Balancer) Of(client wire.Attachment, six bool) (list []Balanced) {
-	f := 0
-	if six {
-		f = 1
-	}
 	first := weight(client.String(), "")
-	for _, s := range b.families[f] {
+	for _, s := range b.family(six) {
 		if s.Tasks = turned(first, s.Tasks); s.affinity {
 			s.Tasks = chosen(client, s.Tasks)
 		}
@@ -82,56 +113,78 @@ func (b Balancer) Of(client wire.Attachment, six bool) (list []Balanced) {
 // ChainPrefix begins the names of the chains of all services.
 const ChainPrefix = "vip-"
 
-// ChainsOf begins the names of the chains of a network's services: a sandbox may be on
-// several networks that each have a service of one name.
-func ChainsOf(network string) string {
+// A Layout is what a client has for all services of a network in one family: a chain at the output
+// hook, which leads each address to the service's chain. A sandbox may be on several networks that each have a service
+// of one name.
+type Layout struct {
+	Chain string       // the one at the hook; the names of services' chains begin so
+	VIPs  firewall.Set // virtual addresses
+	Leads firewall.Set // the chain of each
+}
+
+// LayoutOf returns a network's layout.
+func LayoutOf(network string, six bool) Layout {
 	const digits = 8
 	sum := sha256.Sum256([]byte(network))
-	return ChainPrefix + hex.EncodeToString(sum[:])[:digits] + "-"
+	name, key := ChainPrefix+hex.EncodeToString(sum[:])[:digits], []firewall.Type{firewall.TypeIPv4}
+	if six {
+		key = []firewall.Type{firewall.TypeIPv6}
+	}
+	return Layout{
+		Chain: name,
+		VIPs:  firewall.Set{Name: name, Key: key},
+		Leads: firewall.Set{Name: name + "-leads", Key: key, Value: []firewall.Type{firewall.TypeVerdict}},
+	}
 }
 
 // Chain returns the name of a service's chain, at most 77 bytes of the 127 that a chain's
 // name may have.
-func Chain(network, service string) string { return ChainsOf(network) + service }
+func Chain(network, service string) string { return LayoutOf(network, false).Chain + "-" + service }
 
-// Lines returns the rules of the chain as nft(8) lists them: what resets is for TCP alone. The
-// chain is of type nat, at the output hook. The kernel tracks connections as long as a rule needs
-// it: that is what "ct state new" is for, which all packets there are. Without it, connections
-// to the last task that drains would end, and the chain of a service without tasks would be
-// passed by.
-func (b Balanced) Lines() []string {
+// Lines returns the rules of the chain at the hook as nft(8) lists them. The chain is of type nat. The
+// kernel tracks connections as long as a rule needs it: that is what "ct state new" is for, which all packets there
+// are. Without it, connections to the last task that drains would end, and the chain of a service without tasks would
+// be passed by.
+func (l Layout) Lines() []string {
 	family := "ip"
-	if b.VIP.Is6() {
+	if l.VIPs.Key[0] == firewall.TypeIPv6 {
 		family = "ip6"
 	}
-	to := fmt.Sprintf("%s daddr %s ", family, b.VIP)
+	return []string{
+		fmt.Sprintf("tcp flags ! syn %s daddr @%s reject with tcp reset", family, l.VIPs.Name),
+		fmt.Sprintf("ct state new %s daddr vmap @%s", family, l.Leads.Name),
+	}
+}
+
+// Lines returns the rules of the service's chain as nft(8) lists them: a reset is for TCP alone.
+func (b Balanced) Lines() []string {
 	switch len(b.Tasks) {
 	case 0:
-		return []string{to + "reject with tcp reset", to + "ct state new reject"}
+		return []string{"reject with tcp reset", "reject"}
 	case 1:
-		return []string{to + "tcp flags ! syn reject with tcp reset", to + "dnat to " + b.Tasks[0].String()}
+		return []string{"dnat to " + b.Tasks[0].String()}
 	}
 	turns := make([]string, len(b.Tasks))
 	for i, a := range b.Tasks {
 		turns[i] = fmt.Sprintf("%d : %s", i, a)
 	}
-	return []string{
-		to + "tcp flags ! syn reject with tcp reset",
-		fmt.Sprintf("%sdnat to numgen inc mod %d map { %s }", to, len(b.Tasks), strings.Join(turns, ", ")),
-	}
+	return []string{fmt.Sprintf("dnat to numgen inc mod %d map { %s }", len(b.Tasks), strings.Join(turns, ", "))}
 }
 
 // Comment returns the comment of all rules of the chain, by which they are known again: a
 // hash of what they are made from. When [Balanced.Lines] says something else of that, the number must be another.
 func (b Balanced) Comment() string {
 	const digits = 16
-	from := b.VIP.AsSlice()
+	var from []byte
 	for _, a := range b.Tasks {
 		from = append(from, a.AsSlice()...)
 	}
 	sum := sha256.Sum256(from)
-	return "vip-2 " + hex.EncodeToString(sum[:])[:digits]
+	return Comment + " " + hex.EncodeToString(sum[:])[:digits]
 }
+
+// Comment is the comment of the rules at the hook.
+const Comment = "vip-3"
 
 // A Client is a container that finds services at their virtual addresses. Which they are,
 // and which tasks they have, is looked up when the object is ensured.

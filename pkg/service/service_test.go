@@ -34,7 +34,9 @@ func shown(n Network, client wire.Attachment) string {
 	}
 	for _, six := range []bool{false, true} {
 		for _, b := range n.Balancer().Of(client, six) {
-			lines = append(lines, b.Lines()...)
+			for _, line := range b.Lines() {
+				lines = append(lines, fmt.Sprint(b.VIP, ": ", line))
+			}
 			lines = append(lines, fmt.Sprint("keep ", b.Keep))
 		}
 	}
@@ -61,38 +63,33 @@ func TestServices(t *testing.T) {
 		{"no tasks", Network{"net", []Service{four}, []Endpoint{endpoint("c1")}}, `
 name web [10.9.0.100]
 name tasks.web []
-ip daddr 10.9.0.100 reject with tcp reset
-ip daddr 10.9.0.100 ct state new reject
+10.9.0.100: reject with tcp reset
+10.9.0.100: reject
 keep []`},
 		{"by name, by alias, in any case", Network{"net", []Service{web}, []Endpoint{endpoint("c2", "WEB"), endpoint("c1", "web"), endpoint("c3", "webs")}}, `
 task of web: c1 ready
 task of web: c2 ready
 name web [10.9.0.100 fd00::64]
 name tasks.web [10.9.0.1 10.9.0.2 fd00::1 fd00::2]
-ip daddr 10.9.0.100 tcp flags ! syn reject with tcp reset
-ip daddr 10.9.0.100 dnat to numgen inc mod 2 map { 0 : 10.9.0.2, 1 : 10.9.0.1 }
+10.9.0.100: dnat to numgen inc mod 2 map { 0 : 10.9.0.2, 1 : 10.9.0.1 }
 keep [10.9.0.1 10.9.0.2]
-ip6 daddr fd00::64 tcp flags ! syn reject with tcp reset
-ip6 daddr fd00::64 dnat to numgen inc mod 2 map { 0 : fd00::2, 1 : fd00::1 }
+fd00::64: dnat to numgen inc mod 2 map { 0 : fd00::2, 1 : fd00::1 }
 keep [fd00::1 fd00::2]`},
 		{"a drained task keeps what it has", Network{"net", []Service{four}, []Endpoint{endpoint("c1", "web"), drained}}, `
 task of web: c1 ready
 task of web: c2 draining
 name web [10.9.0.100]
 name tasks.web [10.9.0.1 10.9.0.2 fd00::1 fd00::2]
-ip daddr 10.9.0.100 tcp flags ! syn reject with tcp reset
-ip daddr 10.9.0.100 dnat to 10.9.0.1
+10.9.0.100: dnat to 10.9.0.1
 keep [10.9.0.1 10.9.0.2]`},
 		{"a task that fails its check loses them", Network{"net", []Service{checked}[:1], []Endpoint{healthy, endpoint("c3", "web")}}, `
 task of web: c1 ready
 task of web: c3 unhealthy
 name web [10.9.0.100 fd00::64]
 name tasks.web [10.9.0.1 10.9.0.3 fd00::1 fd00::3]
-ip daddr 10.9.0.100 tcp flags ! syn reject with tcp reset
-ip daddr 10.9.0.100 dnat to 10.9.0.1
+10.9.0.100: dnat to 10.9.0.1
 keep [10.9.0.1]
-ip6 daddr fd00::64 tcp flags ! syn reject with tcp reset
-ip6 daddr fd00::64 dnat to fd00::1
+fd00::64: dnat to fd00::1
 keep [fd00::1]`},
 		{"dnsrr", Network{"net", []Service{turning}, []Endpoint{endpoint("c1", "web"), drained}}, `
 task of web: c1 ready
@@ -148,6 +145,50 @@ func mapValues(m map[netip.Addr]int) func(func(int) bool) {
 			if !yield(v) {
 				return
 			}
+		}
+	}
+}
+
+// TestBecomes wants to know which services differ between two looks, and whether connections are to be forgotten.
+func TestBecomes(t *testing.T) {
+	network := func(change func(web, db *Service, c1, c2 *Endpoint)) Balancer {
+		web, db, c1, c2 := Service{Name: "web", VIPs: vips}, Service{Name: "db", VIPs: []netip.Addr{netip.MustParseAddr("10.9.0.101")}}, endpoint("c1", "web"), endpoint("c2", "web", "db")
+		change(&web, &db, &c1, &c2)
+		return Network{Name: "net", Services: []Service{web, db}, Endpoints: []Endpoint{c1, c2}}.Balancer()
+	}
+	was := network(func(_, _ *Service, _, _ *Endpoint) {})
+	for name, c := range map[string]struct {
+		change  func(web, db *Service, c1, c2 *Endpoint)
+		out, in string
+		loses   bool
+	}{
+		"nothing":        {func(_, _ *Service, _, _ *Endpoint) {}, "", "", false},
+		"one drains":     {func(_, _ *Service, c1, _ *Endpoint) { c1.Drained = true }, "web/4 web/6", "web/4 web/6", false},
+		"one is dead":    {func(_, _ *Service, c1, _ *Endpoint) { c1.Dead = true }, "web/4 web/6", "web/4 web/6", true},
+		"one of both":    {func(_, _ *Service, _, c2 *Endpoint) { c2.Names = nil }, "db/4 web/4 web/6", "db/4 web/4 web/6", true},
+		"one more":       {func(_, _ *Service, c1, _ *Endpoint) { c1.Names = append(c1.Names, "db") }, "db/4", "db/4", false},
+		"without a name": {func(_, db *Service, _, _ *Endpoint) { db.Removing = true }, "db/4", "", false},
+		"of one family":  {func(web, _ *Service, _, _ *Endpoint) { web.VIPs = vips[:1] }, "web/6", "", false},
+		"other address":  {func(_, db *Service, _, _ *Endpoint) { db.VIPs = []netip.Addr{netip.MustParseAddr("10.9.0.102")} }, "db/4", "db/4", false},
+		"affinity":       {func(web, _ *Service, _, _ *Endpoint) { web.Affinity = ClientAffinity }, "web/4 web/6", "web/4 web/6", false},
+	} {
+		is := network(c.change)
+		names := func(b Balancer) string {
+			var list []string
+			for _, six := range []bool{false, true} {
+				for _, s := range b.Of(endpoint("c9").Owner, six) {
+					list = append(list, strings.TrimPrefix(s.Chain, LayoutOf("net", six).Chain+"-")+map[bool]string{false: "/4", true: "/6"}[six])
+				}
+				if b.Has(six) != (len(b.Of(endpoint("c9").Owner, six)) > 0) {
+					t.Errorf("%s: has IPv6 %t: %t", name, six, b.Has(six))
+				}
+			}
+			slices.Sort(list)
+			return strings.Join(list, " ")
+		}
+		out, in := was.Without(is), is.Without(was)
+		if names(out) != c.out || names(in) != c.in || out.Loses(in) != c.loses {
+			t.Errorf("%s: %q becomes %q, loses %t; want %q, %q, %t", name, names(out), names(in), out.Loses(in), c.out, c.in, c.loses)
 		}
 	}
 }

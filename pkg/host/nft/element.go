@@ -2,6 +2,7 @@ package nft
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -162,6 +163,44 @@ func (b *Batch) elementsIn(table string, msg, flags uint16, list []element) {
 		b.Change(msg, flags, func(m *nlsock.Message) { appendElementsIn(m, table, part) })
 		list = list[n:]
 	}
+}
+
+// AddElements appends elements of a table. Those of one set are best together: they share messages.
+func (b *Batch) AddElements(table string, list []firewall.Element) {
+	b.elementsIn(table, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, encodeAll(list))
+}
+
+// DeleteElements appends that elements go. One that is not there fails the batch.
+func (b *Batch) DeleteElements(table string, list []firewall.Element) {
+	b.elementsIn(table, unix.NFT_MSG_DELSETELEM, 0, encodeAll(list))
+}
+
+// A Listed is an element as the kernel lists it.
+type Listed struct {
+	Key   []byte
+	Data  []byte // in a map
+	Chain string // in a map of verdicts
+}
+
+// List returns the elements of a set of a table; none where there is no such set.
+func List(c *nlsock.Conn, family uint8, table, set string) ([]Listed, error) {
+	var m nlsock.Message
+	at := m.Begin(MessageType(unix.NFT_MSG_GETSETELEM), unix.NLM_F_DUMP, c.Next())
+	m.NFHeader(family, 0)
+	m.Str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+	m.Str(unix.NFTA_SET_ELEM_LIST_SET, set)
+	m.End(at)
+	payloads, err := c.Dump(m.B)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return nil, fmt.Errorf("list %s: %w", set, UnsupportedSubsystem(err))
+	}
+	var list []Listed
+	for _, p := range payloads {
+		for _, e := range decodeElements(p) {
+			list = append(list, Listed{e.key, e.data, e.verdict})
+		}
+	}
+	return list, nil
 }
 
 // appendElements appends the attributes of a list of elements of one set.

@@ -51,7 +51,7 @@ func (b *Batch) table(t firewall.Table) error {
 		m.U32(unix.NFTA_TABLE_FLAGS, 0) // not dormant
 	})
 	for i, s := range t.Sets {
-		b.set(t.Name, s, uint32(i+1))
+		b.Set(t.Name, s, uint32(i+1))
 	}
 	for _, c := range t.Chains {
 		b.Chain(t.Name, c)
@@ -66,7 +66,8 @@ func (b *Batch) table(t firewall.Table) error {
 	return nil
 }
 
-func (b *Batch) set(table string, s firewall.Set, id uint32) {
+// Set appends a set, with an ID other than those of all others of the batch.
+func (b *Batch) Set(table string, s firewall.Set, id uint32) {
 	b.Change(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, func(m *nlsock.Message) {
 		keyType, keyLen := typeOf(s.Key)
 		m.Str(unix.NFTA_SET_TABLE, table)

@@ -20,7 +20,7 @@ var (
 )
 
 // tableHere returns a family's table in the thread's namespace, where lo comes up.
-func tableHere(t *testing.T, six bool) Table {
+func tableHere(t testing.TB, six bool) Table {
 	t.Helper()
 	hosttest.LoUp(t)
 	conn, err := nlsock.Dial(unix.NETLINK_NETFILTER)

@@ -3,6 +3,9 @@ package nstable
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables/expr"
@@ -14,48 +17,103 @@ import (
 	"dcni/pkg/service"
 )
 
-// This file is about the chains of services: one for each, with two rules, see
-// [service.Balanced]. That the kernel has a turn for each chain is why services don't share
-// one: a client that asks two services alternately would reach one task of each.
+// This file is about services: a chain for each, with its turns, and one chain at the hook that leads to them, see
+// [service.Layout]. That the kernel has a turn for each rule is why services don't share one: a client that asks two
+// services alternately would reach one task of each. The turns are a map of the rule's own: the kernel looks through
+// all elements of a map that has a name for each rule that uses it, and through all those rules for each element.
 
-// rulesOfService is how many rules a chain has.
-const rulesOfService = 2
+// rulesAtHook is how many rules the chain at the hook has.
+const rulesAtHook = 2
 
-// A found is what is there of a service's chain.
-type found struct {
-	rules   int
-	same    bool // all rules have one comment, which is
-	comment string
+// A led is what a table has of a service.
+type led struct {
+	vip     netip.Addr
+	comment string // of the rules of its chain
 }
 
-// is reports whether a chain is as wanted.
-func (f *found) is(want service.Balanced) bool {
-	return f != nil && f.same && f.rules == rulesOfService && f.comment == want.Comment()
+// ledOf returns what tables have of services, by their chains.
+func ledOf(list []service.Balanced) map[string]led {
+	all := make(map[string]led, len(list))
+	for _, s := range list {
+		all[s.Chain] = led{s.VIP, s.Comment()}
+	}
+	return all
 }
 
-// chainsFound returns the chains of services whose names begin so, and whether the table has
-// rules of others.
-func (t Table) chainsFound(prefix string) (chains map[string]*found, others bool, err error) {
+// served is what a table has of a network's services.
+type served struct {
+	led    map[string]led // by chain
+	well   bool           // all is as it is for some services, or there is nothing
+	chains []string       // with rules
+	others bool           // other chains have rules
+}
+
+// services returns what the table has of a network's services.
+func (t Table) services(l service.Layout) (s served, err error) {
 	payloads, err := t.rules()
 	if err != nil {
-		return nil, false, err
+		return s, err
 	}
-	chains = map[string]*found{}
+	comments := map[string][]string{} // of the rules of each chain
 	for _, p := range payloads {
-		chain, comment := nft.RuleChain(p), nft.RuleComment(p)
-		if !strings.HasPrefix(chain, prefix) {
-			others = others || partOf(chain) != ""
+		chain := nft.RuleChain(p)
+		if chain == l.Chain || strings.HasPrefix(chain, l.Chain+"-") {
+			comments[chain] = append(comments[chain], nft.RuleComment(p))
 			continue
 		}
-		f := chains[chain]
-		if f == nil {
-			f = &found{same: true, comment: comment}
-			chains[chain] = f
-		}
-		f.rules++
-		f.same = f.same && f.comment == comment
+		s.others = s.others || partOf(chain) != ""
 	}
-	return chains, others, nil
+	s.chains = slices.Sorted(maps.Keys(comments))
+	if len(s.chains) == 0 {
+		s.well = true
+		return s, nil
+	}
+	vips, err := nft.List(t.conn, family(t.six), firewall.TableName, l.VIPs.Name)
+	if err != nil {
+		return s, err
+	}
+	leads, err := nft.List(t.conn, family(t.six), firewall.TableName, l.Leads.Name)
+	if err != nil {
+		return s, err
+	}
+	s.compare(l, comments, vips, leads)
+	return s, nil
+}
+
+// compare notes what the table has, and whether that is well.
+func (s *served) compare(l service.Layout, comments map[string][]string, vips, leads []nft.Listed) {
+	s.led = map[string]led{}
+	s.well = sameComments(comments[l.Chain], service.Comment, rulesAtHook)
+	delete(comments, l.Chain)
+	listed := map[netip.Addr]bool{}
+	for _, e := range vips {
+		a, _ := netip.AddrFromSlice(e.Key)
+		listed[a] = true
+	}
+	for _, e := range leads {
+		a, _ := netip.AddrFromSlice(e.Key)
+		s.led[e.Chain] = led{a, ""}
+		s.well = s.well && listed[a]
+	}
+	for chain, of := range comments {
+		lead, is := s.led[chain]
+		s.led[chain] = led{lead.vip, of[0]}
+		s.well = s.well && is && sameComments(of, of[0], rulesOf(of[0]))
+	}
+	s.well = s.well && len(comments) == len(leads) && len(vips) == len(leads)
+}
+
+// sameComments reports whether rules are so many, with such a comment each.
+func sameComments(rules []string, comment string, n int) bool {
+	return len(rules) == n && !slices.ContainsFunc(rules, func(c string) bool { return c != comment })
+}
+
+// rulesOf is how many rules the chain of a service has that has such a comment.
+func rulesOf(comment string) int {
+	if comment == (service.Balanced{}).Comment() {
+		return 2 // it refuses
+	}
+	return 1
 }
 
 // rules lists the rules of the table; none where there is no table.
@@ -75,99 +133,188 @@ func (t Table) rules() ([][]byte, error) {
 	return payloads, nil
 }
 
-// InstallServices makes the chains of services so whose names begin with a prefix, and takes
-// away others with it, in one transaction. Chains that are as wanted stay, with their turns.
-// It reports whether it changed anything.
-func (t Table) InstallServices(prefix string, want []service.Balanced) (changed bool, err error) {
-	have, others, err := t.chainsFound(prefix)
-	if err != nil {
+// InstallServices makes what the table has of a network's services so, in one transaction. What is as
+// wanted stays, with its turns, unless another program has changed something. It reports whether it changed anything.
+func (t Table) InstallServices(network string, want []service.Balanced) (changed bool, err error) {
+	l := service.LayoutOf(network, t.six)
+	have, err := t.services(l)
+	if err != nil || have.well && maps.Equal(have.led, ledOf(want)) {
 		return false, err
 	}
 	b := t.batch()
-	if len(want) == 0 && !others && len(have) > 0 {
+	switch {
+	case have.well && len(have.led)*len(want) > 0:
+		err = t.change(b, l, have.led, want)
+	case len(have.chains) == 0: // nothing is there
+	case have.others:
+		t.clearServices(b, l, have.chains, len(want) == 0)
+	default:
 		deleteTable(b)
-		return true, wrap("remove services", nft.Unsupported(b.Commit()))
 	}
-	newTable(b)
-	for i, w := range want {
-		if f := have[w.Chain]; !f.is(w) {
-			changed = true
-			if err := t.chain(b, uint32(i+1), w); err != nil {
-				return false, err
-			}
-		}
-		delete(have, w.Chain)
+	if len(want) > 0 && !(have.well && len(have.led) > 0) {
+		err = t.begin(b, l, want)
 	}
-	for chain := range have {
-		changed = true
-		deleteChain(b, chain)
-	}
-	if !changed {
-		return false, nil
+	if err != nil {
+		return false, err
 	}
 	return true, wrap("install services", nft.Unsupported(b.Commit()))
 }
 
-// chain appends a service's chain, in place of what it has.
-func (t Table) chain(b *nft.Batch, id uint32, w service.Balanced) error {
-	b.Chain(firewall.TableName, firewall.Chain{
-		Name: w.Chain, Hook: &firewall.Hook{Type: "nat", Hook: "output", Priority: priorityDestNAT},
-	})
-	if len(w.Tasks) > 1 {
-		b.Turns(firewall.TableName, id, w.Tasks)
+// ChangeServices changes services of a network of which it is known what the table has; it has others, or is to have
+// some. Nothing is listed: it fails, and changes nothing, where the table is gone.
+func (t Table) ChangeServices(network string, have, want []service.Balanced) error {
+	b := t.batch()
+	if err := t.change(b, service.LayoutOf(network, t.six), ledOf(have), want); err != nil {
+		return err
 	}
-	for _, rule := range t.rulesOf(id, w) {
+	return wrap("change services", b.Commit())
+}
+
+// clearServices appends that nothing is left of services, in chains that were seen, and of the sets
+// as well where they are to go.
+func (t Table) clearServices(b *nft.Batch, l service.Layout, chains []string, sets bool) {
+	t.sets(b, l)
+	all := []firewall.Set{l.VIPs, l.Leads}
+	for _, s := range all {
+		b.Change(unix.NFT_MSG_DELSETELEM, 0, func(m *nlsock.Message) {
+			m.Str(unix.NFTA_SET_ELEM_LIST_TABLE, firewall.TableName)
+			m.Str(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
+		})
+	}
+	deleteChain(b, chains...)
+	for _, s := range all {
+		if sets {
+			b.Change(unix.NFT_MSG_DELSET, 0, func(m *nlsock.Message) {
+				m.Str(unix.NFTA_SET_TABLE, firewall.TableName)
+				m.Str(unix.NFTA_SET_NAME, s.Name)
+			})
+		}
+	}
+}
+
+// sets appends a network's sets. Those that are there stay.
+func (t Table) sets(b *nft.Batch, l service.Layout) {
+	newTable(b)
+	b.Set(firewall.TableName, l.VIPs, idVIPs)
+	b.Set(firewall.TableName, l.Leads, idLeads)
+}
+
+// IDs of sets in a batch: those of turns come behind.
+const idVIPs, idLeads, idTurns = 1, 2, 3
+
+// begin appends services where there are none.
+func (t Table) begin(b *nft.Batch, l service.Layout, want []service.Balanced) error {
+	t.sets(b, l)
+	if err := t.atHook(b, l); err != nil {
+		return err
+	}
+	return t.change(b, l, nil, want)
+}
+
+// change appends what differs between what is there and what is wanted.
+func (t Table) change(b *nft.Batch, l service.Layout, have map[string]led, want []service.Balanced) error {
+	less, more := map[string]led{}, map[string]led{}
+	maps.Copy(less, have)
+	for i, w := range want {
+		h, is := have[w.Chain]
+		to := led{w.VIP, w.Comment()}
+		if !is || h.comment != to.comment {
+			if err := t.chain(b, uint32(idTurns+i), w); err != nil {
+				return err
+			}
+		}
+		if h.vip != to.vip {
+			more[w.Chain] = to
+		} else {
+			delete(less, w.Chain)
+		}
+	}
+	b.DeleteElements(firewall.TableName, elements(l, less))
+	b.AddElements(firewall.TableName, elements(l, more))
+	for _, w := range want {
+		delete(less, w.Chain) // it has another address only
+	}
+	deleteChain(b, slices.Sorted(maps.Keys(less))...)
+	return nil
+}
+
+// elements returns the elements of services, those of each set together.
+func elements(l service.Layout, all map[string]led) (list []firewall.Element) {
+	for _, chain := range slices.Sorted(maps.Keys(all)) {
+		list = append(list, firewall.Element{Set: l.VIPs.Name, Key: []fmt.Stringer{all[chain].vip}})
+	}
+	for _, chain := range slices.Sorted(maps.Keys(all)) {
+		list = append(list, firewall.Element{Set: l.Leads.Name, Key: []fmt.Stringer{all[chain].vip}, Value: []fmt.Stringer{firewall.Jump(chain)}})
+	}
+	return list
+}
+
+// atHook appends the chain at the hook, see [service.Layout.Lines].
+func (t Table) atHook(b *nft.Batch, l service.Layout) error {
+	b.Chain(firewall.TableName, firewall.Chain{Name: l.Chain, Hook: &firewall.Hook{Type: "nat", Hook: "output", Priority: priorityDestNAT}})
+	to := []firewall.Field{firewall.FieldDst4}
+	if t.six {
+		to = []firewall.Field{firewall.FieldDst6}
+	}
+	first, second := nft.Compiler{Family: family(t.six)}, nft.Compiler{Family: family(t.six)}
+	first.NoSYN()
+	first.Match(firewall.InSet{Fields: to, Set: l.VIPs.Name})
+	first.Reset()
+	second.Match(firewall.New)
+	second.Verdict(firewall.VMap{Fields: to, Map: l.Leads.Name})
+	return t.encoded(b, l.Chain, service.Comment, first.Out, second.Out)
+}
+
+// chain appends a service's chain, in place of what it has: the rules that [service.Balanced.Lines] says.
+func (t Table) chain(b *nft.Batch, id uint32, w service.Balanced) error {
+	b.Chain(firewall.TableName, firewall.Chain{Name: w.Chain})
+	first, second := nft.Compiler{Family: family(t.six)}, nft.Compiler{Family: family(t.six)}
+	switch len(w.Tasks) {
+	case 0:
+		first.IsTCP()
+		first.Reset()
+		second.PortUnreachable()
+		return t.encoded(b, w.Chain, w.Comment(), first.Out, second.Out)
+	case 1:
+		first.ToAddress(w.Tasks[0])
+	default:
+		b.Turns(firewall.TableName, id, w.Tasks)
+		first.ToTurn(id, len(w.Tasks))
+	}
+	return t.encoded(b, w.Chain, w.Comment(), first.Out)
+}
+
+// encoded appends rules with a comment.
+func (t Table) encoded(b *nft.Batch, chain, comment string, rules ...[]expr.Any) error {
+	for _, rule := range rules {
 		list, err := nft.EncodeRule(family(t.six), rule)
 		if err != nil {
 			return err
 		}
-		b.Encoded(firewall.TableName, w.Chain, list, w.Comment())
+		b.Encoded(firewall.TableName, chain, list, comment)
 	}
 	return nil
 }
 
-// rulesOf returns the rules that [service.Balanced.Lines] says.
-func (t Table) rulesOf(id uint32, w service.Balanced) [][]expr.Any {
-	field := firewall.FieldDst4
-	if t.six {
-		field = firewall.FieldDst6
-	}
-	first, second := nft.Compiler{Family: family(t.six)}, nft.Compiler{Family: family(t.six)}
-	first.AddrIs(field, w.VIP)
-	second.AddrIs(field, w.VIP)
-	if len(w.Tasks) == 0 {
-		first.IsTCP()
-	} else {
-		first.NoSYN()
-	}
-	first.Reset()
-	switch len(w.Tasks) {
-	case 0:
-		second.IsNew()
-		second.PortUnreachable()
-	case 1:
-		second.ToAddress(w.Tasks[0])
-	default:
-		second.ToTurn(id, len(w.Tasks))
-	}
-	return [][]expr.Any{first.Out, second.Out}
-}
-
-// CheckServices returns nil, or how the chains differ whose names begin with a prefix.
-func (t Table) CheckServices(prefix string, want []service.Balanced) error {
-	have, _, err := t.chainsFound(prefix)
+// CheckServices returns nil, or how the table differs from what a network's services are to be.
+func (t Table) CheckServices(network string, want []service.Balanced) error {
+	l := service.LayoutOf(network, t.six)
+	have, err := t.services(l)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, w := range want {
-		if f := have[w.Chain]; !f.is(w) {
+		if have.led[w.Chain] != (led{w.VIP, w.Comment()}) {
 			errs = append(errs, fmt.Errorf("chain %s of the sandbox, which leads %s to %d tasks, is missing or differs", w.Chain, w.VIP, len(w.Tasks)))
 		}
-		delete(have, w.Chain)
+		delete(have.led, w.Chain)
 	}
-	for chain := range have {
+	for chain := range have.led {
 		errs = append(errs, fmt.Errorf("chain %s of the sandbox is of no service", chain))
+	}
+	if !have.well && len(errs) == 0 {
+		errs = append(errs, fmt.Errorf("chain %s of the sandbox, or what it looks up, is not as it is to be", l.Chain))
 	}
 	return errors.Join(errs...)
 }

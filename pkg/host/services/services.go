@@ -3,10 +3,12 @@
 package services
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
+	"slices"
+	"sync"
 
 	"dcni/pkg/firewall"
 	"dcni/pkg/host/conntrack"
@@ -111,7 +113,7 @@ func (c client) Check() error {
 		return err
 	}
 	return errors.Join(c.h.eachTable(c.o, func(t nstable.Table, six bool) error {
-		return t.CheckServices(service.ChainsOf(n.Name), n.Balancer().Of(c.o.Owner, six))
+		return t.CheckServices(n.Name, n.Balancer().Of(c.o.Owner, six))
 	}), c.h.Ports.CheckIngress(n))
 }
 
@@ -158,7 +160,7 @@ func (h Services) apply(c *service.Client, b service.Balancer) (changed bool, er
 	if err != nil {
 		return changed, err
 	}
-	return changed, h.forget(c, b)
+	return changed, h.forget(c, b.Kept())
 }
 
 // install makes a client's rules.
@@ -169,11 +171,58 @@ func (h Services) install(c *service.Client, b service.Balancer) (changed bool, 
 	}
 	defer lock.Unlock()
 	err = h.eachTable(c, func(t nstable.Table, six bool) error {
-		did, err := t.InstallServices(service.ChainsOf(b.Network), b.Of(c.Owner, six))
+		did, err := t.InstallServices(b.Network, b.Of(c.Owner, six))
 		changed = changed || did
 		return err
 	})
 	return changed, err
+}
+
+// A change is how services become others, for all clients that have them as they were. The zero one is of
+// clients of which that is not known.
+type change struct {
+	known     bool
+	was, is   service.Balancer // all services
+	out, in   service.Balancer // those that differ
+	forgetful bool             // connections are to be forgotten
+}
+
+func changeOf(was *service.Balancer, is service.Balancer) change {
+	if was == nil {
+		return change{is: is, in: is, forgetful: true}
+	}
+	d := change{known: true, was: *was, is: is, out: was.Without(is), in: is.Without(*was)}
+	d.forgetful = d.out.Loses(d.in)
+	return d
+}
+
+// change makes a client's rules so. Where it is known which rules the client has, nothing is listed of them,
+// unless that fails, as where another program took them away.
+func (h Services) change(c *service.Client, d change) error {
+	if !d.known {
+		_, err := h.install(c, d.is)
+		return err
+	}
+	lock, err := h.Records.LockSandbox(c.Cookie)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return h.eachTable(c, func(t nstable.Table, six bool) error {
+		if !d.out.Has(six) && !d.in.Has(six) {
+			return nil
+		}
+		if d.was.Has(six) && d.is.Has(six) && t.ChangeServices(d.is.Network, d.out.Of(c.Owner, six), d.in.Of(c.Owner, six)) == nil {
+			return nil
+		}
+		_, err := t.InstallServices(d.is.Network, d.is.Of(c.Owner, six))
+		return err
+	})
+}
+
+// none reports whether nothing becomes another.
+func (d change) none() bool {
+	return d.known && !d.out.Has(false) && !d.out.Has(true) && !d.in.Has(false) && !d.in.Has(true)
 }
 
 // eachTable calls f with the table of each family of a client's sandbox.
@@ -207,8 +256,7 @@ func (h Services) sandbox(c *service.Client) (*spaces.Space, error) {
 
 // forget has a client forget its connections to tasks that are gone, once the rules lead
 // elsewhere.
-func (h Services) forget(c *service.Client, b service.Balancer) error {
-	kept := b.Kept()
+func (h Services) forget(c *service.Client, kept map[netip.Addr][]netip.Addr) error {
 	if len(kept) == 0 {
 		return nil
 	}
@@ -225,8 +273,8 @@ func gone(err error) bool {
 	return errors.As(err, &coded) && coded.Code == wire.CodeNetNS || spaces.Gone(err)
 }
 
-// Made has the hash of what the rules of each client of a network were made from last.
-type Made map[madeKey][sha256.Size]byte
+// Made has what the rules of each client of a network were made from last.
+type Made map[madeKey]*service.Balancer
 
 // A madeKey is an attachment as it is up now: another ADD of it has another moment.
 type madeKey struct {
@@ -255,38 +303,70 @@ func (h Services) Sync(network string, first bool, made Made) (n service.Network
 	return n, refused, errors.Join(append(errs, err)...)
 }
 
+// A job is a client whose rules are to become others.
+type job struct {
+	*service.Client
+	key madeKey
+	change
+	err error
+}
+
 // syncClients makes the rules of those clients so whose were made from something else.
 func (h Services) syncClients(list []*records.Record, b service.Balancer, made Made) error {
-	text := sha256.Sum256([]byte(fmt.Sprint(b)))
-	clients, up := map[madeKey]*service.Client{}, map[madeKey]bool{}
+	changes, up := map[*service.Balancer]change{}, map[madeKey]bool{}
+	var jobs []*job
 	for _, r := range list {
 		if r.IPAM.Type == "" || r.State != records.Up || r.Firewall == nil {
 			continue
 		}
 		key := madeKey{r.Attachment, r.Cookie, r.Moment}
-		if up[key] = true; made[key] != text {
-			clients[key] = &service.Client{NetNS: r.NetNS, Cookie: r.Cookie, Endpoint: service.Endpoint{Owner: r.Attachment}}
+		up[key] = true
+		was := made[key]
+		if _, is := changes[was]; !is {
+			changes[was] = changeOf(was, b)
+		}
+		if d := changes[was]; !d.none() {
+			c := &service.Client{NetNS: r.NetNS, Cookie: r.Cookie, Endpoint: service.Endpoint{Owner: r.Attachment}}
+			jobs = append(jobs, &job{Client: c, key: key, change: d})
 		}
 	}
-	maps.DeleteFunc(made, func(key madeKey, _ [sha256.Size]byte) bool { return !up[key] })
-	var errs []error
+	maps.DeleteFunc(made, func(key madeKey, _ *service.Balancer) bool { return !up[key] })
 	// Connections to come before those to be forgotten: all clients are to lead elsewhere soon.
-	for _, step := range []func(*service.Client) error{
-		func(c *service.Client) error { _, err := h.install(c, b); return err },
-		func(c *service.Client) error { return h.forget(c, b) },
-	} {
-		for key, c := range clients {
-			if err := step(c); err == nil {
-				made[key] = text
-			} else {
-				delete(made, key)
-				delete(clients, key)
-				if !gone(err) {
-					errs = append(errs, fmt.Errorf("services of %s: %w", c.Owner, err))
-				}
-			}
-			h.Forget(c.NetNS)
+	h.each(jobs, func(j *job) error { return h.change(j.Client, j.change) })
+	h.each(slices.DeleteFunc(slices.Clone(jobs), func(j *job) bool { return j.err != nil || !j.forgetful }),
+		func(j *job) error { return h.forget(j.Client, j.in.Kept()) })
+	var errs []error
+	for _, j := range jobs {
+		if j.err == nil {
+			made[j.key] = &b
+			continue
+		}
+		delete(made, j.key)
+		if !gone(j.err) {
+			errs = append(errs, fmt.Errorf("services of %s: %w", j.Owner, j.err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// How many clients are worked on at a time, and how many have their namespaces open. To close a socket after
+// rules were deleted waits until the kernel has freed them, 5 to 20 ms: it has done so when all of a part are made.
+const workers, part = 2, 100
+
+// each does something for each client.
+func (h Services) each(jobs []*job, step func(*job) error) {
+	for list := range slices.Chunk(jobs, part) {
+		var work sync.WaitGroup
+		for first := range workers {
+			work.Go(func() {
+				for i := first; i < len(list); i += workers {
+					list[i].err = step(list[i])
+				}
+			})
+		}
+		work.Wait()
+		for _, j := range list {
+			h.Forget(j.NetNS)
+		}
+	}
 }
