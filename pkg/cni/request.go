@@ -184,6 +184,15 @@ func (r *Request) containerName() string {
 	return name
 }
 
+// infoOf returns what is known of the network, for this attachment. A pod of Kubernetes is known by
+// the addresses of its first interface, eth0: another one leads out only where gwPriority says so.
+func (r *Request) infoOf(d network.Description) network.Info {
+	if d.Info.Priority == 0 && r.IfName != "eth0" && r.Args["K8S_POD_INFRA_CONTAINER_ID"] != "" {
+		d.Info.Priority = -1
+	}
+	return d.Info
+}
+
 func (r *Request) argsCNI(raw json.RawMessage) error {
 	args, err := network.Pick(raw, "args", "cni")
 	if err != nil {

@@ -143,7 +143,7 @@ func (e *Engine) begin(r *Request, d network.Description) (*records.Record, erro
 	rec := &records.Record{
 		Attachment: r.Attachment, Plugin: e.Plugin.Type, Creator: r.creator(),
 		NetNS: r.NetNS, Cookie: found.Cookie, Config: r.Conf, Program: e.Program,
-		Name: r.Name, Names: e.names(r, d), Links: r.Links, Exposed: r.Exposed, Sysctls: r.Sysctls, Bandwidth: r.Bandwidth, Info: d.Info,
+		Name: r.Name, Names: e.names(r, d), Links: r.Links, Exposed: r.Exposed, Sysctls: r.Sysctls, Bandwidth: r.Bandwidth, Info: r.infoOf(d),
 	}
 	rec.Enter(records.Adding)
 	r.claimed = rec.Names
@@ -220,7 +220,7 @@ func (e *Engine) attach(r *Request, mode network.Mode, rec *records.Record) (*ty
 		return nil, errors.Join(err, e.deleteRecord(rec, leftovers))
 	}
 	if rec.IPAM, rec.Overlay = a.lease.From, a.lease.Overlay; rec.Overlay != nil {
-		rec.Info = a.describe().Info // as the cluster has it
+		rec.Info = r.infoOf(a.describe()) // as the cluster has it
 	}
 	result, made, err := a.make()
 	if err == nil {
