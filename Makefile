@@ -7,7 +7,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -trimpath $(GOFLAGS) # of all, so that builds and tests share what they compile
 export DESTDIR # as it is: the shell would take words of it apart
 
-.PHONY: help setup build demo test unit integration bench scale parity mutate lint install uninstall dist programs
+.PHONY: help setup build demo test unit integration bench scale parity mutate lint install uninstall dist image programs
 help: # list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*# /  make \1\t/p' Makefile | expand -t 20
 
@@ -20,8 +20,7 @@ demo: setup build # a session with the plugins in a throwaway host
 test: # set-up, build and all tests: what CI runs before lint
 	$(MAKE) -j2 setup programs
 	scripts/test unit scenarios
-unit: # package tests; those that need root or a kernel's namespaces run as root
-	scripts/test unit
+unit: ; scripts/test unit # package tests; those that need root or a kernel's namespaces run as root
 integration: programs # scenarios on the real kernel, as root; RUN=TestParity/dcni/talk runs one
 	RUN='$(or $(RUN),.)' scripts/test scenarios
 bench: build # measure beside the reference plugins; BENCH='-before DIR' has another build beside, '-o FILE' writes it down
@@ -35,6 +34,7 @@ lint: # go vet, the linters of .golangci.yml, and known vulnerabilities where th
 install: build ; scripts/install # plugins to /opt/cni/bin, commands to /usr/local/bin, below DESTDIR
 uninstall: ; scripts/install --remove # take away what install put there; networks and state stay
 dist: ; scripts/dist # packages (.deb, .rpm), tarballs, an SBOM and checksums in bin/dist
+image: ; scripts/image/build # the container image that Kubernetes nodes run, an OCI layout in bin/dist, and its manifests
 programs: build
 	go build -o bin/test/ github.com/containernetworking/cni/cnitool github.com/containernetworking/plugins/plugins/main/loopback github.com/containernetworking/plugins/plugins/ipam/dhcp ./integration/parity/talk ./integration/gocni
 	go build -tags man -o bin/test/manual ./cmd/dnet && scripts/nerdctl bin/test/nerdctl && scripts/multus bin/test/plugins/multus
