@@ -55,7 +55,7 @@ func exampleScript(t *testing.T, conf []byte) string {
 	if err := json.Unmarshal(conf, &list); err != nil {
 		t.Fatal(err)
 	}
-	words := map[string]string{"portMappings": " port=8080:80 port=53:53/udp", "mac": " mac=02:42:0a:17:00:07"}
+	words := map[string]string{"portMappings": " port=8080:80 port=5353:53/udp", "mac": " mac=02:42:0a:17:00:07"}
 	if subnet := list.Plugins[0].IPAM.Subnet; subnet.IsValid() {
 		words["ips"] = " ip=" + subnet.Addr().Next().Next().Next().String()
 	}

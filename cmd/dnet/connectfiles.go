@@ -16,6 +16,7 @@ import (
 	"dcni/pkg/cni"
 	"dcni/pkg/container"
 	"dcni/pkg/ipam"
+	"dcni/pkg/names"
 	"dcni/pkg/network"
 	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
@@ -28,6 +29,7 @@ import (
 // connectFiles adds a network's addresses to a container's hosts file, and has names asked for
 // where the network says, if it is the first one that does.
 func (a *app) connectFiles(c *records.Container, result *types100.Result) error {
+	a.asksHere(c.ID, result)
 	text, err := a.containerFile(c, hostsFile)
 	if err == nil {
 		_, err = a.store.WriteContainerFile(c.ID, filepath.Base(hostsFile), container.AddHost(text, a.hostsLines(c, result)))
@@ -44,6 +46,18 @@ func (a *app) connectFiles(c *records.Container, result *types100.Result) error 
 	}
 	_, err = a.store.WriteContainerFile(c.ID, filepath.Base(resolvConf), container.WithServers(text, result.DNS.Nameservers, result.DNS.Options))
 	return err
+}
+
+// asksHere has a container of dnet's ask at 127.0.0.11 where a result names the gateways at which its network
+// answers virtual machines: it has the sandbox that a machine lacks, and a server there for all its networks.
+func (a *app) asksHere(id string, result *types100.Result) {
+	list, _ := a.store.OfContainer(id) // without its records the gateways answer as well
+	for _, r := range list {
+		if r.Resolver != nil && len(r.Resolver.Listen) > 0 && slices.EqualFunc(r.Resolver.Listen, result.DNS.Nameservers, func(a netip.Addr, s string) bool { return a.String() == s }) {
+			result.DNS.Nameservers = []string{names.Address.String()}
+			return
+		}
+	}
 }
 
 // connectLinks writes links on the default bridge into the hosts file of a container of dnet's.

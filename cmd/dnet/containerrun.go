@@ -324,6 +324,7 @@ func (r *containerRun) work() (int, error) {
 		if err != nil {
 			return statusUsage, err
 		}
+		r.asksHere(r.c.ID, result)
 		r.results = append(r.results, result)
 	}
 	if r.donor != nil {

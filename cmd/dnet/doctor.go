@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -126,6 +127,7 @@ func (a *app) facts() (doctor.Facts, error) {
 	if facts.Listeners, err = condition.Listeners(facts.Attachments); err != nil {
 		a.warn("listeners are not known: %v", err)
 	}
+	facts.Held = condition.HeldGateways(facts.Attachments)
 	return facts, nil
 }
 
@@ -177,7 +179,7 @@ func attachmentFacts(attached []*records.Record) (list []doctor.Attachment) {
 		}
 		f := doctor.Attachment{
 			Attachment: r.Attachment, Name: containerName(r), MTU: r.MTU,
-			Names: r.Resolver != nil, Peers: r.Overlay != nil,
+			Names: r.Resolver != nil, Listen: listenOf(r), Peers: r.Overlay != nil,
 			Gone: gone[r.Cookie], ByDnet: r.Creator == records.ByDnet,
 		}
 		for _, assigned := range r.AddressesThere() {
@@ -193,6 +195,13 @@ func attachmentFacts(attached []*records.Record) (list []doctor.Attachment) {
 		list = append(list, f)
 	}
 	return list
+}
+
+func listenOf(r *records.Record) []netip.Addr {
+	if r.Resolver == nil {
+		return nil
+	}
+	return r.Resolver.Listen
 }
 
 // goneNetNS returns the cookies of those network namespaces of attachments that nothing

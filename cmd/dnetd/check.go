@@ -74,8 +74,16 @@ func (d *dnetd) check(r *names.Resolver) error {
 		}
 	}
 	return errors.Join(
-		checkAddresses("addresses", r.Addresses), checkAddresses("gateways", r.Gateways), checkAddresses("local", r.Local),
+		checkAddresses("addresses", r.Addresses), checkAddresses("gateways", r.Gateways), checkAddresses("local", r.Local), checkListen(r),
 	)
+}
+
+// checkListen wants a link for addresses on it.
+func checkListen(r *names.Resolver) error {
+	if len(r.Listen) > 0 && !network.ValidLink(r.Bridge) {
+		return wire.Invalid("bridge", r.Bridge, "must be "+network.LinkRule)
+	}
+	return checkAddresses("listen", r.Listen)
 }
 
 // checkHost allows 0.0.0.0 and :: as well: a name with these leads nowhere.
@@ -106,7 +114,7 @@ func (d *dnetd) knows(want *names.Resolver) (agent.Reply, error) {
 	same := *want
 	same.Port, same.Port6, same.NetNS = is.Port, is.Port6, is.NetNS
 	reply := agent.Reply{Port: is.Port, Port6: is.Port6}
-	if err := errors.Join(differences(is, &same)...); err != nil {
+	if err := errors.Join(append(differences(is, &same), d.registry.gateways.Check(is))...); err != nil {
 		reply.Error, reply.Code = err.Error(), wire.CodeInternal // an answer as good as any: nothing is refused
 	}
 	return reply, nil

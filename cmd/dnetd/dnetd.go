@@ -73,7 +73,7 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 		server: server, socketStore: noStore{}, ports: ports, healer: newHealer(cached, log),
 		resolvConf: "/etc/resolv.conf", reconcileEvery: 5 * time.Second, claimTime: claimTime,
 	}
-	d.registry = newRegistry(server, d.socketStore)
+	d.registry = newRegistry(server, d.socketStore, log)
 	d.services = newServices(store, log, d.registry.setServices)
 	d.services.hold, d.services.turns = ports.hold, ports.turns
 	d.healer.services = d.services.makeAgain

@@ -211,7 +211,7 @@ func TestStoreBusy(t *testing.T) {
 	const n, pace = 40, 20 * time.Millisecond
 	fake, service := newFakeStore(t)
 	store := newStore(service)
-	reg := newRegistry(dns.NewServer(dns.Config{}), store)
+	reg := newRegistry(dns.NewServer(dns.Config{}), store, slog.New(slog.DiscardHandler))
 	fake.fill()
 	ctx, cancel := context.WithCancel(t.Context())
 	var background sync.WaitGroup

@@ -25,7 +25,7 @@ func FuzzResolver(f *testing.F) {
 	}
 	other := &names.Resolver{Owner: wire.Attachment{Network: "web", Container: "other", IfName: "eth0"}, Cookie: 1, Names: []string{"other"}}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		d := &dnetd{cookie: 2, registry: newRegistry(dns.NewServer(dns.Config{}), noStore{}), log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		d := &dnetd{cookie: 2, registry: newRegistry(dns.NewServer(dns.Config{}), noStore{}, slog.New(slog.DiscardHandler)), log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 		var req agent.Request
 		if json.Unmarshal(text, &req) != nil || d.check(req.Resolver) != nil {
 			return

@@ -11,7 +11,9 @@ import (
 
 	"dcni/pkg/host/agent"
 	"dcni/pkg/host/dnssock"
+	"dcni/pkg/host/gateways"
 	"dcni/pkg/names"
+	"dcni/pkg/netns"
 	"dcni/pkg/relay"
 )
 
@@ -20,12 +22,13 @@ const handoverTimeout = 30 * time.Second
 
 // A message is a part of a handover, which a dnetd sends to its successor. The
 // descriptor of the first one is the listening unix socket. Those of the others are
-// the sockets of their entries, or those of the relay, one after the other.
+// the sockets of their entries, of their gateway, or those of the relay, one after the other.
 type message struct {
-	Error   string         `json:"error,omitempty"` // why there is no handover: no other message follows
-	Entries []entry        `json:"items,omitempty"`
-	Relay   []relay.Socket `json:"relay,omitempty"`
-	Last    bool           `json:"last,omitempty"`
+	Error   string          `json:"error,omitempty"` // why there is no handover: no other message follows
+	Entries []entry         `json:"items,omitempty"`
+	Gateway *gateways.Place `json:"gateway,omitempty"`
+	Relay   []relay.Socket  `json:"relay,omitempty"`
+	Last    bool            `json:"last,omitempty"`
 }
 
 // An entry is one attachment's resolver. The first entry of a sandbox says which
@@ -78,7 +81,9 @@ func (d *dnetd) takeOverFrom(predecessor *agent.Conn) error {
 // use serves what was received. With an error, received has what is not in use.
 func (d *dnetd) use(r *received) error {
 	registrations, socket := r.registrations, r.socket
-	r.registrations = nil
+	d.registry.gateways.Adopt(r.gateways)
+	defer d.registry.gateways.CloseGiven()
+	r.registrations, r.gateways = nil, nil
 	if err := d.registry.add(registrations...); err != nil {
 		return err
 	}
@@ -96,6 +101,7 @@ func (d *dnetd) use(r *received) error {
 type received struct {
 	socket        *net.UnixListener
 	registrations []registration
+	gateways      map[gateways.Place]dnssock.NameServer
 
 	relay      []relay.Socket
 	relayFiles []int
@@ -108,13 +114,14 @@ func (r *received) close() {
 	for _, one := range r.registrations {
 		one.closeSockets()
 	}
+	gateways.CloseAll(r.gateways)
 	agent.CloseAll(r.relayFiles)
 }
 
 // receiveAll reads messages until the last. With an error it returns what came
 // before.
 func receiveAll(c *agent.Conn) (*received, error) {
-	r := &received{}
+	r := &received{gateways: map[gateways.Place]dnssock.NameServer{}}
 	for {
 		var m message
 		files, err := c.Receive(&m)
@@ -145,6 +152,11 @@ func (r *received) add(m message, files []int) ([]int, error) {
 	}
 	for _, e := range m.Entries {
 		if files, err = r.addEntry(e, files); err != nil {
+			return files, err
+		}
+	}
+	if m.Gateway != nil {
+		if files, err = r.addGateway(*m.Gateway, files); err != nil {
 			return files, err
 		}
 	}
@@ -194,4 +206,21 @@ func (r *received) addEntry(e entry, files []int) ([]int, error) {
 	}
 	r.registrations = append(r.registrations, one)
 	return files, nil
+}
+
+// addGateway adds the sockets at a gateway, and returns the other descriptors.
+func (r *received) addGateway(p gateways.Place, files []int) ([]int, error) {
+	cookie, err := netns.CookieAt(netns.Own)
+	if err != nil {
+		return files, err
+	}
+	if len(files) < 2 {
+		return files, fmt.Errorf("gateway %s came without its sockets", p.Address)
+	}
+	s, err := dnssock.CheckAt(files[0], files[1], cookie, p.Address)
+	if err != nil {
+		return files, err
+	}
+	r.gateways[p] = s
+	return files[2:], nil
 }

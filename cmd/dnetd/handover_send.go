@@ -68,7 +68,7 @@ func (d *dnetd) sendAll(c *agent.Conn) error {
 			return err
 		}
 	}
-	if err := out.flush(); err != nil {
+	if err := errors.Join(out.flush(), d.sendGateways(c)); err != nil {
 		return err
 	}
 	err = d.ports.relay.HandOver(agent.MaxFiles, func(list []relay.Socket, files []int) error {
@@ -78,6 +78,17 @@ func (d *dnetd) sendAll(c *agent.Conn) error {
 		return err
 	}
 	return c.Send(message{Last: true})
+}
+
+// sendGateways sends the sockets at gateways to a successor.
+func (d *dnetd) sendGateways(c *agent.Conn) error {
+	for p, e := range d.registry.gateways.Endpoints() {
+		err := withFiles([]*dns.Endpoint{e}, nil, func(files []int) error { return c.Send(message{Gateway: &p}, files...) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // An endpointSet is an entry, and the endpoints whose sockets go with it.
@@ -174,6 +185,9 @@ func (reg *registry) drain(limit time.Duration) {
 				all.Go(func() { _ = e.endpoint.Drain(ctx) }) // an error: queries that wait longer are lost
 			}
 		}
+	}
+	for _, e := range reg.gateways.Endpoints() {
+		all.Go(func() { _ = e.Drain(ctx) }) // likewise
 	}
 	all.Wait()
 }

@@ -32,6 +32,7 @@ func (d *dnetd) watchRecords(ctx context.Context) {
 			}
 			d.exitIfReplaced()
 			d.reconcile(ctx)
+			d.registry.gateways.Sync()
 			d.ports.reconcile(ctx)
 		}
 	}

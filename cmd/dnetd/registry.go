@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"dcni/pkg/dns"
 	"dcni/pkg/host/dnssock"
+	"dcni/pkg/host/gateways"
 	"dcni/pkg/names"
 	"dcni/pkg/wire"
 )
@@ -24,6 +26,7 @@ import (
 type registry struct {
 	server      *dns.Server
 	socketStore socketStore
+	gateways    *gateways.Gateways
 
 	mu        sync.Mutex
 	table     *names.Table
@@ -45,10 +48,10 @@ type view struct {
 	users int    // sandboxes
 }
 
-func newRegistry(s *dns.Server, store socketStore) *registry {
+func newRegistry(s *dns.Server, store socketStore, log *slog.Logger) *registry {
 	empty := &names.Table{}
 	return &registry{
-		server: s, socketStore: store, table: empty, shown: empty,
+		server: s, socketStore: store, gateways: gateways.New(s, log), table: empty, shown: empty,
 		sandboxes: map[uint64]*sandbox{}, owners: map[wire.Attachment]*sandbox{},
 		networks: map[string]map[*sandbox]bool{}, remote: map[string]remoteEntries{},
 		views: map[string]*view{}, changed: map[string]bool{}, stale: map[*sandbox]bool{},
@@ -83,7 +86,9 @@ func (reg *registry) add(list ...registration) error {
 	reg.publishNames()
 	var errs []error
 	for _, r := range list {
-		errs = append(errs, reg.sandboxes[r.resolver.Cookie].open(reg, r.sockets))
+		s := reg.sandboxes[r.resolver.Cookie]
+		errs = append(errs, s.open(reg, r.sockets))
+		reg.gateways.Put(s, r.resolver)
 	}
 	reg.mu.Unlock()
 	reg.publish()
@@ -136,6 +141,7 @@ func (reg *registry) unregister(owner wire.Attachment) (closing []*sandbox) {
 		return nil
 	}
 	delete(reg.owners, owner)
+	reg.gateways.Drop(owner)
 	s.drop(owner)
 	reg.changed[owner.Network], reg.stale[s] = true, true
 	reg.table = reg.table.Remove(owner.Network, owner.Container, owner.IfName)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"net/netip"
 	"testing"
 
@@ -22,7 +23,7 @@ func onSubnets(cookie uint64, network string, subnets ...string) registration {
 // Reverse lookups know the subnets of networks that the sandbox is not on, also of those
 // that come, change and go later.
 func TestSubnetsOfOtherNetworks(t *testing.T) {
-	reg := newRegistry(dns.NewServer(dns.Config{}), noStore{})
+	reg := newRegistry(dns.NewServer(dns.Config{}), noStore{}, slog.New(slog.DiscardHandler))
 	add := func(r registration) {
 		t.Helper()
 		if err := reg.add(r); err != nil {
@@ -56,7 +57,7 @@ func TestSubnetsOfOtherNetworks(t *testing.T) {
 // Names of other nodes are those of the newest picture, beside the names of this node,
 // whichever of the two comes first.
 func TestRemoteNames(t *testing.T) {
-	reg := newRegistry(dns.NewServer(dns.Config{}), noStore{})
+	reg := newRegistry(dns.NewServer(dns.Config{}), noStore{}, slog.New(slog.DiscardHandler))
 	entry := func(container, address string, list ...string) names.Entry {
 		return names.Entry{Container: container, IfName: "n2/eth0", Names: list, Addresses: []netip.Addr{netip.MustParseAddr(address)}}
 	}

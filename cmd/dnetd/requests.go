@@ -151,7 +151,11 @@ func (d *dnetd) serve(r *names.Resolver, files []int) (agent.Reply, error) {
 		agent.CloseAll(files)
 		return agent.Reply{}, err
 	}
-	if err := d.registry.add(registration{r, sockets}); err != nil {
+	err = d.registry.add(registration{r, sockets})
+	if err == nil {
+		err = d.registry.gateways.Check(r)
+	}
+	if err != nil {
 		d.registry.remove(r.Owner)
 		return agent.Reply{}, err
 	}

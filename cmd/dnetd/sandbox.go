@@ -26,6 +26,7 @@ type sandbox struct {
 	sockets   [families]familySockets
 	view      *view            // the names; nil: not published yet
 	servers   []netip.AddrPort // that its attachments name
+	fromHost  bool             // they are asked from the host
 	upstream  *dns.Upstream    // asks these; nil: none
 
 	anySocket atomic.Pointer[dns.Endpoint] // one of the endpoints; read without the mutex
@@ -85,16 +86,23 @@ func (s *sandbox) on(network string) bool {
 // answers stay cached as long as the servers stay the same.
 func (s *sandbox) chooseServers() {
 	var servers []netip.AddrPort
+	var fromHost bool
 	for _, r := range s.resolvers {
 		if servers = r.Servers; len(servers) > 0 {
+			// An internal network leads nowhere, and so its containers ask by themselves.
+			fromHost = len(r.Listen) > 0 && !r.Internal
 			break
 		}
 	}
-	if slices.Equal(servers, s.servers) {
+	if slices.Equal(servers, s.servers) && fromHost == s.fromHost {
 		return
 	}
-	s.servers, s.upstream = servers, nil
-	if len(servers) > 0 {
+	s.servers, s.fromHost, s.upstream = servers, fromHost, nil
+	switch {
+	case len(servers) == 0:
+	case fromHost:
+		s.upstream = dns.NewUpstream(servers, nil, names.Address)
+	default:
 		s.upstream = dns.NewUpstream(servers, s.dial, names.Address)
 	}
 }
@@ -113,9 +121,12 @@ func (s *sandbox) namespace() (ns netns.ID, err error) {
 	return ns, errors.Join(gone, err)
 }
 
+// Endpoint returns one of the sandbox's, nil if it has none. It takes no lock.
+func (s *sandbox) Endpoint() *dns.Endpoint { return s.anySocket.Load() }
+
 // use calls f with a socket of the sandbox, which stays open until f returns.
 func (s *sandbox) use(f func(fd int)) error {
-	e := s.anySocket.Load()
+	e := s.Endpoint()
 	if e == nil {
 		return net.ErrClosed
 	}

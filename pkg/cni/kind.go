@@ -81,8 +81,11 @@ func (n named) Plan(e network.Endpoint) (wire.Plan, error) {
 	if err != nil {
 		return plan, err
 	}
-	resolver, err := names.Objects(n.names, e)
-	plan.Own = slices.Concat(plan.Own, resolver)
+	objects, err := names.Objects(n.names, e)
+	if bridge := n.Mode.Describe().Bridge; n.names.Gateway && bridge != nil {
+		names.Listen(objects, bridge.Name, plan)
+	}
+	plan.Own = slices.Concat(plan.Own, objects)
 	return plan, err
 }
 

@@ -50,6 +50,10 @@ func resultOf(plan wire.Plan, e network.Endpoint, dns *network.DNS) *types100.Re
 			if o.NetNS != "" {
 				r.Routes = append(r.Routes, resultRoute(o))
 			}
+		case *names.Resolver:
+			for i, a := range o.Listen { // in place of the sandbox's own
+				r.DNS.Nameservers = append(r.DNS.Nameservers[:i:i], a.String())
+			}
 		}
 	}
 	inside := slices.IndexFunc(r.Interfaces, func(i *types100.Interface) bool { return i.Sandbox != "" })

@@ -7,10 +7,11 @@ import (
 	mdns "github.com/miekg/dns"
 )
 
-// A client is where a query came from: an address on the endpoint's UDP socket, or
+// A client is where a query came from: an address on an endpoint's UDP socket, or
 // a connection.
 type client struct {
-	endpoint *Endpoint
+	endpoint *Endpoint // that it is answered as; nil: it is refused
+	at       *Endpoint // whose sockets it came to: the same, unless clients share them
 	address  net.Addr
 	stream   *stream // nil: UDP
 }
@@ -30,7 +31,7 @@ func (c client) send(b []byte) {
 	case b == nil:
 		c.release()
 	case c.stream == nil:
-		c.endpoint.udp.write(c.endpoint.packets, b, c.address)
+		c.at.udp.write(c.at.packets, b, c.address)
 		c.release()
 	default:
 		go func() {
@@ -53,6 +54,9 @@ func (c client) take() bool {
 		return false
 	}
 	e.pending.Add(1)
+	if c.at != e {
+		c.at.pending.Add(1)
+	}
 	if c.stream != nil {
 		c.stream.pending.Add(1)
 	}
@@ -75,6 +79,9 @@ func (c client) untake() {
 func (c client) release() {
 	c.untake()
 	c.endpoint.pending.Done()
+	if c.at != c.endpoint {
+		c.at.pending.Done()
+	}
 	if c.stream != nil {
 		c.stream.pending.Done()
 	}
@@ -92,7 +99,7 @@ type scratch struct {
 // there is none, or none yet.
 func (w *scratch) answer(b []byte, n int, c client, now time.Duration) int {
 	q, e := &w.query, c.endpoint
-	if !q.parse(b[:n]) {
+	if e == nil || !q.parse(b[:n]) {
 		return w.unusual(b, n, c)
 	}
 	view := e.view.Load()
@@ -138,7 +145,11 @@ func (w *scratch) unusual(b []byte, n int, c client) int {
 		w.tally[Malformed]++
 		return formErr(b)
 	}
-	if rcode := invalid(m); rcode != mdns.RcodeSuccess {
+	rcode := invalid(m)
+	if c.endpoint == nil {
+		rcode = mdns.RcodeRefused
+	}
+	if rcode != mdns.RcodeSuccess {
 		kind := Malformed
 		if rcode == mdns.RcodeRefused {
 			kind = Refused

@@ -157,7 +157,7 @@ func TestNothingAllocated(t *testing.T) {
 		query, _ := ask(question).Pack()
 		var w scratch
 		b := make([]byte, maxUDP)
-		c := client{endpoint: r.endpoint}
+		c := client{endpoint: r.endpoint, at: r.endpoint}
 		n := testing.AllocsPerRun(100, func() {
 			if w.answer(b, copy(b, query), c, time.Second) == 0 {
 				t.Error("no answer")
@@ -180,7 +180,7 @@ func BenchmarkAnswer(b *testing.B) {
 			query, _ := ask(question).Pack()
 			var w scratch
 			buffer := make([]byte, maxUDP)
-			c := client{endpoint: r.endpoint}
+			c := client{endpoint: r.endpoint, at: r.endpoint}
 			for b.Loop() {
 				w.answer(buffer, copy(buffer, query), c, time.Second)
 			}
@@ -358,7 +358,7 @@ func TestKeys(t *testing.T) {
 // affected by those of others.
 func TestQueriesDropped(t *testing.T) {
 	e := bare(View{})
-	s, c := e.server, client{endpoint: e, stream: &stream{endpoint: e}}
+	s, c := e.server, client{endpoint: e, at: e, stream: &stream{endpoint: e}}
 	for _, n := range []struct {
 		own, all, clients int32
 		want              bool

@@ -112,7 +112,7 @@ func bare(v View) *Endpoint {
 // there is no answer.
 func direct(e *Endpoint, query []byte, tcp bool) []byte {
 	var w scratch
-	c := client{endpoint: e}
+	c := client{endpoint: e, at: e}
 	b := make([]byte, maxUDP)
 	if tcp {
 		c.stream, b = &stream{endpoint: e}, make([]byte, maxMessage)

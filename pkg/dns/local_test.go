@@ -212,7 +212,7 @@ func TestTwoPaths(t *testing.T) {
 		if want == nil {
 			continue
 		}
-		wanted := show(read(t, packed(query, want, client{endpoint: e})))
+		wanted := show(read(t, packed(query, want, client{endpoint: e, at: e})))
 		if got := show(read(t, direct(e, b, false))); got != wanted {
 			t.Fatalf("%s: %s\nmiekg/dns: %s", question, got, wanted)
 		}

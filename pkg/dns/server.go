@@ -3,6 +3,8 @@ package dns
 import (
 	"context"
 	"errors"
+	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -76,6 +78,7 @@ type View struct {
 // An Endpoint is a pair of sockets that a server answers on.
 type Endpoint struct {
 	server   *Server
+	owner    func(netip.Addr) *Endpoint // of a query, by its source; nil: the endpoint itself
 	udp      *socket
 	packets  *ipv4.PacketConn // the same
 	tcp      *descriptor      // nil: none
@@ -126,8 +129,17 @@ func (s *Server) Close() error {
 // the descriptors from now on, also after an error; tcp may be -1, for none. They
 // must be non-blocking (O_NONBLOCK) all the time, since another process may be
 // reading from them.
-func (s *Server) Serve(udp, tcp int, v View) (*Endpoint, error) {
-	e := &Endpoint{server: s, udp: newSocket(udp), streams: map[*stream]bool{}}
+func (s *Server) Serve(udp, tcp int, v View) (*Endpoint, error) { return s.serve(udp, tcp, v, nil) }
+
+// ServeOwners is Serve for sockets that several clients share. The owner of a query is the endpoint of the
+// client that has its source address: it is answered as a query on the owner's sockets is, and
+// counts as one. A query without an owner (nil) is refused.
+func (s *Server) ServeOwners(udp, tcp int, owner func(netip.Addr) *Endpoint) (*Endpoint, error) {
+	return s.serve(udp, tcp, View{}, owner)
+}
+
+func (s *Server) serve(udp, tcp int, v View, owner func(netip.Addr) *Endpoint) (*Endpoint, error) {
+	e := &Endpoint{server: s, owner: owner, udp: newSocket(udp), streams: map[*stream]bool{}}
 	if tcp >= 0 {
 		e.tcp = &descriptor{fd: tcp}
 	}
@@ -187,6 +199,21 @@ func (e *Endpoint) Control(f func(udp, tcp int)) error {
 		closed = e.udp.use(func(udp int) { f(udp, tcp) })
 	})
 	return errors.Join(err, closed)
+}
+
+// from returns the owner of a query; nil: there is none.
+func (e *Endpoint) from(source net.Addr) *Endpoint {
+	if e.owner == nil {
+		return e
+	}
+	var a netip.AddrPort
+	switch source := source.(type) {
+	case *net.UDPAddr:
+		a = source.AddrPort()
+	case *net.TCPAddr:
+		a = source.AddrPort()
+	}
+	return e.owner(a.Addr().Unmap().WithZone(""))
 }
 
 // SetView has the endpoint answer from another view.

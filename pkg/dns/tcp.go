@@ -162,7 +162,7 @@ func (t *stream) answer(query []byte) []byte {
 	defer longs.Put(w)
 	n := copy(w.b[:], query)
 	server := t.endpoint.server
-	size := w.scratch.answer(w.b[:], n, client{endpoint: t.endpoint, stream: t}, server.now())
+	size := w.scratch.answer(w.b[:], n, client{endpoint: t.endpoint.from(t.conn.RemoteAddr()), at: t.endpoint, stream: t}, server.now())
 	server.stats.add(&w.tally)
 	if size == 0 {
 		return nil

@@ -89,7 +89,7 @@ func (b *batch) answer(e *Endpoint, messages []ipv4.Message) (faults int) {
 		if m.Flags&syscall.MSG_TRUNC != 0 {
 			m.N = headerSize - 1 // no query is that long
 		}
-		size := b.scratch.answer(slot, m.N, client{endpoint: e, address: m.Addr}, now)
+		size := b.scratch.answer(slot, m.N, client{endpoint: e.from(m.Addr), at: e, address: m.Addr}, now)
 		if size > 0 {
 			b.out = append(b.out, outgoing{m.Addr.(*net.UDPAddr), slot[:size]})
 			if failed(slot) {

@@ -35,6 +35,7 @@ const (
 	Agent         = "agent"          // dnetd does not answer, and containers need it
 	ResolverLoop  = "resolver-loop"  // the host's name server asks the host's name server
 	PortHeld      = "port-held"      // another program has a published port
+	GatewayHeld   = "gateway-held"   // another program has the port at which a gateway answers names
 	Store         = "store"          // the store of the host's cluster does not answer
 	Tunnel        = "tunnel"         // what overlay networks send does not pass to another node
 	Checksums     = "checksums"      // the NIC computes checksums of overlay networks wrongly
@@ -75,6 +76,7 @@ type Facts struct {
 	Agent       string       // why dnetd does not answer; "": it does
 	AgentUnit   bool         // systemd runs, and has a unit of dnetd's
 	Listeners   []Listener
+	Held        []HeldGateway
 	Neighbours  []NeighbourTable
 	Unreadable  []Unreadable
 	Cluster     Cluster
@@ -106,11 +108,12 @@ type Attachment struct {
 	Ports     []firewall.Port // published
 	Link      string          // the network's bridge; "" if it has none
 	Internal  bool
-	MTU       int  // bytes; 0: not known
-	Names     bool // dnetd answers it
-	Peers     bool // dnetd sees to its neighbours on other nodes
-	Gone      bool // its network namespace is not there any more
-	ByDnet    bool // it is a container of `dnet run`, which dnetd leaves to dnet
+	MTU       int          // bytes; 0: not known
+	Names     bool         // dnetd answers it
+	Listen    []netip.Addr // gateway addresses at which dnetd answers it as well
+	Peers     bool         // dnetd sees to its neighbours on other nodes
+	Gone      bool         // its network namespace is not there any more
+	ByDnet    bool         // it is a container of `dnet run`, which dnetd leaves to dnet
 }
 
 // A Missing is what the kernel has not.
@@ -156,6 +159,13 @@ type NeighbourTable struct {
 	Entries, Limit int // the limit is gc_thresh3
 }
 
+// A HeldGateway is a gateway address at which dnetd can't answer names.
+type HeldGateway struct {
+	Network string
+	Address netip.Addr
+	Why     string
+}
+
 // An Unreadable is the record of something of the host's that dcni changed, which can't be read.
 type Unreadable struct {
 	Key  string // of the object that made the change: "forwarding 4"
@@ -167,7 +177,7 @@ type Unreadable struct {
 func Findings(f Facts) []Finding {
 	var all []Finding
 	for _, check := range []func(Facts) []Finding{
-		kernel, forwarding, closed, rules, dropping, competing, managed, networkd, mtu, overlaps, routeOverlaps, leases, orphans, agent, loops, held, neighbours, unreadable, cluster,
+		kernel, forwarding, closed, rules, dropping, competing, managed, networkd, mtu, overlaps, routeOverlaps, leases, orphans, agent, loops, held, gateways, neighbours, unreadable, cluster,
 	} {
 		all = append(all, check(f)...)
 	}
@@ -392,6 +402,16 @@ func held(f Facts) (list []Finding) {
 			fmt.Sprintf("%s listens on port %d/%s, which %s publishes", who, l.Port.HostPort, l.Port.Protocol, l.Attachment),
 			"clients reach the container and not that program, but for those by ::1 and the like; another container can't publish the port when this one has ended",
 			fix,
+		})
+	}
+	return list
+}
+
+func gateways(f Facts) (list []Finding) {
+	for _, g := range f.Held {
+		list = append(list, Finding{
+			GatewayHeld, g.Address.String(), g.Why, "virtual machines on network " + g.Network + " find no names",
+			"ss -lnp 'sport = :53'",
 		})
 	}
 	return list

@@ -219,6 +219,8 @@ func TestFindings(t *testing.T) {
 		{"a process that is not seen", func(f *Facts) {
 			f.Listeners = []Listener{{f.Attachments[0].Attachment, f.Attachments[0].Ports[0], 0, ""}}
 		}, []string{"port-held 8080/tcp: ss -lnp 'sport = :8080'"}},
+		{"a gateway's port 53", func(f *Facts) { f.Held = []HeldGateway{{"web", netip.MustParseAddr("10.1.0.1"), "dnsmasq has it"}} },
+			[]string{"gateway-held 10.1.0.1: ss -lnp 'sport = :53'"}},
 		{"a full neighbour table", func(f *Facts) { f.Neighbours[1].Entries = 900 },
 			[]string{"neighbours IPv6: sysctl -w net.ipv6.neigh.default.gc_thresh3=4096 net.ipv6.neigh.default.gc_thresh2=2048"}},
 		{"records of the host's that can't be read", func(f *Facts) {

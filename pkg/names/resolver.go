@@ -38,6 +38,12 @@ type Resolver struct {
 	Intercept bool             `json:"intercept,omitempty"` // queries to any other server are answered, too
 	Local     []netip.Addr     `json:"local,omitempty"`     // with Intercept: loopback addresses where no server of the container's own is meant
 
+	// Bridge and Listen are where a virtual machine behind the interface asks, which has no part of the sandbox but
+	// its address: gateway addresses on the network's bridge, at port 53; none: nowhere. Servers are then asked
+	// from the host, since what they answer would be the machine's.
+	Bridge string       `json:"bridge,omitempty"`
+	Listen []netip.Addr `json:"listen,omitempty"`
+
 	Port  uint16 `json:"port,omitempty"`  // of the sockets at 127.0.0.11; 0: not yet known
 	Port6 uint16 `json:"port6,omitempty"` // of those at ::1, where IPv6 is intercepted; 0: none
 }
@@ -78,6 +84,9 @@ func (r *Resolver) String() string {
 	}
 	if r.Intercept {
 		s += " intercept"
+	}
+	if len(r.Listen) > 0 {
+		s += fmt.Sprintf(" at %v of %s", r.Listen, r.Bridge)
 	}
 	return s + " in sandbox"
 }

@@ -23,6 +23,7 @@ type rawNames struct {
 	Options   []string        `json:"options"`
 	TTL       *int64          `json:"ttl"`
 	Intercept bool            `json:"intercept"`
+	Gateway   bool            `json:"gateway"`
 	Hosts     json.RawMessage `json:"hosts"`
 	FromArgs  *[]string       `json:"fromArgs"`
 }
@@ -49,6 +50,7 @@ type Names struct {
 	Servers   []netip.AddrPort // asked from within the container, in place of the host's; none: the host's
 	TTL       uint32           // of the network's own names, in seconds
 	Intercept bool             // queries to any other name server are answered, too
+	Gateway   bool             // the network's gateway answers as well, for virtual machines behind containers' interfaces
 	Given     *bool            // whether the network's containers have names; nil: as the network is
 	DNS       *DNS             // the result's
 	FromArgs  []string         // keys of CNI_ARGS whose values are names of the container
@@ -79,6 +81,9 @@ func (c Conf) DDNS() (*Names, error) {
 	n, err := own.typed("", dnsElsewhere{raw.DNS, raw.Runtime, raw.Prev})
 	if err != nil {
 		return nil, err
+	}
+	if n.Gateway {
+		return nil, wire.Invalid("gateway", true, `must be false: ddns knows no bridge; the key "names" of dbridge and doverlay has it`)
 	}
 	n.Given = raw.Names
 	return n, nil
@@ -124,7 +129,7 @@ type dnsElsewhere struct {
 
 // typed checks what is said. The path is as for [Keys].
 func (r *rawNames) typed(path string, more dnsElsewhere) (*Names, error) {
-	n := &Names{TTL: names.DefaultTTL, Intercept: r.Intercept, FromArgs: names.ArgsOfNomad}
+	n := &Names{TTL: names.DefaultTTL, Intercept: r.Intercept, Gateway: r.Gateway, FromArgs: names.ArgsOfNomad}
 	var err error
 	if r.FromArgs != nil {
 		n.FromArgs = *r.FromArgs

@@ -19,6 +19,9 @@ func ddnsString(d *Names) string {
 	if d.Intercept {
 		s += " intercept"
 	}
+	if d.Gateway {
+		s += " gateway"
+	}
 	if d.DNS.Domain != "" {
 		s += " domain " + d.DNS.Domain
 	}
@@ -75,7 +78,7 @@ func ddnsConf(more string) []byte {
 
 func TestParseDDNSErrors(t *testing.T) {
 	for _, c := range []struct{ conf, want string }{
-		{`"zzzzzzzzzzzz": 1`, `unknown key "zzzzzzzzzzzz": known are args, capabilities, cniVersion, cniVersions, comment, dns, fromArgs, hosts, intercept, ipam, name, names, options,`},
+		{`"zzzzzzzzzzzz": 1`, `unknown key "zzzzzzzzzzzz": known are args, capabilities, cniVersion, cniVersions, comment, dns, fromArgs, gateway, hosts, intercept, ipam, name, names, options,`},
 		{`"server": []`, `unknown key "server": did you mean "servers"?`},
 		{`"interceptt": true`, `unknown key "interceptt": did you mean "intercept"?`},
 		{`"servers": "192.0.2.53"`, `servers "192.0.2.53": must be a list of strings`},
@@ -98,6 +101,7 @@ func TestParseDDNSErrors(t *testing.T) {
 		{`"hosts": "db:10.0.0.1"`, `hosts "db:10.0.0.1": must be an object {name: address}, or a list of NAME:ADDRESS`},
 		{`"hosts": {"db": 5}`, `hosts {"db": 5}: must be an object {name: address}, or a list of NAME:ADDRESS`},
 		{`"names": "yes"`, `names "yes": must be true or false`},
+		{`"gateway": true`, `gateway true: must be false: ddns knows no bridge; the key "names" of dbridge and doverlay has it`},
 		{`"intercept": 1`, `intercept 1: must be true or false`},
 		{`"ipam": {"type": "dipam"}`, `ipam: must not be given`},
 		{`"dns": {"nameserver": []}`, `unknown key "dns.nameserver": did you mean "dns.nameservers"?`},
@@ -205,6 +209,8 @@ func TestNamesSection(t *testing.T) {
 		`"names": {}`:              "servers [] search [] options [ndots:0] ttl 600 names true",
 		`"names": {}, "dns": null`: "servers [] search [] options [ndots:0] ttl 600 names true",
 		`"names": {"ttl": 5, "servers": ["192.0.2.53"]}, "dns": {"search": ["lan"]}`: "servers [192.0.2.53:53] search [lan] options [ndots:0] ttl 5 names true",
+		`"names": {"gateway": true}`:            "servers [] search [] options [ndots:0] ttl 600 gateway names true",
+		`"names": {"gateway": "yes"}`:           `names.gateway "yes": must be true or false`,
 		`"names": 5`:                            `names: must be an object`,
 		`"names": {"tll": 5}`:                   `unknown key "names.tll": did you mean "names.ttl"?`,
 		`"names": {"ttl": -1}`:                  `names.ttl -1: must be 0 to 2147483647 (seconds)`,

@@ -3,6 +3,8 @@ package network
 import (
 	"encoding/json"
 	"slices"
+
+	"dcni/pkg/wire"
 )
 
 // RawOnParent mirrors the keys that every network has whose interfaces are on a parent, after
@@ -76,6 +78,9 @@ func (p ParentReader) Read(conf Conf, own, foreign any) (n OnParent, detection *
 		return n, nil, err
 	}
 	n.Names, err = conf.Names()
+	if err == nil && n.Names != nil && n.Names.Gateway {
+		err = wire.Invalid("names.gateway", true, "must be false: the network has no bridge, and its gateway is another machine")
+	}
 	return n, raw.ConflictDetection, err
 }
 

@@ -16,7 +16,7 @@ var ipamExamples = map[string]string{
 
 // namesExamples has a value for each key of ddns, which are those of "names" as well.
 var namesExamples = map[string]string{
-	"servers": `["192.0.2.53"]`, "search": `["example"]`, "options": `["timeout:1"]`, "ttl": "7", "intercept": "true", "fromArgs": `["JOB"]`,
+	"servers": `["192.0.2.53"]`, "search": `["example"]`, "options": `["timeout:1"]`, "ttl": "7", "intercept": "true", "gateway": "true", "fromArgs": `["JOB"]`,
 	"hosts": `{"printer": "192.0.2.9"}`, "names": "false", "ipam": `{"type": "dipam"}`, "name": `"lab"`, "prevResult": `{"dns": {"search": ["prev"]}}`,
 	"dns": `{"search": ["dns"]}`, "runtimeConfig": `{"dns": {"searches": ["runtime"]}}`,
 }

@@ -22,6 +22,7 @@ import (
 	rules "dcni/pkg/firewall/foreign"
 	"dcni/pkg/host/foreign"
 	"dcni/pkg/host/hostports"
+	"dcni/pkg/host/nameserver"
 	"dcni/pkg/host/nlsock"
 	"dcni/pkg/host/proc"
 	"dcni/pkg/host/rtnl"
@@ -158,6 +159,24 @@ func Listeners(attached []doctor.Attachment) (list []doctor.Listener, err error)
 		}
 	}
 	return list, err
+}
+
+// HeldGateways finds which of the gateway addresses at which attachments are answered names other programs
+// have.
+func HeldGateways(attached []doctor.Attachment) (list []doctor.HeldGateway) {
+	seen := map[netip.Addr]bool{}
+	for _, a := range attached {
+		for _, addr := range a.Listen {
+			if seen[addr] {
+				continue
+			}
+			seen[addr] = true
+			if err := nameserver.GatewayTaken(addr); err != nil {
+				list = append(list, doctor.HeldGateway{Network: a.Network, Address: addr, Why: err.Error()})
+			}
+		}
+	}
+	return list
 }
 
 // holder returns the first listener that takes a port, nil if none does.

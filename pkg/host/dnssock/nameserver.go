@@ -86,9 +86,25 @@ func OpenHere(cookie uint64, port uint16, a netip.Addr) (NameServer, error) {
 	return NameServer{}, errors.Join(errs...)
 }
 
+// OpenAtGateway opens sockets at port 53 of an address on a link of the thread's namespace, which must have
+// that cookie. Only what comes in by the link arrives there. The error is EADDRINUSE where another program has
+// the port there, or on all addresses.
+func OpenAtGateway(cookie uint64, link string, a netip.Addr) (NameServer, error) {
+	return pairOn(cookie, link, netip.AddrPortFrom(a, names.DNSPort))
+}
+
+// LinkOf returns the name of the link that a socket is bound to, which fails once that link is gone.
+func LinkOf(fd int) (string, error) {
+	name, err := unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE)
+	return name, os.NewSyscallError("getsockopt", err)
+}
+
 // pair opens both sockets at one port.
-func pair(cookie uint64, at netip.AddrPort) (NameServer, error) {
-	udp, err := bound(unix.SOCK_DGRAM, at)
+func pair(cookie uint64, at netip.AddrPort) (NameServer, error) { return pairOn(cookie, "", at) }
+
+// pairOn opens both sockets at one port, for what comes in by a link; "": by any.
+func pairOn(cookie uint64, link string, at netip.AddrPort) (NameServer, error) {
+	udp, err := bound(unix.SOCK_DGRAM, link, at)
 	if err != nil {
 		return NameServer{}, err
 	}
@@ -100,7 +116,7 @@ func pair(cookie uint64, at netip.AddrPort) (NameServer, error) {
 	here, err := localAddress(udp)
 	if err == nil {
 		s.Port = here.Port()
-		s.TCP, err = bound(unix.SOCK_STREAM, here)
+		s.TCP, err = bound(unix.SOCK_STREAM, link, here)
 	}
 	if err == nil {
 		err = os.NewSyscallError("listen", unix.Listen(s.TCP, backlog))
@@ -114,7 +130,7 @@ func pair(cookie uint64, at netip.AddrPort) (NameServer, error) {
 
 // bound opens a socket and binds it. It may be bound while lo is down: after a
 // restart another program brings that up again.
-func bound(kind int, at netip.AddrPort) (int, error) {
+func bound(kind int, link string, at netip.AddrPort) (int, error) {
 	family, level, free := unix.AF_INET, unix.SOL_IP, unix.IP_FREEBIND
 	if at.Addr().Is6() {
 		family, level, free = unix.AF_INET6, unix.SOL_IPV6, unix.IPV6_FREEBIND
@@ -124,6 +140,11 @@ func bound(kind int, at netip.AddrPort) (int, error) {
 		return -1, os.NewSyscallError("socket", err)
 	}
 	err = unix.SetsockoptInt(fd, level, free, 1)
+	if err == nil && link != "" {
+		if err = unix.BindToDevice(fd, link); err != nil {
+			err = fmt.Errorf("link %s: %w", link, err)
+		}
+	}
 	if err == nil && kind == unix.SOCK_DGRAM {
 		err = setReceiveBuffer(fd)
 	}

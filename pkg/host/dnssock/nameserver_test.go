@@ -152,7 +152,7 @@ func TestDialFromInTime(t *testing.T) {
 // answers no other.
 func fullListener(t *testing.T) netip.AddrPort {
 	t.Helper()
-	fd, err := bound(unix.SOCK_STREAM, netip.MustParseAddrPort("127.0.0.1:0"))
+	fd, err := bound(unix.SOCK_STREAM, "", netip.MustParseAddrPort("127.0.0.1:0"))
 	if err == nil {
 		err = unix.Listen(fd, 0)
 	}

@@ -12,6 +12,11 @@ import (
 // opened, or how they differ from what [OpenNameServer] opens. They stay the
 // caller's.
 func Check(udp, tcp int, cookie uint64, six bool) (NameServer, error) {
+	return CheckAt(udp, tcp, cookie, Address(six))
+}
+
+// CheckAt is Check for sockets at any one address.
+func CheckAt(udp, tcp int, cookie uint64, a netip.Addr) (NameServer, error) {
 	at, err := checkSocket(udp, unix.SOCK_DGRAM, cookie)
 	if err != nil {
 		return NameServer{}, fmt.Errorf("UDP socket: %w", err)
@@ -20,8 +25,8 @@ func Check(udp, tcp int, cookie uint64, six bool) (NameServer, error) {
 	if err != nil {
 		return NameServer{}, fmt.Errorf("TCP listener: %w", err)
 	}
-	if at.Addr() != Address(six) || at.Port() == 0 || at != listener {
-		return NameServer{}, fmt.Errorf("UDP socket at %s and TCP listener at %s: both must be at one port of %s", at, listener, Address(six))
+	if at.Addr() != a || at.Port() == 0 || at != listener {
+		return NameServer{}, fmt.Errorf("UDP socket at %s and TCP listener at %s: both must be at one port of %s", at, listener, a)
 	}
 	return NameServer{UDP: udp, TCP: tcp, Port: at.Port()}, nil
 }

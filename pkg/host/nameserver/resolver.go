@@ -237,7 +237,13 @@ func (r resolver) siblings() (list []*names.Resolver, sure bool) {
 
 // Probe tells whether dnetd answers or could be started, and whether the kernel
 // takes the rules. They are installed in a namespace of their own.
-func (r resolver) Probe() error { return errors.Join(r.h.Dnetd.Probe(), probeMapping(r.o)) }
+func (r resolver) Probe() error {
+	errs := []error{r.h.Dnetd.Probe(), probeMapping(r.o)}
+	for _, a := range r.o.Listen {
+		errs = append(errs, GatewayTaken(a))
+	}
+	return errors.Join(errs...)
+}
 
 func probeMapping(r *names.Resolver) error {
 	return netns.Scratch(func() error {

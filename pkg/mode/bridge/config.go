@@ -163,6 +163,9 @@ func readBridge(conf network.Conf, keys network.Object, addresses func(json.RawM
 	}
 	b.IfPrefix = prefix
 	b.Names, err = conf.Names()
+	if err == nil && b.Names != nil && b.Names.Gateway && !b.hasGateway() {
+		err = wire.Invalid("names.gateway", true, "must be false: the bridge has no gateway's address (isolated, or inhibitIPv4)")
+	}
 	return b, err
 }
 

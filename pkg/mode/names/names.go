@@ -68,6 +68,25 @@ func Objects(n *network.Names, e network.Endpoint) ([]wire.Object, error) {
 	return []wire.Object{&wire.Up{NetNS: e.NetNS, Dev: "lo"}, r}, nil
 }
 
+// Listen has a resolver answer at the gateways of its attachment that a plan gives a bridge.
+func Listen(objects []wire.Object, bridge string, plan wire.Plan) {
+	for _, o := range objects {
+		r, ok := o.(*names.Resolver)
+		if !ok {
+			continue
+		}
+		r.Bridge = bridge
+		for _, o := range slices.Concat(plan.Host, plan.Network) {
+			if borrowed, ok := o.(*wire.Borrowed); ok {
+				o = borrowed.Object
+			}
+			if a, ok := o.(*wire.Addr); ok && a.Dev == bridge && slices.Contains(r.Gateways, a.Prefix.Addr()) {
+				r.Listen = append(r.Listen, a.Prefix.Addr())
+			}
+		}
+	}
+}
+
 // containerPorts returns the ports that are published: a program in the sandbox listens
 // there, mostly on all addresses.
 func containerPorts(e network.Endpoint) []uint16 {
