@@ -233,6 +233,20 @@ grep -qx '[0-9]* requests, 0 failed' /mnt/k/http.log || fail "requests to the ho
 [ "$(k -n kube-system get pods -l app.kubernetes.io/name=dcni --no-headers | awk '{print $4}')" = 0 ] || fail "restarts: $(k -n kube-system get pods)"
 say "upgraded to 0.0.2 under traffic: nothing lost"
 
+### A dnetd that is none of a pod's takes over, and is killed
+status() { k -n kube-system get pods -l app.kubernetes.io/name=dcni --no-headers | awk '{print $2, $4}'; }
+dnetd=$(k -n kube-system get pods -l app.kubernetes.io/name=dcni -o name)
+k -n kube-system exec "$dnetd" -c dnetd -- dcni-node host dnetd serve >/mnt/k/other.log 2>&1 &
+old=$(leader)
+other() { [ "$(leader)" != "$old" ]; }
+await 20 "another dnetd" other
+has() { [ "$(status)" = "$1" ]; }
+await 20 "the pod is not ready any more, and stays" has "0/1 0"
+kill -9 "$(leader)"
+await 30 "the pod's container runs again" has "1/1 1"
+[ "$(k exec two -- wget -qO- http://one:8080)" = one ] || fail "a name, after dnetd was killed"
+say "another dnetd took over, and was killed: the pod's container started again, and serves"
+
 ### A pod goes; another one goes without DEL
 records() { find /run/dcni/attachments/pods -name '*.json' 2>/dev/null | wc -l; }
 [ "$(records)" = 2 ] || fail "there are $(records) records"
@@ -242,7 +256,7 @@ await 30 "the record of a pod that was deleted" gone 1
 say "a pod was deleted: its record is gone"
 kill -9 $kubelet $containerd
 id=$(ls /run/dcni/attachments/pods)
-ns=$(ls /run/netns | grep '^cni-' | head -1)
+ns=$(find /run/netns -name 'cni-*' -printf '%f\n' | head -1)
 for p in $(pgrep -f "containerd-shim.*$id" || :) $(ip netns pids "$ns"); do kill -9 "$p" 2>/dev/null || :; done
 ip netns del "$ns"
 await 40 "a record that no DEL comes for" gone 0
