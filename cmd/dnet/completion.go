@@ -20,7 +20,7 @@ type completer func() []string
 func (a *app) addCompletions(root *cobra.Command) {
 	none := func() []string { return nil }
 	for name, places := range map[string][]completer{ // the last one is that of all further words
-		"inspect": {a.namesOfNetworks}, "rm": {a.namesOfNetworks}, "graph": {a.namesOfNetworks}, "export": {a.namesOfNetworks},
+		"inspect": {a.namesOfNetworks}, "rm": {a.removableNames}, "graph": {a.namesOfNetworks}, "export": {a.namesOfNetworks},
 		"connect": {a.namesOfNetworks, a.anyNames, none}, "disconnect": {a.namesOfNetworks, a.anyNames, none},
 		"ports": {a.namesOfContainers}, "stats": {a.namesOfContainers}, "port": {a.namesOfContainers, none},
 		"exec": {a.runNames, none}, "start": {a.runNames}, "restart": {a.runNames}, "stop": {a.runNames}, "logs": {a.runNames, none}, "wait": {a.runNames},
@@ -128,6 +128,14 @@ func (a *app) namesOfNetworks() (names []string) {
 		names = append(names, n.Name+"\t"+n.Driver)
 	}
 	return byName(names)
+}
+
+// removableNames are those of networks that rm removes: not of the predefined ones.
+func (a *app) removableNames() []string {
+	return slices.DeleteFunc(a.namesOfNetworks(), func(word string) bool {
+		name, _, _ := strings.Cut(word, "\t")
+		return catalog.Predefined(name)
+	})
 }
 
 // namesOfContainers are those of containers that are attached, by whichever runtime.

@@ -49,8 +49,9 @@ func TestCompletion(t *testing.T) {
 	f.container(records.Container{ID: idWeb, Name: "late", Stage: records.Exited})
 	f.must(f.store.PutService(&records.Service{Service: service.Service{Name: "db", Network: "web"}}))
 	for words, want := range map[string]string{
-		"inspect we":  "web\tbridge web2\tbridge :4",
-		"rm web we":   "web2\tbridge :4",
+		"inspect we": "web\tbridge web2\tbridge :4",
+		"rm web we":  "web2\tbridge :4",
+		"rm ":        "web\tbridge web2\tbridge :4", "inspect b": "bridge\tbridge :4",
 		"create -d m": "macvlan :4", "create -d o": "overlay :4",
 		"create -d macvlan -o pa": "parent= :6", "create -d nosuch -o ": ":4", "create -d overlay -o e": "encrypted= :6",
 		"create -o com.docker.network.bridge.enable_i": "com.docker.network.bridge.enable_icc= com.docker.network.bridge.enable_ip_masquerade= :4",

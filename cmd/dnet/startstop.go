@@ -58,6 +58,11 @@ func (a *app) stop(o *stopOptions, word string) error {
 	if err != nil {
 		return err
 	}
+	return a.stopContainer(o, c, word)
+}
+
+// stopContainer is stop for a container that was found by a word.
+func (a *app) stopContainer(o *stopOptions, c *records.Container, word string) error {
 	if c.Stage == records.Exited {
 		a.waiting("cleaning up container %s", c.Name)
 	} else {
@@ -222,8 +227,13 @@ func (a *app) start(word string) error {
 	if err != nil || c.Stage == records.Running {
 		return err
 	}
+	return a.startContainer(c.ID, word)
+}
+
+// startContainer is start for a container that does not run and was found by a word.
+func (a *app) startContainer(id, word string) error {
 	a.waits.clear() // the second dnet has the terminal
-	id, _, err := sandbox.Detach([]string{"--conf-dir", string(a.conf), "start", c.ID}, a.stderr)
+	id, _, err := sandbox.Detach([]string{"--conf-dir", string(a.conf), "start", id}, a.stderr)
 	if err == nil && id == "" {
 		err = fmt.Errorf("container %s was not started", word) // the second dnet said why
 	}
@@ -240,10 +250,10 @@ func (a *app) restart(o *stopOptions, word string) error {
 	if c.Remove {
 		return fmt.Errorf("cannot restart container %s: it was run with --rm and is forgotten when it ends", word)
 	}
-	if err := a.stop(o, c.ID); err != nil {
+	if err := a.stopContainer(o, c, word); err != nil {
 		return err
 	}
-	return a.start(c.ID)
+	return a.startContainer(c.ID, word)
 }
 
 // startHere runs a container that has ended once more, as this process's child.

@@ -86,13 +86,22 @@ func (p *ipamPlugin) Add(r *Request) (*types100.Result, error) {
 	return result, nil
 }
 
-// Del gives the addresses back, whatever the configuration says by now.
+// Del gives the addresses back, whatever the configuration says by now. Where that names another
+// plugin, dipam was started as that one, by a link for example: a main plugin of ours that starts
+// it holds the attachment's lock, and waits.
 func (p *ipamPlugin) Del(r *Request) error {
-	lock, err := p.store.LockAttachment(r.Attachment)
-	if err != nil {
-		return err
+	var conf struct {
+		IPAM struct {
+			Type string `json:"type"`
+		} `json:"ipam"`
 	}
-	defer lock.Unlock()
+	if json.Unmarshal(r.Conf, &conf) != nil || conf.IPAM.Type == "" || conf.IPAM.Type == "dipam" { // an empty one is of no other
+		lock, err := p.store.LockAttachment(r.Attachment)
+		if err != nil {
+			return err
+		}
+		defer lock.Unlock()
+	}
 	return p.source(network.Description{Name: r.Network, IPAM: looseIPAM(r.Conf)}).Release(r)
 }
 
