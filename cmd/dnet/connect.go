@@ -217,6 +217,7 @@ func (a *app) connectRequest(t *target, n container.Network) (*networkRequest, e
 	if err := errors.Join(r.read(), checkInstalled(list, a.pluginPath())); err != nil {
 		return nil, err
 	}
+	a.addWantedServices(r, t.own)
 	ports, _ := t.published()
 	if len(ports) == 0 { // none of its networks publishes any
 		ports = a.keptPorts(t)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -527,13 +528,8 @@ func (a *app) addServices(requests []networkRequest, words []string) error {
 		found := false
 		var names []string
 		for i := range requests {
-			name := requests[i].list.Name
-			names = append(names, name)
-			is := func(v *listed) bool { return v.Network == name && strings.EqualFold(v.Name, word) }
-			if at := slices.IndexFunc(services, is); at >= 0 {
-				found = true
-				requests[i].services = append(requests[i].services, services[at].Name)
-			}
+			names = append(names, requests[i].list.Name)
+			found = requests[i].addService(services, word) || found
 		}
 		if !found && err != nil {
 			return err
@@ -543,4 +539,30 @@ func (a *app) addServices(requests []networkRequest, words []string) error {
 		}
 	}
 	return nil
+}
+
+// addService has the container be a task of the service of a name, if the network has it.
+func (r *networkRequest) addService(services []*listed, word string) bool {
+	is := func(v *listed) bool { return v.Network == r.list.Name && strings.EqualFold(v.Name, word) }
+	at := slices.IndexFunc(services, is)
+	if at >= 0 {
+		r.services = append(r.services, services[at].Name)
+	}
+	return at >= 0
+}
+
+// addWantedServices has a container that is connected to one more network be a task there of the
+// services that `dnet run` named, as it would be after its next start.
+func (a *app) addWantedServices(r *networkRequest, own *records.Container) {
+	var saved savedRun
+	if own == nil || json.Unmarshal(own.Options, &saved) != nil || len(saved.Services) == 0 {
+		return
+	}
+	services, err := a.services(false)
+	if err != nil { // the others are known all the same
+		a.warn("%v", err)
+	}
+	for _, word := range saved.Services {
+		r.addService(services, word)
+	}
 }
