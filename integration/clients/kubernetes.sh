@@ -233,6 +233,24 @@ grep -qx '[0-9]* requests, 0 failed' /mnt/k/http.log || fail "requests to the ho
 [ "$(k -n kube-system get pods -l app.kubernetes.io/name=dcni --no-headers | awk '{print $4}')" = 0 ] || fail "restarts: $(k -n kube-system get pods)"
 say "upgraded to 0.0.2 under traffic: nothing lost"
 
+### Back, and forth; a configuration that is none
+shows() { /opt/cni/bin/dbridge 2>&1 | grep -q "$1" && k -n kube-system rollout status ds/dcni --timeout=2s; }
+k -n kube-system rollout undo ds/dcni >/dev/null
+await 60 "the version before" shows v0.0.1
+sed 's/"10.244.0.0\/24"/"10.244.0.0"/' "$W/dcni-0.0.2.yaml" | k apply -f - >/dev/null
+refused() { k -n kube-system logs -l app.kubernetes.io/name=dcni -c install --tail=5 | grep 'subnet'; }
+await 60 "a configuration is refused" refused
+say "$(refused | tail -1)"
+shows v0.0.1 >/dev/null 2>&1 && fail "the broken configuration was rolled out"
+grep -q '10.244.0.0/24' /etc/cni/net.d/10-dcni.conflist || fail "the network's file was replaced"
+[ "$(k exec two -- wget -qO- http://one:8080)" = one ] || fail "a name, with a configuration that is none"
+k apply -f "$W/dcni-0.0.2.yaml" >/dev/null
+k -n kube-system delete pods -l app.kubernetes.io/name=dcni --field-selector=status.phase=Pending >/dev/null
+await 90 "the version again" shows v0.0.2
+alone() { [ "$(k -n kube-system get pods -l app.kubernetes.io/name=dcni -o name | wc -l)" = 1 ]; }
+await 90 "the old pod's end" alone
+say "rolled back to 0.0.1, and on to 0.0.2 again"
+
 ### A dnetd that is none of a pod's takes over, and is killed
 status() { k -n kube-system get pods -l app.kubernetes.io/name=dcni --no-headers | awk '{print $2, $4}'; }
 dnetd=$(k -n kube-system get pods -l app.kubernetes.io/name=dcni -o name)
