@@ -54,6 +54,7 @@ type services struct {
 	held    map[string][]wire.Attachment // by network, services whose ports are held
 	clients int                          // containers on networks with services
 
+	checked sync.Map // the names of networks that have services whose tasks are checked
 	turns   *turns
 	noticed noticed
 }
@@ -152,6 +153,10 @@ func (s *services) makeLocked(name string) error {
 	s.show(name, n.Hosts())
 	s.turns.set(n)
 	s.holdPorts(n, refused)
+	s.checked.Delete(name)
+	if slices.ContainsFunc(n.Services, func(v service.Service) bool { return v.Health != "" }) {
+		s.checked.Store(name, true)
+	}
 	s.made[name], s.begun[name] = fmt.Sprint(n), true
 	if len(n.Services) == 0 || err != nil {
 		delete(s.made, name)
@@ -275,17 +280,18 @@ func (s *services) busy() bool {
 }
 
 // checkAll checks this host's tasks of all services that are to be checked, those of a network
-// at the same time.
+// at the same time. Records of other networks are not read: that is done every second.
 func (s *services) checkAll(ctx context.Context) {
-	list, _ := s.store.ServiceNetworks() // look says what is wrong
-	for _, name := range list {
+	s.checked.Range(func(key, _ any) bool {
+		name := key.(string)
 		n, err := s.store.ServicesOf(name)
 		if err == nil {
 			s.checkNetwork(ctx, n)
 		} else {
 			s.log.Warn("tasks of services can't be checked", "network", name, "error", err)
 		}
-	}
+		return true
+	})
 }
 
 // checkNetwork checks the tasks of a network, and notes what has changed. That is made so at

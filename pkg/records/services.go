@@ -168,6 +168,15 @@ func (s Store) Service(network, name string) (*Service, error) {
 // ServicesOf returns what a network has of services, with the containers that are attached. Of
 // a cluster's network it has the tasks on other nodes as well.
 func (s Store) ServicesOf(network string) (service.Network, error) {
+	return s.servicesOf(network, func() ([]*Record, error) { return s.List(network) })
+}
+
+// ServicesAmong is ServicesOf for who has the network's records.
+func (s Store) ServicesAmong(network string, attached []*Record) (service.Network, error) {
+	return s.servicesOf(network, func() ([]*Record, error) { return attached, nil })
+}
+
+func (s Store) servicesOf(network string, attached func() ([]*Record, error)) (service.Network, error) {
 	if s.KnowsServices(network) {
 		p, err := s.Served(network)
 		if errors.Is(err, fs.ErrNotExist) { // its last container here went just now
@@ -176,7 +185,7 @@ func (s Store) ServicesOf(network string) (service.Network, error) {
 		if err != nil || len(p.Services) == 0 {
 			return service.Network{Name: network}, err
 		}
-		own, err := s.endpoints(network, p.Services)
+		own, err := s.endpoints(network, p.Services, attached)
 		return p.Join(own), err
 	}
 	n := service.Network{Name: network}
@@ -187,14 +196,14 @@ func (s Store) ServicesOf(network string) (service.Network, error) {
 	for _, v := range list {
 		n.Services = append(n.Services, v.Service)
 	}
-	own, unread := s.endpoints(network, n.Services)
+	own, unread := s.endpoints(network, n.Services, attached)
 	n.Endpoints = own
 	return n, errors.Join(err, unread)
 }
 
 // endpoints returns this host's containers on a network, as far as its services are concerned.
-func (s Store) endpoints(network string, services []service.Service) (list []service.Endpoint, err error) {
-	attached, err := s.List(network)
+func (s Store) endpoints(network string, services []service.Service, attached func() ([]*Record, error)) (list []service.Endpoint, err error) {
+	all, err := attached()
 	drained, healthy := s.marks(s.drainedDir(network)), map[string][]string{}
 	for _, v := range services {
 		if v.Health != "" {
@@ -203,7 +212,7 @@ func (s Store) endpoints(network string, services []service.Service) (list []ser
 			}
 		}
 	}
-	for _, r := range attached {
+	for _, r := range all {
 		if r.State == Up && r.IPAM.Type != "" {
 			mark := taskMark(r.Attachment)
 			list = append(list, service.Endpoint{

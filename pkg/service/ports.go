@@ -58,6 +58,9 @@ func near(tasks []Task, six, local bool) []netip.Addr {
 
 // turns returns where the service's ports lead, one for each port and family.
 func (n Network) turns(s Service) (list []firewall.Turn) {
+	if len(s.Ports) == 0 {
+		return nil
+	}
 	tasks := n.Tasks(s)
 	for _, six := range []bool{false, true} {
 		if !s.vip(six).IsValid() {
@@ -82,8 +85,12 @@ func (n Network) turns(s Service) (list []firewall.Turn) {
 func (n Network) Kept() map[firewall.HostPort][]netip.Addr {
 	kept := map[firewall.HostPort][]netip.Addr{}
 	for _, s := range n.Services {
+		turns := n.turns(s)
+		if len(turns) == 0 {
+			continue
+		}
 		tasks := n.Tasks(s)
-		for _, t := range n.turns(s) {
+		for _, t := range turns {
 			if kept[t.HostPort()] = addresses(tasks, t.V6, Ready, Draining); s.Removing {
 				kept[t.HostPort()] = nil
 			}

@@ -294,11 +294,11 @@ func (h Services) Sync(network string, first bool, made Made) (n service.Network
 		return n, nil, err
 	}
 	defer lock.Unlock()
-	if n, err = h.Records.ServicesOf(network); err != nil {
-		return n, nil, err
+	list, unread := h.Records.List(network)
+	if n, err = h.Records.ServicesAmong(network, list); err != nil {
+		return n, nil, errors.Join(err, unread)
 	}
-	list, err := h.Records.List(network)
-	errs := []error{err, h.syncClients(list, n.Balancer(), made)}
+	errs := []error{unread, h.syncClients(list, n.Balancer(), made)}
 	refused, err = h.Ports.EnsureIngress(n, first)
 	return n, refused, errors.Join(append(errs, err)...)
 }
