@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strings"
 
@@ -165,7 +166,17 @@ func (a *app) createNetwork(o *catalog.Options) (id string, err error) {
 	if err := create(o); err != nil {
 		return "", err
 	}
+	if lower := strings.ToLower(o.Name); lower != o.Name && hasNomad() {
+		a.warn("network %s: Nomad's jobs can't name it: its client looks for cni/%s, in lower case", o.Name, lower)
+	}
 	return network.ID(o.Name), nil
+}
+
+// hasNomad reports whether Nomad is on this host, which puts the mode of a job's network into lower
+// case (client/allocrunner/network_manager_linux.go).
+func hasNomad() bool {
+	_, err := exec.LookPath("nomad")
+	return err == nil
 }
 
 // create creates a network: it chooses and registers the subnets, and writes the
