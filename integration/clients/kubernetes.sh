@@ -90,7 +90,8 @@ export KUBECONFIG=/mnt/k/kubeconfig
 kube-apiserver --etcd-servers=http://127.0.0.1:2379 --cert-dir=/mnt/k/certs --service-cluster-ip-range=10.96.0.0/16 --token-auth-file=/mnt/k/tokens \
 	--service-account-issuer=https://node1 --service-account-key-file=/mnt/k/sa.key --service-account-signing-key-file=/mnt/k/sa.key \
 	--authorization-mode=Node,RBAC --kubelet-preferred-address-types=InternalIP --advertise-address=192.0.2.10 >/mnt/k/apiserver.log 2>&1 &
-kube-controller-manager --kubeconfig="$KUBECONFIG" --service-account-private-key-file=/mnt/k/sa.key --use-service-account-credentials=false --cert-dir=/mnt/k/certs \
+kube-controller-manager --kubeconfig="$KUBECONFIG" --service-account-private-key-file=/mnt/k/sa.key --root-ca-file=/mnt/k/certs/apiserver.crt --cert-dir=/mnt/k/certs \
+	--allocate-node-cidrs --cluster-cidr=10.245.0.0/16 \
 	--leader-elect=false >/mnt/k/controllers.log 2>&1 &
 kube-scheduler --kubeconfig="$KUBECONFIG" --leader-elect=false --cert-dir=/mnt/k/certs >/mnt/k/scheduler.log 2>&1 &
 cat >/mnt/k/containerd.toml <<END
@@ -139,6 +140,9 @@ k get node node1 -o jsonpath='{.status.conditions[?(@.type=="Ready")].message}' 
 await 60 "the default service account" k get serviceaccount default
 say "the node is NotReady: cni plugin not initialized"
 
+kube-proxy --kubeconfig="$KUBECONFIG" --hostname-override=node1 --proxy-mode=iptables --conntrack-max-per-core=0 \
+	--conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0 >/mnt/k/proxy.log 2>&1 &
+
 ### dcni.yaml
 k apply -f "$W/dcni-0.0.1.yaml" >/dev/null
 await 90 "the DaemonSet" k -n kube-system rollout status ds/dcni --timeout=2s
@@ -168,7 +172,7 @@ END
 await 60 "two pods" k wait --for=condition=Ready pod/one pod/two --timeout=1s
 address() { k get pod "$1" -o jsonpath='{.status.podIP}'; }
 one=$(address one) two=$(address two)
-case "$one $two" in 10.244.0.*\ 10.244.0.*) ;; *) fail "addresses $one, $two" ;; esac
+case "$one $two" in 10.245.0.*\ 10.245.0.*) ;; *) fail "addresses $one, $two" ;; esac
 [ "$(k exec two -- wget -qO- http://one:8080)" = one ] || fail "pod to pod, by name"
 [ "$(k exec one -- wget -qO- "http://$two:8080")" = two ] || fail "pod to pod"
 [ "$(ip netns exec lan busybox wget -qO- http://192.0.2.10:18080)" = one ] || fail "host port"
@@ -180,8 +184,6 @@ say "pods $one and $two: the kubelet's probes, pod to pod by address and by name
 k -n kube-system exec ds/dcni -c dnetd -- dcni-node host dnet ports | tee /mnt/k/ports | grep -q 18080 || fail "dnet ports: $(cat /mnt/k/ports)"
 
 ### Services of Kubernetes
-kube-proxy --kubeconfig="$KUBECONFIG" --hostname-override=node1 --proxy-mode=iptables --conntrack-max-per-core=0 \
-	--conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0 >/mnt/k/proxy.log 2>&1 &
 k create service nodeport one --tcp=80:8080 --node-port=30080 >/dev/null
 service=$(k get service one -o jsonpath='{.spec.clusterIP}')
 await 30 "a service" k exec two -- timeout 2 wget -qO- "http://$service"
@@ -237,12 +239,12 @@ say "upgraded to 0.0.2 under traffic: nothing lost"
 shows() { /opt/cni/bin/dbridge 2>&1 | grep -q "$1" && k -n kube-system rollout status ds/dcni --timeout=2s; }
 k -n kube-system rollout undo ds/dcni >/dev/null
 await 60 "the version before" shows v0.0.1
-sed 's/"10.244.0.0\/24"/"10.244.0.0"/' "$W/dcni-0.0.2.yaml" | k apply -f - >/dev/null
+sed 's/"podCIDR"/"10.245.0.0"/' "$W/dcni-0.0.2.yaml" | k apply -f - >/dev/null
 refused() { k -n kube-system logs -l app.kubernetes.io/name=dcni -c install --tail=5 | grep 'subnet'; }
 await 60 "a configuration is refused" refused
 say "$(refused | tail -1)"
 shows v0.0.1 >/dev/null 2>&1 && fail "the broken configuration was rolled out"
-grep -q '10.244.0.0/24' /etc/cni/net.d/10-dcni.conflist || fail "the network's file was replaced"
+grep -q '"10.245.0.0/24"' /etc/cni/net.d/10-dcni.conflist || fail "the network's file was replaced"
 [ "$(k exec two -- wget -qO- http://one:8080)" = one ] || fail "a name, with a configuration that is none"
 k apply -f "$W/dcni-0.0.2.yaml" >/dev/null
 k -n kube-system delete pods -l app.kubernetes.io/name=dcni --field-selector=status.phase=Pending >/dev/null

@@ -28,6 +28,9 @@ func (n *node) install() error {
 	if err != nil {
 		return err
 	}
+	if data, err = n.fill(data); err != nil {
+		return err
+	}
 	if err := n.check(data); err != nil {
 		return fmt.Errorf("%s: %w", n.network, err)
 	}

@@ -1,7 +1,7 @@
 // Command dcni-node is what the container image for Kubernetes starts: it puts the plugins on the node,
 // runs dnetd there, and takes the plugins away again. docs/kubernetes.md is its manual.
 //
-//	dcni-node install --bin DIR --conf FILE --network FILE
+//	dcni-node install --bin DIR --conf FILE --network FILE [--node NAME]
 //	dcni-node serve [FLAGS of dnetd serve]
 //	dcni-node ready | alive
 //	dcni-node host PROGRAM [ARG...]
@@ -77,18 +77,32 @@ type node struct {
 	bin     string // of the plugins
 	conf    string // the network's file, which runtimes read
 	network string // the configuration, from the ConfigMap; empty for removal
+	name    string // as Kubernetes has it; empty where no podCIDR is asked for
 	from    string // where the image has the plugins
 	out     io.Writer
+
+	podCIDRs func() ([]string, error) // asks the API server for those of the node
 }
 
 func parse(verb string, args []string, out io.Writer) (*node, error) {
 	n := &node{from: imagePlugins, out: out}
+	n.podCIDRs = func() ([]string, error) {
+		address, err := apiServer(os.Getenv)
+		if err == nil && n.name == "" {
+			err = errors.New("--node: must be there, for podCIDR is that node's")
+		}
+		if err != nil {
+			return nil, err
+		}
+		return askPodCIDRs(address, secrets, n.name)
+	}
 	f := flag.NewFlagSet("dcni-node "+verb, flag.ContinueOnError)
 	f.SetOutput(out)
 	f.StringVar(&n.bin, "bin", "", "`folder` of the node's plugins")
 	f.StringVar(&n.conf, "conf", "", "`file` of the network on the node, which ends in .conflist")
 	if verb == "install" {
 		f.StringVar(&n.network, "network", "", "`file` that has the network's configuration")
+		f.StringVar(&n.name, "node", "", "the node's `name`, where that configuration says podCIDR")
 	}
 	if err := f.Parse(args); err != nil {
 		return nil, err
