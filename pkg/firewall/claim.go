@@ -76,15 +76,26 @@ func (c Claim) Allocated(others []Claim, sibling func(comment string) bool) erro
 	return nil
 }
 
-// AllocatedTo returns Docker's error for a port of the host that another has, by the comments of both.
-// Where one of them is a service, it says who that is.
+// AllocatedTo returns Docker's error for a port of the host that another has, by the comments of both: an
+// [AllocatedError]. Where one of them is a service, it says who that is.
 func AllocatedTo(at, wants, has string) error {
 	by := ""
 	if IsOfService(wants) || IsOfService(has) {
 		by = " to " + OwnerWords(has)
 	}
-	return wire.Errorf(wire.CodePortTaken, "Bind for %s failed: port is already allocated%s", at, by)
+	return &AllocatedError{wire.Errorf(wire.CodePortTaken, "Bind for %s failed: port is already allocated%s", at, by), has}
 }
+
+// An AllocatedError says that a port of the host is another's.
+type AllocatedError struct {
+	err *wire.Error
+	By  string // comment of who has it, "" where that is not known
+}
+
+func (e *AllocatedError) Error() string { return e.err.Error() }
+
+// Unwrap returns the error with its code.
+func (e *AllocatedError) Unwrap() error { return e.err }
 
 // ImpliedRelay returns the claim that a port has without an element: a port of both
 // families is relayed for IPv6 where the container has IPv4 only. ok is false where

@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
@@ -184,6 +185,17 @@ func (i *Ingress) String() string {
 	return i.Key() + ": " + strings.Join(words, ", ")
 }
 
+// Without returns it without what leads to tasks from the ports of some claims.
+func (i *Ingress) Without(claims []*Endpoint) *Ingress {
+	without := *i
+	without.Turns = slices.DeleteFunc(slices.Clone(i.Turns), func(t Turn) bool {
+		return slices.ContainsFunc(claims, func(e *Endpoint) bool {
+			return Comment(e.Owner) == t.Owner && e.Ports[0].Protocol == t.Protocol && e.Ports[0].HostPort == t.Port
+		})
+	})
+	return &without
+}
+
 // RefusedError says which ports of services can't be had on this host: another program listens there, or
 // a container publishes them. The others are as they are to be.
 type RefusedError struct {
@@ -202,6 +214,31 @@ func (e *RefusedError) Error() string {
 
 // Unwrap returns the errors.
 func (e *RefusedError) Unwrap() []error { return e.Errs }
+
+// Of returns what is refused of some claims; nil where that is nothing.
+func (e *RefusedError) Of(claims []*Endpoint) *RefusedError {
+	if e == nil {
+		return nil
+	}
+	of := &RefusedError{}
+	for i, c := range e.Claims {
+		if (&RefusedError{Claims: claims}).Has(c) {
+			of.Claims, of.Errs = append(of.Claims, c), append(of.Errs, e.Errs[i])
+		}
+	}
+	if len(of.Claims) == 0 {
+		return nil
+	}
+	return of
+}
+
+// ByServices reports whether other services have all that is refused.
+func (e *RefusedError) ByServices() bool {
+	return !slices.ContainsFunc(e.Errs, func(err error) bool {
+		by, is := errors.AsType[*AllocatedError](err)
+		return !is || !IsOfService(by.By)
+	})
+}
 
 // Has reports whether a claim is refused.
 func (e *RefusedError) Has(claim *Endpoint) bool {

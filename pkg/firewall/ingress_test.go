@@ -94,4 +94,21 @@ func TestRefused(t *testing.T) {
 	if !e.Has(one) || e.Has(other) || (*RefusedError)(nil).Has(one) || !errors.As(error(e), &coded) || coded.Code != wire.CodePortTaken {
 		t.Errorf("%v", e)
 	}
+	if of := e.Of([]*Endpoint{one}); of == nil || len(of.Errs) != 1 || e.Of([]*Endpoint{other}) != nil || (*RefusedError)(nil).Of([]*Endpoint{one}) != nil {
+		t.Errorf("of %v", of)
+	}
+	by := func(comments ...string) *RefusedError {
+		e := &RefusedError{}
+		for _, c := range comments {
+			e.Errs = append(e.Errs, AllocatedTo("0.0.0.0:80", Comment(one.Owner), c))
+		}
+		return e
+	}
+	service, container := Comment(OfService("web", "other")), "web c1/eth0"
+	if e.ByServices() || by(service, container).ByServices() || by("").ByServices() || !by(service, service).ByServices() {
+		t.Error("who has them is not told apart")
+	}
+	if err := by(service); !errors.As(err, &coded) || coded.Code != wire.CodePortTaken {
+		t.Errorf("%v", err)
+	}
 }

@@ -87,16 +87,20 @@ func (f *Firewall) ingressDiffers(want *firewall.Ingress) (c ingressChange, err 
 }
 
 // compareClaims notes which of the claims that are there the services are not to have, and of which
-// something is missing.
+// something is missing. A port may have gone from one of the services to another.
 func (c *ingressChange) compareClaims(want *firewall.Ingress, have []element, ours func(element) bool) {
-	there, claimed := map[elementID]element{}, map[elementID]bool{}
+	type claim struct {
+		at    elementID
+		owner string
+	}
+	there, claimed := map[elementID]element{}, map[claim]bool{}
 	for _, e := range have {
 		there[e.id()] = e
 	}
 	for _, e := range want.Claims {
 		missing := false
 		for _, el := range encodeAll(slices.Concat(e.Elements(), e.Guards())) {
-			claimed[el.id()] = true
+			claimed[claim{el.id(), el.comment}] = true
 			found := there[el.id()]
 			missing = missing || found.comment != el.comment || !bytes.Equal(found.data, el.data)
 		}
@@ -105,7 +109,7 @@ func (c *ingressChange) compareClaims(want *firewall.Ingress, have []element, ou
 		}
 	}
 	for _, e := range have {
-		if ours(e) && !claimed[e.id()] {
+		if ours(e) && !claimed[claim{e.id(), e.comment}] {
 			c.freed = append(c.freed, e)
 		}
 	}
@@ -144,15 +148,13 @@ func (f *Firewall) turnChains() (map[string]string, error) {
 // tasks. What they don't have any more is given back first: another may have it. Ports that can't be had are a
 // [firewall.RefusedError]. The caller holds the lock of the firewall.
 func (f *Firewall) ensureIngress(want *firewall.Ingress) (changed bool, err error) {
-	c, err := f.ingressDiffers(want)
+	c, blocked, err := f.leadable(want)
 	if err != nil {
 		return false, err
 	}
-	if !c.none() {
-		if err := f.commit(func(b *Batch) error { return b.ingress(c) }); err != nil {
-			return false, wrap("lead ports to tasks", err)
-		}
-		changed = true
+	changed, err = f.lead(c)
+	if err != nil {
+		return changed, err
 	}
 	refused := &firewall.RefusedError{}
 	for _, e := range c.claims {
@@ -165,10 +167,46 @@ func (f *Firewall) ensureIngress(want *firewall.Ingress) (changed bool, err erro
 			return changed, err
 		}
 	}
+	if !slices.Equal(refused.Claims, blocked) { // another program came, or has gone, just now
+		if c, err = f.ingressDiffers(want.Without(refused.Claims)); err != nil {
+			return changed, err
+		}
+		did, err := f.lead(c)
+		if changed = changed || did; err != nil {
+			return changed, err
+		}
+	}
 	if len(refused.Claims) > 0 {
 		return changed, refused
 	}
 	return changed, nil
+}
+
+// leadable returns what differs, but for what leads to tasks from ports that can't be had, which are
+// blocked: they are another program's, and lead there.
+func (f *Firewall) leadable(want *firewall.Ingress) (c ingressChange, blocked []*firewall.Endpoint, err error) {
+	if c, err = f.ingressDiffers(want); err != nil {
+		return c, nil, err
+	}
+	for _, e := range c.claims {
+		why := f.publishable(e)
+		by, is := errors.AsType[*firewall.AllocatedError](why)
+		if why != nil && (!is || !want.IsOfNetwork(by.By)) { // what another of the services had is given back
+			blocked = append(blocked, e)
+		}
+	}
+	if len(blocked) > 0 {
+		c, err = f.ingressDiffers(want.Without(blocked))
+	}
+	return c, blocked, err
+}
+
+// lead makes a change, but for claims.
+func (f *Firewall) lead(c ingressChange) (changed bool, err error) {
+	if c.none() {
+		return false, nil
+	}
+	return true, wrap("lead ports to tasks", f.commit(func(b *Batch) error { return b.ingress(c) }))
 }
 
 // ingress appends a change.
@@ -280,7 +318,7 @@ func (f *Firewall) checkIngress(want *firewall.Ingress) error {
 			return err
 		}
 	}
-	c, err := f.ingressDiffers(want)
+	c, blocked, err := f.leadable(want)
 	if err != nil {
 		return err
 	}
@@ -295,7 +333,7 @@ func (f *Firewall) checkIngress(want *firewall.Ingress) error {
 		errs = append(errs, fmt.Errorf("services of network %s have ports that they are not to have", want.Network))
 	}
 	for _, e := range c.claims {
-		if f.publishable(e) == nil {
+		if !slices.Contains(blocked, e) {
 			errs = append(errs, f.CheckEndpoint(e))
 		}
 	}

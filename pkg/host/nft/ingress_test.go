@@ -107,12 +107,40 @@ func TestIngress(t *testing.T) {
 		if err := f.Check(wants); err != nil {
 			t.Errorf("what can't be had is a difference: %v", err)
 		}
-		for _, in := range []*firewall.Ingress{in, other, wants} {
+		if got := hosttest.NFT(t, "list", "map", "inet", "dcni", "ingress4"); strings.Contains(got, "8082") {
+			t.Errorf("what the container publishes leads to tasks:\n%s", got)
+		}
+		// The port goes to another service of the network, and to one of the same name with another address.
+		next, moved := ingressOf("web", "next", 8081, false, "10.9.0.1"), ingressOf("web", "next", 8081, false, "10.9.0.1")
+		for _, c := range moved.Claims {
+			c.Addresses[0] = c.Addresses[0].Next()
+		}
+		for _, in := range []*firewall.Ingress{next, moved} {
+			if _, err := f.Ensure(in); err != nil {
+				t.Error(err)
+			}
+			if got, want := hosttest.NFT(t, "list", "map", "inet", "dcni", "ports4"), `tcp . 8081 comment "_service _web/next" : `+in.Claims[0].Addresses[0].String(); !strings.Contains(got, want) {
+				t.Errorf("no %s in\n%s", want, got)
+			}
+			if err := f.Check(in); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, in := range []*firewall.Ingress{moved, other, wants} {
 			if err := f.Remove(in); err != nil {
 				t.Error(err)
 			}
 		}
 		if err := f.RemoveEndpoint(hosttest.Endpoint("c1", hosttest.Both, hosttest.Port("127.0.0.1", 8082, "tcp", 80))); err != nil {
+			t.Error(err)
+		}
+		if _, err := f.Ensure(wants); err != nil {
+			t.Errorf("the container has gone: %v", err)
+		}
+		if got := hosttest.NFT(t, "list", "map", "inet", "dcni", "ingress4"); !strings.Contains(got, "8082") {
+			t.Errorf("nothing leads to tasks:\n%s", got)
+		}
+		if err := f.Remove(wants); err != nil {
 			t.Error(err)
 		}
 		if got := hosttest.NFT(t, "list", "table", "inet", "dcni"); got != before {
