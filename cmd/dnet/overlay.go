@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dcni/pkg/cluster"
+	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
 	"dcni/pkg/mode"
 	"dcni/pkg/network"
@@ -336,11 +337,24 @@ func (a *app) createOverlayService(s service.Service) error {
 	if err != nil {
 		return err
 	}
-	if err := a.publishHere(made.Service); err != nil {
+	if err := a.publishSoon(made.Service); err != nil {
 		return errors.Join(err, c.RemoveService(ctx, s.Network, s.Name))
 	}
 	fmt.Fprintln(a.out(true), s.Name)
 	return nil
+}
+
+// publishSoon takes a new service's ports on this node. What a service has that was removed just now, this
+// node's dnetd gives back when it hears of that: the cluster has a port for one service only.
+func (a *app) publishSoon(s service.Service) error {
+	const hears, step = 5 * time.Second, 50 * time.Millisecond
+	for began := time.Now(); ; time.Sleep(step) {
+		err := a.publishHere(s)
+		refused, is := errors.AsType[*firewall.RefusedError](err)
+		if !is || !refused.ByServices() || time.Since(began) > hears {
+			return err
+		}
+	}
 }
 
 // publishHere takes a new service's ports on this node, all of them or none, if it has the network. On other
@@ -369,11 +383,9 @@ func (a *app) publishHere(s service.Service) error {
 		n.Services = append(slices.Clone(n.Services), s)
 	}
 	refused, err := m.EnsureIngress(n)
-	for _, claim := range s.Claims() {
-		if err == nil && refused.Has(claim) {
-			_, failed := m.EnsureIngress(before)
-			return errors.Join(refused, failed)
-		}
+	if refused = refused.Of(s.Claims()); err == nil && refused != nil {
+		_, failed := m.EnsureIngress(before)
+		return errors.Join(refused, failed)
 	}
 	return err
 }

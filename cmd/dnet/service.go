@@ -177,10 +177,8 @@ func (a *app) publishService(m machine, s service.Service) error {
 		return err
 	}
 	refused, err := m.EnsureIngress(n)
-	for _, claim := range s.Claims() {
-		if err == nil && refused.Has(claim) {
-			err = refused
-		}
+	if refused = refused.Of(s.Claims()); err == nil && refused != nil {
+		return refused
 	}
 	return err
 }
