@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -111,6 +112,7 @@ func (s suite) setup(env *testscript.Env) error {
 	env.Setenv("CNI_PATH", "/opt/cni/bin")
 	dir, _ := filepath.Abs(examples) // the test runs in this folder
 	env.Setenv("EXAMPLES", dir)
+	env.Setenv("CHURN", cmp.Or(os.Getenv("DCNI_CHURN"), "20")) // seconds of tasks that come and go
 	for name, value := range s.conf {
 		env.Setenv(name, value)
 	}
