@@ -1,6 +1,7 @@
 package records
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -128,6 +129,15 @@ func (d ConfDir) WithSidePlugins(list []byte) ([]byte, error) {
 func (d ConfDir) Configures(name string) bool {
 	files, err := d.List()
 	return err != nil || slices.ContainsFunc(files, func(f ConfFile) bool { return f.Configures(name) })
+}
+
+// Holds reports whether the file at a path still has a list, as [ConfDir.WithSidePlugins] gives it.
+func (d ConfDir) Holds(path string, list []byte) bool {
+	f := readConf(path)
+	if f.Err == nil && filepath.Ext(path) == ".conflist" {
+		f.Data, f.Err = d.WithSidePlugins(f.Data)
+	}
+	return f.Err == nil && bytes.Equal(f.Data, list)
 }
 
 // Configured reports whether a file, if it is there, configures a network. One that

@@ -37,6 +37,10 @@ func TestConfDir(t *testing.T) {
 	if got := strings.Join(names, " "); got != "05-b.json 10-a.conf dcni-web.conflist" {
 		t.Errorf("listed %s", got)
 	}
+	whole := []byte(`{"name": "web", "more": 1}`)
+	if !d.Holds(d.Path("web"), whole) || d.Holds(d.Path("web"), whole[1:]) || d.Holds(d.Path("gone"), whole) || d.Holds("", whole) {
+		t.Error("a file's list is not compared with what is there")
+	}
 	if !d.Configures("web") || !d.Configures("a") || d.Configures("notes") || !Configured(d.Path("web"), "web") || Configured(d.Path("web"), "a") {
 		t.Error("Configures or Configured is wrong")
 	}
