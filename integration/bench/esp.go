@@ -36,7 +36,7 @@ func again(o options, what string) error {
 	}
 	for range 3 {
 		cmd := exec.Command("scripts/vm/run", "env", inMachine+"=1", program, what, "-bin", o.bin)
-		cmd.Env = append(os.Environ(), "TIMEOUT=1200")
+		cmd.Env = append(os.Environ(), "TIMEOUT="+vmSeconds)
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 		if err = cmd.Run(); err == nil || cmd.ProcessState.ExitCode() != noMachine {
 			return err

@@ -289,7 +289,8 @@ func (o *overlayRun) sizeWithServices(n *testhost.Host) error {
 }
 
 // besideIPVS compares connections through a service's virtual address with those through a Swarm's. All is on
-// one node, for both: IPVS is in the client's network namespace, as our rules are. A bridge network will do for
+// one node, for both. Docker 20.10 has IPVS in a network namespace of its own for each network of a node, through
+// which packets to and from a task pass; our rules are in the client's. A bridge network will do for
 // ours, for which a cluster need not run in the emulated machine.
 func (b *run) besideIPVS() error {
 	r, done, err := b.wire([]string{"n1"})
