@@ -62,7 +62,7 @@ type options struct {
 func parse(args []string, stdout io.Writer) (options, error) {
 	o := options{}
 	f, version := usage.Flags("dclusterd")
-	f.StringVar(&o.confDir, "conf-dir", records.DefaultConfDir, "`folder` of network configurations")
+	f.StringVar(&o.confDir, "conf-dir", string(records.DefaultConfDir()), "`folder` of network configurations")
 	f.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
 	f.DurationVar(&o.grace, "address-grace", overlay.Grace*time.Second, "`time` that a node keeps its addresses which this one finds dead")
 	f.IntVar(&o.snapshots, "snapshots", defaultSnapshots, "`number` of daily snapshots of the store that are kept; 0: none are written")

@@ -116,7 +116,7 @@ func main() {
 		os.Exit(sandbox.Main(os.Args[2]))
 	}
 	a := &app{
-		store: records.Default(), conf: records.DefaultConfDir,
+		store: records.Default(), conf: records.DefaultConfDir(),
 		args: os.Args[1:], env: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		waits: &waits{}, root: "/", detached: sandbox.IsDetached(), openHost: openHost, condition: condition.Read,
 	}

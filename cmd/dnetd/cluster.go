@@ -37,7 +37,7 @@ func clusterStarter(store records.Store) func() error {
 		_ = client.Close() // it was asked nothing
 		return true
 	}
-	s := start.Starter{Store: store, ConfDir: records.DefaultConfDir, Answers: answers}
+	s := start.Starter{Store: store, ConfDir: records.DefaultConfDir(), Answers: answers}
 	var one sync.Mutex
 	return func() error {
 		one.Lock()

@@ -185,7 +185,7 @@ func confSweeper(store records.Store) func() error {
 	if store.Run != records.Default().Run {
 		return func() error { return nil }
 	}
-	return func() error { return store.SweepConf(records.DefaultConfDir) }
+	return func() error { return store.SweepConf(records.DefaultConfDir()) }
 }
 
 // healOnce puts everything back as the records say and prints what was done. It

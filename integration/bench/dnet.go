@@ -80,7 +80,7 @@ const (
 
 // crowd makes networks and attachments: files, which is all that dnet looks at.
 func crowd() error {
-	store, conf := records.Default(), records.ConfDir(records.DefaultConfDir)
+	store, conf := records.Default(), records.DefaultConfDir()
 	name := func(i int) string { return fmt.Sprintf("net%d", i%manyNetworks) }
 	for i := range manyNetworks + 1 {
 		network := name(i)

@@ -243,7 +243,7 @@ func avoid(n network.Description, f Facts) ([]netip.Prefix, error) {
 // runtimes keep networks or the one that dnet made, or a route of its subnet on
 // this host.
 func alive(n registry.Network, f Facts) bool {
-	if n.Conf != "" && records.Configured(n.Conf, n.Name) || records.ConfDir(records.DefaultConfDir).Configures(n.Name) {
+	if n.Conf != "" && records.Configured(n.Conf, n.Name) || records.DefaultConfDir().Configures(n.Name) {
 		return true
 	}
 	routes, err := f.Routes()

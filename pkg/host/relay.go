@@ -7,6 +7,7 @@ import (
 
 	"dcni/pkg/host/agent"
 	"dcni/pkg/host/hostports"
+	"dcni/pkg/records"
 	"dcni/pkg/wire"
 )
 
@@ -21,7 +22,7 @@ func (h *Host) PortHolder() string { return hostports.RuntimeThatBinds() }
 // RefreshRelay has dnetd hold the ports of an attachment that came, or no more
 // those that went. Without a dnetd it is nil: one that starts reads the records.
 func RefreshRelay(a wire.Attachment) error {
-	_, err := agent.Call(agent.DefaultSocket, relayTime, agent.Request{Op: agent.Refresh, Attachment: &a})
+	_, err := agent.Client{Store: records.Default()}.Call(relayTime, agent.Request{Op: agent.Refresh, Attachment: &a})
 	if errors.Is(err, agent.ErrAbsent) {
 		return nil
 	}

@@ -11,16 +11,13 @@ import (
 	"dcni/pkg/wire"
 )
 
-// Where a network's list of plugins is found: libcni keeps the list of each ADD and what
-// came of it, dnet and runtimes read their networks from the other.
-const (
-	libcniResults = "/var/lib/cni/results"
-	networkLists  = "/etc/cni/net.d"
-)
+// libcniResults is where libcni keeps the list of plugins of each ADD and what
+// came of it. dnet and runtimes read their networks from [DefaultConfDir].
+const libcniResults = "/var/lib/cni/results"
 
 // Kept returns what libcni keeps of an attachment that a runtime made, with what DEL needs to
 // be told but for where the plugins are; nil where that is not kept.
-func (s Store) Kept(a wire.Attachment) *Connection { return keptIn(libcniResults, networkLists, a) }
+func (s Store) Kept(a wire.Attachment) *Connection { return keptIn(libcniResults, DefaultConfDir(), a) }
 
 func keptIn(results string, lists ConfDir, a wire.Attachment) *Connection {
 	var kept keptAttachment
@@ -44,7 +41,7 @@ func keptIn(results string, lists ConfDir, a wire.Attachment) *Connection {
 
 // ChainOf returns the list of plugins of an attachment, nothing where none is found.
 func (s Store) ChainOf(a wire.Attachment) network.Chain {
-	return chainIn(libcniResults, networkLists, a)
+	return chainIn(libcniResults, string(DefaultConfDir()), a)
 }
 
 func chainIn(results, lists string, a wire.Attachment) network.Chain {

@@ -14,10 +14,11 @@ import (
 
 	"dcni/pkg/network"
 	"dcni/pkg/records/disk"
+	"dcni/pkg/records/places"
 )
 
-// DefaultConfDir is where runtimes look for networks.
-const DefaultConfDir = "/etc/cni/net.d"
+// DefaultConfDir is where runtimes look for networks, see [places.Conf].
+func DefaultConfDir() ConfDir { return ConfDir(places.Conf()) }
 
 // maxConf is the limit of a network's file, in bytes.
 const maxConf = 4 << 20

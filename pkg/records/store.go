@@ -88,6 +88,7 @@ import (
 
 	"dcni/pkg/ipam"
 	"dcni/pkg/records/disk"
+	"dcni/pkg/records/places"
 )
 
 // Store is where things are remembered.
@@ -97,8 +98,10 @@ type Store struct {
 	Log io.Writer // takes a line for each file that is moved away, see [disk.UnreadableError]; nil: none
 }
 
-// Default returns the store in its fixed places.
-func Default() Store { return Store{Run: "/run/dcni", Lib: ipam.DefaultDataDir, Log: os.Stderr} }
+// Default returns the store in its usual places: /run/dcni and /var/lib/dcni, or a user's own.
+func Default() Store {
+	return Store{Run: places.Run(), Lib: places.Lib(ipam.DefaultDataDir), Log: os.Stderr}
+}
 
 // DataDir returns a directory named in a configuration, Lib by default.
 func (s Store) DataDir(dir string) string {

@@ -11,6 +11,7 @@ import (
 
 	"dcni/pkg/host/detach"
 	"dcni/pkg/records"
+	"dcni/pkg/records/places"
 )
 
 const program = "dclusterd"
@@ -63,7 +64,7 @@ func (s Starter) spawn() (<-chan error, error) {
 	defer log.Close()
 	p, err := detach.Command{
 		Path: path, Args: []string{program, "--on-demand", "--conf-dir", string(s.ConfDir)},
-		Env: []string{"PATH=" + os.Getenv("PATH")}, Dir: "/", Files: []*os.File{nil, log, log},
+		Env: append(places.Environment(), "PATH="+os.Getenv("PATH")), Dir: "/", Files: []*os.File{nil, log, log},
 	}.Start()
 	if err != nil {
 		return nil, err

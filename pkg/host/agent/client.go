@@ -12,6 +12,7 @@ import (
 
 	"dcni/pkg/host/detach"
 	"dcni/pkg/records"
+	"dcni/pkg/records/places"
 	"dcni/pkg/wire"
 )
 
@@ -35,8 +36,7 @@ type Client struct {
 	NeverStart bool
 }
 
-// socket is where dnetd listens: [DefaultSocket], with the records in
-// their usual place.
+// socket is where dnetd listens: with the records in their usual place, [DefaultSocket].
 func (c Client) socket() string { return filepath.Join(c.Store.Run, "dnetd.sock") }
 
 // Call sends dnetd a request, if it is there.
@@ -150,7 +150,7 @@ func (c Client) spawn(program string, deadline time.Time) error {
 	defer log.Close()
 	p, err := detach.Command{
 		Path: program, Args: []string{"dnetd", "serve", "--on-demand", "--socket", c.socket()},
-		Env: []string{"PATH=" + os.Getenv("PATH")}, Dir: "/", Files: []*os.File{nil, log, log},
+		Env: append(places.Environment(), "PATH="+os.Getenv("PATH")), Dir: "/", Files: []*os.File{nil, log, log},
 	}.Start()
 	if err != nil {
 		return err
