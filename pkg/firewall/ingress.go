@@ -127,7 +127,8 @@ func weight(slot int, task netip.AddrPort) uint64 {
 const HashSeed = 0x64636e69
 
 // Lines returns the rules of the port's chain as nft(8) lists them. TCP that begins no connection
-// had one that was forgotten, to a task that is gone.
+// had one that was forgotten, to a task that is gone. nft wants the protocol before a port, or can't
+// load what it has listed itself.
 func (t Turn) Lines() []string {
 	family := byFamily(t.V6, "ip", "ip6")
 	turns := t.Turns()
@@ -148,7 +149,7 @@ func (t Turn) Lines() []string {
 		}
 		first = by + " map { " + strings.Join(words, ", ") + " }"
 	}
-	return []string{"tcp flags ! syn reject with tcp reset", "dnat " + family + " to " + first}
+	return []string{"tcp flags ! syn reject with tcp reset", "meta l4proto " + t.Protocol + " dnat " + family + " to " + first}
 }
 
 // Comment returns the comment of the chain's rules, by which they are known again: a hash of what

@@ -19,18 +19,18 @@ func tasks(words ...string) (list []netip.AddrPort) {
 
 func TestTurnLines(t *testing.T) {
 	for want, turn := range map[string]Turn{
-		"meta l4proto tcp reject with tcp reset\nreject":                                                                  {Protocol: "udp", Port: 53},
-		"tcp flags ! syn reject with tcp reset\ndnat ip to 10.9.0.1:80":                                                   {Tasks: tasks("10.9.0.1:80")},
-		"tcp flags ! syn reject with tcp reset\ndnat ip6 to [fd00::1]:80":                                                 {V6: true, Tasks: tasks("[fd00::1]:80"), Sticky: true},
-		"tcp flags ! syn reject with tcp reset\ndnat ip to numgen inc mod 2 map { 0 : 10.9.0.1 . 80, 1 : 10.9.0.2 . 80 }": {Tasks: tasks("10.9.0.1:80", "10.9.0.2:80")},
-		"tcp flags ! syn reject with tcp reset\ndnat ip6 to numgen inc mod 2 map { 0 : fd00::1 . 80, 1 : fd00::2 . 80 }":  {V6: true, Tasks: tasks("[fd00::1]:80", "[fd00::2]:80")},
+		"meta l4proto tcp reject with tcp reset\nreject":                                                                                   {Protocol: "udp", Port: 53},
+		"tcp flags ! syn reject with tcp reset\nmeta l4proto tcp dnat ip to 10.9.0.1:80":                                                   {Protocol: "tcp", Tasks: tasks("10.9.0.1:80")},
+		"tcp flags ! syn reject with tcp reset\nmeta l4proto tcp dnat ip6 to [fd00::1]:80":                                                 {V6: true, Protocol: "tcp", Tasks: tasks("[fd00::1]:80"), Sticky: true},
+		"tcp flags ! syn reject with tcp reset\nmeta l4proto tcp dnat ip to numgen inc mod 2 map { 0 : 10.9.0.1 . 80, 1 : 10.9.0.2 . 80 }": {Protocol: "tcp", Tasks: tasks("10.9.0.1:80", "10.9.0.2:80")},
+		"tcp flags ! syn reject with tcp reset\nmeta l4proto tcp dnat ip6 to numgen inc mod 2 map { 0 : fd00::1 . 80, 1 : fd00::2 . 80 }":  {V6: true, Protocol: "tcp", Tasks: tasks("[fd00::1]:80", "[fd00::2]:80")},
 	} {
 		if got := strings.Join(turn.Lines(), "\n"); got != want {
 			t.Errorf("%+v:\n%s\nwant\n%s", turn, got, want)
 		}
 	}
-	sticky := Turn{Tasks: tasks("10.9.0.1:80", "10.9.0.2:80"), Sticky: true}
-	if got := sticky.Lines()[1]; !strings.HasPrefix(got, "dnat ip to jhash ip saddr mod 256 seed 0x64636e69 map { 0 : 10.9.0.") {
+	sticky := Turn{Protocol: "udp", Tasks: tasks("10.9.0.1:80", "10.9.0.2:80"), Sticky: true}
+	if got := sticky.Lines()[1]; !strings.HasPrefix(got, "meta l4proto udp dnat ip to jhash ip saddr mod 256 seed 0x64636e69 map { 0 : 10.9.0.") {
 		t.Error(got)
 	}
 	turn := Turn{Owner: Comment(OfService("web", "api")), V6: true, Protocol: "tcp", Port: 8080}
@@ -46,7 +46,7 @@ func TestTurnLines(t *testing.T) {
 
 // TestSlots wants slots spread over tasks, and only those to move whose task goes.
 func TestSlots(t *testing.T) {
-	all := Turn{Tasks: tasks("10.9.0.1:80", "10.9.0.2:80", "10.9.0.3:80", "10.9.0.4:80", "10.9.0.5:80"), Sticky: true}
+	all := Turn{Protocol: "tcp", Tasks: tasks("10.9.0.1:80", "10.9.0.2:80", "10.9.0.3:80", "10.9.0.4:80", "10.9.0.5:80"), Sticky: true}
 	fewer := all
 	gone := all.Tasks[2]
 	fewer.Tasks = slices.Delete(slices.Clone(all.Tasks), 2, 3)

@@ -264,6 +264,9 @@ func turnRules(id uint32, t firewall.Turn) [][]expr.Any {
 		first.NoSYN()
 	}
 	first.Reset()
+	if len(turns) > 0 {
+		second.Match(firewall.IsProto(t.Protocol))
+	}
 	switch {
 	case len(turns) == 0:
 		second.Add(&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH})

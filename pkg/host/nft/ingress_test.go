@@ -3,6 +3,8 @@ package nft
 import (
 	"errors"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -63,6 +65,14 @@ func TestIngress(t *testing.T) {
 				if plain := strings.ReplaceAll(strings.ReplaceAll(got, ",\n\t\t\t     ", ", "), "\n\t\t\t", ""); !turn.Sticky && !strings.Contains(plain, chain) {
 					t.Errorf("no\n%s in\n%s", chain, got)
 				}
+			}
+			saved := filepath.Join(t.TempDir(), "saved.nft")
+			if err := os.WriteFile(saved, []byte("delete table inet dcni\n"+got), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			hosttest.NFT(t, "-f", saved)
+			if err := f.Check(in); err != nil {
+				t.Errorf("%s, saved and loaded again: %v", in, err)
 			}
 			if n := strings.Count(got, "chain ingress"); n != 2 {
 				t.Errorf("%d chains in\n%s", n, got)
