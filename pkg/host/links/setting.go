@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,11 +27,23 @@ func (s setting) Ensure() (bool, error) {
 	if s.moot(err) {
 		return false, nil
 	}
-	if err != nil || have == s.o.Value {
+	if err != nil || s.isValue(have) {
 		return false, err
 	}
 	s.o.Was = have
 	return true, s.set(s.o.Value)
+}
+
+// isValue reports whether the kernel has the value, which it may write in another way than was asked
+// for: numbers in decimal, and neighbours' times in whole ticks of its clock, rounded up.
+func (s setting) isValue(have string) bool {
+	want, unread := strconv.ParseInt(strings.TrimSpace(s.o.Value), 0, 64)
+	is, other := strconv.ParseInt(have, 10, 64)
+	if have == s.o.Value || unread != nil || other != nil {
+		return have == s.o.Value
+	}
+	const tick = 10 // ms, of the slowest clock: CONFIG_HZ_100
+	return is == want || strings.HasSuffix(s.o.Path, "_ms") && is > want && is-want < tick
 }
 
 // moot reports whether a setting is missing that says what is so without it: a
@@ -56,7 +69,7 @@ func (s setting) Check() error {
 	if s.moot(err) || s.isOwners() {
 		return nil
 	}
-	if err == nil && have != s.o.Value {
+	if err == nil && !s.isValue(have) {
 		err = fmt.Errorf("is %s", have)
 	}
 	return err
