@@ -85,6 +85,8 @@ type healer struct {
 	lost func() (bool, error)
 	// sweep removes what killed writers have left of networks' files.
 	sweep func() error
+	// sweepRules removes rules of what is not there any more, and returns what that was.
+	sweepRules func() ([]string, error)
 	// services puts back the ports of services, which no record of an attachment has; nil: there are none.
 	services func() error
 
@@ -111,7 +113,7 @@ type queueItem struct {
 func newHealer(store *records.CachedStore, log *slog.Logger) *healer {
 	return &healer{
 		store: store, log: log, counts: &healCounts{}, reap: connectionReaper(store.Store), blocked: blockedNetworks(store.Store), lost: lostByIPTables(store.Store), now: time.Now,
-		sweep:  confSweeper(store.Store),
+		sweep: confSweeper(store.Store), sweepRules: ruleSweeper(store.Store),
 		events: map[watch.Event]bool{}, woken: make(chan struct{}, 1),
 		queue: map[healKey]*queueItem{}, limiters: map[runKey]*limiter{}, lines: map[runKey]*limiter{}, known: map[string]bool{},
 	}
@@ -365,14 +367,23 @@ func (h *healer) healDue(ctx context.Context) {
 		h.heal(ctx, keys, []healKey{{}})
 		h.healServices(ctx)
 		h.reapConnections(ctx)
-		if err := h.sweep(); err != nil {
-			h.logOnce(err)
-		}
+		h.sweepAll()
 		h.add(healKey{}, max(healEvery, healShare*time.Since(now)))
 		return
 	}
 	list = slices.DeleteFunc(list, func(k healKey) bool { return !h.ready(k, keys) })
 	h.heal(ctx, keys, list)
+}
+
+// sweepAll removes what no record mentions.
+func (h *healer) sweepAll() {
+	swept, err := h.sweepRules()
+	for _, what := range swept {
+		h.log.Info("rules that were put back are removed", "what", what)
+	}
+	if err := errors.Join(err, h.sweep()); err != nil {
+		h.logOnce(err)
+	}
 }
 
 // healServices puts back the ports of services.

@@ -188,6 +188,22 @@ func confSweeper(store records.Store) func() error {
 	return func() error { return store.SweepConf(records.DefaultConfDir()) }
 }
 
+// ruleSweeper returns what [host.Host.SweepRules] does. Another store does not tell whose rules the
+// host's are.
+func ruleSweeper(store records.Store) func() ([]string, error) {
+	if store.Run != records.Default().Run {
+		return func() ([]string, error) { return nil, nil }
+	}
+	return func() ([]string, error) {
+		machine, err := host.New(store)
+		if err != nil {
+			return nil, err
+		}
+		defer machine.Close()
+		return machine.SweepRules()
+	}
+}
+
 // healOnce puts everything back as the records say and prints what was done. It
 // returns the exit status. A dnetd that runs is not asked, and need not run.
 func healOnce(ctx context.Context, store records.Store, stdout, stderr io.Writer) int {
@@ -211,7 +227,11 @@ func healOnce(ctx context.Context, store records.Store, stdout, stderr io.Writer
 		}
 	}
 	ended, err := h.reap()
-	errs = append(errs, err, h.sweep())
+	swept, failed := h.sweepRules()
+	for _, what := range swept {
+		fmt.Fprintln(stdout, "removed: "+what)
+	}
+	errs = append(errs, err, failed, h.sweep())
 	for _, a := range ended {
 		fmt.Fprintf(stdout, "%s: disconnected (the container is gone)\n", a)
 	}

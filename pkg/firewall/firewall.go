@@ -178,6 +178,15 @@ func Comment(owner wire.Attachment) string {
 	return s[:maxComment-len(id)] + id
 }
 
+// OwnerOf returns the attachment whose comment it is; false for one that is cut, and for what is no
+// attachment's.
+func OwnerOf(comment string) (a wire.Attachment, ok bool) {
+	network, rest, ofOne := strings.Cut(comment, " ")
+	container, ifName, whole := strings.Cut(rest, "/")
+	a = wire.Attachment{Network: network, Container: container, IfName: ifName}
+	return a, ofOne && whole && network != ServiceOwner && !strings.Contains(ifName, "#")
+}
+
 // NetworkComment returns the comment of a network's elements: its name.
 func NetworkComment(name string) string {
 	if len(name) <= maxComment-digestLen {

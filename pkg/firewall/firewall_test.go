@@ -269,3 +269,16 @@ func TestVersion(t *testing.T) {
 		t.Errorf("the rules have changed: Version must be %q", want)
 	}
 }
+
+func TestOwnerOf(t *testing.T) {
+	a := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
+	if got, ok := OwnerOf(Comment(a)); got != a || !ok {
+		t.Errorf("%q is of %v, %v", Comment(a), got, ok)
+	}
+	long := wire.Attachment{Network: strings.Repeat("n", 90), Container: strings.Repeat("c", 90), IfName: "eth0"}
+	for _, comment := range []string{Comment(long), NetworkComment("web"), Comment(OfService("web", "api")), ""} {
+		if got, ok := OwnerOf(comment); ok {
+			t.Errorf("%q is of %v", comment, got)
+		}
+	}
+}

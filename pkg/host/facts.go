@@ -71,5 +71,8 @@ func (h *Host) RemoveUnusedRules() error { return h.rules.RemoveUnused() }
 // LostByIPTables is [rules.Rules.LostByIPTables].
 func (h *Host) LostByIPTables() (bool, error) { return h.rules.LostByIPTables() }
 
+// SweepRules is [rules.Rules.Sweep].
+func (h *Host) SweepRules() ([]string, error) { return h.rules.Sweep() }
+
 // ESP is [xfrm.Kernel.ESP].
 func (h *Host) ESP() ([]wire.XfrmUse, []*wire.XfrmPolicy, error) { return h.ipsec.ESP() }

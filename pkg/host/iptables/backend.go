@@ -69,7 +69,7 @@ func index(six bool) int {
 func (f *Firewall) load(six, only bool) (*policy.Ruleset, error) {
 	k := &f.kept[index(six)]
 	now := uint32(0)
-	if onNFTables(six) {
+	if OnNFTables(six) {
 		now = generation()
 	}
 	same := now != 0 && now == k.generation || now == 0 && only && time.Since(k.at) < fresh
@@ -334,6 +334,16 @@ func (f *Firewall) Remove(o wire.Object) error {
 		})
 	})
 	return err
+}
+
+// Sweep removes all of dcni's rules of families.
+func (f *Firewall) Sweep(families []firewall.Family) (swept bool, err error) {
+	return each(families, func(six bool) (bool, error) {
+		return f.change(six, func(c *policy.Change) error {
+			c.All()
+			return nil
+		})
+	})
 }
 
 // Probe tells whether rules could be changed: the programs are there, and the kernel has what

@@ -118,9 +118,9 @@ func lockHolder() string {
 	return ""
 }
 
-// onNFTables reports whether a family's programs keep their rules in nf_tables, by the program
+// OnNFTables reports whether a family's programs keep their rules in nf_tables, by the program
 // that their names lead to.
-func onNFTables(six bool) bool {
+func OnNFTables(six bool) bool {
 	path, err := program(six, "-restore")
 	if err == nil {
 		path, err = filepath.EvalSymlinks(path)

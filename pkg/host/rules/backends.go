@@ -82,6 +82,10 @@ func (h *Rules) useIPTables(families []firewall.Family) error {
 	if len(added) == 0 {
 		return nil
 	}
+	// What is there by now was put back by a program that had saved it: it would keep ports.
+	if _, err := h.ipt.Sweep(added); err != nil {
+		return err
+	}
 	for _, f := range added {
 		if err := h.Records.SetUsesIPTables(int(f), true); err != nil {
 			return err
@@ -199,8 +203,12 @@ func (h *Rules) leave(backend firewall.Backend, up *firewall.Desired) error {
 	return errors.Join(errs...)
 }
 
-// LostByIPTables reports whether another program took something of iptables' rules.
+// LostByIPTables reports whether another program took something of iptables' rules, or put rules
+// back that no network has.
 func (h *Rules) LostByIPTables() (bool, error) {
+	if left, err := h.leftByIPTables(); err != nil || len(left) > 0 {
+		return len(left) > 0, err
+	}
 	if len(h.familiesByIPTables()) == 0 {
 		return false, nil
 	}
