@@ -2,6 +2,7 @@ package rules
 
 import (
 	"errors"
+	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
@@ -42,7 +43,7 @@ func (h *Rules) unusedByIPTables() []firewall.Family {
 }
 
 // Sweep removes what rules of other times have left: what of iptables' rules is dcni's where no network
-// is by them, and what the rules have of attachments without a record. A program that saves rules
+// is by them, what closes a host that is open, and what the rules have of attachments without a record. A program that saves rules
 // and puts them back, as nftables.service at boot, does that. It returns what it removed, in words.
 func (h *Rules) Sweep() (swept []string, err error) {
 	all, err := h.sweepIPTables()
@@ -53,7 +54,36 @@ func (h *Rules) Sweep() (swept []string, err error) {
 	for _, comment := range owners {
 		swept = append(swept, "rules of "+comment+", which is not attached")
 	}
-	return swept, errors.Join(err, failed)
+	families, unopened := h.sweepClosed()
+	for _, f := range families {
+		swept = append(swept, fmt.Sprintf("a rule that closed the host as a router of IPv%d", int(f)))
+	}
+	return swept, errors.Join(err, failed, unopened)
+}
+
+// sweepClosed opens the host as a router of the families that nftables closes it for and no record does,
+// and returns them.
+func (h *Rules) sweepClosed() ([]firewall.Family, error) {
+	if len(h.wronglyClosed()) == 0 {
+		return nil, nil
+	}
+	lock, err := h.Records.LockFirewall()
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Unlock()
+	wrong := h.wronglyClosed() // a plugin may have been about to say so
+	if len(wrong) == 0 {
+		return nil, nil
+	}
+	return wrong, h.closeRouter()
+}
+
+func (h *Rules) wronglyClosed() []firewall.Family {
+	rightly := h.closedByNFTables()
+	return slices.DeleteFunc(firewall.Families(), func(f firewall.Family) bool {
+		return slices.Contains(rightly, f) || h.nft.Check(&firewall.Router{Closed: []firewall.Family{f}}) != nil
+	})
 }
 
 // sweepOwners removes what the rules have of attachments without a record: their ports would stay
