@@ -5,13 +5,13 @@
 # scripts/vm/prepare, `integration/clients/fetch swarm` and a quarter of an hour; of no CI run. SIDES="swarm" or "dcni" asks one of them.
 set -eu
 cd "$(dirname "$0")/../.."
-set -- "${1:-}" "${2:-}" # its own, in the virtual machine and in a namespace
+set -- "${1:-}" # its own, in the virtual machine and in a namespace
 export PATH="$PWD/bin:$PWD/bin/test:$PWD/bin/test/docker/usr/bin:$PWD/bin/test/docker/usr/sbin:$PATH:/usr/sbin:/sbin" CNI_PATH="$PWD/bin"
 CLIENTS=$PWD/bin/test/clients
 SIDES=${SIDES:-swarm dcni}
 
-# How long a connection is idle, and the time after which IPVS is told to forget one (TCP, 900 s by default), in seconds.
-idle=40 forget=20
+# The time after which IPVS is told to forget a connection (TCP, 900 s by default), and how long one is idle, in seconds.
+forget=20 idle=40
 
 say() { echo "$(date +%T) swarm.sh: $*" >&2; }
 fail() { say "FAILED: $*"; exit 1; }
@@ -33,7 +33,7 @@ question() {
 	say "$side: $1"
 	what=$1
 	shift
-	printf '%s|%s|%s\n' $side "$what" "$("$@" 2>&1 </dev/null | sed -f /run/names | sort | paste -s -d , | sed 's/,/, /g')" >>/run/answers
+	printf '%s|%s|%s\n' $side "$what" "$("$@" 2>&1 </dev/null | sed -f /run/names | sort | paste -s -d , | sed 's/,/, /g')"
 }
 # named WHAT CONTAINER NAME: what a name resolves to there, in an order that is not the addresses'.
 named() { question "$1" within "$2" sh -c 'talk lookup $1 | sed "s/^[^ ]*: //; /[0-9]/s/ /\n/g"' - "$3"; }
@@ -43,7 +43,7 @@ known() { printf 's/%s\\b/%s/\n' "$1" "$2"; }
 turns='n=$1; while [ $n -gt 0 ]; do talk ask $2; n=$((n - 1)); done | sort | uniq -c | sed "s/^ *//"'
 pinged='if busybox ping -q -c 1 -W 2 $1 >/dev/null 2>&1; then echo answers; else echo no answer; fi'
 # A connection says a word, is idle, and says another one.
-idles='(echo before; sleep '$idle'; echo after; sleep 2) | busybox nc $1 82 2>/dev/null | paste -s -d " "'
+idles='(echo before; sleep $2; echo after; sleep 2) | busybox nc $1 82 2>/dev/null | paste -s -d " "'
 # What a task runs: it answers with its name, and on port 82 with what it hears.
 task='busybox nc -ll -p 82 -e /bin/cat & exec talk serve $(hostname) 80 81/udp'
 
@@ -76,7 +76,8 @@ questions() {
 	question 'ping of the IPv6 VIP' ping6
 	question 'published port by IPv6, from outside' outside talk ask '[fd00:c0::1]:8083'
 	short
-	question "idle for $idle s, where IPVS forgets after $forget s" within cl sh -c "$idles" - "$vip"
+	question "idle for 5 s" within cl sh -c "$idles" - "$vip" 5
+	question "idle for $idle s, where IPVS forgets after $forget s" within cl sh -c "$idles" - "$vip" $idle
 	none
 	named 'no task: the name' cl api
 	question 'the VIP' within cl talk ask "$vip:80"
@@ -214,14 +215,12 @@ swarm | dcni)
 	await 120 "answers of both tasks" both cl
 	await 120 "answers from outside" answered
 	questions
-	cat /run/answers >"$2"
 	;;
 machine)
 	# The network namespace with a Swarm's IPVS has this from the first one of the machine, where Docker sets it if it is there; and
 	# settings of IPVS want the module to be there.
 	sysctl -qw net.ipv4.ip_forward=1
 	modprobe ip_vs
-	work=$(mktemp -d)
 	for side in $SIDES; do
 		ip netns add $side
 		ip netns add $side-outside
@@ -239,9 +238,8 @@ machine)
 		# A name server that knows no name.
 		ip netns exec $side-outside dnsmasq --no-resolv --no-hosts --conf-file=/dev/null --user=root --pid-file --address=/#/
 		unshare --mount --pid --fork --kill-child --mount-proc nsenter --net=/run/netns/$side \
-			integration/clients/swarm.sh $side "$work/$side" 9</run/netns/$side-outside
+			integration/clients/swarm.sh $side 9</run/netns/$side-outside
 	done
-	cat "$work"/*
 	;;
 '')
 	[ "$(id -u)" = 0 ] || fail "needs root"
