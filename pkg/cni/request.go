@@ -301,12 +301,19 @@ func (r *Request) bandwidth(raw json.RawMessage) error {
 	if !given(raw) {
 		return nil
 	}
-	var b network.Bandwidth
+	var b struct {
+		network.Bandwidth
+		Shaped   []string `json:"shapedSubnets"` // as the reference plugin has them
+		Unshaped []string `json:"unshapedSubnets"`
+	}
 	if err := json.Unmarshal(raw, &b); err != nil {
 		return wire.Errorf(wire.CodeConfig, "runtimeConfig.bandwidth %s: must be {ingressRate, ingressBurst, egressRate, egressBurst}, numbers of bits", raw)
 	}
-	if b != (network.Bandwidth{}) {
-		r.Bandwidth = &b
+	if len(b.Shaped)+len(b.Unshaped) > 0 {
+		return wire.Errorf(wire.CodeConfig, "runtimeConfig.bandwidth %s: must be without shapedSubnets and unshapedSubnets: a limit is for all that a container receives, or sends", raw)
+	}
+	if b.Bandwidth != (network.Bandwidth{}) {
+		r.Bandwidth = &b.Bandwidth
 	}
 	return nil
 }
