@@ -365,15 +365,16 @@ func orphans(f Facts) (list []Finding) {
 }
 
 func agent(f Facts) []Finding {
-	var names, peers int
+	named, peering := map[string]bool{}, map[string]bool{} // by container, which can be on several networks
 	for _, a := range f.Attachments {
 		if a.Names && !a.Gone {
-			names++
+			named[a.Container] = true
 		}
 		if a.Peers && !a.Gone {
-			peers++
+			peering[a.Container] = true
 		}
 	}
+	names, peers := len(named), len(peering)
 	if f.Agent == "" || names+peers == 0 {
 		return nil
 	}

@@ -266,3 +266,16 @@ func TestNetworkdNames(t *testing.T) {
 		}
 	}
 }
+
+// A container on two networks is counted once where dnetd does not answer.
+func TestAgentCountsContainers(t *testing.T) {
+	f := web()
+	again := f.Attachments[0]
+	again.Network, again.IfName = "lab", "eth1"
+	again.Peers = true
+	f.Attachments, f.Agent = append(f.Attachments, again), "none"
+	const want = "1 container has no names, and 1 container does not follow what moves between nodes"
+	if got := agent(f); len(got) != 1 || got[0].Breaks != want {
+		t.Errorf("got %+v, want %s", got, want)
+	}
+}

@@ -316,6 +316,7 @@ type containerDetail struct {
 	ExecIDs        []string
 	HostConfig     struct {
 		NetworkMode     string
+		Links           []string
 		PortBindings    map[string][]catalog.InspectedPort
 		PublishAllPorts bool
 		AutoRemove      bool
@@ -403,6 +404,21 @@ func Find(list []Container, word string) (Container, error) { return find(list, 
 // shown is a time as Docker shows it, also one that is not known.
 func shown(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
+// links returns the links on the default bridge, "/db:/web/alias" each: those of other networks are
+// in their endpoints alone, as with Docker.
+func (c Container) links() (list []string) {
+	for _, e := range c.Endpoints {
+		if e.Attachment.Network != "bridge" {
+			continue
+		}
+		for _, l := range e.Links {
+			target, alias, _ := strings.Cut(l, ":")
+			list = append(list, "/"+target+":/"+c.Names[0]+"/"+alias)
+		}
+	}
+	return list
+}
+
 func (c Container) detail(v apiVersion) *containerDetail {
 	out := &containerDetail{ID: c.ID, Created: shown(c.Created), Args: []string{}, Name: "/" + c.Names[0], Platform: "linux", Mounts: []struct{}{}}
 	if len(c.Command) > 0 {
@@ -427,6 +443,7 @@ func (c Container) detail(v apiVersion) *containerDetail {
 	out.HostConfig.AutoRemove, out.HostConfig.RestartPolicy.Name = c.AutoRemove, "no"
 	out.NetworkSettings = networkSettings{SandboxID: c.ID, SandboxKey: c.NetNS, Ports: c.ports(), Networks: c.networks()}
 	out.HostConfig.NetworkMode, out.HostConfig.PortBindings, out.HostConfig.PublishAllPorts = c.Mode, c.PortBindings, c.PublishAll
+	out.HostConfig.Links = c.links()
 	if c.PortBindings == nil {
 		out.HostConfig.PortBindings = c.ports()
 	}

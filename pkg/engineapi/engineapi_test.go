@@ -212,6 +212,18 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// Links on the default bridge are the container's, as with Docker, and others their endpoint's.
+func TestHostConfigLinks(t *testing.T) {
+	c := shop()
+	if got := c.links(); got != nil {
+		t.Errorf("on web: got %q, want none", got)
+	}
+	c.Endpoints[0].Network = "bridge"
+	if got, want := c.links(), []string{"/sql:/shop/backend"}; !slices.Equal(got, want) {
+		t.Errorf("on bridge: got %q, want %q", got, want)
+	}
+}
+
 // blank replaces values that differ from run to run.
 func blank(v any, names ...string) {
 	switch v := v.(type) {

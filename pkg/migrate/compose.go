@@ -65,7 +65,17 @@ func (c *composeNetwork) UnmarshalJSON(data []byte) error {
 		}
 	}
 	type plain composeNetwork
-	return json.Unmarshal(data, (*plain)(c))
+	return mismatch(json.Unmarshal(data, (*plain)(c)), "a network")
+}
+
+// mismatch says in plain words that a value of a whole has another type, without the byte: that
+// would be one of the JSON that YAML was made into.
+func mismatch(err error, whole string) error {
+	e, is := errors.AsType[*json.UnmarshalTypeError](err)
+	if !is {
+		return err
+	}
+	return fmt.Errorf("%s must be %s, is %s", cmp.Or(strings.ToLower(e.Field), whole), wanted(e), e.Value)
 }
 
 // composeLabels are a map, or a list of KEY=VALUE.
@@ -121,7 +131,7 @@ func readCompose(data []byte, project string) (*Source, error) {
 	}
 	var file composeFile
 	if err := json.Unmarshal(data, &file); err != nil {
-		return nil, fmt.Errorf("is not what docker compose config prints: %w", err)
+		return nil, fmt.Errorf("is not what docker compose config prints: %w", mismatch(err, "the file"))
 	}
 	project = cmp.Or(project, file.Name) // as with docker compose -p
 	if file.Networks == nil {

@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,19 +41,21 @@ func plain(err error) error {
 	if !is {
 		return err
 	}
-	where, want := "a network", "an object"
-	if e.Field != "" {
-		where = e.Field
-	}
+	return fmt.Errorf("%s at byte %d: must be %s, is %s", cmp.Or(e.Field, "a network"), e.Offset, wanted(e), e.Value)
+}
+
+// wanted says in plain words what a value must be that has another type.
+func wanted(e *json.UnmarshalTypeError) string {
 	switch e.Type.Kind() {
 	case reflect.String:
-		want = "a string"
+		return "a string"
 	case reflect.Bool:
-		want = "true or false"
+		return "true or false"
 	case reflect.Slice:
-		want = "a list"
+		return "a list"
+	default:
+		return "an object"
 	}
-	return fmt.Errorf("%s at byte %d: must be %s, is %s", where, e.Offset, want, e.Value)
 }
 
 // readInspect reads a list of networks.
