@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -35,8 +36,12 @@ func (s setting) Ensure() (bool, error) {
 }
 
 // isValue reports whether the kernel has the value, which it may write in another way than was asked
-// for: numbers in decimal, and neighbours' times in whole ticks of its clock, rounded up.
+// for: numbers in decimal, neighbours' times in whole ticks of its clock, rounded up, and addresses in full.
 func (s setting) isValue(have string) bool {
+	if ip, err := netip.ParseAddr(s.o.Value); err == nil {
+		is, err := netip.ParseAddr(have)
+		return err == nil && is == ip
+	}
 	want, unread := strconv.ParseInt(strings.TrimSpace(s.o.Value), 0, 64)
 	is, other := strconv.ParseInt(have, 10, 64)
 	if have == s.o.Value || unread != nil || other != nil {
@@ -103,6 +108,9 @@ func (s setting) read() (have string, err error) {
 		have, err = s.h.ReadProc(s.o.NetNS, s.o.Path)
 		return err
 	})
+	if errors.Is(err, unix.EIO) { // stable_secret of IPv6, which has none yet (kernel's ip-sysctl)
+		return "", nil
+	}
 	return have, err
 }
 
