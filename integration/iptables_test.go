@@ -17,5 +17,5 @@ func runsByIPTables(name string) bool {
 		bridge_loopback_ports bridge_masquerade bridge_modes bridge_moved bridge_ports bridge_remade bridge_resubnet
 		bridge_shared_ports bridge_snat bridge_trusted bridge_two_networks bridge_udp bridge_uplink bridge_uplink_anew
 		link_default link_isolated
-		overlay_healed overlay_internal overlay_isolation overlay_modes overlay_node_addresses overlay_two services_overlay`), name)
+		overlay_healed overlay_internal overlay_isolated overlay_isolation overlay_modes overlay_node_addresses overlay_two services_overlay`), name)
 }

@@ -94,7 +94,8 @@ func wantedOverlay(o *catalog.Options) (overlay.Wanted, error) {
 	if err != nil {
 		return w, err
 	}
-	cfg, err := ipam.Raw{Subnets: given}.Config()
+	// CreateNetwork chooses gateways that are not given, where the network has any.
+	cfg, err := ipam.Raw{Subnets: given, Ungated: ipam.Ungated{IPv4: true, IPv6: true}}.Config()
 	if err != nil {
 		return w, err
 	}
@@ -143,7 +144,7 @@ func overlayOptions(w *overlay.Wanted, options map[string]string) error {
 	if err := roomForNodes(*w); err != nil {
 		return err
 	}
-	return checkOverlayFile(*w)
+	return checkOverlayFile(w)
 }
 
 // setOption puts an option into the network's file.
@@ -193,8 +194,10 @@ func flag(value string) (bool, error) {
 	return strconv.ParseBool(value)
 }
 
-// checkOverlayFile has the plugin read the file that the network is going to have.
-func checkOverlayFile(w overlay.Wanted) error {
+// checkOverlayFile has the plugin read the file that the network is going to have, and
+// notes of which families it is going to have no gateways.
+func checkOverlayFile(want *overlay.Wanted) error {
+	w := *want
 	w.VNI = cmp.Or(w.VNI, overlay.MinVNI) // some VNI is chosen
 	w.MTU = 0                             // CreateNetwork knows what fits
 	data, err := overlay.Existing{Name: w.Name, Generation: 1, Network: w.Network}.Conflist()
@@ -205,7 +208,8 @@ func checkOverlayFile(w overlay.Wanted) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.Facts(nil)
+	d, err := c.Main.Describe(c.Name, c.Plugins[0])
+	want.Ungated = d.IPAM.Own.Ungated()
 	return err
 }
 

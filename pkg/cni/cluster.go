@@ -141,6 +141,7 @@ func (c clusterSource) fits(n *ClusterNode, e overlay.Existing, conf []byte) err
 		return err
 	}
 	given.MTU = c.network.MTU // it has a second name, Docker's
+	given.Ungated = c.network.IPAM.Own.Ungated()
 	return errors.Join(e.Check(given), e.CheckMTU(n.Node))
 }
 

@@ -180,6 +180,9 @@ func (c Config) Reserve(name string, a netip.Addr) Config {
 	return c
 }
 
+// Ungated returns of which families a subnet has no gateway unless one is given.
+func (c Config) Ungated() Ungated { return c.ungated }
+
 // With returns the configuration with more subnets, those that were chosen for
 // the network from the pools, each with its first usable address as gateway.
 func (c Config) With(prefixes ...netip.Prefix) Config {

@@ -141,7 +141,7 @@ func TestIPAMSections(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", section, err)
 		}
-		cluster, err := ParseIPAMOfCluster([]byte(section))
+		cluster, err := ParseIPAMOfCluster(ipam.Ungated{})([]byte(section))
 		if err != nil {
 			cluster.Type = ""
 		}

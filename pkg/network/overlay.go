@@ -50,12 +50,19 @@ type rawCluster struct {
 	Generation int64 `json:"generation"`
 }
 
-// ParseIPAMOfCluster reads the ipam section of an overlay network. Without one, all is as
-// the cluster has it.
-func ParseIPAMOfCluster(section json.RawMessage) (IPAM, error) {
-	i := IPAM{Type: IPAMCluster}
+// ParseIPAMOfCluster reads the ipam section of an overlay network without default gateways
+// of some families. Without a section, all is as the cluster has it.
+func ParseIPAMOfCluster(gateways ipam.Ungated) func(section json.RawMessage) (IPAM, error) {
+	return func(section json.RawMessage) (IPAM, error) {
+		return parseIPAMOfCluster(section, ipam.Raw{Ungated: gateways})
+	}
+}
+
+func parseIPAMOfCluster(section json.RawMessage, raw ipam.Raw) (i IPAM, err error) {
+	i.Type = IPAMCluster
 	if len(section) == 0 || string(section) == "null" {
-		return i, nil
+		i.Own, err = raw.Config()
+		return i, err
 	}
 	head, err := Pick(section, "ipam", "type")
 	if err != nil {
@@ -67,7 +74,6 @@ func ParseIPAMOfCluster(section json.RawMessage) (IPAM, error) {
 		return i, wire.Invalid("ipam.type", kind, `must be cluster with doverlay: the nodes of a cluster share a network's addresses`)
 	}
 	var own rawCluster
-	var raw ipam.Raw
 	keys, err := Keys(section, "ipam", append(Known(&raw), Known(&own)...))
 	if err != nil {
 		return i, err

@@ -85,10 +85,9 @@ type Given struct {
 	NodeAddresses *bool  `json:"nodeAddresses"`
 	Firewall      string `json:"firewall"`
 	Generation    int64
-	Subnets       []ipam.Subnet
-	// GatewayGiven, by the subnet's index, says that a gateway is in the configuration,
-	// and no default.
-	GatewayGiven []bool
+	Subnets       []ipam.Subnet // without gateways that are not in the configuration
+	// Ungated are the families in which the configuration has no gateway by default.
+	Ungated ipam.Ungated
 }
 
 // ParseGiven reads a plugin's configuration. Docker's names of options were replaced by
@@ -106,18 +105,12 @@ func ParseGiven(plugin json.RawMessage) (Given, error) {
 			return Given{}, network.DecodeError(wire.CodeConfig, "configuration", err)
 		}
 	}
+	section.IPAM.Ungated = ipam.Ungated{IPv4: true, IPv6: true}
 	cfg, err := section.IPAM.Config()
 	if err != nil {
 		return Given{}, err
 	}
 	g.Generation, g.Subnets = section.IPAM.Generation, cfg.Subnets
-	raw := section.IPAM.Subnets
-	if len(raw) == 0 {
-		raw = []ipam.RawSubnet{{Gateway: section.IPAM.Gateway}}
-	}
-	for i := range cfg.Subnets {
-		g.GatewayGiven = append(g.GatewayGiven, raw[i].Gateway != "")
-	}
 	return g, nil
 }
 
@@ -149,20 +142,38 @@ func (n Existing) Check(g Given) error {
 			return differs(f.field, *f.given, f.is)
 		}
 	}
-	for i, s := range g.Subnets {
+	for _, s := range n.Subnets {
+		if s.Gateway.IsValid() == g.Ungated.Has(s.Prefix.Addr()) {
+			return n.otherGateways(s)
+		}
+	}
+	for _, s := range g.Subnets {
 		at := slices.IndexFunc(n.Subnets, func(own Subnet) bool { return own.Prefix == s.Prefix })
 		if at < 0 {
 			return differs("ipam.subnets", s.Prefix, n.prefixes())
 		}
 		own := n.Subnets[at].IPAM()
 		switch {
-		case g.GatewayGiven[i] && own.Gateway != s.Gateway:
+		case s.Gateway.IsValid() && own.Gateway != s.Gateway:
 			return differs("ipam.gateway", s.Gateway, own.Gateway)
 		case s.Range != s.Prefix && own.Range != s.Range:
 			return differs("ipam.ipRange", s.Range, own.Range)
 		}
 	}
 	return nil
+}
+
+// otherGateways is the error of a configuration that is isolated where the network is not, or
+// the other way round.
+func (n Existing) otherGateways(s Subnet) error {
+	family, is := 4, "has a gateway"
+	if s.Prefix.Addr().Is6() {
+		family = 6
+	}
+	if !s.Gateway.IsValid() {
+		is = "has none"
+	}
+	return wire.Errorf(wire.CodeConfig, "gatewayModeIPv%d, inhibitIPv4: must say what network %q has in the cluster: subnet %s %s", family, n.Name, s.Prefix, is)
 }
 
 func (n Existing) prefixes() []netip.Prefix { return prefixes(n.Subnets) }

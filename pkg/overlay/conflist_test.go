@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
+	"dcni/pkg/ipam"
 	"dcni/pkg/network/catalog"
 	"dcni/pkg/overlay"
 )
@@ -145,6 +147,7 @@ func TestCheck(t *testing.T) {
 		{`{"nodeAddresses": true}`, `nodeAddresses true: must be left out or false`},
 		{`{"firewall": "nftables"}`, ""},
 		{`{"firewall": "iptables"}`, `firewall "iptables": must be left out or nftables`},
+		{`{"ipam": {"subnet": "10.0.0.0/24", "gateway": "10.0.0.1"}}`, ""},
 		{`{"ipam": {"generation": 16}}`, `ipam.generation 16: must be left out or 17`},
 		{`{"ipam": {"subnet": "10.0.0.0/23"}}`, `ipam.subnets "10.0.0.0/23": must be left out or [10.0.0.0/24 fd00::/64]`},
 		{`{"ipam": {"subnet": "10.0.0.0/24", "gateway": "10.0.0.2"}}`, `ipam.gateway "10.0.0.2": must be left out or 10.0.0.1`},
@@ -163,4 +166,19 @@ func TestCheck(t *testing.T) {
 		}
 		wantError(t, err, 7, c.want)
 	}
+}
+
+// An isolated network has no gateway of the family, and who reads its file has none either.
+func TestCheckIsolated(t *testing.T) {
+	isolated := existing()
+	isolated.Subnets[0].Gateway = netip.Addr{}
+	file, err := isolated.Conflist()
+	must(t, err)
+	if strings.Contains(string(file), `"10.0.0.1"`) || !strings.Contains(string(file), `"fd00::1"`) {
+		t.Errorf("file has other gateways:\n%s", file)
+	}
+	four := overlay.Given{Ungated: ipam.Ungated{IPv4: true}}
+	must(t, isolated.Check(four))
+	wantError(t, isolated.Check(overlay.Given{}), 7, `gatewayModeIPv4, inhibitIPv4: must say what network "web" has in the cluster: subnet 10.0.0.0/24 has none`)
+	wantError(t, existing().Check(four), 7, "subnet 10.0.0.0/24 has a gateway")
 }

@@ -65,7 +65,7 @@ type Network struct {
 type Subnet struct {
 	Prefix  netip.Prefix          `json:"subnet"`
 	Range   netip.Prefix          `json:"ipRange,omitzero"` // where addresses are taken from; zero: the subnet
-	Gateway netip.Addr            `json:"gateway"`          // every node's bridge has it
+	Gateway netip.Addr            `json:"gateway"`          // every node's bridge has it; the zero Addr: the network is isolated
 	Aux     map[string]netip.Addr `json:"aux,omitempty"`    // reserved, by name
 }
 

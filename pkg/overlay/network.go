@@ -25,6 +25,8 @@ type Wanted struct {
 	NoIPv4 bool           `json:"noIPv4,omitempty"` // without an IPv4 subnet, none is chosen
 	Avoid  []netip.Prefix `json:"avoid,omitempty"`  // what a subnet that is chosen must not overlap
 
+	Ungated ipam.Ungated `json:"-"` // families whose subnets have no gateway
+
 	runs bool // containers are on it: it is what it is
 }
 
@@ -207,7 +209,10 @@ func (w Wanted) mtu(subnets []Subnet, nodes map[string]Node) (int, error) {
 
 // subnets returns the network's subnets, those given and those chosen.
 func (w Wanted) subnets(meta Meta, others []Existing, nodes map[string]Node) ([]Subnet, error) {
-	given := ipam.Raw{}
+	given := ipam.Raw{Ungated: w.Ungated}
+	if w.runs { // its gateways are those that it has
+		given.Ungated = ipam.Ungated{IPv4: true, IPv6: true}
+	}
 	for _, s := range w.Subnets {
 		given.Subnets = append(given.Subnets, s.raw())
 	}

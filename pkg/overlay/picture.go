@@ -25,6 +25,7 @@ type Picture struct {
 	Self    string // this node's name
 	Network string
 	Flood   bool   // see [wire.Vxlan]
+	NoIPv6  bool   // IPv6 is off on the bridge, see [wire.Peers]
 	Bridge  string // links of this node
 	Vxlan   string
 
@@ -449,11 +450,14 @@ func (p *Picture) toMAC(mac, node string) []wire.Object {
 
 // neighbours says which MAC an address has, for containers, and for what the host itself sends there.
 func (p *Picture) neighbours(a netip.Addr, mac, host string) []wire.Object {
-	onBridge := &wire.Neigh{Dev: p.Bridge, IP: a, MAC: host}
-	if p.Flood {
-		return []wire.Object{onBridge}
+	var objects []wire.Object
+	if !p.Flood {
+		objects = append(objects, &wire.Neigh{Dev: p.Vxlan, IP: a, MAC: mac})
 	}
-	return []wire.Object{&wire.Neigh{Dev: p.Vxlan, IP: a, MAC: mac}, onBridge}
+	if !p.NoIPv6 || a.Is4() {
+		objects = append(objects, &wire.Neigh{Dev: p.Bridge, IP: a, MAC: host})
+	}
+	return objects
 }
 
 // LinkLocals returns an address of 169.254.0.0/16 for each node of the cluster, by which

@@ -174,6 +174,8 @@ type Peers struct {
 	Bridge  string `json:"bridge"`          // where entries are that the host itself uses
 	Vxlan   string `json:"vxlan"`           // where those are that the bridge and its containers use
 	Flood   bool   `json:"flood,omitempty"` // of the Vxlan
+	// NoIPv6 says that IPv6 is off on the bridge: it has no neighbours of that family.
+	NoIPv6 bool `json:"noIPv6,omitempty"`
 	// Encrypted says that this node has keys with the others, too.
 	Encrypted bool `json:"encrypted,omitempty"`
 }

@@ -111,10 +111,14 @@ func parseBridge(conf network.Conf) (*Bridge, error) {
 	return readBridge(conf, keys, nil)
 }
 
+// An ipamReader returns what reads the ipam section of a network that is without default
+// gateways of some families.
+type ipamReader = func(gateways ipam.Ungated) func(section json.RawMessage) (network.IPAM, error)
+
 // Extended reads the configuration of a network that is a bridge network and more: more
 // takes the keys that only it has, without names those that it has not. How it reads the
 // ipam section is the caller's.
-func Extended(conf network.Conf, more any, without []string, addresses func(json.RawMessage) (network.IPAM, error)) (*Bridge, error) {
+func Extended(conf network.Conf, more any, without []string, addresses ipamReader) (*Bridge, error) {
 	keys, err := conf.Keys(Keys(more, without))
 	if err != nil {
 		return nil, err
@@ -138,7 +142,7 @@ func Keys(more any, without []string) []string {
 
 // readBridge reads a configuration. Keys under Docker's names are then among the keys under
 // their own. Where addresses is nil, the ipam section is read as any network's.
-func readBridge(conf network.Conf, keys network.Object, addresses func(json.RawMessage) (network.IPAM, error)) (*Bridge, error) {
+func readBridge(conf network.Conf, keys network.Object, addresses ipamReader) (*Bridge, error) {
 	prefix := network.PrefixOf(keys)
 	if err := options.Replace(keys); err != nil {
 		return nil, err
@@ -170,7 +174,7 @@ func readBridge(conf network.Conf, keys network.Object, addresses func(json.RawM
 }
 
 // typed checks the values, and fills in the defaults.
-func (r *rawBridge) typed(addresses func(json.RawMessage) (network.IPAM, error)) (*Bridge, error) {
+func (r *rawBridge) typed(addresses ipamReader) (*Bridge, error) {
 	if r.Firewall != "" && r.Firewall != firewall.NFTables && r.Firewall != firewall.IPTables {
 		return nil, wire.Invalid("firewall", r.Firewall, "must be nftables or iptables")
 	}
@@ -215,9 +219,9 @@ func (r *rawBridge) typed(addresses func(json.RawMessage) (network.IPAM, error))
 		return nil, err
 	}
 	if addresses == nil {
-		addresses = network.ParseIPAMWithout(b.ungated())
+		addresses = network.ParseIPAMWithout
 	}
-	if b.IPAM, err = addresses(r.IPAM); err != nil {
+	if b.IPAM, err = addresses(b.ungated())(r.IPAM); err != nil {
 		return nil, err
 	}
 	return b, b.combinations()

@@ -28,19 +28,28 @@ func parse(conf network.Conf) (network.Mode, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.Mode4 == bridge.Isolated || b.Mode6 == bridge.Isolated || b.InhibitIPv4 {
-		return nil, wire.Errorf(wire.CodeUnsupported, "gatewayModeIPv4, gatewayModeIPv6 isolated and inhibitIPv4: not supported with doverlay: the network's gateway is on each node")
-	}
 	n := &Network{Bridge: b, VNI: own.VNI, Encrypted: own.Encrypted != nil && *own.Encrypted, Flood: own.Flood != nil && *own.Flood}
 	if n.VNI != 0 && (n.VNI < overlay.MinVNI || n.VNI > overlay.MaxVNI) {
 		return nil, wire.Invalid("vni", n.VNI, "must be 4096 to 16777215, or left out: the cluster has it")
 	}
-	if n.Nodes = own.NodeAddresses != nil && *own.NodeAddresses; n.Nodes && !n.ICC {
-		return nil, errApart
-	}
-	return n, nil
+	n.Nodes = own.NodeAddresses != nil && *own.NodeAddresses
+	return n, n.hasNodes(n.Nodes)
 }
 
-// errApart is why: ports that are kept apart pass nothing from one to the other, and what a
-// container sends to another node's host goes from its port to the VXLAN device's.
-var errApart = wire.Invalid("icc", false, "must be true with nodeAddresses: what keeps containers apart keeps them from hosts of other nodes too")
+// hasNodes refuses addresses of nodes where they could not be used. Ports that are kept
+// apart pass nothing from one to the other, and what a container sends to another node's
+// host goes from its port to the VXLAN device's.
+func (n *Network) hasNodes(nodes bool) error {
+	switch {
+	case nodes && !n.ICC:
+		return wire.Invalid("icc", false, "must be true with nodeAddresses: what keeps containers apart keeps them from hosts of other nodes too")
+	case nodes && n.hostless():
+		return wire.Invalid("nodeAddresses", true, "must be false where the bridge has no address of a family (gateway mode isolated, or inhibitIPv4)")
+	}
+	return nil
+}
+
+// hostless reports whether the host is not on the network by one family, at least.
+func (n *Network) hostless() bool {
+	return n.Mode4 == bridge.Isolated || n.Mode6 == bridge.Isolated || n.InhibitIPv4
+}

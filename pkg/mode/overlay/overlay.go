@@ -74,8 +74,8 @@ func (n *Network) Plan(e network.Endpoint) (wire.Plan, error) {
 	if o == nil {
 		return wire.Plan{}, wire.Errorf(wire.CodeInternal, "network %s: what the cluster says of it is not known", n.Name)
 	}
-	if len(o.NodeAddresses) > 0 && !n.ICC {
-		return wire.Plan{}, errApart
+	if err := n.hasNodes(len(o.NodeAddresses) > 0); err != nil {
+		return wire.Plan{}, err
 	}
 	b := *n.Bridge
 	b.MAC, b.Internal = o.RouterMAC, o.Internal
@@ -117,7 +117,7 @@ func (n *Network) network(objects []wire.Object, e network.Endpoint) []wire.Obje
 			Flood: o.Flood, Isolated: !n.ICC, Alias: n.Name,
 			ComputeSums: o.ComputeSums,
 		},
-		&wire.Peers{Network: n.Name, Bridge: n.Link, Vxlan: Device(n.Name), Flood: o.Flood, Encrypted: o.Encrypted},
+		&wire.Peers{Network: n.Name, Bridge: n.Link, Vxlan: Device(n.Name), Flood: o.Flood, NoIPv6: n.Mode6 == bridge.Isolated, Encrypted: o.Encrypted},
 	)
 }
 
@@ -148,16 +148,17 @@ func tunnelPort(own []wire.Object, name string) []wire.Object {
 }
 
 // own adds to an attachment's objects that its MAC stays behind its port, and that the
-// host may speak to it.
+// host may speak to it, in families in which the host is on the network.
 func (n *Network) own(objects []wire.Object, e network.Endpoint, all bool) []wire.Object {
 	at := slices.IndexFunc(objects, func(o wire.Object) bool { _, ok := o.(*wire.Veth); return ok }) + 1
 	if _, there := objects[at].(*wire.FDB); !there {
 		objects = slices.Insert(objects, at, wire.Object(&wire.FDB{Dev: e.HostLink(), MAC: e.SandboxMAC()}))
 	}
-	if all {
+	to := slices.DeleteFunc(e.IPs(), n.Describe().Isolated.Has)
+	if all || len(to) == 0 {
 		return objects
 	}
-	return append(objects, &firewall.Member{Owner: e.Attachment, Bridge: n.Link, Addresses: e.IPs(), Overlay: true, Backend: n.Firewall})
+	return append(objects, &firewall.Member{Owner: e.Attachment, Bridge: n.Link, Addresses: to, Overlay: true, Backend: n.Firewall})
 }
 
 // leftovers are what a network has on a node. The last one is removed first.

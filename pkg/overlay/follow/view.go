@@ -43,7 +43,7 @@ func newView(store *Store, p wire.Peers) *view {
 	return &view{
 		keys: store.Keys, start: time.Now(), living: &overlay.Living{Keys: store.Keys},
 		picture: &overlay.Picture{
-			Keys: store.Keys, Self: store.Node, Network: p.Network, Flood: p.Flood, Bridge: p.Bridge, Vxlan: p.Vxlan,
+			Keys: store.Keys, Self: store.Node, Network: p.Network, Flood: p.Flood, NoIPv6: p.NoIPv6, Bridge: p.Bridge, Vxlan: p.Vxlan,
 		},
 	}
 }
