@@ -275,7 +275,11 @@ func (a *app) startHere(c *records.Container, interactive bool) error {
 	}
 	spec.Name = c.Name // which dnet run may have made
 	r := &containerRun{app: a, spec: spec, opts: o, args: c.Command, former: c}
-	if status, err := r.run(); err != nil || status != 0 {
+	status, err := r.run()
+	if already, is := errors.AsType[*alreadyError](err); is && already.stage == records.Running && a.detached {
+		return sandbox.Ready(c.ID) // another dnet was faster: one that runs goes on, as with Docker
+	}
+	if err != nil || status != 0 {
 		return &statusErr{status, err}
 	}
 	return nil
@@ -303,8 +307,18 @@ func (r *containerRun) takeFormer() error {
 	return nil
 }
 
+// An alreadyError is for a container that another dnet has started.
+type alreadyError struct {
+	name  string
+	stage records.Stage
+}
+
+func (e *alreadyError) Error() string {
+	return fmt.Sprintf("container %s is %s already", e.name, e.stage)
+}
+
 // lockFormer takes the lock of a container that has ended, and reads its record again. The dnet
-// of one that runs holds it to the end.
+// of one that runs holds it to the end; one that another dnet starts is waited for.
 func (r *containerRun) lockFormer() error {
 	for end := time.Now().Add(startTime); ; time.Sleep(lockEvery) {
 		lock, free, err := r.store.TryLockContainer(r.former.ID)
@@ -315,8 +329,8 @@ func (r *containerRun) lockFormer() error {
 		switch {
 		case err != nil:
 			err = fmt.Errorf("container %s: %w", r.former.Name, err)
-		case now.Stage != records.Exited && (!free || time.Now().After(end)):
-			err = fmt.Errorf("container %s is %s already", now.Name, now.Stage)
+		case now.Stage == records.Running && !free, now.Stage != records.Exited && time.Now().After(end):
+			err = &alreadyError{now.Name, now.Stage}
 		case free && now.Stage == records.Exited:
 			r.lock, r.former = lock, now
 			return r.removeFormerFiles()
