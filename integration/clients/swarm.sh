@@ -151,7 +151,9 @@ swarm_short() {
 	lb=$(ls /run/engine/exec/netns/lb_* | grep "$(echo "$network" | cut -c 1-9)")
 	LD_LIBRARY_PATH=$CLIENTS/lib/x86_64-linux-gnu nsenter --net="$lb" "$CLIENTS/sbin/ipvsadm" --set $forget 0 0
 }
-swarm_none() { docker service scale -d api=0 >/dev/null && await 60 "no task" silent tasks.api 10.20; }
+# IPVS has a task for as long as that takes to end.
+ended() { [ "$(pgrep -xc talk)" = 2 ]; }
+swarm_none() { docker service scale -d api=0 >/dev/null && await 60 "no task" silent tasks.api 10.20 && await 60 "the end of tasks" ended; }
 swarm_removed() { docker service rm api >/dev/null && await 60 "the service removed" silent api 10.20; }
 
 ### dcni, an overlay network of a cluster of one node
