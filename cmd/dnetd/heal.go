@@ -367,8 +367,8 @@ func (h *healer) healDue(ctx context.Context) {
 		h.heal(ctx, keys, []healKey{{}})
 		h.healServices(ctx)
 		h.reapConnections(ctx)
-		h.sweepAll()
 		h.add(healKey{}, max(healEvery, healShare*time.Since(now)))
+		h.sweepAll()
 		return
 	}
 	list = slices.DeleteFunc(list, func(k healKey) bool { return !h.ready(k, keys) })
