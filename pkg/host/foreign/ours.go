@@ -19,7 +19,7 @@ func OfIPTables() (list []foreign.Chain, err error) {
 	}
 	list = slices.DeleteFunc(old, func(c foreign.Chain) bool { return !iptables.Chain{Table: c.Table, Name: c.Name}.IsOurs() })
 	if some, err := anyTable(); err != nil || !some {
-		return list, nil // or the kernel has no nf_tables
+		return list, nil //nolint:nilerr // the kernel has no nf_tables
 	}
 	c, err := nftables.New()
 	if err != nil {
