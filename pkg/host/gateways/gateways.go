@@ -39,10 +39,16 @@ type Gateways struct {
 
 // A gateway is one place.
 type gateway struct {
-	owners   map[wire.Attachment][]netip.Addr // what asks there
-	guests   sync.Map                         // their sandboxes, by address
-	endpoint *dns.Endpoint                    // nil: the sockets can't be had
-	err      error                            // why not
+	owners   map[wire.Attachment]asker // what asks there
+	guests   sync.Map                  // their sandboxes, by address
+	endpoint *dns.Endpoint             // nil: the sockets can't be had
+	err      error                     // why not
+}
+
+// An asker is a guest and its addresses.
+type asker struct {
+	guest     Guest
+	addresses []netip.Addr
 }
 
 // New returns none.
@@ -66,10 +72,10 @@ func (g *Gateways) Put(s Guest, r *names.Resolver) {
 	for _, p := range placesOf(r) {
 		at := g.places[p]
 		if at == nil {
-			at = &gateway{owners: map[wire.Attachment][]netip.Addr{}}
+			at = &gateway{owners: map[wire.Attachment]asker{}}
 			g.places[p] = at
 		}
-		at.owners[r.Owner] = r.Addresses
+		at.owners[r.Owner] = asker{s, r.Addresses}
 		for _, a := range r.Addresses {
 			at.guests.Store(a, s)
 		}
@@ -86,10 +92,12 @@ func (g *Gateways) Drop(owner wire.Attachment) {
 	g.prune()
 }
 
+// forget takes an attachment from all places. An address that another one has got since is that one's.
 func (g *Gateways) forget(owner wire.Attachment) {
 	for _, at := range g.places {
-		for _, a := range at.owners[owner] {
-			at.guests.Delete(a)
+		was := at.owners[owner]
+		for _, a := range was.addresses {
+			at.guests.CompareAndDelete(a, was.guest)
 		}
 		delete(at.owners, owner)
 	}
