@@ -39,10 +39,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
 	"dcni/cmd/internal/usage"
+	"dcni/pkg/host/agent"
 	"dcni/pkg/records"
 )
 
@@ -66,7 +66,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 		args = args[1:]
 	}
 	f, version := usage.Flags("dnetd")
-	f.StringVar(&o.socket, "socket", filepath.Join(records.Default().Run, "dnetd.sock"), "`path` of the unix socket for plugins")
+	f.StringVar(&o.socket, "socket", agent.Client{Store: records.Default()}.Socket(), "`path` of the unix socket for plugins")
 	f.StringVar(&o.metrics, "metrics", defaultMetrics, "`address` to serve metrics and health at, empty for none")
 	f.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
 	f.BoolVar(&o.once, "once", false, "put everything back as the records say, and end")

@@ -36,12 +36,12 @@ type Client struct {
 	NeverStart bool
 }
 
-// socket is where dnetd listens: with the records in their usual place, [DefaultSocket].
-func (c Client) socket() string { return filepath.Join(c.Store.Run, "dnetd.sock") }
+// Socket is where dnetd listens: with the records in their usual place, [DefaultSocket].
+func (c Client) Socket() string { return filepath.Join(c.Store.Run, "dnetd.sock") }
 
 // Call sends dnetd a request, if it is there.
 func (c Client) Call(timeout time.Duration, r Request, fds ...int) (Reply, error) {
-	return Call(c.socket(), timeout, r, fds...)
+	return Call(c.Socket(), timeout, r, fds...)
 }
 
 // Ask sends dnetd a request. Where none runs, it is started, also if it was
@@ -149,7 +149,7 @@ func (c Client) spawn(program string, deadline time.Time) error {
 	}
 	defer log.Close()
 	p, err := detach.Command{
-		Path: program, Args: []string{"dnetd", "serve", "--on-demand", "--socket", c.socket()},
+		Path: program, Args: []string{"dnetd", "serve", "--on-demand", "--socket", c.Socket()},
 		Env: append(places.Environment(), "PATH="+os.Getenv("PATH")), Dir: "/", Files: []*os.File{nil, log, log},
 	}.Start()
 	if err != nil {
