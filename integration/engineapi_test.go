@@ -138,7 +138,7 @@ func TestEngineAPILibrary(t *testing.T) {
 			}
 		}
 		r.apiRefusals(ctx, c)
-		if got := c.ClientVersion(); got != version && (version != "" || got != "1.55") {
+		if got := c.ClientVersion(); got != version && (version != "" || got != "1.57") {
 			t.Errorf("version %q became %q", version, got)
 		}
 	}
@@ -183,7 +183,7 @@ func (r *fixture) described(ctx context.Context, c *client.Client, id string, ad
 	if info, err := c.Info(ctx, client.InfoOptions{}); err != nil || info.Info.ContainersRunning != 2 || info.Info.OSType != "linux" {
 		r.t.Errorf("info: %+v, %v", info, err)
 	}
-	if v, err := c.ServerVersion(ctx, client.ServerVersionOptions{}); err != nil || v.APIVersion != "1.55" || v.MinAPIVersion != "1.41" || v.Platform.Name != "dcni" {
+	if v, err := c.ServerVersion(ctx, client.ServerVersionOptions{}); err != nil || v.APIVersion != "1.57" || v.MinAPIVersion != "1.41" || v.Platform.Name != "dcni" {
 		r.t.Errorf("version: %+v, %v", v, err)
 	}
 }

@@ -173,7 +173,7 @@ func (s *Server) listContainers(w http.ResponseWriter, c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := checkContainerFilters(f); err != nil {
+	if err := checkContainerFilters(f, c.version); err != nil {
 		return err
 	}
 	limit := -1
@@ -202,12 +202,15 @@ func (s *Server) listContainers(w http.ResponseWriter, c *call) error {
 // running is Docker's word for the state of a container that runs.
 const running = "running"
 
-// checkContainerFilters refuses filters that Docker does not have, and values that it does
+// checkContainerFilters refuses filters that Docker of the version does not have, and values that it does
 // not take.
-func checkContainerFilters(f map[string][]string) error {
-	err := knownFilters(f, "ancestor", "before", "expose", "exited", "health", "id", "is-task", "isolation", "label", "name", "network",
-		"publish", "since", "status", "volume")
-	if err != nil {
+func checkContainerFilters(f map[string][]string, version apiVersion) error {
+	known := []string{"ancestor", "before", "expose", "exited", "health", "id", "is-task", "isolation", "label", "name", "network",
+		"publish", "since", "status", "volume"}
+	if !version.before("1.56") {
+		known = append(known, "annotation")
+	}
+	if err := knownFilters(f, known...); err != nil {
 		return err
 	}
 	states := []string{"created", "running", "paused", "restarting", "removing", "exited", "dead"}
@@ -244,7 +247,7 @@ func between(list []Container, f map[string][]string) ([]Container, error) {
 }
 
 // passes reports whether the container passes the filters. Of what dcni knows nothing of, a
-// container has none: no image, volume, health or task.
+// container has none: no image, volume, annotation, health or task.
 func (c Container) passes(f map[string][]string) bool {
 	like := func(pattern string) bool {
 		re, err := regexp.Compile(pattern)
@@ -266,7 +269,7 @@ func (c Container) passes(f map[string][]string) bool {
 		anyOf(f["status"], is(c.State)) && hasLabels(c.Labels, f["label"]) &&
 		anyOf(f["exited"], func(v string) bool { return c.State == network.Exited && v == strconv.Itoa(c.ExitCode) }) &&
 		anyOf(f["health"], is("none")) && anyOf(f["is-task"], func(v string) bool { return v == "false" || v == "0" }) &&
-		anyOf(f["ancestor"], never) && anyOf(f["volume"], never) && anyOf(f["isolation"], never) && anyOf(f["expose"], published)
+		anyOf(f["ancestor"], never) && anyOf(f["annotation"], never) && anyOf(f["volume"], never) && anyOf(f["isolation"], never) && anyOf(f["expose"], published)
 }
 
 // find returns the container that a word means: by its ID, its name, or the beginning of its

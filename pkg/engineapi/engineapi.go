@@ -14,10 +14,11 @@ import (
 	"dcni/pkg/network/catalog"
 )
 
-// The versions of the API that are served: those of Docker 20.10 and of Docker 29.
+// The versions of the API that are served: that of Docker 20.10, and the newest of Docker's
+// Go library v0.6.3.
 const (
 	MinVersion = "1.41"
-	MaxVersion = "1.55"
+	MaxVersion = "1.57"
 )
 
 // A Backend does what clients ask for. Its methods are called by many goroutines at once. An
