@@ -108,6 +108,7 @@ func (c *criClient) ready(ctx context.Context) error {
 
 // up starts a pod, prints its addresses, and gives its network namespace the
 // pod's name, so that listen, reach and in work there.
+// A pod that dcontainer moved to another one's namespace is not in the one of its name.
 func (c *criClient) up(ctx context.Context, ts *testscript.TestScript, name string, words []string) error {
 	config, err := podConfig(name, words)
 	if err != nil {

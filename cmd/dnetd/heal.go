@@ -368,7 +368,7 @@ func (h *healer) healDue(ctx context.Context) {
 		h.healServices(ctx)
 		h.reapConnections(ctx)
 		h.add(healKey{}, max(healEvery, healShare*time.Since(now)))
-		h.sweepAll()
+		h.sweepAll() // after that: it waits for plugins' locks, which is no time of healing
 		return
 	}
 	list = slices.DeleteFunc(list, func(k healKey) bool { return !h.ready(k, keys) })
