@@ -20,9 +20,6 @@ import (
 	"dcni/pkg/records"
 )
 
-// defaultAPISocket is where `dnet api` listens.
-const defaultAPISocket = "/run/dcni/api.sock"
-
 // apiOptions are the flags of `dnet api`.
 type apiOptions struct {
 	socket string
@@ -31,12 +28,13 @@ type apiOptions struct {
 
 func newAPICommand(a *app) *cobra.Command {
 	var o apiOptions
+	socket := filepath.Join(a.store.Run, "api.sock")
 	cmd := &cobra.Command{
 		Use:   "api [OPTIONS]",
 		Short: "Serve the network part of Docker's Engine API, for docker and other clients",
 		Long: "Serve the part of Docker's Engine API that is about networks, in its versions " + engineapi.MinVersion + " to " + engineapi.MaxVersion +
 			", on a unix socket of root's: docker network, Ansible's docker_network and Terraform's docker_network work with it as with Docker. " +
-			"What is not about networks is refused. Clients find it by DOCKER_HOST=unix://" + defaultAPISocket +
+			"What is not about networks is refused. Clients find it by DOCKER_HOST=unix://" + socket +
 			". With systemd, dnet-api.socket starts it for the first client.",
 		Example: "  dnet api\n" +
 			"  dnet api --socket /run/docker.sock --idle 5m",
@@ -44,7 +42,7 @@ func newAPICommand(a *app) *cobra.Command {
 		RunE:                  func(*cobra.Command, []string) error { return a.serveAPI(o) },
 		DisableFlagsInUseLine: true,
 	}
-	cmd.Flags().StringVar(&o.socket, "socket", defaultAPISocket, "Path of the unix socket")
+	cmd.Flags().StringVar(&o.socket, "socket", socket, "Path of the unix socket")
 	cmd.Flags().DurationVar(&o.idle, "idle", 0, "End when nothing was asked for so long, as 5m (0: never)")
 	return cmd
 }

@@ -11,33 +11,7 @@ if [ "${1:-}" != inside ]; then
 fi
 
 fail() { echo "rootlesskit.sh: $*" >&2; exit 1; }
-mount -t tmpfs -o mode=755 none /mnt
-mkdir -p /mnt/bin /mnt/lib /mnt/home /mnt/run
-cp bin/d* bin/test/clients/rootlesskit bin/test/clients/usr/bin/* /mnt/bin/
-cp bin/test/clients/usr/lib/*/libslirp.so.0 /mnt/lib/
-for link in dbridge dmacvlan; do [ -e /mnt/bin/$link ] || fail "no $link in bin"; done
-chmod u+s /mnt/bin/newuidmap /mnt/bin/newgidmap
-for file in passwd group subuid subgid; do
-	{ cat /etc/$file 2>/dev/null || true; } >/mnt/$file
-done
-echo 'rootless:x:1234:1234::/mnt/home:/bin/sh' >>/mnt/passwd
-echo 'rootless:x:1234:' >>/mnt/group
-echo 'rootless:200000:65536' | tee -a /mnt/subuid >>/mnt/subgid
-for file in passwd group subuid subgid; do
-	[ -e /etc/$file ] || { mount -t overlay -o lowerdir=/etc,upperdir="$(mktemp -d -p /mnt)",workdir="$(mktemp -d -p /mnt)" none /etc; : >/etc/$file; }
-	mount --bind /mnt/$file /etc/$file
-done
-chown -R 1234:1234 /mnt/home /mnt/run
-mknod -m 666 /mnt/tun c 10 200
-mount --bind /mnt/tun /dev/net/tun
-# A host that has dcni itself: its state is root's, which --copy-up makes links to.
-mount -t tmpfs none /run
-mkdir -p /run/dcni /var/lib/dcni /etc/cni/net.d
-mount -t tmpfs none /var/lib/dcni
-mount -t tmpfs none /etc/cni/net.d
-ip link set lo up
-mkdir /mnt/www && echo outside >/mnt/www/index.html
-busybox httpd -p 127.0.0.1:9090 -h /mnt/www
+. integration/clients/rootless-user
 
 cat >/mnt/inside.sh <<'END'
 set -eu
@@ -48,6 +22,13 @@ dnet run -d --name web --network web -p 8080:80 busybox httpd -f -p 80 -h /run/w
 dnet run --rm --network web busybox sh -c 'for i in 1 2 3 4 5 6 7 8 9; do busybox wget -qO- http://web/ && break; sleep 0.3; done; busybox wget -qO- http://10.0.2.2:9090/'
 nft list tables | grep dcni
 dnet create -d macvlan -o parent=eth0 lan 2>&1 | sed 's/^/refused: /'
+dnet api 2>/run/api.log &
+tries=0
+until curl -sf --unix-socket $XDG_RUNTIME_DIR/dcni/api.sock http://dnet/networks/web | sed 's/.*"Subnet":"\([^"]*\)".*/api: \1/' | grep api:; do
+	tries=$((tries + 1)) && [ $tries -lt 50 ] || { cat /run/api.log; exit 1; }
+	sleep 0.1
+done
+kill $!
 ls -d $XDG_RUNTIME_DIR/dcni/dnetd.sock ~/.local/share/dcni/leases ~/.config/cni/net.d/*
 touch /run/ready
 while [ ! -e /mnt/home/end ]; do sleep 0.1; done
@@ -55,7 +36,7 @@ dnet container rm -f web >/dev/null
 dnet rm web >/dev/null
 echo left: $(ip -o link show type veth | wc -l) $(find $XDG_RUNTIME_DIR/dcni/attachments -name '*.json' | wc -l)
 END
-setpriv --reuid 1234 --regid 1234 --clear-groups env -i HOME=/mnt/home XDG_RUNTIME_DIR=/mnt/run LD_LIBRARY_PATH=/mnt/lib PATH=/mnt/bin:/usr/sbin:/usr/bin:/sbin:/bin CNI_PATH=/mnt/bin \
+as_user \
 	rootlesskit --net=slirp4netns --copy-up=/etc --copy-up=/run --copy-up=/var/lib --port-driver=builtin -p 127.0.0.1:8080:8080/tcp \
 	sh /mnt/inside.sh >/mnt/home/log 2>&1 &
 child=$!
@@ -75,10 +56,11 @@ has inside
 has outside
 has 'table inet dcni'
 has 'refused: dnet: parent "eth0": no such link on this host.*'
+has 'api: .*'
 has /mnt/run/dcni/dnetd.sock
 has /mnt/home/.local/share/dcni/leases
 has /mnt/home/.config/cni/net.d/dcni-web.conflist
 has 'left: 0 0'
-[ -z "$(ls /run/dcni /var/lib/dcni /etc/cni/net.d | grep -v :)" ] || fail "something is on the host"
+nothing_outside
 curl -sf -m 2 http://127.0.0.1:8080/ && fail "the port is open when all has ended"
 echo "rootlesskit.sh: all as it is to be"
