@@ -223,6 +223,7 @@ machine)
 	# settings of IPVS want the module to be there.
 	sysctl -qw net.ipv4.ip_forward=1
 	modprobe ip_vs
+	busybox hostname node # a cluster's node is called so
 	for side in $SIDES; do
 		ip netns add $side
 		ip netns add $side-outside
