@@ -162,16 +162,18 @@ dcni() {
 	dnetd serve --metrics= >/run/dnetd.log 2>&1 </dev/null &
 	await 60 dnetd test -S /run/dcni/dnetd.sock
 	await 120 "the cluster" sh -c 'dnet cluster init --advertise 192.0.2.1 || dnet cluster status'
-	await 60 "a network" dnet create -d overlay --subnet 10.20.0.0/24 web
-	dnet create -d overlay --subnet 10.26.0.0/24 --subnet fd00:26::/64 --ipv6 six >/dev/null
-	dnet service create --network web -p 8080:80 -p 8081:81/udp api >/dev/null
-	dnet service create --network web --mode dnsrr rr >/dev/null
-	dnet service create --network six -p 8083:80 six >/dev/null
-	run() { name=$1 && shift && dnet run -d --name "$name" -h "$(echo $name | sed "s/task6/w1/")" "$@" sh -c "$task" >/dev/null; }
-	for n in 1 2; do run w$n --network web --service api --network-alias shop; done
-	run rr1 --network web --service rr
-	run task6 --network six --service six
-	dnet run -d --name cl --network web sleep 10000 >/dev/null
+	# etcd is slow in emulation, and what it answered too late is there all the same, but for containers.
+	once() { dnet $1 inspect "$2" || { shift 2 && dnet "$@"; }; }
+	await 120 web once '' web create -d overlay --subnet 10.20.0.0/24 web
+	await 120 six once '' six create -d overlay --subnet 10.26.0.0/24 --subnet fd00:26::/64 --ipv6 six
+	await 120 api once service api service create --network web -p 8080:80 -p 8081:81/udp api
+	await 120 rr once service rr service create --network web --mode dnsrr rr
+	await 120 six once service six service create --network six -p 8083:80 six
+	run() { name=$1 && shift && await 120 "$name" dnet run -d --name "$name" -h "$(echo $name | sed "s/task6/w1/")" "$@"; }
+	for n in 1 2; do run w$n --network web --service api --network-alias shop sh -c "$task"; done
+	run rr1 --network web --service rr sh -c "$task"
+	run task6 --network six --service six sh -c "$task"
+	run cl --network web sleep 10000
 	dnet service ls >&2
 	vip=$(dnet service ls | awk '$1 == "api" { print $4 }')
 	{
