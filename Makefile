@@ -36,5 +36,5 @@ uninstall: ; scripts/install --remove # take away what install put there; networ
 dist: ; scripts/dist # packages (.deb, .rpm), tarballs, an SBOM and checksums in bin/dist
 image: ; scripts/image/build # the container image that Kubernetes nodes run, an OCI layout in bin/dist, and its manifests
 programs: build
-	go build -o bin/test/ github.com/containernetworking/cni/cnitool github.com/containernetworking/plugins/plugins/main/loopback github.com/containernetworking/plugins/plugins/ipam/dhcp ./integration/parity/talk ./integration/gocni
+	go build -o bin/test/ github.com/containernetworking/cni/cnitool github.com/containernetworking/plugins/plugins/main/loopback github.com/containernetworking/plugins/plugins/ipam/dhcp ./integration/parity/talk ./integration/gocni ./integration/killat
 	go build -tags man -o bin/test/manual ./cmd/dnet && scripts/nerdctl bin/test/nerdctl && scripts/multus bin/test/plugins/multus

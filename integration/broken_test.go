@@ -72,7 +72,7 @@ func TestNoNFTables(t *testing.T) {
 		for i := range 2 * sockets {
 			n, all := i/2+1, []string{"", "+"}[i%2] // the one, or all from it on
 			call := pluginCall(verb, "dbridge", conf)
-			call.Args = []string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=socket",
+			call.Args = []string{"strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=socket",
 				"-e", fmt.Sprintf("inject=socket:error=EPROTONOSUPPORT:when=%d%s", n, all), call.Path}
 			call.Path = "/usr/bin/strace"
 			a := outcomeOf(call)

@@ -57,7 +57,7 @@ func TestKilledCollect(t *testing.T) {
 			r.run("sh", "-c", `sed -i 's/"since": "[^"]*"/"since": "2020-01-01T00:00:00Z"/; s/"sinceBoot": [0-9]*/"sinceBoot": 1/' /run/dcni/attachments/web/*/eth0/dbridge.json`)
 			return r.run(pluginDir+"/dbridge", "heal")
 		}
-		r.run("sh", "-c", "for i in $(seq 100); do ip -br link | grep -q '^v.*c3' || break; sleep 0.01; done")
+		r.run("sh", "-c", "for i in $(seq 500); do ip link show type veth | grep -q 'alias .*web c3/eth0' || break; sleep 0.02; done")
 		r.run("sh", "-c", `sed -i 's/"since": "[^"]*"/"since": "2020-01-01T00:00:00Z"/; s/"sinceBoot": [0-9]*/"sinceBoot": 1/' /run/dcni/attachments/web/*/eth0/dbridge.json`)
 		dead := p.kill(t, exec.Command(pluginDir+"/dbridge", "heal"))
 		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {

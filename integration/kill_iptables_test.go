@@ -11,10 +11,12 @@ import (
 	"testing"
 )
 
-// deadlyPrograms stand for iptables' programs: the KILL_AT-th that a plugin runs kills it, before or after it has
-// done what it was run for. All others are the real ones, which die with the plugin.
+// deadlyPrograms stand for iptables' programs: the KILL_AT-th of those that change something that a plugin runs kills it,
+// before or after it has done what it was run for. All others are the real ones, which die with the plugin. To be killed
+// beside one that only reads is to be killed beside the next.
 const deadlyPrograms = `#!/bin/sh
 PATH=${PATH#*:}:/usr/sbin:/sbin
+case $0 in *-save) exec "${0##*/}" "$@" ;; esac
 n=1
 until mkdir "$KILL_DIR/$n" 2>/dev/null; do n=$((n + 1)); done
 [ "$n" = "$KILL_AT" ] || exec "${0##*/}" "$@"

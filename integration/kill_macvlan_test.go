@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"os/exec"
 	"testing"
 )
 
@@ -14,9 +13,6 @@ const killMacvlan = `{"cniVersion": "1.1.0", "name": "lan", "type": "dmacvlan", 
 // sandbox or shares it with the host, at the calls by which it changes either. A DEL makes
 // the machine what it was before; another ADD makes it what it was to be.
 func TestKilledMacvlan(t *testing.T) {
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("strace is not installed")
-	}
 	r := newFixture(t)
 	if has, err := kernelHas("macvlan"); !has {
 		t.Skipf("the kernel has no macvlan: %v", err)

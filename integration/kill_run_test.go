@@ -3,7 +3,6 @@ package integration
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +13,7 @@ import (
 // whether dnet died, when none of these processes runs any more but the orphan.
 func (p point) killRun(t *testing.T) bool {
 	t.Helper()
-	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+p.call,
-		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", p.call, p.n),
-		"dnet", "run", "--rm", "--network", "web", "--name", "c1", "-p", "8080:80",
+	cmd := p.command("dnet", "run", "--rm", "--network", "web", "--name", "c1", "-p", "8080:80",
 		"sh", "-c", "setsid sleep 4714 & sleep 0.02")
 	cmd.Env = append(os.Environ(), "PATH="+binaries+":"+os.Getenv("PATH"), "NETCONFPATH=/etc/cni/net.d", "CNI_PATH="+pluginDir)
 	cmd.Stderr = nil
@@ -28,13 +25,16 @@ func (p point) killRun(t *testing.T) bool {
 	for started, alive := false, true; alive || !started; started = started || alive {
 		select {
 		case err := <-ended:
+			if cmd.ProcessState.ExitCode() == noKillat {
+				t.Fatalf("%s: killat failed", p)
+			}
 			return err != nil
 		case <-time.After(20 * time.Millisecond):
-			list, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid)) // strace has ended
+			list, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid)) // killat has ended
 			alive = len(strings.Fields(string(list))) > 0
 		}
 	}
-	// dnet is dead, and strace waits for the orphan, which the next dnet is to kill.
+	// dnet is dead, and killat waits for the orphan, which the next dnet is to kill.
 	if out, err := dnet("rm", "-f", "nosuch").CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("%s: dnet rm: %v: %s", p, err, out)
 	}

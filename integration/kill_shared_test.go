@@ -3,7 +3,6 @@ package integration
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -47,9 +46,6 @@ type sharedFixture struct {
 }
 
 func newSharedFixture(t *testing.T, s sharer) (r sharedFixture, before shared) {
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("strace is not installed")
-	}
 	r = sharedFixture{newFixture(t), s}
 	r.netns("c1", "web1")
 	r.run("install", "-D", "-m", "644", "/dev/null", "/etc/dcni/allow-host-network")
@@ -134,7 +130,7 @@ func killedSharedAdd(t *testing.T, s sharer) {
 	})
 }
 
-// endHelper ends the helper of an ADD that is done: strace waits for it, too. It
+// endHelper ends the helper of an ADD that is done: killat waits for it, too. It
 // looks until the function that it returns is called.
 func (r sharedFixture) endHelper() (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,12 +16,12 @@ import (
 // Files are made by opening them too, but only under temporary names: what counts is
 // what is written into them, and where they are moved.
 var deadly = []string{
-	"mkdirat", "symlinkat", "linkat", "renameat", "renameat2", "unlinkat", "rmdir", "utimensat",
+	"mkdirat", "symlinkat", "linkat", "renameat", "renameat2", "unlinkat", "utimensat",
 	"write", "pwrite64", "ftruncate", "sendto", "sendmsg", "mount", "umount2", "move_mount", "exit_group",
 }
 
 // A point is where a process is killed: as it enters a system call for the n-th
-// time. strace counts each kind of call by itself.
+// time. Each kind of call is counted by itself.
 type point struct {
 	call string
 	n    int
@@ -28,12 +29,19 @@ type point struct {
 
 func (p point) String() string { return fmt.Sprintf("killed at %s %d", p.call, p.n) }
 
+// noKillat is the exit status of killat if it failed itself.
+const noKillat = 99
+
+// command is one that is killed at the point.
+func (p point) command(name string, args ...string) *exec.Cmd {
+	return exec.Command(binaries+"/test/killat", append([]string{p.call, strconv.Itoa(p.n), name}, args...)...)
+}
+
 // kill runs a command that is killed at a point, and reports whether it was.
 func (p point) kill(t *testing.T, cmd *exec.Cmd) bool {
 	t.Helper()
-	cmd.Args = append([]string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + p.call,
-		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", p.call, p.n), cmd.Path}, cmd.Args[1:]...)
-	cmd.Path = "/usr/bin/strace"
+	killed := p.command(cmd.Path, cmd.Args[1:]...)
+	cmd.Args, cmd.Path = killed.Args, killed.Path
 	out, err := cmd.Output()
 	if err != nil && strings.Contains(string(out), `"code"`) {
 		t.Errorf("%s: an error instead of death: %s", p, out)
@@ -43,7 +51,7 @@ func (p point) kill(t *testing.T, cmd *exec.Cmd) bool {
 		return false
 	}
 	status, _ := exit.Sys().(syscall.WaitStatus)
-	if !status.Signaled() { // strace ends as the process does
+	if !status.Signaled() { // killat ends as the process does
 		t.Errorf("%s: ends by itself: %v: %s%s", p, err, out, exit.Stderr)
 	}
 	return status.Signaled()
@@ -85,9 +93,6 @@ const leftBehind = `/run/dcni/tmp|/var/lib/dcni/tmp|/\.link |/leases/web/\.pages
 
 // killFixture is a host with a bystander: c9 is attached, and stays so.
 func killFixture(t *testing.T) *fixture {
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("strace is not installed")
-	}
 	r := newFixture(t)
 	r.netns("c1", "c2", "c9")
 	r.bystander()

@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ func noMemory(t *testing.T, verb string, n int) (a outcome, refused bool) {
 	t.Helper()
 	trace := filepath.Join(t.TempDir(), "trace")
 	call := pluginCall(verb, "dbridge", killConf(killRequest))
-	call.Args = []string{"strace", "-f", "-qq", "-o", trace, "-e", "trace=sendto",
+	call.Args = []string{"strace", "-f", "--seccomp-bpf", "-qq", "-o", trace, "-e", "trace=sendto",
 		"-e", fmt.Sprintf("inject=sendto:error=ENOMEM:when=%d", n), call.Path}
 	call.Path = "/usr/bin/strace"
 	a = outcomeOf(call)
@@ -31,6 +32,9 @@ func noMemory(t *testing.T, verb string, n int) (a outcome, refused bool) {
 // nf_tables among them. ADD is one error that says so and leaves nothing, or does without what it
 // asked for; DEL says what it could not do. Either works once there is memory.
 func TestNoMemory(t *testing.T) {
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("strace is not installed")
+	}
 	r := killFixture(t)
 	before := takePicture()
 	failures := 0
