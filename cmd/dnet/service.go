@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -264,10 +263,14 @@ func (a *app) forgetService(m machine, s service.Service, i network.IPAM) error 
 // no container is on the network there is nothing to make.
 func (a *app) spreadServices(name string) {
 	attached, err := a.store.Attached(name)
-	n, unread := a.store.ServicesOf(name) // their ports are held in any case
-	client := agent.Client{Store: a.store, NeverStart: err == nil && !attached && unread == nil && !n.Publishes()}
+	nothing := err == nil && !attached
+	if nothing {
+		n, unread := a.store.ServicesOf(name) // their ports are held in any case
+		nothing = unread == nil && !n.Publishes()
+	}
+	client := agent.Client{Store: a.store, NeverStart: nothing}
 	_, err = client.Ask(agent.Request{Op: agent.Services, Attachment: &wire.Attachment{Network: name}})
-	if err != nil && !(client.NeverStart && errors.Is(err, agent.ErrAbsent)) {
+	if err != nil && !(nothing && errors.Is(err, agent.ErrAbsent)) {
 		a.warn("services of network %s are not with all containers yet: %v", name, err)
 	}
 }
@@ -411,109 +414,6 @@ func (a *app) findService(word, on string, removing bool) (*listed, error) {
 		networks = append(networks, v.Network)
 	}
 	return nil, fmt.Errorf("service %s is on networks %s: say --network", word, strings.Join(networks, ", "))
-}
-
-func newServiceDrainCommand(a *app) *cobra.Command {
-	var undo bool
-	var nodes bool
-	cmd := &cobra.Command{
-		Use: "drain [OPTIONS] CONTAINER|NODE [CONTAINER|NODE...]", Short: "Send no more connections to a task, or to all tasks of a node; those that run go on", Args: atLeast(1), DisableFlagsInUseLine: true,
-		RunE: func(_ *cobra.Command, args []string) error {
-			return a.eachWord(args, func(word string) error {
-				if nodes {
-					return a.drainNode(word, !undo)
-				}
-				return a.drainWord(word, !undo)
-			})
-		},
-	}
-	cmd.Flags().BoolVar(&undo, "undo", false, "Send connections to it again")
-	cmd.Flags().BoolVar(&nodes, "node", false, "It is a node's name, where a container has that too")
-	return cmd
-}
-
-// drainWord drains the container that a word means, by its ID, the beginning of that, or its
-// name, or else the node of that name.
-func (a *app) drainWord(word string, drained bool) error {
-	services, away := a.services(false)
-	var tasks []service.Task
-	var all []container.Named
-	for _, v := range services {
-		for _, t := range v.tasks {
-			tasks = append(tasks, t)
-			all = append(all, container.Named{ID: t.Owner.Container, Name: cmp.Or(t.Name, t.Owner.Container)})
-		}
-	}
-	networks, _ := a.store.ServiceNetworks()
-	for _, name := range networks {
-		list, _ := a.store.List(name)
-		for _, r := range records.Interfaces(list) {
-			all = append(all, container.Named{ID: r.Container, Name: containerName(r)})
-		}
-	}
-	slices.SortStableFunc(all, func(a, b container.Named) int { return strings.Compare(a.ID, b.ID) })
-	all = slices.CompactFunc(all, func(a, b container.Named) bool { return a.ID == b.ID })
-	i, err := container.Find(all, word)
-	if err != nil && away != nil {
-		return fmt.Errorf("%s: is no task of this host's, and of other nodes nothing is known: %w", word, away)
-	}
-	if err != nil {
-		return a.drainUnless(word, drained, err)
-	}
-	tasks = slices.DeleteFunc(tasks, func(t service.Task) bool { return t.Owner.Container != all[i].ID })
-	if len(tasks) == 0 {
-		return fmt.Errorf("container %s is a task of no service: it bears the name of none, as its own or as an alias", word)
-	}
-	return a.drain(tasks, drained)
-}
-
-// drain notes that tasks are to get no more connections, or some again, and has it done. Those
-// of the cluster's networks may be on any node.
-func (a *app) drain(tasks []service.Task, drained bool) error {
-	var networks []string
-	var ofCluster []service.Task
-	for _, t := range tasks {
-		if t.Node != "" || a.store.KnowsServices(t.Owner.Network) {
-			ofCluster = append(ofCluster, t)
-			continue
-		}
-		if err := a.store.Drain(t.Owner, drained); err != nil {
-			return err
-		}
-		if !slices.Contains(networks, t.Owner.Network) {
-			networks = append(networks, t.Owner.Network)
-		}
-	}
-	for _, name := range networks {
-		a.spreadServices(name)
-	}
-	if len(ofCluster) == 0 {
-		return nil
-	}
-	return a.drainOverlay(ofCluster, drained)
-}
-
-// drainBeforeStop drains a container that is about to be stopped, if it is a task.
-func (a *app) drainBeforeStop(id string) {
-	networks, err := a.store.ServiceNetworks()
-	var tasks []service.Task
-	for _, name := range networks {
-		n, unread := a.store.ServicesOf(name)
-		err = errors.Join(err, unread)
-		for _, s := range n.Services {
-			for _, t := range n.Tasks(s) {
-				if t.Node == "" && t.Owner.Container == id {
-					tasks = append(tasks, t)
-				}
-			}
-		}
-	}
-	if err == nil && len(tasks) > 0 {
-		err = a.drain(tasks, true)
-	}
-	if err != nil {
-		a.warn("container %s is not drained: %v", container.ShortID(id), err)
-	}
 }
 
 // addServices has a container be a task of services, each on those of its networks that have it.

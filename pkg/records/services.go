@@ -1,6 +1,7 @@
 package records
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dcni/pkg/jsonenc"
 	"dcni/pkg/records/disk"
 	"dcni/pkg/service"
 	"dcni/pkg/wire"
@@ -221,6 +223,53 @@ func (s Store) endpoints(network string, services []service.Service, attached fu
 		}
 	}
 	return list, err
+}
+
+// IsTask reports whether an attachment is a task of a service of a network of this host's. Of the services it reads those
+// whose names it bears.
+func (s Store) IsTask(r *Record) (bool, error) {
+	if r.State != Up || r.IPAM.Type == "" {
+		return false, nil
+	}
+	var errs []error
+	for _, name := range append([]string{r.Name}, r.Names...) {
+		name = strings.ToLower(name)
+		if !s.HasService(r.Network, name) {
+			continue
+		}
+		v, err := s.Service(r.Network, name)
+		if err == nil && !v.Removing {
+			return true, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return false, errors.Join(errs...)
+}
+
+// Meant returns the records of a network whose container a word may mean: by its name, its ID or the beginning of that.
+// It decodes no others, which takes most of the time of [Store.List].
+func (s Store) Meant(network, word string) (list []*Record, err error) {
+	keys, err := s.keys(network, "*", "*")
+	quoted, unsaid := jsonenc.Marshal(strings.TrimPrefix(word, "/"), "")
+	errs := []error{err, unsaid}
+	for _, key := range keys {
+		if !strings.HasPrefix(key.Container, word) {
+			data, err := disk.ReadFile(s.recordPath(key.Attachment, key.Plugin))
+			if err != nil || !bytes.Contains(data, quoted) {
+				continue // what can't be read has no name
+			}
+		}
+		r, err := s.find(key)
+		switch {
+		case err == nil:
+			list = append(list, r)
+		case !errors.Is(err, fs.ErrNotExist):
+			errs = append(errs, err)
+		}
+	}
+	return list, errors.Join(errs...)
 }
 
 func (s Store) drainedDir(network string) string { return filepath.Join(s.Run, "drained", network) }

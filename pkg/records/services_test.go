@@ -152,3 +152,49 @@ func TestServedOnDisk(t *testing.T) {
 		}
 	}
 }
+
+// TestMeant wants the containers that a word may mean, and to be told which are tasks, whatever else is on the network.
+func TestMeant(t *testing.T) {
+	s := Store{Run: t.TempDir(), Lib: t.TempDir()}
+	for _, v := range []service.Service{{Name: "api"}, {Name: "old", Removing: true}} {
+		v.Network, v.Mode = "web", service.VIP
+		if err := s.PutService(&Service{Service: v}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id, r := range map[string]Record{
+		"ab1": {Name: "one", Names: []string{"one", "API"}}, "ab2": {Name: `tw"o`, Names: []string{"old"}}, "c3": {Name: "one.two"}, "d4": {State: Adding, Name: "api"},
+	} {
+		r.Attachment, r.Plugin, r.NetNS, r.IPAM.Type = wire.Attachment{Network: "web", Container: id, IfName: "eth0"}, "dbridge", "/n", "dipam"
+		if r.State == "" {
+			r.State = Up
+		}
+		if err := s.Put(&r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for word, want := range map[string]string{
+		"one": "ab1 true;", "/one": "ab1 true;", "on": "", "ab": "ab1 true;ab2 false;", "c3": "c3 false;", `tw"o`: "ab2 false;", "api": "d4 false;", "nothing": "",
+	} {
+		list, err := s.Meant("web", word)
+		got := ""
+		for _, r := range list {
+			is, unread := s.IsTask(r)
+			got += fmt.Sprintf("%s %t;", r.Container, is)
+			if unread != nil {
+				t.Error(unread)
+			}
+		}
+		if got != want || err != nil {
+			t.Errorf("%s: %s, %v, want %s", word, got, err, want)
+		}
+	}
+	broken := filepath.Join(s.Lib, "services", "web", "api.json")
+	if err := os.WriteFile(broken, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	list, _ := s.Meant("web", "one")
+	if is, err := s.IsTask(list[0]); is || err == nil {
+		t.Errorf("a service that can't be read: %t, %v", is, err)
+	}
+}
