@@ -62,6 +62,7 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 	if err != nil {
 		return nil, err
 	}
+	store.Cache = &records.Cache{}
 	cached := records.NewCachedStore(store)
 	ports, err := newPorts(cached, log)
 	if err != nil {

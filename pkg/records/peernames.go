@@ -84,7 +84,11 @@ func (s Store) PutServed(p service.Picture) error {
 }
 
 // Served returns it; fs.ErrNotExist where nothing is known.
-func (s Store) Served(network string) (service.Picture, error) { return s.served(network, true) }
+func (s Store) Served(network string) (service.Picture, error) {
+	w := s.Cache.walk("served " + network)
+	defer w.end()
+	return remember(w, s.servedPath(network), func() (service.Picture, error) { return s.served(network, true) })
+}
 
 // ServedAlone is Served without the tasks, which it does not read: they may be a thousand.
 func (s Store) ServedAlone(network string) (service.Picture, error) { return s.served(network, false) }

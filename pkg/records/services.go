@@ -124,21 +124,25 @@ func (s Store) ServiceNetworks() ([]string, error) {
 
 // Services lists the services of a network of this host's by name. One that can't be read hides no other.
 func (s Store) Services(network string) (list []*Service, err error) {
-	files, err := disk.NamesIn(s.servicesDir(network))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	slices.Sort(files)
+	w := s.Cache.walk("services " + network)
+	defer w.end()
+	files, err := namesIn(w, s.servicesDir(network))
 	errs := []error{err}
 	for _, file := range files {
 		name, is := strings.CutSuffix(file, ".json")
 		if !is {
 			continue
 		}
-		v, err := s.Service(network, name)
+		v, err := remember(w, s.servicePath(network, name), func() (Service, error) {
+			v, err := s.Service(network, name)
+			if err != nil {
+				return Service{}, err
+			}
+			return *v, nil
+		})
 		switch {
 		case err == nil:
-			list = append(list, v)
+			list = append(list, &v)
 		case !errors.Is(err, fs.ErrNotExist):
 			errs = append(errs, err)
 		}
@@ -170,15 +174,15 @@ func (s Store) Service(network, name string) (*Service, error) {
 // ServicesOf returns what a network has of services, with the containers that are attached. Of
 // a cluster's network it has the tasks on other nodes as well.
 func (s Store) ServicesOf(network string) (service.Network, error) {
-	return s.servicesOf(network, func() ([]*Record, error) { return s.List(network) })
+	return s.servicesOf(network, func() ([]Client, error) { return s.Clients(network) })
 }
 
-// ServicesAmong is ServicesOf for who has the network's records.
-func (s Store) ServicesAmong(network string, attached []*Record) (service.Network, error) {
-	return s.servicesOf(network, func() ([]*Record, error) { return attached, nil })
+// ServicesAmong is ServicesOf for who has the network's clients.
+func (s Store) ServicesAmong(network string, clients []Client) (service.Network, error) {
+	return s.servicesOf(network, func() ([]Client, error) { return clients, nil })
 }
 
-func (s Store) servicesOf(network string, attached func() ([]*Record, error)) (service.Network, error) {
+func (s Store) servicesOf(network string, clients func() ([]Client, error)) (service.Network, error) {
 	if s.KnowsServices(network) {
 		p, err := s.Served(network)
 		if errors.Is(err, fs.ErrNotExist) { // its last container here went just now
@@ -187,8 +191,8 @@ func (s Store) servicesOf(network string, attached func() ([]*Record, error)) (s
 		if err != nil || len(p.Services) == 0 {
 			return service.Network{Name: network}, err
 		}
-		own, err := s.endpoints(network, p.Services, attached)
-		return p.Join(own), err
+		own, err := clients()
+		return p.Join(s.endpoints(network, p.Services, own)), err
 	}
 	n := service.Network{Name: network}
 	list, err := s.Services(network)
@@ -198,14 +202,13 @@ func (s Store) servicesOf(network string, attached func() ([]*Record, error)) (s
 	for _, v := range list {
 		n.Services = append(n.Services, v.Service)
 	}
-	own, unread := s.endpoints(network, n.Services, attached)
-	n.Endpoints = own
+	own, unread := clients()
+	n.Endpoints = s.endpoints(network, n.Services, own)
 	return n, errors.Join(err, unread)
 }
 
 // endpoints returns this host's containers on a network, as far as its services are concerned.
-func (s Store) endpoints(network string, services []service.Service, attached func() ([]*Record, error)) (list []service.Endpoint, err error) {
-	all, err := attached()
+func (s Store) endpoints(network string, services []service.Service, clients []Client) (list []service.Endpoint) {
 	drained, healthy := s.marks(s.drainedDir(network)), map[string][]string{}
 	for _, v := range services {
 		if v.Health != "" {
@@ -214,15 +217,12 @@ func (s Store) endpoints(network string, services []service.Service, attached fu
 			}
 		}
 	}
-	for _, r := range all {
-		if r.State == Up && r.IPAM.Type != "" {
-			mark := taskMark(r.Attachment)
-			list = append(list, service.Endpoint{
-				Owner: r.Attachment, Name: r.Name, Names: r.Names, Addresses: r.IPsThere(), Drained: drained[mark], Healthy: healthy[mark],
-			})
-		}
+	for _, c := range clients {
+		mark := taskMark(c.Owner)
+		c.Drained, c.Healthy = drained[mark], healthy[mark]
+		list = append(list, c.Endpoint)
 	}
-	return list, err
+	return list
 }
 
 // IsTask reports whether an attachment is a task of a service of a network of this host's. Of the services it reads those

@@ -96,6 +96,8 @@ type Store struct {
 	Run string    // until the next boot
 	Lib string    // for good
 	Log io.Writer // takes a line for each file that is moved away, see [disk.UnreadableError]; nil: none
+
+	Cache *Cache // of what services need; nil: each look reads the files
 }
 
 // Default returns the store in its usual places: /run/dcni and /var/lib/dcni, or a user's own.

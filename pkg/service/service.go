@@ -208,7 +208,7 @@ func (n Network) tasks() [][]Task {
 	for i, s := range n.Services {
 		named[strings.ToLower(s.Name)] = i
 	}
-	for _, e := range n.Endpoints {
+	for _, e := range n.inOrder() {
 		if e.Starting {
 			continue
 		}
@@ -220,10 +220,25 @@ func (n Network) tasks() [][]Task {
 			}
 		}
 	}
-	for _, tasks := range all {
-		slices.SortFunc(tasks, inOrder)
-	}
 	return all
+}
+
+// inOrder returns the containers in the order of tasks.
+func (n Network) inOrder() []Endpoint {
+	type keyed struct {
+		key string
+		at  int
+	}
+	order := make([]keyed, len(n.Endpoints))
+	for i, e := range n.Endpoints {
+		order[i] = keyed{e.Owner.String() + "\x00" + e.Node, i}
+	}
+	slices.SortFunc(order, func(a, b keyed) int { return strings.Compare(a.key, b.key) })
+	list := make([]Endpoint, len(order))
+	for i, o := range order {
+		list[i] = n.Endpoints[o.at]
+	}
+	return list
 }
 
 // addresses returns the addresses of a family of tasks in one of the states.

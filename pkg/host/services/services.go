@@ -294,11 +294,11 @@ func (h Services) Sync(network string, first bool, made Made) (n service.Network
 		return n, nil, err
 	}
 	defer lock.Unlock()
-	list, unread := h.Records.List(network)
-	if n, err = h.Records.ServicesAmong(network, list); err != nil {
+	clients, unread := h.Records.Clients(network)
+	if n, err = h.Records.ServicesAmong(network, clients); err != nil {
 		return n, nil, errors.Join(err, unread)
 	}
-	errs := []error{unread, h.syncClients(list, n.Balancer(), made)}
+	errs := []error{unread, h.syncClients(clients, n.Balancer(), made)}
 	refused, err = h.Ports.EnsureIngress(n, first)
 	return n, refused, errors.Join(append(errs, err)...)
 }
@@ -312,21 +312,21 @@ type job struct {
 }
 
 // syncClients makes the rules of those clients so whose were made from something else.
-func (h Services) syncClients(list []*records.Record, b service.Balancer, made Made) error {
+func (h Services) syncClients(list []records.Client, b service.Balancer, made Made) error {
 	changes, up := map[*service.Balancer]change{}, map[madeKey]bool{}
 	var jobs []*job
 	for _, r := range list {
-		if r.IPAM.Type == "" || r.State != records.Up || r.Firewall == nil {
+		if !r.Leads {
 			continue
 		}
-		key := madeKey{r.Attachment, r.Cookie, r.Moment}
+		key := madeKey{r.Owner, r.Cookie, r.Up}
 		up[key] = true
 		was := made[key]
 		if _, is := changes[was]; !is {
 			changes[was] = changeOf(was, b)
 		}
 		if d := changes[was]; !d.none() {
-			c := &service.Client{NetNS: r.NetNS, Cookie: r.Cookie, Endpoint: service.Endpoint{Owner: r.Attachment}}
+			c := &service.Client{NetNS: r.NetNS, Cookie: r.Cookie, Endpoint: service.Endpoint{Owner: r.Owner}}
 			jobs = append(jobs, &job{Client: c, key: key, change: d})
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"dcni/pkg/firewall"
 	"dcni/pkg/host/hosttest"
 	"dcni/pkg/host/spaces"
 	"dcni/pkg/records"
@@ -19,26 +18,24 @@ import (
 func TestPassedOver(t *testing.T) {
 	dir := t.TempDir()
 	h := Services{Set: &spaces.Set{}, Records: records.Store{Run: dir, Lib: dir}}
-	record := func(name string, state records.State) *records.Record {
-		r := &records.Record{
-			Attachment: wire.Attachment{Network: "web", Container: name, IfName: "eth0"}, NetNS: dir + "/" + name, Cookie: 7, State: state, Firewall: &firewall.Network{},
-		}
-		r.IPAM.Type, r.SinceBoot = "dipam", time.Second
-		return r
+	client := func(name string) records.Client {
+		owner := wire.Attachment{Network: "web", Container: name, IfName: "eth0"}
+		return records.Client{Endpoint: service.Endpoint{Owner: owner}, Up: records.Moment{SinceBoot: time.Second}, NetNS: dir + "/" + name, Cookie: 7, Leads: true}
 	}
-	key := func(r *records.Record) madeKey { return madeKey{r.Attachment, r.Cookie, r.Moment} }
-	same, other, later, gone := record("same", records.Up), record("other", records.Up), record("later", records.Up), record("gone", records.Deleting)
+	key := func(r records.Client) madeKey { return madeKey{r.Owner, r.Cookie, r.Up} }
+	same, other, later, gone, plain := client("same"), client("other"), client("later"), client("gone"), client("plain")
+	plain.Leads = false
 	b, was := balancer("10.9.0.11"), balancer("10.9.0.12")
 	now := &b
 	made := Made{key(same): now, key(other): &was, key(later): now, key(gone): now}
-	later.SinceBoot++
-	if err := h.syncClients([]*records.Record{same, other, later, gone}, balancer("10.9.0.11"), made); err != nil {
+	later.Up.SinceBoot++
+	if err := h.syncClients([]records.Client{same, other, later, plain}, balancer("10.9.0.11"), made); err != nil {
 		t.Error(err)
 	}
 	if len(made) != 1 || made[key(same)] != now {
 		t.Errorf("left: %v, want only %v", made, key(same))
 	}
-	if err := h.syncClients([]*records.Record{same}, was, made); err != nil || len(made) != 0 {
+	if err := h.syncClients([]records.Client{same}, was, made); err != nil || len(made) != 0 {
 		t.Errorf("left after a change: %v, %v", made, err)
 	}
 }
@@ -65,10 +62,8 @@ func TestKnown(t *testing.T) {
 	hosttest.InSandbox(t, func(path string, cookie uint64) {
 		dir := t.TempDir()
 		h, made := Services{Set: set, Records: records.Store{Run: dir, Lib: dir}}, Made{}
-		r := &records.Record{
-			Attachment: wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}, NetNS: path, Cookie: cookie, State: records.Up, Firewall: &firewall.Network{},
-		}
-		r.IPAM.Type = "dipam"
+		owner := wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}
+		r := records.Client{Endpoint: service.Endpoint{Owner: owner}, NetNS: path, Cookie: cookie, Leads: true}
 		l := service.LayoutOf("web", false)
 		for _, c := range []struct {
 			harm  string
@@ -82,7 +77,7 @@ func TestKnown(t *testing.T) {
 			if c.harm != "" {
 				hosttest.NFT(t, strings.Fields(c.harm)...)
 			}
-			if err := h.syncClients([]*records.Record{r}, balancer(c.tasks), made); err != nil {
+			if err := h.syncClients([]records.Client{r}, balancer(c.tasks), made); err != nil {
 				t.Fatal(err)
 			}
 			out := hosttest.NFT(t, "list", "table", "ip", "dcni")
