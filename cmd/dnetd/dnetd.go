@@ -16,6 +16,7 @@ import (
 	"dcni/pkg/netns"
 	"dcni/pkg/overlay/follow"
 	"dcni/pkg/records"
+	"dcni/pkg/records/filecache"
 	"dcni/pkg/wire"
 )
 
@@ -62,7 +63,7 @@ func newDnetd(o options, store records.Store, log *slog.Logger) (*dnetd, error) 
 	if err != nil {
 		return nil, err
 	}
-	store.Cache = &records.Cache{}
+	store.Cache = &filecache.Cache{}
 	cached := records.NewCachedStore(store)
 	ports, err := newPorts(cached, log)
 	if err != nil {

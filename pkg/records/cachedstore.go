@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dcni/pkg/records/disk"
+	"dcni/pkg/records/filecache"
 	"dcni/pkg/wire"
 )
 
@@ -46,10 +47,6 @@ type contents struct {
 	inode   uint64
 	settled bool // a later change of the directory also changes its time
 }
-
-// settleTime is the age at which a directory's last change is sure to have another
-// time than the next: the kernel's clock for files goes in ticks of at most 10 ms.
-const settleTime = 100 * time.Millisecond
 
 // Keys lists all records by their names, sorted. Records that are added or removed
 // during the call may be missing.
@@ -153,6 +150,6 @@ func (w *cacheWalk) read(dir string) (contents, error) {
 	slices.SortFunc(names, cmp.Compare)
 	return contents{
 		names: names, changed: st.Mtim, inode: st.Ino,
-		settled: begun.Sub(time.Unix(st.Mtim.Unix())).Abs() > settleTime, // the clock may have been set back
+		settled: begun.Sub(time.Unix(st.Mtim.Unix())).Abs() > filecache.SettleTime, // the clock may have been set back
 	}, err
 }

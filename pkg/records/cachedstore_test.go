@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"dcni/pkg/records/filecache"
 	"dcni/pkg/wire"
 )
 
@@ -32,7 +33,7 @@ func TestCachedStore(t *testing.T) {
 			t.Fatal(err)
 		}
 		if step%100 == 50 {
-			time.Sleep(2 * settleTime) // so that directories are settled and cached
+			time.Sleep(2 * filecache.SettleTime) // so that directories are settled and cached
 			if _, err := cached.Keys(); err != nil {
 				t.Fatal(err)
 			}
@@ -79,7 +80,7 @@ func TestCachedStoreRemembers(t *testing.T) {
 	expect("dbridge")
 	forge()
 	expect("dbridge") // it has just changed, and may again within the same tick
-	time.Sleep(2 * settleTime)
+	time.Sleep(2 * filecache.SettleTime)
 	expect("dbridge")
 	forge()
 	expect("forged")

@@ -12,6 +12,7 @@ import (
 
 	"dcni/pkg/names"
 	"dcni/pkg/records/disk"
+	"dcni/pkg/records/filecache"
 	"dcni/pkg/service"
 )
 
@@ -85,9 +86,9 @@ func (s Store) PutServed(p service.Picture) error {
 
 // Served returns it; fs.ErrNotExist where nothing is known.
 func (s Store) Served(network string) (service.Picture, error) {
-	w := s.Cache.walk("served " + network)
-	defer w.end()
-	return remember(w, s.servedPath(network), func() (service.Picture, error) { return s.served(network, true) })
+	w := s.Cache.Walk("served " + network)
+	defer w.End()
+	return filecache.Remember(w, s.servedPath(network), func() (service.Picture, error) { return s.served(network, true) })
 }
 
 // ServedAlone is Served without the tasks, which it does not read: they may be a thousand.

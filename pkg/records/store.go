@@ -88,6 +88,7 @@ import (
 
 	"dcni/pkg/ipam"
 	"dcni/pkg/records/disk"
+	"dcni/pkg/records/filecache"
 	"dcni/pkg/records/places"
 )
 
@@ -97,7 +98,7 @@ type Store struct {
 	Lib string    // for good
 	Log io.Writer // takes a line for each file that is moved away, see [disk.UnreadableError]; nil: none
 
-	Cache *Cache // of what services need; nil: each look reads the files
+	Cache *filecache.Cache // of what services need; nil: each look reads the files
 }
 
 // Default returns the store in its usual places: /run/dcni and /var/lib/dcni, or a user's own.

@@ -1,4 +1,5 @@
-package records
+// Package filecache remembers what was read of files, for a process that looks at the same ones often.
+package filecache
 
 import (
 	"sync"
@@ -9,8 +10,12 @@ import (
 	"dcni/pkg/records/disk"
 )
 
-// A Cache remembers what services need of files, for a process that looks at the same ones often, as dnetd: a file, or
-// a directory, is read again when it is another one. nil remembers nothing. Several goroutines may use it.
+// SettleTime is the age at which a file's or directory's last change is sure to have another
+// time than the next: the kernel's clock for files goes in ticks of at most 10 ms.
+const SettleTime = 100 * time.Millisecond
+
+// A Cache remembers what was read of files and directories. Each is read again when it is another one. nil remembers
+// nothing. Several goroutines may use it.
 type Cache struct {
 	mu    sync.Mutex
 	walks map[string]map[string]remembered // by what was looked at, and path
@@ -23,15 +28,15 @@ type remembered struct {
 }
 
 // An identity is of a file as it was when it was read. Another file in its place has another one, if the first had
-// settled: see settleTime.
+// settled: see [SettleTime].
 type identity struct {
 	inode         uint64
 	size          int64
 	changed, born unix.Timespec
 }
 
-// A walk is one look at several paths. Those that it does not come to are forgotten when it ends.
-type walk struct {
+// A Walk is one look at several paths. Those that it does not come to are forgotten when it ends.
+type Walk struct {
 	cache  *Cache
 	name   string
 	before map[string]remembered
@@ -39,9 +44,9 @@ type walk struct {
 	now    map[string]remembered
 }
 
-// walk begins a look.
-func (c *Cache) walk(name string) *walk {
-	w := &walk{cache: c, name: name, now: map[string]remembered{}}
+// Walk begins a look. Of looks of one name the next has what the last came to.
+func (c *Cache) Walk(name string) *Walk {
+	w := &Walk{cache: c, name: name, now: map[string]remembered{}}
 	if c != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -50,8 +55,8 @@ func (c *Cache) walk(name string) *walk {
 	return w
 }
 
-// end keeps what the walk came to.
-func (w *walk) end() {
+// End keeps what the walk came to.
+func (w *Walk) End() {
 	if w.cache == nil {
 		return
 	}
@@ -65,8 +70,8 @@ func (w *walk) end() {
 	}
 }
 
-// remember returns what read returns for a path, which must not be changed: it may be of an earlier walk.
-func remember[T any](w *walk, path string, read func() (T, error)) (T, error) {
+// Remember returns what read returns for a path, which must not be changed: it may be of an earlier walk.
+func Remember[T any](w *Walk, path string, read func() (T, error)) (T, error) {
 	if w.cache == nil {
 		return read()
 	}
@@ -81,13 +86,13 @@ func remember[T any](w *walk, path string, read func() (T, error)) (T, error) {
 		return r.value.(T), nil
 	}
 	v, err := read()
-	if err == nil && begun.Sub(time.Unix(st.Ctim.Unix())).Abs() > settleTime {
+	if err == nil && begun.Sub(time.Unix(st.Ctim.Unix())).Abs() > SettleTime {
 		w.keep(path, remembered{is, v})
 	}
 	return v, err
 }
 
-func (w *walk) keep(path string, r remembered) {
+func (w *Walk) keep(path string, r remembered) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.now[path] = r
