@@ -394,7 +394,8 @@ func (a *app) publishHere(s service.Service) error {
 	return err
 }
 
-// removeOverlayService removes one.
+// removeOverlayService removes one. When it returns, this node has no names and no rules of it; others hear of it
+// by themselves.
 func (a *app) removeOverlayService(network, name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), overlayTimeout)
 	defer cancel()
@@ -403,7 +404,26 @@ func (a *app) removeOverlayService(network, name string) error {
 		return err
 	}
 	defer func() { _ = client.Close() }()
-	return c.RemoveService(ctx, network, name)
+	if err := c.RemoveService(ctx, network, name); err != nil {
+		return err
+	}
+	const hears, step = 5 * time.Second, 10 * time.Millisecond
+	for began := time.Now(); a.serves(network, name); time.Sleep(step) {
+		if time.Since(began) > hears {
+			a.warn("service %s is removed, but containers of this node still find it: dnetd has not heard of that from the cluster's store in %v", name, hears)
+			return nil
+		}
+	}
+	if a.store.KnowsServices(network) {
+		a.spreadServices(network)
+	}
+	return nil
+}
+
+// serves reports whether dnetd has heard of a service of a cluster's network.
+func (a *app) serves(network, name string) bool {
+	p, err := a.store.ServedAlone(network)
+	return err == nil && slices.ContainsFunc(p.Services, func(s service.Service) bool { return s.Name == name })
 }
 
 // overlayServices returns the services of the cluster's networks. Where its store is away, they
