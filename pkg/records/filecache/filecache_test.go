@@ -31,7 +31,7 @@ func TestRemember(t *testing.T) {
 	}
 	for _, text := range []string{"one", "two"} {
 		put(text)
-		began, before := time.Now(), 0
+		began, before := time.Now(), -1
 		for limit := began.Add(10 * time.Second); time.Now().Before(limit) && before != calls; {
 			before = calls
 			if got := get(c); got != text {
