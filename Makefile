@@ -29,8 +29,8 @@ bench: build # measure beside the reference plugins; BENCH='-before DIR' has ano
 scale: build ; go build -o bin/test/ ./integration/scale && scripts/root bin/test/scale $(SCALE) # measure clusters of up to 200 simulated nodes
 parity: build ; scripts/parity $(PARITY) # sessions from Docker's manual on a Docker engine and on dcni, side by side
 mutate: ; nice go run ./integration/mutate -show $(PKG) # share of small faults that package tests catch, outside CI; PKG=./pkg/wire for one
-lint: # go vet, the linters of .golangci.yml, and known vulnerabilities where their database can be had
-	go vet ./... && go run $(LINT) run ./... && scripts/vulnerabilities
+lint: # the linters of .golangci.yml, go vet among them, and known vulnerabilities where their database can be had
+	go run $(LINT) run ./... && scripts/vulnerabilities
 install: build ; scripts/install # plugins to /opt/cni/bin, commands to /usr/local/bin, below DESTDIR
 uninstall: ; scripts/install --remove # take away what install put there; networks and state stay
 dist: ; scripts/dist # packages (.deb, .rpm), tarballs, an SBOM and checksums in bin/dist
