@@ -15,7 +15,7 @@ func runsByIPTables(name string) bool {
 	return slices.Contains(strings.Fields(`
 		bridge_adopt bridge_changed bridge_conflicts bridge_ephemeral bridge_frames bridge_icc bridge_internal bridge_internal_raw bridge_isolated bridge_isolation
 		bridge_loopback_ports bridge_masquerade bridge_modes bridge_moved bridge_ports bridge_remade bridge_resubnet
-		bridge_shared_ports bridge_snat bridge_trusted bridge_two_networks bridge_udp bridge_uplink bridge_uplink_anew
+		bridge_shared_ports bridge_snat bridge_trusted bridge_two_networks bridge_udp bridge_uplink bridge_uplink_anew connect_gateway
 		link_default link_isolated
 		overlay_healed overlay_internal overlay_isolated overlay_isolation overlay_modes overlay_node_addresses overlay_two services_overlay`), name)
 }

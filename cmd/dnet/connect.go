@@ -15,9 +15,12 @@ import (
 	"dcni/pkg/cni"
 	"dcni/pkg/container"
 	"dcni/pkg/firewall"
+	"dcni/pkg/host"
+	"dcni/pkg/mode"
 	"dcni/pkg/names"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
+	"dcni/pkg/wire"
 )
 
 // connectOptions are the flags of `dnet connect`.
@@ -225,7 +228,20 @@ func (a *app) connectRequest(t *target, n container.Network) (*networkRequest, e
 	if r.publishes() {
 		r.publish(ports)
 	}
+	r.notGateway = t.notGatewayWith(r.candidate)
 	return r, nil
+}
+
+// notGatewayWith returns the families in which a network that the container is connected to as well is not
+// its gateway network.
+func (t *target) notGatewayWith(c network.Candidate) []firewall.Family {
+	list := []network.Candidate{c}
+	for _, r := range records.Interfaces(t.records) {
+		if r.State == records.Up {
+			list = append(list, r.Candidate())
+		}
+	}
+	return network.NotGateway(list, 0)
 }
 
 // keptPorts returns what a container published on the last network that did, or what one of dnet's
@@ -359,6 +375,9 @@ func (a *app) addConnection(t *target, l *records.Connection, r *networkRequest)
 	if err := result.PrintTo(&text); err != nil {
 		return err
 	}
+	if err := a.connectionsOf(t.machine).Rebind(t.Container, wire.Attachment{}, nil); err != nil {
+		return err
+	}
 	if err := a.wantConnected(t.own, r.Network); err != nil { // first: what is up is connected again after a start
 		return err
 	}
@@ -375,7 +394,8 @@ func (a *app) addConnection(t *target, l *records.Connection, r *networkRequest)
 
 // undoConnection removes what an ADD that failed has left.
 func (a *app) undoConnection(t *target, l *records.Connection) error {
-	err := errors.Join(a.connectionsOf(t.machine).Disconnect(l, l.NetNS), a.unwantConnected(t.own, l.Network))
+	c := a.connectionsOf(t.machine)
+	err := errors.Join(c.Rebind(t.Container, l.Of(), nil), c.Disconnect(l, l.NetNS), a.unwantConnected(t.own, l.Network))
 	if err != nil {
 		return fmt.Errorf("it is undone by the next dnet: %w", err)
 	}
@@ -389,6 +409,14 @@ func (a *app) connectionsOf(m machine) *cni.Connections {
 	c.Log, c.Trusted = a.stderr, nil
 	if a.stderr == nil {
 		c.Log = os.Stderr
+	}
+	if h, is := m.(*host.Host); is {
+		c.Engine = func(plugin string) *cni.Engine {
+			if p := mode.Of(plugin); p != nil {
+				return cni.NewEngine(p, a.store, h)
+			}
+			return nil
+		}
 	}
 	return c
 }

@@ -8,10 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dcni/pkg/cni"
+	"dcni/pkg/container"
 	"dcni/pkg/firewall"
-	"dcni/pkg/host"
-	"dcni/pkg/mode"
 	"dcni/pkg/network"
 	"dcni/pkg/records"
 	"dcni/pkg/wire"
@@ -180,27 +178,22 @@ func (a *app) leaveRuntimes(t *target, at wire.Attachment) error {
 	return a.connectionsOf(t.machine).Delete(kept, t.path)
 }
 
-// keepPorts has another network of a container publish the ports that the one publishes that
-// it leaves: the gateway network that will be. Where there is none, a container of dnet's
-// keeps them on record.
+// keepPorts has the other networks of a container publish the ports that the one publishes that it
+// leaves: those that will be its gateway networks have them on the host. Where no other publishes
+// any, they are kept on record.
 func (a *app) keepPorts(t *target, leaving wire.Attachment) error {
 	ports, by := t.published()
-	if len(ports) == 0 || !slices.Contains(by, leaving) || len(by) > 1 {
-		return nil // not its, or another one has them as well and takes them over
+	if len(ports) == 0 {
+		return nil
 	}
-	var best *records.Record
-	var first network.Candidate
-	for _, r := range t.records {
-		if r.Attachment == leaving || r.State != records.Up || r.Firewall == nil || r.Firewall.Internal {
-			continue
-		}
-		if c := network.CandidateOf(r.Attachment.Network, r.Info, r.Subnets); best == nil || c.Compare(first) < 0 {
-			best, first = r, c
-		}
+	if slices.ContainsFunc(t.records, func(r *records.Record) bool {
+		return r.Attachment != leaving && r.State == records.Up && r.Firewall != nil && !r.Firewall.Internal
+	}) {
+		return a.rebind(t, leaving, ports)
 	}
 	switch {
-	case best != nil:
-		return a.publish(best, ports)
+	case !slices.Contains(by, leaving) || len(by) > 1: // another one has them
+		return nil
 	case t.own != nil:
 		t.own.Kept = ports // for the network that comes next
 		return a.store.PutContainer(t.own)
@@ -210,15 +203,15 @@ func (a *app) keepPorts(t *target, leaving wire.Attachment) error {
 	})
 }
 
-// publish has an attachment publish ports as well.
-func (a *app) publish(r *records.Record, ports []firewall.Port) error {
-	p := mode.Of(r.Plugin)
-	machine, err := host.New(a.store)
-	if err != nil || p == nil {
-		return err
+// rebind has the container's other networks bind ports as they are to without the one that it
+// leaves. A port that another container or program has by now is no reason to stay.
+func (a *app) rebind(t *target, leaving wire.Attachment, ports []firewall.Port) error {
+	err := a.connectionsOf(t.machine).Rebind(t.Container, leaving, ports)
+	if err != nil && container.Taken(err) != 0 {
+		a.warn("container %s: %v", t.Title(), err)
+		return nil
 	}
-	defer machine.Close()
-	return cni.NewEngine(p, a.store, machine).Publish(r.Attachment, ports)
+	return err
 }
 
 // forget removes what is left of a container on a network that is gone, as Docker does.

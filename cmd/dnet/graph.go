@@ -150,35 +150,18 @@ func (a *app) gateways() (map[string][]string, error) {
 	candidates := map[string][]network.Candidate{}
 	for _, r := range records.Interfaces(attached) {
 		if r.State == records.Up {
-			candidates[r.Container] = append(candidates[r.Container], network.CandidateOf(r.Network, r.Info, r.Subnets))
+			candidates[r.Container] = append(candidates[r.Container], r.Candidate())
 		}
 	}
 	out := map[string][]string{}
 	for container, list := range candidates {
-		for _, i := range gatewaysByFamily(list) {
-			out[container] = append(out[container], list[i].Name)
+		for _, v6 := range []bool{false, true} {
+			if i := network.GatewayOf(list, v6); i >= 0 {
+				out[container] = append(out[container], list[i].Name)
+			}
 		}
 	}
 	return out, err
-}
-
-// gatewaysByFamily returns which of a container's networks is the gateway network of IPv4, and which
-// that of IPv6, without internal ones.
-func gatewaysByFamily(list []network.Candidate) (gateways []int) {
-	for _, has := range []func(network.Candidate) bool{
-		func(c network.Candidate) bool { return c.IPv4 }, func(c network.Candidate) bool { return c.IPv6 },
-	} {
-		best := -1
-		for i, c := range list {
-			if has(c) && !c.Internal && (best < 0 || c.Compare(list[best]) < 0) {
-				best = i
-			}
-		}
-		if best >= 0 {
-			gateways = append(gateways, best)
-		}
-	}
-	return gateways
 }
 
 // hasUnicode reports whether the terminal shows more than ASCII, by the locale.

@@ -27,15 +27,17 @@ import (
 // A networkRequest is a network that a container is to be attached to, and how.
 type networkRequest struct {
 	container.Network
-	list      Network
-	found     Network             // what list was before it got a priority
-	ports     []container.Publish // what the container publishes, where the network can
-	exposed   []firewall.Exposed
-	services  []string           // that the container is a task of
-	linked    []container.Linked // on the default bridge, of a container that runs
-	dns       container.DNS
-	candidate network.Candidate
-	prefix    string // of the interface's name
+	list    Network
+	found   Network             // what list was before it got a priority
+	ports   []container.Publish // what the container publishes, where the network can
+	exposed []firewall.Exposed
+	// notGateway has the families in which another network is the container's gateway network.
+	notGateway []firewall.Family
+	services   []string           // that the container is a task of
+	linked     []container.Linked // on the default bridge, of a container that runs
+	dns        container.DNS
+	candidate  network.Candidate
+	prefix     string // of the interface's name
 }
 
 // ifNames returns the names of a container's interfaces: what was asked for, or each
@@ -96,8 +98,10 @@ func (a *app) networkRequests(spec *container.Spec) ([]networkRequest, error) {
 	}
 	gateway := &requests[network.Gateway(candidates)]
 	gateway.ports = spec.Ports
-	for _, i := range gatewaysByFamily(candidates) { // that network lacks a family, or is internal
-		if r := &requests[i]; r != gateway && gateway.list.Main != nil && r.publishes() {
+	for i := range requests { // that network lacks a family, or is internal
+		r := &requests[i]
+		r.notGateway = network.NotGateway(candidates, i)
+		if r != gateway && gateway.list.Main != nil && isGateway(candidates, i) && r.publishes() {
 			r.ports = slices.Clone(spec.Ports)
 		}
 	}
@@ -109,6 +113,11 @@ func (a *app) networkRequests(spec *container.Spec) ([]networkRequest, error) {
 		fmt.Fprintln(a.stderr, "WARNING: Published ports are discarded: "+why)
 	}
 	return requests, nil
+}
+
+// isGateway reports whether the i-th of a container's networks is its gateway network of a family.
+func isGateway(list []network.Candidate, i int) bool {
+	return network.GatewayOf(list, false) == i || network.GatewayOf(list, true) == i
 }
 
 // resolve finds the networks that a container's words name, and replaces the
@@ -154,6 +163,7 @@ func (r *networkRequest) read() error {
 	r.prefix = cmp.Or(facts.Options[network.IfacePrefix], "eth")
 	r.candidate = network.Candidate{
 		Name: r.list.Name, Internal: conf.Internal, Priority: conf.GwPriority, IPv4: facts.IPv4, IPv6: facts.IPv6,
+		NoRoute4: facts.NoRoute(false), NoRoute6: facts.NoRoute(true),
 	}
 	if r.GwPriority == nil {
 		return nil
@@ -205,6 +215,9 @@ func (r *networkRequest) attachment(args [][2]string, ifname string, path []stri
 	}
 	if len(r.exposed) > 0 {
 		at.Args = append(at.Args, [2]string{names.ArgExpose, firewall.JoinExposed(r.exposed)})
+	}
+	if len(r.notGateway) > 0 && len(r.ports) > 0 {
+		at.Args = append(at.Args, [2]string{network.ArgNotGateway, network.JoinFamilies(r.notGateway)})
 	}
 	if len(r.services) > 0 {
 		at.Args = append(at.Args, [2]string{service.ArgService, strings.Join(r.services, ",")})

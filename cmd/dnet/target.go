@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dcni/pkg/cni"
 	"dcni/pkg/firewall"
 	"dcni/pkg/names"
 	"dcni/pkg/network"
@@ -218,11 +219,7 @@ func publishedBy(list []*records.Record) (ports []firewall.Port, by []wire.Attac
 			continue
 		}
 		by = append(by, r.Attachment)
-		for _, p := range r.Endpoint.Ports {
-			if !slices.Contains(ports, p) {
-				ports = append(ports, p)
-			}
-		}
+		ports = cni.AddPorts(ports, r.Endpoint.Ports)
 	}
 	return ports, by
 }

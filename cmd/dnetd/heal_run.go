@@ -131,8 +131,19 @@ func connectionReaper(store records.Store) func() ([]wire.Attachment, error) {
 			return nil, err
 		}
 		defer machine.Close()
-		return cni.NewConnections(store, machine).Reap()
+		c := cni.NewConnections(store, machine)
+		c.Engine = func(plugin string) *cni.Engine { return engineOf(plugin, store, machine) }
+		return c.Reap()
 	}
+}
+
+// engineOf returns the engine of a plugin by its type, nil for one of another suite's.
+func engineOf(plugin string, store records.Store, machine *host.Host) *cni.Engine {
+	p := mode.Of(plugin)
+	if p == nil {
+		return nil
+	}
+	return cni.NewEngine(p, store, machine)
 }
 
 // blockedNetworks returns a function that looks at other programs' rules, see

@@ -40,6 +40,9 @@ type Connections struct {
 	Log       io.Writer
 	// Trusted tells why a plugin must not be executed; nil: dnet's user chose it just now.
 	Trusted func(file string) error
+	// Engine returns the engine of a plugin by its type, nil for one of another suite's. Where it is
+	// nil, published ports stay where they are: the container ends.
+	Engine func(plugin string) *Engine
 }
 
 // NewConnections returns the connections of the real machine.
@@ -112,12 +115,25 @@ func (c *Connections) reap(container string) (ended []wire.Attachment, err error
 		}
 		return ""
 	}
+	rebound := c.rebindLeft(container)
 	ended, err = c.end(container, there, func(l *records.Connection) bool { return !l.Up || c.gone(l.NetNS, l.Cookie, l.Moment) })
 	k, none := c.Store.KeptPorts(container)
 	if newer := (*disk.UnreadableError)(nil); errors.As(none, &newer) && !newer.Newer || none == nil && c.gone(k.NetNS, k.Cookie, k.Moment) {
 		err = errors.Join(err, c.Store.ForgetKeptPorts(container))
 	}
-	return ended, errors.Join(err, c.Store.ForgetConnections(container))
+	return ended, errors.Join(rebound, err, c.Store.ForgetConnections(container))
+}
+
+// rebindLeft has the other networks of a container have the host's ports again, where one that is
+// half connected or disconnected was, or is, the gateway network.
+func (c *Connections) rebindLeft(container string) error {
+	list, err := c.Store.Connections(container)
+	for _, l := range list {
+		if !l.Up && c.Sandboxes.NetNSAlive(l.NetNS, l.Cookie) {
+			err = errors.Join(err, c.Rebind(container, l.Of(), nil))
+		}
+	}
+	return err
 }
 
 // gone reports whether a sandbox that was there at a time is gone for good: not at its path, and

@@ -199,7 +199,7 @@ func (makesInterface) example(r *Request, d network.Description) network.Endpoin
 	if d.OnLAN() && d.NoMAC == "" {
 		e.ParentMAC = exampleMAC
 	}
-	e.Ports = publish(d.Ports, r.Ports)
+	e.Ports, e.NotGateway = publish(d.Ports, r.Ports), r.NotGateway
 	if d.Names != nil {
 		e.Names = exampleNames(r, e)
 	}

@@ -48,7 +48,7 @@ func TestPublish(t *testing.T) {
 			changed(t, w, r.Attachment, c.change)
 		}
 		before := w.State(t)
-		if err := w.Engine.Publish(r.Attachment, web); err != nil {
+		if err := w.Engine.Publish(r.Attachment, web, nil); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		rec, err := w.Store.Get(r.Attachment, "dbridge")
@@ -76,7 +76,7 @@ func TestPublish(t *testing.T) {
 		}
 	}
 	w := cnitest.NewWorld(t, bridge.Plugin)
-	if err := w.Engine.Publish(wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}, web); err == nil {
+	if err := w.Engine.Publish(wire.Attachment{Network: "web", Container: "c1", IfName: "eth0"}, web, nil); err == nil {
 		t.Error("what is not attached publishes")
 	}
 }
@@ -106,20 +106,20 @@ func TestPublishFails(t *testing.T) {
 		return w, r
 	}
 	w, r := world()
-	for n := w.Steps(func() { _ = w.Engine.Publish(r.Attachment, web) }); n > 0; n-- {
+	for n := w.Steps(func() { _ = w.Engine.Publish(r.Attachment, web, nil) }); n > 0; n-- {
 		w, r := world()
 		before, err := w.Store.Get(r.Attachment, "dbridge")
 		if err != nil {
 			t.Fatal(err)
 		}
 		machine := w.Host.String()
-		w.FailAt(n, func() { err = w.Engine.Publish(r.Attachment, web) })
+		w.FailAt(n, func() { err = w.Engine.Publish(r.Attachment, web, nil) })
 		after, failed := w.Store.Get(r.Attachment, "dbridge")
 		if failed != nil || err == nil || w.Host.String() != machine || !reflect.DeepEqual(after.Endpoint, before.Endpoint) || after.Holder != before.Holder {
 			t.Errorf("step %d: %v; the record has %+v, and there is\n%s", n, errors.Join(err, failed), after, w.Host)
 		}
 		w, r = world()
-		w.DieAt(n, func() { _ = w.Engine.Publish(r.Attachment, web) })
+		w.DieAt(n, func() { _ = w.Engine.Publish(r.Attachment, web, nil) })
 		if err := w.Engine.Del(r); err != nil || strings.Contains(w.Host.String(), "8080") {
 			t.Errorf("step %d: %v, DEL left\n%s", n, err, w.Host)
 		}

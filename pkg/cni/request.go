@@ -25,15 +25,18 @@ type Request struct {
 	Version string // of the configuration
 	Conf    []byte // standard input
 
-	Args    map[string]string // CNI_ARGS
-	Name    string            // the container's name where the runtime tells it, else ""
-	Static  []netip.Addr
-	Ranges  [][]ipam.RawRange
-	MAC     string
-	Ports   []firewall.Port
-	Aliases []string
-	Links   []names.Link      // of the container on the network
-	Sysctls []network.Setting // of the interface
+	Args   map[string]string // CNI_ARGS
+	Name   string            // the container's name where the runtime tells it, else ""
+	Static []netip.Addr
+	Ranges [][]ipam.RawRange
+	MAC    string
+	Ports  []firewall.Port
+	// NotGateway has the families in which the network is not the container's gateway network,
+	// where dnet says so: Ports are not bound on the host there.
+	NotGateway []firewall.Family
+	Aliases    []string
+	Links      []names.Link      // of the container on the network
+	Sysctls    []network.Setting // of the interface
 	// Services are those that the container is to be a task of.
 	Services []string
 	Exposed  []firewall.Exposed // of the container to those which link to it
@@ -111,7 +114,7 @@ func (r *Request) readRuntime() error {
 	if err := r.setMAC("CNI_ARGS MAC", r.Args["MAC"]); err != nil {
 		return err
 	}
-	if err := cmp.Or(r.links(), r.sysctls()); err != nil {
+	if err := cmp.Or(r.links(), r.sysctls(), r.notGateway()); err != nil {
 		return err
 	}
 	conf := r.conf.Pick("args", "runtimeConfig", "prevResult")
@@ -148,6 +151,14 @@ func (r *Request) sysctls() (err error) {
 		if r.Sysctls, err = network.ParseSettings(text); err != nil {
 			return wire.Errorf(wire.CodeEnv, "CNI_ARGS %s: %v", network.ArgSysctls, err)
 		}
+	}
+	return nil
+}
+
+// notGateway reads of which families the network is not the gateway network.
+func (r *Request) notGateway() (err error) {
+	if r.NotGateway, err = network.SplitFamilies(r.Args[network.ArgNotGateway]); err != nil {
+		return wire.Errorf(wire.CodeEnv, "CNI_ARGS %s: %v", network.ArgNotGateway, err)
 	}
 	return nil
 }

@@ -81,6 +81,7 @@ func TestBadWishes(t *testing.T) {
 		code       wire.Code
 		want       string
 	}{
+		{"DNET_NOT_GATEWAY=5", "", 4, `CNI_ARGS DNET_NOT_GATEWAY: "5": must be 4, 6, or both with a comma between`},
 		{"IP=10.1.0", "", 7, `CNI_ARGS IP[0] "10.1.0"`},
 		{"MAC=02:00", "", 7, `CNI_ARGS MAC "02:00": must be a unicast Ethernet address`},
 		{"MAC=01:00:5e:00:00:01", "", 7, `CNI_ARGS MAC "01:00:5e:00:00:01"`},

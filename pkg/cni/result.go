@@ -237,7 +237,7 @@ func endpointOf(rec *records.Record) network.Endpoint {
 		Name: rec.Name, Names: rec.Names, Links: rec.Links, Exposed: rec.Exposed, Sysctls: rec.Sysctls, Bandwidth: rec.Bandwidth, Info: rec.Info, Resolver: rec.Resolver, Overlay: rec.Overlay,
 	}
 	if rec.Endpoint != nil {
-		e.Ports = rec.Endpoint.Ports
+		e.Ports, e.NotGateway = rec.Endpoint.Ports, rec.Endpoint.NotGateway
 	}
 	if rec.IPv6Off {
 		return e.WithoutIPv6()

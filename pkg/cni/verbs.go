@@ -288,7 +288,7 @@ func (a *addition) makePlan() (err error) {
 	l.Routes = d.RoutesOf(l.Routes)
 	a.endpoint = network.Endpoint{
 		Attachment: r.Attachment, NetNS: r.NetNS, Cookie: a.rec.Cookie, Target: a.rec.Target, Source: a.rec.Source, MAC: cmp.Or(r.MAC, a.mac), MTU: d.MTU,
-		Addresses: l.Addresses, Subnets: l.Subnets, Routes: l.Routes, Ports: publish(d.Ports, r.Ports),
+		Addresses: l.Addresses, Subnets: l.Subnets, Routes: l.Routes, Ports: publish(d.Ports, r.Ports), NotGateway: r.NotGateway,
 		Name: r.Name, Names: a.rec.Names, Links: r.Links, Services: r.Services, Exposed: r.Exposed, Sysctls: r.Sysctls, Bandwidth: r.Bandwidth, Info: a.rec.Info, Reused: l.Reused || r.MAC != "", OnLAN: d.OnLAN(), UpFirst: settles || d.ConflictDetection,
 		Routed: d.Routed, Overlay: l.Overlay,
 	}

@@ -80,7 +80,7 @@ func (c *Choice) Left() int { return len(c.groups) }
 // order. Those that the endpoint publishes itself are left out.
 func (c *Choice) Propose(hostPorts []uint16) *Endpoint {
 	e := c.endpoint
-	proposal := &Endpoint{Owner: e.Owner, Bridge: e.Bridge, Addresses: e.Addresses, Routed: e.Routed}
+	proposal := &Endpoint{Owner: e.Owner, Bridge: e.Bridge, Addresses: e.Addresses, Routed: e.Routed, NotGateway: e.NotGateway}
 next:
 	for n, hostPort := range hostPorts {
 		group := c.groups[min(n, len(c.groups)-1)]

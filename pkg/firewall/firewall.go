@@ -106,6 +106,9 @@ type Endpoint struct {
 	Routed    []Family        `json:"routed,omitempty"`  // in which they are opened, and not bound on the host
 	Trusted   bool            `json:"trusted,omitempty"` // they are opened in the other families as well, for trusted interfaces
 	Backend   string          `json:"backend,omitempty"` // its network's, for String
+	// NotGateway has the families in which another network of the container is its gateway
+	// network: there nothing is bound on the host.
+	NotGateway []Family `json:"notGateway,omitempty"`
 }
 
 // Key names the network; see [wire.Object].

@@ -13,11 +13,17 @@ import (
 // binds reports whether the endpoint's ports are bound on the host's addresses of a family. The
 // host's IPv6 leads to IPv4 where the container has no other.
 func (e *Endpoint) binds(v6 bool) bool {
+	if slices.Contains(e.NotGateway, familyOf(v6)) {
+		return false
+	}
 	if _, has6 := e.target(true); v6 && !has6 {
 		v6 = false
 	}
-	return !slices.Contains(e.Routed, familyOf(v6))
+	return !e.routed(v6)
 }
+
+// routed reports whether the endpoint's ports are opened in a family and never bound on the host.
+func (e *Endpoint) routed(v6 bool) bool { return slices.Contains(e.Routed, familyOf(v6)) }
 
 func familyOf(v6 bool) Family {
 	if v6 {
@@ -50,6 +56,28 @@ func (e *Endpoint) Bound() []Port {
 	return list
 }
 
+// Rebound returns what is to be removed of the endpoint before it binds its ports as another one of the
+// same attachment does: those of families of which its network is not the gateway network any
+// more. It is nil if nothing is.
+func (e *Endpoint) Rebound(after *Endpoint) *Endpoint {
+	gone := *e
+	gone.Ports, gone.NotGateway, gone.Routed = nil, nil, nil // what is opened in a routed family stays
+	for _, f := range Families() {
+		if !slices.Contains(after.NotGateway, f) || !e.binds(f == 6) {
+			gone.NotGateway = append(gone.NotGateway, f)
+		}
+	}
+	for _, p := range e.Ports {
+		if _, binds := gone.bound(p); binds && p.HostPort != 0 {
+			gone.Ports = append(gone.Ports, p)
+		}
+	}
+	if len(gone.Ports) == 0 {
+		return nil
+	}
+	return &gone
+}
+
 // Shown returns the ports as Docker shows them: one that is opened without a port of the host
 // has 0 there, for each family.
 func (e *Endpoint) Shown() []Port {
@@ -59,7 +87,7 @@ func (e *Endpoint) Shown() []Port {
 		if d.To.Addr().Is6() {
 			p.HostIP = netip.IPv6Unspecified()
 		}
-		if !e.binds(d.To.Addr().Is6()) && !slices.Contains(list, p) {
+		if e.routed(d.To.Addr().Is6()) && !slices.Contains(list, p) {
 			list = append(list, p)
 		}
 	}
@@ -73,7 +101,7 @@ func (e *Endpoint) direct() []Published {
 	var list []Published
 	for _, a := range e.Addresses {
 		a = a.Unmap()
-		if e.binds(a.Is6()) && !e.Trusted {
+		if !e.routed(a.Is6()) && !(e.Trusted && e.binds(a.Is6())) {
 			continue
 		}
 		for _, p := range e.Ports {

@@ -79,6 +79,23 @@ func (p Port) validate(i int) error {
 	return nil
 }
 
+// Numbered returns ports with the host ports of others of the same container for those that have
+// none yet.
+func Numbered(ports, others []Port) []Port {
+	out := slices.Clone(ports)
+	for i, p := range out {
+		for _, o := range others {
+			same := o.Protocol == p.Protocol && o.ContainerPort == p.ContainerPort && o.HostPort != 0
+			p.HostPort = o.HostPort
+			taken := func(q Port) bool { return q.Protocol == p.Protocol && q.HostPort == p.HostPort && q.Overlaps(p) }
+			if out[i].HostPort == 0 && same && !slices.ContainsFunc(out, taken) {
+				out[i] = p
+			}
+		}
+	}
+	return out
+}
+
 // Overlaps reports whether some packet could be meant for both host addresses:
 // any takes what one address takes. Protocol and port are not looked at.
 func (p Port) Overlaps(q Port) bool {

@@ -61,7 +61,7 @@ func (e *Endpoint) Published(n Network) (list []Published) {
 		}
 	}
 	for _, d := range e.direct() {
-		if d.From = []string{FromHost, FromNetworks, FromOutside}; e.binds(d.To.Addr().Is6()) {
+		if d.From = []string{FromHost, FromNetworks, FromOutside}; !e.routed(d.To.Addr().Is6()) {
 			d.From = append([]string{FromHost}, n.Trusted...)
 		}
 		list = append(list, d)

@@ -30,15 +30,17 @@ type Endpoint struct {
 	Subnets   []ipam.Subnet // all of the network's
 	Routes    []ipam.Route  // besides the default ones
 	Ports     []firewall.Port
-	Name      string       // of the container, as the runtime calls it
-	Names     []string     // of the container
-	Links     []names.Link // of the container, on this network
-	Services  []string     // that the container is to be a task of, where ADD says
-	Exposed   []firewall.Exposed
-	Sysctls   []Setting       // of the interface, as they are asked for
-	Bandwidth *Bandwidth      // that the runtime allows the container; nil for no limit
-	Info      Info            // of the network, as the plugin says that makes the interface
-	Resolver  *names.Resolver // as it was found when it was recorded, or nil
+	// NotGateway has the families in which another network of the container is its gateway network.
+	NotGateway []firewall.Family
+	Name       string       // of the container, as the runtime calls it
+	Names      []string     // of the container
+	Links      []names.Link // of the container, on this network
+	Services   []string     // that the container is to be a task of, where ADD says
+	Exposed    []firewall.Exposed
+	Sysctls    []Setting       // of the interface, as they are asked for
+	Bandwidth  *Bandwidth      // that the runtime allows the container; nil for no limit
+	Info       Info            // of the network, as the plugin says that makes the interface
+	Resolver   *names.Resolver // as it was found when it was recorded, or nil
 	// Reused says that an address may have been on another MAC not long ago,
 	// which neighbours then still believe: it was asked for by value, the MAC
 	// was, or addresses are given out again soon.

@@ -2,9 +2,12 @@ package network
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
+	"dcni/pkg/firewall"
 	"dcni/pkg/ipam"
 )
 
@@ -16,6 +19,8 @@ type Candidate struct {
 	Priority   int // gwPriority
 	Internal   bool
 	IPv4, IPv6 bool // the families that the network has
+	// NoRoute4 and NoRoute6 say that the network has no default route of a family.
+	NoRoute4, NoRoute6 bool
 }
 
 // CandidateOf returns a network, of which that is known, as a candidate.
@@ -52,6 +57,72 @@ func (c Candidate) both() bool { return c.IPv4 && c.IPv6 }
 // Gateway returns which of the networks is the gateway network.
 func Gateway(list []Candidate) int {
 	return slices.Index(list, slices.MinFunc(list, Candidate.Compare))
+}
+
+// GatewayOf returns which of a container's networks is its gateway network of a family: the first, as
+// they are ordered, that has a default route of it; -1 if none has.
+func GatewayOf(list []Candidate, v6 bool) int {
+	best := -1
+	for i, c := range list {
+		if c.leads(v6) && (best < 0 || c.Compare(list[best]) < 0) {
+			best = i
+		}
+	}
+	return best
+}
+
+// leads reports whether the network has a default route of a family.
+func (c Candidate) leads(v6 bool) bool {
+	if v6 {
+		return c.IPv6 && !c.NoRoute6 && !c.Internal
+	}
+	return c.IPv4 && !c.NoRoute4 && !c.Internal
+}
+
+// ArgNotGateway is the key of CNI_ARGS that has the families, of "4" and "6", in which another network of
+// the container is its gateway network, separated by commas. dnet gives it, which knows of all.
+const ArgNotGateway = "DNET_NOT_GATEWAY"
+
+// NotGateway returns the families in which another one of a container's networks than the i-th is its
+// gateway network. As with Docker 29, the host's ports of IPv6 are that of IPv4's, which is reached by a
+// relay, where none has a default route of IPv6. Where there is no gateway network at all it returns none.
+func NotGateway(list []Candidate, i int) (families []firewall.Family) {
+	four, six := GatewayOf(list, false), GatewayOf(list, true)
+	if six < 0 {
+		six = four
+	}
+	if four >= 0 && four != i {
+		families = append(families, 4)
+	}
+	if six >= 0 && six != i {
+		families = append(families, 6)
+	}
+	return families
+}
+
+// JoinFamilies returns families as ArgNotGateway has them.
+func JoinFamilies(families []firewall.Family) string {
+	words := make([]string, len(families))
+	for i, f := range families {
+		words[i] = strconv.Itoa(int(f))
+	}
+	return strings.Join(words, ",")
+}
+
+// SplitFamilies reads what [JoinFamilies] wrote.
+func SplitFamilies(text string) (families []firewall.Family, err error) {
+	for word := range strings.SplitSeq(text, ",") {
+		switch {
+		case text == "":
+		case word == "4":
+			families = append(families, 4)
+		case word == "6":
+			families = append(families, 6)
+		default:
+			return nil, fmt.Errorf("%q: must be 4, 6, or both with a comma between", text)
+		}
+	}
+	return families, nil
 }
 
 // maxPriority is from where on all priorities are one, the same below zero: else

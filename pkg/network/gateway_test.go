@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 )
 
@@ -79,6 +80,50 @@ func TestPlace(t *testing.T) {
 		metric, moves := Place(web, c.others)
 		if metric != c.want || !maps.Equal(moves, c.moves) {
 			t.Errorf("%s: %d, %v; want %d, %v", name, metric, moves, c.want, c.moves)
+		}
+	}
+}
+
+// TestNotGateway: the gateway network of each family is the first that has a default route of it, and
+// the host's ports of IPv6 are that of IPv4's where no network leads out by IPv6.
+func TestNotGateway(t *testing.T) {
+	both := func(name string) Candidate { return Candidate{Name: name, IPv4: true, IPv6: true} }
+	four := func(name string) Candidate { return Candidate{Name: name, IPv4: true} }
+	six := func(name string) Candidate { return Candidate{Name: name, IPv6: true} }
+	with := func(c Candidate, change func(*Candidate)) Candidate { change(&c); return c }
+	inner := func(c *Candidate) { c.Internal = true }
+	for name, c := range map[string]struct {
+		list []Candidate
+		want string // of each, in order
+	}{
+		"alone":                       {[]Candidate{both("a")}, "[]"},
+		"by name":                     {[]Candidate{both("b"), both("a")}, "[4,6 ]"},
+		"both families come first":    {[]Candidate{four("a"), both("b")}, "[4,6 ]"},
+		"by priority":                 {[]Candidate{both("a"), with(both("b"), func(c *Candidate) { c.Priority = 1 })}, "[4,6 ]"},
+		"each family another":         {[]Candidate{with(four("b"), func(c *Candidate) { c.Priority = 1 }), both("a")}, "[6 4]"},
+		"IPv4 alone and IPv6 alone":   {[]Candidate{four("a"), six("b"), four("c")}, "[6 4 4,6]"},
+		"IPv4 alone has IPv6 by it":   {[]Candidate{four("b"), four("a")}, "[4,6 ]"},
+		"an internal one":             {[]Candidate{with(both("a"), inner), both("b")}, "[4,6 ]"},
+		"none leads out":              {[]Candidate{with(both("a"), inner), with(both("b"), inner)}, "[ ]"},
+		"without a route of IPv4":     {[]Candidate{with(both("a"), func(c *Candidate) { c.NoRoute4 = true }), both("b")}, "[4 6]"},
+		"without a route of IPv6":     {[]Candidate{with(both("a"), func(c *Candidate) { c.NoRoute6 = true }), both("b")}, "[6 4]"},
+		"IPv6 alone where none leads": {[]Candidate{with(four("a"), inner), six("b")}, "[6 ]"},
+	} {
+		words := make([]string, len(c.list))
+		for i := range c.list {
+			not := NotGateway(c.list, i)
+			words[i] = JoinFamilies(not)
+			if again, err := SplitFamilies(words[i]); err != nil || !slices.Equal(again, not) {
+				t.Errorf("%s: %q is read as %v, %v", name, words[i], again, err)
+			}
+		}
+		if got := fmt.Sprint(words); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+	for _, text := range []string{"5", "4,", "46", " 4"} {
+		if _, err := SplitFamilies(text); err == nil {
+			t.Errorf("%q is read", text)
 		}
 	}
 }

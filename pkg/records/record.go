@@ -172,6 +172,23 @@ func (r *Record) IPsThere() (list []netip.Addr) {
 	return list
 }
 
+// Candidate returns the attachment's network as one that may be the container's gateway network.
+func (r *Record) Candidate() network.Candidate {
+	c := network.CandidateOf(r.Network, r.Info, r.Subnets)
+	c.NoRoute4, c.NoRoute6 = !r.leads(4), !r.leads(6)
+	return c
+}
+
+// leads reports whether there is a default route of a family by the attachment. An ipvlan of mode l3 has
+// one without a gateway.
+func (r *Record) leads(family int) bool {
+	routed := r.Parent != nil && r.Parent.Kind == wire.KindIpvlan && r.Parent.Mode != "l2"
+	byAddress := slices.ContainsFunc(r.AddressesThere(), func(a ipam.Assigned) bool {
+		return a.Address.Addr().Is6() == (family == 6) && (a.Gateway.IsValid() || routed)
+	})
+	return byAddress || slices.ContainsFunc(r.Routes, func(route ipam.Route) bool { return route.Dst == network.DefaultRoute(family) })
+}
+
 func (s Store) attachments() string { return filepath.Join(s.Run, "attachments") }
 
 func (s Store) recordPath(a wire.Attachment, plugin string) string {

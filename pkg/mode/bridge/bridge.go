@@ -212,7 +212,7 @@ func (b *Bridge) own(e network.Endpoint) []wire.Object {
 	if len(e.Ports) > 0 {
 		objects = append(objects, &firewall.Endpoint{
 			Owner: e.Attachment, Bridge: b.Link, Addresses: e.IPs(), Ports: e.Ports,
-			Routed: b.in(e, Routed), Trusted: len(b.Trusted) > 0, Backend: b.Firewall,
+			Routed: b.in(e, Routed), Trusted: len(b.Trusted) > 0, Backend: b.Firewall, NotGateway: e.NotGateway,
 		})
 	}
 	return objects

@@ -121,6 +121,14 @@ func (f Facts) Routes(host []netip.Addr) []string {
 	return list
 }
 
+// NoRoute reports whether the network's containers have no default route of a family: none of its subnets
+// has a gateway, as a macvlan's for which none was named. Of addresses of another suite's IPAM that
+// is not known.
+func (f Facts) NoRoute(v6 bool) bool {
+	own := slices.DeleteFunc(slices.Clone(f.Subnets), func(s ipam.Subnet) bool { return s.Prefix.Addr().Is6() != v6 })
+	return len(own) > 0 && f.IPAM == "default" && !f.Routed && !slices.ContainsFunc(own, func(s ipam.Subnet) bool { return s.Gateway.IsValid() })
+}
+
 // families tells the families from the subnets, where there are any.
 func (f *Facts) families() {
 	if len(f.Subnets) > 0 {
