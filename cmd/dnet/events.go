@@ -63,6 +63,19 @@ var eventFilters = map[string]func(e event, value string) bool{
 	},
 }
 
+// eventTypes are the types of events that there are. Docker has more, and lets one wait for any word.
+var eventTypes = []string{"daemon", "network"}
+
+// warnOfTypes says which types of events never come.
+func (a *app) warnOfTypes(o eventOptions) {
+	for _, word := range o.filters {
+		name, value, _ := strings.Cut(word, "=")
+		if name == "type" && !slices.Contains(eventTypes, value) {
+			a.warn("--filter type=%s: there are no such events, only those of type %s", value, strings.Join(eventTypes, " and "))
+		}
+	}
+}
+
 // passes reads the filters. Values of one name are alternatives.
 func (o eventOptions) passes() (func(event) bool, error) {
 	asked := catalog.Filters{}
@@ -108,6 +121,7 @@ func (a *app) events(o eventOptions) error {
 	if err != nil {
 		return &statusErr{statusUsage, err}
 	}
+	a.warnOfTypes(o)
 	ends := make(chan os.Signal, 1)
 	signal.Notify(ends, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(ends)

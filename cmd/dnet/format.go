@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -118,7 +119,7 @@ func (l listing) print(w io.Writer, format string) error {
 	var body bytes.Buffer
 	for _, row := range l.rows {
 		if err := t.Execute(&body, row); err != nil {
-			return fmt.Errorf("template parsing error: %w", err)
+			return l.fieldError(row, err)
 		}
 		body.WriteByte('\n')
 	}
@@ -137,6 +138,17 @@ func (l listing) print(w io.Writer, format string) error {
 	err = errors.Join(newline, rest, columns.Flush())
 	_, written := text.WriteTo(w)
 	return errors.Join(err, written)
+}
+
+// fieldError says which fields a template may ask for, where it failed for one that a row lacks.
+func (l listing) fieldError(row any, err error) error {
+	_, text, found := strings.Cut(err.Error(), "can't evaluate field ")
+	field, of, _ := strings.Cut(text, " in type ") // as text/template says it
+	if !found || of != reflect.TypeOf(row).String() {
+		return fmt.Errorf("template parsing error: %w", err)
+	}
+	fields := slices.Sorted(maps.Keys(l.heads))
+	return fmt.Errorf("template parsing error: there is no field .%s, must be of .%s", field, strings.Join(fields, ", ."))
 }
 
 // template returns the template that a value of --format means.

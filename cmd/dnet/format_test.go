@@ -34,7 +34,8 @@ func TestTemplates(t *testing.T) {
 		`{{title .Name}} {{lower "ABC"}}`:          "Web Front abc\n",
 		`{{pad .Name 2 1}}|{{pad "" 2 1}}|`:        "  web front ||\n",
 		`{{truncate .Name 99}}\t{{json "<"}}\n`:    "web front\t\"<\"\n\n",
-		`{{.Nosuch}}`:                              "template parsing error: ",
+		`{{.Nosuch}}`:                              "template parsing error: there is no field .Nosuch, must be of .List, .Name",
+		`{{.Name.First}}`:                          "template parsing error: ",
 		`{{range .List}}{{.}}{{end}}{{len .List}}`: "ab2\n",
 	} {
 		var out strings.Builder

@@ -129,9 +129,12 @@ func (a *app) run() int {
 		a.conf = records.ConfDir(dir)
 	}
 	root := a.command()
-	root.SetArgs(a.args)
+	args, err := withoutNetwork(a.args)
 	defer a.waits.clear()
-	err := root.Execute()
+	if err == nil {
+		root.SetArgs(args)
+		err = root.Execute()
+	}
 	if a.unsaid.err != nil && (err == nil || errors.Is(err, a.unsaid.err)) {
 		a.printError(&a.unsaid)
 		return statusError

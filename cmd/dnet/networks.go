@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,4 +139,21 @@ func isNamed(word string) func(name string) bool {
 	return func(name string) bool {
 		return name == word || word != "" && strings.HasPrefix(network.ID(name), word)
 	}
+}
+
+// networkCommands are what may follow the word network: `docker network X` is `dnet X`, and `dnet network X`
+// is that as well, for scripts in which only the program's name was changed.
+func networkCommands() []string {
+	return []string{"connect", "create", "disconnect", "inspect", "list", "ls", "prune", "remove", "rm"}
+}
+
+// withoutNetwork leaves out the word network before one of those commands, or before a flag.
+func withoutNetwork(args []string) ([]string, error) {
+	switch {
+	case len(args) == 0 || args[0] != "network":
+		return args, nil
+	case len(args) > 1 && args[1][:min(1, len(args[1]))] != "-" && !slices.Contains(networkCommands(), args[1]):
+		return nil, fmt.Errorf("unknown command: dnet network %s: must be one of %v", args[1], networkCommands())
+	}
+	return args[1:], nil
 }

@@ -54,7 +54,7 @@ func psListing(o *psOptions) listing {
 			"status: {{.Status}}\nports: {{.Ports}}\nnetworks: {{.Networks}}\nnames: {{.Names}}\n",
 		heads: headers{
 			"ID": "CONTAINER ID", "Command": "COMMAND", "RunningFor": "CREATED", "CreatedAt": "CREATED AT", "State": "STATE",
-			"Status": "STATUS", "Ports": "PORTS", "Networks": "NETWORKS", "Names": "NAMES", "Labels": "LABELS",
+			"Status": "STATUS", "Ports": "PORTS", "Networks": "NETWORKS", "Names": "NAMES", "Labels": "LABELS", "Image": "IMAGE", "Mounts": "MOUNTS",
 		},
 	}
 	if o.quiet {
@@ -66,6 +66,7 @@ func psListing(o *psOptions) listing {
 // A psRow is a container as the templates of ps have it.
 type psRow struct {
 	Command, CreatedAt, ID, Labels, Names, Networks, Ports, RunningFor, State, Status string
+	Image, Mounts                                                                     string // Docker's: there are none
 
 	labels map[string]string
 }

@@ -62,18 +62,22 @@ func newServiceCreateCommand(a *app) *cobra.Command {
 	var publish []string
 	cmd := &cobra.Command{
 		Use:   "create [OPTIONS] SERVICE",
-		Short: "Create a service on a network", Args: exactly(1), DisableFlagsInUseLine: true,
+		Short: "Create a service on a network", Args: serviceName, DisableFlagsInUseLine: true,
 		RunE: func(_ *cobra.Command, args []string) error {
 			ports, host, err := container.ServicePorts(publish)
 			if err != nil {
 				return err
 			}
-			w.Name, w.Ports, w.Local = args[0], ports, w.Local || host
+			w.Ports, w.Local = ports, w.Local || host
+			if w.Name == "" {
+				w.Name = args[0]
+			}
 			return a.createService(w, on)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&on, "network", "", "The network on which containers are its tasks, and find it")
+	f.StringVar(&w.Name, "name", "", "The service's name, in place of SERVICE")
 	f.StringVar(&w.Mode, "mode", service.VIP, "vip: the name is an address of its own; dnsrr: the addresses of tasks that are ready")
 	f.StringVar(&w.Mode, "endpoint-mode", service.VIP, "")
 	f.Lookup("endpoint-mode").Hidden = true // Docker's word
@@ -83,6 +87,21 @@ func newServiceCreateCommand(a *app) *cobra.Command {
 	f.BoolVar(&w.Local, "local", false, "Published ports lead to tasks of the same node only")
 	f.StringVar(&w.Health, "health", "", "How tasks are checked: tcp:PORT or http:PORT/PATH (default: they are ready at once)")
 	return cmd
+}
+
+// serviceName wants one name: as the argument, or by --name as Docker has it. Docker's argument would be an
+// image, of which dcni starts nothing.
+func serviceName(cmd *cobra.Command, args []string) error {
+	name := cmd.Flags().Lookup("name")
+	switch {
+	case !name.Changed:
+		return exactly(1)(cmd, args)
+	case len(args) > 0:
+		return fmt.Errorf("--name %s and %s: give one name: dcni starts no tasks, so a service has no image and no command", name.Value, args[0])
+	case name.Value.String() == "":
+		return errors.New("--name \"\": must not be empty")
+	}
+	return nil
 }
 
 // createService makes a service. It is on disk last, so that one that was killed is none.

@@ -19,11 +19,13 @@ import (
 func newServiceListCommand(a *app) *cobra.Command {
 	var quiet bool
 	var format string
+	var filters []string
 	cmd := &cobra.Command{
 		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List services", Args: exactly(0), DisableFlagsInUseLine: true,
-		RunE: func(*cobra.Command, []string) error { return a.listServices(quiet, format) },
+		RunE: func(*cobra.Command, []string) error { return a.listServices(quiet, format, filters) },
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Only display names")
+	cmd.Flags().StringArrayVarP(&filters, "filter", "f", nil, "Filter output: name (its beginning), network")
 	cmd.Flags().StringVar(&format, "format", "", "table, table TEMPLATE, raw, json, or a Go template")
 	return cmd
 }
@@ -33,7 +35,34 @@ type serviceRow struct {
 	Name, Network, Mode, VIP, Tasks, Ports string
 }
 
-func (a *app) listServices(quiet bool, format string) error {
+// serviceFilter reads the filters of services. Values of one name are alternatives. As with Docker a name's
+// beginning is enough.
+func serviceFilter(words []string) (func(v *listed) bool, error) {
+	asked := catalog.Filters{}
+	for _, word := range words {
+		if err := asked.Add(word); err != nil {
+			return nil, fmt.Errorf("invalid argument %q for \"-f, --filter\" flag: %w", word, err)
+		}
+	}
+	for name := range asked {
+		if name != "name" && name != "network" {
+			return nil, fmt.Errorf("invalid filter '%s': must be name or network", name)
+		}
+	}
+	passes := func(name string, is func(value string) bool) bool {
+		return len(asked[name]) == 0 || slices.ContainsFunc(asked[name], is)
+	}
+	return func(v *listed) bool {
+		return passes("name", func(value string) bool { return strings.HasPrefix(v.Name, value) }) &&
+			passes("network", func(value string) bool { return isNamed(value)(v.Network) })
+	}, nil
+}
+
+func (a *app) listServices(quiet bool, format string, filters []string) error {
+	keep, err := serviceFilter(filters)
+	if err != nil {
+		return err
+	}
 	list, err := a.services(false)
 	if err != nil {
 		a.warn("%v", err)
@@ -47,6 +76,9 @@ func (a *app) listServices(quiet bool, format string) error {
 		format = "{{.Name}}"
 	}
 	for _, v := range list {
+		if !keep(v) {
+			continue
+		}
 		ready, all := readyOf(v.tasks)
 		l.rows = append(l.rows, serviceRow{
 			Name: v.Name, Network: v.Network, Mode: v.Mode, VIP: addressWords(v.VIPs), Tasks: fmt.Sprintf("%d/%d", ready, all), Ports: portWords(v.Ports),

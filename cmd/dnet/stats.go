@@ -51,6 +51,12 @@ type statRow struct {
 	TxBytes, TxPackets, TxErrors, TxDropped uint64
 }
 
+// Name is the container's, as Docker's templates have it.
+func (r *statRow) Name() string { return r.Container }
+
+// NetIO is how much came in and went out, as Docker's templates have it.
+func (r *statRow) NetIO() string { return r.Received() + " / " + r.Sent() }
+
 // Received is how much came in.
 func (r *statRow) Received() string { return size(r.RxBytes) }
 
@@ -70,7 +76,7 @@ var statListing = listing{
 	raw: "container: {{.Container}}\nnetwork: {{.Network}}\ninterface: {{.Interface}}\nrx_bytes: {{.RxBytes}}\ntx_bytes: {{.TxBytes}}\n" +
 		"rx_packets: {{.RxPackets}}\ntx_packets: {{.TxPackets}}\n",
 	heads: headers{
-		"Container": "CONTAINER", "ID": "CONTAINER ID", "Network": "NETWORK", "Interface": "INTERFACE", "Received": "RECEIVED", "Sent": "SENT",
+		"Container": "CONTAINER", "Name": "NAME", "NetIO": "NET I/O", "ID": "CONTAINER ID", "Network": "NETWORK", "Interface": "INTERFACE", "Received": "RECEIVED", "Sent": "SENT",
 		"Packets": "PACKETS IN / OUT", "Lost": "LOST IN / OUT", "RxBytes": "RX BYTES", "TxBytes": "TX BYTES", "RxPackets": "RX PACKETS",
 		"TxPackets": "TX PACKETS", "RxErrors": "RX ERRORS", "TxErrors": "TX ERRORS", "RxDropped": "RX DROPPED", "TxDropped": "TX DROPPED",
 	},
