@@ -284,8 +284,8 @@ func TestSizes(t *testing.T) {
 	const mostBytes, mostFiles, readmeLines = 256 << 10, 20, 79
 	larger := map[string]int{ // packages, and how many files they may have
 		"cmd/dnet":      42, // one for each command
-		"cmd/dnetd":     27, // a file for each task of the agent
-		"cmd/dclusterd": 27, // likewise
+		"cmd/dnetd":     28, // a file for each task of the agent
+		"cmd/dclusterd": 28, // likewise
 		"pkg/cni":       25, // the verbs, for three kinds of plugin
 	}
 	files := map[string]int{}

@@ -192,6 +192,17 @@ func (c *conflists) ours(f records.ConfFile) string {
 	return name
 }
 
+// foreign returns the file that is not ours and has a network's name, or configures it; "" for none.
+func (c *conflists) foreign(name string) (string, error) {
+	files, err := c.dir.List()
+	for _, f := range files {
+		if (f.Path == c.dir.Path(name) || f.Configures(name)) && c.ours(f) == "" {
+			return f.Path, err
+		}
+	}
+	return "", err
+}
+
 // clear removes all files of networks of the cluster: the host leaves it.
 func (c *conflists) clear() error {
 	c.mu.Lock()

@@ -35,6 +35,9 @@ func (d *daemon) leave(ctx context.Context, args cluster.LeaveArgs) (nothing, er
 		d.log.Warn("the node leaves without the store knowing", "error", err)
 	}
 	d.stop()
+	if left := d.leaveIngress(); left != nil {
+		d.log.Warn("the host is left on networks of the cluster", "error", left)
+	}
 	files := conflists{dir: d.conf, locks: d.store, log: d.log}
 	err = errors.Join(files.clear(), d.state.forget(c))
 	d.mu.Lock()
@@ -70,7 +73,7 @@ func (n *node) idle(ctx context.Context) error {
 	for _, network := range networks {
 		count := 0
 		_, err := n.store.List(ctx, n.keys.Endpoint(network.Name, n.conf().Node, ""), func(e overlay.Entry) error {
-			if !n.keys.OfNode(e.Key) {
+			if n.keys.OfContainer(e.Key) {
 				count++
 			}
 			return nil

@@ -15,6 +15,7 @@
 //	alive.go      node/NAME and alive/NAME; underlay.go: the node's address and MTU
 //	deaths.go     which nodes have died
 //	conflists.go  the files of networks
+//	ingress.go    the networks that the node is on for ports of services
 //	releases.go   what waits to be given back
 //	paths.go      what passes to other nodes, by probes; prober.go sends them
 //	authority.go  the CA's key

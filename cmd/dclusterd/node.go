@@ -48,6 +48,7 @@ type node struct {
 	identity atomic.Pointer[trust.Identity] // nil where the store is external
 	ca       atomic.Pointer[trust.CA]       // nil: the node admits no others, see authority
 	files    *conflists
+	ingress  *ingress
 	paths    *prober
 	probing  chan struct{} // is closed once the prober runs
 
@@ -78,6 +79,7 @@ func newNode(d *daemon, c config) (*node, error) {
 	n := &node{daemon: d, config: c, keys: overlay.Keys{Prefix: c.Prefix}, log: d.log.With("node", c.Node), enrolled: make(chan struct{}), probing: make(chan struct{}), authorized: make(chan struct{})}
 	n.paths = n.newProber()
 	n.files = &conflists{dir: d.conf, locks: d.store, log: n.log, list: n.networks}
+	n.ingress = &ingress{node: n}
 	if c.External == nil {
 		i, err := d.state.identity(time.Now())
 		if err != nil {
@@ -106,7 +108,7 @@ func (n *node) start(ctx context.Context) {
 	if c.Member != nil {
 		n.startMember()
 	}
-	tasks := []func(context.Context){n.keepAlive, n.files.run(n.store, n.keys), n.sendReleases, n.releaseEarlier, n.watchMembers, n.probe, n.noteDeaths, n.keepSnapshots}
+	tasks := []func(context.Context){n.keepAlive, n.files.run(n.store, n.keys), n.ingress.run, n.sendReleases, n.releaseEarlier, n.watchMembers, n.probe, n.noteDeaths, n.keepSnapshots}
 	if c.External == nil {
 		tasks = append(tasks, n.serveDoor, n.renewInTime)
 	}

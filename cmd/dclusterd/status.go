@@ -32,6 +32,7 @@ func (d *daemon) status(ctx context.Context, _ nothing) (cluster.StatusReply, er
 		return reply, nil
 	}
 	reply := n.local()
+	reply.Warnings = append(reply.Warnings, n.ingress.warnings()...)
 	members, err := n.askMembers(ctx)
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
@@ -122,7 +123,7 @@ func (n *node) count(ctx context.Context, reply *cluster.StatusReply) error {
 		{n.keys.Node(""), &reply.Nodes}, {n.keys.Alive(""), &reply.Alive}, {n.keys.Network(""), &reply.Networks}, {n.endpointsPrefix(), &reply.Endpoints},
 	} {
 		revision, err := n.store.List(ctx, c.prefix, func(e overlay.Entry) error {
-			if !n.keys.OfNode(e.Key) {
+			if n.keys.OfContainer(e.Key) {
 				*c.count++
 			}
 			return nil
@@ -157,7 +158,7 @@ func (n *node) nodes(ctx context.Context, args cluster.NodesArgs) ([]cluster.Nod
 		case len(parts) != 3:
 		case n.keys.OfNode(e.Key):
 			addNodeAddresses(own, parts[0], parts[1], e.Value)
-		default:
+		case n.keys.OfContainer(e.Key):
 			endpoints[parts[1]]++
 		}
 		return nil

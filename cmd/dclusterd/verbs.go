@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"dcni/pkg/cluster"
@@ -36,7 +37,11 @@ func (d *daemon) admin(ctx context.Context, verb string, args json.RawMessage) (
 	case cluster.RemoveNode:
 		return do(ctx, args, n.removeNode)
 	case cluster.Sync:
-		return do(ctx, args, func(ctx context.Context, _ nothing) (nothing, error) { return nothing{}, n.files.sync(ctx) })
+		return do(ctx, args, func(ctx context.Context, _ nothing) (nothing, error) {
+			return nothing{}, errors.Join(n.files.sync(ctx), n.ingress.sync(ctx))
+		})
+	case cluster.Publish:
+		return do(ctx, args, n.ingress.publish)
 	case cluster.Members:
 		return do(ctx, args, n.setMembers)
 	case cluster.Rotate:

@@ -250,7 +250,7 @@ func (a *app) attachment(now, before scene, key records.RecordKey, written time.
 		return
 	}
 	r, err := a.store.Get(key.Attachment, key.Plugin)
-	if err != nil || r.State != records.Up || len(r.AddressesThere()) == 0 && now[id].Type != "" {
+	if err != nil || r.State != records.Up || r.Creator == records.ByIngress || len(r.AddressesThere()) == 0 && now[id].Type != "" {
 		return
 	}
 	attributes := map[string]string{"container": r.Container, "name": r.Network, "interface": r.IfName}

@@ -17,6 +17,7 @@ import (
 	"dcni/pkg/network/catalog"
 	"dcni/pkg/records"
 	"dcni/pkg/records/leases"
+	"dcni/pkg/service"
 	"dcni/pkg/wire"
 )
 
@@ -282,7 +283,7 @@ func (a *app) warnLost(list []*records.Record) {
 	}
 }
 
-// endpoints are the attachments that are up.
+// endpoints are the attachments that are up, the node's own among them.
 func endpoints(attached []*records.Record) []catalog.ShownEndpoint {
 	var list []catalog.ShownEndpoint
 	for _, r := range records.Interfaces(attached) {
@@ -294,6 +295,13 @@ func endpoints(attached []*records.Record) []catalog.ShownEndpoint {
 			e.Ports = r.Endpoint.Shown()
 		}
 		list = append(list, e)
+	}
+	for _, r := range attached {
+		if r.Creator == records.ByIngress && r.State == records.Up {
+			e := catalog.ShownEndpoint{Attachment: r.Attachment, MAC: r.MAC, Addresses: r.AddressesThere()}
+			e.Container, e.Name = service.IngressNames(r.Network)
+			list = append(list, e)
+		}
 	}
 	return list
 }

@@ -314,6 +314,9 @@ func (a *app) endpointsOfAllNodes(name string) (list []catalog.InspectedRemote, 
 		if e.OfNode() {
 			continue
 		}
+		if e.OfIngress() {
+			e.Container, e.Name = service.IngressNames(name)
+		}
 		list = append(list, catalog.InspectedRemote{Node: e.Node, Container: e.Container, Name: e.Name, Addresses: e.Addresses})
 	}
 	return list, err
@@ -341,11 +344,26 @@ func (a *app) createOverlayService(s service.Service) error {
 	if err != nil {
 		return err
 	}
+	if why := notPublished(ctx, client, made.Service); why != "" {
+		a.warn("service %s: its ports are not published on this node, which tries again: %s", s.Name, why)
+	}
 	if err := a.publishSoon(made.Service); err != nil {
 		return errors.Join(err, c.RemoveService(ctx, s.Network, s.Name))
 	}
 	fmt.Fprintln(a.out(true), s.Name)
 	return nil
+}
+
+// notPublished has this node on the network of a service whose ports all nodes publish, and tells why it can't be; "" where it can.
+func notPublished(ctx context.Context, client *remote.Client, s service.Service) string {
+	if !s.PublishesEverywhere() {
+		return ""
+	}
+	var refused map[string]string
+	if err := client.Admin(ctx, cluster.Publish, nil, &refused); err != nil {
+		return err.Error()
+	}
+	return refused[s.Network]
 }
 
 // publishSoon takes a new service's ports on this node. What a service has that was removed just now, this
@@ -407,6 +425,7 @@ func (a *app) removeOverlayService(network, name string) error {
 	if err := c.RemoveService(ctx, network, name); err != nil {
 		return err
 	}
+	_ = client.Admin(ctx, cluster.Publish, nil, nil) // dclusterd would do so by itself: it is to be done now
 	const hears, step = 5 * time.Second, 10 * time.Millisecond
 	for began := time.Now(); a.serves(network, name); time.Sleep(step) {
 		if time.Since(began) > hears {
@@ -424,6 +443,18 @@ func (a *app) removeOverlayService(network, name string) error {
 func (a *app) serves(network, name string) bool {
 	p, err := a.store.ServedAlone(network)
 	return err == nil && slices.ContainsFunc(p.Services, func(s service.Service) bool { return s.Name == name })
+}
+
+// notPublishedHere is notPublished where the cluster's store is to be opened.
+func (a *app) notPublishedHere(s service.Service) string {
+	ctx, cancel := context.WithTimeout(context.Background(), overlayTimeout)
+	defer cancel()
+	client, _, err := a.openCluster(ctx)
+	if err != nil {
+		return "" // it was said that the store is away
+	}
+	defer func() { _ = client.Close() }()
+	return notPublished(ctx, client, s)
 }
 
 // overlayServices returns the services of the cluster's networks. Where its store is away, they

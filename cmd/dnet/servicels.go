@@ -163,6 +163,12 @@ func (a *app) warnRefused(v *listed) {
 	if err != nil {
 		node = "this node"
 	}
+	if v.ofCluster {
+		if why := a.notPublishedHere(v.Service.Service); why != "" {
+			a.warn("service %s: its ports are not published on %s: %s", v.Name, node, why)
+			return
+		}
+	}
 	refused, err := a.refusedPorts(v.Network)
 	if err != nil {
 		a.warn("%v", err)

@@ -39,6 +39,7 @@ type dnetd struct {
 	startCluster func() error
 	encryption   *encryption
 	tasks        *taskReporter
+	ingress      sync.Mutex // held while the node itself is attached or detached
 
 	manager manager
 

@@ -77,6 +77,8 @@ func (d *dnetd) perform(req agent.Request, files []int) (agent.Reply, error) {
 			return agent.Reply{}, wire.Errorf(wire.CodeDecode, "attachment: missing")
 		}
 		return agent.Reply{}, d.services.make(req.Attachment.Network)
+	case agent.Ingress:
+		return agent.Reply{}, d.setIngress(req.Attachment, req.Conf)
 	case agent.Cluster:
 		return agent.Reply{}, d.startCluster()
 	case agent.Events:

@@ -26,7 +26,8 @@ const (
 	Snapshot   = "snapshot" // FileArgs -> SnapshotReply
 	Restore    = "restore"  // FileArgs
 	Reset      = "reset"    // ForceArgs:    // this node's member alone is the store from now on
-	Sync       = "sync"     // the files of this node's networks are as the store has them
+	Sync       = "sync"     // this node's networks are as the store has them
+	Publish    = "publish"  // -> map[string]string: this node has the ports of services; which networks' it can't have, and why
 )
 
 // External is a store that is not the cluster's own.

@@ -51,12 +51,12 @@ func (e *Engine) GC(r *Request) error {
 }
 
 // isOthers reports whether an attachment is not a runtime's to end: that of a container of
-// dnet's, or one that dnet connected, as long as the sandbox is there.
+// dnet's, or one that dnet connected or that is the node's, as long as the sandbox is there.
 func (e *Engine) isOthers(rec *records.Record) bool {
 	switch rec.Creator {
 	case records.ByDnet:
 		return true
-	case records.ByConnect:
+	case records.ByConnect, records.ByIngress:
 		return rec.Cookie == 0 || e.Namespaces.NetNSAlive(rec.NetNS, rec.Cookie)
 	}
 	return false

@@ -278,7 +278,7 @@ func publish(p network.Ports, list []firewall.Port) []firewall.Port {
 // creator says who made the call.
 func (r *Request) creator() records.Creator {
 	switch by := records.Creator(r.Args["DNET_CREATOR"]); by {
-	case records.ByDnet, records.ByConnect:
+	case records.ByDnet, records.ByConnect, records.ByIngress:
 		return by
 	}
 	return records.ByCNI

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -66,6 +67,34 @@ func (n *NS) Do(fn func() error) error {
 // sees. It is gone afterwards with everything that fn made in it.
 func Scratch(fn func() error) error {
 	return inside(func() error { return unix.Unshare(unix.CLONE_NEWNET) }, fn)
+}
+
+// Pin mounts a new network namespace at a path, which it makes. The namespace stays until [Unpin], whatever
+// becomes of this process.
+func Pin(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, nil, 0o444); err != nil { //nolint:gosec // it is empty, and only a place
+		return err
+	}
+	err := Scratch(func() error { return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "") })
+	if err != nil {
+		return errors.Join(&os.PathError{Op: "mount", Path: path, Err: err}, os.Remove(path))
+	}
+	return nil
+}
+
+// Unpin undoes [Pin], also what a killed one has left. It removes the directory that is empty then.
+func Unpin(path string) error {
+	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return &os.PathError{Op: "unmount", Path: path, Err: err}
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	_ = unix.Rmdir(filepath.Dir(path)) // not empty: of others
+	return nil
 }
 
 // inside moves the calling thread to another network namespace with enter, runs fn

@@ -125,3 +125,36 @@ func TestScratch(t *testing.T) {
 		t.Error("Scratch did not come back")
 	}
 }
+
+// TestPin wants a namespace at a path that outlives the mount's maker, and nothing of it afterwards, whatever a
+// process that was killed has left.
+func TestPin(t *testing.T) {
+	own := self(t)
+	newNS(t) // or skips
+	dir := filepath.Join(t.TempDir(), "ingress")
+	path := filepath.Join(dir, "web")
+	if err := Pin(path); err != nil {
+		t.Fatal(err)
+	}
+	n, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	if n.Same(own) {
+		t.Error("it is this process's own")
+	}
+	for _, left := range []string{"all", "the file", "nothing"} {
+		if left == "the file" {
+			if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(path, nil, 0o444)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := Unpin(path); err != nil {
+			t.Errorf("with %s there: %v", left, err)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("with %s there, the directory stays: %v", left, err)
+		}
+	}
+}

@@ -302,7 +302,7 @@ func (c Cluster) describe(ctx context.Context, network string, o Owner) string {
 	}
 	e, err := c.Store.Get(ctx, c.Keys.Endpoint(network, o.Node, o.Attachment))
 	if err == nil {
-		if p, err := c.Keys.placed(network, e); err == nil && p.OfNode() {
+		if p, err := c.Keys.placed(network, e); err == nil && (p.OfNode() || p.OfIngress()) {
 			return fmt.Sprintf("node %s itself", o.Node)
 		} else if err == nil {
 			return fmt.Sprintf("%s/%s on node %s", p.Container, p.IfName, o.Node)

@@ -409,7 +409,7 @@ func (c Cluster) removeNetwork(ctx context.Context, name string) (done bool, err
 		left = append(left, unchanged(e))
 	}
 	for _, e := range all {
-		if e.OfNode() {
+		if e.OfNode() || e.OfIngress() {
 			left = append(left, Condition{Key: c.Keys.Endpoint(name, e.Node, e.Attachment), Created: e.Created})
 		}
 	}

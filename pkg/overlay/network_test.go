@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"dcni/pkg/overlay"
+	"dcni/pkg/service"
 	"dcni/pkg/wire"
 )
 
@@ -139,7 +140,15 @@ func TestRemoveNetwork(t *testing.T) {
 	wantError(t, c.RemoveNetwork(t.Context(), "web"), 0,
 		fmt.Sprintf("error while removing network: network web has active endpoints (name:\"c1\" id:%q on node b)", attachment("web", "c1").EndpointID()[:12]))
 	must(t, cluster[1].Release(t.Context(), attachment("web", "c1")))
-	// What a node left that is no endpoint's goes along.
+	// What a node has for the ports of services goes along, and what it left that is no endpoint's.
+	ingress := service.IngressOf("web")
+	_, err := cluster[1].Claim(t.Context(), overlay.Claim{Attachment: ingress, Ready: true})
+	must(t, err)
+	for owner, want := range map[string]bool{overlay.AttachmentKey(ingress): false, overlay.AttachmentKey(attachment("web", "c1")): true} {
+		if got := keys.OfContainer(keys.Endpoint("web", "b", owner)); got != want {
+			t.Errorf("%s is a container's: %t", owner, got)
+		}
+	}
 	must(t, func() error {
 		_, _, err := c.Store.Commit(t.Context(), overlay.Txn{Then: []overlay.Change{{Key: keys.Addr("web", netip.MustParseAddr("10.1.0.9")), Value: []byte("b/x")}}})
 		return err
@@ -150,7 +159,7 @@ func TestRemoveNetwork(t *testing.T) {
 			t.Error("left:", key)
 		}
 	}
-	err := c.RemoveNetwork(t.Context(), "web")
+	err = c.RemoveNetwork(t.Context(), "web")
 	wantError(t, err, 7, `network "web": not in the cluster; dnet create -d overlay makes it`)
 	if !errors.Is(err, overlay.ErrNotFound) {
 		t.Errorf("%v is no %v", err, overlay.ErrNotFound)

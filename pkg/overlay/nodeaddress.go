@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"dcni/pkg/service"
 	"dcni/pkg/wire"
 )
 
@@ -25,6 +26,15 @@ func (e Endpoint) OfNode() bool { return e.Container == "" }
 func (k Keys) OfNode(key string) bool {
 	network, owner, _ := strings.Cut(strings.TrimPrefix(key, k.Prefix+"ep/"), "/")
 	return ParseOwner([]byte(owner)).Attachment == AttachmentKey(nodeAttachment(network))
+}
+
+// OfIngress reports whether an endpoint is a node's, for the ports of services.
+func (e Endpoint) OfIngress() bool { return service.IsIngress(e.Container) }
+
+// OfContainer reports whether a key of an endpoint is that of a container's.
+func (k Keys) OfContainer(key string) bool {
+	network, owner, _ := strings.Cut(strings.TrimPrefix(key, k.Prefix+"ep/"), "/")
+	return !k.OfNode(key) && ParseOwner([]byte(owner)).Attachment != AttachmentKey(service.IngressOf(network))
 }
 
 // ClaimNode returns this node's own addresses on a network, one of each family. It claims
@@ -82,10 +92,10 @@ func (n Network) withLengths(list []netip.Addr) (out []netip.Prefix) {
 	return out
 }
 
-// containers returns those endpoints that are not a node's own.
+// containers returns those endpoints that are containers'.
 func containers(eps []Placed) (list []Placed) {
 	for _, e := range eps {
-		if !e.OfNode() {
+		if !e.OfNode() && !e.OfIngress() {
 			list = append(list, e)
 		}
 	}

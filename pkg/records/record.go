@@ -41,8 +41,8 @@ const (
 )
 
 // A Creator says what makes and ends an attachment: a CNI runtime, dnet for a container of
-// its own, or `dnet connect` for a container of whichever runtime. A runtime's GC leaves
-// alone what it did not make: of what was connected, as long as the sandbox is there.
+// its own, `dnet connect` for a container of whichever runtime, or dnetd for the node itself. A runtime's
+// GC leaves alone what it did not make: of what was connected, and the node's, as long as the sandbox is there.
 type Creator string
 
 // The creators.
@@ -50,6 +50,7 @@ const (
 	ByCNI     Creator = "cni"
 	ByDnet    Creator = "dnet"
 	ByConnect Creator = "connect"
+	ByIngress Creator = "ingress" // dnetd, for the ports of a network's services
 )
 
 // A Record is what one plugin of a chain attached: enough to check, delete and
@@ -523,7 +524,7 @@ func (s Store) Others(network string, besides wire.Attachment) (bool, error) {
 	return slices.ContainsFunc(keys, func(k RecordKey) bool { return k.Attachment != besides }), err
 }
 
-// Interfaces returns one record for each attachment: that of the plugin that made
+// Interfaces returns one record for each attachment of a container: that of the plugin that made
 // the interface; where that is no plugin of ours, a chained one's.
 func Interfaces(list []*Record) []*Record {
 	at := map[wire.Attachment]int{}
@@ -531,6 +532,7 @@ func Interfaces(list []*Record) []*Record {
 	for _, r := range list {
 		i, known := at[r.Attachment]
 		switch {
+		case r.Creator == ByIngress:
 		case !known:
 			at[r.Attachment] = len(out)
 			out = append(out, r)

@@ -463,3 +463,32 @@ func ownerAt(path string) wire.Attachment {
 	above := filepath.Dir(dir)
 	return wire.Attachment{Network: filepath.Base(filepath.Dir(above)), Container: filepath.Base(above), IfName: filepath.Base(dir)}
 }
+
+// IngressNetNS is where the network namespace is mounted by which this node is on an overlay network
+// for the ports of its services. It is there before the attachment's record, and after.
+func (s Store) IngressNetNS(network string) string { return filepath.Join(s.ingressDir(), network) }
+
+func (s Store) ingressDir() string { return filepath.Join(s.Run, "ingress") }
+
+// Ingress returns on which networks this node is, or is half, for the ports of their services: of
+// which generation each is in the cluster, 0 where the attachment is not up, or its
+// namespace not mounted.
+func (s Store) Ingress() (map[string]int64, error) {
+	list, err := disk.NamesIn(s.ingressDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	on := map[string]int64{}
+	for _, name := range list {
+		on[name] = 0
+		of, _ := s.OfAttachment(service.IngressOf(name)) // what can't be read is made again
+		var at unix.Statfs_t
+		mounted := unix.Statfs(s.IngressNetNS(name), &at) == nil && at.Type == unix.NSFS_MAGIC
+		for _, r := range of {
+			if mounted && r.State == Up && r.Overlay != nil {
+				on[name] = r.Overlay.Generation
+			}
+		}
+	}
+	return on, err
+}

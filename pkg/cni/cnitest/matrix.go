@@ -203,9 +203,11 @@ func (m matrix) gcOfDnet(t *testing.T) {
 		{by: records.ByDnet, stays: true},
 		{by: records.ByConnect, stays: true},
 		{by: records.ByConnect, gone: true}, // no other runtime says DEL for it
+		{by: records.ByIngress, stays: true},
+		{by: records.ByIngress, gone: true},
 	} {
-		if c.by == records.ByConnect && m.shares(t) {
-			continue // dnet connects to networks that make interfaces
+		if c.by != records.ByDnet && m.shares(t) {
+			continue // dnet connects to networks that make interfaces, and a node is on such
 		}
 		w, _ := m.scene(t, scene{attached: []string{"c0", "c1"}})
 		m.age(t, w, "c1", func(r *records.Record) { r.Creator = c.by })

@@ -62,6 +62,9 @@ const (
 	// Cluster has dnetd start dclusterd, where none answers and the host is a node of a
 	// cluster. The reply comes when one answers.
 	Cluster Op = "cluster"
+	// Ingress has dnetd make the node's own attachment to a network as Attachment says, with Conf for the plugin's
+	// configuration, or end it where there is no Conf. The reply comes when that is done.
+	Ingress Op = "ingress"
 	// Events asks for what dnetd has put back since After, the oldest first: as much as one
 	// reply takes. It remembers some hundred.
 	Events Op = "events"
@@ -78,6 +81,7 @@ type Request struct {
 	Resolver   *names.Resolver  `json:"resolver,omitempty"`
 	Attachment *wire.Attachment `json:"attachment,omitempty"`
 	Peers      *wire.Peers      `json:"peers,omitempty"`
+	Conf       json.RawMessage  `json:"conf,omitempty"`
 	After      int64            `json:"after,omitempty"` // nanoseconds since 1970
 }
 
