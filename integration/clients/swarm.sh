@@ -201,7 +201,7 @@ swarm | dcni)
 	echo "nameserver 192.0.2.2" >/run/resolv.conf
 	mount --bind /run/resolv.conf /etc/resolv.conf
 	ip link set lo up
-	export TALK_PATIENCE=4s
+	export TALK_PATIENCE=8s
 	outside() { nsenter --net=/proc/self/fd/9 "$@"; }
 	within() { ${side}_within "$@"; }
 	ping6() { within task6 sh -c "$pinged" - "$(within task6 talk lookup six | grep -o 'fd00:26::[0-9a-f:]*' || echo ::2)"; }

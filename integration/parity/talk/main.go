@@ -115,6 +115,7 @@ func ask(address string) string {
 		network = "udp"
 	}
 	deadline := time.Now().Add(patience())
+	var before error
 	for {
 		answer, err := askOnce(network, bare, deadline)
 		if err == nil {
@@ -122,9 +123,13 @@ func ask(address string) string {
 		}
 		const pause = 50 * time.Millisecond
 		early := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)
+		if !early && before != nil && time.Until(deadline) <= 0 {
+			err = before // the time was over in the midst of the last attempt
+		}
 		if time.Until(deadline) < 2*pause || !early {
 			return reason(err)
 		}
+		before = err
 		time.Sleep(pause)
 	}
 }
