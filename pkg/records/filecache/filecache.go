@@ -30,9 +30,9 @@ type remembered struct {
 // An identity is of a file as it was when it was read. Another file in its place has another one, if the first had
 // settled: see [SettleTime].
 type identity struct {
-	inode         uint64
-	size          int64
-	changed, born unix.Timespec
+	inode             uint64
+	size              int64
+	modified, changed unix.Timespec
 }
 
 // A Walk is one look at several paths. Those that it does not come to are forgotten when it ends.
