@@ -72,7 +72,7 @@ const (
 // Version identifies the present rules. ADD installs them again where it finds another
 // version. It is the hash of their text, written down because hashing them would cost
 // each ADD more than looking them up. A test compares the two.
-const Version = "rules f602ab0d33b7d36f"
+const Version = "rules 1115557ae992f214"
 
 // IsVersion reports whether a comment is a version of the rules, of whichever dcni.
 func IsVersion(comment string) bool { return strings.HasPrefix(comment, "rules ") }
@@ -204,7 +204,8 @@ func rawChain() Chain {
 func arrivedChain() Chain {
 	overlay := in(SetOverlays, FieldIIf)
 	return Chain{"arrived", &Hook{"filter", "prerouting", afterTracking, "mangle"}, []Rule{
-		rule(SetCtMark{[]Field{FieldIIf, FieldSrcMAC}, MapSenders}, overlay, New),
+		// not of the first packet alone: it may come before this node knows the sender, and be sent again
+		rule(SetCtMark{[]Field{FieldIIf, FieldSrcMAC}, MapSenders}, overlay, Original, Unmarked),
 		rule(MarkAsConn, overlay, Reply, Marked),
 	}}
 }

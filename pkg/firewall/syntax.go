@@ -224,8 +224,11 @@ const Forwarded Input = "iif != 0"
 // MarkMask is the part of marks that says which node a connection to a task came through.
 const MarkMask = 0xffff0000
 
-// Marked matches connections that came through another node.
-const Marked CtMark = "!= 0x00000000/16" // of the bits of MarkMask
+// Marked matches connections that came through another node, Unmarked all others, by the bits of [MarkMask].
+const (
+	Marked   CtMark = "!= 0x00000000/16"
+	Unmarked CtMark = "0x00000000/16"
+)
 
 // CtMark is a match of a connection's mark; see [Marked].
 type CtMark string

@@ -72,7 +72,8 @@ func (c *Compiler) Match(m firewall.Match) {
 		}
 		c.Compare(false, []byte{way})
 	case firewall.CtMark:
-		c.bit(&expr.Ct{Register: Reg0, Key: expr.CtKeyMARK}, firewall.MarkMask)
+		c.masked(&expr.Ct{Register: Reg0, Key: expr.CtKeyMARK}, firewall.MarkMask)
+		c.Compare(m == firewall.Marked, nlsock.Native32(0))
 	case firewall.IsProto:
 		c.Add(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: Reg0})
 		c.Compare(false, []byte{protocolNumber(m)})
@@ -135,9 +136,14 @@ func (c *Compiler) fib(m firewall.FibType) {
 
 // bit holds if one of the bits is set in what load loads.
 func (c *Compiler) bit(load expr.Any, mask uint32) {
+	c.masked(load, mask)
+	c.Compare(true, nlsock.Native32(0))
+}
+
+// masked loads some bits of a value.
+func (c *Compiler) masked(load expr.Any, mask uint32) {
 	c.Add(load, &expr.Bitwise{SourceRegister: Reg0, DestRegister: Reg0, Len: 4,
 		Mask: nlsock.Native32(mask), Xor: nlsock.Native32(0)})
-	c.Compare(true, nlsock.Native32(0))
 }
 
 // Compare compares what the first register has.
