@@ -463,8 +463,13 @@ func (s Store) read(network, container, ifName string) ([]*Record, error) {
 // readContainer reads the records of a container on a network.
 func (s Store) readContainer(network, container, ifName string) ([]*Record, error) {
 	keys, err := s.keys(network, container, ifName)
-	var list []*Record
-	errs := []error{err}
+	list, failed := s.findAll(keys)
+	return list, errors.Join(err, failed)
+}
+
+// findAll reads records, of which some may be gone by now.
+func (s Store) findAll(keys []RecordKey) (list []*Record, err error) {
+	var errs []error
 	for _, key := range keys {
 		r, err := s.find(key)
 		switch {

@@ -255,23 +255,15 @@ func (s Store) IsTask(r *Record) (bool, error) {
 func (s Store) Meant(network, word string) (list []*Record, err error) {
 	keys, err := s.keys(network, "*", "*")
 	quoted, unsaid := jsonenc.Marshal(strings.TrimPrefix(word, "/"), "")
-	errs := []error{err, unsaid}
-	for _, key := range keys {
-		if !strings.HasPrefix(key.Container, word) {
-			data, err := disk.ReadFile(s.recordPath(key.Attachment, key.Plugin))
-			if err != nil || !bytes.Contains(data, quoted) {
-				continue // what can't be read has no name
-			}
+	keys = slices.DeleteFunc(keys, func(key RecordKey) bool {
+		if strings.HasPrefix(key.Container, word) {
+			return false
 		}
-		r, err := s.find(key)
-		switch {
-		case err == nil:
-			list = append(list, r)
-		case !errors.Is(err, fs.ErrNotExist):
-			errs = append(errs, err)
-		}
-	}
-	return list, errors.Join(errs...)
+		data, err := disk.ReadFile(s.recordPath(key.Attachment, key.Plugin))
+		return err != nil || !bytes.Contains(data, quoted) // what can't be read has no name
+	})
+	list, failed := s.findAll(keys)
+	return list, errors.Join(err, unsaid, failed)
 }
 
 func (s Store) drainedDir(network string) string { return filepath.Join(s.Run, "drained", network) }
