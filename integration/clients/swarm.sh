@@ -37,8 +37,8 @@ question() {
 }
 # named WHAT CONTAINER NAME: what a name resolves to there, in an order that is not the addresses'.
 named() { question "$1" within "$2" sh -c 'talk lookup $1 | sed "s/^[^ ]*: //; /[0-9]/s/ /\n/g"' - "$3"; }
-# known ADDRESS WORDS: what stands for an address.
-known() { printf 's/%s\\b/%s/\n' "$1" "$2"; }
+# known ADDRESS WORDS: what stands for an address, if there is one: a Swarm's service on a network with --ipv6 had none of IPv4 once.
+known() { [ -z "$1" ] || printf 's/%s\\b/%s/\n' "$1" "$2"; }
 # turns COUNT HOST:PORT, as one command: how often each task answered, and whom it saw.
 turns='n=$1; while [ $n -gt 0 ]; do talk ask $2; n=$((n - 1)); done | sort | uniq -c | sed "s/^ *//"'
 pinged='if busybox ping -q -c 1 -W 2 $1 >/dev/null 2>&1; then echo answers; else echo no answer; fi'
