@@ -104,7 +104,8 @@ func (i *ingress) sync(ctx context.Context) error {
 	return nil
 }
 
-// read reads what the store has. Into one that was made anew the node puts first what it knows: else it would leave.
+// read reads networks and services from the store. A store that `dnet cluster init --recover` made has no services until nodes
+// put theirs back: this node does so first, or it would leave its networks.
 func (i *ingress) read(ctx context.Context) (p published, err error) {
 	if err := i.recovered(ctx); err != nil {
 		return p, err

@@ -152,7 +152,7 @@ func withoutNetwork(args []string) ([]string, error) {
 	switch {
 	case len(args) == 0 || args[0] != "network":
 		return args, nil
-	case len(args) > 1 && args[1][:min(1, len(args[1]))] != "-" && !slices.Contains(networkCommands(), args[1]):
+	case len(args) > 1 && !strings.HasPrefix(args[1], "-") && !slices.Contains(networkCommands(), args[1]):
 		return nil, fmt.Errorf("unknown command: dnet network %s: must be one of %v", args[1], networkCommands())
 	}
 	return args[1:], nil

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"dcni/pkg/records"
+	"dcni/pkg/service"
 )
 
 // TestNetworkWord: `dnet network X` is `dnet X`, of the commands that Docker has there.
@@ -47,6 +52,50 @@ func TestFlagErrors(t *testing.T) {
 		line, _, _ := strings.Cut(stderr, "\n")
 		if status == 0 || line != "dnet: "+want {
 			t.Errorf("%s: %d, %q, want %q", args, status, line, want)
+		}
+	}
+}
+
+// TestServiceFilter: values of one name are alternatives, those of two names are not.
+func TestServiceFilter(t *testing.T) {
+	var list []*listed
+	for _, s := range []service.Service{{Name: "api", Network: "web"}, {Name: "apis", Network: "lab"}, {Name: "db", Network: "web"}} {
+		list = append(list, &listed{Service: &records.Service{Service: s}})
+	}
+	for filters, want := range map[string]string{
+		"": "api apis db", "name=api": "api apis", "name=apis": "apis", "name=pi": "", "network=web": "api db", "network=we": "",
+		"name=api network=web": "api", "name=db name=apis": "apis db", "network=web network=lab": "api apis db",
+	} {
+		keep, err := serviceFilter(strings.Fields(filters))
+		if err != nil {
+			t.Fatal(filters, err)
+		}
+		var got []string
+		for _, v := range list {
+			if keep(v) {
+				got = append(got, v.Name)
+			}
+		}
+		if text := strings.Join(got, " "); text != want {
+			t.Errorf("%s: %q, want %q", filters, text, want)
+		}
+	}
+}
+
+// TestEventTypes wants a type of events that never come to be told, and no other filter.
+func TestEventTypes(t *testing.T) {
+	for filter, want := range map[string]string{
+		"type=network": "", "type=daemon": "", "event=container": "",
+		"type=container": "dnet: warning: --filter type=container: there are no such events, only those of type daemon and network\n",
+	} {
+		out, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := &app{stderr: out}
+		a.warnOfTypes(eventOptions{filters: []string{filter}})
+		if text, err := os.ReadFile(out.Name()); err != nil || string(text) != want {
+			t.Errorf("%s: %q, want %q (%v)", filter, text, want, err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package cni_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -89,6 +90,27 @@ func diff(a, b string) (list []string) {
 		}
 	}
 	return list
+}
+
+// TestUnbindFails: what an error left half removed is bound again.
+func TestUnbindFails(t *testing.T) {
+	w := cnitest.NewWorld(t, bridge.Plugin)
+	r := w.Request(t, "c1", `{"cniVersion": "1.1.0", "name": "web", "type": "dbridge", "ipv6": true, "ipam": {"type": "dipam", "subnet": "10.1.0.0/24"},
+		"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}}`)
+	if _, err := w.Engine.Add(r); err != nil {
+		t.Fatal(err)
+	}
+	before := w.State(t)
+	w.Host.After = func(op string, o wire.Object) error {
+		if _, is := o.(*firewall.Endpoint); is && op == "remove" {
+			return errors.New("gone, and no answer")
+		}
+		return nil
+	}
+	err := w.Engine.Publish(r.Attachment, nil, []firewall.Family{4})
+	if lines := diff(before, w.State(t)); err == nil || len(lines) > 0 {
+		t.Errorf("%v; differs %q", err, lines)
+	}
 }
 
 // TestRebind: the ports of a container are bound by its gateway networks, whichever there are when one
